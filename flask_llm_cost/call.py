@@ -1,0 +1,280 @@
+"""The nouns that travel: what a call used, what it cost, and the call itself.
+
+Counts are tokens, money is ``Decimal`` USD here and integer pico-USD (1e-12 USD)
+in storage, time is aware UTC. What is not known is ``None``, never 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import os
+import typing as t
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from decimal import Decimal
+from uuid import UUID
+
+Tags: t.TypeAlias = Mapping[str, t.Any]
+"""Tags as an app writes them: names to anything with a text form."""
+
+TagSource: t.TypeAlias = Tags | Callable[[], Tags | None]
+"""A mapping, or a callable that is asked once per call, when it is sent."""
+
+UsageSource: t.TypeAlias = t.Literal[
+    "response", "stream_final", "stream_partial", "manual", "estimated", "unknown"
+]
+Outcome: t.TypeAlias = t.Literal[
+    "ok", "http_error", "interrupted", "failed", "no_response", "unfinished"
+]
+CostSource: t.TypeAlias = t.Literal["provider", "override", "file", "bundled"]
+
+USAGE_SOURCES: t.Final[tuple[str, ...]] = t.get_args(UsageSource)
+OUTCOMES: t.Final[tuple[str, ...]] = t.get_args(Outcome)
+
+OTHER_SIDES: t.Final = ("input_", "cache_read_", "cache_write_", "output_")
+"""How the name of a rarer token bucket begins; it says which side it counts for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one call used, in disjoint buckets: a token is counted once.
+
+    :raises ValueError: If a count is negative or not a whole number, or the name of
+        an ``other_tokens`` bucket does not say its side.
+    """
+
+    input_tokens: int = 0
+    """Uncached text, and anything without a bucket of its own."""
+    input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    """Written to a cache at the provider's default time to live."""
+    cache_write_1h_tokens: int = 0
+    output_tokens: int = 0
+    """Text, reasoning included."""
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    other_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Rarer buckets, such as ``input_video`` or ``cache_write_12h``."""
+    reasoning_tokens: int = 0
+    """For information: a part of the output buckets."""
+    units: Mapping[str, Decimal] = field(default_factory=dict)
+    """What is not a token: ``web_search``, ``image``, ``page``, ``audio_second``, ..."""
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            _check_count(name, getattr(self, name))
+        for name, count in self.other_tokens.items():
+            if not name.startswith(OTHER_SIDES):
+                raise ValueError(
+                    f"other_tokens[{name!r}] must begin with one of {', '.join(OTHER_SIDES)}"
+                )
+            _check_count(f"other_tokens[{name!r}]", count)
+        for name, quantity in self.units.items():
+            if not isinstance(quantity, Decimal) or not quantity.is_finite() or quantity < 0:
+                raise ValueError(f"units[{name!r}] must be a Decimal >= 0, not {quantity!r}")
+
+    @property
+    def total_input_tokens(self) -> int:
+        """Every input bucket: fresh, cached, written to a cache, of any modality."""
+        total = (
+            self.input_tokens
+            + self.input_audio_tokens
+            + self.input_image_tokens
+            + self.cache_read_tokens
+            + self.cache_write_tokens
+            + self.cache_write_1h_tokens
+        )
+        if self.other_tokens:
+            total += sum(n for k, n in self.other_tokens.items() if not k.startswith("output_"))
+        return total
+
+    @property
+    def total_output_tokens(self) -> int:
+        """Every output bucket, reasoning included."""
+        total = self.output_tokens + self.output_audio_tokens + self.output_image_tokens
+        if self.other_tokens:
+            total += sum(n for k, n in self.other_tokens.items() if k.startswith("output_"))
+        return total
+
+    @property
+    def total_tokens(self) -> int:
+        return self.total_input_tokens + self.total_output_tokens
+
+
+_COUNTS: t.Final = tuple(
+    f.name for f in dataclasses.fields(Usage) if f.name not in ("other_tokens", "units")
+)
+
+
+def _check_count(name: str, count: object) -> None:
+    # bool is an int; a count of True is a mistake worth naming.
+    if type(count) is not int or count < 0:
+        raise ValueError(f"{name} must be a whole number >= 0, not {count!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a provider's answer says of one call."""
+
+    provider: str
+    operation: str
+    """``chat``, ``responses``, ``completions``, ``embeddings``, ``images``, ..."""
+    request_model: str | None = None
+    model: str | None = None
+    """The model that served, else the one asked for."""
+    response_id: str | None = None
+    usage: Usage | None = None
+    usage_source: UsageSource = "unknown"
+    stream: bool = False
+    service_tier: str | None = None
+    """As served."""
+    reported_cost: Decimal | None = None
+    """USD, as the provider itself reports it."""
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One line of a cost: so many units at one rate."""
+
+    quantity: Decimal
+    """Tokens, or units."""
+    rate: Decimal
+    """USD per 1M tokens, or per unit."""
+    amount_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call cost, and how that was found: the total is the sum of the parts."""
+
+    total_usd: Decimal
+    parts: Mapping[str, Part]
+    """By meter: ``input``, ``cache_read``, ``output``, ``web_search``, ... or ``reported``."""
+    source: CostSource
+    price_key: str | None = None
+    """The book's key that matched, such as ``openai/gpt-4o``."""
+    valid_from: dt.datetime | None = None
+    """Since when the price holds (aware UTC); ``None`` if it has no date."""
+    tier: str | None = None
+    """The long-context tier used, such as ``above_200k``; ``None`` below the first."""
+    mode: str | None = None
+    """``batch``, ``flex``, ``priority``, ...; ``None`` is standard."""
+    complete: bool = True
+    """False if a used meter has no rate: the total is then a floor."""
+    flags: frozenset[str] = frozenset()
+    estimate_usd: Decimal | None = None
+    """The local estimate, where the cost is the provider's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP attempt at an LLM API, as the ledger keeps it."""
+
+    event_id: str
+    """UUIDv7 as text; its 48 bits of time are ``started_at`` in ms."""
+    started_at: dt.datetime
+    """When the request was sent: aware UTC, whole milliseconds."""
+    provider: str
+    model: str
+    request_model: str | None = None
+    operation: str = "chat"
+    usage: Usage | None = None
+    cost: Cost | None = None
+    reported_cost: Decimal | None = None
+    latency_ms: int | None = None
+    first_byte_ms: int | None = None
+    stream: bool = False
+    usage_source: UsageSource = "unknown"
+    outcome: Outcome = "ok"
+    http_status: int | None = None
+    response_id: str | None = None
+    service_tier: str | None = None
+    trace_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An HTTP attempt about to be sent."""
+
+    provider: str
+    operation: str
+    request_model: str | None = None
+    stream: bool = False
+    tags: TagSource | None = None
+    """Explicit tags: the adapter's, or the caller's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What was taken down before a request left, to be handed back at its end."""
+
+    event_id: str
+    started_at: dt.datetime
+    tags: Mapping[str, str]
+    """The snapshot of all tags, resolved and limited."""
+    flags: frozenset[str] = frozenset()
+    state: t.Any = None
+    """The recorder's own: which app this call belongs to."""
+
+
+class Recorder(t.Protocol):
+    """All that capture knows of the rest of the house."""
+
+    def begin(self, attempt: Attempt) -> Hold | None:
+        """Called on the caller's thread before the request leaves.
+
+        ``None`` means: capture nothing of this attempt.
+
+        :raises BudgetExceeded: If a blocking budget is spent; the only error.
+        """
+        ...
+
+    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
+        """Called once at the attempt's end, from any thread. Never raises.
+
+        :param deferred: Called from ``__del__`` or a signal handler, at any bytecode of
+            any thread: only append to a queue; no lock, I/O or logging.
+        """
+        ...
+
+
+def utc_ms(moment: dt.datetime) -> int:
+    """Whole milliseconds since 1970 of an aware datetime, rounded down."""
+    return (moment - _EPOCH) // _MS
+
+
+def from_ms(ms: int) -> dt.datetime:
+    """The aware UTC datetime of so many milliseconds since 1970."""
+    return _EPOCH + dt.timedelta(milliseconds=ms)
+
+
+_EPOCH: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MS: t.Final = dt.timedelta(milliseconds=1)
+
+
+def mint_event_id(started_at: dt.datetime) -> str:
+    """A UUIDv7 (RFC 9562, 5.7) of that time: sortable, unique without coordination."""
+    noise = int.from_bytes(os.urandom(10))
+    value = utc_ms(started_at) << 80 | noise
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(UUID(int=value))
+
+
+def event_time(event_id: str) -> dt.datetime:
+    """The time in an event id.
+
+    :raises ValueError: If it is no UUIDv7.
+    """
+    value = UUID(event_id)
+    if value.version != 7:
+        raise ValueError(f"{event_id!r} is no UUIDv7")
+    return from_ms(value.int >> 80)

@@ -1,0 +1,369 @@
+"""What an app may set: every ``LLM_COST_*`` key, checked once into :class:`Settings`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import functools
+import logging
+import re
+import typing as t
+import zoneinfo
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import fields
+from decimal import Decimal
+from decimal import InvalidOperation
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .call import Call
+from .errors import ConfigError
+
+PREFIX: t.Final = "LLM_COST_"
+
+INSTRUMENTS: t.Final = ("requests", "httpx", "httpx2", "aiohttp", "botocore")
+
+KEY_PATTERN: t.Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+"""What a tag key may be (matched whole)."""
+
+SOURCES: t.Final[Mapping[str, str]] = {
+    "litellm": "https://raw.githubusercontent.com/BerriAI/litellm/main/"
+    "model_prices_and_context_window.json",
+    "openrouter": "https://openrouter.ai/api/v1/models",
+}
+
+Check: t.TypeAlias = Callable[[str, t.Any], t.Any]
+
+
+def _wrong(key: str, value: object, wanted: str) -> ConfigError:
+    return ConfigError(f"{key} must be {wanted}, not {value!r}.")
+
+
+def _flag(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(key, value, "True or False")
+    return value
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _wrong(key, value, "a text that is not empty")
+    return value
+
+
+def _optional(check: Check) -> Check:
+    def checked(key: str, value: object) -> t.Any:
+        return None if value is None else check(key, value)
+
+    return checked
+
+
+def _one_of(*names: str) -> Check:
+    def check(key: str, value: object) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise _wrong(key, value, "one of " + ", ".join(repr(n) for n in names))
+        return value
+
+    return check
+
+
+def _whole(low: int, high: int) -> Check:
+    def check(key: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise _wrong(key, value, f"a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _call(key: str, value: object) -> t.Any:
+    if not callable(value):
+        raise _wrong(key, value, "a callable")
+    return value
+
+
+def _path(key: str, value: object) -> Path:
+    if isinstance(value, Path):
+        return value
+    return Path(_text(key, value))
+
+
+def _money(key: str, value: object) -> Decimal:
+    wanted = 'a number of USD >= 0, such as "250" or Decimal("0.50")'
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        raise _wrong(key, value, wanted)
+    try:
+        # A float is taken at its shortest text, so that 0.1 means 0.1.
+        amount = Decimal(repr(value) if isinstance(value, float) else value)
+    except InvalidOperation:
+        raise _wrong(key, value, wanted) from None
+    if not amount.is_finite() or amount < 0:
+        raise _wrong(key, value, wanted)
+    return amount
+
+
+def _mapping(key: str, value: object) -> dict[str, t.Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
+        raise _wrong(key, value, "a mapping with text keys")
+    return dict(value)
+
+
+def _texts(key: str, value: object) -> dict[str, str]:
+    entries = _mapping(key, value)
+    for name, text in entries.items():
+        _text(f"{key}[{name!r}]", text)
+    return entries
+
+
+def _hosts(key: str, value: object) -> dict[str, str]:
+    entries = _texts(key, value)
+    for host in entries:
+        parts = urlsplit(f"//{host}")
+        try:
+            usable = bool(parts.hostname) and not parts.path and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or "@" in host or "?" in host:
+            raise ConfigError(
+                f"{key} has {host!r}: a key is a host or host:port, such as"
+                ' "llm.example.com" or "localhost:8000", without scheme or path.'
+            )
+    return {host.lower(): name for host, name in entries.items()}
+
+
+def _tag_keys(key: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise _wrong(key, value, 'a list of tag keys, such as ("feature", "tenant")')
+    keys = tuple(value)
+    for name in keys:
+        if not isinstance(name, str) or not KEY_PATTERN.fullmatch(name):
+            raise _wrong(f"{key} entry", name, "a tag key of letters, digits, _ . - (1 to 200)")
+    return tuple(dict.fromkeys(keys))
+
+
+def _tag_key(key: str, value: object) -> str:
+    return _tag_keys(key, [value])[0]
+
+
+def _tags(key: str, value: object) -> t.Any:
+    if callable(value):
+        return value
+    if not isinstance(value, Mapping):
+        raise _wrong(key, value, "a mapping of tags, or a callable that returns one")
+    return dict(value)
+
+
+def _zone(key: str, value: object) -> dt.tzinfo:
+    try:
+        return zoneinfo.ZoneInfo(_text(key, value))
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise _wrong(key, value, 'an IANA time zone, such as "Europe/Berlin"') from None
+
+
+def _instrument(key: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return INSTRUMENTS if value else ()
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, Iterable):
+        raise _wrong(key, value, "True, False or names of " + ", ".join(INSTRUMENTS))
+    chosen = tuple(names)
+    for name in chosen:
+        if name not in INSTRUMENTS:
+            raise _wrong(f"{key} entry", name, "one of " + ", ".join(INSTRUMENTS))
+    return chosen
+
+
+def _storage(key: str, value: object) -> t.Any:
+    if callable(value):
+        return value
+    if value in ("database", "jsonl", "log"):
+        return value
+    raise _wrong(key, value, "'database', 'jsonl', 'log' or a callable that takes a Call")
+
+
+def _log_level(key: str, value: object) -> int:
+    if isinstance(value, str):
+        level = logging.getLevelNamesMapping().get(value.upper())
+        if level is not None:
+            return level
+    elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise _wrong(key, value, "a logging level, such as 'INFO'")
+
+
+def _budgets(key: str, value: object) -> tuple[Mapping[str, t.Any], ...]:
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+        raise _wrong(key, value, "a list of mappings")
+    return tuple(_mapping(f"{key}[{i}]", entry) for i, entry in enumerate(value))
+
+
+def _uri(key: str, value: object) -> str:
+    text = _text(key, value)
+    if "://" not in text:
+        # The value is not repeated: half a URI may still hold a password.
+        raise ConfigError(
+            f"{key} must be an SQLAlchemy URL, such as"
+            ' "postgresql+psycopg://user:password@host/name" or "sqlite:///llm_cost.db".'
+        )
+    return text
+
+
+def _url(key: str, value: object) -> str:
+    text = _text(key, value)
+    if urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).hostname:
+        raise ConfigError(f"{key} must be an http(s) URL.")
+    return text
+
+
+def _per_page(key: str, value: object) -> int:
+    if isinstance(value, bool) or value not in (25, 50, 100, 200):
+        raise _wrong(key, value, "25, 50, 100 or 200")
+    return t.cast(int, value)
+
+
+def _setting(default: t.Any, check: Check) -> t.Any:
+    if isinstance(default, (dict, list)):
+        return field(
+            default_factory=functools.partial(type(default), default), metadata={"check": check}
+        )
+    return field(default=default, metadata={"check": check})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one app. A field ``x`` is the config key ``LLM_COST_X``."""
+
+    enabled: bool = _setting(True, _flag)
+    """False captures, stores and blocks nothing."""
+    storage: str | Callable[[Call], t.Any] = _setting("database", _storage)
+    """``"database"``, ``"jsonl"``, ``"log"``, or a callable that takes a :class:`.Call`."""
+    log_level: int = _setting(logging.INFO, _log_level)
+    """Level of the lines that ``STORAGE="log"`` writes to ``flask_llm_cost.calls``."""
+    database_uri: str | None = _setting(None, _optional(_uri))
+    """The ledger's database. ``None``: the host's Flask-SQLAlchemy engine if there is one,
+    else ``llm_cost.db`` (SQLite) in the instance folder."""
+    bind_key: str | None = _setting(None, _optional(_text))
+    """Which bind of the host's Flask-SQLAlchemy holds the ledger."""
+    read_database_uri: str | None = _setting(None, _optional(_uri))
+    """A replica for pages and reports."""
+    engine_options: Mapping[str, t.Any] = _setting({}, _mapping)
+    """More arguments for SQLAlchemy's ``create_engine``."""
+    write: str = _setting("spool", _one_of("spool", "sync"))
+    """``"spool"`` appends to a file and lets a thread write to the database; ``"sync"``
+    writes at the end of each call, for hosts whose disk dies with the container."""
+    spool_dir: Path | None = _setting(None, _optional(_path))
+    """Where spool files live; ``None`` is ``llm_cost_spool`` in the instance folder."""
+    spool_fsync: bool = _setting(False, _flag)
+    """Flush each spool line to the disk: survives power loss, costs milliseconds."""
+    jsonl_dir: Path | None = _setting(None, _optional(_path))
+    """Where ``STORAGE="jsonl"`` writes; ``None`` is ``llm_cost_calls`` in the instance folder."""
+    timezone: dt.tzinfo = _setting(dt.UTC, _zone)
+    """IANA name of the zone of days, reports and budgets."""
+    week_start: str = _setting("monday", _one_of("monday", "sunday", "saturday"))
+    """The first day of a week."""
+    default_tags: Mapping[str, t.Any] | Callable[[], t.Any] = _setting({}, _tags)
+    """Tags of every call: a mapping, or a callable asked once per call."""
+    rollup_tags: tuple[str, ...] = _setting((), _tag_keys)
+    """Tag keys that reports break down by."""
+    max_tags: int = _setting(50, _whole(0, 1000))
+    """Tags kept per call; explicit ones first."""
+    max_tag_bytes: int = _setting(1024, _whole(1, 1024))
+    """Bytes (UTF-8) kept of a tag's value."""
+    redacted_tag_keys: tuple[str, ...] = _setting(
+        (
+            "api_key",
+            "access_token",
+            "authorization",
+            "credential",
+            "credentials",
+            "password",
+            "refresh_token",
+            "secret",
+        ),
+        _tag_keys,
+    )
+    """A tag whose key holds one of these as whole words is stored as ``[REDACTED]``."""
+    session_tag: str = _setting("session", _tag_key)
+    """The tag that names a session."""
+    session_names: Callable[..., t.Any] | None = _setting(None, _optional(_call))
+    """A callable that maps session ids to names."""
+    instrument: tuple[str, ...] = _setting((), _instrument)
+    """Libraries to capture in the whole process: True, or names."""
+    prices_file: Path | None = _setting(None, _optional(_path))
+    """A JSON (or YAML) price file that goes before the bundled prices."""
+    price_overrides: Mapping[str, t.Any] = _setting({}, _mapping)
+    """Prices by model that go before the price file."""
+    price_sources: Mapping[str, str] = _setting(dict(SOURCES), _texts)
+    """Where ``prices sync`` reads: name to URL or path."""
+    provider_hosts: Mapping[str, str] = _setting({}, _hosts)
+    """Further hosts (``host`` or ``host:port``) and the provider that each speaks."""
+    model_aliases: Mapping[str, str] = _setting({}, _texts)
+    """Names that are priced as another: ``{"azure/my-deployment": "azure/gpt-4o"}``."""
+    estimate_usage: bool = _setting(False, _flag)
+    """Estimate the usage of streams that carry none, and mark it as estimated."""
+    inject_stream_usage: bool = _setting(False, _flag)
+    """Ask OpenAI-style streams for their usage where the app's request does not."""
+    monthly_budget: Decimal | None = _setting(None, _optional(_money))
+    """USD per calendar month."""
+    daily_budget: Decimal | None = _setting(None, _optional(_money))
+    """USD per day."""
+    call_budget: Decimal | None = _setting(None, _optional(_money))
+    """USD per call."""
+    budgets: tuple[Mapping[str, t.Any], ...] = _setting((), _budgets)
+    """Further budgets."""
+    budget_behavior: str = _setting("notify", _one_of("notify", "raise", "block"))
+    """What a spent budget does."""
+    on_budget_exceeded: Callable[..., t.Any] | None = _setting(None, _optional(_call))
+    """Called when a budget is spent."""
+    on_storage_error: str = _setting("warn", _one_of("ignore", "warn", "raise"))
+    """What a failed write does."""
+    on_unknown_price: str = _setting("warn", _one_of("ignore", "warn", "raise"))
+    """What a model without a price does."""
+    alert_webhook_url: str | None = _setting(None, _optional(_url))
+    """Where budget alerts are posted."""
+    alert_webhook_secret: str | None = _setting(None, _optional(_text))
+    """Signs what is posted."""
+    alert_allow_private: bool = _setting(False, _flag)
+    """Let the webhook point into a private network."""
+    cost_header: bool = _setting(False, _flag)
+    """Send ``X-LLM-Cost-USD`` with each response."""
+    per_page: int = _setting(50, _per_page)
+    """Rows on a page of calls: 25, 50, 100 or 200."""
+
+    @classmethod
+    def read(cls, config: MutableMapping[str, t.Any]) -> Settings:
+        """Check an app's config; what it leaves out is set to its default there.
+
+        :raises ConfigError: For a wrong value or an unknown ``LLM_COST_*`` key.
+        """
+        known = {PREFIX + f.name.upper(): f for f in fields(cls)}
+        for key in config:
+            if isinstance(key, str) and key.startswith(PREFIX) and key not in known:
+                raise ConfigError(_unknown(key, known))
+        values = {
+            f.name: f.metadata["check"](key, config[key])
+            for key, f in known.items()
+            if key in config
+        }
+        settings = cls(**values)
+        for key, f in known.items():
+            config.setdefault(key, _plain(getattr(settings, f.name)))
+        return settings
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
+    way_out = f"Did you mean {near[0]}?" if near else "The settings are listed in the docs."
+    return f"{key} is not a setting of Flask-LLM-Cost. {way_out}"
+
+
+def _plain(value: t.Any) -> t.Any:
+    """A setting as an app would write it, so that a second reading accepts it."""
+    if isinstance(value, (zoneinfo.ZoneInfo, dt.timezone)):
+        return str(value)
+    return value

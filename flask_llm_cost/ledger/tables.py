@@ -1,0 +1,143 @@
+"""How the ledger is stored: Core tables on a MetaData of our own.
+
+The same definitions serve SQLite, PostgreSQL and MySQL/MariaDB. Times are BIGINT
+milliseconds since 1970 (exact on every engine, and partitions by range on all of
+them), money is BIGINT pico-USD (1e-12 USD), tokens are BIGINT. NULL is unknown.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from ..call import from_ms
+from ..call import utc_ms
+
+metadata = sa.MetaData()
+"""Ours alone: never a host's, so that its migrations know nothing of our tables."""
+
+PREFIX: t.Final = "llm_cost_"
+
+
+class Millis(sa.types.TypeDecorator[dt.datetime]):
+    """An aware UTC datetime, kept as whole milliseconds since 1970."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: t.Any, dialect: sa.Dialect) -> int | None:
+        return None if value is None else utc_ms(value)
+
+    def process_result_value(self, value: t.Any, dialect: sa.Dialect) -> dt.datetime | None:
+        return None if value is None else from_ms(value)
+
+
+def _text(length: int) -> sa.types.TypeEngine[str]:
+    """Text that compares by its bytes on every engine."""
+    return sa.String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    )
+
+
+_event_id: t.Final = sa.Uuid(as_uuid=False).with_variant(
+    mysql.CHAR(36, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+)
+
+_long_text: t.Final = sa.Text().with_variant(
+    mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
+
+calls = sa.Table(
+    PREFIX + "calls",
+    metadata,
+    sa.Column("started_at", Millis, nullable=False),
+    sa.Column("event_id", _event_id, nullable=False),
+    sa.Column("provider", _text(64), nullable=False),
+    sa.Column("model", _text(255), nullable=False),
+    sa.Column("request_model", _text(255)),
+    sa.Column("operation", _text(32), nullable=False),
+    sa.Column("stream", sa.Boolean(create_constraint=False), nullable=False),
+    sa.Column("usage_source", _text(16), nullable=False),
+    sa.Column("outcome", _text(16), nullable=False),
+    sa.Column("http_status", sa.SmallInteger),
+    sa.Column("service_tier", _text(64)),
+    sa.Column("response_id", _text(255)),
+    sa.Column("trace_id", _text(255)),
+    sa.Column("latency_ms", sa.BigInteger),
+    sa.Column("first_byte_ms", sa.BigInteger),
+    # Tokens: NULL where the call's usage is unknown. Disjoint, as in Usage.
+    sa.Column("input_tokens", sa.BigInteger),
+    sa.Column("input_audio_tokens", sa.BigInteger),
+    sa.Column("input_image_tokens", sa.BigInteger),
+    sa.Column("cache_read_tokens", sa.BigInteger),
+    sa.Column("cache_write_tokens", sa.BigInteger),
+    sa.Column("cache_write_1h_tokens", sa.BigInteger),
+    sa.Column("output_tokens", sa.BigInteger),
+    sa.Column("output_audio_tokens", sa.BigInteger),
+    sa.Column("output_image_tokens", sa.BigInteger),
+    sa.Column("other_tokens", sa.BigInteger),  # their sum; by name in details
+    sa.Column("reasoning_tokens", sa.BigInteger),
+    sa.Column("total_input_tokens", sa.BigInteger),
+    sa.Column("total_output_tokens", sa.BigInteger),
+    # Pico-USD: NULL where no price was known. The groups add up to cost_total.
+    sa.Column("cost_total", sa.BigInteger),
+    sa.Column("cost_input", sa.BigInteger),  # fresh input of every modality
+    sa.Column("cost_cache_read", sa.BigInteger),
+    sa.Column("cost_cache_write", sa.BigInteger),  # every time to live
+    sa.Column("cost_output", sa.BigInteger),  # output of every modality
+    sa.Column("cost_units", sa.BigInteger),  # what is not a token, and a reported total
+    sa.Column("cost_source", _text(16)),
+    sa.Column("cost_complete", sa.Boolean(create_constraint=False)),
+    sa.Column("tag_set_id", sa.BigInteger),  # NULL: no tags
+    sa.Column("flags", _text(255), nullable=False),  # sorted, one space between; "" for none
+    # JSON text: other_tokens, units, parts, price provenance, reported and estimated cost.
+    sa.Column("details", _long_text),
+    sa.PrimaryKeyConstraint("started_at", "event_id", name="pk_llm_cost_calls"),
+    mysql_engine="InnoDB",
+    mysql_charset="utf8mb4",
+)
+"""One row per HTTP attempt. No serial id: partitions and sharded PostgreSQL need this.
+A call is found by its event id alone: the time of the primary key is inside it."""
+
+sa.Index("ix_llm_cost_calls_model", calls.c.model, calls.c.started_at)
+sa.Index("ix_llm_cost_calls_tag_set", calls.c.tag_set_id, calls.c.started_at)
+
+tag_sets = sa.Table(
+    PREFIX + "tag_sets",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("tags", _long_text, nullable=False),  # canonical JSON: sorted keys, no spaces
+    sa.Column("seen_at", Millis, nullable=False),
+    mysql_engine="InnoDB",
+    mysql_charset="utf8mb4",
+)
+"""Each distinct set of tags once; the id is a 63-bit hash of its canonical JSON."""
+
+tag_values = sa.Table(
+    PREFIX + "tag_values",
+    metadata,
+    sa.Column("tag_set_id", sa.BigInteger, nullable=False),
+    sa.Column("key", _text(200), nullable=False),
+    sa.Column("value", _text(1024), nullable=False),
+    sa.PrimaryKeyConstraint("tag_set_id", "key", name="pk_llm_cost_tag_values"),
+    mysql_engine="InnoDB",
+    mysql_charset="utf8mb4",
+)
+"""The tags of each set, a row each: what filters and breakdowns ask."""
+
+sa.Index(
+    "ix_llm_cost_tag_values_key", tag_values.c.key, tag_values.c.value, mysql_length={"value": 191}
+)
+
+facts = sa.Table(
+    PREFIX + "facts",
+    metadata,
+    sa.Column("name", _text(64), primary_key=True),
+    sa.Column("value", _long_text, nullable=False),
+    mysql_engine="InnoDB",
+    mysql_charset="utf8mb4",
+)
+"""What the ledger knows of itself, such as its time zone."""

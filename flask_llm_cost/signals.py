@@ -1,0 +1,44 @@
+"""What an app can listen to (blinker; the sender is always the Flask app).
+
+Receivers are isolated: one that raises is logged and harms neither the others
+nor the call.
+"""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+
+from blinker import NamedSignal
+from blinker import Namespace
+
+_log = logging.getLogger("flask_llm_cost")
+_names = Namespace()
+
+call_recorded: NamedSignal = _names.signal("llm-cost-call-recorded")
+"""Sent after a call was handed to the ledger. Keyword ``call``: the :class:`.Call`."""
+
+budget_threshold: NamedSignal = _names.signal("llm-cost-budget-threshold")
+"""Sent once per period when spend crosses a threshold of a budget."""
+
+budget_exceeded: NamedSignal = _names.signal("llm-cost-budget-exceeded")
+"""Sent when spend reaches a budget's limit. Keyword ``call``, or ``None`` before a send."""
+
+price_unknown: NamedSignal = _names.signal("llm-cost-price-unknown")
+"""Sent when a call with usage has no price. Keyword ``call``: the :class:`.Call`."""
+
+storage_failed: NamedSignal = _names.signal("llm-cost-storage-failed")
+"""Sent when a call could not be stored. Keywords ``call`` and ``error``."""
+
+
+def send(signal: NamedSignal, sender: t.Any, **values: t.Any) -> None:
+    """Send to every receiver; one that raises is logged and passed over."""
+    if not signal.receivers:
+        return
+    for receiver in signal.receivers_for(sender):
+        # Receivers are the app's code: whatever one raises must reach neither the
+        # others nor the request whose call is being recorded.
+        try:
+            receiver(sender, **values)
+        except Exception:
+            _log.exception("A receiver of %s raised; it was passed over.", signal.name)
