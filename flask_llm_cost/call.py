@@ -75,8 +75,14 @@ class Usage:
                 )
             _check_count(f"other_tokens[{name!r}]", count)
         for name, quantity in self.units.items():
-            if not isinstance(quantity, Decimal) or not quantity.is_finite() or quantity < 0:
-                raise ValueError(f"units[{name!r}] must be a Decimal >= 0, not {quantity!r}")
+            if (
+                not isinstance(quantity, Decimal)
+                or not quantity.is_finite()
+                or quantity < 0
+            ):
+                raise ValueError(
+                    f"units[{name!r}] must be a Decimal >= 0, not {quantity!r}"
+                )
 
     @property
     def total_input_tokens(self) -> int:
@@ -90,7 +96,9 @@ class Usage:
             + self.cache_write_1h_tokens
         )
         if self.other_tokens:
-            total += sum(n for k, n in self.other_tokens.items() if not k.startswith("output_"))
+            total += sum(
+                n for k, n in self.other_tokens.items() if not k.startswith("output_")
+            )
         return total
 
     @property
@@ -98,7 +106,9 @@ class Usage:
         """Every output bucket, reasoning included."""
         total = self.output_tokens + self.output_audio_tokens + self.output_image_tokens
         if self.other_tokens:
-            total += sum(n for k, n in self.other_tokens.items() if k.startswith("output_"))
+            total += sum(
+                n for k, n in self.other_tokens.items() if k.startswith("output_")
+            )
         return total
 
     @property

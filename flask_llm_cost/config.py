@@ -74,7 +74,11 @@ def _one_of(*names: str) -> Check:
 
 def _whole(low: int, high: int) -> Check:
     def check(key: str, value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        if (
+            not isinstance(value, int)
+            or isinstance(value, bool)
+            or not low <= value <= high
+        ):
             raise _wrong(key, value, f"a whole number from {low} to {high}")
         return value
 
@@ -142,7 +146,9 @@ def _tag_keys(key: str, value: object) -> tuple[str, ...]:
     keys = tuple(value)
     for name in keys:
         if not isinstance(name, str) or not KEY_PATTERN.fullmatch(name):
-            raise _wrong(f"{key} entry", name, "a tag key of letters, digits, _ . - (1 to 200)")
+            raise _wrong(
+                f"{key} entry", name, "a tag key of letters, digits, _ . - (1 to 200)"
+            )
     return tuple(dict.fromkeys(keys))
 
 
@@ -183,7 +189,9 @@ def _storage(key: str, value: object) -> t.Any:
         return value
     if value in ("database", "jsonl", "log"):
         return value
-    raise _wrong(key, value, "'database', 'jsonl', 'log' or a callable that takes a Call")
+    raise _wrong(
+        key, value, "'database', 'jsonl', 'log' or a callable that takes a Call"
+    )
 
 
 def _log_level(key: str, value: object) -> int:
@@ -229,7 +237,8 @@ def _per_page(key: str, value: object) -> int:
 def _setting(default: t.Any, check: Check) -> t.Any:
     if isinstance(default, (dict, list)):
         return field(
-            default_factory=functools.partial(type(default), default), metadata={"check": check}
+            default_factory=functools.partial(type(default), default),
+            metadata={"check": check},
         )
     return field(default=default, metadata={"check": check})
 
@@ -261,7 +270,7 @@ class Settings:
     spool_fsync: bool = _setting(False, _flag)
     """Flush each spool line to the disk: survives power loss, costs milliseconds."""
     jsonl_dir: Path | None = _setting(None, _optional(_path))
-    """Where ``STORAGE="jsonl"`` writes; ``None`` is ``llm_cost_calls`` in the instance folder."""
+    """Where ``STORAGE="jsonl"`` writes; ``None``: ``llm_cost_calls`` in the instance folder."""
     timezone: dt.tzinfo = _setting(dt.UTC, _zone)
     """IANA name of the zone of days, reports and budgets."""
     week_start: str = _setting("monday", _one_of("monday", "sunday", "saturday"))
@@ -272,7 +281,7 @@ class Settings:
     """Tag keys that reports break down by."""
     max_tags: int = _setting(50, _whole(0, 1000))
     """Tags kept per call; explicit ones first."""
-    max_tag_bytes: int = _setting(1024, _whole(1, 1024))
+    max_tag_bytes: int = _setting(1024, _whole(0, 1024))
     """Bytes (UTF-8) kept of a tag's value."""
     redacted_tag_keys: tuple[str, ...] = _setting(
         (
@@ -280,7 +289,6 @@ class Settings:
             "access_token",
             "authorization",
             "credential",
-            "credentials",
             "password",
             "refresh_token",
             "secret",
@@ -358,7 +366,9 @@ class Settings:
 
 def _unknown(key: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
-    way_out = f"Did you mean {near[0]}?" if near else "The settings are listed in the docs."
+    way_out = (
+        f"Did you mean {near[0]}?" if near else "The settings are listed in the docs."
+    )
     return f"{key} is not a setting of Flask-LLM-Cost. {way_out}"
 
 

@@ -1,8 +1,7 @@
-"""Who and what a call was for: tags from settings, providers, blocks and the call itself."""
+"""Who and what a call was for: tags of settings, providers, blocks and the call itself."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import json
@@ -23,12 +22,221 @@ from .config import Settings
 
 _log = logging.getLogger("flask_llm_cost")
 
-_P = t.ParamSpec("_P")
-_R = t.TypeVar("_R")
+_F = t.TypeVar("_F", bound=Callable[..., t.Any])
 
 REDACTED: t.Final = "[REDACTED]"
-UNTAGGED: t.Final = "(untagged)"
+
+TRACE_KEY: t.Final = "trace_id"
+"""The tag that becomes a column of its own, because it differs with each call."""
 
 _blocks: ContextVar[tuple[Mapping[str, t.Any], ...]] = ContextVar(
     "flask_llm_cost.tags", default=()
 )
+
+
+class Block:
+    """Tags for the calls made inside a ``with`` block, or inside a decorated function.
+
+    Blocks nest, and an inner one wins. The function may be a coroutine function or a
+    generator function: then the tags hold while its own code runs.
+    """
+
+    def __init__(self, tags: Mapping[str, t.Any]) -> None:
+        self._tags = dict(tags)
+        self._tokens: list[Token[tuple[Mapping[str, t.Any], ...]]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_blocks.set((*_blocks.get(), self._tags)))
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            _blocks.reset(self._tokens.pop())
+        except ValueError:
+            # Left in another context than entered (a generator closed elsewhere): the
+            # context that holds the tags is not ours to change, and is going anyway.
+            pass
+
+    def __call__(self, function: _F) -> _F:
+        tags = self._tags
+        wrapper: Callable[..., t.Any]
+        if inspect.iscoroutinefunction(function):
+
+            async def wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
+                with Block(tags):
+                    return await function(*args, **kwargs)
+
+        elif inspect.isgeneratorfunction(function):
+
+            def wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
+                return _stepped(tags, function(*args, **kwargs))
+
+        else:
+
+            def wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
+                with Block(tags):
+                    return function(*args, **kwargs)
+
+        return t.cast(_F, functools.wraps(function)(wrapper))
+
+
+def _stepped(
+    tags: Mapping[str, t.Any], generator: t.Generator[t.Any, t.Any, t.Any]
+) -> t.Generator[t.Any, t.Any, t.Any]:
+    """Run a generator with the tags set while it runs, not while it waits."""
+    step: Callable[[], t.Any] = functools.partial(next, generator)
+    try:
+        while True:
+            try:
+                with Block(tags):
+                    value = step()
+            except StopIteration as stop:
+                return stop.value
+            try:
+                sent = yield value
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                step = functools.partial(generator.throw, error)
+            else:
+                step = functools.partial(generator.send, sent)
+    finally:
+        generator.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The tags of one call, resolved and limited."""
+
+    tags: dict[str, str]
+    flags: frozenset[str]
+    """``tag_error`` if a source raised, ``tags_dropped`` if a tag was refused."""
+
+
+_NO_FLAGS: t.Final[frozenset[str]] = frozenset()
+
+
+def snapshot(
+    settings: Settings,
+    providers: Iterable[TagSource],
+    explicit: TagSource | None = None,
+) -> Snapshot:
+    """Ask every source once, now: the explicit tags win, then blocks, providers, defaults.
+
+    A source that raises loses only its own tags, and is logged. Never raises.
+    """
+    flags: set[str] = set()
+    tags: dict[str, str] = {}
+    redact = _redactor(settings.redacted_tag_keys)
+    for source in _sources(settings, providers, explicit):
+        for key, value in _entries(source, flags):
+            if not isinstance(key, str) or not KEY_PATTERN.fullmatch(key):
+                flags.add("tags_dropped")
+            elif key not in tags:
+                if len(tags) >= settings.max_tags:
+                    flags.add("tags_dropped")
+                    continue
+                try:
+                    tags[key] = cut(redact(key, value), settings.max_tag_bytes)
+                except Exception:
+                    # The value's own __str__ is the app's code.
+                    _log.warning("Tag %r was dropped: its value has no text form.", key)
+                    flags.add("tag_error")
+    return Snapshot(tags, frozenset(flags) if flags else _NO_FLAGS)
+
+
+def _sources(
+    settings: Settings, providers: Iterable[TagSource], explicit: TagSource | None
+) -> Iterator[TagSource]:
+    """Highest first, so that a limit drops the least specific tags."""
+    if explicit:
+        yield explicit
+    yield from reversed(_blocks.get())
+    yield from reversed(tuple(providers))
+    if settings.default_tags:
+        yield settings.default_tags
+
+
+def _entries(source: TagSource, flags: set[str]) -> list[tuple[t.Any, t.Any]]:
+    try:
+        # Providers and callables are the app's code: one that raises, or returns what
+        # is no mapping, must cost neither the call nor the other tags.
+        tags = source() if callable(source) else source
+        return list(tags.items()) if tags else []
+    except Exception as error:
+        name = getattr(source, "__qualname__", type(source).__name__)
+        _log.warning(
+            "The tags of %s are missing: it raised %s.", name, type(error).__name__
+        )
+        flags.add("tag_error")
+        return []
+
+
+def cut(text: str, limit: int) -> str:
+    """At most ``limit`` bytes of UTF-8, cut between characters."""
+    if len(text) * 4 <= limit:
+        return text
+    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
+
+
+_WORDS: t.Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+_SECRETS: t.Final = re.compile(
+    r"\bBearer\s+\S{8}"
+    r"|\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8}"
+    r"|\bAIza[A-Za-z0-9_-]{30}"
+    r"|\bAKIA[A-Z0-9]{16}\b"
+    r"|\bgh[pousr]_[A-Za-z0-9]{30}"
+    r"|\bxox[abprs]-[A-Za-z0-9-]{10}"
+)
+"""What keys of well-known services look like; a value that holds one is not stored."""
+
+
+@functools.lru_cache(maxsize=8)
+def _redactor(secret_keys: tuple[str, ...]) -> Callable[[str, t.Any], str]:
+    secrets = [_words(key) for key in secret_keys]
+
+    @functools.lru_cache(maxsize=512)
+    def secret(key: str) -> bool:
+        words = _words(key)
+        return any(
+            words[i : i + len(found)] == found
+            for found in secrets
+            for i in range(len(words) - len(found) + 1)
+        )
+
+    def clean(value: t.Any) -> t.Any:
+        if isinstance(value, Mapping):
+            return {
+                str(k): REDACTED if secret(str(k)[:200]) else clean(v)
+                for k, v in value.items()
+            }
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [clean(v) for v in value]
+        if isinstance(value, str):
+            return REDACTED if _SECRETS.search(value) else value
+        return value
+
+    def redact(key: str, value: t.Any) -> str:
+        if secret(key):
+            return REDACTED
+        return _text(clean(value))
+
+    return redact
+
+
+def _words(key: str) -> tuple[str, ...]:
+    return tuple(word.lower() for word in _WORDS.findall(key))
+
+
+def _text(value: t.Any) -> str:
+    if isinstance(value, str):
+        # A lone surrogate has no place in UTF-8, NUL none in PostgreSQL.
+        if value.isascii() and "\0" not in value:
+            return value
+        return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    if value is None:
+        return ""
+    if isinstance(value, (bool, dict, list)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return _text(str(value))

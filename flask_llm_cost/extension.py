@@ -1,0 +1,588 @@
+"""The extension: the only module that knows every room, and a call's way through them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import logging
+import threading
+import typing as t
+import weakref
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from decimal import Decimal
+from pathlib import Path
+
+from flask import current_app
+from flask import Flask
+from flask import has_app_context
+
+from . import signals
+from .call import Attempt
+from .call import Call
+from .call import Cost
+from .call import from_ms
+from .call import Hold
+from .call import mint_event_id
+from .call import Outcome
+from .call import OUTCOMES
+from .call import TagSource
+from .call import Usage
+from .call import USAGE_SOURCES
+from .call import UsageSource
+from .call import utc_ms
+from .config import PREFIX
+from .config import Settings
+from .errors import ConfigError
+from .errors import LlmCostError
+from .errors import UnknownPrice
+from .tags import Block
+from .tags import snapshot
+from .tags import TRACE_KEY
+
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+    from flask.blueprints import Blueprint
+    from flask_sqlalchemy import SQLAlchemy
+    from requests.adapters import HTTPAdapter
+
+    from .capture.requests_adapter import LlmCostAdapter
+    from .ledger import Ledger
+    from .prices import PriceBook
+    from .providers import Provider
+    from .query.calls import CallQuery
+    from .web import Access
+
+_log = logging.getLogger("flask_llm_cost")
+_calls_log = logging.getLogger("flask_llm_cost.calls")
+
+NAME: t.Final = "llm_cost"
+
+_LATER: t.Final = (
+    "read_database_uri",
+    "jsonl_dir",
+    "session_names",
+    "instrument",
+    "estimate_usage",
+    "inject_stream_usage",
+    "monthly_budget",
+    "daily_budget",
+    "call_budget",
+    "budgets",
+    "on_budget_exceeded",
+    "alert_webhook_url",
+    "cost_header",
+)
+"""Settings that are checked, but that this version does nothing with yet."""
+
+_ModelKey: t.TypeAlias = tuple[str, str]
+
+
+class AppState:
+    """What one app holds, in ``app.extensions["llm_cost"]``."""
+
+    def __init__(
+        self, app: Flask, extension: LlmCost, settings: Settings, db: SQLAlchemy | None
+    ) -> None:
+        self.settings = settings
+        self.extension = extension
+        self.clock: Callable[[], dt.datetime] = _now
+        """Gives the time of a call that is sent now (aware UTC)."""
+        self.collected: list[Call] | None = None
+        """Where calls go instead of the ledger, while a test records them."""
+        self.pending_error: LlmCostError | None = None
+        """What a setting asks to raise, but had to wait for the next send."""
+        self._db = db
+        # The app owns this state. A reference back would keep apps of factories alive
+        # through the writer thread.
+        self._app = weakref.ref(app)
+        self._root_path = Path(app.root_path)
+        self._instance_path = app.instance_path
+        self._lock = threading.Lock()
+        self._ledger: Ledger | None = None
+        self._book: PriceBook | None = None
+        self._warned: set[_ModelKey] = set()
+
+    @property
+    def app(self) -> Flask | None:
+        """The app, unless it is gone already."""
+        return self._app()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The app's ledger; nothing is opened before its first use."""
+        if self._ledger is None:
+            with self._lock:
+                if self._ledger is None:
+                    self._ledger = self._open_ledger()
+        return self._ledger
+
+    def _open_ledger(self) -> Ledger:
+        from .ledger import Ledger
+
+        return Ledger(
+            self.settings,
+            instance_path=self._instance_path,
+            host_engine=self._host_engine if self._has_host_engine() else None,
+            failed=self.storage_failed,
+        )
+
+    def _has_host_engine(self) -> bool:
+        app = self._app()
+        if self.settings.database_uri is not None:
+            return False
+        return self._db is not None or (
+            app is not None and "sqlalchemy" in app.extensions
+        )
+
+    def _host_engine(self) -> sa.Engine:
+        app = self._app()
+        if app is None:
+            raise LlmCostError("The app of this ledger is gone.")
+        db: SQLAlchemy = self._db or app.extensions["sqlalchemy"]
+        with app.app_context():
+            engines = db.engines
+        bind = self.settings.bind_key
+        if bind not in engines:
+            known = (
+                ", ".join(repr(name) for name in engines if name is not None) or "none"
+            )
+            raise ConfigError(
+                f"{PREFIX}BIND_KEY is {bind!r}, which is no bind of SQLALCHEMY_BINDS"
+                f" (there: {known})."
+            )
+        return engines[bind]
+
+    @property
+    def book(self) -> PriceBook:
+        """The prices in force: overrides, then the price file, then the bundled book."""
+        if self._book is None:
+            with self._lock:
+                if self._book is None:
+                    self._book = self._open_book()
+        return self._book
+
+    def _open_book(self) -> PriceBook:
+        from .prices import PriceBook
+
+        file = self.settings.prices_file
+        return PriceBook.layered(
+            overrides=self.settings.price_overrides,
+            # As with app.config.from_file: relative to the app, not to where it was started.
+            file=None if file is None else self._root_path / file,
+            aliases=self.settings.model_aliases,
+        )
+
+    def store(self, call: Call) -> None:
+        """Hand a priced call to where this app keeps its calls."""
+        if self.collected is not None:
+            self.collected.append(call)
+        elif callable(self.settings.storage):
+            self.settings.storage(call)
+        elif self.settings.storage == "log":
+            _calls_log.log(self.settings.log_level, "%s", log_line(call))
+        else:
+            self.ledger.append(call)
+
+    def storage_failed(self, call: Call | None, error: Exception) -> None:
+        """A call could not be stored where it should be: say so as the app asked for."""
+        if self.settings.on_storage_error != "ignore":
+            _log.warning("A call could not be stored: %s", error)
+        if self.settings.on_storage_error == "raise":
+            self.pending_error = _as_ours(error)
+        app = self._app()
+        if app is not None:
+            signals.send(signals.storage_failed, app, call=call, error=error)
+
+    def price_unknown(self, call: Call) -> None:
+        """A call with usage has no price: say so as the app asked for."""
+        key = (call.provider, call.model)
+        if self.settings.on_unknown_price == "warn" and key not in self._warned:
+            # Bounded: model names come from outside.
+            if len(self._warned) < 1000:
+                self._warned.add(key)
+            _log.warning("%s This call is recorded without a cost.", UnknownPrice(*key))
+        elif self.settings.on_unknown_price == "raise":
+            self.pending_error = UnknownPrice(*key)
+        app = self._app()
+        if app is not None:
+            signals.send(signals.price_unknown, app, call=call)
+
+    def raise_pending(self) -> None:
+        """Raise what an earlier call's end could not.
+
+        :raises LlmCostError: Once for each such error.
+        """
+        error, self.pending_error = self.pending_error, None
+        if error is not None:
+            raise error
+
+
+class LlmCost:
+    """Record, price and show what a Flask app's LLM calls cost.
+
+    One object may serve several apps; what belongs to an app is in
+    ``app.extensions["llm_cost"]``.
+
+    :param app: The app, or call :meth:`init_app` later.
+    :param db: The app's :class:`~flask_sqlalchemy.SQLAlchemy`, if it should not be looked
+        up in ``app.extensions``.
+    :param providers: Further :class:`.Provider` objects, asked before the built-in ones.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        db: SQLAlchemy | None = None,
+        providers: Sequence[Provider] = (),
+    ) -> None:
+        self._db = db
+        self._providers = tuple(providers)
+        self._tag_providers: list[TagSource] = []
+        self._states: weakref.WeakSet[AppState] = weakref.WeakSet()
+        self._dropped = 0
+        if app is not None:
+            self.init_app(app)
+
+    # Setting up
+
+    def init_app(self, app: Flask) -> None:
+        """Set up an app: read its settings, add its commands. Opens no database.
+
+        :raises ConfigError: For a wrong or unknown ``LLM_COST_*`` setting, or if the app
+            is set up already.
+        :raises PriceFileError: If ``LLM_COST_PRICES_FILE`` cannot be read.
+        """
+        if NAME in app.extensions:
+            raise ConfigError(
+                "Flask-LLM-Cost is set up on this app already. Call init_app once for each"
+                f" app, and use app.extensions[{NAME!r}].extension to get at it elsewhere."
+            )
+        settings = Settings.read(app.config)
+        state = AppState(app, self, settings, self._db)
+        if settings.prices_file is not None or settings.price_overrides:
+            state.book  # noqa: B018 - a broken price file shows now, not in a request
+        for name in _LATER:
+            if getattr(settings, name):
+                _log.warning(
+                    "%s is set, but this version does nothing with it yet.",
+                    PREFIX + name.upper(),
+                )
+        from .cli import make_group
+
+        app.cli.add_command(make_group(make_app))
+        app.extensions[NAME] = state
+        self._states.add(state)
+
+    def blueprint(self, access: Access | None = None, *, name: str = NAME) -> Blueprint:
+        """Make the dashboard's blueprint, to be mounted where the app likes.
+
+        :param access: Who may look: a callable of which only ``True`` passes (``False``
+            and ``None`` are 403, a response is returned as it is, an exception is 500), or
+            ``"public"``. Without a rule every page answers 404.
+        :param name: The blueprint's name, if it is mounted more than once.
+        :raises ConfigError: If ``access`` is neither.
+        """
+        from .web import make_blueprint
+
+        return make_blueprint(access, name=name)
+
+    # Capturing
+
+    def adapter(
+        self,
+        *,
+        tags: TagSource | None = None,
+        inner: HTTPAdapter | None = None,
+        **options: t.Any,
+    ) -> LlmCostAdapter:
+        """Make an adapter that captures, to mount on a :class:`requests.Session`.
+
+        :param tags: Tags of every call sent through it: a mapping, or a callable asked
+            once per call, when it is sent.
+        :param inner: An adapter of the app's own that does the sending.
+        :param options: What :class:`requests.adapters.HTTPAdapter` takes, such as
+            ``max_retries`` and ``pool_maxsize``.
+        :raises ConfigError: If ``tags`` is neither, or both ``inner`` and options are given.
+        """
+        from .capture.requests_adapter import LlmCostAdapter
+
+        return LlmCostAdapter(
+            self,
+            hosts=self._hosts,
+            providers=self._providers,
+            tags=tags,
+            inner=inner,
+            **options,
+        )
+
+    def _hosts(self) -> Mapping[str, str]:
+        state = self._resolve()
+        return {} if state is None else state.settings.provider_hosts
+
+    def suppress(self) -> AbstractContextManager[None]:
+        """Capture nothing inside a ``with`` block."""
+        from .capture.meter import suppress
+
+        return suppress()
+
+    def track(
+        self,
+        *,
+        provider: str,
+        model: str,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        usage: Usage | None = None,
+        tags: TagSource | None = None,
+        pricing_mode: str | None = None,
+        operation: str = "chat",
+        latency_ms: int | None = None,
+        at: dt.datetime | None = None,
+        stream: bool = False,
+        usage_source: UsageSource = "manual",
+        outcome: Outcome = "ok",
+        reported_cost: Decimal | None = None,
+        service_tier: str | None = None,
+        response_id: str | None = None,
+        event_id: str | None = None,
+    ) -> Call:
+        """Record a call that was made without HTTP capture.
+
+        :param usage: All buckets; or give ``input_tokens`` and ``output_tokens``.
+        :param pricing_mode: ``"batch"``, ``"flex"``, ...; ``None`` is standard.
+        :param at: When the call was sent (aware); now if left out.
+        :param reported_cost: USD, as the provider itself reports it.
+        :param event_id: A UUIDv7 of the time ``at``: the same id is recorded once.
+        :raises ValueError: For a wrong count, mode, name or time.
+        :raises UnknownPrice: If ``LLM_COST_ON_UNKNOWN_PRICE`` is ``"raise"``; the call
+            is recorded.
+        """
+        if usage is None:
+            usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+        elif input_tokens or output_tokens:
+            raise ValueError("Give usage, or input_tokens and output_tokens, not both.")
+        if usage_source not in USAGE_SOURCES:
+            raise ValueError(
+                f"usage_source must be one of {USAGE_SOURCES}, not {usage_source!r}"
+            )
+        if outcome not in OUTCOMES:
+            raise ValueError(f"outcome must be one of {OUTCOMES}, not {outcome!r}")
+        if at is not None and at.tzinfo is None:
+            raise ValueError(f"at must be aware (have a time zone), not {at!r}")
+        attempt = Attempt(provider, operation, model, stream, tags)
+        state = self._resolve()
+        hold = self._hold(state, attempt, at)
+        call = Call(
+            event_id=event_id or hold.event_id,
+            started_at=hold.started_at,
+            provider=provider,
+            model=model,
+            request_model=model,
+            operation=operation,
+            usage=usage,
+            reported_cost=reported_cost,
+            latency_ms=latency_ms,
+            stream=stream,
+            usage_source=usage_source,
+            outcome=outcome,
+            response_id=response_id,
+            service_tier=service_tier,
+            trace_id=hold.tags.get(TRACE_KEY),
+            tags=hold.tags,
+            flags=hold.flags,
+        )
+        if state is None or not state.settings.enabled:
+            return call
+        call = _priced(state, call, pricing_mode)
+        self._keep(state, call)
+        if state.settings.on_unknown_price == "raise":
+            state.raise_pending()
+        return call
+
+    # Tagging
+
+    def tags(self, **tags: t.Any) -> Block:
+        """Tag the calls made inside a ``with`` block or a decorated function.
+
+        Blocks nest, an inner one wins, and they follow the context: an ``await`` or a
+        task started inside is inside.
+        """
+        return Block(tags)
+
+    def tag_provider(self, function: TagSource) -> TagSource:
+        """Ask this function for tags at each send, on the caller's thread (a decorator).
+
+        One that raises loses only its own tags, and is logged.
+        """
+        if not callable(function):
+            raise ConfigError(f"A tag provider must be a callable, not {function!r}.")
+        self._tag_providers.append(function)
+        return function
+
+    # The Recorder: the way of a call, from its send to the ledger
+
+    def begin(self, attempt: Attempt) -> Hold | None:
+        """Take down what must be known when an attempt is sent.
+
+        :raises LlmCostError: What an earlier call's end had to leave to this send.
+        """
+        state = self._resolve()
+        if state is None or not state.settings.enabled:
+            return None
+        state.raise_pending()
+        if state.collected is None and state.settings.storage == "database":
+            state.ledger.wake()
+        return self._hold(state, attempt, None)
+
+    def _hold(
+        self, state: AppState | None, attempt: Attempt, at: dt.datetime | None
+    ) -> Hold:
+        settings = Settings() if state is None else state.settings
+        taken = snapshot(settings, self._tag_providers, attempt.tags)
+        # Whole milliseconds, since that is what the event id and the ledger hold.
+        now = _now() if state is None else state.clock()
+        started_at = from_ms(utc_ms(at or now))
+        return Hold(
+            mint_event_id(started_at), started_at, taken.tags, taken.flags, state
+        )
+
+    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
+        """Price a call that ended, keep it and tell the app. Never raises."""
+        state: AppState = hold.state
+        if deferred:
+            state.ledger.defer(call)
+            return
+        # The app's request goes on whatever happens in here.
+        try:
+            self._keep(state, _priced(state, call))
+        except Exception as error:
+            state.storage_failed(call, error)
+
+    def _keep(self, state: AppState, call: Call) -> None:
+        state.store(call)
+        if call.usage is not None and call.cost is None:
+            state.price_unknown(call)
+        app = state.app
+        if app is not None:
+            signals.send(signals.call_recorded, app, call=call)
+
+    # Asking
+
+    @property
+    def calls(self) -> CallQuery:
+        """Questions to the ledger: immutable and chainable."""
+        from .query.calls import CallQuery
+
+        state = self._need("calls")
+        return CallQuery(state.ledger.reading, state.settings, state.clock)
+
+    def flush(self, timeout: float = 10) -> bool:
+        """Wait until everything captured so far is in the ledger.
+
+        :param timeout: Seconds to wait at most.
+        :return: False if some calls still wait in the spool.
+        """
+        state = self._resolve(quiet=True)
+        states = [state] if state is not None else list(self._states)
+        return all([s.ledger.flush(timeout) for s in states])
+
+    def _resolve(self, *, quiet: bool = False) -> AppState | None:
+        """The app a call belongs to: the current one, else the only one."""
+        if has_app_context():
+            state = current_app.extensions.get(NAME)
+            if state is not None:
+                return t.cast(AppState, state)
+        else:
+            states = list(self._states)
+            if len(states) == 1:
+                return states[0]
+        if not quiet:
+            self._drop()
+        return None
+
+    def _need(self, what: str) -> AppState:
+        state = self._resolve(quiet=True)
+        if state is None:
+            raise LlmCostError(
+                f"llm_cost.{what} does not know which app is meant. Use it inside a request"
+                " or app.app_context() of an app that LlmCost is set up on."
+            )
+        return state
+
+    def _drop(self) -> None:
+        self._dropped += 1
+        count = self._dropped
+        if count in (1, 10, 100) or count % 1000 == 0:
+            _log.warning(
+                "%d calls were not recorded, because no app could be told to be theirs: they"
+                " were made outside an app context (with several apps in this process), or in"
+                " one of an app without LlmCost. Use app.app_context().",
+                count,
+            )
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _as_ours(error: Exception) -> LlmCostError:
+    if isinstance(error, LlmCostError):
+        return error
+    ours = LlmCostError(f"A call could not be stored: {error}")
+    ours.__cause__ = error
+    return ours
+
+
+def _priced(state: AppState, call: Call, mode: str | None = None) -> Call:
+    """The call with its cost; its trace id leaves the tags for a column of its own."""
+    cost: Cost | None = None
+    flags = call.flags
+    if call.usage is not None or call.reported_cost is not None:
+        cost = state.book.price(
+            call.provider,
+            call.model,
+            call.usage,
+            at=call.started_at,
+            pricing_mode=mode,
+            service_tier=call.service_tier,
+            reported_cost=call.reported_cost,
+        )
+        flags = flags | (cost.flags if cost is not None else {"unpriced"})
+    tags = call.tags
+    if TRACE_KEY in tags:
+        tags = {key: value for key, value in tags.items() if key != TRACE_KEY}
+    return dataclasses.replace(call, cost=cost, flags=flags, tags=tags)
+
+
+def log_line(call: Call) -> str:
+    """A call as the one line that ``LLM_COST_STORAGE="log"`` writes."""
+    parts = [f"{call.provider}/{call.model}"]
+    if call.usage is not None:
+        parts.append(f"tokens={call.usage.total_tokens}")
+    cost = "unknown" if call.cost is None else f"${call.cost.total_usd:.6f}"
+    parts.append(f"cost={cost}")
+    if call.latency_ms is not None:
+        parts.append(f"latency={call.latency_ms}ms")
+    parts.append(f"stream={str(call.stream).lower()}")
+    parts.append(f"source={call.usage_source}")
+    if call.outcome != "ok":
+        parts.append(f"outcome={call.outcome}")
+    if call.tags:
+        parts.append(f"tags={dict(call.tags)}")
+    return " ".join(parts)
+
+
+def make_app(config: Mapping[str, t.Any], instance_path: str | None = None) -> Flask:
+    """A bare app with this extension, for commands where no app is at hand.
+
+    :param config: ``LLM_COST_*`` settings.
+    :param instance_path: Where its files live; Flask's default if left out.
+    """
+    app = Flask("flask_llm_cost", instance_path=instance_path)
+    app.config.update(config)
+    LlmCost(app)
+    return app
