@@ -10,6 +10,7 @@ import re
 import typing as t
 import zoneinfo
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import MutableMapping
@@ -37,11 +38,23 @@ SOURCES: t.Final[Mapping[str, str]] = {
     "openrouter": "https://openrouter.ai/api/v1/models",
 }
 
+_MOST_USD: t.Final = Decimal("1e12")
+
 Check: t.TypeAlias = Callable[[str, t.Any], t.Any]
 
 
 def _wrong(key: str, value: object, wanted: str) -> ConfigError:
-    return ConfigError(f"{key} must be {wanted}, not {value!r}.")
+    return ConfigError(f"{key} must be {wanted}, not {_shown(value)}.")
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        # A value's repr is not ours: it may raise anything, as an int of 5,000 digits
+        # does, and the message is worth more than the value in it.
+        return f"this {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _flag(key: str, value: object) -> bool:
@@ -53,6 +66,15 @@ def _flag(key: str, value: object) -> bool:
 def _text(key: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise _wrong(key, value, "a text that is not empty")
+    return value
+
+
+def _secret(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        # The value is not repeated: it may be the secret in another type.
+        raise ConfigError(
+            f"{key} must be a text that is not empty, not this {type(value).__name__}."
+        )
     return value
 
 
@@ -92,13 +114,14 @@ def _call(key: str, value: object) -> t.Any:
 
 
 def _path(key: str, value: object) -> Path:
-    if isinstance(value, Path):
-        return value
-    return Path(_text(key, value))
+    path = value if isinstance(value, Path) else Path(_text(key, value))
+    if "\0" in str(path):
+        raise _wrong(key, value, "a path without a NUL character")
+    return path
 
 
 def _money(key: str, value: object) -> Decimal:
-    wanted = 'a number of USD >= 0, such as "250" or Decimal("0.50")'
+    wanted = 'a number of USD from 0 to 1e12, such as "250" or Decimal("0.50")'
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise _wrong(key, value, wanted)
     try:
@@ -106,7 +129,8 @@ def _money(key: str, value: object) -> Decimal:
         amount = Decimal(repr(value) if isinstance(value, float) else value)
     except InvalidOperation:
         raise _wrong(key, value, wanted) from None
-    if not amount.is_finite() or amount < 0:
+    # The bound is for "1e999999999", which as an integer would fill the memory.
+    if not amount.is_finite() or not 0 <= amount <= _MOST_USD:
         raise _wrong(key, value, wanted)
     return amount
 
@@ -126,22 +150,31 @@ def _texts(key: str, value: object) -> dict[str, str]:
 
 def _hosts(key: str, value: object) -> dict[str, str]:
     entries = _texts(key, value)
+    hosts = {host.lower(): name for host, name in entries.items()}
+    if len(hosts) < len(entries):
+        raise _wrong(key, list(entries), "a mapping that names each host once")
     for host in entries:
-        parts = urlsplit(f"//{host}")
-        try:
-            usable = bool(parts.hostname) and not parts.path and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable or "@" in host or "?" in host:
+        if not _is_host(host):
             raise ConfigError(
-                f"{key} has {host!r}: a key is a host or host:port, such as"
+                f"{key} has {_shown(host)}: a key is a host or host:port, such as"
                 ' "llm.example.com" or "localhost:8000", without scheme or path.'
             )
-    return {host.lower(): name for host, name in entries.items()}
+    return hosts
+
+
+def _is_host(text: str) -> bool:
+    try:
+        parts = urlsplit(f"//{text}")
+        port_fits = parts.port != 0
+    except ValueError:
+        return False
+    alone = parts.netloc == text and "@" not in text and not re.search(r"\s", text)
+    return bool(parts.hostname) and alone and port_fits
 
 
 def _tag_keys(key: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    # A Collection, not any Iterable: an iterator would be empty at a second reading.
+    if isinstance(value, str | Mapping) or not isinstance(value, Collection):
         raise _wrong(key, value, 'a list of tag keys, such as ("feature", "tenant")')
     keys = tuple(value)
     for name in keys:
@@ -165,21 +198,26 @@ def _tags(key: str, value: object) -> t.Any:
 
 
 def _zone(key: str, value: object) -> dt.tzinfo:
+    wanted = 'the name of an IANA time zone, such as "Europe/Berlin"'
+    if not isinstance(value, str):
+        raise _wrong(key, value, wanted)
+    if value == "UTC":
+        return dt.UTC
     try:
-        return zoneinfo.ZoneInfo(_text(key, value))
+        return zoneinfo.ZoneInfo(value)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise _wrong(key, value, 'an IANA time zone, such as "Europe/Berlin"') from None
+        raise _wrong(key, value, wanted) from None
 
 
 def _instrument(key: str, value: object) -> tuple[str, ...]:
     if isinstance(value, bool):
         return INSTRUMENTS if value else ()
     names = (value,) if isinstance(value, str) else value
-    if not isinstance(names, Iterable):
+    if not isinstance(names, Collection):
         raise _wrong(key, value, "True, False or names of " + ", ".join(INSTRUMENTS))
     chosen = tuple(names)
     for name in chosen:
-        if name not in INSTRUMENTS:
+        if not isinstance(name, str) or name not in INSTRUMENTS:
             raise _wrong(f"{key} entry", name, "one of " + ", ".join(INSTRUMENTS))
     return chosen
 
@@ -187,7 +225,7 @@ def _instrument(key: str, value: object) -> tuple[str, ...]:
 def _storage(key: str, value: object) -> t.Any:
     if callable(value):
         return value
-    if value in ("database", "jsonl", "log"):
+    if isinstance(value, str) and value in ("database", "jsonl", "log"):
         return value
     raise _wrong(
         key, value, "'database', 'jsonl', 'log' or a callable that takes a Call"
@@ -205,33 +243,40 @@ def _log_level(key: str, value: object) -> int:
 
 
 def _budgets(key: str, value: object) -> tuple[Mapping[str, t.Any], ...]:
-    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+    if isinstance(value, str | Mapping) or not isinstance(value, Collection):
         raise _wrong(key, value, "a list of mappings")
     return tuple(_mapping(f"{key}[{i}]", entry) for i, entry in enumerate(value))
 
 
 def _uri(key: str, value: object) -> str:
-    text = _text(key, value)
-    if "://" not in text:
+    if not isinstance(value, str) or "://" not in value:
         # The value is not repeated: half a URI may still hold a password.
         raise ConfigError(
             f"{key} must be an SQLAlchemy URL, such as"
             ' "postgresql+psycopg://user:password@host/name" or "sqlite:///llm_cost.db".'
         )
-    return text
+    return value
 
 
 def _url(key: str, value: object) -> str:
-    text = _text(key, value)
-    if urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).hostname:
-        raise ConfigError(f"{key} must be an http(s) URL.")
-    return text
+    try:
+        parts = urlsplit(value) if isinstance(value, str) else None
+        usable = bool(parts and parts.scheme in ("http", "https") and parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        # The value is not repeated: a webhook's URL is often a secret.
+        raise ConfigError(
+            f'{key} must be an http(s) URL, such as "https://hooks.example.com/llm".'
+        )
+    return t.cast(str, value)
 
 
 def _per_page(key: str, value: object) -> int:
-    if isinstance(value, bool) or value not in (25, 50, 100, 200):
+    # 25.0 equals 25, and would be printed as "25.0" in links.
+    if type(value) is not int or value not in (25, 50, 100, 200):
         raise _wrong(key, value, "25, 50, 100 or 200")
-    return t.cast(int, value)
+    return value
 
 
 def _setting(default: t.Any, check: Check) -> t.Any:
@@ -334,7 +379,7 @@ class Settings:
     """What a model without a price does."""
     alert_webhook_url: str | None = _setting(None, _optional(_url))
     """Where budget alerts are posted."""
-    alert_webhook_secret: str | None = _setting(None, _optional(_text))
+    alert_webhook_secret: str | None = _setting(None, _optional(_secret))
     """Signs what is posted."""
     alert_allow_private: bool = _setting(False, _flag)
     """Let the webhook point into a private network."""
@@ -365,9 +410,13 @@ class Settings:
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
+    # Compared without the prefix that they share, which would make all of them alike.
+    names = [name.removeprefix(PREFIX) for name in known]
+    near = difflib.get_close_matches(key.removeprefix(PREFIX), names, n=1)
     way_out = (
-        f"Did you mean {near[0]}?" if near else "The settings are listed in the docs."
+        f"Did you mean {PREFIX}{near[0]}?"
+        if near
+        else "The settings are listed in the docs."
     )
     return f"{key} is not a setting of Flask-LLM-Cost. {way_out}"
 

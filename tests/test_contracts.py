@@ -1,0 +1,99 @@
+"""The rooms know each other as setup.cfg says, and a violation is noticed."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HOUSE = ROOT / "flask_llm_cost"
+NOT_DIALECTS = {"__init__", "exchange", "provider", "framing"}
+"""What stands in providers/ beside the dialects."""
+
+
+def lint(root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root), "COLUMNS": "500"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the house that a test may spoil."""
+    shutil.copy(ROOT / "setup.cfg", tmp_path)
+    ignore = shutil.ignore_patterns("__pycache__", "static", "templates")
+    shutil.copytree(HOUSE, tmp_path / "flask_llm_cost", ignore=ignore)
+    return tmp_path
+
+
+def contract(name: str) -> configparser.SectionProxy:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return setup[f"importlinter:contract:{name}"]
+
+
+def test_the_house_keeps_its_contracts() -> None:
+    result = lint(ROOT)
+    assert result.returncode == 0, result.stdout
+
+
+def test_an_untouched_copy_keeps_them_too(copy: Path) -> None:
+    result = lint(copy)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "broken"),
+    [
+        ("web/__init__.py", "from ..ledger import tables", "web"),
+        ("web/__init__.py", "from ..prices import book", "web"),
+        ("providers/openai.py", "import flask", "reading"),
+        ("providers/openai.py", "from . import anthropic", "dialects"),
+        ("providers/openai.py", "from ..capture import meter", "layers"),
+        ("prices/book.py", "from ..ledger import tables", "layers"),
+        ("prices/book.py", "import sqlalchemy", "pricing"),
+        ("prices/price.py", "import requests", "arithmetic"),
+        ("query/host.py", "from ..web import make_blueprint", "layers"),
+        ("cli/__init__.py", "from ..extension import LlmCost", "layers"),
+        ("capture/meter.py", "from . import requests_adapter", "captures"),
+        (
+            "capture/meter.py",
+            "def lazily():\n    from ..extension import LlmCost",
+            "layers",
+        ),
+    ],
+)
+def test_a_violation_breaks_its_contract(
+    copy: Path, module: str, line: str, broken: str
+) -> None:
+    path = copy / "flask_llm_cost" / module
+    path.write_text(f"{path.read_text()}\n\n{line}\n")
+    result = lint(copy)
+    assert result.returncode == 1
+    assert f"{contract(broken)['name']} BROKEN" in result.stdout
+
+
+def test_a_module_without_a_place_breaks_the_layers(copy: Path) -> None:
+    (copy / "flask_llm_cost" / "helpers.py").write_text("")
+    result = lint(copy)
+    assert result.returncode == 1
+    assert "flask_llm_cost.helpers" in result.stdout
+
+
+def test_every_dialect_is_in_the_contract() -> None:
+    files = {path.stem for path in (HOUSE / "providers").glob("*.py")}
+    named = {
+        name.rpartition(".")[2] for name in contract("dialects")["modules"].split()
+    }
+    assert files - NOT_DIALECTS == named
