@@ -210,6 +210,11 @@ class AppState:
         if app is not None:
             signals.send(signals.price_unknown, app, call=call)
 
+    def close(self) -> None:
+        """Write what waits, then let go of files, threads and connections."""
+        if self._ledger is not None:
+            self._ledger.close()
+
     def raise_pending(self) -> None:
         """Raise what an earlier call's end could not.
 

@@ -172,8 +172,8 @@ def _entries(source: TagSource, flags: set[str]) -> list[tuple[t.Any, t.Any]]:
 
 
 def cut(text: str, limit: int) -> str:
-    """At most ``limit`` bytes of UTF-8, cut between characters."""
-    if len(text) * 4 <= limit:
+    """At most ``limit`` bytes of UTF-8, cut between characters; a redaction stays whole."""
+    if len(text) * 4 <= limit or text == REDACTED:
         return text
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
