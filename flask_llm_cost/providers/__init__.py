@@ -1,0 +1,12 @@
+"""What did an LLM call use? Every provider's answer, read into one shape."""
+
+from __future__ import annotations
+
+from .exchange import Exchange
+from .exchange import Path
+from .exchange import Provider
+from .exchange import read_exchange
+from .exchange import Route
+from .exchange import route
+
+__all__ = ["Exchange", "Path", "Provider", "Route", "read_exchange", "route"]

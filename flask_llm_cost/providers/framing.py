@@ -1,0 +1,274 @@
+"""Where does one document end and the next begin: SSE, NDJSON, a JSON array, JSON?
+
+Every frame takes decoded bytes as they come and gives back the documents that are
+complete: each a :class:`Window`, for its content may be longer than memory allows.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+
+from .sparse import parse
+from .window import Window
+
+Needed: t.TypeAlias = Callable[[bytes], bool]
+"""Asked of bytes that hold whole events: could they say anything new?"""
+
+
+class Framing(t.Protocol):
+    """How a body is cut into documents."""
+
+    stream: bool
+    """A body of this kind is a stream."""
+
+    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+        """Take bytes; give the documents that they complete and that are needed."""
+        ...
+
+    def rest(self) -> Iterator[Window]:
+        """What the body would give if it ended here. Changes nothing."""
+        ...
+
+
+_EOL: t.Final = rb"(?:\r\n|\n|\r(?!\n))"
+_BLANK: t.Final = re.compile(_EOL + _EOL)
+_LINE: t.Final = re.compile(rb"\r\n|\n|\r")
+
+
+class ServerSentEvents:
+    """WHATWG event streams: BOM, LF, CR or CRLF, comments, data in several lines.
+
+    It works on whole events, so that the cheap question whether bytes are needed can be
+    asked once for all the events of a network read.
+    """
+
+    stream = True
+
+    def __init__(self) -> None:
+        self._open = Window()
+
+    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+        end = self._boundary(data)
+        if end < 0:
+            self._open.add(data)
+            return
+        block, rest = data[:end], data[end:]
+        if self._open.length:
+            self._open.add(block)
+            if not self._open.whole:
+                # Only its last event, of one line, can be longer than the window.
+                yield from _long_event(self._open)
+                block = b""
+            else:
+                block = self._open.head
+            self._open.clear()
+        if rest:
+            self._open.add(rest)
+        if block and needed(block):
+            yield from _events(block, needed)
+
+    def _boundary(self, data: bytes) -> int:
+        """Where the last blank line in data ends, or -1."""
+        before = self._open.end(3)
+        if b"\r" not in data and b"\r" not in before:
+            at = data.rfind(b"\n\n")
+            if at >= 0:
+                return at + 2
+            return 1 if data[:1] == b"\n" and before[-1:] == b"\n" else -1
+        last = -1
+        for found in _BLANK.finditer(before + data):
+            last = found.end()
+        return max(last - len(before), -1) if last > len(before) else -1
+
+    def rest(self) -> Iterator[Window]:
+        if not self._open.whole:
+            yield from _long_event(self._open)
+        elif self._open.length:
+            yield from _events(self._open.head, lambda _: True)
+
+
+def _events(block: bytes, needed: Needed) -> Iterator[Window]:
+    lines: list[bytes] = []
+    for line in _LINE.split(block.removeprefix(b"\xef\xbb\xbf")):
+        if line:
+            if line.startswith(b"data"):
+                lines.append(line)
+            continue
+        yield from _event(lines, needed)
+        lines = []
+    yield from _event(lines, needed)
+
+
+def _event(lines: list[bytes], needed: Needed) -> Iterator[Window]:
+    values = [v for v in map(_data, lines) if v is not None]
+    if values:
+        text = b"\n".join(values)
+        if needed(text):
+            yield Window.of(text)
+
+
+def _data(line: bytes) -> bytes | None:
+    if line[4:5] == b":":
+        return line[6:] if line[5:6] == b" " else line[5:]
+    return b"" if line == b"data" else None
+
+
+def _long_event(window: Window) -> Iterator[Window]:
+    """An event longer than the window, with what stands before its data cut off."""
+    found = re.search(rb"(?:^|[\r\n])data: ?(?=[{\[])", window.head)
+    if found is not None:
+        yield window.cut(found.end())
+
+
+class Lines:
+    """NDJSON: one document in each line."""
+
+    stream = True
+
+    def __init__(self) -> None:
+        self._open = Window()
+
+    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._open.add(data)
+            return
+        first = data.find(b"\n") + 1
+        if self._open.length:
+            self._open.add(data[:first])
+            line = self._open
+            self._open = Window()
+            if not line.whole or needed(line.head):
+                yield line
+        else:
+            first = 0
+        self._open.add(data[end:])
+        block = data[first:end]
+        if block and needed(block):
+            yield from _lines(block, needed)
+
+    def rest(self) -> Iterator[Window]:
+        if self._open.length:
+            yield self._open
+
+
+def _lines(block: bytes, needed: Needed) -> Iterator[Window]:
+    for line in block.split(b"\n"):
+        if line and needed(line):
+            yield Window.of(line)
+
+
+_OUTSIDE: t.Final = re.compile(rb'["{}\[\]]')
+_INSIDE: t.Final = re.compile(rb'["\\]')
+
+
+class JsonArray:
+    """A JSON array whose objects are events; it may be cut off anywhere."""
+
+    stream = True
+
+    def __init__(self) -> None:
+        self._open = Window()
+        self._depth = 0
+        self._inside = False
+        self._skip = 0
+
+    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+        begin = 0 if self._depth > 1 else -1
+        for at, opened in self._marks(data):
+            if opened:
+                begin = at
+            else:
+                self._open.add(data[begin:at])
+                element, self._open = self._open, Window()
+                begin = -1
+                if not element.whole or needed(element.head):
+                    yield element
+        if begin >= 0:
+            self._open.add(data[begin:])
+
+    def _marks(self, data: bytes) -> Iterator[tuple[int, bool]]:
+        """Where elements of the array begin (True) and where they end (False)."""
+        at = self._skip
+        self._skip = 0
+        while at < len(data):
+            found = (_INSIDE if self._inside else _OUTSIDE).search(data, at)
+            if found is None:
+                return
+            mark = found.group()
+            at = found.end()
+            if mark == b"\\":
+                at += 1
+            elif mark == b'"':
+                self._inside = not self._inside
+            elif mark in b"{[":
+                self._depth += 1
+                if self._depth == 2:
+                    yield at - 1, True
+            else:
+                self._depth -= 1
+                if self._depth == 1:
+                    yield at, False
+        self._skip = at - len(data)
+
+    def rest(self) -> Iterator[Window]:
+        if self._open.length:
+            yield self._open
+
+
+class Document:
+    """One JSON document, unless a second line shows it to be NDJSON."""
+
+    def __init__(self) -> None:
+        self.stream = False
+        self._open = Window()
+        self._line_end = -1
+        self._lines: Lines | None = None
+
+    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+        if self._lines is not None:
+            yield from self._lines.feed(data, needed)
+            return
+        if self._line_end == -1:
+            at = data.find(b"\n")
+            if at >= 0:
+                self._line_end = self._open.length + at
+        self._open.add(data)
+        if self._line_end > 0 and self._open.whole and not data.isspace():
+            yield from self._look(needed)
+
+    def _look(self, needed: Needed) -> Iterator[Window]:
+        body = self._open.head
+        second = body[self._line_end :].lstrip()
+        if not second:
+            return
+        first = body[: self._line_end].rstrip()
+        self._line_end = -2
+        if second.startswith(b"{") and first.endswith(b"}") and parse(first):
+            self.stream = True
+            self._lines = Lines()
+            self._open.clear()
+            yield from self._lines.feed(body, needed)
+
+    def rest(self) -> Iterator[Window]:
+        if self._lines is not None:
+            yield from self._lines.rest()
+        elif self._open.length:
+            yield self._open
+
+
+def frame(start: bytes) -> Framing | None:
+    """The framing of a body that begins so; ``None`` while only blanks have come.
+
+    Content types are not asked: a plain JSON error answers a request for a stream, and
+    gateways send streams as ``text/plain``.
+    """
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text:
+        return None
+    if text.startswith(b"{"):
+        return Document()
+    return JsonArray() if text.startswith(b"[") else ServerSentEvents()
