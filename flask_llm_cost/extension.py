@@ -32,6 +32,7 @@ from .call import TagSource
 from .call import Usage
 from .call import USAGE_SOURCES
 from .call import UsageSource
+from .call import event_time
 from .call import utc_ms
 from .config import PREFIX
 from .config import Settings
@@ -370,14 +371,11 @@ class LlmCost:
             usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         elif input_tokens or output_tokens:
             raise ValueError("Give usage, or input_tokens and output_tokens, not both.")
-        if usage_source not in USAGE_SOURCES:
-            raise ValueError(
-                f"usage_source must be one of {USAGE_SOURCES}, not {usage_source!r}"
-            )
-        if outcome not in OUTCOMES:
-            raise ValueError(f"outcome must be one of {OUTCOMES}, not {outcome!r}")
-        if at is not None and at.tzinfo is None:
-            raise ValueError(f"at must be aware (have a time zone), not {at!r}")
+        _check_name("provider", provider)
+        _check_name("model", model)
+        _check_choice("usage_source", usage_source, USAGE_SOURCES)
+        _check_choice("outcome", outcome, OUTCOMES)
+        at = _check_time(at, event_id)
         attempt = Attempt(provider, operation, model, stream, tags)
         state = self._resolve()
         hold = self._hold(state, attempt, at)
@@ -528,6 +526,33 @@ class LlmCost:
                 " one of an app without LlmCost. Use app.app_context().",
                 count,
             )
+
+
+def _check_name(key: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{key} must be a text that is not empty, not {value!r}")
+
+
+def _check_choice(key: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def _check_time(at: dt.datetime | None, event_id: str | None) -> dt.datetime | None:
+    """When a tracked call was sent; an event id says so by itself."""
+    if at is not None and at.tzinfo is None:
+        raise ValueError(f"at must be aware (have a time zone), not {at!r}")
+    if event_id is None:
+        return at
+    try:
+        minted = event_time(event_id)
+    except ValueError:
+        raise ValueError(f"event_id must be a UUIDv7, not {event_id!r}") from None
+    if at is not None and utc_ms(at) != utc_ms(minted):
+        raise ValueError(
+            f"event_id {event_id} is of {minted.isoformat()}, not of {at!r}"
+        )
+    return minted
 
 
 def _now() -> dt.datetime:

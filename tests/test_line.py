@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import sys
 import threading
 import typing as t
 from collections.abc import Iterator
@@ -17,14 +18,13 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.ledger import tables
-
 from tests.conftest import MakeApp
-from tests.corpus import LINE
-from tests.corpus import OURS
-from tests.corpus import Row
 from tests.corpus import body_of
 from tests.corpus import exchanges
+from tests.corpus import LINE
+from tests.corpus import OURS
 from tests.corpus import request_of
+from tests.corpus import Row
 
 PROVIDERS = ("openai", "anthropic", "google")
 
@@ -191,5 +191,5 @@ def test_recorded_traffic_arrives_whole(
     app = make_app(LLM_COST_PROVIDER_HOSTS=_hosts(servers))
     count = _check(app, servers)
     with capsys.disabled():
-        print(f" {count} recorded exchanges through the adapter into the ledger")
+        sys.stdout.write(f" {count} recorded exchanges through adapter and ledger ")
     assert count > 1000

@@ -1,0 +1,104 @@
+"""No content: what a prompt, an answer, a key or a URL query says is never stored or logged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import typing as t
+from collections.abc import Iterator
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.conftest import MakeApp
+
+MARK = "XYZZY-7f3a"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        ok = "fail" not in self.path
+        answer: dict[str, t.Any] = {"error": {"message": MARK}}
+        if ok:
+            answer = {
+                "id": "r1",
+                "model": "gpt-4o",
+                "choices": [{"message": {"content": MARK}}],
+                "usage": {
+                    "prompt_tokens": 5,
+                    "completion_tokens": 7,
+                    "total_tokens": 12,
+                },
+            }
+        body = json.dumps(answer).encode()
+        if "garbage" in self.path:
+            body = b"{" + MARK.encode()
+        self.send_response(200 if ok else 500)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Secret", MARK)
+        self.end_headers()
+        if "cut" in self.path:
+            body = body[:-5]
+            self.close_connection = True
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_no_content_reaches_ledger_spool_or_log(
+    make_app: MakeApp, server: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.DEBUG, "flask_llm_cost")
+    app = make_app(LLM_COST_PROVIDER_HOSTS={server: "openai", "127.0.0.1:9": "openai"})
+    llm_cost = app.extensions["llm_cost"].extension
+    body = {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": MARK}],
+        "user": MARK,
+    }
+    with requests.Session() as session:
+        session.mount("http://", llm_cost.adapter())
+        for query in ("", "&fail=1", "&cut=1", "&garbage=1"):
+            died = requests.exceptions.ChunkedEncodingError
+            with pytest.raises(died) if "cut" in query else nullcontext():
+                session.post(
+                    f"http://{server}/v1/chat/completions?key={MARK}{query}",
+                    json=body,
+                    headers={"Authorization": f"Bearer {MARK}", "X-Api-Key": MARK},
+                    timeout=10,
+                )
+        with pytest.raises(requests.ConnectionError):
+            session.post(
+                f"http://127.0.0.1:9/v1/chat/completions?key={MARK}", json=body
+            )
+    spool = _texts(tmp_path)
+    assert llm_cost.flush()
+    assert llm_cost.calls.count() == 5
+    assert MARK.encode() not in spool + _texts(tmp_path)
+    assert b"gpt-4o" in _texts(tmp_path)
+    ours = [r for r in caplog.records if r.name.startswith("flask_llm_cost")]
+    assert not [r for r in ours if MARK in r.getMessage() or MARK in str(r.exc_text)]
+
+
+def _texts(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
