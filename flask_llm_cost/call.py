@@ -113,6 +113,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
+        """Input and output together."""
         return self.total_input_tokens + self.total_output_tokens
 
 

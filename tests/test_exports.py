@@ -11,7 +11,7 @@ import pytest
 
 import flask_llm_cost
 
-ROOMS = ["prices", "providers", "ledger", "testing"]
+ROOMS = ["ledger", "prices", "providers"]
 
 
 def documented(value: t.Any) -> bool:
