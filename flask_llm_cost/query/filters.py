@@ -1,0 +1,220 @@
+"""Which calls a question is about: a range of time, and what they have in common."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import typing as t
+from dataclasses import dataclass
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from ..config import KEY_PATTERN
+from ..errors import FilterError
+from ..ledger.tables import calls
+from ..ledger.tables import tag_values
+from .sql import same
+
+MAX_DAYS: t.Final = 3660
+"""The longest range of days that a page or command may ask for."""
+
+DEFAULT_DAYS: t.Final = 30
+
+SILENT_OUTCOMES: t.Final = ("http_error", "no_response")
+"""How an attempt ends that a provider does not bill, if it brought no usage."""
+
+_DATE: t.Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DAY: t.Final = dt.timedelta(days=1)
+_MS: t.Final = dt.timedelta(milliseconds=1)
+# Days that every zone, and the period before the longest range, can be worked out for.
+_FIRST_YEAR: t.Final = 1970
+_LAST_YEAR: t.Final = 9998
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFilter:
+    """Conditions that a call must meet, all of them. A field left out asks for nothing."""
+
+    start: dt.datetime | None = None
+    """The first moment (aware UTC)."""
+    end: dt.datetime | None = None
+    """The moment after the last."""
+    zone: dt.tzinfo = dt.UTC
+    """Whose days, weeks and months are meant."""
+    provider: str | None = None
+    model: str | None = None
+    stream: bool | None = None
+    usage_source: str | None = None
+    outcome: str | None = None
+    trace_id: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    """Pairs of key and value, matched exactly; a call must carry all of them."""
+    priced: bool = False
+    """Only calls whose cost is known, incomplete ones included."""
+    unpriced: bool = False
+    """Only calls that may have cost something, nobody knows how much."""
+    untagged: bool = False
+    with_latency: bool = False
+    missing_usage: bool = False
+    missing_response_id: bool = False
+
+    @classmethod
+    def days(
+        cls, from_: str | None, to: str | None, zone: dt.tzinfo, today: dt.date
+    ) -> t.Self:
+        """A range of days in a zone, both included, as pages and commands take it.
+
+        ``from_`` alone runs to today, ``to`` alone covers the 30 days that end there,
+        neither means the last 30 days. Add other conditions with
+        :func:`dataclasses.replace`.
+
+        :param from_: ``YYYY-MM-DD``; ``None`` and empty text mean not given.
+        :param to: Likewise.
+        :param today: The current day in ``zone``.
+        :raises FilterError: Naming ``from`` or ``to``.
+        """
+        first = _day("from", from_)
+        last = _day("to", to)
+        if last is None:
+            last = today
+        if first is None:
+            first = max(last - (DEFAULT_DAYS - 1) * _DAY, dt.date(_FIRST_YEAR, 1, 1))
+        if first > last:
+            raise FilterError(
+                "from", f"{first} is after {last}, the last day of the range."
+            )
+        if (last - first).days + 1 > MAX_DAYS:
+            raise FilterError(
+                "from", f"{first} to {last} is more than {MAX_DAYS} days; ask for less."
+            )
+        return cls(
+            start=day_start(first, zone), end=day_start(last + _DAY, zone), zone=zone
+        )
+
+    @property
+    def first_day(self) -> dt.date | None:
+        """The day of ``start`` in the zone."""
+        return None if self.start is None else self.start.astimezone(self.zone).date()
+
+    @property
+    def last_day(self) -> dt.date | None:
+        """The day of the last moment before ``end`` in the zone."""
+        if self.end is None:
+            return None
+        return (self.end - _MS).astimezone(self.zone).date()
+
+    def previous(self) -> CallFilter:
+        """The same question about the period of as many days that ends before this one.
+
+        :raises ValueError: If the range is open.
+        """
+        first, last = self.first_day, self.last_day
+        if first is None or last is None:
+            raise ValueError("An open range has no previous period.")
+        days = last - first + _DAY
+        return replace(self, start=day_start(first - days, self.zone), end=self.start)
+
+    def between(self, start: dt.datetime, end: dt.datetime) -> CallFilter:
+        """The same question about what of its range lies in this one."""
+        if self.start is not None:
+            start = max(start, self.start)
+        if self.end is not None:
+            end = min(end, self.end)
+        return replace(self, start=start, end=end)
+
+    def clauses(self) -> list[sa.ColumnElement[bool]]:
+        """The conditions, to be joined by AND in a select of the calls table."""
+        found: list[sa.ColumnElement[bool]] = []
+        if self.start is not None:
+            found.append(calls.c.started_at >= whole_ms(self.start))
+        if self.end is not None:
+            found.append(calls.c.started_at < whole_ms(self.end))
+        for name in ("provider", "model", "usage_source", "outcome", "trace_id"):
+            value = getattr(self, name)
+            if value is not None:
+                found.append(same(calls.c[name], value))
+        if self.stream is not None:
+            found.append(calls.c.stream == self.stream)
+        found.extend(_tagged(key, value) for key, value in self.tags)
+        found.extend(c for name, c in CONDITIONS.items() if getattr(self, name))
+        return found
+
+
+FAILED: t.Final[sa.ColumnElement[bool]] = sa.and_(
+    calls.c.cost_total.is_(None),
+    calls.c.total_input_tokens.is_(None),
+    calls.c.outcome.in_(SILENT_OUTCOMES),
+)
+"""The attempt was refused or never answered, and brought no usage."""
+
+UNPRICED: t.Final[sa.ColumnElement[bool]] = sa.and_(
+    calls.c.cost_total.is_(None),
+    sa.or_(
+        calls.c.outcome.not_in(SILENT_OUTCOMES), calls.c.total_input_tokens.is_not(None)
+    ),
+)
+"""No cost is known, and there may be one. Every call is priced, unpriced or failed."""
+
+CONDITIONS: t.Final[t.Mapping[str, sa.ColumnElement[bool]]] = {
+    "priced": calls.c.cost_total.is_not(None),
+    "unpriced": UNPRICED,
+    "untagged": calls.c.tag_set_id.is_(None),
+    "with_latency": calls.c.latency_ms.is_not(None),
+    "missing_usage": calls.c.total_input_tokens.is_(None),
+    "missing_response_id": calls.c.response_id.is_(None),
+}
+"""What each yes-or-no field of :class:`CallFilter` asks."""
+
+
+def day_start(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
+    """The moment (aware UTC) that a day begins in a zone, also where midnight is skipped."""
+    return dt.datetime.combine(day, dt.time(), tzinfo=zone).astimezone(dt.UTC)
+
+
+def whole_ms(moment: dt.datetime) -> dt.datetime:
+    """Round a bound up to the next whole ms: calls begin on whole ones.
+
+    :raises ValueError: If it has no zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment!r} has no time zone; give an aware datetime.")
+    rest = moment.microsecond % 1000
+    return moment + dt.timedelta(microseconds=1000 - rest) if rest else moment
+
+
+def _tagged(key: str, value: str) -> sa.ColumnElement[bool]:
+    return calls.c.tag_set_id.in_(
+        sa.select(tag_values.c.tag_set_id).where(
+            same(tag_values.c.key, key), same(tag_values.c.value, value)
+        )
+    )
+
+
+def tag_key(text: str) -> str:
+    """The text, if it can be a tag's key.
+
+    :raises FilterError: Naming ``tag``, if not.
+    """
+    if KEY_PATTERN.fullmatch(text):
+        return text
+    raise FilterError(
+        "tag",
+        f"{text[:40]!r} is no tag key: those are 1 to 200 letters, digits, _ . and -.",
+    )
+
+
+def _day(name: str, text: str | None) -> dt.date | None:
+    if text is None or not text:
+        return None
+    if _DATE.fullmatch(text):
+        try:
+            day = dt.date.fromisoformat(text)
+        except ValueError:
+            pass
+        else:
+            if _FIRST_YEAR <= day.year <= _LAST_YEAR:
+                return day
+    raise FilterError(
+        name, f"{text[:40]!r} is no date; write it as YYYY-MM-DD, such as 2026-11-22."
+    )

@@ -1,0 +1,90 @@
+"""The overview page: what was spent, on what, and how that compares."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from decimal import Decimal
+
+import sqlalchemy as sa
+
+from .filters import CallFilter
+from .periods import edges
+from .totals import breakdown
+from .totals import change
+from .totals import Group
+from .totals import series
+from .totals import sum_up
+from .totals import Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day of the chart, and its twin as many days before as the range is long."""
+
+    day: dt.date
+    totals: Totals
+    previous_day: dt.date
+    previous: Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the overview shows."""
+
+    where: CallFilter
+    totals: Totals
+    previous: Totals
+    """Of the period of as many days that ends where this one begins."""
+    days: tuple[Day, ...]
+    """Every day of the range in its zone, the oldest first."""
+    providers: tuple[Group, ...]
+    """By ``(provider,)``, the dearest first."""
+    models: tuple[Group, ...]
+    """By ``(provider, model)``, the dearest first: the top ones."""
+    model_count: int
+    """How many there are."""
+
+    @property
+    def spend_change(self) -> Decimal | None:
+        """In percent of the previous period's spend; ``None`` if that was nothing."""
+        return change(self.totals.spend_usd, self.previous.spend_usd)
+
+    @property
+    def calls_change(self) -> Decimal | None:
+        """In percent of the previous period's calls."""
+        return change(Decimal(self.totals.calls), Decimal(self.previous.calls))
+
+
+def overview(
+    connection: sa.Connection, where: CallFilter, *, models: int = 10
+) -> Overview:
+    """Ask all that the overview page shows.
+
+    :param where: With both ends, such as :meth:`.CallFilter.days` gives.
+    :param models: How many of the models to list.
+    """
+    before = where.previous()
+    days = _daily(connection, where)
+    twins = _daily(connection, before)
+    by_model = breakdown(connection, where, "provider", "model")
+    return Overview(
+        where=where,
+        totals=sum_up(totals for _, totals in days),
+        previous=sum_up(totals for _, totals in twins),
+        days=tuple(Day(*now, *then) for now, then in zip(days, twins, strict=True)),
+        providers=breakdown(connection, where, "provider"),
+        models=by_model[:models],
+        model_count=len(by_model),
+    )
+
+
+def _daily(
+    connection: sa.Connection, where: CallFilter
+) -> list[tuple[dt.date, Totals]]:
+    first, last = where.first_day, where.last_day
+    if first is None or last is None:
+        raise ValueError("The overview needs a range with both ends.")
+    marks = edges("day", first, last, where.zone)
+    days = [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]
+    return list(zip(days, series(connection, where, marks), strict=True))

@@ -1,0 +1,316 @@
+"""How much: the one place where calls are added up, for every page, report and command."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+import typing as t
+from bisect import bisect_right
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import sqlalchemy as sa
+
+from ..call import utc_ms
+from ..errors import FilterError
+from ..ledger.tables import calls
+from ..ledger.tables import tag_values
+from .filters import CallFilter
+from .filters import FAILED
+from .filters import tag_key
+from .filters import UNPRICED
+from .sql import quotient
+from .sql import same
+
+UNTAGGED: t.Final = "(untagged)"
+"""How calls without a tag of that key, or with an empty one, are named in a breakdown."""
+
+NONE: t.Final = "(none)"
+"""How a breakdown names calls of which a column is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What a set of calls adds up to. Two of disjoint sets can be added.
+
+    Money is what is known: read it together with ``unpriced`` and ``incomplete``.
+    """
+
+    calls: int = 0
+    """HTTP attempts, failed ones included."""
+    priced: int = 0
+    """Calls whose cost is known, incomplete ones included."""
+    unpriced: int = 0
+    """Calls that may have cost something, nobody knows how much."""
+    incomplete: int = 0
+    """Priced calls of which one part has no price: their cost is a floor."""
+    failed: int = 0
+    """Attempts that were refused or never answered, and brought no usage."""
+    spend_pico: int = 0
+    cost_input_pico: int = 0
+    cost_cache_read_pico: int = 0
+    cost_cache_write_pico: int = 0
+    cost_output_pico: int = 0
+    cost_units_pico: int = 0
+    """What is not a token, and totals that a provider reported."""
+    input_tokens: int = 0
+    """Every input bucket: fresh, cached, written to a cache, of any modality."""
+    output_tokens: int = 0
+    """Every output bucket, reasoning included."""
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    """For five minutes and for an hour."""
+    reasoning_tokens: int = 0
+    with_usage: int = 0
+    """Calls whose usage is known."""
+    with_latency: int = 0
+    latency_sum_ms: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(
+            **{name: getattr(self, name) + getattr(other, name) for name in _FIELDS}
+        )
+
+    @property
+    def spend_usd(self) -> Decimal:
+        """The sum of the known costs."""
+        return usd(self.spend_pico)
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """The same, or ``None`` if calls may have cost something and none is priced."""
+        return None if self.unpriced and not self.priced else self.spend_usd
+
+    @property
+    def average_usd(self) -> Decimal | None:
+        """The mean cost of a priced call."""
+        return self.spend_usd / self.priced if self.priced else None
+
+    @property
+    def average_latency_ms(self) -> float | None:
+        """The mean latency of the calls that have one."""
+        return self.latency_sum_ms / self.with_latency if self.with_latency else None
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def cache_hit_rate(self) -> Decimal | None:
+        """The part of the input that was read from a cache, 0 to 1."""
+        if not self.input_tokens:
+            return None
+        return Decimal(self.cache_read_tokens) / self.input_tokens
+
+    @property
+    def usd_per_million(self) -> Decimal | None:
+        """What a million tokens cost on average, where every call with usage is priced."""
+        if not self.total_tokens or not self.priced or self.unpriced:
+            return None
+        return self.spend_usd / self.total_tokens * 1_000_000
+
+
+_FIELDS: t.Final = tuple(f.name for f in dataclasses.fields(Totals))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One row of a breakdown."""
+
+    key: tuple[str, ...]
+    """What the calls have in common, such as ``("openai", "gpt-4o")``."""
+    totals: Totals
+    share: Decimal | None
+    """The part of the whole's known spend, 0 to 1; ``None`` if that is 0."""
+
+
+def usd(pico: int) -> Decimal:
+    """Stored money as USD, exactly."""
+    return Decimal(pico).scaleb(-12)
+
+
+def change(current: Decimal, previous: Decimal) -> Decimal | None:
+    """By how many percent it rose (fell: below 0); ``None`` after nothing."""
+    return (current - previous) / previous * 100 if previous else None
+
+
+def sum_up(parts: Iterable[Totals]) -> Totals:
+    """The totals of disjoint sets together."""
+    return sum(parts, Totals())
+
+
+def totals(connection: sa.Connection, where: CallFilter) -> Totals:
+    """Everything that fits, added up."""
+    [row] = connection.execute(sa.select(*_MEASURES).where(*where.clauses()))
+    return _totals(row)
+
+
+def breakdown(
+    connection: sa.Connection, where: CallFilter, *by: str
+) -> tuple[Group, ...]:
+    """The totals by what calls have in common, the dearest first.
+
+    :param by: Names of :data:`BREAKDOWNS`.
+    :raises FilterError: For another name.
+    """
+    columns = [_column(name) for name in by]
+    rows = connection.execute(
+        sa.select(*columns, *_MEASURES).where(*where.clauses()).group_by(*columns)
+    )
+    return _groups((tuple(map(_text, row[: len(by)])), _totals(row)) for row in rows)
+
+
+def tag_breakdown(
+    connection: sa.Connection, where: CallFilter, key: str
+) -> tuple[Group, ...]:
+    """The totals by the value of a tag, the rest as ``"(untagged)"``.
+
+    :raises FilterError: If ``key`` can be no tag's.
+    """
+    value = tag_values.c.value
+    rows = connection.execute(
+        sa.select(value, *_MEASURES)
+        .select_from(calls.outerjoin(tag_values, _carries(key)))
+        .where(*where.clauses())
+        .group_by(value)
+    )
+    return _groups(((row[0] or UNTAGGED,), _totals(row)) for row in rows)
+
+
+def series(
+    connection: sa.Connection, where: CallFilter, edges: Sequence[dt.datetime]
+) -> tuple[Totals, ...]:
+    """The totals of each period between two edges (ascending), zeros where nothing was.
+
+    Calls outside the edges are not counted.
+    """
+    marks = [utc_ms(edge) for edge in edges]
+    if len(marks) < 2:
+        return ()
+    # The widest bucket that no edge cuts: days, or hours where a clock changes.
+    step = math.gcd(*(mark - marks[0] for mark in marks[1:]))
+    bucket = quotient(
+        sa.type_coerce(calls.c.started_at, sa.BigInteger) - marks[0], step
+    )
+    rows = connection.execute(
+        sa.select(bucket.label("bucket"), *_MEASURES)
+        .where(*where.between(edges[0], edges[-1]).clauses())
+        .group_by("bucket")
+    )
+    found = [Totals()] * (len(marks) - 1)
+    for row in rows:
+        period = bisect_right(marks, marks[0] + int(row[0]) * step) - 1
+        found[period] += _totals(row)
+    return tuple(found)
+
+
+BREAKDOWNS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
+    name: calls.c[name]
+    for name in (
+        "provider",
+        "model",
+        "request_model",
+        "operation",
+        "usage_source",
+        "outcome",
+        "service_tier",
+        "cost_source",
+        "trace_id",
+    )
+}
+"""What totals can be broken down by, beside tags and time."""
+
+
+def _column(name: str) -> sa.ColumnElement[t.Any]:
+    try:
+        return BREAKDOWNS[name]
+    except KeyError:
+        raise FilterError(
+            "by", f"{name[:40]!r} is not one of {', '.join(BREAKDOWNS)}."
+        ) from None
+
+
+def _carries(key: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        tag_values.c.tag_set_id == calls.c.tag_set_id,
+        same(tag_values.c.key, tag_key(key)),
+    )
+
+
+def _text(value: str | None) -> str:
+    return NONE if value is None else value
+
+
+def _groups(found: Iterable[tuple[tuple[str, ...], Totals]]) -> tuple[Group, ...]:
+    merged: dict[tuple[str, ...], Totals] = {}
+    for key, part in found:
+        merged[key] = merged[key] + part if key in merged else part
+    whole = sum(part.spend_pico for part in merged.values())
+    ranked = sorted(
+        merged.items(), key=lambda kv: (-kv[1].spend_pico, -kv[1].calls, kv[0])
+    )
+    return tuple(
+        Group(key, part, Decimal(part.spend_pico) / whole if whole else None)
+        for key, part in ranked
+    )
+
+
+def _split_sum(name: str) -> list[sa.ColumnElement[t.Any]]:
+    # One SUM of pico-USD would overflow SQLite's 64 bits at 9.2 million USD.
+    column = calls.c[name]
+    million = sa.literal_column("1000000", sa.BigInteger)
+    return [
+        sa.func.sum(quotient(column, million)).label(f"{name}_q"),
+        sa.func.sum(column % million).label(f"{name}_r"),
+    ]
+
+
+def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[t.Any]:
+    return sa.func.count(sa.case((condition, 1)))
+
+
+_MONEY: t.Final = {
+    "spend_pico": "cost_total",
+    "cost_input_pico": "cost_input",
+    "cost_cache_read_pico": "cost_cache_read",
+    "cost_cache_write_pico": "cost_cache_write",
+    "cost_output_pico": "cost_output",
+    "cost_units_pico": "cost_units",
+}
+
+_SUMS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
+    "calls": sa.func.count(),
+    "priced": sa.func.count(calls.c.cost_total),
+    "unpriced": _count(UNPRICED),
+    "incomplete": _count(calls.c.cost_complete.is_(sa.false())),
+    "failed": _count(FAILED),
+    "input_tokens": sa.func.sum(calls.c.total_input_tokens),
+    "output_tokens": sa.func.sum(calls.c.total_output_tokens),
+    "cache_read_tokens": sa.func.sum(calls.c.cache_read_tokens),
+    "cache_write_tokens": sa.func.sum(
+        calls.c.cache_write_tokens + calls.c.cache_write_1h_tokens
+    ),
+    "reasoning_tokens": sa.func.sum(calls.c.reasoning_tokens),
+    "with_usage": sa.func.count(calls.c.total_input_tokens),
+    "with_latency": sa.func.count(calls.c.latency_ms),
+    "latency_sum_ms": sa.func.sum(calls.c.latency_ms),
+}
+
+_MEASURES: t.Final[list[sa.ColumnElement[t.Any]]] = [
+    *(column.label(name) for name, column in _SUMS.items()),
+    *(half for name in _MONEY.values() for half in _split_sum(name)),
+]
+
+
+def _totals(row: sa.Row[t.Any]) -> Totals:
+    # A sum is a Decimal on PostgreSQL and MariaDB, and NULL over nothing.
+    values = row._mapping
+    found = {name: int(values[name] or 0) for name in _SUMS}
+    for name, column in _MONEY.items():
+        whole, rest = values[f"{column}_q"] or 0, values[f"{column}_r"] or 0
+        found[name] = int(whole) * 1_000_000 + int(rest)
+    return Totals(**found)
