@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import os
+import re
 import typing as t
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -22,6 +23,9 @@ Tags: t.TypeAlias = Mapping[str, t.Any]
 
 TagSource: t.TypeAlias = Tags | Callable[[], Tags | None]
 """A mapping, or a callable that is asked once per call, when it is sent."""
+
+KEY_PATTERN: t.Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+"""What a tag's key may be (matched whole)."""
 
 UsageSource: t.TypeAlias = t.Literal[
     "response", "stream_final", "stream_partial", "manual", "estimated", "unknown"

@@ -23,14 +23,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .call import Call
+from .call import KEY_PATTERN as KEY_PATTERN
 from .errors import ConfigError
 
 PREFIX: t.Final = "LLM_COST_"
 
 INSTRUMENTS: t.Final = ("requests", "httpx", "httpx2", "aiohttp", "botocore")
-
-KEY_PATTERN: t.Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
-"""What a tag key may be (matched whole)."""
 
 SOURCES: t.Final[Mapping[str, str]] = {
     "litellm": "https://raw.githubusercontent.com/BerriAI/litellm/main/"

@@ -16,9 +16,11 @@ from contextvars import ContextVar
 from contextvars import Token
 from dataclasses import dataclass
 
+from .call import KEY_PATTERN
 from .call import TagSource
-from .config import KEY_PATTERN
-from .config import Settings
+
+if t.TYPE_CHECKING:
+    from .config import Settings
 
 _log = logging.getLogger("flask_llm_cost")
 
