@@ -31,14 +31,18 @@ class Millis(sa.types.TypeDecorator[dt.datetime]):
     def process_bind_param(self, value: t.Any, dialect: sa.Dialect) -> int | None:
         return None if value is None else utc_ms(value)
 
-    def process_result_value(self, value: t.Any, dialect: sa.Dialect) -> dt.datetime | None:
+    def process_result_value(
+        self, value: t.Any, dialect: sa.Dialect
+    ) -> dt.datetime | None:
         return None if value is None else from_ms(value)
 
 
 def _text(length: int) -> sa.types.TypeEngine[str]:
     """Text that compares by its bytes on every engine."""
     return sa.String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"),
+        "mysql",
+        "mariadb",
     )
 
 
@@ -92,7 +96,9 @@ calls = sa.Table(
     sa.Column("cost_source", _text(16)),
     sa.Column("cost_complete", sa.Boolean(create_constraint=False)),
     sa.Column("tag_set_id", sa.BigInteger),  # NULL: no tags
-    sa.Column("flags", _text(255), nullable=False),  # sorted, one space between; "" for none
+    sa.Column(
+        "flags", _text(255), nullable=False
+    ),  # sorted, one space between; "" for none
     # JSON text: other_tokens, units, parts, price provenance, reported and estimated cost.
     sa.Column("details", _long_text),
     sa.PrimaryKeyConstraint("started_at", "event_id", name="pk_llm_cost_calls"),
@@ -109,7 +115,9 @@ tag_sets = sa.Table(
     PREFIX + "tag_sets",
     metadata,
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("tags", _long_text, nullable=False),  # canonical JSON: sorted keys, no spaces
+    sa.Column(
+        "tags", _long_text, nullable=False
+    ),  # canonical JSON: sorted keys, no spaces
     sa.Column("seen_at", Millis, nullable=False),
     mysql_engine="InnoDB",
     mysql_charset="utf8mb4",
@@ -129,7 +137,10 @@ tag_values = sa.Table(
 """The tags of each set, a row each: what filters and breakdowns ask."""
 
 sa.Index(
-    "ix_llm_cost_tag_values_key", tag_values.c.key, tag_values.c.value, mysql_length={"value": 191}
+    "ix_llm_cost_tag_values_key",
+    tag_values.c.key,
+    tag_values.c.value,
+    mysql_length={"value": 191},
 )
 
 facts = sa.Table(

@@ -1,0 +1,324 @@
+"""How a call is written as one line of JSON: spool, export, import and JSONL files.
+
+Nothing is lost on the way: decimals are text, never floats; a field that is absent
+is unknown or has its default.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import typing as t
+from collections.abc import Callable
+from collections.abc import Mapping
+from decimal import Decimal
+from decimal import InvalidOperation
+from uuid import UUID
+
+from ..call import Call
+from ..call import Cost
+from ..call import CostSource
+from ..call import OUTCOMES
+from ..call import Part
+from ..call import Usage
+from ..call import USAGE_SOURCES
+from ..call import utc_ms
+
+VERSION: t.Final = 1
+"""Of the line format. A line of a later version is refused, never half understood."""
+
+_COUNTS: t.Final = (
+    "input_tokens",
+    "input_audio_tokens",
+    "input_image_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "output_audio_tokens",
+    "output_image_tokens",
+    "reasoning_tokens",
+)
+# Fields that JSON holds as they are, and that are left out where they are None.
+_PLAIN: t.Final = (
+    "request_model",
+    "latency_ms",
+    "first_byte_ms",
+    "http_status",
+    "response_id",
+    "service_tier",
+    "trace_id",
+)
+
+_encode: t.Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode_ascii: t.Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def encode(call: Call) -> bytes:
+    """The call as one line, newline included."""
+    line: dict[str, t.Any] = {
+        "v": VERSION,
+        "event_id": call.event_id,
+        "started_at": _moment(call.started_at),
+        "provider": call.provider,
+        "model": call.model,
+        "operation": call.operation,
+        "usage_source": call.usage_source,
+        "outcome": call.outcome,
+    }
+    for name in _PLAIN:
+        value = getattr(call, name)
+        if value is not None:
+            line[name] = value
+    if call.stream:
+        line["stream"] = True
+    if call.usage is not None:
+        line["usage"] = _usage_fields(call.usage)
+    if call.cost is not None:
+        line["cost"] = _cost_fields(call.cost)
+    if call.reported_cost is not None:
+        line["reported_cost"] = str(call.reported_cost)
+    if call.tags:
+        line["tags"] = dict(call.tags)
+    if call.flags:
+        line["flags"] = sorted(call.flags)
+    try:
+        return _encode(line).encode() + b"\n"
+    except UnicodeEncodeError:  # a lone surrogate; only escapes can carry it
+        return _encode_ascii(line).encode() + b"\n"
+
+
+def _moment(moment: dt.datetime) -> str:
+    utc = moment.astimezone(dt.UTC)
+    return utc.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _usage_fields(usage: Usage) -> dict[str, t.Any]:
+    fields: dict[str, t.Any] = {
+        name: count for name in _COUNTS if (count := getattr(usage, name))
+    }
+    if usage.other_tokens:
+        fields["other_tokens"] = dict(usage.other_tokens)
+    if usage.units:
+        fields["units"] = {name: str(n) for name, n in usage.units.items()}
+    return fields
+
+
+def _cost_fields(cost: Cost) -> dict[str, t.Any]:
+    fields: dict[str, t.Any] = {
+        "total_usd": str(cost.total_usd),
+        "parts": {
+            meter: [str(part.quantity), str(part.rate), str(part.amount_usd)]
+            for meter, part in cost.parts.items()
+        },
+        "source": cost.source,
+    }
+    for name in ("price_key", "tier", "mode"):
+        value = getattr(cost, name)
+        if value is not None:
+            fields[name] = value
+    if cost.valid_from is not None:
+        fields["valid_from"] = cost.valid_from.isoformat()
+    if not cost.complete:
+        fields["complete"] = False
+    if cost.flags:
+        fields["flags"] = sorted(cost.flags)
+    if cost.estimate_usd is not None:
+        fields["estimate_usd"] = str(cost.estimate_usd)
+    return fields
+
+
+def decode(line: bytes | str) -> Call:
+    """The call that a line holds.
+
+    :raises ValueError: If it is no such line. The message names the field that is wrong.
+    """
+    try:
+        data = json.loads(line, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON line: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"no JSON object but {_kind(data)}")
+    version = data.pop("v", None)
+    if version != VERSION:
+        raise ValueError(f"v: line format {version!r}; this version reads {VERSION}")
+    call: Call = _build(Call, _CALL, data, "")
+    check_id(call)
+    return call
+
+
+def check_id(call: Call) -> None:
+    """Refuse a call whose event id is not of its own time.
+
+    :raises ValueError: If the id is no UUIDv7, or its 48 bits of time are another's.
+    """
+    try:
+        value = UUID(call.event_id)
+    except (ValueError, AttributeError, TypeError):
+        value = None
+    if value is None or value.version != 7 or str(value) != call.event_id:
+        raise ValueError(f"event_id: {call.event_id!r} is no UUIDv7 in lower case")
+    if value.int >> 80 != utc_ms(call.started_at):
+        raise ValueError(
+            f"event_id: {call.event_id} is not of started_at {_moment(call.started_at)}"
+        )
+
+
+_Check: t.TypeAlias = Callable[[str, t.Any], t.Any]
+
+
+def _build(kind: type, checks: Mapping[str, _Check], data: t.Any, where: str) -> t.Any:
+    if not isinstance(data, dict):
+        raise _wrong(where.rstrip("."), data, "an object")
+    values = {}
+    for name, value in data.items():
+        check = checks.get(name)
+        if check is None:
+            raise ValueError(f"{where}{name}: no such field")
+        values[name] = check(where + name, value)
+    try:
+        return kind(**values)
+    except TypeError as error:  # a field without a default is missing
+        raise ValueError(f"{where.rstrip('.') or 'line'}: {error}") from None
+
+
+def _no_constant(name: str) -> t.NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _kind(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "..."
+
+
+def _wrong(name: str, value: object, wanted: str) -> ValueError:
+    return ValueError(f"{name}: {_kind(value)} is not {wanted}")
+
+
+def _text(name: str, value: t.Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(name, value, "text")
+    return value
+
+
+def _flag(name: str, value: t.Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(name, value, "true or false")
+    return value
+
+
+def _whole(name: str, value: t.Any) -> int:
+    if type(value) is not int or value < 0:
+        raise _wrong(name, value, "a whole number >= 0")
+    return value
+
+
+def _decimal(name: str, value: t.Any) -> Decimal:
+    if isinstance(value, str):
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            pass
+        else:
+            if number.is_finite():
+                return number
+    raise _wrong(name, value, "a decimal number as text")
+
+
+def _time(name: str, value: t.Any) -> dt.datetime:
+    try:
+        moment = dt.datetime.fromisoformat(_text(name, value))
+    except ValueError:
+        raise _wrong(name, value, "a time such as 2026-01-31T23:59:59.000Z") from None
+    if moment.tzinfo is None:
+        raise _wrong(name, value, "a time with its zone")
+    return moment.astimezone(dt.UTC)
+
+
+def _start(name: str, value: t.Any) -> dt.datetime:
+    moment = _time(name, value)
+    if moment.microsecond % 1000:
+        raise _wrong(name, value, "a time in whole milliseconds")
+    return moment
+
+
+def _one_of(*choices: str) -> _Check:
+    def check(name: str, value: t.Any) -> str:
+        if value not in choices:
+            raise _wrong(name, value, f"one of {', '.join(choices)}")
+        return str(value)
+
+    return check
+
+
+def _names(name: str, value: t.Any) -> frozenset[str]:
+    if not isinstance(value, list):
+        raise _wrong(name, value, "a list of names")
+    return frozenset(_text(name, flag) for flag in value)
+
+
+def _mapping(check: _Check) -> _Check:
+    def checked(name: str, value: t.Any) -> dict[str, t.Any]:
+        if not isinstance(value, dict):
+            raise _wrong(name, value, "an object")
+        return {key: check(f"{name}.{key}", item) for key, item in value.items()}
+
+    return checked
+
+
+def _part(name: str, value: t.Any) -> Part:
+    if not isinstance(value, list) or len(value) != 3:
+        raise _wrong(name, value, "[quantity, rate, amount]")
+    quantity, rate, amount = (_decimal(name, number) for number in value)
+    return Part(quantity, rate, amount)
+
+
+def _usage(name: str, value: t.Any) -> Usage:
+    usage: Usage = _build(Usage, _USAGE, value, name + ".")
+    return usage
+
+
+def _cost(name: str, value: t.Any) -> Cost:
+    cost: Cost = _build(Cost, _COST, value, name + ".")
+    return cost
+
+
+_USAGE: t.Final[Mapping[str, _Check]] = {
+    **dict.fromkeys(_COUNTS, _whole),
+    "other_tokens": _mapping(_whole),
+    "units": _mapping(_decimal),
+}
+_COST: t.Final[Mapping[str, _Check]] = {
+    "total_usd": _decimal,
+    "parts": _mapping(_part),
+    "source": _one_of(*t.get_args(CostSource)),
+    "price_key": _text,
+    "valid_from": _time,
+    "tier": _text,
+    "mode": _text,
+    "complete": _flag,
+    "flags": _names,
+    "estimate_usd": _decimal,
+}
+_CALL: t.Final[Mapping[str, _Check]] = {
+    "event_id": _text,
+    "started_at": _start,
+    "provider": _text,
+    "model": _text,
+    "request_model": _text,
+    "operation": _text,
+    "usage": _usage,
+    "cost": _cost,
+    "reported_cost": _decimal,
+    "latency_ms": _whole,
+    "first_byte_ms": _whole,
+    "stream": _flag,
+    "usage_source": _one_of(*USAGE_SOURCES),
+    "outcome": _one_of(*OUTCOMES),
+    "http_status": _whole,
+    "response_id": _text,
+    "service_tier": _text,
+    "trace_id": _text,
+    "tags": _mapping(_text),
+    "flags": _names,
+}
