@@ -222,7 +222,7 @@ def _redactor(secret_keys: tuple[str, ...]) -> Callable[[str, t.Any], str]:
     def redact(key: str, value: t.Any) -> str:
         if secret(key):
             return REDACTED
-        return _text(clean(value))
+        return as_text(clean(value))
 
     return redact
 
@@ -231,7 +231,8 @@ def _words(key: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in _WORDS.findall(key))
 
 
-def _text(value: t.Any) -> str:
+def as_text(value: t.Any) -> str:
+    """A tag's value as it is kept, before any cut."""
     if isinstance(value, str):
         # A lone surrogate has no place in UTF-8, NUL none in PostgreSQL.
         if value.isascii() and "\0" not in value:
@@ -241,4 +242,4 @@ def _text(value: t.Any) -> str:
         return ""
     if isinstance(value, (bool, dict, list)):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return _text(str(value))
+    return as_text(str(value))

@@ -10,10 +10,13 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
+from ..call import OUTCOMES
+from ..call import USAGE_SOURCES
 from ..config import KEY_PATTERN
 from ..errors import FilterError
 from ..ledger.tables import calls
 from ..ledger.tables import tag_values
+from ..tags import TRACE_KEY
 from .sql import same
 
 MAX_DAYS: t.Final = 3660
@@ -58,6 +61,17 @@ class CallFilter:
     with_latency: bool = False
     missing_usage: bool = False
     missing_response_id: bool = False
+    never: bool = False
+    """No call fits: two of the conditions contradict each other."""
+
+    def __post_init__(self) -> None:
+        for bound in (self.start, self.end):
+            if bound is not None:
+                whole_ms(bound)
+        _one_of("usage_source", self.usage_source, USAGE_SOURCES)
+        _one_of("outcome", self.outcome, OUTCOMES)
+        for key, _ in self.tags:
+            tag_key(key)
 
     @classmethod
     def days(
@@ -123,9 +137,25 @@ class CallFilter:
             end = min(end, self.end)
         return replace(self, start=start, end=end)
 
+    def narrowed(self, **more: t.Any) -> CallFilter:
+        """The same question with more conditions; contradicting ones fit no call.
+
+        :param more: Fields of this class, other than ``start``, ``end`` and ``zone``.
+            ``tags`` are added.
+        """
+        fields = {name: value for name, value in more.items() if value is not None}
+        for name, value in fields.items():
+            old = getattr(self, name)
+            if name == "tags":
+                fields[name] = (*old, *value)
+            elif not isinstance(value, bool) or name == "stream":
+                if old is not None and old != value:
+                    return replace(self, never=True)
+        return replace(self, **fields)
+
     def clauses(self) -> list[sa.ColumnElement[bool]]:
         """The conditions, to be joined by AND in a select of the calls table."""
-        found: list[sa.ColumnElement[bool]] = []
+        found: list[sa.ColumnElement[bool]] = [sa.false()] if self.never else []
         if self.start is not None:
             found.append(calls.c.started_at >= whole_ms(self.start))
         if self.end is not None:
@@ -184,6 +214,8 @@ def whole_ms(moment: dt.datetime) -> dt.datetime:
 
 
 def _tagged(key: str, value: str) -> sa.ColumnElement[bool]:
+    if key == TRACE_KEY:
+        return same(calls.c.trace_id, value)
     return calls.c.tag_set_id.in_(
         sa.select(tag_values.c.tag_set_id).where(
             same(tag_values.c.key, key), same(tag_values.c.value, value)
@@ -202,6 +234,11 @@ def tag_key(text: str) -> str:
         "tag",
         f"{text[:40]!r} is no tag key: those are 1 to 200 letters, digits, _ . and -.",
     )
+
+
+def _one_of(name: str, value: str | None, known: t.Sequence[str]) -> None:
+    if value is not None and value not in known:
+        raise FilterError(name, f"{value[:40]!r} is not one of {', '.join(known)}.")
 
 
 def _day(name: str, text: str | None) -> dt.date | None:

@@ -172,7 +172,7 @@ def call_page(
     rows, earlier, later = _rows(connection, where, sort, per, after, before)
     first = 1 if rows else 0
     if earlier:
-        first += _count(connection, where, _past(sort, _Place.of(rows[0], sort), True))
+        first += count(connection, where, _past(sort, _Place.of(rows[0], sort), True))
     return CallPage(
         where=where,
         sort=sort,
@@ -180,7 +180,7 @@ def call_page(
         rows=tuple(rows),
         first=first,
         last=first + len(rows) - 1 if rows else 0,
-        total=_count(connection, where),
+        total=count(connection, where),
         next=_Place.of(rows[-1], sort).cursor(sort) if later else None,
         previous=_Place.of(rows[0], sort).cursor(sort) if earlier else None,
     )
@@ -192,6 +192,35 @@ def top_calls(
     """The first calls in an order."""
     where = narrowed(where, sort)
     return tuple(_fetch(connection, where, sort, limit))
+
+
+def latest(
+    connection: sa.Connection, where: CallFilter, limit: int, after: str | None = None
+) -> list[CallRow]:
+    """The latest calls, or those that come after one.
+
+    :param after: The event id of a call.
+    :raises FilterError: If it is none.
+    """
+    if after is None:
+        return _fetch(connection, where, "recent", limit)
+    try:
+        event_time(after)
+    except (ValueError, OverflowError):
+        raise FilterError("after", f"{after[:40]!r} is no event id.") from None
+    past = _past("recent", _Place(None, str(UUID(after))))
+    return _fetch(connection, where, "recent", limit, past)
+
+
+def time_range(
+    connection: sa.Connection, where: CallFilter
+) -> tuple[dt.datetime, dt.datetime] | None:
+    """When the first and the last call that fit were sent (aware UTC)."""
+    time = calls.c.started_at
+    [row] = connection.execute(
+        sa.select(sa.func.min(time), sa.func.max(time)).where(*where.clauses())
+    )
+    return None if row[0] is None else (row[0], row[1])
 
 
 def narrowed(where: CallFilter, sort: str) -> CallFilter:
@@ -300,9 +329,10 @@ def _fetch(
     return rows[::-1] if backwards else rows
 
 
-def _count(
+def count(
     connection: sa.Connection, where: CallFilter, *more: sa.ColumnElement[bool]
 ) -> int:
+    """How many calls fit."""
     statement = sa.select(sa.func.count()).select_from(calls)
     return connection.scalar(statement.where(*where.clauses(), *more)) or 0
 

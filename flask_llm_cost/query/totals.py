@@ -19,6 +19,7 @@ from ..call import utc_ms
 from ..errors import FilterError
 from ..ledger.tables import calls
 from ..ledger.tables import tag_values
+from ..tags import TRACE_KEY
 from .filters import CallFilter
 from .filters import FAILED
 from .filters import tag_key
@@ -145,8 +146,8 @@ def sum_up(parts: Iterable[Totals]) -> Totals:
 
 def totals(connection: sa.Connection, where: CallFilter) -> Totals:
     """Everything that fits, added up."""
-    [row] = connection.execute(sa.select(*_MEASURES).where(*where.clauses()))
-    return _totals(row)
+    [row] = connection.execute(sa.select(*MEASURES).where(*where.clauses()))
+    return totals_of(row)
 
 
 def breakdown(
@@ -159,9 +160,9 @@ def breakdown(
     """
     columns = [_column(name) for name in by]
     rows = connection.execute(
-        sa.select(*columns, *_MEASURES).where(*where.clauses()).group_by(*columns)
+        sa.select(*columns, *MEASURES).where(*where.clauses()).group_by(*columns)
     )
-    return _groups((tuple(map(_text, row[: len(by)])), _totals(row)) for row in rows)
+    return groups((tuple(map(_text, row[: len(by)])), totals_of(row)) for row in rows)
 
 
 def tag_breakdown(
@@ -171,14 +172,14 @@ def tag_breakdown(
 
     :raises FilterError: If ``key`` can be no tag's.
     """
-    value = tag_values.c.value
+    value, source = tag_column(key)
     rows = connection.execute(
-        sa.select(value, *_MEASURES)
-        .select_from(calls.outerjoin(tag_values, _carries(key)))
+        sa.select(value, *MEASURES)
+        .select_from(source)
         .where(*where.clauses())
         .group_by(value)
     )
-    return _groups(((row[0] or UNTAGGED,), _totals(row)) for row in rows)
+    return groups(((row[0] or UNTAGGED,), totals_of(row)) for row in rows)
 
 
 def series(
@@ -197,14 +198,14 @@ def series(
         sa.type_coerce(calls.c.started_at, sa.BigInteger) - marks[0], step
     )
     rows = connection.execute(
-        sa.select(bucket.label("bucket"), *_MEASURES)
+        sa.select(bucket.label("bucket"), *MEASURES)
         .where(*where.between(edges[0], edges[-1]).clauses())
         .group_by("bucket")
     )
     found = [Totals()] * (len(marks) - 1)
     for row in rows:
         period = bisect_right(marks, marks[0] + int(row[0]) * step) - 1
-        found[period] += _totals(row)
+        found[period] += totals_of(row)
     return tuple(found)
 
 
@@ -234,18 +235,26 @@ def _column(name: str) -> sa.ColumnElement[t.Any]:
         ) from None
 
 
-def _carries(key: str) -> sa.ColumnElement[bool]:
-    return sa.and_(
+def tag_column(key: str) -> tuple[sa.ColumnElement[t.Any], sa.FromClause]:
+    """The value of a tag (NULL without one), and what to select it from.
+
+    :raises FilterError: If ``key`` can be no tag's.
+    """
+    if key == TRACE_KEY:
+        return calls.c.trace_id, calls
+    carried = sa.and_(
         tag_values.c.tag_set_id == calls.c.tag_set_id,
         same(tag_values.c.key, tag_key(key)),
     )
+    return tag_values.c.value, calls.outerjoin(tag_values, carried)
 
 
 def _text(value: str | None) -> str:
     return NONE if value is None else value
 
 
-def _groups(found: Iterable[tuple[tuple[str, ...], Totals]]) -> tuple[Group, ...]:
+def groups(found: Iterable[tuple[tuple[str, ...], Totals]]) -> tuple[Group, ...]:
+    """The rows of a breakdown, the dearest first; rows of the same key are added up."""
     merged: dict[tuple[str, ...], Totals] = {}
     for key, part in found:
         merged[key] = merged[key] + part if key in merged else part
@@ -300,13 +309,15 @@ _SUMS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     "latency_sum_ms": sa.func.sum(calls.c.latency_ms),
 }
 
-_MEASURES: t.Final[list[sa.ColumnElement[t.Any]]] = [
+MEASURES: t.Final[list[sa.ColumnElement[t.Any]]] = [
     *(column.label(name) for name, column in _SUMS.items()),
     *(half for name in _MONEY.values() for half in _split_sum(name)),
 ]
+"""The columns of a question that adds up calls; :func:`totals_of` reads them."""
 
 
-def _totals(row: sa.Row[t.Any]) -> Totals:
+def totals_of(row: sa.Row[t.Any]) -> Totals:
+    """What a row that selects :data:`MEASURES` adds up to."""
     # A sum is a Decimal on PostgreSQL and MariaDB, and NULL over nothing.
     values = row._mapping
     found = {name: int(values[name] or 0) for name in _SUMS}
