@@ -1,0 +1,84 @@
+"""What can be run here: ``nox -l``."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "typing", "tests", "docs"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group."""
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+def install(session: nox.Session, *groups: str, options: tuple[str, ...] = ()) -> None:
+    """Install the project as it stands, with some groups."""
+    wanted = [requirement for name in groups for requirement in group(name)]
+    session.install(*options, "-e", ".", *wanted)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests; servers are taken from the environment."""
+    install(session, "tests")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(venv_backend="uv")
+def min_versions(session: nox.Session) -> None:
+    """Run the tests with the oldest versions that are allowed."""
+    install(session, "tests", options=("--resolution", "lowest-direct"))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def sqlalchemy20(session: nox.Session) -> None:
+    """Run the tests with the newest SQLAlchemy 2.0."""
+    install(session, "tests")
+    session.install("sqlalchemy>=2.0,<2.1")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def stress(session: nox.Session) -> None:
+    """Run the long crash, chaos and soak tests."""
+    install(session, "tests")
+    session.run("python", "-m", "pytest", "-m", "stress", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format and the import contracts."""
+    install(session, "lint", "tests")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check types: mypy strictly, pyright as a second opinion."""
+    install(session, "typing")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the docs; a warning is an error."""
+    install(session, "docs")
+    session.run("sphinx-build", "-E", "-W", "-b", "html", "docs", "docs/_build/html")
+    session.run("towncrier", "build", "--draft", "--version", "next")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks, or those named; nothing depends on the numbers."""
+    install(session, "tests")
+    for name in session.posargs or ["adapter", "pricing"]:
+        session.run("python", f"benchmarks/{name}.py")

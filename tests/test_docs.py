@@ -1,0 +1,107 @@
+"""Every setting, command, signal and error is in the docs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+from blinker import NamedSignal
+
+import flask_llm_cost
+from flask_llm_cost import config
+from flask_llm_cost import errors
+from flask_llm_cost import extension
+from flask_llm_cost import signals
+from flask_llm_cost.cli import make_group
+
+ROOT = Path(__file__).resolve().parents[1]
+KEYS = [config.PREFIX + f.name.upper() for f in fields(config.Settings)]
+LATER = [config.PREFIX + name.upper() for name in extension._LATER]
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.rst").read_text("utf-8")
+
+
+def entries() -> dict[str, str]:
+    """The entries of the page of settings, by key."""
+    _, *parts = re.split(r"^\.\. confval:: ", page("config"), flags=re.MULTILINE)
+    return {part.partition("\n")[0]: part for part in parts}
+
+
+def leaves(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, *path, name)
+        else:
+            yield " ".join((*path, name)), command
+
+
+COMMANDS = dict(leaves(make_group(extension.make_app)))
+
+
+def test_the_settings_page_has_every_setting_and_no_other() -> None:
+    assert sorted(entries()) == sorted(KEYS)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_documented_default_is_the_default(key: str) -> None:
+    shown = re.search(r"^    :default: ``(.*)``$", entries()[key], re.MULTILINE)
+    assert shown is not None
+    default = ast.literal_eval(shown[1])
+    field = key.removeprefix(config.PREFIX).lower()
+    expected = getattr(config.Settings(), field)
+    if isinstance(default, dict):
+        assert default.keys() == expected.keys()
+    else:
+        assert getattr(config.Settings.read({key: default}), field) == expected
+
+
+@pytest.mark.parametrize("key", LATER)
+def test_a_setting_that_does_nothing_yet_says_so(key: str) -> None:
+    assert "*Not used yet.*" in entries()[key]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_documented(name: str) -> None:
+    assert f"flask llm-cost {name}" in page("cli")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_is_documented(name: str) -> None:
+    for parameter in COMMANDS[name].params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.opts[0] in page("cli")
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = page("api")
+    for name in flask_llm_cost.__all__:
+        assert re.search(rf"^\.\. auto\w+:: ([\w.]+\.)?{name}$", text, re.MULTILINE)
+
+
+def test_every_signal_is_in_the_reference() -> None:
+    names = [n for n, v in vars(signals).items() if isinstance(v, NamedSignal)]
+    assert names
+    for name in names:
+        assert f".. autodata:: flask_llm_cost.signals.{name}\n" in page("api")
+
+
+def test_every_error_is_in_the_reference_and_in_the_tree() -> None:
+    names = [n for n, v in vars(errors).items() if isinstance(v, type)]
+    for name in names:
+        if issubclass(getattr(errors, name), errors.LlmCostError):
+            assert f".. autoexception:: {name}\n" in page("api")
+            assert name in (errors.__doc__ or "")
+
+
+def test_the_test_servers_are_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    sources = "".join(path.read_text("utf-8") for path in ROOT.glob("tests/**/*.py"))
+    for name in set(re.findall(r"LLM_COST_TEST_[A-Z]+", sources)):
+        assert f"`{name}`" in text
