@@ -1,0 +1,369 @@
+"""What came of one HTTP attempt? The core under every client library.
+
+A library's module opens a :class:`Meter` through its :class:`Tap` before a request
+leaves, tells it what passes by, and is done: the meter sees to it that exactly one
+:class:`.Call` is recorded, and that nothing of this reaches the app's own call.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import typing as t
+import weakref
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from time import perf_counter
+
+from ..call import Attempt
+from ..call import Call
+from ..call import Hold
+from ..call import Outcome
+from ..call import Reading
+from ..call import Recorder
+from ..call import TagSource
+from ..errors import ConfigError
+from ..errors import LlmCostError
+from ..providers import Exchange
+from ..providers import Provider
+from ..providers import Route
+from ..providers import route
+
+_log = logging.getLogger("flask_llm_cost")
+
+_P = t.ParamSpec("_P")
+_R = t.TypeVar("_R")
+
+Hosts: t.TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]]
+"""``LLM_COST_PROVIDER_HOSTS``, or a callable that finds those of the current app."""
+
+
+UNKNOWN_MODEL: t.Final = "unknown"
+"""The model of a call that names none anywhere, or only in a body we cannot read."""
+
+
+class _Guard:
+    """Says that captures inside are not wanted, for as long as it is on.
+
+    A task started meanwhile has it in its copy of the context. So what counts is the
+    flag, which everyone sees change, and not the variable.
+    """
+
+    __slots__ = ("on",)
+
+    def __init__(self) -> None:
+        self.on = True
+
+
+_guard: ContextVar[_Guard | None] = ContextVar("flask_llm_cost.guard", default=None)
+
+
+def suppressed() -> bool:
+    """Whether an attempt that is sent here is not to be captured."""
+    guard = _guard.get()
+    return guard is not None and guard.on
+
+
+@contextmanager
+def suppress() -> Iterator[None]:
+    """Capture nothing inside a ``with`` block."""
+    guard = _Guard()
+    token = _guard.set(guard)
+    try:
+        yield
+    finally:
+        guard.on = False
+        try:
+            _guard.reset(token)
+        except ValueError:
+            # Left in another context than entered (a generator closed elsewhere). The
+            # flag is down, so the one that was entered sees again.
+            pass
+
+
+def harmless(
+    *, passing: tuple[type[Exception], ...] = ()
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R | None]]:
+    """Let no error of ours reach the app's call: it is logged, and ``None`` returned.
+
+    :param passing: What is raised on purpose, to stop a call before it is sent.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
+        @functools.wraps(function)
+        def kept(*args: _P.args, **kwargs: _P.kwargs) -> _R | None:
+            # All of capture's own work comes through here, and the app's call goes on
+            # whatever happens in it.
+            try:
+                return function(*args, **kwargs)
+            except passing:
+                raise
+            except Exception as error:
+                complain(error)
+                return None
+
+        return kept
+
+    return decorate
+
+
+def complain(error: Exception) -> None:
+    """Log an error of ours: where it happened, and nothing that it may quote."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = "?" if at is None else f"{at.tb_frame.f_code.co_name}:{at.tb_lineno}"
+    _log.error(
+        "Capture failed with %s in %s. The app's call goes on, its record may be"
+        " missing or without usage.",
+        type(error).__qualname__,
+        where,
+    )
+
+
+class Tap:
+    """Where a client's attempts are told apart, tagged and recorded.
+
+    :param recorder: Asked before an LLM call is sent, and told what came of it.
+    :param hosts: As ``LLM_COST_PROVIDER_HOSTS``, or a callable that is asked each time.
+    :param providers: An app's own, asked before the built-in ones.
+    :param tags: Explicit tags of every call that comes through here.
+    :raises ConfigError: If ``tags`` is neither a mapping nor a callable.
+    """
+
+    __slots__ = ("__weakref__", "hosts", "providers", "recorder", "tags")
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        hosts: Hosts | None = None,
+        providers: Sequence[Provider] = (),
+        tags: TagSource | None = None,
+    ) -> None:
+        if tags is not None and not callable(tags) and not isinstance(tags, Mapping):
+            raise ConfigError(
+                "tags must be a mapping, or a callable that returns one, not"
+                f" {type(tags).__name__}."
+            )
+        self.recorder = recorder
+        self.hosts = hosts
+        self.providers = tuple(providers)
+        self.tags = tags
+
+    @harmless(passing=(LlmCostError,))
+    def open(self, method: str, url: str, body: bytes | None) -> Meter | None:
+        """Begin to follow an attempt, before it is sent.
+
+        :param body: What is sent, or ``None`` if it cannot be known without consuming it.
+        :return: ``None`` if it is not to be captured.
+        :raises LlmCostError: If the recorder forbids the call, as a spent budget does.
+        """
+        if suppressed():
+            return None
+        hosts = self.hosts() if callable(self.hosts) else self.hosts
+        found = route(method, url, hosts=hosts, providers=self.providers)
+        if found is None:
+            return None
+        # Set before the recorder is asked: a tag provider may call an LLM itself.
+        guard = _Guard()
+        token = _guard.set(guard)
+        meter = None
+        try:
+            meter = self._begin(found, body, guard)
+        finally:
+            if meter is None:
+                guard.on = False
+                _guard.reset(token)
+        if meter is not None:
+            meter._token = token
+            _open.add(meter)
+        return meter
+
+    def _begin(self, found: Route, body: bytes | None, guard: _Guard) -> Meter | None:
+        exchange = Exchange(found, request_body=body)
+        hold = self.recorder.begin(
+            Attempt(
+                provider=found.provider,
+                operation=found.operation,
+                request_model=exchange.request_model,
+                stream=exchange.stream,
+                tags=self.tags,
+            )
+        )
+        return None if hold is None else Meter(self.recorder, exchange, hold, guard)
+
+
+class Meter:
+    """Follows one attempt from its send to its end, and records it exactly once.
+
+    Made by :meth:`Tap.open`. Of the methods that end it the first one counts. All but
+    :meth:`abandon` may be called from any thread, and none ever raises.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_began",
+        "_exchange",
+        "_first_byte",
+        "_guard",
+        "_holds",
+        "_recorder",
+        "_status",
+        "_token",
+    )
+
+    def __init__(
+        self, recorder: Recorder, exchange: Exchange, hold: Hold, guard: _Guard
+    ) -> None:
+        self._recorder = recorder
+        self._exchange = exchange
+        # Whoever pops the hold records the call. Popping is atomic and takes no lock,
+        # so that it is safe between threads and in __del__ alike.
+        self._holds = [hold]
+        self._guard = guard
+        self._token: t.Any = None
+        self._status: int | None = None
+        self._first_byte: float | None = None
+        self._began = perf_counter()
+
+    @property
+    def open(self) -> bool:
+        """Whether the call is not recorded yet."""
+        return bool(self._holds)
+
+    @harmless()
+    def respond(self, status: int, headers: Mapping[str, str]) -> None:
+        """The answer's headers are there: attempts that begin now are others."""
+        self._leave()
+        self._status = status
+        self._exchange.respond(status, headers)
+
+    def feed(self, data: bytes, *, decoded: bool) -> None:
+        """The caller was handed these bytes of the body.
+
+        :param decoded: Their content encoding is undone already.
+        """
+        if not self._holds:
+            return
+        if self._first_byte is None:
+            self._first_byte = perf_counter()
+        exchange = self._exchange
+        exchange.feed(data, decoded=decoded)
+        if exchange.complete:
+            # Do not wait for an end: many clients stop reading here and keep the rest.
+            self._finish("ok", ended=True)
+
+    def end(self) -> None:
+        """The body came to its own end."""
+        self._finish("ok", ended=True)
+
+    def close(self) -> None:
+        """The caller stops reading."""
+        self._finish("interrupted")
+
+    def fail(self) -> None:
+        """The body broke off, or could not be read."""
+        self._finish("failed")
+
+    def no_response(self, status: int | None = None) -> None:
+        """No answer came.
+
+        :param status: Of an answer that came, but that the client kept to itself.
+        """
+        self._leave()
+        self._status = status
+        self._finish("no_response")
+
+    def unfinished(self) -> None:
+        """The process ends, or no one has cared for long."""
+        self._finish("unfinished")
+
+    def abandon(self) -> None:
+        """The caller let go of the answer. For ``__del__``: no lock, I/O or logging."""
+        self._finish("interrupted", deferred=True)
+
+    def __del__(self) -> None:
+        self.abandon()
+
+    def _leave(self) -> None:
+        """Lower the guard: other attempts may be captured in this context again."""
+        self._guard.on = False
+        token, self._token = self._token, None
+        if token is not None:
+            try:
+                _guard.reset(token)
+            except ValueError:
+                # The answer arrived in another context; the flag alone must do there.
+                pass
+
+    def _finish(
+        self, outcome: Outcome, *, ended: bool = False, deferred: bool = False
+    ) -> None:
+        try:
+            hold = self._holds.pop()
+        except IndexError:
+            return
+        self._guard.on = False
+        if deferred:
+            # Not through `harmless`, which logs.
+            try:
+                call = self._call(hold, outcome, ended)
+                self._recorder.record(call, hold, deferred=True)
+            except Exception:
+                return
+        else:
+            self._record(hold, outcome, ended)
+
+    @harmless()
+    def _record(self, hold: Hold, outcome: Outcome, ended: bool) -> None:
+        _open.discard(self)
+        self._recorder.record(self._call(hold, outcome, ended), hold)
+
+    def _call(self, hold: Hold, outcome: Outcome, ended: bool) -> Call:
+        now = perf_counter()
+        reading: Reading = self._exchange.reading(ended=ended)
+        if self._status is not None and not 200 <= self._status < 300:
+            outcome = "http_error"
+        return Call(
+            event_id=hold.event_id,
+            started_at=hold.started_at,
+            provider=reading.provider,
+            model=reading.model or UNKNOWN_MODEL,
+            request_model=reading.request_model,
+            operation=reading.operation,
+            usage=reading.usage,
+            reported_cost=reading.reported_cost,
+            latency_ms=round((now - self._began) * 1000),
+            first_byte_ms=(
+                None
+                if self._first_byte is None
+                else round((self._first_byte - self._began) * 1000)
+            ),
+            stream=reading.stream,
+            usage_source=reading.usage_source,
+            outcome=outcome,
+            http_status=self._status,
+            response_id=reading.response_id,
+            service_tier=reading.service_tier,
+            trace_id=hold.tags.get("trace_id"),
+            tags=hold.tags,
+            flags=hold.flags | reading.flags,
+        )
+
+
+_open: weakref.WeakSet[Meter] = weakref.WeakSet()
+
+
+def open_meters() -> list[Meter]:
+    """The attempts of this process whose end has not been seen."""
+    while True:
+        try:
+            return [meter for meter in _open if meter.open]
+        except RuntimeError:
+            # Another thread opened one meanwhile.
+            continue

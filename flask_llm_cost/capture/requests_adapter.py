@@ -1,0 +1,434 @@
+"""How are the calls of requests captured, without it noticing?
+
+The answer's raw body becomes an instance of a subclass of its own class that tells a
+:class:`.Meter` what it hands out. Everything else stays as it is: the object, its
+connection, its exceptions, and that it is freed as soon as no one refers to it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import typing as t
+import uuid
+import weakref
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from http.client import HTTPException
+from threading import get_ident
+
+from requests import PreparedRequest
+from requests import Response
+from requests.adapters import BaseAdapter
+from requests.adapters import HTTPAdapter
+from requests.exceptions import RetryError
+from requests.utils import stream_decode_response_unicode
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
+
+from ..call import Recorder
+from ..call import TagSource
+from ..errors import ConfigError
+from ..providers import Provider
+from .meter import harmless
+from .meter import Hosts
+from .meter import Meter
+from .meter import Tap
+
+_log = logging.getLogger("flask_llm_cost")
+
+_BROKEN: t.Final = (HTTPError, HTTPException, OSError)
+"""What a read raises when the body fails; anything else is the caller's mistake."""
+
+
+class LlmCostAdapter(HTTPAdapter):
+    """An adapter to mount on a :class:`requests.Session`: it records LLM calls.
+
+    It takes the options of :class:`requests.adapters.HTTPAdapter` and behaves as one.
+    Make it with :meth:`.LlmCost.adapter`. One ``send`` is one record: what urllib3
+    retries inside it (``max_retries``) cannot be seen.
+
+    :param recorder: Asked before an LLM call is sent, and told what came of it.
+    :param hosts: As ``LLM_COST_PROVIDER_HOSTS``, or a callable that is asked each time.
+    :param providers: An app's own, asked before the built-in ones.
+    :param tags: Tags of every call: a mapping, or a callable asked once per call.
+    :param inner: An adapter that does the sending, with its own options.
+    :raises ConfigError: If ``tags`` or ``inner`` is of the wrong type, or there are
+        options beside ``inner``.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        hosts: Hosts | None = None,
+        providers: Sequence[Provider] = (),
+        tags: TagSource | None = None,
+        inner: BaseAdapter | None = None,
+        **options: t.Any,
+    ) -> None:
+        if inner is not None and options:
+            raise ConfigError(
+                f"{', '.join(options)} cannot be set beside inner: give the options to"
+                " the inner adapter."
+            )
+        if inner is not None and not isinstance(inner, BaseAdapter):
+            raise ConfigError(
+                "inner must be an adapter, such as requests.adapters.HTTPAdapter(), not"
+                f" {type(inner).__name__}."
+            )
+        self._tap: Tap | None = Tap(
+            recorder, hosts=hosts, providers=providers, tags=tags
+        )
+        self._inner = inner
+        super().__init__(**options)
+
+    def send(
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: t.Any = None,
+        verify: bool | str = True,
+        cert: t.Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send a request, and record the call if it is one of an LLM."""
+        options = {
+            "stream": stream,
+            "timeout": timeout,
+            "verify": verify,
+            "cert": cert,
+            "proxies": proxies,
+        }
+        send = super().send if self._inner is None else self._inner.send
+        if self._tap is None:
+            response = send(request, **options)
+        else:
+            response = captured(self._tap, send, request, options)
+        if getattr(response, "connection", None) is self._inner is not None:
+            # Authentication sends again through it, and that is an attempt, too.
+            response.connection = self
+        return response
+
+    def close(self) -> None:
+        """Close the pools, and those of the inner adapter."""
+        super().close()
+        if self._inner is not None:
+            self._inner.close()
+
+    def __getstate__(self) -> dict[str, t.Any]:
+        """As an :class:`~requests.adapters.HTTPAdapter`'s; a recorder cannot be pickled.
+
+        A copy in a process that still has the original goes on recording. Elsewhere it
+        only sends.
+        """
+        state = t.cast("dict[str, t.Any]", super().__getstate__())
+        return state | {"_inner": self._inner, "_tap": _keep(self._tap)}
+
+    def __setstate__(self, state: dict[str, t.Any]) -> None:
+        tap = _kept.get(state["_tap"])
+        if tap is None:
+            _log.warning(
+                "An adapter was unpickled in another process than it was made in: it"
+                " sends, but records nothing. Make one there with llm_cost.adapter()."
+            )
+        super().__setstate__(state | {"_tap": tap})  # type: ignore[misc]
+
+
+_kept: weakref.WeakValueDictionary[str, Tap] = weakref.WeakValueDictionary()
+"""What pickled adapters of this process stand for."""
+
+
+def _keep(tap: Tap | None) -> str:
+    for name, kept in list(_kept.items()):
+        if kept is tap:
+            return name
+    name = uuid.uuid4().hex
+    if tap is not None:
+        _kept[name] = tap
+    return name
+
+
+def captured(
+    tap: Tap,
+    send: Callable[..., Response],
+    request: PreparedRequest,
+    options: Mapping[str, t.Any],
+) -> Response:
+    """Send a request and have its call recorded, if it is one of an LLM.
+
+    :param send: An adapter's ``send``, bound to it.
+    """
+    meter = tap.open(request.method or "", _text(request.url), _body_of(request.body))
+    if meter is None:
+        return send(request, **options)
+    try:
+        response = send(request, **options)
+    except BaseException as error:
+        meter.no_response(_last_status(error))
+        raise
+    _follow(response, meter)
+    return response
+
+
+def _text(url: str | bytes | None) -> str:
+    return url.decode("latin-1") if isinstance(url, bytes) else url or ""
+
+
+def _body_of(body: object) -> bytes | None:
+    """The body, where looking at it does not consume it: no files, no generators."""
+    if isinstance(body, str):
+        return body.encode("utf-8", "replace")
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    return None
+
+
+def _last_status(error: BaseException) -> int | None:
+    """The status after which ``max_retries`` gave up: "too many 503 error responses"."""
+    if not isinstance(error, RetryError):
+        return None
+    for word in str(getattr(error.args[0], "reason", "")).split():
+        if word.isdigit():
+            return int(word)
+    return None
+
+
+@harmless()
+def _follow(response: Response, meter: Meter) -> None:
+    """Have the meter told what is read of an answer."""
+    raw = response.raw
+    meter.respond(response.status_code or 0, response.headers)
+    content = response.__dict__.get("_content")
+    if isinstance(content, bytes):
+        # Made by a stub, or by a cache: there is nothing to be read any more.
+        meter.feed(content, decoded=True)
+        meter.end()
+        return
+    if isinstance(raw, BaseHTTPResponse):
+        raw.__dict__["_llm_cost"] = _Watch(meter, _decodes(raw))
+        try:
+            raw.__class__ = _tee_class(type(raw))
+            return
+        except TypeError:
+            # An object of another layout. Its Response will do.
+            del raw.__dict__["_llm_cost"]
+    response.__dict__["_llm_cost"] = meter
+    kind: t.Any = type(response)
+    response.__class__ = _tee_class(kind)
+
+
+def _decodes(raw: BaseHTTPResponse) -> bool:
+    """Whether urllib3 undoes the encoding of this body when it is asked to.
+
+    What it has no decoder for it hands out as it came.
+    """
+    encoding = raw.headers.get("content-encoding", "").lower()
+    if not encoding:
+        return True
+    names = [encoding, *(name.strip() for name in encoding.split(","))]
+    return any(name in raw.CONTENT_DECODERS for name in names)
+
+
+class _Watch:
+    """What a teed body remembers; it holds no reference back to it."""
+
+    __slots__ = ("decodes", "meter", "reader")
+
+    def __init__(self, meter: Meter, decodes: bool) -> None:
+        self.meter = meter
+        self.decodes = decodes
+        self.reader = 0
+        """The thread that is inside a read, else 0."""
+
+
+if t.TYPE_CHECKING:
+    from urllib3.response import HTTPResponse as _Raw
+
+    _Answer = Response
+else:
+    _Raw = object
+    _Answer = object
+
+
+class _TeeRaw(_Raw):
+    """The public methods through which a body leaves a urllib3 response.
+
+    Its ``data``, ``readinto``, ``json`` and iteration go through these. Arguments are
+    passed on as they came, since their defaults differ between urllib3's versions.
+    """
+
+    __slots__ = ()
+    _llm_cost: _Watch
+
+    def read(self, *args: t.Any, **kwargs: t.Any) -> bytes:
+        amount = _argument(args, kwargs, 0, "amt")
+        return self._watched(
+            super().read, args, kwargs, all_of_it=amount is None or amount < 0
+        )
+
+    def read1(self, *args: t.Any, **kwargs: t.Any) -> bytes:
+        return self._watched(super().read1, args, kwargs, all_of_it=False)
+
+    def _watched(
+        self,
+        read: Callable[..., bytes],
+        args: tuple[t.Any, ...],
+        kwargs: dict[str, t.Any],
+        *,
+        all_of_it: bool,
+    ) -> bytes:
+        watch = self._llm_cost
+        watch.reader = get_ident()
+        try:
+            data = read(*args, **kwargs)
+        except _BROKEN:
+            watch.meter.fail()
+            raise
+        finally:
+            watch.reader = 0
+        if watch.meter.open:
+            decode = _argument(args, kwargs, 1, "decode_content")
+            if decode is None:
+                decode = self.decode_content
+            self._took(data, bool(decode))
+            if all_of_it or (not data and _argument(args, kwargs, 0, "amt") != 0):
+                self._ended()
+        return data
+
+    def _took(self, data: bytes, decode: bool) -> None:
+        watch = self._llm_cost
+        if data:
+            watch.meter.feed(data, decoded=decode and watch.decodes)
+        # A body of known length ends without an empty read. But one that is decoded may
+        # have more to give than came over the wire.
+        if not (decode and "content-encoding" in self.headers) and _spent(self):
+            self._ended()
+
+    def _ended(self) -> None:
+        if getattr(self, "length_remaining", None):
+            self._llm_cost.meter.fail()
+        else:
+            self._llm_cost.meter.end()
+
+    def read_chunked(self, *args: t.Any, **kwargs: t.Any) -> t.Generator[bytes]:
+        watch = self._llm_cost
+        decode = bool(_argument(args, kwargs, 1, "decode_content"))
+        chunks = super().read_chunked(*args, **kwargs)
+        try:
+            watch.reader = get_ident()
+            for chunk in chunks:
+                watch.reader = 0
+                watch.meter.feed(chunk, decoded=decode and watch.decodes)
+                yield chunk
+                watch.reader = get_ident()
+        except _BROKEN:
+            watch.meter.fail()
+            raise
+        except GeneratorExit:
+            # urllib3 closes the connection then; what comes later is no end. This may
+            # be the garbage collector's doing, as in __del__.
+            watch.meter.abandon()
+            raise
+        finally:
+            watch.reader = 0
+            chunks.close()
+        if _spent(self):
+            self._ended()
+
+    def stream(self, *args: t.Any, **kwargs: t.Any) -> t.Generator[bytes]:
+        yield from super().stream(*args, **kwargs)
+        if _spent(self):
+            self._ended()
+
+    def close(self) -> None:
+        watch = self._llm_cost
+        # urllib3 closes itself inside a read that fails: the exception tells more.
+        if watch.reader != get_ident():
+            watch.meter.close()
+        super().close()
+
+    def __del__(self) -> None:
+        self._llm_cost.meter.abandon()
+        super().__del__()
+
+
+def _argument(
+    args: tuple[t.Any, ...], kwargs: dict[str, t.Any], position: int, name: str
+) -> t.Any:
+    return args[position] if len(args) > position else kwargs.get(name)
+
+
+def _spent(raw: t.Any) -> bool:
+    """Whether nothing more will come over the wire."""
+    try:
+        return bool(raw.isclosed())
+    except (AttributeError, ValueError):
+        # Not made from a connection: an empty read will tell.
+        return False
+
+
+class _TeeAnswer(_Answer):
+    """A Response whose raw body is not urllib3's: it is followed from here.
+
+    What the app reads from ``raw`` itself is not seen.
+    """
+
+    _llm_cost: Meter
+
+    def iter_content(
+        self, chunk_size: int | None = 1, decode_unicode: bool = False
+    ) -> Iterator[t.Any]:
+        chunks = self._fed(super().iter_content(chunk_size))
+        if decode_unicode:
+            decode: Callable[..., Iterator[t.Any]] = stream_decode_response_unicode
+            return decode(chunks, self)
+        return chunks
+
+    def _fed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        meter = self._llm_cost
+        # As requests does it: a plain file is read as it is.
+        decoded = hasattr(self.raw, "stream")
+        try:
+            for chunk in chunks:
+                meter.feed(chunk, decoded=decoded)
+                yield chunk
+        except Exception:
+            meter.fail()
+            raise
+        meter.end()
+
+    def close(self) -> None:
+        self._llm_cost.close()
+        super().close()
+
+    def __del__(self) -> None:
+        self._llm_cost.abandon()
+        inherited = getattr(super(), "__del__", None)
+        if inherited is not None:
+            inherited()
+
+    def __reduce_ex__(self, protocol: t.SupportsIndex) -> t.Any:
+        # The class was made here, so that no other process could import it.
+        made = super().__reduce_ex__(protocol)
+        base = type(self).__bases__[1]
+        return (
+            made[0],
+            tuple(base if a is type(self) else a for a in made[1]),
+            *made[2:],
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _tee_class(base: t.Any) -> type[t.Any]:
+    """A subclass that looks like its base."""
+    tee = _TeeRaw if issubclass(base, BaseHTTPResponse) else _TeeAnswer
+    names = {
+        "__slots__": (),
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+    }
+    return type(base.__name__, (tee, base), names)
