@@ -143,14 +143,17 @@ class CallFilter:
         :param more: Fields of this class, other than ``start``, ``end`` and ``zone``.
             ``tags`` are added.
         """
-        fields = {name: value for name, value in more.items() if value is not None}
-        for name, value in fields.items():
+        fields: dict[str, t.Any] = {}
+        for name, value in more.items():
             old = getattr(self, name)
             if name == "tags":
                 fields[name] = (*old, *value)
-            elif not isinstance(value, bool) or name == "stream":
+            elif name in CONDITIONS:
+                fields[name] = old or value
+            elif value is not None:
                 if old is not None and old != value:
                     return replace(self, never=True)
+                fields[name] = value
         return replace(self, **fields)
 
     def clauses(self) -> list[sa.ColumnElement[bool]]:
