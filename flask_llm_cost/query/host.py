@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import typing as t
+from collections.abc import Callable
 
 if t.TYPE_CHECKING:
     from ..config import Settings
@@ -21,3 +23,8 @@ class Host(t.Protocol):
 
     @property
     def book(self) -> PriceBook: ...
+
+    @property
+    def clock(self) -> Callable[[], dt.datetime]:
+        """Gives the current time (aware UTC)."""
+        ...

@@ -1,0 +1,178 @@
+"""Where the shapes of a chart stand: plain geometry for inline SVG.
+
+Across, everything is in percent, so that a chart fills its column without scaling its
+text; up and down, in pixels. Templates draw it with presentation attributes and
+classes only, which the strictest content security policy allows.
+"""
+
+from __future__ import annotations
+
+import math
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+HEIGHT: t.Final = 232
+TOP: t.Final = 34
+BOTTOM: t.Final = 26
+"""Room for the value under the pointer, and for the days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One period of a chart."""
+
+    label: str
+    """Under the axis: ``18 Nov``."""
+    title: str
+    """All there is to say: ``Wed 18 Nov 2026: $4.21, 132 calls``."""
+    amount: Decimal
+    before: Decimal | None = None
+    """The same period one range earlier."""
+    href: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One period, drawn."""
+
+    point: Point
+    left: float
+    span: float
+    """Of the whole slot, which is what the pointer hits."""
+    x: float
+    width: float
+    y: float
+    height: float
+    before_y: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A line across, at a round amount."""
+
+    y: float
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A text under the axis."""
+
+    x: float
+    anchor: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Amounts over time."""
+
+    bars: tuple[Bar, ...]
+    ticks: tuple[Tick, ...]
+    labels: tuple[Label, ...]
+    height: int = HEIGHT
+    top: int = TOP
+    floor: int = HEIGHT - BOTTOM
+
+
+def bar_chart(points: Sequence[Point]) -> BarChart:
+    """Place one bar per point, with lines at round amounts and a few labels."""
+    largest = max(
+        (max(p.amount, p.before or Decimal(0)) for p in points), default=Decimal(0)
+    )
+    steps = _rounds(largest)
+    scale = (HEIGHT - BOTTOM - TOP) / (steps[-1] if steps else Decimal(1))
+    return BarChart(
+        bars=tuple(_bars(points, scale)),
+        ticks=tuple(Tick(_y(step, scale), step) for step in steps),
+        labels=tuple(_labels(points)),
+    )
+
+
+def _y(amount: Decimal, scale: Decimal) -> float:
+    return round(float(HEIGHT - BOTTOM - amount * scale), 2)
+
+
+def _bars(points: Sequence[Point], scale: Decimal) -> Iterable[Bar]:
+    span = 100 / max(1, len(points))
+    # A single day would be a wall; a slot is at most a twelfth of the width.
+    width = min(span * 0.68, 8.0)
+    for i, point in enumerate(points):
+        height = float(max(Decimal(0), point.amount) * scale)
+        # Something spent is something seen.
+        height = max(height, 2.0) if point.amount > 0 else 0.0
+        yield Bar(
+            point=point,
+            left=round(i * span, 4),
+            span=round(span, 4),
+            x=round(i * span + (span - width) / 2, 4),
+            width=round(width, 4),
+            y=round(HEIGHT - BOTTOM - height, 2),
+            height=round(height, 2),
+            before_y=None if point.before is None else _y(point.before, scale),
+        )
+
+
+def _labels(points: Sequence[Point], most: int = 5) -> Iterable[Label]:
+    if not points:
+        return
+    span = 100 / len(points)
+    step = max(1, math.ceil((len(points) - 1) / (most - 1)))
+    for i in range(0, len(points), step):
+        # Each under its own bar; the outermost must not leave the picture.
+        x = i * span + span / 2
+        anchor = "start" if x < 4 else "end" if x > 96 else "middle"
+        x = 0 if anchor == "start" else 100 if anchor == "end" else x
+        yield Label(round(x, 4), anchor, points[i].label)
+
+
+def _rounds(largest: Decimal) -> list[Decimal]:
+    """Up to four round amounts, the last one at or above the largest."""
+    if largest <= 0:
+        return []
+    power = Decimal(1).scaleb(largest.adjusted() - 1)
+    for factor in (1, 2, 5, 10, 20, 25, 50, 100):
+        step = power * factor
+        if step * 4 >= largest:
+            break
+    return [step * n for n in range(1, math.ceil(largest / step) + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a whole, in a bar from left to right."""
+
+    name: str
+    x: float
+    width: float
+    share: Decimal
+
+
+def mix(parts: Iterable[tuple[str, Decimal | int]]) -> tuple[Segment, ...]:
+    """Lay parts end to end. A part that is not zero is at least a hair wide."""
+    known = [(name, Decimal(size)) for name, size in parts if size > 0]
+    total = sum((size for _, size in known), Decimal(0))
+    if not total:
+        return ()
+    widths = [max(Decimal("0.6"), size / total * 100) for _, size in known]
+    fit = 100 / sum(widths, Decimal(0))
+    segments = []
+    x = Decimal(0)
+    for (name, size), width in zip(known, widths, strict=True):
+        segments.append(
+            Segment(
+                name, round(float(x), 3), round(float(width * fit), 3), size / total
+            )
+        )
+        x += width * fit
+    return tuple(segments)
+
+
+def share(part: Decimal | int | None, whole: Decimal | int | None) -> float:
+    """The width of a part in percent; visible if it is not zero."""
+    if not part or not whole or part < 0:
+        return 0.0
+    return round(min(100.0, max(0.5, float(Decimal(part) / Decimal(whole) * 100))), 3)

@@ -1,0 +1,225 @@
+"""From answers to what a template prints: points of charts, badges, words."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shlex
+import typing as t
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ..call import Call
+from ..query.detail import Slice as Part
+from ..query.filters import SILENT_OUTCOMES
+from ..query.overview import Day
+from ..query.totals import sum_up
+from ..query.totals import Totals
+from ..query.totals import usd
+from . import format
+from .charts import Point
+from .forms import Slice
+
+MOST_BARS: t.Final = 92
+
+OUTCOMES: t.Final = {
+    "ok": ("ok", "good"),
+    "http_error": ("refused", "bad"),
+    "interrupted": ("interrupted", "warn"),
+    "failed": ("broke off", "bad"),
+    "no_response": ("no answer", "bad"),
+    "unfinished": ("unfinished", "warn"),
+}
+"""A word and a tone for each outcome."""
+
+METERS: t.Final = {
+    "input": "Input",
+    "input_audio": "Input, audio",
+    "input_image": "Input, images",
+    "cache_read": "Read from cache",
+    "cache_write": "Written to cache",
+    "cache_write_1h": "Written to cache, 1 hour",
+    "output": "Output",
+    "output_audio": "Output, audio",
+    "output_image": "Output, images",
+    "reasoning": "Reasoning",
+    "reported": "Reported by the provider",
+}
+
+SOURCES: t.Final = {
+    "provider": "reported by the provider",
+    "override": "LLM_COST_PRICE_OVERRIDES",
+    "file": "the price file",
+    "bundled": "the bundled prices",
+}
+
+USAGE: t.Final = {
+    "response": "the response",
+    "stream_final": "the end of the stream",
+    "stream_partial": "a stream that broke off",
+    "manual": "the app, by hand",
+    "estimated": "an estimate",
+    "unknown": "unknown",
+}
+
+FLAGS: t.Final = {
+    "unpriced": "no price is known",
+    "borrowed_price": "the price of another provider's model of that name",
+    "derived": "a missing rate was derived from another",
+    "modality_fallback": "audio or images at the rate of text",
+    "prepaid": "reserved capacity, paid elsewhere",
+    "unknown_tier": "the service tier is unknown; priced as standard",
+    "usage_conflict": "the counts contradict each other and were clamped",
+    "no_usage": "the answer brought no usage",
+    "tags_dropped": "some tags were refused",
+    "tag_error": "a tag source failed",
+    "truncated_text": "a text was too long and was cut",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One bar's days, beside as many days before."""
+
+    first: dt.date
+    last: dt.date
+    totals: Totals
+    previous: Totals
+
+
+def stretches(days: Sequence[Day]) -> Iterator[Stretch]:
+    """The days themselves, or of a long range so many together that bars stay bars."""
+    size = -(-len(days) // MOST_BARS)
+    if size > 1:
+        size = next((s for s in (7, 28) if s >= size), size)
+    for i in range(0, len(days), size or 1):
+        part = days[i : i + size]
+        yield Stretch(
+            part[0].day,
+            part[-1].day,
+            sum_up(day.totals for day in part),
+            sum_up(day.previous for day in part),
+        )
+
+
+def points(days: Sequence[Day], slice_: Slice) -> Iterator[Point]:
+    """The bars of the overview's chart."""
+    for part in stretches(days):
+        when = format.span(part.first, part.last)
+        spent = known(part.totals)
+        yield Point(
+            label=format.day(part.first),
+            title=f"{when}: {spent}, {format.count(part.totals.calls, 'call')}",
+            amount=part.totals.spend_usd,
+            before=part.previous.spend_usd,
+            href=slice_.day(".calls", part.first, part.last),
+        )
+
+
+def known(totals: Totals) -> str:
+    """The spend, and what it leaves out: ``$4.21 +2 unpriced``."""
+    return " ".join([format.money(totals.cost_usd), *gaps(totals)])
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What money went for, beside how many tokens that were."""
+
+    name: str
+    label: str
+    amount: Decimal
+    tokens: int | None
+    share: Decimal
+
+    @property
+    def pair(self) -> tuple[str, Decimal]:
+        return self.name, self.amount
+
+
+def kinds(totals: Totals) -> list[Kind]:
+    """The spend by side: fresh input, cache, output, and what is not a token."""
+    fresh = totals.input_tokens - totals.cache_read_tokens - totals.cache_write_tokens
+    found = (
+        ("input", "Fresh input", totals.cost_input_pico, fresh),
+        (
+            "cache_read",
+            "Read from cache",
+            totals.cost_cache_read_pico,
+            totals.cache_read_tokens,
+        ),
+        (
+            "cache_write",
+            "Written to cache",
+            totals.cost_cache_write_pico,
+            totals.cache_write_tokens,
+        ),
+        ("output", "Output", totals.cost_output_pico, totals.output_tokens),
+        ("units", "Tools and other units", totals.cost_units_pico, None),
+    )
+    whole = sum(pico for _, _, pico, _ in found)
+    return [
+        Kind(name, label, usd(pico), tokens, Decimal(pico) / whole)
+        for name, label, pico, tokens in found
+        if pico > 0
+    ]
+
+
+def pairs(slices: t.Iterable[Part]) -> list[tuple[str, Decimal]]:
+    """The parts of a mix, to be laid out."""
+    return [(part.name, part.amount) for part in slices]
+
+
+def per(meter: str) -> str:
+    """What a rate is for: a million tokens, or one unit."""
+    sides = ("input", "output", "cache_read", "cache_write", "reasoning")
+    if any(meter == side or meter.startswith(f"{side}_") for side in sides):
+        return "per 1M"
+    return f"per {meter.replace('_', ' ')}"
+
+
+def why_unpriced(call: Call) -> str:
+    """Why a call has no cost."""
+    if call.usage is None and call.outcome in SILENT_OUTCOMES:
+        return "It was refused or never answered: nothing was used."
+    if call.usage is None:
+        return "The answer did not say what was used, so its cost is unknown."
+    return "No price is known for this model."
+
+
+def explain(call: Call) -> str:
+    """The command that says how a call's price was looked for."""
+    # A model's name comes from outside, and this line is copied into a shell.
+    name = shlex.quote(f"{call.provider}/{call.model}")
+    return f"flask llm-cost prices explain {name}"
+
+
+def gaps(totals: Totals) -> list[str]:
+    """What a total does not know, in words."""
+    found = []
+    if totals.unpriced:
+        found.append(f"+{totals.unpriced:,} unpriced")
+    if totals.incomplete:
+        found.append(f"+{totals.incomplete:,} incomplete")
+    return found
+
+
+def meter(name: str) -> str:
+    """``cache_read_audio`` as words."""
+    return METERS.get(name) or name.replace("_", " ").capitalize()
+
+
+def tone(name: str) -> str:
+    """The colour of a meter: that of its side."""
+    for side in ("cache_read", "cache_write", "input", "output"):
+        if name == side or name.startswith(f"{side}_"):
+            return f"t-{side.replace('_', '-')}"
+    return "t-output" if name == "reasoning" else "t-units"
+
+
+def outcome(name: str, status: int | None = None) -> tuple[str, str]:
+    """A word and a tone: ``("refused 429", "bad")``."""
+    word, tone_ = OUTCOMES.get(name, (name.replace("_", " "), "warn"))
+    if status is not None and name == "http_error":
+        word = f"{word} {status}"
+    return word, tone_

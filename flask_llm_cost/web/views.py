@@ -1,0 +1,209 @@
+"""One function per page: read the form, ask a question or two, render."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from flask import current_app
+from flask import render_template
+from flask import request
+from flask import Response
+from flask import stream_with_context
+from werkzeug.exceptions import NotFound
+
+from ..query.detail import call_detail
+from ..query.export import csv_lines
+from ..query.filters import CallFilter
+from ..query.filters import DEFAULT_DAYS
+from ..query.host import Host
+from ..query.listing import call_page
+from ..query.listing import CallRow
+from ..query.listing import narrowed
+from ..query.listing import stream_rows
+from ..query.listing import top_calls
+from ..query.overview import overview as ask_overview
+from ..query.totals import breakdown
+from . import assets
+from . import charts
+from . import format
+from . import present
+from .forms import CALL_SORTS
+from .forms import CallsForm
+from .forms import PER_PAGE
+from .forms import Slice
+from .forms import SliceForm
+
+MOST_OPTIONS: t.Final = 100
+
+View: t.TypeAlias = Callable[..., t.Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An address of the dashboard."""
+
+    rule: str
+    endpoint: str
+    view: View
+    label: str | None = None
+    """How the navigation calls it, if it is there."""
+
+
+def host() -> Host:
+    """The state of the app that is asked."""
+    return t.cast(Host, current_app.extensions["llm_cost"])
+
+
+def today() -> dt.date:
+    """The current day in the zone of the reports."""
+    return host().clock().astimezone(host().settings.timezone).date()
+
+
+def context() -> dict[str, t.Any]:
+    """What every template may use."""
+    settings = host().settings
+    return {
+        "asset": assets.url,
+        "charts": charts,
+        "clock": format.Clock(settings.timezone),
+        "fmt": format,
+        "present": present,
+        "pages": [page for page in PAGES if page.label is not None],
+    }
+
+
+def overview() -> str:
+    """What was spent, on what, and how that compares."""
+    now = today()
+    form = SliceForm.read(request.args, host().settings.timezone, now)
+    with host().ledger.reading() as connection:
+        answer = ask_overview(connection, form.where, models=8)
+        dearest = top_calls(connection, form.where, sort="expensive", limit=5)
+        latest = top_calls(connection, form.where, sort="recent", limit=5)
+        newest = None if answer.totals.calls else _newest(connection)
+    slice_ = Slice(form, ".overview", now)
+    return _page(
+        "overview",
+        slice=slice_,
+        answer=answer,
+        chart=charts.bar_chart(list(present.points(answer.days, slice_))),
+        dearest=dearest,
+        latest=latest,
+        newest=newest,
+    )
+
+
+def calls() -> str:
+    """The calls of a slice, in an order of choice."""
+    now = today()
+    form = CallsForm.read(request.args, host().settings.timezone, now)
+    per = int(form.per.data or host().settings.per_page)
+    with host().ledger.reading() as connection:
+        page = call_page(
+            connection,
+            form.where,
+            sort=form.sort.data,
+            per=per,
+            after=form.after.data or None,
+            before=form.before.data or None,
+        )
+        options = _options(connection, form.where)
+        newest = None if page.total else _newest(connection)
+    return _page(
+        "calls",
+        slice=Slice(form, ".calls", now),
+        page=page,
+        sorts=CALL_SORTS,
+        sizes=PER_PAGE,
+        options=options,
+        newest=newest,
+    )
+
+
+def calls_csv() -> Response:
+    """Every call of a slice, for a spreadsheet."""
+    form = CallsForm.read(request.args, host().settings.timezone, today())
+    where = narrowed(form.where, form.sort.data)
+    lines = csv_lines(stream_rows(host().ledger.reading, where))
+    # A ledger that cannot be read is a page that says so, not a file that breaks off.
+    head = [next(lines), next(lines, "")]
+    name = f"llm-calls-{where.first_day}-to-{where.last_day}.csv"
+    return Response(
+        stream_with_context(_chunks(head, lines)),
+        mimetype="text/csv",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def _chunks(head: t.Iterable[str], lines: t.Iterable[str]) -> Iterator[str]:
+    yield "".join(head)
+    batch: list[str] = []
+    for line in lines:
+        batch.append(line)
+        if len(batch) == 200:
+            yield "".join(batch)
+            batch.clear()
+    if batch:
+        yield "".join(batch)
+
+
+def call(event_id: str) -> str:
+    """Everything that is known of one call."""
+    with host().ledger.reading() as connection:
+        detail = call_detail(connection, event_id)
+    if detail is None:
+        raise NotFound(
+            "There is no call of this id in the ledger. It may have been pruned, or still"
+            " wait to be written: that takes about a second."
+        )
+    return _page(
+        "call", detail=detail, call=detail.call, days=_days(detail.call.started_at)
+    )
+
+
+def _days(at: dt.datetime) -> dict[str, str]:
+    # Links to calls like this one must reach back to it.
+    day = at.astimezone(host().settings.timezone).date()
+    if (today() - day).days < DEFAULT_DAYS:
+        return {}
+    return {"to": day.isoformat()}
+
+
+def _newest(connection: sa.Connection) -> CallRow | None:
+    return next(iter(top_calls(connection, CallFilter(), sort="recent", limit=1)), None)
+
+
+def _options(connection: sa.Connection, where: CallFilter) -> dict[str, list[str]]:
+    """Names that fit the range, to choose from."""
+    groups = breakdown(
+        connection, CallFilter(start=where.start, end=where.end), "provider", "model"
+    )
+    return {
+        "providers": list(dict.fromkeys(g.key[0] for g in groups))[:MOST_OPTIONS],
+        "models": list(dict.fromkeys(g.key[1] for g in groups))[:MOST_OPTIONS],
+    }
+
+
+def _page(name: str, **values: t.Any) -> str:
+    # A spool that cannot be counted is for `doctor`; it must not hide the numbers.
+    settings = host().settings
+    return render_template(
+        f"llm_cost/{name}.html",
+        waiting=host().ledger.waiting(),
+        stored=settings.enabled and settings.storage == "database",
+        **values,
+    )
+
+
+PAGES: t.Final = (
+    Page("/", "overview", overview, "Overview"),
+    Page("/calls", "calls", calls, "Calls"),
+    Page("/calls.csv", "calls_csv", calls_csv),
+    Page("/calls/<event_id>", "call", call),
+)
+"""Every page there is: a new one is a view, a template and a line here."""
