@@ -318,15 +318,25 @@ def _fetch(
     *,
     backwards: bool = False,
 ) -> list[CallRow]:
-    found = connection.execute(
+    found = connection.execute(_select(where, sort, limit, past, backwards))
+    rows = list(map(_row, found))
+    return rows[::-1] if backwards else rows
+
+
+def _select(
+    where: CallFilter,
+    sort: str,
+    limit: int,
+    past: sa.ColumnElement[bool] | None = None,
+    backwards: bool = False,
+) -> t.Any:
+    return (
         sa.select(*_ROW)
         .select_from(_SOURCE)
         .where(*where.clauses(), *([] if past is None else [past]))
         .order_by(*_order(sort, backwards))
         .limit(limit)
     )
-    rows = list(map(_row, found))
-    return rows[::-1] if backwards else rows
 
 
 def count(

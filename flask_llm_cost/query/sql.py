@@ -32,24 +32,21 @@ def _div(element: quotient, compiler: SQLCompiler, **kw: t.Any) -> str:
     return f"(({a}) DIV ({b}))"
 
 
-class _exact(GenericFunction[bool]):
-    type = sa.Boolean()
-    name = "llm_cost_exact"
+class _characters(GenericFunction[int]):
+    type = sa.BigInteger()
+    name = "llm_cost_characters"
     inherit_cache = True
 
 
-@compiles(_exact)
-def _equal(element: _exact, compiler: SQLCompiler, **kw: t.Any) -> str:
-    a, b = (compiler.process(c, **kw) for c in element.clauses)
-    return f"({a} = {b})"
+@compiles(_characters)
+def _length(element: _characters, compiler: SQLCompiler, **kw: t.Any) -> str:
+    return f"LENGTH({compiler.process(element.clauses, **kw)})"
 
 
-@compiles(_exact, "mysql")
-@compiles(_exact, "mariadb")
-def _equal_unpadded(element: _exact, compiler: SQLCompiler, **kw: t.Any) -> str:
-    # Its _bin collations ignore trailing blanks.
-    a, b = (compiler.process(c, **kw) for c in element.clauses)
-    return f"({a} = {b} AND CHAR_LENGTH({a}) = CHAR_LENGTH({b}))"
+@compiles(_characters, "mysql")
+@compiles(_characters, "mariadb")
+def _char_length(element: _characters, compiler: SQLCompiler, **kw: t.Any) -> str:
+    return f"CHAR_LENGTH({compiler.process(element.clauses, **kw)})"
 
 
 def same(column: sa.ColumnElement[t.Any], value: str) -> sa.ColumnElement[bool]:
@@ -57,7 +54,8 @@ def same(column: sa.ColumnElement[t.Any], value: str) -> sa.ColumnElement[bool]:
     # PostgreSQL refuses a NUL, every driver a lone surrogate. Neither is ever stored.
     if "\0" in value or not _encodable(value):
         return sa.false()
-    return _exact(column, sa.literal(value, column.type))
+    # MySQL's _bin collations ignore trailing blanks; the length does not.
+    return sa.and_(column == value, _characters(column) == len(value))
 
 
 def _encodable(value: str) -> bool:
