@@ -208,7 +208,7 @@ def _follow(response: Response, meter: Meter) -> None:
         meter.end()
         return
     if isinstance(raw, BaseHTTPResponse):
-        raw.__dict__["_llm_cost"] = _Watch(meter, _decodes(raw))
+        raw.__dict__["_llm_cost"] = _Watch(meter, raw)
         try:
             raw.__class__ = _tee_class(type(raw))
             return
@@ -220,26 +220,19 @@ def _follow(response: Response, meter: Meter) -> None:
     response.__class__ = _tee_class(kind)
 
 
-def _decodes(raw: BaseHTTPResponse) -> bool:
-    """Whether urllib3 undoes the encoding of this body when it is asked to.
-
-    What it has no decoder for it hands out as it came.
-    """
-    encoding = raw.headers.get("content-encoding", "").lower()
-    if not encoding:
-        return True
-    names = [encoding, *(name.strip() for name in encoding.split(","))]
-    return any(name in raw.CONTENT_DECODERS for name in names)
-
-
 class _Watch:
     """What a teed body remembers; it holds no reference back to it."""
 
-    __slots__ = ("decodes", "meter", "reader")
+    __slots__ = ("decodes", "encoded", "meter", "reader")
 
-    def __init__(self, meter: Meter, decodes: bool) -> None:
+    def __init__(self, meter: Meter, raw: BaseHTTPResponse) -> None:
+        encoding = raw.headers.get("content-encoding", "").lower()
+        names = [encoding, *(name.strip() for name in encoding.split(","))]
         self.meter = meter
-        self.decodes = decodes
+        self.encoded = bool(encoding)
+        self.decodes = not encoding or any(n in raw.CONTENT_DECODERS for n in names)
+        """Bytes are decoded where that is asked for; urllib3 hands out as it came what
+        it has no decoder for."""
         self.reader = 0
         """The thread that is inside a read, else 0."""
 
@@ -264,64 +257,71 @@ class _TeeRaw(_Raw):
     _llm_cost: _Watch
 
     def read(self, *args: t.Any, **kwargs: t.Any) -> bytes:
-        amount = _argument(args, kwargs, 0, "amt")
-        return self._watched(
-            super().read, args, kwargs, all_of_it=amount is None or amount < 0
-        )
-
-    def read1(self, *args: t.Any, **kwargs: t.Any) -> bytes:
-        return self._watched(super().read1, args, kwargs, all_of_it=False)
-
-    def _watched(
-        self,
-        read: Callable[..., bytes],
-        args: tuple[t.Any, ...],
-        kwargs: dict[str, t.Any],
-        *,
-        all_of_it: bool,
-    ) -> bytes:
         watch = self._llm_cost
         watch.reader = get_ident()
         try:
-            data = read(*args, **kwargs)
+            data = super().read(*args, **kwargs)
         except _BROKEN:
             watch.meter.fail()
             raise
         finally:
             watch.reader = 0
-        if watch.meter.open:
-            decode = _argument(args, kwargs, 1, "decode_content")
-            if decode is None:
-                decode = self.decode_content
-            self._took(data, bool(decode))
-            if all_of_it or (not data and _argument(args, kwargs, 0, "amt") != 0):
-                self._ended()
+        amount = args[0] if args else kwargs.get("amt")
+        self._took(data, args, kwargs, last=amount is None or amount < 0)
         return data
 
-    def _took(self, data: bytes, decode: bool) -> None:
+    def read1(self, *args: t.Any, **kwargs: t.Any) -> bytes:
         watch = self._llm_cost
+        watch.reader = get_ident()
+        try:
+            data = super().read1(*args, **kwargs)
+        except _BROKEN:
+            watch.meter.fail()
+            raise
+        finally:
+            watch.reader = 0
+        self._took(data, args, kwargs, last=False)
+        return data
+
+    def _took(
+        self,
+        data: bytes,
+        args: tuple[t.Any, ...],
+        kwargs: dict[str, t.Any],
+        *,
+        last: bool,
+    ) -> None:
+        watch = self._llm_cost
+        decode = _decode_asked(args, kwargs)
+        if decode is None:
+            decode = self.decode_content
         if data:
             watch.meter.feed(data, decoded=decode and watch.decodes)
-        # A body of known length ends without an empty read. But one that is decoded may
-        # have more to give than came over the wire.
-        if not (decode and "content-encoding" in self.headers) and _spent(self):
+            # A body of known length ends without an empty read. But one that is decoded
+            # may have more to give than came over the wire.
+            if self.length_remaining == 0 and not (decode and watch.encoded):
+                last = True
+        elif not last:
+            amount = args[0] if args else kwargs.get("amt")
+            last = amount != 0
+        if last:
             self._ended()
 
     def _ended(self) -> None:
-        if getattr(self, "length_remaining", None):
+        if self.length_remaining:
             self._llm_cost.meter.fail()
         else:
             self._llm_cost.meter.end()
 
     def read_chunked(self, *args: t.Any, **kwargs: t.Any) -> t.Generator[bytes]:
         watch = self._llm_cost
-        decode = bool(_argument(args, kwargs, 1, "decode_content"))
+        decoded = bool(_decode_asked(args, kwargs)) and watch.decodes
         chunks = super().read_chunked(*args, **kwargs)
         try:
             watch.reader = get_ident()
             for chunk in chunks:
                 watch.reader = 0
-                watch.meter.feed(chunk, decoded=decode and watch.decodes)
+                watch.meter.feed(chunk, decoded=decoded)
                 yield chunk
                 watch.reader = get_ident()
         except _BROKEN:
@@ -355,10 +355,8 @@ class _TeeRaw(_Raw):
         super().__del__()
 
 
-def _argument(
-    args: tuple[t.Any, ...], kwargs: dict[str, t.Any], position: int, name: str
-) -> t.Any:
-    return args[position] if len(args) > position else kwargs.get(name)
+def _decode_asked(args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> t.Any:
+    return args[1] if len(args) > 1 else kwargs.get("decode_content")
 
 
 def _spent(raw: t.Any) -> bool:
@@ -411,14 +409,12 @@ class _TeeAnswer(_Answer):
             inherited()
 
     def __reduce_ex__(self, protocol: t.SupportsIndex) -> t.Any:
-        # The class was made here, so that no other process could import it.
-        made = super().__reduce_ex__(protocol)
-        base = type(self).__bases__[1]
-        return (
-            made[0],
-            tuple(base if a is type(self) else a for a in made[1]),
-            *made[2:],
-        )
+        # The class was made here, so that no other process could import it. Only the
+        # form of protocol 1 lets an object be pickled as one of another class.
+        make, arguments, *state = t.cast("tuple[t.Any, ...]", super().__reduce_ex__(1))
+        mine = type(self)
+        base = mine.__bases__[1]
+        return make, tuple(base if a is mine else a for a in arguments), *state
 
 
 @functools.lru_cache(maxsize=64)

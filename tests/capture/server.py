@@ -17,6 +17,11 @@ from http.server import ThreadingHTTPServer
 
 import brotli
 
+try:
+    from compression import zstd
+except ImportError:
+    from backports import zstd
+
 ENCODINGS: t.Final = ("identity", "gzip", "deflate", "br", "zstd")
 
 
@@ -29,8 +34,6 @@ def encode(body: bytes, encoding: str) -> bytes:
     if encoding == "br":
         return brotli.compress(body)
     if encoding == "zstd":
-        from backports import zstd
-
         return zstd.compress(body)
     return body
 

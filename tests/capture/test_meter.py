@@ -1,0 +1,308 @@
+"""The meter alone: who is captured, who is told, and that no one is harmed."""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import logging
+import threading
+import typing as t
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+
+from flask_llm_cost.capture.meter import Meter
+from flask_llm_cost.capture.meter import open_meters
+from flask_llm_cost.capture.meter import suppress
+from flask_llm_cost.capture.meter import suppressed
+from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.errors import BudgetExceeded
+from flask_llm_cost.errors import ConfigError
+from flask_llm_cost.errors import UnknownPrice
+from tests.capture.conftest import Book
+from tests.capture.server import CHAT_JSON
+from tests.capture.server import CHAT_STREAM
+
+URL = "https://api.openai.com/v1/chat/completions"
+BODY = b'{"model": "gpt-4o", "stream": true}'
+
+
+def begin(book: Book, **options: t.Any) -> Meter:
+    meter = Tap(book, **options).open("POST", URL, BODY)
+    assert meter is not None
+    return meter
+
+
+def test_an_attempt_is_told_with_what_is_known_before_it_is_sent(book: Book) -> None:
+    begin(book, tags={"feature": "chat"}).no_response()
+    (attempt,) = book.attempts
+    assert (attempt.provider, attempt.operation) == ("openai", "chat")
+    assert (attempt.request_model, attempt.stream) == ("gpt-4o", True)
+    assert attempt.tags == {"feature": "chat"}
+    assert book.call.tags == {"feature": "chat"}
+
+
+def test_the_trace_id_comes_from_its_tag(book: Book) -> None:
+    begin(book, tags=lambda: {"trace_id": "t1"}).no_response()
+    assert book.call.trace_id == "t1"
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [
+        ("GET", URL),
+        ("POST", "https://api.openai.com/v1/files"),
+        ("POST", "https://example.com/v1/chat/completions"),
+        ("POST", ""),
+        ("", URL),
+        ("POST", "http://[broken"),
+    ],
+)
+def test_what_is_no_llm_call_is_left_alone(method: str, url: str, book: Book) -> None:
+    assert Tap(book).open(method, url, BODY) is None
+    assert not book.attempts
+    assert not suppressed()
+
+
+def test_the_recorder_may_decline(book: Book) -> None:
+    book.asks = False
+    assert Tap(book).open("POST", URL, BODY) is None
+    assert not suppressed()
+
+
+def test_hosts_may_be_asked_each_time(book: Book) -> None:
+    hosts: dict[str, str] = {}
+    tap = Tap(book, hosts=lambda: hosts)
+    url = "http://localhost:8000/v1/chat/completions"
+    assert tap.open("POST", url, None) is None
+    hosts["localhost:8000"] = "mine"
+    meter = tap.open("POST", url, None)
+    assert meter is not None
+    meter.no_response()
+    assert book.call.provider == "mine"
+
+
+def test_tags_of_the_wrong_type_are_an_error(book: Book) -> None:
+    with pytest.raises(ConfigError, match="mapping, or a callable.*not list"):
+        Tap(book, tags=["feature"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BudgetExceeded("all", period="day", limit_usd=Decimal(1), spent_usd=Decimal(2)),
+        UnknownPrice("openai", "gpt-9"),
+    ],
+)
+def test_the_recorder_may_forbid_the_call(error: Exception, book: Book) -> None:
+    book.forbids = error
+    with pytest.raises(type(error)) as raised:
+        Tap(book).open("POST", URL, BODY)
+    assert raised.value is error
+    assert not suppressed()
+
+
+def test_a_broken_recorder_lets_the_call_go_on(
+    book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    book.forbids = ValueError("secret content")
+    assert Tap(book).open("POST", URL + "?key=secret", b"secret") is None
+    assert not suppressed()
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("flask_llm_cost", logging.ERROR)
+    assert "ValueError in begin:" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_recorder_that_breaks_at_the_end_is_logged(
+    book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    meter = begin(book)
+    book.breaks = True
+    meter.no_response()
+    meter.close()
+    assert caplog.text.count("ValueError in record:") == 1
+    assert "sk-secret" not in caplog.text
+
+
+def test_a_recorder_that_breaks_in_the_garbage_collector_is_not(
+    book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    meter = begin(book)
+    book.breaks = True
+    del meter
+    assert not caplog.records
+    assert not book.calls
+
+
+def test_what_is_sent_inside_an_attempt_is_the_same_attempt(book: Book) -> None:
+    meter = begin(book)
+    assert suppressed()
+    assert Tap(book).open("POST", URL, BODY) is None
+    meter.respond(200, {})
+    assert not suppressed()
+    begin(book).no_response()
+    meter.end()
+    assert len(book.attempts) == len(book.calls) == 2
+
+
+def test_the_guard_ends_with_a_missing_response_too(book: Book) -> None:
+    begin(book).no_response()
+    assert not suppressed()
+
+
+def test_a_task_that_was_started_inside_is_not_blind_afterwards(book: Book) -> None:
+    meter = begin(book)
+    inside = contextvars.copy_context()
+    assert inside.run(suppressed)
+    meter.respond(200, {})
+    assert not inside.run(suppressed)
+
+
+def test_headers_may_arrive_in_another_context(book: Book) -> None:
+    meter = begin(book)
+    contextvars.Context().run(meter.respond, 200, {})
+    assert not suppressed()
+    assert begin(book)
+
+
+def test_a_recorder_that_calls_an_llm_does_not_call_itself(book: Book) -> None:
+    def ask() -> dict[str, str]:
+        assert Tap(book).open("POST", URL, BODY) is None
+        return {"asked": "yes"}
+
+    begin(book, tags=ask).no_response()
+    assert book.call.tags == {"asked": "yes"}
+
+
+def test_suppress_captures_nothing_inside(book: Book) -> None:
+    with suppress():
+        with suppress():
+            assert suppressed()
+        assert Tap(book).open("POST", URL, BODY) is None
+    assert not suppressed()
+    assert not book.attempts
+
+
+def test_suppress_may_be_left_in_another_context() -> None:
+    def steps() -> Iterator[None]:
+        with suppress():
+            yield
+
+    generator = steps()
+    next(generator)
+    assert suppressed()
+    contextvars.Context().run(next, generator, None)
+    assert not suppressed()
+
+
+def test_suppress_lets_errors_through() -> None:
+    with pytest.raises(KeyError), suppress():
+        raise KeyError
+    assert not suppressed()
+
+
+ENDS: tuple[t.Callable[[Meter], None], ...] = (
+    Meter.end,
+    Meter.close,
+    Meter.fail,
+    Meter.unfinished,
+    Meter.abandon,
+)
+
+
+def test_the_first_end_counts(book: Book) -> None:
+    meter = begin(book)
+    meter.respond(200, {})
+    for end in (Meter.fail, *ENDS):
+        end(meter)
+    assert book.call.outcome == "failed"
+    meter.feed(CHAT_STREAM, decoded=True)
+    assert book.call.usage is None
+
+
+def test_threads_that_end_one_attempt_make_one_record(book: Book) -> None:
+    for _ in range(50):
+        meter = begin(book)
+        meter.respond(200, {})
+        start = threading.Barrier(len(ENDS) + 1)
+
+        def run(
+            end: t.Callable[[Meter], None],
+            meter: Meter = meter,
+            start: threading.Barrier = start,
+        ) -> None:
+            start.wait()
+            end(meter)
+
+        def feed(meter: Meter = meter, start: threading.Barrier = start) -> None:
+            start.wait()
+            for at in range(0, len(CHAT_STREAM), 100):
+                meter.feed(CHAT_STREAM[at : at + 100], decoded=True)
+
+        threads = [threading.Thread(target=run, args=(end,)) for end in ENDS]
+        threads.append(threading.Thread(target=feed))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len({call.event_id for call in book.calls}) == len(book.calls) == 50
+
+
+def test_a_meter_that_is_dropped_is_recorded_later(book: Book) -> None:
+    meter = begin(book)
+    meter.respond(200, {})
+    meter.feed(CHAT_STREAM[:300], decoded=True)
+    assert open_meters() == [meter]
+    del meter
+    assert book.call.outcome == "interrupted"
+    assert book.deferred == [True]
+    assert not open_meters()
+
+
+def test_a_meter_in_a_cycle_is_recorded_by_the_garbage_collector(book: Book) -> None:
+    cycle: list[t.Any] = [begin(book)]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert book.deferred == [True]
+
+
+def test_open_attempts_can_be_ended(book: Book) -> None:
+    meter = begin(book)
+    meter.respond(200, {})
+    for waiting in open_meters():
+        waiting.unfinished()
+    assert book.call.outcome == "unfinished"
+    assert not open_meters()
+    meter.close()
+    assert len(book.calls) == 1
+
+
+def test_latency_is_that_of_the_terminal_event(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("flask_llm_cost.capture.meter.perf_counter", lambda: now[0])
+    meter = begin(book)
+    now[0] += 0.2504
+    meter.respond(200, {})
+    now[0] += 0.1
+    meter.feed(CHAT_STREAM[:100], decoded=True)
+    now[0] += 1
+    meter.feed(CHAT_STREAM[100:], decoded=True)
+    now[0] += 5
+    meter.close()
+    assert (book.call.first_byte_ms, book.call.latency_ms) == (350, 1350)
+
+
+def test_encoded_bytes_are_decoded_for_the_reading(book: Book) -> None:
+    import gzip
+
+    meter = begin(book)
+    meter.respond(200, {"Content-Encoding": "gzip"})
+    meter.feed(gzip.compress(CHAT_JSON), decoded=False)
+    meter.end()
+    assert book.call.usage is not None
+    assert book.call.usage.output_tokens == 20
