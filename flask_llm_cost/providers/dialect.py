@@ -75,8 +75,8 @@ class Notes:
         """Keep the first model and id that the answer names."""
         if self.model is None and isinstance(model, str) and model:
             self.model = model
-        if self.response_id is None and isinstance(response_id, str) and response_id:
-            self.response_id = response_id
+        if self.response_id is None and isinstance(response_id, (str, int)):
+            self.response_id = str(response_id) or None
 
     def count(self, value: object) -> int:
         """A count from JSON, never negative: what cannot be one is 0 and flagged."""
@@ -155,6 +155,8 @@ class Dialect:
     """Take notes of one document: a whole answer, or one event of a stream."""
     usage: Callable[[Notes], Usage | None]
     """Turn the notes into disjoint buckets; ``None`` if no usage was seen."""
+    cost: Callable[[Notes], Decimal | None] = lambda notes: None
+    """What the provider itself charges, in USD, where it says so."""
     needles: tuple[bytes, ...] = (b'"usage"', b"[DONE]")
     """An event without any of these says nothing new, once the answer is identified."""
     idle: re.Pattern[bytes] | None = None
@@ -162,8 +164,12 @@ class Dialect:
     heavy: frozenset[str] = frozenset()
     """Members of a whole answer that hold content; they are skipped, not parsed."""
     tail: tuple[bytes, ...] = (b'"usage"',)
-    """Members to look for from the end of a whole answer."""
-    whole: re.Pattern[bytes] | None = None
-    """Where this matches, content holds something billed: parse all of it."""
-    headers: tuple[str, ...] = ()
+    """Members to look for from the end of a whole answer: first the one that counts."""
+    whole: tuple[bytes, ...] = ()
+    """Where one of these stands, content holds something billed: parse all of it."""
+    envelope: str = ""
+    """The member of an event that holds what a whole answer holds at its top."""
+    tier: Callable[[Notes], str | None] = lambda notes: notes.service_tier
+    """The served tier."""
+    headers: frozenset[str] = frozenset()
     """Response headers it reads."""

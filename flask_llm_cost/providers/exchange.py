@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import typing as t
-from collections.abc import Iterable
 from collections.abc import Mapping
 
 from ..call import Reading
+from ..call import Usage
 from ..call import UsageSource
 from . import sparse
 from .decoding import Decoding
@@ -19,6 +19,7 @@ from .decoding import Unreadable
 from .dialect import Notes
 from .framing import frame
 from .framing import Framing
+from .request import asked
 from .routes import Path
 from .routes import Provider
 from .routes import Route
@@ -33,6 +34,10 @@ _GREETINGS: t.Final = 4
 """So many events are read in any case: the first ones name the model and the id."""
 
 
+_MEDIA: t.Final = ("audio/", "image/", "video/")
+"""Bodies that say nothing of usage."""
+
+
 class Exchange:
     """The reading of one exchange, built up while its bytes pass by.
 
@@ -45,6 +50,7 @@ class Exchange:
         self.request_model: str | None = route.model
         self.stream = route.stream
         """The request asks for a stream."""
+        self._dialect = route.dialect
         self._notes = Notes(provider=route.provider, operation=route.operation)
         self._decoding: Decoding | None = None
         self._framing: Framing | None = None
@@ -53,7 +59,10 @@ class Exchange:
         self._ok = True
         self._events = 0
         if request_body:
-            self._guarded(self._request, request_body)
+            try:
+                self._request(request_body)
+            except Exception as error:
+                self._failed(error)
         self._notes.request_model = self.request_model
 
     @property
@@ -63,19 +72,34 @@ class Exchange:
 
     def respond(self, status: int, headers: Mapping[str, str]) -> None:
         """Take down the answer's status and headers, before its body."""
-        self._guarded(self._respond, status, headers)
+        try:
+            self._respond(status, headers)
+        except Exception as error:
+            self._failed(error)
 
     def feed(self, data: bytes, *, decoded: bool) -> None:
         """Take the next bytes of the body.
 
         :param decoded: The content encoding has been undone already.
         """
-        if self._deaf or self._notes.complete:
+        if self._deaf:
             return
-        if decoded or self._decoding is None:
-            self._guarded(self._take, data)
-        else:
-            self._guarded(self._decode, data)
+        try:
+            if decoded or self._decoding is None:
+                self._take(data)
+            else:
+                for piece in self._decoding.decode(data):
+                    self._take(piece)
+        except Exception as error:
+            self._failed(error)
+
+    def event(self, document: Mapping[str, t.Any]) -> None:
+        """Take one event that somebody else has decoded."""
+        try:
+            if self._ok:
+                self._dialect.read(self._notes, document)
+        except Exception as error:
+            self._failed(error)
 
     def reading(self, *, ended: bool) -> Reading:
         """What the answer means, as far as it has come.
@@ -83,20 +107,17 @@ class Exchange:
         :param ended: The body came to its own end.
         """
         notes = self._notes.copy()
-        usage = None
-        try:
-            if self._framing is not None and self._ok and not self._deaf:
-                for window in self._framing.rest():
-                    self._document(notes, window)
-            usage = self.route.dialect.usage(notes) if self._ok else None
-        except Exception as error:
-            self._failed(error)
-            notes.flags.add("reader_error")
-        framed = self._framing is not None and self._framing.stream
-        stream = framed or self.stream
-        source: UsageSource = "unknown"
-        if usage is not None:
-            source = _source(notes, stream=stream, ended=ended)
+        usage, cost, tier = None, None, None
+        if self._ok:
+            try:
+                self._finish(notes)
+                usage = self._dialect.usage(notes)
+                cost = self._dialect.cost(notes)
+                tier = self._dialect.tier(notes)
+            except Exception as error:
+                self._failed(error)
+                notes.flags |= self._notes.flags
+        stream = self.stream or (self._framing is not None and self._framing.stream)
         return Reading(
             provider=self.route.provider,
             operation=self.route.operation,
@@ -104,96 +125,112 @@ class Exchange:
             model=notes.model or self.request_model,
             response_id=notes.response_id,
             usage=usage,
-            usage_source=source,
+            usage_source=_source(notes, usage, stream=stream, ended=ended),
             stream=stream,
-            service_tier=notes.service_tier,
-            reported_cost=notes.reported_cost,
+            service_tier=tier,
+            reported_cost=cost,
             flags=frozenset(notes.flags),
         )
 
-    def _guarded(self, step: t.Callable[..., None], *arguments: t.Any) -> None:
-        # Dialects may be an app's own, and a surprise in an answer must stay ours: the
-        # app's call goes on, and its row says that the reader failed.
-        try:
-            step(*arguments)
-        except Unreadable as error:
-            self._deaf = True
-            self._notes.flags.add("unreadable_encoding")
-            _log.debug("cannot decode: %s", error)
-        except Exception as error:
-            self._failed(error)
-
     def _failed(self, error: Exception) -> None:
+        # The one place for what goes wrong in reading. Dialects may be an app's own, and
+        # a surprise in an answer must stay ours: the call goes on, its row has a flag.
         self._deaf = True
+        if isinstance(error, Unreadable):
+            self._notes.flags.add("unreadable_encoding")
+            return
         self._notes.flags.add("reader_error")
         # The type alone: a message may quote the answer.
-        _log.warning("reader for %s failed: %s", self.route.provider, type(error))
+        _log.warning("reading %s failed: %s", self.route.provider, type(error).__name__)
 
     def _request(self, body: bytes) -> None:
-        asked = _asked(body)
-        model = asked.get("model")
-        if isinstance(model, str) and model and self.request_model is None:
+        model, stream = asked(body)
+        if self.request_model is None:
             self.request_model = model
-        if asked.get("stream") is True:
-            self.stream = True
+        self.stream = self.stream or stream
 
     def _respond(self, status: int, headers: Mapping[str, str]) -> None:
-        self._ok = 200 <= status < 300
+        # 101 begins a web socket, whose events are read as a stream.
+        self._ok = 200 <= status < 300 or status == 101
+        kept = {}
+        encoding = ""
         for name, value in headers.items():
-            if name.lower() == "content-encoding" and value:
-                self._decoding = Decoding(value)
-
-    def _decode(self, data: bytes) -> None:
-        assert self._decoding is not None
-        for piece in self._decoding.decode(data):
-            self._take(piece)
+            name = name.lower()
+            if name == "content-encoding":
+                encoding = value
+            elif name in self._dialect.headers:
+                kept[name] = value
+            elif name == "content-type" and value.lower().startswith(_MEDIA):
+                self._deaf = True
+        self._notes.headers = kept
+        if encoding and self._ok:
+            self._decoding = Decoding(encoding)
 
     def _take(self, data: bytes) -> None:
-        if not self._ok:
-            return
         if self._framing is None:
+            if not self._ok:
+                return
             self._start += data
             self._framing = frame(self._start)
             if self._framing is None:
-                self._start = self._start[:3]
+                # Blanks, or part of a byte order mark.
+                self._start = self._start.lstrip()[:3]
                 return
             data, self._start = self._start, b""
         for window in self._framing.feed(data, self._needed):
             self._document(self._notes, window)
-            if self._notes.complete:
-                return
 
     def _needed(self, data: bytes) -> bool:
         if self._events < _GREETINGS:
             return True
-        dialect = self.route.dialect
-        for needle in dialect.needles:
-            if needle in data:
-                return True
+        idle = self._dialect.idle
+        for needle in self._dialect.needles:
+            at = data.find(needle)
+            while at >= 0:
+                if idle is None or idle.match(data, at) is None:
+                    return True
+                at = data.find(needle, at + 1)
         return False
+
+    def _finish(self, notes: Notes) -> None:
+        if self._framing is None or self._deaf:
+            return
+        for window in self._framing.rest():
+            self._document(notes, window)
 
     def _document(self, notes: Notes, window: Window) -> None:
         self._events += 1
-        dialect = self.route.dialect
-        if window.whole:
-            if window.length < 16 and window.head.strip() == b"[DONE]":
-                notes.complete = True
-                return
-            document = sparse.parse(window.head)
-        else:
-            document = sparse.sketch(
-                window.head, window.tail, dialect.heavy, dialect.tail
-            )
+        if window.length < 16 and window.head.strip() == b"[DONE]":
+            notes.complete = True
+            return
+        document = self._decoded(window)
         if isinstance(document, dict):
-            dialect.read(notes, document)
+            self._dialect.read(notes, document)
+
+    def _decoded(self, window: Window) -> t.Any:
+        dialect = self._dialect
+        front, back = window.head, window.tail
+        if self._framing is not None and self._framing.stream:
+            if window.whole:
+                return sparse.parse(front)
+            if dialect.envelope:
+                return sparse.sketch_inner(
+                    front, back, dialect.envelope, dialect.heavy, dialect.tail[0]
+                )
+        elif window.whole and any(mark in front for mark in dialect.whole):
+            return sparse.parse(front)
+        document = sparse.sketch(front, back, dialect.heavy, dialect.tail)
+        counts = dialect.tail[0]
+        if counts[1:-1].decode() not in document and window.whole and counts in front:
+            return sparse.parse(front)
+        return document
 
 
-def _asked(body: bytes) -> Mapping[str, t.Any]:
-    document = sparse.parse(body)
-    return document if isinstance(document, dict) else {}
-
-
-def _source(notes: Notes, *, stream: bool, ended: bool) -> UsageSource:
+def _source(
+    notes: Notes, usage: Usage | None, *, stream: bool, ended: bool
+) -> UsageSource:
+    if usage is None:
+        return "unknown"
     if not stream:
         return "response"
     if notes.partial or not (notes.complete or ended):

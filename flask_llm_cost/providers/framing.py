@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 from .sparse import parse
@@ -24,11 +25,11 @@ class Framing(t.Protocol):
     stream: bool
     """A body of this kind is a stream."""
 
-    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+    def feed(self, data: bytes, needed: Needed) -> Iterable[Window]:
         """Take bytes; give the documents that they complete and that are needed."""
         ...
 
-    def rest(self) -> Iterator[Window]:
+    def rest(self) -> Iterable[Window]:
         """What the body would give if it ended here. Changes nothing."""
         ...
 
@@ -50,11 +51,17 @@ class ServerSentEvents:
     def __init__(self) -> None:
         self._open = Window()
 
-    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+    def feed(self, data: bytes, needed: Needed) -> Iterable[Window]:
+        if not self._open.length and data.endswith(b"\n\n"):
+            # The usual case, and the one to be cheap in: whole events, none of use.
+            return _events(data, needed) if needed(data) else ()
         end = self._boundary(data)
         if end < 0:
             self._open.add(data)
-            return
+            return ()
+        return self._close(data, end, needed)
+
+    def _close(self, data: bytes, end: int, needed: Needed) -> Iterator[Window]:
         block, rest = data[:end], data[end:]
         if self._open.length:
             self._open.add(block)

@@ -1,70 +1,343 @@
 """What do OpenAI's answers mean, and those of the many that speak like it?
 
-One reader serves chat completions, completions, embeddings and responses, whole or
-streamed: the shape says which it is. Sources: the OpenAPI description
-(https://github.com/openai/openai-openapi) and recorded traffic.
+The shape says which answer it is, so that one reader serves chat completions,
+completions, embeddings, responses, images, transcriptions and assistants, whole or
+streamed. Input counts include cached, written and audio tokens; output counts include
+reasoning, unless the total proves otherwise. Sources:
+https://github.com/openai/openai-openapi (CompletionUsage, ResponseUsage,
+ImagesUsage, TranscriptTextUsage, RunCompletionUsage), https://docs.x.ai,
+https://openrouter.ai/docs/use-cases/usage-accounting, https://docs.perplexity.ai,
+https://api-docs.deepseek.com, https://console.groq.com/docs, https://docs.mistral.ai.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 import typing as t
+from decimal import Decimal
 
 from ..call import Usage
+from .dialect import amount
+from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
+from .dialect import items
 from .dialect import Notes
 from .dialect import Object
 
 _FINAL: t.Final = frozenset(
-    ("response.completed", "response.failed", "response.incomplete")
-    + ("response.cancelled", "error")
+    (
+        "response.completed",
+        "response.failed",
+        "response.incomplete",
+        "response.cancelled",
+        "transcript.text.done",
+        "speech.audio.done",
+        "image_generation.completed",
+        "image_edit.completed",
+    )
 )
+"""Events after which a stream says nothing new."""
+
+_TOOLS: t.Final = {
+    "web_search_call": "web_search",
+    "file_search_call": "file_search",
+    "code_interpreter_call": "code_interpreter",
+    "image_generation_call": "image_generation",
+    "x_search_call": "x_search",
+}
+"""Items of ``output`` that have a price per call, and their units."""
+
+_TICKS_PER_USD: t.Final = 10_000_000_000
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of an answer or of one event."""
+    """Take notes of an answer, or of one event of a stream."""
     kind = document.get("type")
     if isinstance(kind, str) and kind in _FINAL:
         notes.complete = True
     response = document.get("response")
-    body = response if isinstance(response, dict) else document
+    body: Object = response if isinstance(response, dict) else document
+    if kind == "response.created":
+        notes.model = notes.response_id = None
     notes.identify(model=body.get("model"), response_id=body.get("id"))
     tier = body.get("service_tier")
-    if isinstance(tier, str):
+    if isinstance(tier, str) and tier:
         notes.service_tier = tier
-    if notes.merge(body.get("usage")) and document.get("choices") == []:
-        # The chunk that stream_options.include_usage asks for: the last before [DONE].
+    last = notes.merge(_usage_of(body)) and document.get("choices") == []
+    if last:
+        # The chunk of stream_options.include_usage: the last one before [DONE].
         notes.complete = True
+    _tools(notes, body)
 
 
-def usage(notes: Notes) -> Usage | None:
-    """Disjoint buckets: prompts include cached tokens, completions reasoning."""
+def read_run(notes: Notes, document: Object) -> None:
+    """Take notes of an assistant's run; its streams speak of other things, too."""
+    if document.get("object") == "thread.run":
+        notes.identify(model=document.get("model"), response_id=document.get("id"))
+        notes.merge(document.get("usage"))
+
+
+def read_images(notes: Notes, document: Object) -> None:
+    """Take notes of images: models before gpt-image are billed for each, not by token."""
+    read(notes, document)
+    if not (_COUNTED & notes.usage.keys()):
+        count = len(items(document.get("data")))
+        if count:
+            notes.units["image"] = Decimal(count)
+
+
+def read_audio(notes: Notes, document: Object) -> None:
+    """Take notes of a transcript: billed by token, or by second."""
+    read(notes, document)
+    seconds = amount(notes.usage.get("seconds"))
+    if seconds is None and not (_COUNTED & notes.usage.keys()):
+        seconds = amount(document.get("duration"))
+    if seconds:
+        notes.units["audio_second"] = seconds
+
+
+def _usage_of(body: Object) -> object:
+    usage = body.get("usage")
+    if isinstance(usage, dict) and usage:
+        return usage
+    # Groq's streams; in its whole answers x_groq.usage is about caches in its chips.
+    groq = inner(body.get("x_groq"), "usage")
+    if "prompt_tokens" in groq:
+        return groq
+    # Moonshot's streams carry usage in the last choice.
+    for choice in items(body.get("choices"))[:1]:
+        return inner(choice, "usage")
+    return None
+
+
+def _tools(notes: Notes, body: Object) -> None:
+    counts: dict[str, int] = {}
+    for item in items(body.get("output")):
+        if isinstance(item, dict) and item.get("status") != "failed":
+            unit = _TOOLS.get(str(item.get("type")))
+            if unit is not None:
+                counts[unit] = counts.get(unit, 0) + 1
+    for unit, count in counts.items():
+        notes.units[unit] = Decimal(count)
+
+
+def usage(notes: Notes, *, hidden_thinking: bool = False) -> Usage | None:
+    """Cut the provider's counts into disjoint buckets.
+
+    :param hidden_thinking: What the total has beyond input and output is reasoning that
+        is billed but not counted elsewhere (Google's compatible endpoint).
+    """
     seen = notes.usage
-    if not seen:
-        return None
+    if not (_COUNTED & seen.keys()):
+        return Usage(units=notes.units) if notes.units else None
     count = notes.count
-    total_in = count(seen.get("prompt_tokens") or seen.get("input_tokens"))
-    total_out = count(seen.get("completion_tokens") or seen.get("output_tokens"))
-    into = inner(seen, "prompt_tokens_details") or inner(seen, "input_tokens_details")
-    out = inner(seen, "completion_tokens_details") or inner(
-        seen, "output_tokens_details"
+    into = _details(
+        seen, "prompt_tokens", "input_tokens", "input_token", "prompt_token"
     )
-    fresh = notes.carve(total_in, cached=count(into.get("cached_tokens")))
+    out = _details(seen, "completion_tokens", "output_tokens", "output_token")
+    total_in = count(_first(seen, "prompt_tokens", "input_tokens"))
+    total_out = count(_first(seen, "completion_tokens", "output_tokens"))
+    if "prompt_tokens" not in seen and "input_tokens" not in seen and not total_out:
+        # Rerankers and embedders such as Voyage give a total and nothing else.
+        total_in = count(seen.get("total_tokens"))
+    reasoning = count(_first(out, "reasoning_tokens"))
+    audio = count(into.get("audio_tokens"))
+    surplus = count(seen.get("total_tokens")) - total_in - total_out
+    if surplus > 0:
+        if surplus == reasoning:
+            # xAI chat: reasoning stands beside completion_tokens; the total proves it.
+            total_out += surplus
+        elif surplus == audio:
+            # Mistral: audio stands beside prompt_tokens; the total proves it.
+            total_in += surplus
+        elif hidden_thinking:
+            total_out += surplus
+            reasoning += surplus
+        else:
+            notes.flags.add(CONFLICT)
+    elif surplus < 0 and seen.get("total_tokens") is not None:
+        notes.flags.add(CONFLICT)
+    if reasoning > total_out:
+        notes.flags.add(CONFLICT)
+        reasoning = total_out
     return Usage(
-        input_tokens=fresh["rest"],
-        cache_read_tokens=fresh["cached"],
-        output_tokens=total_out,
-        reasoning_tokens=min(total_out, count(out.get("reasoning_tokens"))),
-        units=notes.units,
+        reasoning_tokens=reasoning,
+        units=_units(notes),
+        **_input(notes, total_in, into),
+        **_output(notes, total_out, out),
     )
+
+
+_COUNTED: t.Final = frozenset(
+    (
+        "prompt_tokens",
+        "completion_tokens",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+    )
+)
+
+
+def _details(seen: Object, *stems: str) -> Object:
+    for stem in stems:
+        details = seen.get(f"{stem}_details")
+        if isinstance(details, dict):
+            return details
+    return {}
+
+
+def _first(seen: Object, *names: str) -> object:
+    for name in names:
+        value = seen.get(name)
+        if value is not None:
+            return value
+    return None
+
+
+def _input(notes: Notes, total: int, into: Object) -> dict[str, t.Any]:
+    seen, count = notes.usage, notes.count
+    # DeepSeek, Mistral, Moonshot and Together name cached tokens beside the details.
+    cached = count(
+        _first(
+            {**seen, **into},
+            "cached_tokens",
+            "prompt_cache_hit_tokens",
+            "num_cached_tokens",
+        )
+    )
+    written = count(_first(into, "cache_write_tokens", "cache_creation_tokens"))
+    by_kind = inner(into, "cached_tokens_details")
+    held = notes.carve(total, read=cached, written=written)
+    kinds = notes.carve(
+        held["read"],
+        audio=count(by_kind.get("audio_tokens")),
+        image=count(by_kind.get("image_tokens")),
+    )
+    # Audio and image counts include cached ones; where nothing says how many of them
+    # were cached, text is taken to be cached first.
+    audio = min(held["rest"], count(into.get("audio_tokens")) - kinds["audio"])
+    image = min(held["rest"], count(_images(seen)) - kinds["image"])
+    video = count(into.get("video_tokens"))
+    fresh = notes.carve(
+        held["rest"], audio=max(0, audio), image=max(0, image), video=video
+    )
+    half_day = count(inner(into, "cache_write_tokens_details").get("ttl_12h_tokens"))
+    lasting = notes.carve(held["written"], half_day=half_day)
+    others = {
+        "input_video": fresh["video"],
+        "cache_read_audio": kinds["audio"],
+        "cache_read_image": kinds["image"],
+        "cache_write_12h": lasting["half_day"],
+    }
+    return {
+        "input_tokens": fresh["rest"],
+        "input_audio_tokens": fresh["audio"],
+        "input_image_tokens": fresh["image"],
+        "cache_read_tokens": kinds["rest"],
+        "cache_write_tokens": lasting["rest"],
+        "other_tokens": {name: n for name, n in others.items() if n},
+    }
+
+
+def _images(seen: Object) -> object:
+    # Chat bills what it sees as text; images and realtime have a rate for it.
+    return _details(seen, "input_tokens", "input_token").get("image_tokens")
+
+
+def _output(notes: Notes, total: int, out: Object) -> dict[str, t.Any]:
+    made = notes.carve(
+        total,
+        audio=notes.count(out.get("audio_tokens")),
+        image=notes.count(out.get("image_tokens")),
+    )
+    return {
+        "output_tokens": made["rest"],
+        "output_audio_tokens": made["audio"],
+        "output_image_tokens": made["image"],
+    }
+
+
+def _units(notes: Notes) -> dict[str, Decimal]:
+    units = dict(notes.units)
+    seen = notes.usage
+    for unit, place, name in (
+        # Perplexity's research models
+        ("web_search", seen, "num_search_queries"),
+        # Anthropic's models behind a gateway
+        ("web_search", inner(seen, "server_tool_use"), "web_search_requests"),
+        # OpenRouter's own tool, whose price is not that of the model's own search
+        (
+            "gateway_search",
+            inner(seen, "server_tool_use_details"),
+            "web_search_requests",
+        ),
+    ):
+        count = notes.count(place.get(name))
+        if count:
+            units.setdefault(unit, Decimal(count))
+    return units
+
+
+def cost(notes: Notes) -> Decimal | None:
+    """What the provider itself says that it charges, in USD."""
+    seen = notes.usage
+    ticks = amount(seen.get("cost_in_usd_ticks"))
+    if ticks:
+        # 0 is no bill: Azure serves grok with 0 ticks and bills it elsewhere.
+        return ticks / _TICKS_PER_USD
+    charged = seen.get("cost")
+    if isinstance(charged, dict):
+        # Perplexity: every chunk has the object, the last one the sum.
+        return amount(charged.get("total_cost")) or None
+    if "is_byok" in seen or "cost_details" in seen or notes.provider == "openrouter":
+        return _openrouter_cost(amount(charged), seen)
+    return None
+
+
+def _openrouter_cost(charged: Decimal | None, seen: Object) -> Decimal | None:
+    # With a key of one's own, "cost" is OpenRouter's fee and the upstream bill is apart.
+    if charged is not None and seen.get("is_byok") is True:
+        upstream = amount(inner(seen, "cost_details").get("upstream_inference_cost"))
+        return None if upstream is None else charged + upstream
+    return charged
 
 
 CHAT: t.Final = Dialect(
     read=read,
     usage=usage,
+    cost=cost,
     needles=(b'"usage"', b"[DONE]"),
     idle=re.compile(rb'"usage"\s*:\s*null'),
     heavy=frozenset(("choices", "output", "data")),
-    tail=(b'"service_tier"', b'"usage"'),
+    tail=(b'"usage"', b'"service_tier"', b'"model"', b'"id"'),
+    envelope="response",
 )
+"""Everything that looks like OpenAI's answers."""
+
+RESPONSES: t.Final = dataclasses.replace(
+    CHAT,
+    needles=(b'"usage"', b"[DONE]", b'"response.created"'),
+    whole=(b'_search_call"', b'_interpreter_call"', b'_generation_call"'),
+)
+"""Answers with items that are billed one by one."""
+
+EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=(b'"usage"', b'"model"'))
+
+RUNS: t.Final = dataclasses.replace(CHAT, read=read_run)
+
+IMAGES: t.Final = dataclasses.replace(
+    CHAT, read=read_images, heavy=frozenset(), tail=(b'"usage"',)
+)
+
+AUDIO: t.Final = dataclasses.replace(
+    CHAT, read=read_audio, heavy=frozenset(), tail=(b'"usage"', b'"duration"')
+)
+
+HIDDEN_THINKING: t.Final = dataclasses.replace(
+    CHAT, usage=functools.partial(usage, hidden_thinking=True)
+)
+"""Google's compatible endpoint."""

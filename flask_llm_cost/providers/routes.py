@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import fnmatch
 import functools
 import re
 import typing as t
@@ -11,7 +13,15 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 from urllib.parse import urlsplit
 
+from . import anthropic
+from . import bedrock
+from . import cohere
+from . import gemini
+from . import mistral
+from . import ollama
 from . import openai
+from . import realtime
+from . import watsonx
 from .dialect import Dialect
 
 
@@ -34,7 +44,7 @@ class Provider:
 
     name: str
     hosts: tuple[str, ...]
-    """Host names, ``host:port``, or ``*.example.com`` for every host below one."""
+    """Host names, ``host:port``, or with ``*`` as in ``*.example.com``."""
     paths: tuple[Path, ...]
 
 
@@ -55,12 +65,214 @@ class Route:
 
 OPENAI_PATHS: t.Final = (
     Path(r".*/chat/completions", openai.CHAT, "chat"),
+    Path(r".*/agents/completions", openai.CHAT, "chat"),
     Path(r".*/completions", openai.CHAT, "completions"),
-    Path(r".*/embeddings", openai.CHAT, "embeddings"),
-    Path(r".*/responses", openai.CHAT, "responses"),
+    Path(r".*/embeddings", openai.EMBEDDINGS, "embeddings"),
+    Path(r".*/responses(?:/compact)?", openai.RESPONSES, "responses"),
+    Path(r".*/responses/resp_[^/]+", openai.RESPONSES, "responses", method="GET"),
+    Path(r".*/images/(?:generations|edits|variations)", openai.IMAGES, "images"),
+    Path(r".*/audio/(?:transcriptions|translations)", openai.AUDIO, "audio"),
+    Path(r".*/audio/speech", openai.AUDIO, "speech"),
+    Path(r".*/moderations", openai.CHAT, "moderations"),
+    Path(r".*/rerank", openai.EMBEDDINGS, "rerank"),
+    Path(r".*/threads(?:/thread_[^/]+)?/runs", openai.RUNS, "assistants"),
+    Path(r".*/threads/[^/]+/runs/[^/]+/submit_tool_outputs", openai.RUNS, "assistants"),
+    Path(r".*/threads/[^/]+/runs/[^/]+", openai.RUNS, "assistants", method="GET"),
+    Path(r".*/realtime", realtime.REALTIME, "realtime", method="WS", stream=True),
+)
+"""Where OpenAI and those who speak like it answer, whatever stands before."""
+
+ANTHROPIC_PATHS: t.Final = (Path(r".*/v1/messages", anthropic.MESSAGES, "chat"),)
+
+_MODEL: t.Final = r".*/(?:models|endpoints|tunedModels)/(?P<model>[^/:]+)"
+
+GEMINI_PATHS: t.Final = (
+    Path(rf"{_MODEL}:generateContent", gemini.GENERATE, "chat"),
+    Path(rf"{_MODEL}:streamGenerateContent", gemini.GENERATE, "chat", stream=True),
+    Path(
+        rf"{_MODEL}:(?:embedContent|batchEmbedContents)", gemini.GENERATE, "embeddings"
+    ),
+    Path(r".*/interactions", gemini.INTERACTIONS, "responses"),
+    Path(r".*/interactions/[^/:]+", gemini.INTERACTIONS, "responses", method="GET"),
 )
 
-PROVIDERS: t.Final = (Provider("openai", ("api.openai.com",), OPENAI_PATHS),)
+_COMPATIBLE_GOOGLE: t.Final = (
+    Path(r".*/openai/chat/completions", openai.HIDDEN_THINKING, "chat"),
+    Path(r".*/endpoints/[^/]+/chat/completions", openai.HIDDEN_THINKING, "chat"),
+)
+
+_ANTHROPIC_ON_VERTEX: t.Final = r".*/publishers/anthropic/models/(?P<model>[^/:]+)"
+
+VERTEX_PATHS: t.Final = (
+    *GEMINI_PATHS,
+    *_COMPATIBLE_GOOGLE,
+    Path(rf"{_ANTHROPIC_ON_VERTEX}:rawPredict", anthropic.MESSAGES, "chat"),
+    Path(
+        rf"{_ANTHROPIC_ON_VERTEX}:streamRawPredict",
+        anthropic.MESSAGES,
+        "chat",
+        stream=True,
+    ),
+    Path(rf"{_MODEL}:rawPredict", openai.CHAT, "chat"),
+    Path(rf"{_MODEL}:streamRawPredict", openai.CHAT, "chat", stream=True),
+    Path(rf"{_MODEL}:predict", gemini.PREDICT, "embeddings"),
+)
+
+AZURE_PATHS: t.Final = (
+    *(
+        dataclasses.replace(
+            path,
+            pattern=path.pattern.replace(".*", ".*/deployments/(?P<model>[^/]+)", 1),
+        )
+        for path in OPENAI_PATHS
+        if path.method == "POST"
+    ),
+    *OPENAI_PATHS,
+    *ANTHROPIC_PATHS,
+)
+
+BEDROCK_PATHS: t.Final = (
+    Path(r"/model/(?P<model>[^/]+)/converse", bedrock.CONVERSE, "chat"),
+    Path(
+        r"/model/(?P<model>[^/]+)/converse-stream",
+        bedrock.CONVERSE,
+        "chat",
+        stream=True,
+    ),
+    Path(r"/model/(?P<model>[^/]*embed[^/]*)/invoke", bedrock.INVOKE, "embeddings"),
+    Path(r"/model/(?P<model>[^/]*rerank[^/]*)/invoke", bedrock.INVOKE, "rerank"),
+    Path(r"/model/(?P<model>[^/]+)/invoke", bedrock.INVOKE, "chat"),
+    Path(
+        r"/model/(?P<model>[^/]+)/invoke-with-response-stream",
+        bedrock.INVOKE,
+        "chat",
+        stream=True,
+    ),
+    *OPENAI_PATHS,
+    *ANTHROPIC_PATHS,
+)
+
+COHERE_PATHS: t.Final = (
+    Path(r".*/v[12]/(?:chat|generate)", cohere.COHERE, "chat"),
+    Path(r".*/v[12]/embed", cohere.COHERE, "embeddings"),
+    Path(r".*/v[12]/rerank", cohere.COHERE, "rerank"),
+    Path(r".*/v1/classify", cohere.COHERE, "classify"),
+    *OPENAI_PATHS,
+)
+
+OLLAMA_PATHS: t.Final = (
+    Path(r".*/api/chat", ollama.OLLAMA, "chat"),
+    Path(r".*/api/generate", ollama.OLLAMA, "completions"),
+    Path(r".*/api/(?:embed|embeddings)", ollama.OLLAMA, "embeddings"),
+    *OPENAI_PATHS,
+    *ANTHROPIC_PATHS,
+)
+
+MISTRAL_PATHS: t.Final = (
+    Path(r".*/ocr", mistral.OCR, "ocr"),
+    Path(r".*/conversations(?:/[^/]+)?", mistral.CONVERSATION, "chat"),
+    *OPENAI_PATHS,
+)
+
+WATSONX_PATHS: t.Final = (
+    Path(r".*/text/generation", watsonx.WATSONX, "completions"),
+    Path(r".*/text/generation_stream", watsonx.WATSONX, "completions", stream=True),
+    Path(r".*/text/embeddings", watsonx.WATSONX, "embeddings"),
+    Path(r".*/text/chat", openai.CHAT, "chat"),
+    Path(r".*/text/chat_stream", openai.CHAT, "chat", stream=True),
+)
+
+GATEWAY_PATHS: t.Final = (
+    *OPENAI_PATHS,
+    *ANTHROPIC_PATHS,
+    *GEMINI_PATHS,
+)
+"""A gateway speaks like OpenAI, and passes on what others say at paths of theirs."""
+
+PROVIDERS: t.Final = (
+    Provider("openai", ("api.openai.com", "*.api.openai.com"), OPENAI_PATHS),
+    Provider("anthropic", ("api.anthropic.com",), (*ANTHROPIC_PATHS, *OPENAI_PATHS)),
+    Provider(
+        "gemini",
+        ("generativelanguage.googleapis.com",),
+        (*_COMPATIBLE_GOOGLE, *GEMINI_PATHS, *OPENAI_PATHS),
+    ),
+    Provider(
+        "vertex",
+        ("aiplatform.googleapis.com", "*-aiplatform.googleapis.com")
+        + ("aiplatform.*.rep.googleapis.com",),
+        VERTEX_PATHS,
+    ),
+    Provider(
+        "azure",
+        (
+            "*.openai.azure.com",
+            "*.openai.azure.us",
+            "*.services.ai.azure.com",
+            "*.cognitiveservices.azure.com",
+            "*.models.ai.azure.com",
+            "models.inference.ai.azure.com",
+        ),
+        AZURE_PATHS,
+    ),
+    Provider(
+        "bedrock",
+        (
+            "bedrock-runtime*.amazonaws.com",
+            "bedrock-runtime*.amazonaws.com.cn",
+            "*.bedrock-runtime.*.vpce.amazonaws.com",
+            "bedrock-mantle.*.api.aws",
+        ),
+        BEDROCK_PATHS,
+    ),
+    Provider("mistral", ("api.mistral.ai", "*.mistral.ai"), MISTRAL_PATHS),
+    Provider("cohere", ("api.cohere.com", "api.cohere.ai"), COHERE_PATHS),
+    Provider(
+        "ollama",
+        ("ollama.com", "localhost:11434", "127.0.0.1:11434", "[::1]:11434"),
+        OLLAMA_PATHS,
+    ),
+    Provider("watsonx", ("*.ml.cloud.ibm.com",), WATSONX_PATHS),
+    Provider(
+        "writer",
+        ("api.writer.com",),
+        (Path(r".*/v1/chat", openai.CHAT, "chat"), *OPENAI_PATHS),
+    ),
+    *(
+        Provider(name, tuple(hosts.split()), GATEWAY_PATHS)
+        for name, hosts in {
+            "alibaba": "dashscope.aliyuncs.com dashscope-intl.aliyuncs.com"
+            " dashscope-us.aliyuncs.com",
+            "cerebras": "api.cerebras.ai",
+            "crusoe": "api.inference.crusoecloud.com",
+            "deepinfra": "api.deepinfra.com",
+            "deepseek": "api.deepseek.com",
+            "fireworks": "api.fireworks.ai",
+            "github": "models.github.ai",
+            "groq": "api.groq.com",
+            "huggingface": "router.huggingface.co api-inference.huggingface.co",
+            "hyperbolic": "api.hyperbolic.xyz",
+            "jina": "api.jina.ai",
+            "minimax": "api.minimax.io api.minimaxi.com",
+            "moonshot": "api.moonshot.ai api.moonshot.cn",
+            "nebius": "api.studio.nebius.ai api.studio.nebius.com",
+            "novita": "api.novita.ai",
+            "nvidia": "integrate.api.nvidia.com ai.api.nvidia.com",
+            "openrouter": "openrouter.ai",
+            "perplexity": "api.perplexity.ai",
+            "portkey": "api.portkey.ai",
+            "pydantic-gateway": "gateway.pydantic.dev",
+            "sambanova": "api.sambanova.ai",
+            "snowflake": "*.snowflakecomputing.com",
+            "together": "api.together.ai api.together.xyz",
+            "vercel": "ai-gateway.vercel.sh",
+            "voyage": "api.voyageai.com",
+            "xai": "api.x.ai *.api.x.ai",
+            "zai": "api.z.ai open.bigmodel.cn",
+        }.items()
+    ),
+)
+"""Everyone who is known, by the name that calls and prices have."""
 
 
 def route(
@@ -106,7 +318,7 @@ def _route(
                 provider=provider.name,
                 operation=path.operation,
                 dialect=path.dialect,
-                model=None if model is None else unquote(model),
+                model=None if model is None else bedrock.last_segment(unquote(model)),
                 stream=path.stream,
                 poll=path.method == "GET",
             )
@@ -124,7 +336,7 @@ def _named(
             for provider in (*providers, *PROVIDERS):
                 if provider.name == name:
                     return provider
-            return Provider(name, (), OPENAI_PATHS)
+            return Provider(name, (), GATEWAY_PATHS)
     return None
 
 
@@ -133,8 +345,6 @@ def _known(
 ) -> Provider | None:
     for provider in (*providers, *PROVIDERS):
         for pattern in provider.hosts:
-            if pattern in (host, f"{host}:{port}"):
-                return provider
-            if pattern.startswith("*.") and host.endswith(pattern[1:]):
+            if fnmatch.fnmatchcase(host, pattern) or pattern == f"{host}:{port}":
                 return provider
     return None

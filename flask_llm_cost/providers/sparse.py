@@ -12,13 +12,9 @@ from __future__ import annotations
 import json
 import re
 import typing as t
-from json.decoder import scanstring
-
-from .dialect import Object
 
 _DECODER: t.Final = json.JSONDecoder()
-_scan: t.Final[t.Callable[[str, int], tuple[t.Any, int]]] = _DECODER.scan_once
-_string: t.Final[t.Callable[..., tuple[str, int]]] = scanstring
+_value: t.Final[t.Callable[[str, int], tuple[t.Any, int]]] = _DECODER.raw_decode
 _COLON: t.Final = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _NEXT: t.Final = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 _OPEN: t.Final = re.compile(r"\ufeff?[ \t\r\n]*\{[ \t\r\n]*")
@@ -28,7 +24,8 @@ _CLOSE: t.Final = re.compile(r"[ \t\r\n]*[}\]]")
 _TRIES: t.Final = 8
 """How many places of one name are looked at from the end."""
 _FIRST: t.Final = 4096
-_DAMAGE: t.Final = (ValueError, StopIteration, RecursionError)
+_NEAR: t.Final = 16 * 1024
+_DAMAGE: t.Final = (ValueError, RecursionError)
 """What the standard library raises for damaged, cut or absurdly nested JSON."""
 
 
@@ -55,13 +52,13 @@ def _head(data: bytes, heavy: t.Container[str]) -> tuple[dict[str, t.Any], bool]
     found = _OPEN.match(text)
     try:
         while found is not None and text[found.end()] == '"':
-            key, at = _string(text, found.end() + 1, True)
+            key, at = _value(text, found.end())
             if key in heavy:
                 return members, False
             colon = _COLON.match(text, at)
             if colon is None:
                 break
-            value, at = _scan(text, colon.end())
+            value, at = _value(text, colon.end())
             found = _NEXT.match(text, at)
             if found is None and _CLOSE.match(text, at) is None:
                 break  # a number that ends with the text may be cut
@@ -123,11 +120,28 @@ def _outer(text: str) -> str:
 
 
 def sketch(
-    front: bytes, back: bytes, heavy: t.Container[str], names: t.Iterable[bytes]
-) -> Object:
-    """An object's light members: the first ones, and the last ones from a name on."""
+    front: bytes, back: bytes, heavy: t.Container[str], names: t.Sequence[bytes]
+) -> dict[str, t.Any]:
+    """An object's light members: the first ones, and the last ones from a name on.
+
+    :param names: The first is looked for in all of ``back``, the others near its end.
+    """
     members = head(front, heavy)
+    near = back
     for name in names:
         if name[1:-1].decode() not in members:
-            members.update(tail(back, name) or {})
+            members.update(tail(near, name) or {})
+        near = back[-_NEAR:]
     return members
+
+
+def sketch_inner(
+    front: bytes, back: bytes, envelope: str, heavy: t.Container[str], name: bytes
+) -> dict[str, t.Any]:
+    """The same of an object with its light members in an object inside."""
+    members = head(front, {envelope})
+    at = front.find(b'"' + envelope.encode() + b'"')
+    opening = front.find(b"{", at)
+    body = head(front[opening:], heavy) if 0 <= at < opening else {}
+    body.update(tail(back, name, depth=2) or {})
+    return {**members, envelope: body}

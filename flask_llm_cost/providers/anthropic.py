@@ -1,0 +1,93 @@
+"""What do Anthropic's Messages mean: direct, on Vertex AI and on Bedrock?
+
+``input_tokens`` excludes what was read from or written to a cache. In streams
+``message_start`` holds the input side and ``message_delta`` the last word on every
+count it names: cumulative, and partial. Source:
+https://docs.claude.com/en/api/messages (Usage), .../build-with-claude/streaming,
+.../build-with-claude/prompt-caching.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from decimal import Decimal
+
+from ..call import Usage
+from .dialect import CONFLICT
+from .dialect import Dialect
+from .dialect import inner
+from .dialect import Notes
+from .dialect import Object
+
+_TOOLS: t.Final = {"web_search_requests": "web_search"}
+"""Server tools with a price per call. Fetching has none; code is billed by time."""
+
+
+def read(notes: Notes, document: Object) -> None:
+    """Take notes of a message, or of one event of a stream."""
+    kind = document.get("type")
+    if kind == "message_start":
+        notes.partial = True
+        message = inner(document, "message")
+    else:
+        message = document
+    if kind == "message_stop":
+        notes.complete = True
+    elif kind == "message_delta":
+        notes.partial = False
+        notes.complete = inner(document, "delta").get("stop_reason") is not None
+    elif kind in ("message", "message_start", None):
+        notes.identify(model=message.get("model"), response_id=message.get("id"))
+    notes.merge(message.get("usage"))
+
+
+def usage(notes: Notes) -> Usage | None:
+    """Cut the provider's counts into disjoint buckets."""
+    seen, count = notes.usage, notes.count
+    if "input_tokens" not in seen and "output_tokens" not in seen:
+        return None
+    written = count(seen.get("cache_creation_input_tokens"))
+    lifetimes = inner(seen, "cache_creation")
+    hour = count(lifetimes.get("ephemeral_1h_input_tokens"))
+    minutes = count(lifetimes.get("ephemeral_5m_input_tokens"))
+    if "cache_creation_input_tokens" not in seen:
+        written = hour + minutes
+    writes = notes.carve(written, hour=hour)
+    made = count(seen.get("output_tokens"))
+    thinking = count(inner(seen, "output_tokens_details").get("thinking_tokens"))
+    if thinking > made:
+        notes.flags.add(CONFLICT)
+    return Usage(
+        input_tokens=count(seen.get("input_tokens")),
+        cache_read_tokens=count(seen.get("cache_read_input_tokens")),
+        cache_write_tokens=writes["rest"],
+        cache_write_1h_tokens=writes["hour"],
+        output_tokens=made,
+        reasoning_tokens=min(thinking, made),
+        units=_units(notes),
+    )
+
+
+def _units(notes: Notes) -> dict[str, Decimal]:
+    asked = inner(notes.usage, "server_tool_use")
+    counts = {unit: notes.count(asked.get(name)) for name, unit in _TOOLS.items()}
+    return {unit: Decimal(count) for unit, count in counts.items() if count}
+
+
+def tier(notes: Notes) -> str | None:
+    """The served tier; fast mode has prices of its own and goes before it."""
+    if notes.usage.get("speed") == "fast":
+        return "fast"
+    served = notes.usage.get("service_tier")
+    return served if isinstance(served, str) else notes.service_tier
+
+
+MESSAGES: t.Final = Dialect(
+    read=read,
+    usage=usage,
+    tier=tier,
+    needles=(b'"usage"', b'"message_stop"'),
+    heavy=frozenset(("content",)),
+    tail=(b'"usage"', b'"model"', b'"id"'),
+    envelope="message",
+)

@@ -1,0 +1,74 @@
+"""What do Cohere's answers mean: chat, embed, rerank, classify?
+
+``billed_units`` is what is billed. ``tokens`` beside it is bigger: cached tokens and
+reasoning tokens are counted there, and say nothing of what is billed. Sources: https://docs.cohere.com/reference (ApiMeta,
+Usage), https://docs.cohere.com/docs/how-does-cohere-pricing-work.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from decimal import Decimal
+
+from ..call import Usage
+from .dialect import amount
+from .dialect import Dialect
+from .dialect import inner
+from .dialect import Notes
+from .dialect import Object
+
+_UNITS: t.Final = {
+    "search_units": "search_unit",
+    "classifications": "classification",
+    "pages": "page",
+}
+
+
+def read(notes: Notes, document: Object) -> None:
+    """Take notes of an answer, or of one event of a stream."""
+    kind = document.get("type", document.get("event_type"))
+    if kind in ("message-end", "stream-end"):
+        notes.complete = True
+    body = inner(document, "response") or document
+    notes.identify(
+        model=body.get("model"),
+        response_id=body.get("id") or body.get("response_id"),
+    )
+    for place in (
+        body.get("usage"),
+        inner(document, "delta").get("usage"),
+        body.get("meta"),
+    ):
+        notes.merge(inner(place, "billed_units"))
+
+
+def usage(notes: Notes) -> Usage | None:
+    """The billed tokens, and the billed units that are none."""
+    seen, count = notes.usage, notes.count
+    if not seen:
+        return None
+    images = count(seen.get("image_tokens"))
+    return Usage(
+        input_tokens=count(seen.get("input_tokens")),
+        input_image_tokens=images,
+        output_tokens=count(seen.get("output_tokens")),
+        units=_units(seen, tokens=bool(images)),
+    )
+
+
+def _units(seen: Object, *, tokens: bool) -> dict[str, Decimal]:
+    names = dict(_UNITS)
+    if not tokens:
+        # Newer models count an image's tokens, older ones the image.
+        names["images"] = "image"
+    units = {unit: amount(seen.get(name)) for name, unit in names.items()}
+    return {unit: number for unit, number in units.items() if number}
+
+
+COHERE: t.Final = Dialect(
+    read=read,
+    usage=usage,
+    needles=(b'"billed_units"', b'"message-end"', b'"stream-end"'),
+    heavy=frozenset(("message", "text", "texts", "embeddings", "results")),
+    tail=(b'"usage"', b'"meta"'),
+)

@@ -1,0 +1,232 @@
+"""What do Gemini's answers mean: on the Gemini API and on Vertex AI?
+
+``promptTokenCount`` includes cached tokens; tokens of tool results and of thinking
+stand beside prompt and candidates. Every event of a stream repeats the usage so far.
+Source: https://ai.google.dev/api/generate-content#UsageMetadata,
+https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from decimal import Decimal
+
+from ..call import Usage
+from .dialect import CONFLICT
+from .dialect import Dialect
+from .dialect import inner
+from .dialect import items
+from .dialect import Notes
+from .dialect import Object
+
+_MODALITIES: t.Final = {
+    "AUDIO": "audio",
+    "IMAGE": "image",
+    "VIDEO": "video",
+    2: "image",
+    3: "video",
+    4: "audio",
+}
+"""Those with prices of their own; $alt=json;enum-encoding=int sends numbers."""
+
+_TRAFFIC: t.Final = {1: "ON_DEMAND", 2: "PROVISIONED_THROUGHPUT"}
+
+_CUMULATIVE: t.Final = (
+    "promptTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+    "toolUsePromptTokenCount",
+    "cachedContentTokenCount",
+)
+
+
+def read(notes: Notes, document: Object) -> None:
+    """Take notes of an answer, or of one event of a stream."""
+    notes.identify(
+        model=document.get("modelVersion"), response_id=document.get("responseId")
+    )
+    seen = document.get("usageMetadata")
+    if isinstance(seen, dict):
+        for name in _CUMULATIVE:
+            if notes.count(notes.usage.get(name)) > notes.count(
+                seen.get(name, 1 << 40)
+            ):
+                # Neither the last nor the largest count is provably right.
+                notes.flags.add(CONFLICT)
+        notes.merge(seen)
+    for candidate in items(document.get("candidates")):
+        grounding = inner(candidate, "groundingMetadata")
+        for query in items(grounding.get("webSearchQueries")):
+            if query:
+                notes.seen.setdefault("queries", {})[str(query)] = True
+
+
+def usage(notes: Notes) -> Usage | None:
+    """Cut the provider's counts into disjoint buckets."""
+    seen, count = notes.usage, notes.count
+    if not any(name in seen for name in (*_CUMULATIVE, "responseTokenCount")):
+        return None
+    prompt = notes.carve(
+        count(seen.get("promptTokenCount")),
+        cached=count(seen.get("cachedContentTokenCount")),
+    )
+    tools = count(seen.get("toolUsePromptTokenCount"))
+    into = _kinds(notes, "promptTokensDetails", "promptTokenDetails")
+    for kind, n in _kinds(notes, "toolUsePromptTokensDetails").items():
+        into[kind] = into.get(kind, 0) + n
+    held = _kinds(notes, "cacheTokensDetails")
+    cached = notes.carve(
+        prompt["cached"], audio=held.get("audio", 0), image=held.get("image", 0)
+    )
+    fresh = notes.carve(
+        prompt["rest"] + tools,
+        **{
+            k: max(0, into.get(k, 0) - held.get(k, 0))
+            for k in ("audio", "image", "video")
+        },
+    )
+    made = count(seen.get("candidatesTokenCount", seen.get("responseTokenCount")))
+    thoughts = count(seen.get("thoughtsTokenCount"))
+    out = _kinds(notes, "candidatesTokensDetails", "responseTokensDetails")
+    parts = notes.carve(
+        made,
+        audio=out.get("audio", 0),
+        image=out.get("image", 0),
+        video=out.get("video", 0),
+    )
+    others = {
+        "input_video": fresh["video"],
+        "cache_read_audio": cached["audio"],
+        "cache_read_image": cached["image"],
+        "output_video": parts["video"],
+    }
+    return Usage(
+        input_tokens=fresh["rest"],
+        input_audio_tokens=fresh["audio"],
+        input_image_tokens=fresh["image"],
+        cache_read_tokens=cached["rest"],
+        output_tokens=parts["rest"] + thoughts,
+        output_audio_tokens=parts["audio"],
+        output_image_tokens=parts["image"],
+        other_tokens={name: n for name, n in others.items() if n},
+        reasoning_tokens=thoughts,
+        units=_units(notes),
+    )
+
+
+def _kinds(notes: Notes, *names: str) -> dict[str, int]:
+    kinds: dict[str, int] = {}
+    for name in names:
+        for part in items(notes.usage.get(name)):
+            if isinstance(part, dict):
+                modality = part.get("modality")
+                kind = _MODALITIES.get(modality) if _plain(modality) else None
+                if kind is not None:
+                    kinds[kind] = kinds.get(kind, 0) + notes.count(
+                        part.get("tokenCount")
+                    )
+    return kinds
+
+
+def _plain(value: object) -> t.TypeGuard[str | int]:
+    return isinstance(value, (str, int))
+
+
+def _units(notes: Notes) -> dict[str, Decimal]:
+    units = dict(notes.units)
+    queries = notes.seen.get("queries")
+    if queries:
+        units["grounding"] = Decimal(len(queries))
+    return units
+
+
+def tier(notes: Notes) -> str | None:
+    """The Gemini API names a service tier, Vertex AI a kind of traffic."""
+    for name in "serviceTier", "trafficType":
+        served = notes.usage.get(name)
+        if isinstance(served, int):
+            served = _TRAFFIC.get(served)
+        if isinstance(served, str):
+            return served
+    return notes.service_tier
+
+
+def read_interaction(notes: Notes, document: Object) -> None:
+    """Take notes of an interaction, or of one event of its stream."""
+    body = inner(document, "interaction") or document
+    notes.identify(model=body.get("model"), response_id=body.get("id"))
+    tier = body.get("service_tier")
+    if isinstance(tier, str):
+        notes.service_tier = tier
+    if document.get("event_type") in ("interaction.completed", "interaction.complete"):
+        notes.complete = True
+    seen = inner(body, "usage")
+    for name, known in _INTERACTION.items():
+        if seen.get(name) is not None:
+            notes.usage[known] = seen[name]
+    for name, known in _BY_MODALITY.items():
+        if isinstance(seen.get(name), list):
+            notes.usage[known] = [
+                {
+                    "modality": str(part.get("modality")).upper(),
+                    "tokenCount": part.get("tokens"),
+                }
+                for part in seen[name]
+                if isinstance(part, dict)
+            ]
+    for tool in items(seen.get("grounding_tool_count")):
+        if isinstance(tool, dict):
+            notes.units["grounding"] = Decimal(notes.count(tool.get("count")))
+
+
+_INTERACTION: t.Final = {
+    "total_input_tokens": "promptTokenCount",
+    "total_cached_tokens": "cachedContentTokenCount",
+    "total_output_tokens": "candidatesTokenCount",
+    "total_thought_tokens": "thoughtsTokenCount",
+    "total_tool_use_tokens": "toolUsePromptTokenCount",
+}
+_BY_MODALITY: t.Final = {
+    "input_tokens_by_modality": "promptTokensDetails",
+    "cached_tokens_by_modality": "cacheTokensDetails",
+    "output_tokens_by_modality": "candidatesTokensDetails",
+    "tool_use_tokens_by_modality": "toolUsePromptTokensDetails",
+}
+
+
+def read_prediction(notes: Notes, document: Object) -> None:
+    """Take notes of Vertex AI's text embeddings."""
+    total = 0
+    for prediction in items(document.get("predictions")):
+        counted = inner(inner(prediction, "embeddings"), "statistics").get(
+            "token_count"
+        )
+        if counted is not None:
+            total += notes.count(counted)
+            notes.usage["promptTokenCount"] = total
+    notes.merge(document.get("usageMetadata"))
+
+
+GENERATE: t.Final = Dialect(
+    read=read,
+    usage=usage,
+    tier=tier,
+    needles=(b'"usageMetadata"', b'"groundingMetadata"'),
+    heavy=frozenset(("candidates", "embedding", "embeddings")),
+    tail=(b'"usageMetadata"', b'"modelVersion"', b'"responseId"'),
+    whole=(b'"groundingMetadata"',),
+)
+
+INTERACTIONS: t.Final = dataclasses.replace(
+    GENERATE,
+    read=read_interaction,
+    needles=(b'"usage"', b'"interaction.complete'),
+    heavy=frozenset(("steps", "outputs")),
+    tail=(b'"usage"', b'"model"', b'"id"', b'"service_tier"'),
+    whole=(),
+)
+
+PREDICT: t.Final = dataclasses.replace(
+    GENERATE, read=read_prediction, tail=(b'"token_count"',), whole=(b'"token_count"',)
+)

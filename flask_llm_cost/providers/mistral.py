@@ -1,0 +1,83 @@
+"""What do the answers mean that Mistral gives beside OpenAI's kinds: OCR, agents?
+
+Source: https://docs.mistral.ai/api (OCRUsageInfo, ConversationUsageInfo).
+"""
+
+from __future__ import annotations
+
+import typing as t
+from decimal import Decimal
+
+from ..call import Usage
+from .dialect import amount
+from .dialect import Dialect
+from .dialect import inner
+from .dialect import items
+from .dialect import Notes
+from .dialect import Object
+
+_CONNECTORS: t.Final = {
+    "web_search": "web_search",
+    "web_search_premium": "web_search_premium",
+    "code_interpreter": "code_interpreter",
+    "image_generation": "image_generation",
+}
+
+
+def read_ocr(notes: Notes, document: Object) -> None:
+    """Take notes of a document's pages."""
+    notes.identify(model=document.get("model"), response_id=document.get("id"))
+    notes.merge(document.get("usage_info"))
+
+
+def ocr_usage(notes: Notes) -> Usage | None:
+    """Pages are billed, not tokens."""
+    pages = amount(notes.usage.get("pages_processed"))
+    return None if pages is None else Usage(units={"page": pages})
+
+
+def read_conversation(notes: Notes, document: Object) -> None:
+    """Take notes of a conversation's answer, or of one event of its stream."""
+    if document.get("type") in (
+        "conversation.response.done",
+        "conversation.response.error",
+    ):
+        notes.complete = True
+    notes.identify(
+        model=document.get("model"), response_id=document.get("conversation_id")
+    )
+    for output in items(document.get("outputs")):
+        if isinstance(output, dict):
+            notes.identify(model=output.get("model"), response_id=None)
+    notes.merge(document.get("usage"))
+
+
+def conversation_usage(notes: Notes) -> Usage | None:
+    """Tokens that connectors fed to the model count as input; their calls are units."""
+    seen, count = notes.usage, notes.count
+    if "prompt_tokens" not in seen:
+        return None
+    called = inner(seen, "connectors")
+    units = {u: count(called.get(name)) for name, u in _CONNECTORS.items()}
+    return Usage(
+        input_tokens=count(seen.get("prompt_tokens"))
+        + count(seen.get("connector_tokens")),
+        output_tokens=count(seen.get("completion_tokens")),
+        units={unit: Decimal(n) for unit, n in units.items() if n},
+    )
+
+
+OCR: t.Final = Dialect(
+    read=read_ocr,
+    usage=ocr_usage,
+    heavy=frozenset(("pages",)),
+    tail=(b'"usage_info"', b'"model"'),
+)
+
+CONVERSATION: t.Final = Dialect(
+    read=read_conversation,
+    usage=conversation_usage,
+    needles=(b'"usage"', b"[DONE]", b'"conversation.response.done"'),
+    heavy=frozenset(("outputs",)),
+    whole=(b'"outputs"',),
+)

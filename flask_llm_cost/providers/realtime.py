@@ -1,0 +1,66 @@
+"""What does the log of a realtime session mean, OpenAI's or Gemini's?
+
+Such a session is a web socket, so that its events come from the app, or from a log.
+Every answer in it has a usage of its own; they are added up. Sources:
+https://platform.openai.com/docs/api-reference/realtime-server-events/response/done,
+https://ai.google.dev/api/live#usagemetadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..call import Usage
+from . import gemini
+from . import openai
+from .dialect import Dialect
+from .dialect import inner
+from .dialect import Notes
+from .dialect import Object
+
+
+def read(notes: Notes, document: Object) -> None:
+    """Take notes of one event, of either kind of session."""
+    session = inner(document, "session")
+    notes.identify(model=session.get("model"), response_id=None)
+    response = inner(document, "response")
+    if document.get("type") == "response.done":
+        notes.identify(model=None, response_id=response.get("id"))
+        _add(notes, openai.usage, response.get("usage"))
+    _add(notes, gemini.usage, document.get("usageMetadata"))
+
+
+def _add(notes: Notes, usage: t.Callable[[Notes], Usage | None], seen: object) -> None:
+    if not isinstance(seen, dict):
+        return
+    turn = usage(Notes(usage=dict(seen), flags=notes.flags))
+    if turn is not None:
+        before = notes.seen.get("sum")
+        notes.seen["sum"] = turn if before is None else _sum(before, turn)
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    together: dict[str, t.Any] = {}
+    for field in dataclasses.fields(Usage):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if field.name in ("other_tokens", "units"):
+            names = {**a, **b}
+            together[field.name] = {n: a.get(n, 0) + b.get(n, 0) for n in names}
+        else:
+            together[field.name] = a + b
+    return Usage(**together)
+
+
+def usage(notes: Notes) -> Usage | None:
+    """All answers of the session together."""
+    found: Usage | None = notes.seen.get("sum")
+    return found
+
+
+REALTIME: t.Final = Dialect(
+    read=read,
+    usage=usage,
+    needles=(b'"response.done"', b'"usageMetadata"'),
+    whole=(b'"usage"', b'"usageMetadata"'),
+)

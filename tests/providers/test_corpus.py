@@ -1,0 +1,180 @@
+"""Recorded traffic means what was derived from it by other means."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pathlib
+import random
+import typing as t
+from urllib.parse import urlsplit
+
+import pytest
+
+from flask_llm_cost.call import Reading
+from flask_llm_cost.call import Usage
+from flask_llm_cost.providers import Exchange
+from flask_llm_cost.providers import read_exchange
+from flask_llm_cost.providers import route
+
+CORPUS = pathlib.Path(__file__).resolve().parents[3] / "shared" / "corpus"
+pytestmark = pytest.mark.skipif(not CORPUS.exists(), reason="no ../shared")
+
+Row: t.TypeAlias = dict[str, t.Any]
+
+NAMES = {"google": "gemini"}
+"""Providers that have another name in the corpus."""
+
+
+def load(name: str) -> list[Row]:
+    with gzip.open(CORPUS / name, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[tuple[Row, Row | None]]:
+    expected = {row["id"]: row for row in load("expected.jsonl.gz")}
+    return [(row, expected.get(row["id"])) for row in load("traffic.jsonl.gz")]
+
+
+def request_body(row: Row) -> bytes:
+    body = row["request_body"]
+    return body.encode() if isinstance(body, str) else json.dumps(body).encode()
+
+
+def hosts(row: Row) -> dict[str, str]:
+    """What an app would configure for hosts that only it can know."""
+    if row["provider"] in ("local", "gpustack", "ollama"):
+        return {urlsplit(row["url"]).netloc: row["provider"]}
+    return {}
+
+
+def read(row: Row) -> Reading | None:
+    return read_exchange(
+        method=row["method"],
+        url=row["url"],
+        request_body=request_body(row),
+        status=row["status"],
+        headers=row["response_headers"],
+        body=row["response_body"].encode(),
+        hosts=hosts(row),
+    )
+
+
+def read_in_pieces(row: Row, pick: random.Random, largest: int) -> Reading | None:
+    found = route(row["method"], row["url"], hosts=hosts(row))
+    if found is None:
+        return None
+    exchange = Exchange(found, request_body=request_body(row))
+    exchange.respond(row["status"], row["response_headers"])
+    body, at = row["response_body"].encode(), 0
+    while at < len(body):
+        size = pick.randint(1, largest)
+        exchange.feed(body[at : at + size], decoded=True)
+        at += size
+    return exchange.reading(ended=True)
+
+
+def side(usage: Usage, field: str, kind: str) -> int:
+    """A modality's tokens of one side, cached ones among them."""
+    names = (kind, kind.replace("input_", "cache_read_", 1))
+    return int(getattr(usage, field)) + sum(usage.other_tokens.get(n, 0) for n in names)
+
+
+def counts(reading: Reading) -> dict[str, t.Any]:
+    """A reading in the corpus' terms."""
+    usage = reading.usage or Usage()
+    other = usage.other_tokens
+    writes = sum(n for k, n in other.items() if k.startswith("cache_write"))
+    reads = sum(n for k, n in other.items() if k.startswith("cache_read"))
+    return {
+        "input": usage.total_input_tokens,
+        "output": usage.total_output_tokens,
+        "cache_read": usage.cache_read_tokens + reads,
+        "cache_write": usage.cache_write_tokens + usage.cache_write_1h_tokens + writes,
+        "cache_write_1h": usage.cache_write_1h_tokens,
+        "reasoning": usage.reasoning_tokens,
+        "audio_in": side(usage, "input_audio_tokens", "input_audio"),
+        "audio_out": usage.output_audio_tokens,
+        "image_in": side(usage, "input_image_tokens", "input_image"),
+        "image_out": usage.output_image_tokens,
+        "web_searches": int(usage.units.get("web_search", 0)),
+    }
+
+
+def identity(reading: Reading, meant: Row) -> t.Iterator[tuple[str, object, object]]:
+    """What an answer says of itself, as far as the corpus has it in a sane form."""
+    if meant["model"] not in (None, "arn"):  # an ARN cut at its first colon
+        yield "model", reading.model, meant["model"]
+    if meant["response_id"] is not None:
+        yield "response_id", reading.response_id, str(meant["response_id"])
+    if isinstance(meant["service_tier"], str):  # not an enum's number
+        yield "service_tier", reading.service_tier, meant["service_tier"]
+    if meant["stream"]:  # Gemini's arrays are streams, too
+        yield "stream", reading.stream, True
+
+
+def differences(reading: Reading | None, row: Row, meant: Row) -> list[str]:
+    if reading is None or reading.usage is None:
+        return ["no usage"]
+    name = NAMES.get(row["provider"], row["provider"])
+    compared: list[tuple[str, object, object]] = [
+        ("provider", reading.provider, name),
+        *((n, count, int(meant[n] or 0)) for n, count in counts(reading).items()),
+        *identity(reading, meant),
+    ]
+    return [f"{n}: {is_!r}, not {was!r}" for n, is_, was in compared if is_ != was]
+
+
+def flaws(reading: Reading | None) -> list[str]:
+    """What no reading may have, whatever the answer."""
+    if reading is None or reading.usage is None:
+        return []
+    found = ["reader_error"] if "reader_error" in reading.flags else []
+    if reading.usage_source == "unknown":
+        found.append("usage from nowhere")
+    if reading.usage.reasoning_tokens > reading.usage.total_output_tokens:
+        found.append("reasoning beyond output")
+    return found
+
+
+def test_read_exchange_means_what_was_expected(
+    rows: list[tuple[Row, Row | None]],
+) -> None:
+    wrong, checked = {}, 0
+    for row, meant in rows:
+        reading = read(row)
+        found = flaws(reading)
+        if meant is not None and not meant.get("ambiguous"):
+            checked += 1
+            found += differences(reading, row, meant)
+        if found:
+            wrong[row["id"]] = found
+    print(f"\n{checked} exchanges of {len(rows)} checked")  # noqa: T201
+    assert checked > 2000
+    assert not wrong
+
+
+@pytest.mark.parametrize(("seed", "largest"), [(1, 2000), (2, 90)])
+def test_any_chunks_read_the_same(
+    rows: list[tuple[Row, Row | None]], seed: int, largest: int
+) -> None:
+    pick = random.Random(seed)
+    wrong = [
+        row["id"]
+        for row, meant in rows
+        if meant is not None and read_in_pieces(row, pick, largest) != read(row)
+    ]
+    assert not wrong
+
+
+def test_byte_by_byte_reads_the_same(rows: list[tuple[Row, Row | None]]) -> None:
+    pick = random.Random(3)
+    wrong = [
+        row["id"]
+        for row, meant in rows
+        if meant is not None
+        and len(row["response_body"]) < 2000
+        and read_in_pieces(row, pick, 1) != read(row)
+    ]
+    assert not wrong
