@@ -23,6 +23,7 @@ from . import signals
 from .call import Attempt
 from .call import Call
 from .call import Cost
+from .call import event_time
 from .call import from_ms
 from .call import Hold
 from .call import mint_event_id
@@ -32,7 +33,6 @@ from .call import TagSource
 from .call import Usage
 from .call import USAGE_SOURCES
 from .call import UsageSource
-from .call import event_time
 from .call import utc_ms
 from .config import PREFIX
 from .config import Settings
@@ -128,6 +128,7 @@ class AppState:
             instance_path=self._instance_path,
             host_engine=self._host_engine if self._has_host_engine() else None,
             failed=self.storage_failed,
+            finish=self.finish,
         )
 
     def _has_host_engine(self) -> bool:
@@ -187,11 +188,29 @@ class AppState:
         else:
             self.ledger.append(call)
 
+    def finish(self, call: Call) -> Call:
+        """What :meth:`LlmCost.record` does, for a call that ended where it could not."""
+        call = _priced(self, call)
+        self.tell(call)
+        return call
+
+    def tell(self, call: Call) -> None:
+        """Tell the app of a call that was recorded."""
+        if call.usage is not None and call.cost is None:
+            self.price_unknown(call)
+        app = self._app()
+        if app is not None:
+            signals.send(signals.call_recorded, app, call=call)
+
     def storage_failed(self, call: Call | None, error: Exception) -> None:
-        """A call could not be stored where it should be: say so as the app asked for."""
+        """A call could not be stored where it should be: say so as the app asked for.
+
+        :param call: ``None`` if nothing is lost: calls wait in the spool for now.
+        """
         if self.settings.on_storage_error != "ignore":
-            _log.warning("A call could not be stored: %s", error)
-        if self.settings.on_storage_error == "raise":
+            what = "A call could not be stored" if call else "Calls wait in the spool"
+            _log.warning("%s: %s", what, error)
+        if self.settings.on_storage_error == "raise" and call is not None:
             self.pending_error = _as_ours(error)
         app = self._app()
         if app is not None:
@@ -467,11 +486,7 @@ class LlmCost:
 
     def _keep(self, state: AppState, call: Call) -> None:
         state.store(call)
-        if call.usage is not None and call.cost is None:
-            state.price_unknown(call)
-        app = state.app
-        if app is not None:
-            signals.send(signals.call_recorded, app, call=call)
+        state.tell(call)
 
     # Asking
 
