@@ -32,21 +32,21 @@ LONGEST_CURSOR: t.Final = 4000
 
 PER_PAGE: t.Final = ("25", "50", "100", "200")
 
-CALL_SORTS: t.Final = (
-    ("recent", "Newest"),
-    ("expensive", "Dearest"),
-    ("slow", "Slowest"),
-    ("input", "Most input"),
-    ("output", "Most output"),
-    ("unknown_pricing", "Unpriced"),
-)
+CALL_SORTS: t.Final = {
+    "recent": "Newest",
+    "expensive": "Dearest",
+    "slow": "Slowest",
+    "input": "Most input",
+    "output": "Most output",
+    "unknown_pricing": "Unpriced",
+}
 
-MODEL_SORTS: t.Final = (
-    ("cost", "Spend"),
-    ("calls", "Calls"),
-    ("avg_cost", "Average cost"),
-    ("latency", "Latency"),
-)
+MODEL_SORTS: t.Final = {
+    "cost": "Spend",
+    "calls": "Calls",
+    "avg_cost": "Average cost",
+    "latency": "Latency",
+}
 
 NAMES: t.Final = {
     "provider": "Provider",
@@ -70,22 +70,42 @@ class BadQuery(BadRequest):
         self.problems = problems
 
 
-def _one_of(options: t.Iterable[str], *, blank: str = "Any") -> list[tuple[str, str]]:
-    return [("", blank), *((o, o.replace("_", " ")) for o in options)]
+def _any(names: t.Iterable[str]) -> dict[str, str]:
+    return {"": "Any", **{name: name.replace("_", " ") for name in names}}
 
 
 def _strip(value: str | None) -> str:
     return (value or "").strip()
 
 
-class Choice(wtforms.SelectField):
-    """A select whose refusal says what is allowed."""
+class Choice(wtforms.StringField):
+    """One of a few words; the template draws it as a select or as links.
+
+    WTForms' own SelectField takes its choices one way up to 3.2 and another from 3.4 on.
+
+    :param options: What each word is called.
+    """
+
+    def __init__(
+        self, label: str, options: t.Mapping[str, str], **kwargs: t.Any
+    ) -> None:
+        super().__init__(label, filters=[_strip], **kwargs)
+        self.options = options
+
+    @property
+    def word(self) -> str:
+        """The one chosen; empty if none is."""
+        return self.data or ""
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        if valuelist and valuelist[0].strip():
+            super().process_formdata(valuelist)
 
     def pre_validate(self, form: BaseForm) -> None:
-        allowed = [str(c[0]) for c in t.cast(t.Any, self.choices) if c[0]]
-        if self.data and self.data not in allowed:
+        if self.data and self.data not in self.options:
+            allowed = ", ".join(filter(None, self.options))
             raise wtforms.validators.ValidationError(
-                f"{_shown(self.data)} is not one of {', '.join(allowed)}."
+                f"{_shown(self.data)} is not one of {allowed}."
             )
 
 
@@ -118,9 +138,9 @@ class SliceForm(wtforms.Form):
     to = Text("To")
     provider = Text("Provider")
     model = Text("Model")
-    stream = Choice("Streamed", choices=_one_of(("yes", "no")))
-    usage_source = Choice("Usage from", choices=_one_of(USAGE_SOURCES))
-    outcome = Choice("Outcome", choices=_one_of(OUTCOMES))
+    stream = Choice("Streamed", _any(("yes", "no")))
+    usage_source = Choice("Usage from", _any(USAGE_SOURCES))
+    outcome = Choice("Outcome", _any(OUTCOMES))
     trace_id = Text("Trace")
 
     @classmethod
@@ -157,7 +177,7 @@ class SliceForm(wtforms.Form):
             CallFilter.days(self.from_.data, self.to.data, zone, today),
             provider=self.provider.data or None,
             model=self.model.data or None,
-            stream={"yes": True, "no": False}.get(self.stream.data),
+            stream={"yes": True, "no": False}.get(self.stream.word),
             usage_source=self.usage_source.data or None,
             outcome=self.outcome.data or None,
             trace_id=self.trace_id.data or None,
@@ -168,8 +188,8 @@ class SliceForm(wtforms.Form):
 class CallsForm(SliceForm):
     """The list of calls: a slice, an order and a page of it."""
 
-    sort = Choice("Order", choices=CALL_SORTS, default="recent")
-    per = Choice("Rows", choices=[("", "Default"), *((p, p) for p in PER_PAGE)])
+    sort = Choice("Order", CALL_SORTS, default="recent")
+    per = Choice("Rows", {p: p for p in PER_PAGE})
     after = Text("After")
     before = Text("Before")
 
@@ -177,7 +197,7 @@ class CallsForm(SliceForm):
 class ModelsForm(SliceForm):
     """The list of models: a slice and an order."""
 
-    sort = Choice("Order", choices=MODEL_SORTS, default="cost")
+    sort = Choice("Order", MODEL_SORTS, default="cost")
 
 
 def read_tags(texts: t.Iterable[str]) -> t.Iterator[tuple[str, str]]:

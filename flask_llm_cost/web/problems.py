@@ -6,6 +6,7 @@ import logging
 import typing as t
 
 from flask import Blueprint
+from flask import current_app
 from flask import render_template
 from flask import request
 from flask import url_for
@@ -17,6 +18,7 @@ from werkzeug.exceptions import NotFound
 from ..errors import FilterError
 from ..errors import SetupRequired
 from ..errors import StorageError
+from ..query.host import Host
 from .forms import BadQuery
 from .forms import PARAMETERS
 
@@ -38,7 +40,9 @@ def register(blueprint: Blueprint) -> None:
 
 def catch_unknown(state: BlueprintSetupState) -> None:
     """Send what else is asked for under the mount through the guard, too."""
-    state.add_url_rule("/", "other", unknown, methods=OTHER_METHODS)
+    state.add_url_rule(
+        "/", "other", unknown, methods=OTHER_METHODS, strict_slashes=False
+    )
     if state.url_prefix:
         # Mounted at the root of an app, it would swallow the app's own 404s.
         state.add_url_rule(
@@ -84,7 +88,11 @@ def no_ledger(error: StorageError) -> Answer:
     if not setup:
         # Where a database is, and as whom it is asked, is for the log alone.
         _logger.error("The LLM cost pages cannot read the ledger: %s", error)
-    page = render_template("llm_cost/setup.html" if setup else "llm_cost/down.html")
+    host = t.cast(Host, current_app.extensions["llm_cost"])
+    page = render_template(
+        "llm_cost/setup.html" if setup else "llm_cost/down.html",
+        waiting=host.ledger.waiting(),
+    )
     return page, 503, {"Retry-After": "30"}
 
 

@@ -107,7 +107,7 @@ def calls() -> str:
         page = call_page(
             connection,
             form.where,
-            sort=form.sort.data,
+            sort=form.sort.word,
             per=per,
             after=form.after.data or None,
             before=form.before.data or None,
@@ -128,7 +128,7 @@ def calls() -> str:
 def calls_csv() -> Response:
     """Every call of a slice, for a spreadsheet."""
     form = CallsForm.read(request.args, host().settings.timezone, today())
-    where = narrowed(form.where, form.sort.data)
+    where = narrowed(form.where, form.sort.word)
     lines = csv_lines(stream_rows(host().ledger.reading, where))
     # A ledger that cannot be read is a page that says so, not a file that breaks off.
     head = [next(lines), next(lines, "")]

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing as t
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from jinja2 import StrictUndefined
+
+from flask_llm_cost.call import Usage
+
+from .conftest import a_call
+from .conftest import a_cost
+from .conftest import MakeSite
+from .conftest import Record
+from .conftest import recorder
+
+
+def text(page: str) -> str:
+    """What a page says, without its tags."""
+    page = re.sub(r"<title>.*?</title>|<datalist.*?</datalist>", " ", page, flags=re.S)
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def test_the_first_visit_shows_the_line_to_write(visitor: FlaskClient) -> None:
+    page = visitor.get("/llm-costs/").text
+    assert "No call is recorded yet" in page
+    assert "llm_cost.adapter()" in page
+
+
+def test_an_app_that_stores_elsewhere_is_told_so(make_site: MakeSite) -> None:
+    app = make_site(LLM_COST_STORAGE="log")
+    assert "LLM_COST_STORAGE" in app.test_client().get("/llm-costs/").text
+
+
+def test_no_call_in_the_range_says_where_the_calls_are(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(minutes=60 * 24 * 40)
+    page = visitor.get("/llm-costs/").text
+    assert "No call fits" in page
+    assert "Fri 9 Oct 2026" in page
+    assert "$" in text(visitor.get("/llm-costs/?to=2026-10-09").text)
+
+
+def test_the_overview_adds_up_and_says_what_it_does_not_know(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost="1.25")
+    record(cost="0.000042", provider="anthropic", model="claude-haiku-4-5")
+    record(cost=None, model="mystery")
+    said = text(visitor.get("/llm-costs/").text)
+    assert "Spend $1.25 Nothing was spent in the 30 days before +1 unpriced" in said
+    assert "Calls 3" in said
+    assert "$0.000042" in said
+    assert "mystery" in said
+
+
+def test_incomplete_calls_are_told_beside_the_total(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost=None)
+    record(cost=dataclasses.replace(a_cost("2"), complete=False))
+    said = text(visitor.get("/llm-costs/").text)
+    assert "+1 unpriced +1 incomplete" in said
+    assert "≥ $2.00" in text(visitor.get("/llm-costs/calls").text)
+
+
+def test_only_unpriced_calls_have_an_unknown_total(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost=None)
+    said = text(visitor.get("/llm-costs/").text)
+    assert "Spend unknown" in said
+    assert "Average cost unknown" in said
+    assert "Wed 18 Nov 2026 unknown +1 unpriced" in said
+
+
+def test_spend_is_compared_with_the_days_before(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost="3")
+    record(cost="2", minutes=60 * 24 * 35)
+    said = text(visitor.get("/llm-costs/").text)
+    assert "+50.0% from $2.00 in the 30 days before" in said
+
+
+def test_the_chart_has_titles_links_and_a_table_twin(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost="3")
+    page = visitor.get("/llm-costs/").text
+    assert "<title>Wed 18 Nov 2026: $3.00, 1 call</title>" in page
+    assert 'href="/llm-costs/calls?from=2026-11-18&amp;to=2026-11-18"' in page
+    assert "<caption>Spend by day" in page
+
+
+def test_a_long_range_has_bars_of_several_days(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost="3")
+    page = visitor.get("/llm-costs/?from=2025-11-19&to=2026-11-18").text
+    assert page.count('class="slice"') == 53
+    assert "to=2026-11-18" in page
+
+
+def test_calls_are_listed_with_their_costs(
+    visitor: FlaskClient, record: Record
+) -> None:
+    call = record(cost="0.000042")
+    record(cost=None, usage=None, outcome="http_error", http_status=429, minutes=3)
+    page = visitor.get("/llm-costs/calls").text
+    assert f'href="/llm-costs/calls/{call.event_id}"' in page
+    assert "$0.000042" in page
+    assert "refused 429" in page
+    assert "1–2 of 2 calls" in text(page)
+
+
+def test_filters_narrow_and_can_be_taken_away(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record()
+    record(provider="anthropic", model="claude", tags={"feature": "search"})
+    page = visitor.get("/llm-costs/calls?provider=anthropic&tag=feature:search").text
+    assert "1–1 of 1 call" in text(page)
+    assert 'href="/llm-costs/calls?provider=anthropic" aria-label="Remove' in page
+    assert 'href="/llm-costs/calls?tag=feature:search" aria-label="Remove' in page
+    assert 'href="/llm-costs/calls">Clear all</a>' in page
+
+
+def test_pages_of_calls_go_forth_and_back(
+    visitor: FlaskClient, record: Record, site: Flask
+) -> None:
+    ledger = site.extensions["llm_cost"].ledger
+    for minutes in range(60):
+        ledger.append(a_call(minutes=minutes + 1))
+    assert ledger.flush()
+    first = visitor.get("/llm-costs/calls?per=25&sort=expensive").text
+    [next_] = re.findall(r'rel="next" href="([^"]+)"', first)
+    assert "sort=expensive" in next_
+    assert "per=25" in next_
+    second = visitor.get(next_.replace("&amp;", "&")).text
+    assert "26–50 of 60 calls" in text(second)
+    [back] = re.findall(r'rel="prev" href="([^"]+)"', second)
+    assert "1–25 of 60" in text(visitor.get(back.replace("&amp;", "&")).text)
+
+
+def test_a_page_is_as_long_as_the_app_likes(make_site: MakeSite) -> None:
+    app = make_site(LLM_COST_PER_PAGE=25)
+    ledger = app.extensions["llm_cost"].ledger
+    for minutes in range(30):
+        ledger.append(a_call(minutes=minutes + 1))
+    assert ledger.flush()
+    page = app.test_client().get("/llm-costs/calls").text
+    assert "1–25 of 30 calls" in text(page)
+
+
+def test_unpriced_calls_can_be_found(visitor: FlaskClient, record: Record) -> None:
+    record()
+    record(cost=None, model="mystery")
+    page = visitor.get("/llm-costs/calls?sort=unknown_pricing").text
+    assert "1–1 of 1 call" in text(page)
+    assert "mystery" in page
+
+
+def test_every_call_priced_is_good_news(visitor: FlaskClient, record: Record) -> None:
+    record()
+    page = visitor.get("/llm-costs/calls?sort=unknown_pricing").text
+    assert "Every call has a price" in page
+
+
+def test_one_call_shows_how_its_cost_is_made_up(
+    visitor: FlaskClient, record: Record
+) -> None:
+    call = record(
+        cost="0.0125",
+        usage=Usage(
+            input_tokens=1000, output_tokens=200, units={"web_search": Decimal(3)}
+        ),
+        trace_id="trace-9",
+        stream=True,
+        first_byte_ms=120,
+    )
+    said = text(visitor.get(f"/llm-costs/calls/{call.event_id}").text)
+    for part in (
+        "$0.0125",
+        "$62.50 per 1M",
+        "1,000",
+        "Web search 3",
+        "openai/gpt-4o",
+        "2026-01-01",
+        "trace-9",
+        "feature chat",
+        "chatcmpl-1",
+        call.event_id,
+    ):
+        assert part in said
+
+
+def test_an_unpriced_call_says_how_to_find_out(
+    visitor: FlaskClient, record: Record
+) -> None:
+    call = record(cost=None, model="x; rm -rf /")
+    page = visitor.get(f"/llm-costs/calls/{call.event_id}").text
+    assert "No price is known for this model" in page
+    assert "prices explain &#39;openai/x; rm -rf /&#39;" in page
+
+
+def test_a_failed_call_is_no_unpriced_one(visitor: FlaskClient, record: Record) -> None:
+    call = record(
+        cost=None,
+        usage=None,
+        outcome="no_response",
+        http_status=None,
+        flags=frozenset(),
+    )
+    said = text(visitor.get(f"/llm-costs/calls/{call.event_id}").text)
+    assert "It was refused or never answered" in said
+    assert "unpriced" not in text(visitor.get("/llm-costs/").text)
+
+
+@pytest.mark.parametrize(
+    "event_id", ["1", "019a0000-0000-7000-8000-000000000000", "x" * 3000, "%00", "%FF"]
+)
+def test_a_call_that_is_not_there_is_404(visitor: FlaskClient, event_id: str) -> None:
+    response = visitor.get(f"/llm-costs/calls/{event_id}")
+    assert response.status_code == 404
+    assert "no call of this id" in response.text
+
+
+def test_an_unknown_page_says_where_to_go(visitor: FlaskClient) -> None:
+    response = visitor.get("/llm-costs/nothing/here")
+    assert response.status_code == 404
+    assert "To the overview" in response.text
+
+
+@pytest.mark.parametrize("address", ["/llm-costs/", "/llm-costs", "/llm-costs/calls"])
+def test_pages_only_read(visitor: FlaskClient, address: str) -> None:
+    response = visitor.post(address)
+    assert response.status_code == 405
+    assert "GET" in response.headers["Allow"]
+
+
+def test_times_are_in_the_zone_of_the_reports(make_site: MakeSite) -> None:
+    app = make_site(LLM_COST_TIMEZONE="Asia/Tokyo")
+    recorder(app)(minutes=0)
+    page = app.test_client().get("/llm-costs/calls").text
+    assert "2026-11-18 21:00:00" in page
+    assert 'datetime="2026-11-18T12:00:00.000Z"' in page
+    assert "Times in Asia/Tokyo" in page
+
+
+def test_waiting_calls_are_told(make_site: MakeSite, tmp_path: Path) -> None:
+    app = make_site(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'host.db'}")
+    app.extensions["llm_cost"].ledger.append(a_call())
+    response = app.test_client().get("/llm-costs/")
+    assert response.status_code == 503
+    assert "1 call waits in the spool" in text(response.text)
+
+
+def test_missing_tables_say_the_command(make_site: MakeSite, tmp_path: Path) -> None:
+    app = make_site(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'host.db'}")
+    for address in ("/", "/calls", "/calls.csv", "/calls/1"):
+        response = app.test_client().get(f"/llm-costs{address}")
+        assert response.status_code == 503
+        assert "flask llm-cost db upgrade" in response.text
+
+
+def test_a_database_that_is_down_is_503(
+    make_site: MakeSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_site(
+        LLM_COST_DATABASE_URI="postgresql+psycopg://someone:geheim@127.0.0.1:9/x"
+    )
+    for address in ("/", "/calls", "/calls.csv", "/calls/1"):
+        response = app.test_client().get(f"/llm-costs{address}")
+        assert response.status_code == 503
+        assert "cannot be reached" in response.text
+        assert "geheim" not in response.text + caplog.text
+
+
+def test_templates_can_be_overridden(make_app: t.Any, tmp_path: Path) -> None:
+    folder = tmp_path / "templates" / "llm_cost"
+    folder.mkdir(parents=True)
+    folder.joinpath("problem.html").write_text("Ours: {{ status }}")
+    app = make_app()
+    app.jinja_loader.searchpath.append(str(tmp_path / "templates"))
+    extension = app.extensions["llm_cost"].extension
+    app.register_blueprint(extension.blueprint(access="public"), url_prefix="/costs")
+    assert app.test_client().get("/costs/nothing").text == "Ours: 404"
+
+
+def test_templates_name_nothing_that_is_not_there(
+    site: Flask, visitor: FlaskClient, record: Record
+) -> None:
+    site.jinja_env.undefined = StrictUndefined
+    call = record(trace_id="t")
+    record(cost=None, usage=None, outcome="failed", latency_ms=None, response_id=None)
+    for address in ("", "calls?tag=feature:chat", f"calls/{call.event_id}", "x"):
+        assert visitor.get(f"/llm-costs/{address}").status_code in (200, 404)
+    assert visitor.get("/llm-costs/calls?from=x").status_code == 400
