@@ -8,5 +8,14 @@ from .exchange import Provider
 from .exchange import read_exchange
 from .exchange import Route
 from .exchange import route
+from .exchange import route_to
 
-__all__ = ["Exchange", "Path", "Provider", "Route", "read_exchange", "route"]
+__all__ = [
+    "Exchange",
+    "Path",
+    "Provider",
+    "Route",
+    "read_exchange",
+    "route",
+    "route_to",
+]

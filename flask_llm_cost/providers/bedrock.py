@@ -159,6 +159,7 @@ CONVERSE: t.Final = Dialect(
     needles=(b'"usage"', b'"metadata"', b"serviceTier"),
     heavy=frozenset(("output",)),
     tail=(b'"usage"', b'"serviceTier"', b'"trace"'),
+    envelope="data",
 )
 
 INVOKE: t.Final = Dialect(

@@ -1,8 +1,9 @@
 """What do Cohere's answers mean: chat, embed, rerank, classify?
 
 ``billed_units`` is what is billed. ``tokens`` beside it is bigger: cached tokens and
-reasoning tokens are counted there, and say nothing of what is billed. Sources: https://docs.cohere.com/reference (ApiMeta,
-Usage), https://docs.cohere.com/docs/how-does-cohere-pricing-work.
+reasoning tokens are counted there, and say nothing of what is billed. Sources:
+https://docs.cohere.com/reference (ApiMeta, Usage),
+https://docs.cohere.com/docs/how-does-cohere-pricing-work.
 """
 
 from __future__ import annotations

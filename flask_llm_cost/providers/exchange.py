@@ -24,9 +24,18 @@ from .routes import Path
 from .routes import Provider
 from .routes import Route
 from .routes import route
+from .routes import route_to
 from .window import Window
 
-__all__ = ["Exchange", "Path", "Provider", "Route", "read_exchange", "route"]
+__all__ = [
+    "Exchange",
+    "Path",
+    "Provider",
+    "Route",
+    "read_exchange",
+    "route",
+    "route_to",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -173,8 +182,8 @@ class Exchange:
             self._start += data
             self._framing = frame(self._start)
             if self._framing is None:
-                # Blanks, or part of a byte order mark.
-                self._start = self._start.lstrip()[:3]
+                # Blanks, part of a byte order mark, or of a frame's beginning.
+                self._start = self._start.lstrip()[:12]
                 return
             data, self._start = self._start, b""
         for window in self._framing.feed(data, self._needed):
@@ -197,6 +206,8 @@ class Exchange:
             return
         for window in self._framing.rest():
             self._document(notes, window)
+        if self._framing.broken:
+            notes.flags.add("broken_frames")
 
     def _document(self, notes: Notes, window: Window) -> None:
         self._events += 1

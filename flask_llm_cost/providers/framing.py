@@ -1,4 +1,4 @@
-"""Where does one document end and the next begin: SSE, NDJSON, a JSON array, JSON?
+"""Where does one document end and the next begin: SSE, NDJSON, JSON, AWS event-stream?
 
 Every frame takes decoded bytes as they come and gives back the documents that are
 complete: each a :class:`Window`, for its content may be longer than memory allows.
@@ -7,7 +7,9 @@ complete: each a :class:`Window`, for its content may be longer than memory allo
 from __future__ import annotations
 
 import re
+import struct
 import typing as t
+import zlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -24,6 +26,8 @@ class Framing(t.Protocol):
 
     stream: bool
     """A body of this kind is a stream."""
+    broken: bool
+    """It does not hold to its own form."""
 
     def feed(self, data: bytes, needed: Needed) -> Iterable[Window]:
         """Take bytes; give the documents that they complete and that are needed."""
@@ -47,6 +51,7 @@ class ServerSentEvents:
     """
 
     stream = True
+    broken = False
 
     def __init__(self) -> None:
         self._open = Window()
@@ -134,6 +139,7 @@ class Lines:
     """NDJSON: one document in each line."""
 
     stream = True
+    broken = False
 
     def __init__(self) -> None:
         self._open = Window()
@@ -176,6 +182,7 @@ class JsonArray:
     """A JSON array whose objects are events; it may be cut off anywhere."""
 
     stream = True
+    broken = False
 
     def __init__(self) -> None:
         self._open = Window()
@@ -229,6 +236,8 @@ class JsonArray:
 class Document:
     """One JSON document, unless a second line shows it to be NDJSON."""
 
+    broken = False
+
     def __init__(self) -> None:
         self.stream = False
         self._open = Window()
@@ -267,14 +276,109 @@ class Document:
             yield self._open
 
 
+_PRELUDE: t.Final = struct.Struct(">III")
+_MAX_FRAME: t.Final = 1 << 25
+_EVENT: t.Final = b":event-type"
+_STRING: t.Final = 7
+
+
+class EventStream:
+    """AWS event-stream: binary frames with checksums, each an event with a name.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html
+    describes the frames. They are given on as ``{"event": name, "data": payload}``.
+    """
+
+    stream = True
+
+    def __init__(self) -> None:
+        self.broken = False
+        """A checksum or a length is wrong: nothing after it can be trusted."""
+        self._open = Window()
+        self._size = 0
+        self._checksum = 0
+
+    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+        at = 0
+        while at < len(data) and not self.broken:
+            want = (self._size or _PRELUDE.size) - self._open.length
+            piece = data[at : at + want]
+            at += len(piece)
+            self._add(piece)
+            if not self._size and self._open.length == _PRELUDE.size:
+                self._begin()
+            elif self._open.length == self._size:
+                yield from self._end(needed)
+
+    def _add(self, piece: bytes) -> None:
+        covered = len(piece)
+        if self._size:
+            covered = max(0, min(covered, self._size - 4 - self._open.length))
+        self._checksum = zlib.crc32(piece[:covered], self._checksum)
+        self._open.add(piece)
+
+    def _begin(self) -> None:
+        prelude = self._open.head
+        self._size, headers, _ = _PRELUDE.unpack(prelude)
+        self.broken = not is_prelude(prelude) or headers > self._size - 16
+
+    def _end(self, needed: Needed) -> Iterator[Window]:
+        head, tail, length = self._open.head, self._open.tail, self._size
+        whole = self._open.whole
+        self.broken = self._checksum != int.from_bytes(tail[-4:])
+        self._open = Window()
+        self._size = self._checksum = 0
+        if self.broken:
+            return
+        start = _PRELUDE.size + int.from_bytes(head[4:8])
+        name = _event_name(head[_PRELUDE.size : start])
+        opening = b'{"event":"' + name + b'","data":'
+        if not whole:
+            yield Window.around(opening + head[start:], tail[:-4] + b"}", length)
+        elif (payload := head[start:-4]) and needed(payload):
+            yield Window.of(opening + payload + b"}")
+
+    def rest(self) -> Iterable[Window]:
+        # A frame that is cut off has no checksum: it is not read.
+        return ()
+
+
+def is_prelude(start: bytes) -> bool:
+    """True if these first bytes of a frame are what their checksum says."""
+    size: int
+    checksum: int
+    size, _, checksum = _PRELUDE.unpack(start[: _PRELUDE.size])
+    return 16 <= size <= _MAX_FRAME and zlib.crc32(start[:8]) == checksum
+
+
+def _event_name(headers: bytes) -> bytes:
+    """The value of ``:event-type``: a length, a name, a type, a length, a value."""
+    at = 0
+    while at < len(headers):
+        end = at + 1 + headers[at]
+        name = headers[at + 1 : end]
+        if headers[end : end + 1] != bytes([_STRING]):
+            return b""  # none of the three headers of these services is of another type
+        size = int.from_bytes(headers[end + 1 : end + 3])
+        value = headers[end + 3 : end + 3 + size]
+        if name == _EVENT:
+            return re.sub(rb"[^A-Za-z0-9_.-]", b"", value)
+        at = end + 3 + size
+    return b""
+
+
 def frame(start: bytes) -> Framing | None:
-    """The framing of a body that begins so; ``None`` while only blanks have come.
+    """The framing of a body that begins so; ``None`` if that cannot be said yet.
 
     Content types are not asked: a plain JSON error answers a request for a stream, and
     gateways send streams as ``text/plain``.
     """
+    if start.startswith(b"\0"):
+        if len(start) < _PRELUDE.size:
+            return None
+        return EventStream() if is_prelude(start) else ServerSentEvents()
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not text:
+    if not text or b"\xef\xbb\xbf".startswith(start):
         return None
     if text.startswith(b"{"):
         return Document()

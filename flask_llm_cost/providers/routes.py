@@ -169,9 +169,9 @@ OLLAMA_PATHS: t.Final = (
 )
 
 MISTRAL_PATHS: t.Final = (
+    *OPENAI_PATHS,
     Path(r".*/ocr", mistral.OCR, "ocr"),
     Path(r".*/conversations(?:/[^/]+)?", mistral.CONVERSATION, "chat"),
-    *OPENAI_PATHS,
 )
 
 WATSONX_PATHS: t.Final = (
@@ -292,6 +292,19 @@ def route(
     if not hosts and not providers:
         return _route(method, where, (), ())
     return _route(method, where, tuple((hosts or {}).items()), tuple(providers))
+
+
+def route_to(provider: str, *, providers: Sequence[Provider] = ()) -> Route:
+    """How a provider's chat is read where no URL is at hand.
+
+    A name that is not known speaks like OpenAI.
+    """
+    for known in (*providers, *PROVIDERS):
+        if known.name == provider:
+            for path in known.paths:
+                if path.operation == "chat":
+                    return Route(provider, path.operation, path.dialect, stream=True)
+    return Route(provider, "chat", openai.CHAT, stream=True)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -27,6 +27,13 @@ class Window:
         window.add(data)
         return window
 
+    @classmethod
+    def around(cls, head: bytes, tail: bytes, length: int) -> Window:
+        """A window whose middle was dropped elsewhere."""
+        window = cls()
+        window._head, window._data, window.length = head, bytearray(tail), length
+        return window
+
     def add(self, data: bytes) -> None:
         """Take more bytes, in amortised constant time each."""
         self.length += len(data)
