@@ -1,0 +1,383 @@
+"""The ledger: keeps every call, exactly once. The only room that writes."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import threading
+import time
+import typing as t
+import weakref
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..call import Call
+from ..config import Settings
+from ..errors import StorageError
+from .jsonl import encode
+from .migrations import HEAD
+from .spool import Spool
+from .writer import Writer
+
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from .engine import Engines
+    from .store import Store
+    from .writer import Drained
+
+SPOOL_FOLDER: t.Final = "llm_cost_spool"
+
+_EXIT_SECONDS: t.Final = 5.0
+_SYNC_PAUSE: t.Final = 5.0
+
+Failed: t.TypeAlias = Callable[[Call | None, Exception], None]
+"""Told that a call could not be kept; or, with ``None``, that the ledger cannot be
+written for now and calls wait in the spool."""
+
+
+class Ledger:
+    """One app's ledger. Nothing is opened before it is needed.
+
+    :param instance_path: Where files go that the settings do not place elsewhere.
+    :param host_engine: Gives the host's engine, if its database is the ledger's.
+    :param failed: Told of what could not be stored. It must not raise.
+    :param finish: Completes a call that was handed to :meth:`defer`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        instance_path: str,
+        host_engine: Callable[[], sa.Engine] | None = None,
+        failed: Failed | None = None,
+        finish: Callable[[Call], Call] | None = None,
+    ) -> None:
+        self.lost = 0
+        """Calls that neither the spool nor the database would take."""
+        self._settings = settings
+        self._instance_path = instance_path
+        self._get_host = host_engine
+        self._host: sa.Engine | None = None
+        self._failed = failed
+        self._finish = finish
+        self._fresh()
+        _ledgers.add(self)
+
+    def _fresh(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._deferred: deque[Call] = deque()
+        self._made_spool: Spool | None = None
+        self._made_engines: Engines | None = None
+        self._made_store: Store | None = None
+        self._made_writer: Writer | None = None
+        self._absorbing = threading.Lock()
+        self._sync_at = 0.0
+        self._running = False
+        self._rescued = False
+
+    def let_go(self) -> None:
+        """In a forked child: everything of the parent's stays the parent's."""
+        spool, engines = self._made_spool, self._made_engines
+        self._fresh()
+        if spool is not None:
+            spool.let_go()
+        if engines is not None:
+            engines.let_go()
+
+    # Taking calls
+
+    def append(self, call: Call) -> None:
+        """Keep a call. Never raises: what goes wrong is told to ``failed``."""
+        # The app's request goes on, whatever happens in here.
+        try:
+            if self._settings.write == "sync" and self._write_now(call):
+                return
+            self._spool.append(encode(call))
+        except OSError as error:
+            self._rescue(call, error)
+        except Exception as error:
+            self._lose(call, error)
+        else:
+            self.wake()
+
+    def defer(self, call: Call) -> None:
+        """Keep a call from inside ``__del__`` or a signal handler: no lock, no I/O."""
+        self._deferred.append(call)
+
+    def wake(self) -> None:
+        """See that this process's writer runs. Never raises, and costs nothing twice."""
+        if self._running and self._pid == os.getpid():
+            return
+        try:
+            self._running = self._writer.start()
+        except Exception as error:
+            self._tell(None, error)
+
+    def _absorb(self) -> None:
+        """Bring what was deferred to the spool."""
+        with self._absorbing:
+            while self._deferred:
+                # It leaves the queue only when it is in the spool: flush() looks there.
+                self._keep_deferred(self._deferred[0])
+                self._deferred.popleft()
+
+    def _keep_deferred(self, call: Call) -> None:
+        try:
+            if self._finish is not None:
+                call = self._finish(call)
+            self._spool.append(encode(call))
+        except OSError as error:
+            self._rescue(call, error)
+        except Exception as error:
+            self._lose(call, error)
+
+    def _write_now(self, call: Call) -> bool:
+        """Write to the database at once; if that fails, the spool has it for now."""
+        if time.monotonic() < self._sync_at:
+            return False
+        try:
+            return self._write(call)
+        except Exception as error:
+            # Each call would wait for a database that is away.
+            self._sync_at = time.monotonic() + _SYNC_PAUSE
+            self._tell(None, error)
+            return False
+
+    def _write(self, call: Call) -> bool:
+        stored = self._store.write([call], now=True)
+        for _, reason in stored.refused:
+            self._spool.set_aside(encode(call).rstrip(), reason)
+            self._tell(call, StorageError(f"A call was set aside: {reason}"))
+        return True
+
+    def _rescue(self, call: Call, error: OSError) -> None:
+        """The spool cannot be written: a full disk, or a folder that is read-only."""
+        where = self._settings.spool_dir or Path(self._instance_path, SPOOL_FOLDER)
+        why = (
+            f"The spool in {where} cannot be written ({error.strerror or error}). Make"
+            " room, or set LLM_COST_SPOOL_DIR to a folder that the app may write to."
+        )
+        try:
+            self._write(call)
+        except Exception as second:
+            self._lose(call, StorageError(f"A call is lost. {why} ({second})"))
+        else:
+            if not self._rescued:
+                why += " Until then each call is written to the database at once."
+                self._tell(None, StorageError(why))
+            self._rescued = True
+
+    def _lose(self, call: Call, error: Exception) -> None:
+        self.lost += 1
+        self._tell(call, error)
+
+    def _tell(self, call: Call | None, error: Exception) -> None:
+        if self._failed is not None:
+            self._failed(call, error)
+
+    # Bringing them to the database
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until everything captured so far is in the ledger.
+
+        :return: False if some of it is not: it waits in the spool, or was set aside.
+        """
+        return self._flush(timeout, once=False)
+
+    def _flush(self, timeout: float, *, once: bool) -> bool:
+        if not self._deferred and not self._has_spool():
+            return True
+        return self._writer.flush(timeout, once=once)
+
+    def _has_spool(self) -> bool:
+        spool = self._made_spool
+        return self._pid == os.getpid() and spool is not None and spool.pending
+
+    def drain(self) -> Drained:
+        """Store what waits in this process's spool and what dead processes left, now.
+
+        :raises StorageError: If the database is away or its tables are missing.
+        """
+        return self._writer.drain(orphans=True)
+
+    def waiting(self) -> int:
+        """How many calls are captured, but not in the database yet."""
+        return self._spool.waiting() + len(self._deferred)
+
+    def set_aside(self) -> list[Path]:
+        """The files of lines that cannot be stored."""
+        return self._spool.bad()
+
+    def close(self) -> None:
+        """Store what waits, then let go of threads, files and connections.
+
+        A closed ledger opens again by itself when it is used.
+        """
+        if self._pid != os.getpid():
+            self.let_go()
+        self._flush(_EXIT_SECONDS, once=True)
+        with self._lock:
+            spool, engines = self._made_spool, self._made_engines
+            writer = self._made_writer
+            self._made_spool = self._made_engines = None
+            self._made_writer = self._made_store = None
+            self._running = False
+        if writer is not None:
+            writer.stop(_EXIT_SECONDS)
+        if spool is not None:
+            spool.close()
+        if engines is not None:
+            engines.close()
+
+    # Asking
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection in one read-only transaction, in which nothing changes.
+
+        :raises StorageError: If the database cannot be used.
+        :raises SetupRequired: If its tables are missing or of another version.
+        """
+        with self._engines.snapshot() as connection:
+            yield connection
+
+    @property
+    def database_label(self) -> str:
+        """The database's URL, without user and password."""
+        return self._engines.label
+
+    # The tables
+
+    def upgrade(self) -> None:
+        """Bring the tables to the version of this package."""
+        from .migrate import upgrade
+
+        engines = self._engines
+        with engines.explained():
+            upgrade(engines.writing())
+        engines.doubt()
+
+    def current(self) -> str | None:
+        """The version of the tables, ``None`` if there are none."""
+        from .engine import version
+
+        engines = self._engines
+        with engines.connected(engines.reading()) as connection:
+            return version(connection)
+
+    def head(self) -> str:
+        """The version that this package needs."""
+        return HEAD
+
+    # What is made when first needed. SQLAlchemy is loaded then, and by the writer's
+    # thread if it can be: an app's first call does not wait for it.
+
+    @property
+    def _spool(self) -> Spool:
+        with self._mine():
+            if self._made_spool is None:
+                folder = Path(self._instance_path, SPOOL_FOLDER)
+                self._made_spool = Spool(
+                    self._settings.spool_dir or folder,
+                    self._destination(),
+                    fsync=self._settings.spool_fsync,
+                )
+            return self._made_spool
+
+    @property
+    def _engines(self) -> Engines:
+        with self._mine():
+            if self._made_engines is None:
+                from .engine import Engines
+
+                host = None if self._get_host is None else self._host_engine
+                self._made_engines = Engines(self._settings, self._instance_path, host)
+            return self._made_engines
+
+    @property
+    def _writer(self) -> Writer:
+        with self._mine():
+            if self._made_writer is None:
+                self._made_writer = Writer(
+                    self._spool,
+                    lambda: self._store,
+                    self._absorb,
+                    functools.partial(self._tell, None),
+                )
+            return self._made_writer
+
+    @property
+    def _store(self) -> Store:
+        with self._mine():
+            if self._made_store is None:
+                from .store import Store
+
+                self._made_store = Store(self._engines)
+            return self._made_store
+
+    @contextmanager
+    def _mine(self) -> Iterator[None]:
+        if self._pid != os.getpid():  # forked by something that ran no hooks
+            self.let_go()
+        with self._lock:
+            yield
+
+    def _host_engine(self) -> sa.Engine:
+        if self._host is None:
+            assert self._get_host is not None
+            self._host = self._get_host()
+        return self._host
+
+    def _destination(self) -> str:
+        """Which database the lines of the spool are for, without loading SQLAlchemy.
+
+        Apps may share an instance folder, such as one in its tests and in earnest. A
+        line that one left there must not end up in the other's ledger.
+        """
+        own = f"sqlite:{os.path.abspath(os.path.join(self._instance_path, 'llm_cost.db'))}"
+        uri = self._settings.database_uri
+        if uri is None and self._get_host is None:
+            return own
+        if uri is not None:
+            parts = urlsplit(uri)
+            kind, host = parts.scheme, f"{parts.hostname}:{parts.port}"
+            name = parts.path.removeprefix("/")
+        else:
+            url = self._host_engine().url
+            kind, host, name = (
+                url.drivername,
+                f"{url.host}:{url.port}",
+                url.database or "",
+            )
+        kind = kind.partition("+")[0]
+        if kind != "sqlite":
+            return f"{kind}://{host}/{name}"
+        if not name or ":memory:" in name:
+            return own
+        return f"sqlite:{os.path.abspath(os.path.join(self._instance_path, name))}"
+
+
+_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for ledger in list(_ledgers):
+        ledger.let_go()
+
+
+def _flush_all() -> None:
+    for ledger in list(_ledgers):
+        ledger._flush(_EXIT_SECONDS, once=True)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+atexit.register(_flush_all)

@@ -217,6 +217,7 @@ class Spool:
         text = json.dumps(
             {"reason": reason, "line": line.decode("utf-8", "surrogateescape")}
         )
+        self.directory.mkdir(0o700, parents=True, exist_ok=True)
         fd = os.open(path, _OPEN | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.write(fd, text.encode() + b"\n")

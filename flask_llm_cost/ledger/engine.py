@@ -1,0 +1,372 @@
+"""Where the ledger's database is, and how we connect to it.
+
+Our engines are our own even where the database is the host's: its pool, session and
+transactions are never touched. What the host does to make a connection (arguments,
+creator, listeners that fetch tokens or set a search path) is done for ours, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ..config import Settings
+from ..errors import SetupRequired
+from ..errors import StorageError
+from .migrations import HEAD
+from .migrations import VERSION_TABLE
+
+OWN_FILE: t.Final = "llm_cost.db"
+"""The SQLite file that is ours alone: made, upgraded and tuned by itself."""
+
+_CONNECT_SECONDS: t.Final = 5
+_WAIT_SECONDS: t.Final = 2
+"""For a free connection of the second pool."""
+_TIMEOUT_DRIVERS: t.Final = ("psycopg", "psycopg2", "pymysql", "mysqldb")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which database, and how it is connected to."""
+
+    url: sa.URL
+    host: sa.Engine | None = None
+    """The host's engine, if the database is the host's."""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is our own SQLite file."""
+        return (
+            self.host is None
+            and self.url.get_backend_name() == "sqlite"
+            and Path(self.url.database or "").name == OWN_FILE
+        )
+
+
+class Engines:
+    """Two engines per process, made when first asked for.
+
+    The writer has one to itself. Pages, reports and sync writes share a small second
+    one that gives up soon, since someone waits for them.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        instance_path: str,
+        host_engine: Callable[[], sa.Engine] | None,
+    ) -> None:
+        self._settings = settings
+        self._instance_path = instance_path
+        self._host_engine = host_engine
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._place: Place | None = None
+        self._made: dict[str, sa.Engine] = {}
+        self._ready = False
+
+    def let_go(self) -> None:
+        """In a forked child: forget the parent's connections without closing them."""
+        made = self._made
+        self._fresh()
+        for engine in made.values():
+            engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close all connections; they are made again if someone asks."""
+        made, self._made = self._made, {}
+        for engine in made.values():
+            engine.dispose()
+
+    @property
+    def place(self) -> Place:
+        """Which database this is.
+
+        :raises StorageError: If the settings name none that could be.
+        """
+        with self._lock:
+            if self._place is None:
+                self._place = self._find()
+            return self._place
+
+    @property
+    def label(self) -> str:
+        """The database's URL without user, password and options."""
+        url = self.place.url
+        return url.set(username=None, password=None, query={}).render_as_string()
+
+    def writing(self) -> sa.Engine:
+        """The engine of the writer and of migrations."""
+        return self._engine("writing", {"pool_size": 1, "max_overflow": 2})
+
+    def reading(self) -> sa.Engine:
+        """The engine of pages, reports and sync writes."""
+        return self._engine(
+            "reading",
+            {"pool_size": 2, "max_overflow": 3, "pool_timeout": _WAIT_SECONDS},
+        )
+
+    def _engine(self, name: str, pool: Mapping[str, t.Any]) -> sa.Engine:
+        if os.getpid() != self._pid:  # forked by something that ran no hooks
+            self.let_go()
+        with self._lock:
+            engine = self._made.get(name)
+            if engine is None:
+                engine = self._made[name] = self._make(pool)
+            return engine
+
+    def _find(self) -> Place:
+        own = Place(sa.URL.create("sqlite", database=self._path(OWN_FILE)))
+        uri = self._settings.database_uri
+        if uri is not None:
+            url = _parse(uri)
+            if _in_memory(url):
+                return own
+            if url.get_backend_name() == "sqlite":
+                url = url.set(database=self._path(url.database or OWN_FILE))
+            return Place(url)
+        if self._host_engine is None:
+            return own
+        host = self._host_engine()
+        # Another engine on sqlite:// is another, empty database, and writing on the
+        # host's one would commit what it has open.
+        return own if _in_memory(host.url) else Place(host.url, host)
+
+    def _path(self, name: str) -> str:
+        """A path relative to the instance folder, as Flask-SQLAlchemy has it."""
+        return (
+            name
+            if name.startswith("file:")
+            else os.path.join(self._instance_path, name)
+        )
+
+    def _make(self, pool: Mapping[str, t.Any]) -> sa.Engine:
+        place = self.place
+        options: dict[str, t.Any] = {
+            **pool,
+            "pool_pre_ping": True,
+            "pool_recycle": 1800,
+            # An error's text must not carry a call's tags into the log.
+            "hide_parameters": True,
+        }
+        if place.url.get_backend_name() != "sqlite":
+            # Not the server's default, which a host may have changed for itself.
+            options["isolation_level"] = "READ COMMITTED"
+        if place.url.get_driver_name() in _TIMEOUT_DRIVERS and place.host is None:
+            options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+        if place.host is not None:
+            options["creator"] = _borrow(place.host)
+            if place.url.get_backend_name() == "sqlite":
+                # The host's connections may be for one thread only.
+                options["poolclass"] = sa.pool.NullPool
+        options = _merge(options, self._settings.engine_options)
+        if place.own:
+            _touch(Path(place.url.database or ""))
+        try:
+            engine = sa.create_engine(place.url, **options)
+        except (sa.exc.ArgumentError, ImportError, TypeError) as error:
+            raise StorageError(
+                f"The ledger's database {self.label} cannot be used: {error}. Look at"
+                " LLM_COST_DATABASE_URI, LLM_COST_ENGINE_OPTIONS and whether the driver"
+                " is installed."
+            ) from error
+        if place.own:
+            sa.event.listen(engine, "connect", self._tune)
+        return engine
+
+    def _tune(self, connection: t.Any, record: object) -> None:
+        """Our own file only: readers never wait, writers wait for each other."""
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout = 10000")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # A spool line is gone once its row is committed, so it must be as durable.
+        level = "FULL" if self._settings.spool_fsync else "NORMAL"
+        cursor.execute(f"PRAGMA synchronous = {level}")
+        cursor.close()
+
+    # The state of the tables
+
+    def prepare(self) -> None:
+        """See that the tables are there; our own file gets them.
+
+        :raises StorageError: If the database cannot be reached.
+        :raises SetupRequired: If someone has to run ``flask llm-cost db upgrade``.
+        """
+        if self._ready:
+            return
+        with self.connected(self.reading(), tables=False) as connection:
+            found = version(connection)
+        if found != HEAD and self.place.own and (found is None or found < HEAD):
+            from .migrate import upgrade
+
+            with self.explained():
+                upgrade(self.writing())
+        elif found != HEAD:
+            raise SetupRequired(self._explain(found))
+        self._ready = True
+
+    def doubt(self) -> None:
+        """Look at the tables again before the next use: something went wrong."""
+        self._ready = False
+
+    def _explain(self, found: str | None) -> str:
+        if found is None:
+            return (
+                f"The ledger has no tables in {self.label} yet."
+                " Run `flask llm-cost db upgrade` once."
+            )
+        if found < HEAD:
+            return (
+                f"The ledger's tables in {self.label} are of version {found}, and"
+                f" {HEAD} is needed. Run `flask llm-cost db upgrade`."
+            )
+        return (
+            f"The ledger's tables in {self.label} are of version {found}, which a newer"
+            f" Flask-LLM-Cost made; this one knows {HEAD}. Upgrade the package, or run"
+            " `flask llm-cost db downgrade` with the newer one."
+        )
+
+    @contextlib.contextmanager
+    def connected(
+        self, engine: sa.Engine, *, tables: bool = True
+    ) -> Iterator[sa.Connection]:
+        """A connection; what keeps it from working is a :exc:`StorageError`."""
+        with self.explained(tables=tables), engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def explained(self, *, tables: bool = True) -> Iterator[None]:
+        """Say which database it was that failed, without its password.
+
+        :param tables: If a statement was refused, see whether the tables are there.
+        """
+        try:
+            yield
+        except (
+            sa.exc.OperationalError,
+            sa.exc.InterfaceError,
+            sa.exc.TimeoutError,
+        ) as error:
+            self.doubt()
+            raise StorageError(
+                f"The ledger's database {self.label} cannot be used: {brief(error)}"
+            ) from error
+        except sa.exc.ProgrammingError:
+            self.doubt()
+            if tables:
+                self.prepare()
+            raise
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """One read-only transaction in which nothing changes."""
+        self.prepare()
+        with self.connected(self.reading()) as connection:
+            name = connection.dialect.name
+            if name == "postgresql":
+                connection = connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            elif name == "sqlite":
+                # The driver begins nothing for a SELECT: each would be of its own time.
+                connection.exec_driver_sql("BEGIN")
+            else:
+                connection = connection.execution_options(
+                    isolation_level="REPEATABLE READ"
+                )
+                connection.exec_driver_sql(
+                    "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+                )
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+
+def version(connection: sa.Connection) -> str | None:
+    """The version of the tables, ``None`` if there are none."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    table = sa.table(VERSION_TABLE, sa.column("version_num"))
+    found: str | None = connection.scalar(sa.select(table.c.version_num))
+    return found
+
+
+def brief(error: BaseException) -> str:
+    """What the driver said, in one line."""
+    cause = getattr(error, "orig", None) or error
+    return " ".join(str(cause).split())[:300] or type(cause).__name__
+
+
+def _parse(uri: str) -> sa.URL:
+    try:
+        return sa.make_url(uri)
+    except (sa.exc.ArgumentError, ValueError):
+        # The text is not repeated: there may be a password in it.
+        raise StorageError(
+            "LLM_COST_DATABASE_URI cannot be read as an SQLAlchemy URL. Write it like"
+            ' "postgresql+psycopg://user:password@host/name".'
+        ) from None
+
+
+def _in_memory(url: sa.URL) -> bool:
+    if url.get_backend_name() != "sqlite":
+        return False
+    name = url.database or ":memory:"
+    return ":memory:" in name or url.query.get("mode") == "memory"
+
+
+def _merge(ours: dict[str, t.Any], theirs: Mapping[str, t.Any]) -> dict[str, t.Any]:
+    merged = ours | dict(theirs)
+    if "connect_args" in ours and "connect_args" in theirs:
+        merged["connect_args"] = ours["connect_args"] | dict(theirs["connect_args"])
+    if "poolclass" in merged and not issubclass(merged["poolclass"], sa.pool.QueuePool):
+        for name in ("pool_size", "max_overflow", "pool_timeout"):
+            if name not in theirs:
+                merged.pop(name, None)
+    return merged
+
+
+def _borrow(host: sa.Engine) -> Callable[[], t.Any]:
+    """A creator that connects as the host does, on a pool that only makes connections."""
+    donor = host.pool.recreate()
+    sqlite = host.dialect.name == "sqlite"
+
+    def connect() -> t.Any:
+        fairy = donor.connect()
+        fairy.detach()
+        connection: t.Any = fairy.dbapi_connection
+        if sqlite:
+            # Hosts switch off the driver's own BEGIN where they send one themselves.
+            if hasattr(connection, "autocommit"):
+                connection.autocommit = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL
+            connection.isolation_level = ""
+        return connection
+
+    return connect
+
+
+def _touch(path: Path) -> None:
+    """Make our own file before SQLite does: it is for its owner's eyes only."""
+    if path.exists():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StorageError(
+            f"The ledger's file {path} cannot be made: {error.strerror}. Let the app"
+            " write to its instance folder, or set LLM_COST_DATABASE_URI."
+        ) from error

@@ -1,0 +1,32 @@
+"""How Alembic runs our revisions: on the connection that it is given, or as SQL text.
+
+No logging is configured here: a host's loggers are its own.
+"""
+
+from __future__ import annotations
+
+from alembic import context
+
+from flask_llm_cost.ledger.migrations import VERSION_TABLE
+from flask_llm_cost.ledger.tables import metadata
+
+attributes = context.config.attributes
+
+if context.is_offline_mode():
+    context.configure(
+        dialect_name=attributes["dialect"],
+        target_metadata=metadata,
+        version_table=VERSION_TABLE,
+        literal_binds=True,
+        output_buffer=attributes["output"],
+        transactional_ddl=attributes["dialect"] != "mysql",
+    )
+else:
+    context.configure(
+        connection=attributes["connection"],
+        target_metadata=metadata,
+        version_table=VERSION_TABLE,
+    )
+
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,221 @@
+"""How calls get into the tables: each exactly once, none in part."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite
+
+from ..call import Call
+from ..errors import StorageError
+from .engine import brief
+from .engine import Engines
+from .rows import BIGGEST
+from .rows import row_of
+from .rows import tag_set_of
+from .rows import TagSet
+from .tables import calls as calls_table
+from .tables import tag_sets
+from .tables import tag_values
+
+# A database that answers so has understood, and will not have this row at any time.
+_REFUSED: t.Final = (
+    sa.exc.IntegrityError,
+    sa.exc.DataError,
+    OverflowError,
+    UnicodeError,
+    ValueError,
+)
+_DAY: t.Final = dt.timedelta(days=1)
+_REMEMBERED: t.Final = 50_000
+
+
+@dataclass(slots=True)
+class Stored:
+    """What became of some calls."""
+
+    new: int = 0
+    duplicate: int = 0
+    """In the ledger already."""
+    refused: list[tuple[Call, str]] = field(default_factory=list)
+    """Calls that no retry can store, and why."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    call: Call
+    row: dict[str, t.Any]
+    tags: TagSet | None
+
+    @property
+    def key(self) -> tuple[dt.datetime, str]:
+        return self.row["started_at"], self.row["event_id"]
+
+
+class Store:
+    """Writes calls to one ledger."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+        self._places: dict[str, tuple[int, int]] = {}
+        """Tag sets known to be there: their ids, and the day on which that was said."""
+
+    def write(self, calls: Iterable[Call], *, now: bool = False) -> Stored:
+        """Store calls; those that are there already count as duplicates.
+
+        :param now: Someone waits for it: give up soon.
+        :raises StorageError: If the database is away, or its tables are. What was
+            stored before that is found to be a duplicate when all are written again.
+        """
+        self._engines.prepare()
+        engine = self._engines.reading() if now else self._engines.writing()
+        stored = Stored()
+        entries = self._entries(calls, stored)
+        try:
+            with self._engines.explained():
+                self._insert_new(engine, entries, stored)
+        except sa.exc.DBAPIError as error:
+            raise StorageError(
+                f"The ledger in {self._engines.label} cannot be written: {brief(error)}"
+            ) from error
+        return stored
+
+    def _entries(self, calls: Iterable[Call], stored: Stored) -> list[_Entry]:
+        entries: dict[tuple[dt.datetime, str], _Entry] = {}
+        for call in calls:
+            try:
+                entry = _Entry(call, row_of(call), tag_set_of(call.tags))
+            except ValueError as error:
+                stored.refused.append((call, str(error)))
+                continue
+            if entries.setdefault(entry.key, entry) is not entry:
+                stored.duplicate += 1
+        return list(entries.values())
+
+    def _insert_new(
+        self, engine: sa.Engine, entries: list[_Entry], stored: Stored
+    ) -> None:
+        if not entries:
+            return
+        try:
+            self._insert(engine, entries)
+        except _REFUSED:
+            known = self._known(engine, entries)
+            stored.duplicate += len(known)
+            rest = [entry for entry in entries if entry.key not in known]
+            for entry in rest:
+                self._insert_one(engine, entry, stored)
+        else:
+            stored.new += len(entries)
+
+    def _insert_one(self, engine: sa.Engine, entry: _Entry, stored: Stored) -> None:
+        try:
+            self._insert(engine, [entry])
+        except _REFUSED as error:
+            if self._known(engine, [entry]):
+                stored.duplicate += 1
+            else:
+                stored.refused.append((entry.call, brief(error)))
+        else:
+            stored.new += 1
+
+    def _insert(self, engine: sa.Engine, entries: Sequence[_Entry]) -> None:
+        """All or none of them, in one transaction."""
+        ids = self._intern(engine, entries)
+        for entry in entries:
+            entry.row["tag_set_id"] = entry.tags and ids[entry.tags.text]
+        with engine.begin() as connection:
+            # Never a form that ignores conflicts: MySQL's would cut what does not fit.
+            connection.execute(sa.insert(calls_table), [e.row for e in entries])
+
+    def _known(
+        self, engine: sa.Engine, entries: Sequence[_Entry]
+    ) -> set[tuple[dt.datetime, str]]:
+        c = calls_table.c
+        query = sa.select(c.started_at, c.event_id).where(
+            c.started_at.in_([entry.key[0] for entry in entries]),
+            c.event_id.in_([entry.key[1] for entry in entries]),
+        )
+        with engine.connect() as connection:
+            return {(row.started_at, row.event_id) for row in connection.execute(query)}
+
+    # Tag sets
+
+    def _intern(self, engine: sa.Engine, entries: Iterable[_Entry]) -> dict[str, int]:
+        """See that the sets are there; their ids, by their text."""
+        now = dt.datetime.now(dt.UTC)
+        today = now.toordinal()
+        ids: dict[str, int] = {}
+        missing: dict[str, TagSet] = {}
+        for tags in (entry.tags for entry in entries):
+            if tags is not None:
+                place, day = self._places.get(tags.text, (0, 0))
+                if day == today:
+                    ids[tags.text] = place
+                else:
+                    missing[tags.text] = tags
+        pending = [(tags.id, tags) for tags in missing.values()]
+        while pending:
+            found = self._put(engine, dict(pending), now)
+            for place, tags in pending:
+                if found[place] == tags.text:
+                    ids[tags.text] = place
+                    self._remember(tags.text, place, today)
+            # Two sets of one hash: the later one has the next id that is free.
+            pending = [(n + 1 & BIGGEST, s) for n, s in pending if s.text not in ids]
+        return ids
+
+    def _remember(self, text: str, place: int, today: int) -> None:
+        if len(self._places) >= _REMEMBERED:
+            self._places.clear()
+        self._places[text] = place, today
+
+    def _put(
+        self, engine: sa.Engine, sets: dict[int, TagSet], now: dt.datetime
+    ) -> dict[int, str]:
+        """Insert sets where nothing is yet, and tell what is there then."""
+        # In one order everywhere, or two processes would wait for each other.
+        order = sorted(sets)
+        with engine.begin() as connection:
+            connection.execute(
+                _insert_missing(connection, tag_sets),
+                [{"id": n, "tags": sets[n].text, "seen_at": now} for n in order],
+            )
+            query = sa.select(tag_sets.c.id, tag_sets.c.tags)
+            found = {
+                row.id: row.tags
+                for row in connection.execute(query.where(tag_sets.c.id.in_(order)))
+            }
+            values = [
+                {"tag_set_id": n, "key": key, "value": value}
+                for n in order
+                if found[n] == sets[n].text
+                for key, value in sorted(sets[n].tags.items())
+            ]
+            if values:
+                connection.execute(_insert_missing(connection, tag_values), values)
+            connection.execute(
+                sa.update(tag_sets)
+                .where(tag_sets.c.id.in_(order), tag_sets.c.seen_at < now - _DAY)
+                .values(seen_at=now)
+            )
+        return found
+
+
+def _insert_missing(connection: sa.Connection, table: sa.Table) -> sa.Insert:
+    """An insert that leaves a row alone whose primary key is there."""
+    name = connection.dialect.name
+    if name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    if name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    first = table.primary_key.columns[0]
+    return mysql.insert(table).on_duplicate_key_update({first.name: first})

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from flask_llm_cost.call import Call
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.ledger.jsonl import encode
+from flask_llm_cost.ledger.rows import call_of
+from flask_llm_cost.ledger.tables import calls
+from flask_llm_cost.ledger.tables import tag_sets
+
+from .conftest import every_database
+from .samples import make_call
+
+
+def stored(ledger: Ledger) -> list[Call]:
+    """All calls in the ledger, by time."""
+    query = sa.select(calls, tag_sets.c.tags).outerjoin_from(
+        calls, tag_sets, calls.c.tag_set_id == tag_sets.c.id
+    )
+    with ledger.reading() as connection:
+        rows = connection.execute(query.order_by(calls.c.started_at)).all()
+    return [call_of(row, json.loads(row.tags or "{}")) for row in rows]
+
+
+def spool(ledger: Ledger, made: Iterable[Call]) -> None:
+    """As appended by a process whose writer did not get to it."""
+    for call in made:
+        ledger._spool.append(encode(call))
+
+
+@every_database
+def test_what_is_appended_is_in_the_ledger_after_a_flush(ledger: Ledger) -> None:
+    made = [make_call(n) for n in range(20)] + [
+        make_call(20, usage=None, cost=None, tags={})
+    ]
+    for call in made:
+        ledger.append(call)
+    assert ledger.flush()
+    assert stored(ledger) == made
+    assert ledger.waiting() == 0
+
+
+@every_database
+def test_a_replayed_line_counts_once(ledger: Ledger) -> None:
+    made = [make_call(n) for n in range(20)]
+    spool(ledger, [*made[:8], *made, *made[5:]])
+    drained = ledger.drain()
+    assert (drained.new, drained.duplicate, drained.set_aside) == (20, 23, 0)
+    spool(ledger, made[:3])
+    assert ledger.drain().duplicate == 3
+    assert stored(ledger) == made
