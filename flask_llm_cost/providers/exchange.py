@@ -206,6 +206,8 @@ class Exchange:
             return
         for window in self._framing.rest():
             self._document(notes, window)
+        if self._framing.cut:
+            notes.partial = True
         if self._framing.broken:
             notes.flags.add("broken_frames")
 

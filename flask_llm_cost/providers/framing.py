@@ -29,6 +29,11 @@ class Framing(t.Protocol):
     broken: bool
     """It does not hold to its own form."""
 
+    @property
+    def cut(self) -> bool:
+        """If the body ends here, it is cut off."""
+        ...
+
     def feed(self, data: bytes, needed: Needed) -> Iterable[Window]:
         """Take bytes; give the documents that they complete and that are needed."""
         ...
@@ -52,6 +57,7 @@ class ServerSentEvents:
 
     stream = True
     broken = False
+    cut = False
 
     def __init__(self) -> None:
         self._open = Window()
@@ -140,6 +146,7 @@ class Lines:
 
     stream = True
     broken = False
+    cut = False
 
     def __init__(self) -> None:
         self._open = Window()
@@ -190,6 +197,10 @@ class JsonArray:
         self._inside = False
         self._skip = 0
 
+    @property
+    def cut(self) -> bool:
+        return self._depth > 0
+
     def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
         begin = 0 if self._depth > 1 else -1
         for at, opened in self._marks(data):
@@ -237,6 +248,7 @@ class Document:
     """One JSON document, unless a second line shows it to be NDJSON."""
 
     broken = False
+    cut = False
 
     def __init__(self) -> None:
         self.stream = False
@@ -297,6 +309,10 @@ class EventStream:
         self._open = Window()
         self._size = 0
         self._checksum = 0
+
+    @property
+    def cut(self) -> bool:
+        return self._open.length > 0
 
     def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
         at = 0
