@@ -65,7 +65,8 @@ def typing(session: nox.Session) -> None:
     """Check types: mypy strictly, pyright as a second opinion."""
     install(session, "typing")
     session.run("mypy")
-    session.run("pyright")
+    # Left to itself, it may take another Python's packages.
+    session.run("pyright", "--pythonpath", f"{session.bin}/python")
 
 
 @nox.session

@@ -59,26 +59,29 @@ class Block:
             pass
 
     def __call__(self, function: _F) -> _F:
-        tags = self._tags
-        wrapper: Callable[..., t.Any]
-        if inspect.iscoroutinefunction(function):
-
-            async def wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
-                with Block(tags):
-                    return await function(*args, **kwargs)
-
-        elif inspect.isgeneratorfunction(function):
-
-            def wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
-                return _stepped(tags, function(*args, **kwargs))
-
-        else:
-
-            def wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
-                with Block(tags):
-                    return function(*args, **kwargs)
-
+        wrapper = _tagged(self._tags, function)
         return t.cast(_F, functools.wraps(function)(wrapper))
+
+
+def _tagged(
+    tags: Mapping[str, t.Any], function: Callable[..., t.Any]
+) -> Callable[..., t.Any]:
+    async def coroutine(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        with Block(tags):
+            return await function(*args, **kwargs)
+
+    def generator(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        return _stepped(tags, function(*args, **kwargs))
+
+    def plain(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        with Block(tags):
+            return function(*args, **kwargs)
+
+    if inspect.iscoroutinefunction(function):
+        return coroutine
+    if inspect.isgeneratorfunction(function):
+        return generator
+    return plain
 
 
 def _stepped(
