@@ -105,7 +105,10 @@ class Engines:
     def label(self) -> str:
         """The database's URL without user, password and options."""
         url = self.place.url
-        return url.set(username=None, password=None, query={}).render_as_string()
+        bare = sa.URL.create(
+            url.drivername, None, None, url.host, url.port, url.database
+        )
+        return bare.render_as_string()
 
     def writing(self) -> sa.Engine:
         """The engine of the writer and of migrations."""
@@ -154,28 +157,8 @@ class Engines:
 
     def _make(self, pool: Mapping[str, t.Any]) -> sa.Engine:
         place = self.place
-        options: dict[str, t.Any] = {
-            **pool,
-            "pool_pre_ping": True,
-            "pool_recycle": 1800,
-            # An error's text must not carry a call's tags into the log.
-            "hide_parameters": True,
-        }
-        if place.url.get_backend_name() != "sqlite":
-            # Not the server's default, which a host may have changed for itself.
-            options["isolation_level"] = "READ COMMITTED"
-        if place.url.get_driver_name() in _TIMEOUT_DRIVERS and place.host is None:
-            options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
-        if place.host is not None:
-            options["creator"] = _borrow(place.host)
-            if place.url.get_backend_name() == "sqlite":
-                # The host's connections may be for one thread only.
-                options["poolclass"] = sa.pool.NullPool
-        options = _merge(options, self._settings.engine_options)
-        if place.own:
-            _touch(Path(place.url.database or ""))
         try:
-            engine = sa.create_engine(place.url, **options)
+            engine = sa.create_engine(place.url, **self._options(place, pool))
         except (sa.exc.ArgumentError, ImportError, TypeError) as error:
             raise StorageError(
                 f"The ledger's database {self.label} cannot be used: {error}. Look at"
@@ -183,8 +166,32 @@ class Engines:
                 " is installed."
             ) from error
         if place.own:
+            _touch(Path(place.url.database or ""))
             sa.event.listen(engine, "connect", self._tune)
+        elif place.host is None and engine.dialect.name == "sqlite":
+            os.makedirs(self._instance_path, exist_ok=True)
         return engine
+
+    def _options(self, place: Place, pool: Mapping[str, t.Any]) -> dict[str, t.Any]:
+        options: dict[str, t.Any] = {
+            **pool,
+            "pool_pre_ping": True,
+            "pool_recycle": 1800,
+            # An error's text must not carry a call's tags into the log.
+            "hide_parameters": True,
+        }
+        sqlite = place.url.get_backend_name() == "sqlite"
+        if not sqlite:
+            # Not the server's default, which a host may have changed for itself.
+            options["isolation_level"] = "READ COMMITTED"
+        if place.host is not None:
+            options["creator"] = _borrow(place.host)
+            if sqlite:
+                # The host's connections may be for one thread only.
+                options["poolclass"] = sa.pool.NullPool
+        elif place.url.get_driver_name() in _TIMEOUT_DRIVERS:
+            options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+        return _merge(options, self._settings.engine_options)
 
     def _tune(self, connection: t.Any, record: object) -> None:
         """Our own file only: readers never wait, writers wait for each other."""
