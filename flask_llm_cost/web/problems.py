@@ -6,7 +6,6 @@ import logging
 import typing as t
 
 from flask import Blueprint
-from flask import current_app
 from flask import render_template
 from flask import request
 from flask import url_for
@@ -18,9 +17,9 @@ from werkzeug.exceptions import NotFound
 from ..errors import FilterError
 from ..errors import SetupRequired
 from ..errors import StorageError
-from ..query.host import Host
 from .forms import BadQuery
 from .forms import PARAMETERS
+from .views import waiting
 
 METHODS: t.Final = ("GET", "HEAD")
 OTHER_METHODS: t.Final = ("POST", "PUT", "PATCH", "DELETE")
@@ -88,10 +87,9 @@ def no_ledger(error: StorageError) -> Answer:
     if not setup:
         # Where a database is, and as whom it is asked, is for the log alone.
         _logger.error("The LLM cost pages cannot read the ledger: %s", error)
-    host = t.cast(Host, current_app.extensions["llm_cost"])
     page = render_template(
         "llm_cost/setup.html" if setup else "llm_cost/down.html",
-        waiting=host.ledger.waiting(),
+        waiting=waiting(),
     )
     return page, 503, {"Retry-After": "30"}
 

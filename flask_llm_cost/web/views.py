@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from flask import Response
 from flask import stream_with_context
 from werkzeug.exceptions import NotFound
 
+from ..errors import StorageError
 from ..query.detail import call_detail
 from ..query.export import csv_lines
 from ..query.filters import CallFilter
@@ -37,6 +39,8 @@ from .forms import CallsForm
 from .forms import PER_PAGE
 from .forms import Slice
 from .forms import SliceForm
+
+_logger = logging.getLogger("flask_llm_cost.web")
 
 MOST_OPTIONS: t.Final = 100
 
@@ -189,12 +193,21 @@ def _options(connection: sa.Connection, where: CallFilter) -> dict[str, list[str
     }
 
 
+def waiting() -> int | None:
+    """How many calls are not in the ledger yet; ``None`` if that cannot be seen."""
+    try:
+        return host().ledger.waiting()
+    except (OSError, StorageError) as error:
+        # It must not hide the numbers that there are.
+        _logger.warning("The spool of the LLM cost ledger cannot be read: %s", error)
+        return None
+
+
 def _page(name: str, **values: t.Any) -> str:
-    # A spool that cannot be counted is for `doctor`; it must not hide the numbers.
     settings = host().settings
     return render_template(
         f"llm_cost/{name}.html",
-        waiting=host().ledger.waiting(),
+        waiting=waiting(),
         stored=settings.enabled and settings.storage == "database",
         **values,
     )

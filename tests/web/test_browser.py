@@ -1,0 +1,192 @@
+"""A real browser walks the pages: nothing is blocked, nothing is logged, nothing sticks out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import typing as t
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from werkzeug.serving import make_server
+
+from .conftest import a_call
+from .conftest import MakeSite
+
+if t.TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
+
+ARGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+    " --disable-background-networking --disable-component-update --disable-sync"
+).split()
+
+WIDTHS = (390, 1280)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    binary = os.environ.get("LLM_COST_TEST_CHROMIUM")
+    if not binary:
+        pytest.skip("set LLM_COST_TEST_CHROMIUM to the path of a Chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[t.Callable[[Flask], str]]:
+    """Serve an app on a free port; its pages' address."""
+    servers = []
+
+    def start(app: Flask) -> str:
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.port}/llm-costs"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def full(make_site: MakeSite, serve: t.Callable[[Flask], str]) -> str:
+    app = make_site()
+    ledger = app.extensions["llm_cost"].ledger
+    for number in range(120):
+        ledger.append(
+            a_call(
+                minutes=number * 300,
+                model=f"a-model-with-a-rather-long-name-{number % 7}-20260101",
+                provider=("openai", "anthropic", "gemini")[number % 3],
+                cost=None if number % 11 == 0 else f"0.00{number}7",
+                tags={"feature": "chat" * (number % 9), "tenant": f"t{number % 5}"},
+                outcome="http_error" if number % 13 == 0 else "ok",
+            )
+        )
+    assert ledger.flush()
+    return serve(app)
+
+
+class Visit:
+    """One window, and everything it complained about."""
+
+    def __init__(self, browser: Browser, width: int) -> None:
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", lambda m: self.complaints.append(m.text))
+        self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        self.page.on("requestfailed", lambda r: self.complaints.append(r.url))
+        self.page.add_init_script(
+            "addEventListener('securitypolicyviolation',"
+            " e => console.error('CSP ' + e.violatedDirective + ' ' + e.blockedURI))"
+        )
+
+    def goto(self, url: str) -> None:
+        response = self.page.goto(url)
+        assert response is not None
+        if response.status >= 400:
+            # The browser logs the status itself.
+            self.complaints[:] = [c for c in self.complaints if "status of" not in c]
+        self.settled()
+
+    def settled(self) -> None:
+        """Nothing was blocked or logged, and the page is not wider than the window."""
+        assert self.complaints == []
+        width, window = self.page.evaluate(
+            "[document.documentElement.scrollWidth, innerWidth]"
+        )
+        assert width <= window, f"{self.page.url} is {width} px wide"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_link_of_the_navigation_works(
+    browser: Browser, full: str, width: int
+) -> None:
+    visit = Visit(browser, width)
+    visit.goto(f"{full}/")
+    count = visit.page.locator(".nav a").count()
+    for index in range(count):
+        visit.page.locator(".nav a").nth(index).click()
+        visit.settled()
+        assert visit.page.locator("main h1").count() == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_an_engineer_finds_the_call(browser: Browser, full: str, width: int) -> None:
+    visit = Visit(browser, width)
+    visit.goto(f"{full}/calls")
+    visit.page.get_by_text("Filter", exact=True).first.click()
+    visit.page.get_by_label("Provider").fill("anthropic")
+    visit.page.get_by_label("Tag", exact=True).fill("tenant:t1")
+    visit.page.get_by_role("button", name="Filter").click()
+    visit.settled()
+    assert visit.page.locator(".chip").count() == 2
+    visit.page.get_by_role("link", name="Dearest").click()
+    visit.settled()
+    visit.page.locator("tbody th a").first.click()
+    visit.settled()
+    assert "tenant" in visit.page.inner_text("main")
+    assert "anthropic" in visit.page.inner_text("main")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pages_turn_and_filters_go(browser: Browser, full: str, width: int) -> None:
+    visit = Visit(browser, width)
+    visit.goto(f"{full}/calls?per=25&tag=tenant:t1&outcome=ok")
+    visit.page.get_by_role("link", name="Remove the filter Tag tenant:t1").click()
+    visit.settled()
+    visit.page.get_by_role("link", name="Clear all").click()
+    visit.settled()
+    visit.page.get_by_role("link", name="Next").click()
+    visit.settled()
+    assert "26–50" in visit.page.inner_text(".pager")
+
+
+def test_pointing_at_a_bar_shows_its_value(browser: Browser, full: str) -> None:
+    visit = Visit(browser, 1280)
+    visit.goto(f"{full}/")
+    bar = visit.page.locator(".slice").last
+    value = bar.locator(".read")
+    assert value.evaluate("e => getComputedStyle(e).opacity") == "0"
+    bar.locator(".slot").hover()
+    assert value.evaluate("e => getComputedStyle(e).opacity") == "1"
+    assert "18 Nov 2026" in value.text_content()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_empty_ledger_and_errors_look_right(
+    browser: Browser,
+    make_site: MakeSite,
+    serve: t.Callable[[Flask], str],
+    width: int,
+    scheme: t.Literal["light", "dark"],
+) -> None:
+    address = serve(make_site())
+    visit = Visit(browser, width)
+    visit.page.emulate_media(color_scheme=scheme)
+    for page in ("/", "/calls", "/calls?from=x", "/calls/1", "/nothing"):
+        visit.goto(f"{address}{page}")
+        assert visit.page.locator("main h1").count() == 1
+
+
+def test_the_keyboard_reaches_the_content_first(browser: Browser, full: str) -> None:
+    visit = Visit(browser, 1280)
+    visit.goto(f"{full}/")
+    visit.page.keyboard.press("Tab")
+    assert visit.page.evaluate("document.activeElement.textContent") == (
+        "Skip to content"
+    )
+    visit.page.keyboard.press("Enter")
+    assert visit.page.url.endswith("#main")

@@ -1,0 +1,211 @@
+"""Whatever is in an address or in the ledger: escaped, refused or bounded, never a 500."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import HealthCheck
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from .conftest import MakeSite
+from .conftest import Record
+
+SCRIPT = "\"'><script>alert(1)</script><svg/onload=alert(1)>"
+FORMULA = '=HYPERLINK("http://evil.example","x")'
+NAMES = [
+    SCRIPT,
+    FORMULA,
+    "{{ 7 * 7 }}",
+    "javascript:alert(1)",
+    "é\u202e\N{PILE OF POO}",
+    "%00",
+    "a b",
+]
+
+PAGES = ["", "calls", "calls.csv"]
+
+PARAMETERS = {
+    "from": "2026-11-01",
+    "to": "2026-11-18",
+    "provider": "openai",
+    "model": "gpt-4o",
+    "stream": "yes",
+    "usage_source": "response",
+    "outcome": "ok",
+    "trace_id": "t",
+    "tag": "feature:chat",
+    "sort": "recent",
+    "per": "25",
+    "after": "",
+    "before": "",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_in_the_ledger_are_escaped(
+    visitor: FlaskClient, record: Record, name: str
+) -> None:
+    call = record(
+        provider=name[:60],
+        model=name,
+        request_model=f"{name}?",
+        trace_id=name,
+        response_id=name,
+        service_tier=name[:60],
+        tags={"feature": name, "a.b-c_1": name},
+        cost=None,
+    )
+    for address in ("", "calls", f"calls/{call.event_id}"):
+        response = visitor.get(f"/llm-costs/{address}")
+        assert response.status_code == 200
+        assert "<script" not in response.text
+        assert "<svg/onload" not in response.text
+        assert 'href="javascript' not in response.text
+        assert ">49<" not in response.text
+
+
+@pytest.mark.parametrize("name", [*NAMES, "feature", "a:b:c", " padded "])
+def test_a_tag_of_any_value_leads_to_its_calls(
+    visitor: FlaskClient, record: Record, name: str
+) -> None:
+    record(tags={"feature": name.strip()})
+    page = visitor.get("/llm-costs/calls").text
+    links = re.findall(r'href="([^"]*tag=[^"]*)" title', page)
+    assert links
+    assert "1–1 of 1 call" in re.sub(
+        r"<[^>]+>", "", visitor.get(html.unescape(links[0])).text
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "parameter", ["from", "to", "stream", "usage_source", "outcome"]
+)
+@pytest.mark.parametrize("value", ["maybe", SCRIPT, "' OR 1=1 --", "%FF%FE", "1" * 400])
+def test_a_bad_value_is_named_and_never_widens(
+    visitor: FlaskClient, page: str, parameter: str, value: str
+) -> None:
+    query = value if value.startswith("%") else quote(value)
+    response = visitor.get(f"/llm-costs/{page}?{parameter}={query}&provider=openai")
+    assert response.status_code == 400
+    assert f"<code>{parameter}</code>" in response.text
+    assert "<script" not in response.text
+    assert 'href="/llm-costs/' in response.text
+    assert "?provider=openai" in response.text
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("sort=cost", "sort"),
+        ("sort=recent;DROP TABLE llm_cost_calls", "sort"),
+        ("per=10", "per"),
+        ("per=50.0", "per"),
+        ("per=%D9%A5%D9%A0", "per"),
+        ("after=x", "after"),
+        ("before=x", "before"),
+        ("after=%00", "after"),
+        ("after=" + "A" * 100_000, "after"),
+        ("tag=feature", "tag"),
+        ("tag=;DROP:x", "tag"),
+        ("tag=:x", "tag"),
+        ("tag=a:" + "x" * 2000, "tag"),
+        ("&".join(f"tag=k{i}:v" for i in range(500)), "tag"),
+        ("model=" + "x" * 300, "model"),
+        ("provider=a&provider=b", "provider"),
+        ("from=2026-11-02&to=2026-11-01", "from"),
+        ("from=2000-01-01&to=2026-11-01", "from"),
+        ("from=20261101", "from"),
+        ("from=2026-W16-6", "from"),
+        ("to=2026-02-30", "to"),
+        ("from=+99999-01-01", "from"),
+        ("from=0001-01-01", "from"),
+        ("to=9999-12-31", "to"),
+        ("after=x&before=y", "before"),
+    ],
+)
+def test_each_parameter_is_strict(
+    visitor: FlaskClient, query: str, parameter: str
+) -> None:
+    response = visitor.get(f"/llm-costs/calls?{query}")
+    assert response.status_code == 400
+    assert f"<code>{parameter}</code>" in response.text
+    assert len(response.text) < 20_000
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "from=&to=&provider=&model=&stream=&tag=&sort=&per=&after=&before=",
+        "unknown=1&tags=x&_scheme=javascript&_external=1&endpoint=x",
+        "provider=%20openai%20&tag=%20feature%20:%20chat%20",
+        "provider=openai&provider=openai",
+        "model=gpt%004o",
+        "model=%ED%A0%80&tag=a:%ED%A0%80&trace_id=%FF",
+        "x=" + "y" * 100_000,
+        "&".join(f"x{i}=1" for i in range(2000)),
+        "=&&=;",
+    ],
+)
+@pytest.mark.parametrize("page", PAGES)
+def test_what_means_nothing_is_left_alone(
+    visitor: FlaskClient, record: Record, page: str, query: str
+) -> None:
+    record()
+    assert visitor.get(f"/llm-costs/{page}?{query}").status_code == 200
+
+
+def test_the_way_out_of_a_bad_address_leads_nowhere_else(visitor: FlaskClient) -> None:
+    query = "from=x&_scheme=javascript&_external=1&_anchor=y&endpoint=z&values=w&per=25"
+    response = visitor.get(f"/llm-costs/calls?{query}")
+    assert response.status_code == 400
+    assert 'href="/llm-costs/calls?per=25"' in response.text
+    assert "javascript" not in response.text
+
+
+VALUES = st.text(max_size=40) | st.sampled_from(sorted(set(PARAMETERS.values())))
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.dictionaries(st.sampled_from(sorted(PARAMETERS)), VALUES))
+def test_no_query_is_a_500(visitor: FlaskClient, query: dict[str, str]) -> None:
+    for page in PAGES:
+        response = visitor.get(f"/llm-costs/{page}", query_string=query)
+        assert response.status_code in (200, 400)
+
+
+def test_a_cursor_of_another_order_is_refused(
+    visitor: FlaskClient, site: Flask
+) -> None:
+    from .conftest import a_call
+
+    ledger = site.extensions["llm_cost"].ledger
+    for minutes in range(30):
+        ledger.append(a_call(minutes=minutes + 1))
+    assert ledger.flush()
+    page = visitor.get("/llm-costs/calls?per=25").text
+    [cursor] = re.findall(r"after=([^\"&]+)", page)
+    ok = f"/llm-costs/calls?per=25&after={cursor}"
+    assert visitor.get(ok).status_code == 200
+    assert visitor.get(f"{ok}&sort=slow").status_code == 400
+
+
+def test_a_spool_that_cannot_be_counted_hides_no_numbers(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder")
+    app = make_site(LLM_COST_SPOOL_DIR=str(blocker))
+    assert app.test_client().get("/llm-costs/").status_code == 200
