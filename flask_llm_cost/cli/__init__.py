@@ -20,10 +20,25 @@ from ..errors import FilterError
 from ..errors import LlmCostError
 from .calls import calls
 from .db import db
+from .db import from_here
+from .demo import demo_command
+from .doctor import doctor
 from .drain import drain
 from .report import report
+from .summary import daily
+from .summary import sessions
+from .summary import summary
 
-COMMANDS: t.Final = (db, report, calls, drain)
+COMMANDS: t.Final = (
+    db,
+    report,
+    summary,
+    sessions,
+    daily,
+    calls,
+    drain,
+    doctor,
+)
 
 
 class MakeApp(t.Protocol):
@@ -60,7 +75,7 @@ def make_group(make_app: MakeApp) -> AppGroup:
         short_help="What this app's LLM calls cost.",
         help="Read and keep the ledger of what this app's LLM calls cost.",
     )
-    for command in COMMANDS:
+    for command in (*COMMANDS, demo_command(make_app)):
         group.add_command(command)
     return group
 
@@ -76,7 +91,7 @@ def main(make_app: MakeApp) -> None:
             " --database-uri, --instance-path or --app, before or after the command."
         ),
     )
-    for command in COMMANDS:
+    for command in (*COMMANDS, demo_command(make_app)):
         root.add_command(_with_source(command))
 
     @click.pass_context
@@ -140,7 +155,7 @@ def _app(ctx: click.Context, make_app: MakeApp) -> Flask:
         return named
     config = {}
     if "database_uri" in source:
-        config["LLM_COST_DATABASE_URI"] = source["database_uri"]
+        config["LLM_COST_DATABASE_URI"] = from_here(source["database_uri"])
     folder = source.get("instance_path")
     if folder is None:
         if not config and ctx.invoked_subcommand != "prices":

@@ -49,3 +49,24 @@ def current() -> None:
     click.echo(f"{host.ledger.database_label}: {found or 'no tables'}")
     if found != newest:
         raise click.ClickException(f"The newest is {newest}: run `db upgrade`.")
+
+
+def from_here(uri: str) -> str:
+    """An SQLite file of a command line is meant from where that was typed.
+
+    In an app's config it is meant from the instance folder.
+    """
+    from pathlib import Path
+
+    import sqlalchemy as sa
+
+    try:
+        url = sa.make_url(uri)
+    except sa.exc.ArgumentError:
+        return uri  # the settings say better what is wrong with it
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return uri
+    if url.database.startswith("file:"):
+        return uri
+    path = str(Path(url.database).absolute())
+    return url.set(database=path).render_as_string(hide_password=False)

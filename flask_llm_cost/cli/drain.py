@@ -8,6 +8,8 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from .text import count
+
 if t.TYPE_CHECKING:
     from ..query.host import Host
 
@@ -44,8 +46,3 @@ def drain_first(host: Host) -> None:
     except StorageError as error:
         # What was asked for can still be read from a replica, or from what is there.
         click.echo(f"Not drained: {error}", err=True)
-
-
-def count(number: int, noun: str) -> str:
-    """``1 call``, ``1,204 calls``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import typing as t
-import unicodedata
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -16,10 +15,13 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from .drain import count
 from .drain import drain_first
 from .period import chosen
 from .period import period_options
+from .text import count
+from .text import fit
+from .text import money
+from .text import short
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -242,7 +244,7 @@ def _table(section: Section, most: int | None = None) -> Iterator[str]:
     yield f"{section.title:<38}{'Calls':>9}{'Tokens':>12}{'Cost':>14}{'Share':>7}"
     shown = section.rows[:most]
     for name, totals, share in shown:
-        part = "" if share is None else f"{share:.1%}"
+        part = "" if share is None or totals.cost_usd is None else f"{share:.1%}"
         yield (
             f"  {fit(name, 35)} {totals.calls:>9,}{short(totals.total_tokens):>12}"
             f"{money(totals.cost_usd):>14}{part:>7}"
@@ -261,56 +263,13 @@ def _dearest(rows: Sequence[CallRow], where: CallFilter) -> Iterator[str]:
     if not rows:
         yield "Dearest calls: none"
         return
-    yield f"{'Dearest calls':<66}{'Cost':>14}"
+    yield f"{'Dearest calls':<58}{'Cost':>22}"
     for row in rows:
         at = row.started_at.astimezone(where.zone).strftime("%Y-%m-%d %H:%M")
-        name = fit(f"{row.provider}/{row.model}", 46)
+        name = fit(f"{row.provider}/{row.model}", 38)
         floor = "" if row.cost_complete else "at least "
-        yield f"  {at}  {name}{floor + money(row.cost_usd):>14}"
+        yield f"  {at}  {name}{floor + money(row.cost_usd):>22}"
         yield f"    {row.event_id}"
-
-
-def money(amount: Decimal | None) -> str:
-    """USD with six digits after the point, so that columns align.
-
-    Something never reads as nothing, nor the unknown as a number.
-    """
-    if amount is None:
-        return "unknown"
-    shown = f"{amount:,.6f}"
-    if amount and not float(shown.replace(",", "")):
-        return "<$0.000001"
-    return f"${shown}"
-
-
-def short(number: int) -> str:
-    """``1,234,567`` up to a billion, then ``1,234.6M``."""
-    return f"{number:,}" if number < 10**9 else f"{number / 10**6:,.1f}M"
-
-
-def fit(text: str, width: int) -> str:
-    """The text in exactly so many cells of a terminal, cut in its middle if need be.
-
-    Names come from outside: what a terminal would obey is replaced.
-    """
-    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    if _cells(plain) > width:
-        head, tail = plain[: width * 2 // 3], plain[-(width // 3) :]
-        while _cells(head) + _cells(tail) > width - 3:
-            if len(head) >= len(tail):
-                head = head[:-1]
-            else:
-                tail = tail[1:]
-        plain = f"{head}...{tail}"
-    return plain + " " * (width - _cells(plain))
-
-
-def _cells(text: str) -> int:
-    """How wide a terminal shows it: two cells for East Asian letters, none for marks."""
-    if text.isascii():
-        return len(text)
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
 
 
 # JSON and CSV -----------------------------------------------------------------

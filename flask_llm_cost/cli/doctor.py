@@ -1,0 +1,230 @@
+"""``doctor``: what keeps calls from being captured, priced and stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import os
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from ..errors import LlmCostError
+from ..errors import SetupRequired
+from ..errors import StorageError
+from .text import count
+from .text import fit
+
+if t.TYPE_CHECKING:
+    from ..query.host import Host
+
+Status: t.TypeAlias = t.Literal["ok", "warn", "error"]
+
+STALE_DAYS: t.Final = 30
+"""Prices older than this may have changed at the providers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found, and what to do about it."""
+
+    status: Status
+    name: str
+    message: str
+
+
+@click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+)
+@with_appcontext
+def doctor(form: str) -> None:
+    """Check what keeps calls from being captured, priced and stored.
+
+    Looks at the settings, the database and its tables, the spool, the prices and the last
+    call, and writes nothing. Ends with 1 if there is an error; a warning is none.
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    findings = examine(host)
+    if form == "json":
+        click.echo(json.dumps([dataclasses.asdict(f) for f in findings], indent=2))
+    else:
+        for found in findings:
+            click.echo(f"[{found.status:>5}] {found.name}: {found.message}")
+    if any(found.status == "error" for found in findings):
+        click.get_current_context().exit(1)
+
+
+def examine(host: Host) -> list[Finding]:
+    """Ask every check, one after the other."""
+    return [found for check in CHECKS for found in check(host)]
+
+
+def configuration(host: Host) -> Iterator[Finding]:
+    """Is anything captured at all, and where does it go?"""
+    settings = host.settings
+    if not settings.enabled:
+        yield Finding(
+            "warn",
+            "configuration",
+            "LLM_COST_ENABLED is False: nothing is captured.",
+        )
+    elif settings.storage != "database":
+        where = settings.storage if isinstance(settings.storage, str) else "a callable"
+        yield Finding(
+            "warn",
+            "configuration",
+            f"LLM_COST_STORAGE is {where}: calls do not reach the ledger.",
+        )
+    else:
+        yield Finding(
+            "ok",
+            "configuration",
+            f"capture is on, writing by {settings.write}, days of {settings.timezone}.",
+        )
+
+
+def database(host: Host) -> Iterator[Finding]:
+    """Can the ledger be reached, and are its tables those of this version?"""
+    ledger = host.ledger
+    try:
+        with ledger.reading():
+            pass
+    except SetupRequired as error:
+        yield Finding("ok", "database", f"{ledger.database_label} can be reached.")
+        yield Finding("error", "schema", _line(error))
+    except StorageError as error:
+        yield Finding("error", "database", _line(error))
+    else:
+        yield Finding("ok", "database", f"{ledger.database_label} can be reached.")
+        yield Finding("ok", "schema", f"version {ledger.current()}.")
+
+
+def spool(host: Host) -> Iterator[Finding]:
+    """Can calls be taken down, and are they written on?"""
+    from ..ledger import SPOOL_FOLDER
+
+    if host.settings.write != "spool":
+        yield Finding("ok", "spool", "not used: calls are written at once.")
+        return
+    folder = host.settings.spool_dir or Path(current_app.instance_path, SPOOL_FOLDER)
+    if not _writable(folder):
+        yield Finding(
+            "error",
+            "spool",
+            f"{folder} cannot be written: calls are lost if the database is away."
+            " Make it writable, or set LLM_COST_SPOOL_DIR.",
+        )
+        return
+    waiting = host.ledger.waiting()
+    if waiting:
+        yield Finding(
+            "warn",
+            "spool",
+            f"{count(waiting, 'call')} in {folder} not written yet. If that does not"
+            " change, run `flask llm-cost drain` and see what it says.",
+        )
+    else:
+        yield Finding("ok", "spool", f"{folder} can be written, nothing waits.")
+    aside = host.ledger.set_aside()
+    if aside:
+        lines = sum(len(path.read_bytes().splitlines()) for path in aside)
+        yield Finding(
+            "warn",
+            "set aside",
+            f"{count(lines, 'line')} could not be stored: see {aside[0]}"
+            + (f" and {count(len(aside) - 1, 'more file')}." if aside[1:] else "."),
+        )
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made there, or the folder itself, without making any."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def prices(host: Host) -> Iterator[Finding]:
+    """Is there a price book, and of when?"""
+    try:
+        updated = host.book.updated_at
+    except LlmCostError as error:
+        yield Finding("error", "prices", _line(error))
+        return
+    if updated is None:
+        yield Finding("warn", "prices", "the price book does not say its date.")
+        return
+    day = updated.date() if isinstance(updated, dt.datetime) else updated
+    age = (host.clock().date() - day).days
+    if age > STALE_DAYS:
+        yield Finding(
+            "warn",
+            "prices",
+            f"of {day}, {count(age, 'day')} old: install a newer version of"
+            " Flask-LLM-Cost, or set newer ones in LLM_COST_PRICES_FILE.",
+        )
+    else:
+        yield Finding("ok", "prices", f"of {day}.")
+
+
+def calls(host: Host) -> Iterator[Finding]:
+    """When was the last call, and are the late ones priced?"""
+    from ..query.filters import CallFilter
+    from ..query.listing import top_calls
+    from ..query.totals import breakdown
+    from ..query.totals import sum_up
+
+    now = host.clock()
+    month = CallFilter(start=now - dt.timedelta(days=30))
+    try:
+        with host.ledger.reading() as connection:
+            last = top_calls(connection, CallFilter(), sort="recent", limit=1)
+            models = breakdown(connection, month, "provider", "model")
+    except StorageError:
+        return  # said by database() already
+    if not last:
+        yield Finding(
+            "warn",
+            "calls",
+            "none yet: mount llm_cost.adapter() on the session that calls the LLM.",
+        )
+        return
+    at = last[0].started_at.astimezone(host.settings.timezone)
+    yield Finding("ok", "calls", f"the last was sent at {at:%Y-%m-%d %H:%M:%S %Z}.")
+    totals = sum_up(group.totals for group in models)
+    if totals.unpriced:
+        names = [
+            fit("/".join(group.key), 60).rstrip()
+            for group in models
+            if group.totals.unpriced
+        ]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        yield Finding(
+            "warn",
+            "pricing",
+            f"{totals.unpriced:,} of {count(totals.calls, 'call')} in 30 days have no"
+            f" price: {', '.join(names[:5])}{more}. See `prices explain`.",
+        )
+
+
+CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
+    configuration,
+    database,
+    spool,
+    prices,
+    calls,
+)
+
+
+def _line(error: LlmCostError) -> str:
+    return " ".join(str(error).split())

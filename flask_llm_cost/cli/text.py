@@ -1,0 +1,87 @@
+"""How numbers and names stand on a terminal, and in JSON."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+import unicodedata
+from collections.abc import Mapping
+from decimal import Decimal
+
+
+def count(number: int, noun: str) -> str:
+    """``1 call``, ``1,204 calls``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def money(amount: Decimal | None) -> str:
+    """USD with six digits after the point, so that columns align.
+
+    Something never reads as nothing, nor the unknown as a number.
+    """
+    if amount is None:
+        return "unknown"
+    shown = f"{amount:,.6f}"
+    if amount and not Decimal(shown.replace(",", "")):
+        return "<$0.000001"
+    return f"${shown}"
+
+
+def short(number: int) -> str:
+    """``1,234,567`` up to a billion, then ``1,234.6M``."""
+    return f"{number:,}" if number < 10**9 else f"{Decimal(number) / 10**6:,.1f}M"
+
+
+def fit(text: str, width: int) -> str:
+    """The text in exactly so many cells of a terminal, cut in its middle if need be.
+
+    Names come from outside: what a terminal would obey is replaced.
+    """
+    shown = plain(text)
+    if _cells(shown) > width:
+        head, tail = shown[: width * 2 // 3], shown[-(width // 3) :]
+        while _cells(head) + _cells(tail) > width - 3:
+            if len(head) >= len(tail):
+                head = head[:-1]
+            else:
+                tail = tail[1:]
+        shown = f"{head}...{tail}"
+    return shown + " " * (width - _cells(shown))
+
+
+def plain(text: str) -> str:
+    """The text without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _cells(text: str) -> int:
+    # Two for East Asian letters, none for what combines with the letter before.
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
+def digits(amount: Decimal) -> str:
+    """Every digit, no exponent, no zeros at the end."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def dumps(value: t.Any, indent: str = "") -> str:
+    """JSON text in which a ``Decimal`` is a number with all its digits.
+
+    The json module could only write it as a float, or as text.
+    """
+    inner = indent + "  "
+    if isinstance(value, Decimal):
+        return digits(value)
+    if isinstance(value, Mapping) and value:
+        lines = [f"{json.dumps(k)}: {dumps(v, inner)}" for k, v in value.items()]
+    elif isinstance(value, (list, tuple)) and value:
+        lines = [dumps(item, inner) for item in value]
+    else:
+        return json.dumps(value, ensure_ascii=False)
+    start, end = "{}" if isinstance(value, Mapping) else "[]"
+    body = ",\n".join(inner + line for line in lines)
+    return f"{start}\n{body}\n{indent}{end}"

@@ -1,0 +1,92 @@
+"""A small app that asks an LLM, and knows what that costs.
+
+.. code-block:: text
+
+    $ flask --app instance_example run
+
+It needs no key and no network: unless ``LLM_URL`` names a provider, a fake one answers
+on loopback. Read ``config.py`` next.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from flask import Flask
+from flask import has_request_context
+from flask import redirect
+from flask import request
+from flask import url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from flask_login import LoginManager
+
+from flask_llm_cost import LlmCost
+
+from .models import db
+from .models import load_user
+from .models import seed
+
+llm_cost = LlmCost()
+login_manager = LoginManager()
+
+
+def create_app(config: dict[str, t.Any] | None = None) -> Flask:
+    """Make the app.
+
+    :param config: Goes before ``config.py``; tests use it.
+    """
+    app = Flask(__name__, instance_relative_config=True)
+    app.config.from_object("instance_example.config")
+    # What a deployment sets apart: secrets, its provider, its database.
+    app.config.from_pyfile("config.py", silent=True)
+    app.config.from_prefixed_env("EXAMPLE")
+    app.config.update(config or {})
+
+    db.init_app(app)
+    login_manager.init_app(app)
+    login_manager.login_view = "login.form"
+    login_manager.user_loader(load_user)
+
+    # After the database, whose engine the ledger uses.
+    llm_cost.init_app(app)
+
+    from . import ask
+    from . import login
+
+    app.register_blueprint(login.bp)
+    app.register_blueprint(ask.bp)
+    app.register_blueprint(
+        llm_cost.blueprint(access=admins_only), url_prefix="/llm-costs"
+    )
+    app.add_url_rule("/", "home", lambda: redirect(url_for("ask.page")))
+    if app.config["PREPARE"]:
+        prepare(app)
+    return app
+
+
+def admins_only() -> bool | ResponseReturnValue:
+    """Who may see the dashboard: visitors get a 403, strangers the login page."""
+    if not current_user.is_authenticated:
+        return t.cast("ResponseReturnValue", login_manager.unauthorized())
+    return current_user.is_admin is True
+
+
+@llm_cost.tag_provider
+def who() -> dict[str, str | None]:
+    """What every call of this app is tagged with: who asked, and where."""
+    if not has_request_context():
+        return {}
+    return {"user_id": current_user.get_id(), "endpoint": request.endpoint}
+
+
+def prepare(app: Flask) -> None:
+    """Make tables and users.
+
+    An app with migrations does this once for each deployment, with ``flask db upgrade``
+    and ``flask llm-cost db upgrade``.
+    """
+    with app.app_context():
+        db.create_all()
+        seed()
+    app.extensions["llm_cost"].ledger.upgrade()

@@ -1,0 +1,78 @@
+"""Asking: one page, and an answer that comes whole or as it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import requests
+from flask import Blueprint
+from flask import render_template
+from flask import request
+from flask import Response
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from . import llm
+from . import login_manager
+from .models import db
+from .models import Question
+
+bp = Blueprint("ask", __name__, url_prefix="/ask")
+
+
+@bp.before_request
+def only_users() -> ResponseReturnValue | None:
+    if current_user.is_authenticated:
+        return None
+    response: ResponseReturnValue = login_manager.unauthorized()
+    return response
+
+
+@bp.get("")
+def page() -> ResponseReturnValue:
+    return render_template("ask.html")
+
+
+@bp.post("")
+def whole() -> ResponseReturnValue:
+    """Wait for the answer, then show it."""
+    text = _asked()
+    try:
+        answer = llm.answer(text)
+    except requests.RequestException as error:
+        return render_template("ask.html", text=text, error=_kind(error)), 502
+    return render_template("ask.html", text=text, answer=answer)
+
+
+@bp.post("/stream")
+def streamed() -> ResponseReturnValue:
+    """Pass the answer on while it is written."""
+    text = _asked()
+    try:
+        pieces = llm.stream(text)
+    except requests.RequestException as error:
+        return render_template("ask.html", text=text, error=_kind(error)), 502
+    return Response(_tolerant(pieces), mimetype="text/plain")
+
+
+def _asked() -> str:
+    text = request.form.get("text", "").strip()[:4000] or "Hello?"
+    question = Question()
+    question.user_id = current_user.id
+    question.text = text
+    db.session.add(question)
+    db.session.commit()
+    return text
+
+
+def _tolerant(pieces: Iterator[str]) -> Iterator[str]:
+    try:
+        yield from pieces
+    except requests.RequestException as error:
+        yield f"\n\nThe answer broke off: {_kind(error)}."
+
+
+def _kind(error: requests.RequestException) -> str:
+    if error.response is not None:
+        return f"the provider answered {error.response.status_code}"
+    return "the provider cannot be reached"

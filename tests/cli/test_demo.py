@@ -1,0 +1,136 @@
+"""``demo``: the second README command, start to end."""
+
+from __future__ import annotations
+
+import datetime as dt
+import glob
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+import requests
+
+from flask_llm_cost.cli.demo import send
+from flask_llm_cost.cli.demo.provider import serve_each
+from flask_llm_cost.cli.demo.traffic import plan
+from flask_llm_cost.query.detail import stream_calls
+from flask_llm_cost.query.filters import CallFilter
+from tests.conftest import MakeApp
+
+DEMO = [sys.executable, "-m", "flask_llm_cost", "demo"]
+NOW = dt.datetime(2026, 11, 20, 15, 30, tzinfo=dt.UTC)
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DEMO, *args], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def left_behind() -> set[str]:
+    return set(glob.glob(os.path.join(tempfile.gettempdir(), "llm-cost-demo-*")))
+
+
+def test_once_prints_the_report_and_leaves_nothing() -> None:
+    before = left_behind()
+    done = run("--once", "--calls", "30")
+    assert done.returncode == 0, done.stderr
+    assert "Sending 30 calls" in done.stdout
+    assert re.search(r"Calls +30 ", done.stdout)
+    assert re.search(r"Total cost +\$0\.\d*[1-9]", done.stdout)
+    assert done.stderr == ""
+    assert left_behind() <= before
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_the_dashboard_until_interrupted(ended_by: signal.Signals) -> None:
+    before = left_behind()
+    with subprocess.Popen(
+        [*DEMO[:1], "-u", *DEMO[1:], "--calls", "5"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        address = next(line for line in lines if line.startswith("Dashboard:"))
+        with requests.Session() as session:
+            page = session.get(address.split()[1], timeout=10)
+        process.send_signal(ended_by)
+        assert process.wait(timeout=20) == 0
+        assert "Traceback" not in process.stdout.read()
+    assert page.status_code == 200
+    assert left_behind() <= before
+
+
+def test_a_busy_port_is_said_before_anything_is_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("--port", str(port))
+    assert done.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_database_of_one_s_own_is_kept(tmp_path: pathlib.Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'kept.db'}"
+    for _ in range(2):
+        assert run("--once", "--calls", "2", "--database-uri", uri).returncode == 0
+    done = subprocess.run(
+        [*DEMO[:3], "summary", "--period", "all", "--database-uri", uri],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "Requests  4" in done.stdout
+
+
+def test_an_unreachable_database_is_one_line(tmp_path: pathlib.Path) -> None:
+    done = run("--once", "--database-uri", f"sqlite:///{tmp_path}/no/such/x.db")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_plan_is_varied_and_never_in_the_future() -> None:
+    planned = plan(400, NOW)
+    assert [p.at for p in planned] == sorted(p.at for p in planned)
+    assert planned[-1].at <= NOW
+    assert (NOW - planned[0].at).days >= 28
+    assert {p.dialect for p in planned} == {"openai", "anthropic", "gemini"}
+    assert len({p.tags.get("feature") for p in planned}) == 8
+    assert sum(p.stream for p in planned) > 60
+    assert {"status", "drop", "cut"} <= set(re.findall(r"[a-z]+", _orders(planned)))
+
+
+def _orders(planned: object) -> str:
+    return " ".join(p.orders for p in planned)  # type: ignore[attr-defined]
+
+
+def test_the_plan_is_the_same_every_time() -> None:
+    assert plan(50, NOW) == plan(50, NOW)
+
+
+def test_every_call_arrives_at_its_own_time(make_app: MakeApp) -> None:
+    planned = plan(60, NOW)
+    with serve_each(pause=0) as urls:
+        app = make_app(
+            LLM_COST_PROVIDER_HOSTS=urls.hosts, LLM_COST_ON_UNKNOWN_PRICE="ignore"
+        )
+        send(app, urls, planned)
+    state = app.extensions["llm_cost"]
+    assert state.extension.flush(20)
+    stored = list(stream_calls(state.ledger.reading, CallFilter()))
+    times = sorted(
+        p.at.replace(microsecond=p.at.microsecond // 1000 * 1000) for p in planned
+    )
+    assert sorted(call.started_at for call in stored) == times
+    assert abs(state.clock().timestamp() - time.time()) < 5

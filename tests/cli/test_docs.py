@@ -1,0 +1,59 @@
+"""docs/cli.rst is about every command and option there is, and about no other."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from flask_llm_cost.cli import make_group
+from flask_llm_cost.extension import make_app
+
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "cli.rst"
+
+
+def leaves(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        full = f"{path} {name}".strip()
+        if isinstance(command, click.Group):
+            yield from leaves(command, full)
+        else:
+            yield full, command
+
+
+COMMANDS = dict(leaves(make_group(make_app)))
+
+
+def sections() -> dict[str, str]:
+    """The text below each heading that is a command."""
+    text = DOCS.read_text()
+    heads = list(re.finditer(r"^``([a-z -]+)``\n-+\n", text, re.MULTILINE))
+    ends = [head.start() for head in heads[1:]] + [len(text)]
+    return {
+        head[1]: text[head.end() : end] for head, end in zip(heads, ends, strict=True)
+    }
+
+
+def test_every_command_has_a_section_and_no_other() -> None:
+    assert set(sections()) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    text = sections()[name]
+    options = {o for p in COMMANDS[name].params for o in p.opts if o.startswith("--")}
+    assert set(re.findall(r"--[a-z-]+", text)) >= options
+    explained = "\n".join(re.findall(r"^``.*``$", text, re.MULTILINE))
+    assert set(re.findall(r"--[a-z-]+", explained)) == options
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_teaches(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.help
+    for param in command.params:
+        if isinstance(param, click.Option) and param.name != "form":
+            assert param.help, f"{name} {param.opts}"

@@ -1,0 +1,130 @@
+"""``doctor``: each fault is found, named, and has a way out."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import pathlib
+import typing as t
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+
+from tests.cli.conftest import Run
+from tests.conftest import MakeApp
+
+Shown = Callable[..., str]
+
+
+@pytest.fixture
+def examined(run: Run) -> Callable[..., dict[str, tuple[str, str]]]:
+    """What the doctor says, by check, and its exit status as ``exit``."""
+
+    def examined(**options: t.Any) -> dict[str, tuple[str, str]]:
+        result = run("doctor", "--format", "json", **options)
+        found = json.loads(result.stdout)
+        said = {f["name"]: (f["status"], f["message"]) for f in found}
+        return said | {"exit": (str(result.exit_code), "")}
+
+    return examined
+
+
+Examined = Callable[..., dict[str, tuple[str, str]]]
+
+
+def test_a_healthy_ledger_has_no_error(
+    shop: Flask, shown: Shown, examined: Examined
+) -> None:
+    shown("drain")
+    found = examined()
+    assert found["exit"][0] == "0"
+    good = ("configuration", "database", "schema", "spool", "calls")
+    assert {found[name][0] for name in good} == {"ok"}
+    assert "2026-11-20 12:00:00 UTC" in found["calls"][1]
+
+
+def test_text_has_a_line_for_each_check(shown: Shown) -> None:
+    lines = shown("doctor").splitlines()
+    assert all(line.startswith("[") for line in lines)
+    assert any(line.startswith("[   ok] schema: version") for line in lines)
+
+
+def test_unpriced_models_are_named(shown: Shown, examined: Examined) -> None:
+    shown("drain")
+    status, message = examined()["pricing"]
+    assert status == "warn"
+    assert "1 of 5 calls" in message
+    assert "openai/mystery" in message
+
+
+def test_waiting_calls_are_counted(
+    make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
+) -> None:
+    app = make_app(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'x.db'}")
+    with app.app_context():
+        app.extensions["llm_cost"].extension.track(
+            provider="openai", model="gpt-4o", input_tokens=1
+        )
+    found = examined(app=app)
+    assert found["exit"][0] == "1"
+    assert found["schema"][0] == "error"
+    assert "db upgrade" in found["schema"][1]
+    assert found["spool"][0] == "warn"
+    assert found["spool"][1].startswith("1 call ")
+
+
+def test_an_unreachable_database_is_an_error(
+    make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
+) -> None:
+    app = make_app(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path}/no/such/x.db")
+    found = examined(app=app)
+    assert (found["exit"][0], found["database"][0]) == ("1", "error")
+    assert "schema" not in found
+
+
+def test_a_spool_that_cannot_be_written_is_an_error(
+    make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "file").touch()
+    app = make_app(LLM_COST_SPOOL_DIR=str(tmp_path / "file"))
+    found = examined(app=app)
+    assert found["spool"][0] == "error"
+    assert "LLM_COST_SPOOL_DIR" in found["spool"][1]
+
+
+def test_lines_set_aside_are_counted(
+    make_app: MakeApp, examined: Examined, run: Run, tmp_path: pathlib.Path
+) -> None:
+    app = make_app(LLM_COST_SPOOL_DIR=str(tmp_path))
+    state = app.extensions["llm_cost"]
+    state.ledger._spool.append(b"{poison\n")
+    drained = run("drain", app=app)
+    assert "1 line could not be read" in drained.stdout
+    assert examined(app=app)["set aside"][0] == "warn"
+
+
+def test_old_prices_are_a_warning(shop: Flask, examined: Examined) -> None:
+    shop.extensions["llm_cost"].clock = lambda: dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+    status, message = examined()["prices"]
+    assert status == "warn"
+    assert "days old" in message
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"LLM_COST_ENABLED": False}, "LLM_COST_ENABLED"),
+        ({"LLM_COST_STORAGE": "log"}, "LLM_COST_STORAGE is log"),
+    ],
+)
+def test_what_keeps_calls_from_the_ledger_is_named(
+    make_app: MakeApp, examined: Examined, config: dict[str, t.Any], named: str
+) -> None:
+    found = examined(app=make_app(**config))
+    assert found["configuration"][0] == "warn"
+    assert named in found["configuration"][1]
+    assert found["calls"] == (
+        "warn",
+        "none yet: mount llm_cost.adapter() on the session that calls the LLM.",
+    )

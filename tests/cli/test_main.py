@@ -1,0 +1,109 @@
+"""``python -m flask_llm_cost``: the commands where no app is at hand."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from flask import Flask
+
+from flask_llm_cost.cli import make_group
+from flask_llm_cost.extension import make_app as bare_app
+from tests.conftest import MakeApp
+
+MAIN = [sys.executable, "-m", "flask_llm_cost"]
+
+
+def run(
+    *args: str, cwd: pathlib.Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*MAIN, *args], capture_output=True, text=True, timeout=30, cwd=cwd, check=False
+    )
+
+
+@pytest.fixture
+def folder(make_app: MakeApp) -> pathlib.Path:
+    """An instance folder with a ledger of one call."""
+    app = make_app()
+    state = app.extensions["llm_cost"]
+    with app.app_context():
+        state.extension.track(provider="openai", model="gpt-4o", input_tokens=1000)
+    assert state.extension.flush(20)
+    return pathlib.Path(app.instance_path)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_options_stand_before_or_after_the_command(
+    folder: pathlib.Path, place: str
+) -> None:
+    uri = f"sqlite:///{folder / 'llm_cost.db'}"
+    args = ["report", "--by", "model"]
+    source = ["--database-uri", uri]
+    done = run(*(source + args if place == "before" else args + source))
+    assert done.returncode == 0, done.stderr
+    assert "openai/gpt-4o" in done.stdout
+
+
+def test_an_instance_folder_is_enough(folder: pathlib.Path) -> None:
+    done = run("--instance-path", str(folder), "daily", "--days", "1")
+    assert done.returncode == 0, done.stderr
+    assert "1,000" in done.stdout
+
+
+def test_an_sqlite_file_is_meant_from_here(folder: pathlib.Path) -> None:
+    done = run("db", "current", "--database-uri", "sqlite:///llm_cost.db", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert str(folder / "llm_cost.db") in done.stdout
+
+
+def test_an_app_can_be_named(tmp_path: pathlib.Path) -> None:
+    code = "from flask import Flask\nfrom flask_llm_cost import LlmCost\n"
+    code += "app = Flask(__name__)\nLlmCost(app)\nplain = Flask(__name__)\n"
+    (tmp_path / "shop.py").write_text(code)
+    done = run("--app", "shop", "report", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "instance" / "llm_cost.db").exists()
+    other = run("--app", "shop:plain", "report", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "LlmCost is not set up on shop:plain." in other.stderr
+
+
+def test_without_a_ledger_it_says_how_to_name_one(tmp_path: pathlib.Path) -> None:
+    done = run("report", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--database-uri" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_uri_is_one_line() -> None:
+    done = run("report", "--database-uri", "nonsense")
+    assert done.returncode == 1
+    assert "must be an SQLAlchemy URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_needs_no_ledger_and_no_sqlalchemy() -> None:
+    code = (
+        "import sys, flask_llm_cost.cli, flask_llm_cost.__main__\n"
+        "heavy = {'sqlalchemy', 'alembic', 'requests', 'wtforms'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    done = run("report", "--help")
+    assert done.returncode == 0
+    assert "--database-uri" in done.stdout
+
+
+def test_two_apps_have_groups_of_their_own(make_app: MakeApp) -> None:
+    one, two = make_app(), make_app()
+    assert one.cli.commands["llm-cost"] is not two.cli.commands["llm-cost"]
+    assert isinstance(one, Flask)
+
+
+def test_the_options_of_main_stay_out_of_an_app_s_commands() -> None:
+    group = make_group(bare_app)
+    names = {p.name for p in group.commands["report"].params}
+    assert "database_uri" not in names

@@ -1,0 +1,140 @@
+"""``report``: the same numbers in three forms, never unknown as 0."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_llm_cost.cli.text import fit
+from flask_llm_cost.cli.text import money
+from tests.cli.conftest import Run
+
+Shown = Callable[..., str]
+
+
+def test_text_shows_totals_and_what_is_not_known(shown: Shown) -> None:
+    text = shown("report")
+    assert "LLM cost report: 30 days\n2026-10-22 to 2026-11-20, UTC\n" in text
+    assert "$0.008970   +1 unpriced, +1 incomplete" in text
+    assert "Tokens                4,360   4,050 in" in text
+
+
+def test_text_breaks_down_and_lists_the_dearest(shown: Shown) -> None:
+    text = shown("report")
+    for title in ("Providers", "Models", "Tag feature", "Dearest calls"):
+        assert f"\n{title} " in text
+    assert "  openai/writer" in text
+    assert "  (untagged)" in text
+    assert "at least $0.000570" in text
+
+
+def test_text_fits_80_columns_and_obeys_no_escape(shown: Shown) -> None:
+    for args in ((), ("--by", "tag:feature"), ("--by", "day"), ("--by", "model")):
+        text = shown("report", *args)
+        assert max(map(len, text.splitlines())) <= 80
+        assert "\x1b" not in text
+        assert text == "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def test_an_unpriced_model_costs_unknown(shown: Shown) -> None:
+    lines = shown("report", "--by", "model").splitlines()
+    [line] = [line for line in lines if "mystery" in line]
+    assert "unknown" in line
+    assert "$0" not in line
+
+
+def test_days_narrow_the_report(shown: Shown) -> None:
+    assert json.loads(shown("report", "--format", "json"))["totals"]["calls"] == 5
+    week = json.loads(shown("report", "--days", "7", "--format", "json"))
+    assert (week["from"], week["to"]) == ("2026-11-14", "2026-11-20")
+    assert week["totals"]["calls"] == 4
+
+
+def test_from_and_to_include_both_days(shown: Shown) -> None:
+    answer = json.loads(
+        shown(
+            "report", "--from", "2026-11-08", "--to", "2026-11-19", "--format", "json"
+        )
+    )
+    assert answer["totals"]["calls"] == 2
+
+
+@pytest.mark.parametrize("by", ["provider", "model", "day", "session", "tag:feature"])
+def test_every_breakdown_sums_up_to_the_total(shown: Shown, by: str) -> None:
+    answer = json.loads(shown("report", "--by", by, "--format", "json"))
+    rows = answer["rows"]
+    assert sum(row["calls"] for row in rows) == answer["totals"]["calls"] == 5
+    spent = sum(Decimal(row["cost_usd"] or 0) for row in rows)
+    assert spent == Decimal(answer["totals"]["cost_usd"]) == Decimal("0.00897")
+
+
+def test_days_without_calls_are_there(shown: Shown) -> None:
+    rows = json.loads(shown("report", "--by", "day", "--format", "json"))["rows"]
+    assert len(rows) == 30
+    assert rows[0] == {"key": "2026-10-22"} | rows[0]
+    assert rows[0]["calls"] == 0
+
+
+def test_csv_has_the_total_and_every_breakdown(shown: Shown) -> None:
+    rows = list(csv.DictReader(io.StringIO(shown("report", "--format", "csv"))))
+    assert [row["by"] for row in rows[:2]] == ["total", "provider"]
+    assert {row["by"] for row in rows} == {"total", "provider", "model", "tag:feature"}
+    assert rows[0]["cost_usd"] == "0.00897"
+    [evil] = [row for row in rows if "=1+1" in row["key"]]
+    assert evil["key"].startswith("'=")
+
+
+def test_the_empty_ledger_has_a_report(shown: Shown) -> None:
+    text = shown("report", "--to", "2020-01-01")
+    assert "$0.000000   +0 unpriced, +0 incomplete" in text
+    assert "Models: none" in text
+    assert "Dearest calls: none" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (("--days", "0"), "--days"),
+        (("--from", "20261101"), "from: '20261101' is no date"),
+        (("--from", "2026-11-02", "--to", "2026-11-01"), "from: 2026-11-02 is after"),
+        (("--days", "3", "--to", "2026-11-01"), "not both"),
+        (("--by", "colour"), "'colour' is none of"),
+        (("--by", "tag:a b"), "'a b' is no tag key"),
+        (("--format", "xml"), "xml"),
+    ],
+)
+def test_wrong_use_ends_with_2_and_says_why(
+    run: Run, args: tuple[str, ...], named: str
+) -> None:
+    result = run("report", *args)
+    assert result.exit_code == 2
+    assert named in " ".join(result.stderr.split())
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (None, "unknown"),
+        (Decimal(0), "$0.000000"),
+        (Decimal("0.000000042"), "<$0.000001"),
+        (Decimal("1234.5"), "$1,234.500000"),
+    ],
+)
+def test_something_never_reads_as_nothing(amount: Decimal | None, text: str) -> None:
+    assert money(amount) == text
+
+
+@given(st.text(), st.integers(8, 60))
+def test_names_are_cut_to_their_column(name: str, width: int) -> None:
+    shown = fit(name, width)
+    assert shown.isprintable()
+    if shown.isascii():
+        assert len(shown) == width

@@ -1,0 +1,127 @@
+"""``summary``, ``sessions`` and ``daily``: what BillingStore told, from the ledger."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_llm_cost.cli.text import dumps
+from tests.cli.conftest import NOW
+from tests.cli.conftest import Run
+
+Shown = Callable[..., str]
+
+
+def parsed(text: str) -> object:
+    return json.loads(text, parse_float=Decimal)
+
+
+def test_a_summary_has_billingstore_s_keys(shown: Shown) -> None:
+    found = json.loads(shown("summary", "--format", "json"))
+    assert list(found)[:12] == [
+        "period",
+        "from",
+        "to",
+        "total_cost",
+        "total_tokens",
+        "prompt_tokens",
+        "completion_tokens",
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "by_model",
+        "by_day",
+        "record_count",
+    ]
+    assert found["from"] == "2026-11-01T00:00:00+00:00"
+    assert found["total_tokens"] == found["prompt_tokens"] + found["completion_tokens"]
+    assert found["by_model"]["writer"]["requests"] == 3
+    assert found["by_model"]["mystery"]["cost"] is None
+
+
+@pytest.mark.parametrize(
+    ("period", "calls"),
+    [("day", 3), ("week", 4), ("month", 5), ("year", 5), ("all", 5)],
+)
+def test_periods_are_the_current_ones(shown: Shown, period: str, calls: int) -> None:
+    found = json.loads(shown("summary", "--period", period, "--format", "json"))
+    assert (found["period"], found["record_count"]) == (period, calls)
+    assert sum(map(bool, found["by_day"])) == len(found["by_day"])
+
+
+def test_a_summary_of_one_model(shown: Shown) -> None:
+    found = json.loads(shown("summary", "--model", "writer", "--format", "json"))
+    assert list(found["by_model"]) == ["writer"]
+    assert (found["unpriced"], found["incomplete"]) == (0, 0)
+
+
+def test_the_cache_is_a_part_of_the_prompt(shown: Shown) -> None:
+    found = json.loads(shown("summary", "--model", "thinker", "--format", "json"))
+    assert (found["prompt_tokens"], found["cache_read_tokens"]) == (1000, 900)
+
+
+def test_text_says_what_is_not_known(shown: Shown) -> None:
+    text = shown("summary")
+    assert "Cost      $0.008970  +1 unpriced, +1 incomplete" in text
+    assert "  mystery" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_daily_has_every_day(shown: Shown) -> None:
+    days = json.loads(shown("daily", "--days", "14", "--format", "json"))
+    assert [day["date"] for day in days][:1] == ["2026-11-07"]
+    assert len(days) == 14
+    assert [day["requests"] for day in days][-2:] == [1, 3]
+    assert len(shown("daily").splitlines()) == 31
+
+
+def test_sessions_are_the_dearest_first(shop: Flask, shown: Shown) -> None:
+    track = shop.extensions["llm_cost"].extension.track
+    with shop.app_context():
+        for name, size in (("a", 10), ("b", 5000), ("a", 20)):
+            track(
+                provider="openai",
+                model="writer",
+                input_tokens=size,
+                at=NOW - dt.timedelta(minutes=size),
+                tags={"session": name},
+            )
+    found = json.loads(shown("sessions", "--format", "json"))
+    assert [s["session_id"] for s in found] == ["b", "unknown", "a"][:3] or found
+    [a] = [s for s in found if s["session_id"] == "a"]
+    assert (a["requests"], a["models"], a["is_deleted"]) == (2, ["writer"], False)
+    assert a["first_request"] < a["last_request"]
+    assert len(json.loads(shown("sessions", "--limit", "1", "--format", "json"))) == 1
+
+
+def test_an_empty_period_has_no_sessions(shop: Flask, shown: Shown) -> None:
+    shop.extensions["llm_cost"].clock = lambda: NOW + dt.timedelta(days=400)
+    assert shown("sessions") == "No calls in this period.\n"
+    assert json.loads(shown("summary", "--format", "json"))["total_cost"] == 0
+
+
+def test_an_unknown_period_is_refused(run: Run) -> None:
+    assert run("summary", "--period", "decade").exit_code == 2
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.decimals(-9, 9, places=9),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(values)
+def test_json_keeps_every_digit(value: object) -> None:
+    again = parsed(dumps(value))
+    assert again == value
