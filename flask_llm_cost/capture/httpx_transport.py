@@ -1,0 +1,225 @@
+"""How are the calls of httpx and httpx2 captured, sync and async?
+
+The two are one library under two names, whose classes are not each other's: everything
+here works on the module that a client comes from. The stream of an answer is replaced, in
+its transport, by one that tells a :class:`.Meter` what it hands out.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import typing as t
+from collections.abc import AsyncIterator
+from collections.abc import Awaitable
+from collections.abc import Callable
+from collections.abc import Iterator
+from types import ModuleType
+
+from ..errors import ConfigError
+from .meter import harmless
+from .meter import Meter
+from .meter import Tap
+
+MODULES: t.Final = ("httpx2", "httpx")
+
+
+def captured(
+    module: t.Any, tap: Tap, send: Callable[[t.Any], t.Any], request: t.Any
+) -> t.Any:
+    """Send a request and have its call recorded, if it is one of an LLM.
+
+    :param module: ``httpx`` or ``httpx2``.
+    :param send: A transport's ``handle_request``, bound to it.
+    """
+    meter = tap.open(request.method, str(request.url), _body_of(request))
+    if meter is None:
+        return send(request)
+    try:
+        response = send(request)
+    except BaseException:
+        meter.no_response()
+        raise
+    _follow(module, response, meter)
+    return response
+
+
+async def captured_async(
+    module: t.Any, tap: Tap, send: Callable[[t.Any], Awaitable[t.Any]], request: t.Any
+) -> t.Any:
+    """As :func:`captured`, for ``handle_async_request``."""
+    meter = tap.open(request.method, str(request.url), _body_of(request))
+    if meter is None:
+        return await send(request)
+    try:
+        response = await send(request)
+    except BaseException:
+        meter.no_response()
+        raise
+    _follow(module, response, meter)
+    return response
+
+
+def _body_of(request: t.Any) -> bytes | None:
+    """The body, where it is in memory already; a stream is never consumed."""
+    try:
+        return t.cast(bytes, request.content)
+    except RuntimeError:
+        # RequestNotRead, of either module.
+        return None
+
+
+@harmless()
+def _follow(module: t.Any, response: t.Any, meter: Meter) -> None:
+    """Have the meter told what is read of an answer."""
+    meter.respond(response.status_code, response.headers)
+    if response.is_stream_consumed:
+        # Made by a stub from bytes: there is nothing to be read any more.
+        meter.feed(response.content, decoded=True)
+        meter.end()
+        return
+    stream = response.stream
+    tee = _tee_class(
+        module,
+        isinstance(stream, module.SyncByteStream),
+        isinstance(stream, module.AsyncByteStream),
+    )
+    response.stream = tee(stream, meter)
+
+
+class _Tee:
+    """A stream that hands out another one's bytes; anything else it asks of that one."""
+
+    def __init__(self, stream: t.Any, meter: Meter) -> None:
+        self._stream = stream
+        self._meter = meter
+
+    def __getattr__(self, name: str) -> t.Any:
+        return getattr(self.__dict__["_stream"], name)
+
+
+class _SyncTee(_Tee):
+    def __iter__(self) -> Iterator[bytes]:
+        meter = self._meter
+        try:
+            for chunk in self._stream:
+                meter.feed(chunk, decoded=False)
+                yield chunk
+        except Exception:
+            meter.fail()
+            raise
+        meter.end()
+
+    def close(self) -> None:
+        self._meter.close()
+        self._stream.close()
+
+
+class _AsyncTee(_Tee):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        meter = self._meter
+        chunks = self._stream.__aiter__()
+        try:
+            async for chunk in chunks:
+                meter.feed(chunk, decoded=False)
+                yield chunk
+        except Exception:
+            meter.fail()
+            raise
+        finally:
+            # One generator more must not mean one that is left to the event loop.
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+        meter.end()
+
+    async def aclose(self) -> None:
+        self._meter.close()
+        await self._stream.aclose()
+
+
+@functools.lru_cache(maxsize=8)
+def _tee_class(module: t.Any, sync: bool, asynchronous: bool) -> type[t.Any]:
+    """A tee that is of the kinds that the module's clients check for."""
+    bases: list[type] = []
+    if sync:
+        bases += [_SyncTee, module.SyncByteStream]
+    if asynchronous:
+        bases += [_AsyncTee, module.AsyncByteStream]
+    return type("Tee", tuple(bases), {})
+
+
+def is_client(client: object) -> bool:
+    """Whether this is a client of ``httpx`` or ``httpx2``, sync or async."""
+    return _module_of(client) is not None
+
+
+def _module_of(client: object) -> ModuleType | None:
+    for name in MODULES:
+        # A client cannot be of a module that was never imported.
+        module: t.Any = sys.modules.get(name)
+        if module is not None and isinstance(
+            client, (module.Client, module.AsyncClient)
+        ):
+            return t.cast(ModuleType, module)
+    return None
+
+
+def wrap(tap: Tap, client: t.Any) -> None:
+    """Capture the calls of one client. Wrapped again, it goes by the new tap.
+
+    Its transports become instances of subclasses of their own classes, so that proxies,
+    pools, limits and hooks are what they were.
+
+    :raises ConfigError: If a transport cannot be captured.
+    """
+    module = _module_of(client)
+    for transport in (client._transport, *client._mounts.values()):
+        # A mount of None goes through the client's own transport.
+        if transport is None:
+            continue
+        kind: t.Any = type(transport)
+        try:
+            transport.__dict__["_llm_cost"] = (module, tap)
+            if not isinstance(transport, _Tapped):
+                transport.__class__ = _tapped_class(kind)
+        except (AttributeError, TypeError):
+            raise ConfigError(
+                f"The transport {kind.__name__} of this client cannot be wrapped: its"
+                " class has a fixed layout. Derive it from HTTPTransport."
+            ) from None
+
+
+class _Tapped:
+    """A transport that is captured."""
+
+
+class _SyncTapped(_Tapped):
+    def handle_request(self, request: t.Any) -> t.Any:
+        module, tap = self.__dict__["_llm_cost"]
+        send = super().handle_request  # type: ignore[misc]
+        return captured(module, tap, send, request)
+
+
+class _AsyncTapped(_Tapped):
+    async def handle_async_request(self, request: t.Any) -> t.Any:
+        module, tap = self.__dict__["_llm_cost"]
+        send = super().handle_async_request  # type: ignore[misc]
+        return await captured_async(module, tap, send, request)
+
+
+@functools.lru_cache(maxsize=64)
+def _tapped_class(base: t.Any) -> type[t.Any]:
+    """A subclass that looks like its base."""
+    names = {
+        "__slots__": (),
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+    }
+    bases: list[type] = [base]
+    if hasattr(base, "handle_async_request"):
+        bases.insert(0, _AsyncTapped)
+    if hasattr(base, "handle_request"):
+        bases.insert(0, _SyncTapped)
+    return type(base.__name__, tuple(bases), names)
