@@ -1,0 +1,409 @@
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+import weakref
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from flask_llm_cost.call import Call
+from flask_llm_cost.call import Cost
+from flask_llm_cost.call import Part
+from flask_llm_cost.call import Usage
+from flask_llm_cost.config import Settings
+from flask_llm_cost.errors import StorageError
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.ledger import rows
+from flask_llm_cost.ledger import store
+from flask_llm_cost.ledger.jsonl import encode
+from flask_llm_cost.ledger.tables import tag_sets
+from flask_llm_cost.ledger.tables import tag_values
+
+from .conftest import every_database
+from .conftest import MakeLedger
+from .samples import make_call
+from .test_ledger import spool
+from .test_ledger import stored
+
+
+def test_a_call_is_stored_within_a_second_or_so(ledger: Ledger) -> None:
+    ledger.append(make_call())
+    until = time.monotonic() + 5
+    while ledger.waiting() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(stored(ledger)) == 1
+
+
+@every_database
+def test_what_a_dead_process_left_is_adopted(
+    database: str | None, make_ledger: MakeLedger
+) -> None:
+    dead, alive = make_ledger(database), make_ledger(database)
+    spool(dead, [make_call(n) for n in range(3)])
+    assert alive.drain().new == 0
+    assert alive.waiting() == 3
+    dead._spool.close()
+    assert alive.drain().new == 3
+    assert os.listdir(alive._spool.directory) == []
+
+
+@every_database
+def test_a_crash_between_commit_and_delete_doubles_nothing(
+    database: str | None, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = make_ledger(database)
+    spool(dead, [make_call(n) for n in range(1200)])
+    with monkeypatch.context() as crash:
+        crash.setattr(dead._spool, "remove", lambda file: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            dead.drain()
+    dead._spool.close()
+    drained = make_ledger(database).drain()
+    assert (drained.new, drained.duplicate) == (0, 1200)
+    assert len(stored(dead)) == 1200
+
+
+def _dear(usd: str) -> dict[str, t.Any]:
+    part = Part(Decimal(1), Decimal(1), Decimal(usd))
+    return {"cost": Cost(part.amount_usd, {"output": part}, "file")}
+
+
+@every_database
+def test_a_poisoned_line_is_set_aside_alone(
+    database: str | None, make_ledger: MakeLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = make_ledger(database)
+    good = [make_call(n) for n in range(4)]
+    poison = [
+        b"{nonsense}\n",
+        encode(make_call(9, **_dear("99999999"))),
+        encode(make_call(9, usage=Usage(input_tokens=2**63))),
+        encode(dataclasses.replace(make_call(9), event_id=make_call(8).event_id)),
+    ]
+    for call, line in zip(good, poison, strict=True):
+        spool(ledger, [call])
+        ledger._spool.append(line)
+    drained = ledger.drain()
+    assert (drained.new, drained.set_aside) == (4, 4)
+    assert stored(ledger) == good
+    assert ledger.waiting() == 0
+    kept = [json.loads(path.read_text()) for path in ledger.set_aside()]
+    assert {k["line"] + "\n" for k in kept} == {line.decode() for line in poison}
+    assert "4 such lines are there now" in caplog.text
+
+
+@every_database
+def test_what_the_database_refuses_is_set_aside_alone(
+    database: str | None, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row_of = store.row_of
+
+    def broken(call: Call) -> dict[str, t.Any]:
+        return row_of(call) | ({"provider": None} if call.model == "bad" else {})
+
+    monkeypatch.setattr(store, "row_of", broken)
+    ledger = make_ledger(database)
+    spool(ledger, [make_call(1), make_call(2, model="bad"), make_call(3)])
+    drained = ledger.drain()
+    assert (drained.new, drained.duplicate, drained.set_aside) == (2, 0, 1)
+    (path,) = ledger.set_aside()
+    assert "provider" in json.loads(path.read_text())["reason"]
+
+
+def test_a_torn_line_harms_no_other(ledger: Ledger) -> None:
+    spool(ledger, [make_call(0)])
+    ledger._spool.append(encode(make_call(1))[:50])
+    ledger._spool.close()
+    drained = ledger.drain()
+    assert (drained.new, drained.set_aside) == (1, 1)
+
+
+@every_database
+def test_text_that_some_database_refuses_is_stored(
+    database: str | None, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(database)
+    odd = make_call(model="a\0b\ud800😀" + "x" * 300, tags={"who": "\0\ud800😀 "})
+    ledger.append(odd)
+    assert ledger.flush()
+    (call,) = stored(ledger)
+    assert call.model.startswith("a\ufffdb\ufffd")
+    assert call.flags == {"truncated_text"}
+    assert call.tags["who"].endswith("😀 ")
+
+
+@every_database
+def test_two_sets_of_one_hash_stay_apart(
+    database: str | None, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag_set_of = rows.tag_set_of
+
+    def colliding(tags: t.Any) -> t.Any:
+        tag_set = tag_set_of(tags)
+        return tag_set and dataclasses.replace(tag_set, id=rows.BIGGEST)
+
+    monkeypatch.setattr(store, "tag_set_of", colliding)
+    ledger = make_ledger(database)
+    made = [make_call(n, tags={"n": str(n)}) for n in range(3)]
+    spool(ledger, made)
+    ledger.drain()
+    spool(make_ledger(database), [make_call(3, tags={"n": "1"}), make_call(4)])
+    ledger.append(make_call(5, tags={"n": "2"}))
+    assert ledger.flush()
+    assert [call.tags["n"] for call in stored(ledger)] == ["0", "1", "2", "2"]
+    with ledger.reading() as connection:
+        assert len(connection.execute(sa.select(tag_sets)).all()) == 3
+        assert len(connection.execute(sa.select(tag_values)).all()) == 3
+
+
+def test_an_old_tag_set_is_seen_again(ledger: Ledger, make_ledger: MakeLedger) -> None:
+    ledger.append(make_call())
+    assert ledger.flush()
+    with ledger._engines.writing().begin() as connection:
+        connection.execute(sa.text("UPDATE llm_cost_tag_sets SET seen_at = 1"))
+    other = make_ledger()
+    other.append(make_call(7))
+    assert other.flush()
+    with ledger.reading() as connection:
+        (seen,) = connection.scalars(sa.select(tag_sets.c.seen_at)).all()
+    assert seen.year > 2000
+
+
+def test_calls_wait_while_the_database_is_away(
+    tmp_path: Path, make_ledger: MakeLedger
+) -> None:
+    told: list[tuple[Call | None, Exception]] = []
+    folder = tmp_path / "mount"
+    uri = f"sqlite:///{folder}/costs.db"
+    folder.mkdir()
+    make_ledger(uri).upgrade()
+    ledger = make_ledger(uri, failed=lambda *args: told.append(args))
+    folder.rename(tmp_path / "gone")
+    ledger.append(make_call())
+    assert not ledger.flush(3)
+    assert ledger.waiting() == 1
+    assert [(call, type(error)) for call, error in told] == [(None, StorageError)]
+    (tmp_path / "gone").rename(folder)
+    assert ledger.flush()
+    assert len(stored(ledger)) == 1
+
+
+def test_an_app_that_is_gone_leaves_neither_thread_nor_file(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    gone = Ledger(Settings(), instance_path=str(tmp_path / "instance"))
+    gone.append(make_call())
+    reference = weakref.ref(gone)
+    del gone
+    until = time.monotonic() + 5
+    while reference() is not None and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.05)
+    assert reference() is None
+    assert len(stored(ledger)) == 1
+    assert ledger.waiting() == 0
+
+
+def test_two_ledgers_of_one_folder_do_not_mix(
+    tmp_path: Path, make_ledger: MakeLedger
+) -> None:
+    one = make_ledger(f"sqlite:///{tmp_path}/one.db")
+    two = make_ledger(f"sqlite:///{tmp_path}/two.db")
+    for ledger in (one, two):
+        ledger.upgrade()
+    spool(one, [make_call(1)])
+    one._spool.close()
+    spool(two, [make_call(2)])
+    assert two.drain().new == 1
+    assert one.drain().new == 1
+    assert stored(one) == [make_call(1, event_id=stored(one)[0].event_id)]
+
+
+def test_a_forked_child_records_for_itself(ledger: Ledger) -> None:
+    ledger.append(make_call(0))
+    assert ledger.flush()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            ledger.append(make_call(1))
+            status = 0 if ledger.flush() else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    ledger.append(make_call(2))
+    assert ledger.flush()
+    assert len(stored(ledger)) == 3
+
+
+def test_a_child_does_not_write_what_its_parent_deferred(ledger: Ledger) -> None:
+    ledger.defer(make_call())
+    pid = os.fork()
+    if pid == 0:
+        os._exit(ledger.waiting())
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert ledger.flush()
+    assert len(stored(ledger)) == 1
+
+
+class _Unfinished:
+    """Records itself when it is collected, as an abandoned stream does."""
+
+    def __init__(self, ledger: Ledger, number: int) -> None:
+        self.ledger, self.number = ledger, number
+        self.cycle = self
+
+    def __del__(self) -> None:
+        self.ledger.defer(make_call(self.number, outcome="unfinished"))
+
+
+def test_a_del_during_an_append_does_not_hang(ledger: Ledger) -> None:
+    def work(offset: int) -> None:
+        for n in range(offset, offset + 200):
+            _Unfinished(ledger, n)
+            ledger.append(make_call(n + 10_000))
+
+    before = gc.get_threshold()
+    gc.set_threshold(5, 2, 2)  # collect everywhere, inside locks too
+    try:
+        threads = [threading.Thread(target=work, args=(k * 200,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in threads)
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert ledger.flush()
+    assert len(stored(ledger)) == 1600
+
+
+def test_a_deferred_call_is_finished_before_it_is_kept(tmp_path: Path) -> None:
+    ledger = Ledger(
+        Settings(),
+        instance_path=str(tmp_path / "instance"),
+        finish=lambda call: dataclasses.replace(call, flags=frozenset({"finished"})),
+    )
+    ledger.defer(make_call())
+    assert ledger.flush()
+    assert stored(ledger)[0].flags == {"finished"}
+    ledger.close()
+
+
+@every_database
+def test_a_sync_write_is_there_at_once(
+    database: str | None, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(database, write="sync")
+    ledger.append(make_call())
+    assert stored(ledger) == [make_call(event_id=stored(ledger)[0].event_id)]
+    assert not ledger._spool.directory.exists()
+
+
+def test_a_sync_write_that_fails_waits_in_the_spool(
+    tmp_path: Path, make_ledger: MakeLedger
+) -> None:
+    told: list[t.Any] = []
+    uri = f"sqlite:///{tmp_path}/host.db"
+    ledger = make_ledger(uri, write="sync", failed=lambda *args: told.append(args))
+    ledger.append(make_call(0))
+    ledger.append(make_call(1))
+    assert ledger.waiting() == 2
+    assert "db upgrade" in str(told[0][1])
+    ledger.upgrade()
+    assert ledger.flush()
+    assert len(stored(ledger)) == 2
+
+
+def test_a_sync_write_of_poison_is_set_aside(make_ledger: MakeLedger) -> None:
+    told: list[t.Any] = []
+    ledger = make_ledger(write="sync", failed=lambda *args: told.append(args))
+    poison = make_call(**_dear("99999999"))
+    ledger.append(poison)
+    assert len(ledger.set_aside()) == 1
+    assert told[0][0] is poison
+
+
+def test_without_a_spool_calls_are_written_directly(
+    tmp_path: Path, make_ledger: MakeLedger
+) -> None:
+    told: list[t.Any] = []
+    (tmp_path / "file").touch()
+    ledger = make_ledger(
+        spool_dir=tmp_path / "file" / "spool", failed=lambda *args: told.append(args)
+    )
+    for n in range(3):
+        ledger.append(make_call(n))
+    assert ledger.flush()
+    assert len(stored(ledger)) == 3
+    assert ledger.lost == 0
+    assert ["LLM_COST_SPOOL_DIR" in str(error) for _, error in told] == [True]
+
+
+def test_a_call_that_cannot_be_a_line_is_told(make_ledger: MakeLedger) -> None:
+    told: list[t.Any] = []
+    ledger = make_ledger(failed=lambda *args: told.append(args))
+    ledger.append(make_call(tags={"user": object()}))
+    assert ledger.lost == 1
+    assert isinstance(told[0][1], TypeError)
+
+
+def test_the_end_of_the_process_writes_what_waits(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from flask_llm_cost.ledger import Ledger\n"
+        "from flask_llm_cost.config import Settings\n"
+        "from tests.ledger.samples import make_call\n"
+        "l = Ledger(Settings(), instance_path=sys.argv[1])\n"
+        "l.append(make_call(1)); l.defer(make_call(2))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "instance")],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ledger.waiting() == 0
+    assert len(stored(ledger)) == 2
+
+
+def test_flush_says_false_if_a_line_was_set_aside(ledger: Ledger) -> None:
+    ledger._spool.append(b"{}\n")
+    assert not ledger.flush()
+    ledger.append(make_call())
+    assert ledger.flush()
+
+
+def test_an_error_names_no_tag(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    ledger.append(make_call(tags={"user": "MARKER"}))
+    assert ledger.flush()
+    with ledger._engines.writing().begin() as connection:
+        connection.exec_driver_sql("DROP TABLE llm_cost_calls")
+    ledger.append(make_call(2, tags={"user": "MARKER"}))
+    assert not ledger.flush(2)
+    assert "MARKER" not in caplog.text
+
+
+def test_a_closed_ledger_opens_again(ledger: Ledger) -> None:
+    ledger.append(make_call(0))
+    ledger.close()
+    ledger.append(make_call(1))
+    assert ledger.flush()
+    assert len(stored(ledger)) == 2
