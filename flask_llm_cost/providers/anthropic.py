@@ -88,6 +88,6 @@ MESSAGES: t.Final = Dialect(
     tier=tier,
     needles=(b'"usage"', b'"message_stop"'),
     heavy=frozenset(("content",)),
-    tail=(b'"usage"', b'"model"', b'"id"'),
+    tail=("usage", "model", "id"),
     envelope="message",
 )

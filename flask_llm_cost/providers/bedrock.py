@@ -158,7 +158,7 @@ CONVERSE: t.Final = Dialect(
     usage=usage,
     needles=(b'"usage"', b'"metadata"', b"serviceTier"),
     heavy=frozenset(("output",)),
-    tail=(b'"usage"', b'"serviceTier"', b'"trace"'),
+    tail=("usage", "serviceTier", "trace"),
     envelope="data",
 )
 
@@ -169,11 +169,11 @@ INVOKE: t.Final = Dialect(
     needles=(b"",),
     heavy=frozenset(("content", "choices", "generation", "completion", "outputs")),
     tail=(
-        b'"usage"',
-        b'"prompt_token_count"',
-        b'"inputTextTokenCount"',
-        b'"id"',
-        b'"model"',
+        "usage",
+        "prompt_token_count",
+        "inputTextTokenCount",
+        "id",
+        "model",
     ),
     headers=frozenset(_HEADERS),
 )

@@ -71,5 +71,5 @@ COHERE: t.Final = Dialect(
     usage=usage,
     needles=(b'"billed_units"', b'"message-end"', b'"stream-end"'),
     heavy=frozenset(("message", "text", "texts", "embeddings", "results")),
-    tail=(b'"usage"', b'"meta"'),
+    tail=("usage", "meta"),
 )

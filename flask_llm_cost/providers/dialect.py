@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import typing as t
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -55,7 +54,7 @@ class Notes:
         twin = copy.copy(self)
         twin.usage = dict(self.usage)
         twin.units = dict(self.units)
-        twin.seen = dict(self.seen)
+        twin.seen = copy.deepcopy(self.seen)
         twin.flags = set(self.flags)
         return twin
 
@@ -81,7 +80,9 @@ class Notes:
     def count(self, value: object) -> int:
         """A count from JSON, never negative: what cannot be one is 0 and flagged."""
         if type(value) is int:
-            number = value
+            if 0 <= value < _MAX_COUNT:
+                return value
+            number = -1
         elif value is None or isinstance(value, bool):
             return 0
         else:
@@ -159,11 +160,11 @@ class Dialect:
     """What the provider itself charges, in USD, where it says so."""
     needles: tuple[bytes, ...] = (b'"usage"', b"[DONE]")
     """An event without any of these says nothing new, once the answer is identified."""
-    idle: re.Pattern[bytes] | None = None
-    """A needle's harmless form, such as ``"usage":null``: matched where it begins."""
+    idle: tuple[bytes, ...] = ()
+    """Forms in which the first needle says nothing, such as ``"usage":null``."""
     heavy: frozenset[str] = frozenset()
     """Members of a whole answer that hold content; they are skipped, not parsed."""
-    tail: tuple[bytes, ...] = (b'"usage"',)
+    tail: tuple[str, ...] = ("usage",)
     """Members to look for from the end of a whole answer: first the one that counts."""
     whole: tuple[bytes, ...] = ()
     """Where one of these stands, content holds something billed: parse all of it."""

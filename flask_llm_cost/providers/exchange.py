@@ -60,6 +60,7 @@ class Exchange:
         self.stream = route.stream
         """The request asks for a stream."""
         self._dialect = route.dialect
+        self._needles = route.dialect.needles
         self._notes = Notes(provider=route.provider, operation=route.operation)
         self._decoding: Decoding | None = None
         self._framing: Framing | None = None
@@ -93,6 +94,8 @@ class Exchange:
         """
         if self._deaf:
             return
+        if type(data) is not bytes:
+            data = bytes(data)
         try:
             if decoded or self._decoding is None:
                 self._take(data)
@@ -115,7 +118,7 @@ class Exchange:
 
         :param ended: The body came to its own end.
         """
-        notes = self._notes.copy()
+        notes = self._notes if ended else self._notes.copy()
         usage, cost, tier = None, None, None
         if self._ok:
             try:
@@ -126,6 +129,7 @@ class Exchange:
             except Exception as error:
                 self._failed(error)
                 notes.flags |= self._notes.flags
+                usage = None
         stream = self.stream or (self._framing is not None and self._framing.stream)
         return Reading(
             provider=self.route.provider,
@@ -192,18 +196,19 @@ class Exchange:
     def _needed(self, data: bytes) -> bool:
         if self._events < _GREETINGS:
             return True
-        idle = self._dialect.idle
-        for needle in self._dialect.needles:
-            at = data.find(needle)
-            while at >= 0:
-                if idle is None or idle.match(data, at) is None:
-                    return True
-                at = data.find(needle, at + 1)
+        first, idle = self._needles[0], self._dialect.idle
+        if first in data and data.count(first) > sum(map(data.count, idle)):
+            return True
+        for needle in self._needles[1:]:
+            if needle in data:
+                return True
         return False
 
     def _finish(self, notes: Notes) -> None:
         if self._framing is None or self._deaf:
             return
+        # The end comes once; it may be asked for again.
+        self._deaf = notes is self._notes
         for window in self._framing.rest():
             self._document(notes, window)
         if self._framing.cut:
@@ -234,7 +239,7 @@ class Exchange:
             return sparse.parse(front)
         document = sparse.sketch(front, back, dialect.heavy, dialect.tail)
         counts = dialect.tail[0]
-        if counts[1:-1].decode() not in document and window.whole and counts in front:
+        if counts not in document and window.whole and counts.encode() in front:
             return sparse.parse(front)
         return document
 

@@ -81,8 +81,8 @@ class ServerSentEvents:
                 yield from _long_event(self._open)
                 block = b""
             else:
-                block = self._open.head
-            self._open.clear()
+                block = bytes(self._open.head)
+            self._open = Window()
         if rest:
             self._open.add(rest)
         if block and needed(block):
@@ -105,7 +105,7 @@ class ServerSentEvents:
         if not self._open.whole:
             yield from _long_event(self._open)
         elif self._open.length:
-            yield from _events(self._open.head, lambda _: True)
+            yield from _events(bytes(self._open.head), lambda _: True)
 
 
 def _events(block: bytes, needed: Needed) -> Iterator[Window]:
@@ -161,7 +161,7 @@ class Lines:
             self._open.add(data[:first])
             line = self._open
             self._open = Window()
-            if not line.whole or needed(line.head):
+            if not line.whole or needed(bytes(line.head)):
                 yield line
         else:
             first = 0
@@ -210,7 +210,7 @@ class JsonArray:
                 self._open.add(data[begin:at])
                 element, self._open = self._open, Window()
                 begin = -1
-                if not element.whole or needed(element.head):
+                if not element.whole or needed(bytes(element.head)):
                     yield element
         if begin >= 0:
             self._open.add(data[begin:])
@@ -269,7 +269,7 @@ class Document:
             yield from self._look(needed)
 
     def _look(self, needed: Needed) -> Iterator[Window]:
-        body = self._open.head
+        body = bytes(self._open.head)
         second = body[self._line_end :].lstrip()
         if not second:
             return
@@ -278,7 +278,7 @@ class Document:
         if second.startswith(b"{") and first.endswith(b"}") and parse(first):
             self.stream = True
             self._lines = Lines()
-            self._open.clear()
+            self._open = Window()
             yield from self._lines.feed(body, needed)
 
     def rest(self) -> Iterator[Window]:
@@ -334,12 +334,12 @@ class EventStream:
         self._open.add(piece)
 
     def _begin(self) -> None:
-        prelude = self._open.head
+        prelude = bytes(self._open.head)
         self._size, headers, _ = _PRELUDE.unpack(prelude)
         self.broken = not is_prelude(prelude) or headers > self._size - 16
 
     def _end(self, needed: Needed) -> Iterator[Window]:
-        head, tail, length = self._open.head, self._open.tail, self._size
+        head, tail, length = bytes(self._open.head), bytes(self._open.tail), self._size
         whole = self._open.whole
         self.broken = self._checksum != int.from_bytes(tail[-4:])
         self._open = Window()

@@ -214,7 +214,7 @@ GENERATE: t.Final = Dialect(
     tier=tier,
     needles=(b'"usageMetadata"', b'"groundingMetadata"'),
     heavy=frozenset(("candidates", "embedding", "embeddings")),
-    tail=(b'"usageMetadata"', b'"modelVersion"', b'"responseId"'),
+    tail=("usageMetadata", "modelVersion", "responseId"),
     whole=(b'"groundingMetadata"',),
 )
 
@@ -223,10 +223,10 @@ INTERACTIONS: t.Final = dataclasses.replace(
     read=read_interaction,
     needles=(b'"usage"', b'"interaction.complete'),
     heavy=frozenset(("steps", "outputs")),
-    tail=(b'"usage"', b'"model"', b'"id"', b'"service_tier"'),
+    tail=("usage", "model", "id", "service_tier"),
     whole=(),
 )
 
 PREDICT: t.Final = dataclasses.replace(
-    GENERATE, read=read_prediction, tail=(b'"token_count"',), whole=(b'"token_count"',)
+    GENERATE, read=read_prediction, tail=("token_count",), whole=(b'"token_count"',)
 )

@@ -71,7 +71,7 @@ OCR: t.Final = Dialect(
     read=read_ocr,
     usage=ocr_usage,
     heavy=frozenset(("pages",)),
-    tail=(b'"usage_info"', b'"model"'),
+    tail=("usage_info", "model"),
 )
 
 CONVERSATION: t.Final = Dialect(

@@ -39,5 +39,5 @@ OLLAMA: t.Final = Dialect(
     usage=usage,
     needles=(b'"eval_count"', b'"done":true', b'"done": true'),
     heavy=frozenset(("message", "response", "embeddings", "embedding")),
-    tail=(b'"eval_count"', b'"prompt_eval_count"', b'"model"'),
+    tail=("eval_count", "prompt_eval_count", "model"),
 )

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 import typing as t
 from decimal import Decimal
 
@@ -130,36 +129,18 @@ def usage(notes: Notes, *, hidden_thinking: bool = False) -> Usage | None:
     :param hidden_thinking: What the total has beyond input and output is reasoning that
         is billed but not counted elsewhere (Google's compatible endpoint).
     """
-    seen = notes.usage
-    if not (_COUNTED & seen.keys()):
+    seen, count = notes.usage, notes.count
+    if _COUNTED.isdisjoint(seen):
         return Usage(units=notes.units) if notes.units else None
-    count = notes.count
-    into = _details(
-        seen, "prompt_tokens", "input_tokens", "input_token", "prompt_token"
-    )
-    out = _details(seen, "completion_tokens", "output_tokens", "output_token")
-    total_in = count(_first(seen, "prompt_tokens", "input_tokens"))
-    total_out = count(_first(seen, "completion_tokens", "output_tokens"))
-    if "prompt_tokens" not in seen and "input_tokens" not in seen and not total_out:
-        # Rerankers and embedders such as Voyage give a total and nothing else.
-        total_in = count(seen.get("total_tokens"))
-    reasoning = count(_first(out, "reasoning_tokens"))
-    audio = count(into.get("audio_tokens"))
-    surplus = count(seen.get("total_tokens")) - total_in - total_out
-    if surplus > 0:
-        if surplus == reasoning:
-            # xAI chat: reasoning stands beside completion_tokens; the total proves it.
-            total_out += surplus
-        elif surplus == audio:
-            # Mistral: audio stands beside prompt_tokens; the total proves it.
-            total_in += surplus
-        elif hidden_thinking:
-            total_out += surplus
-            reasoning += surplus
-        else:
-            notes.flags.add(CONFLICT)
-    elif surplus < 0 and seen.get("total_tokens") is not None:
-        notes.flags.add(CONFLICT)
+    into, out = _first_object(seen, _INTO), _first_object(seen, _OUT)
+    total = count(seen.get("total_tokens"))
+    total_in = count(seen.get("prompt_tokens", seen.get("input_tokens")))
+    total_out = count(seen.get("completion_tokens", seen.get("output_tokens")))
+    reasoning = count(out.get("reasoning_tokens"))
+    if total != total_in + total_out and total:
+        total_in, total_out, reasoning = _settled(
+            notes, total, total_in, total_out, reasoning, hidden_thinking
+        )
     if reasoning > total_out:
         notes.flags.add(CONFLICT)
         reasoning = total_out
@@ -180,38 +161,85 @@ _COUNTED: t.Final = frozenset(
         "total_tokens",
     )
 )
+_INTO: t.Final = (
+    "prompt_tokens_details",
+    "input_tokens_details",
+    "input_token_details",
+    "prompt_token_details",
+)
+_OUT: t.Final = (
+    "completion_tokens_details",
+    "output_tokens_details",
+    "output_token_details",
+)
 
 
-def _details(seen: Object, *stems: str) -> Object:
-    for stem in stems:
-        details = seen.get(f"{stem}_details")
-        if isinstance(details, dict):
-            return details
+def _first_object(seen: Object, names: tuple[str, ...]) -> Object:
+    for name in names:
+        found = seen.get(name)
+        if isinstance(found, dict):
+            return found
     return {}
 
 
-def _first(seen: Object, *names: str) -> object:
-    for name in names:
-        value = seen.get(name)
-        if value is not None:
-            return value
+def _settled(
+    notes: Notes, total: int, into: int, out: int, reasoning: int, hidden: bool
+) -> tuple[int, int, int]:
+    """Input, output and reasoning where they do not add up to the total."""
+    surplus = total - into - out
+    if surplus < 0:
+        notes.flags.add(CONFLICT)
+    elif not into and not out:
+        # Rerankers and embedders such as Voyage give a total and nothing else.
+        into = total
+    elif surplus == reasoning:
+        # xAI chat: reasoning stands beside completion_tokens; the total proves it.
+        out += surplus
+    elif surplus == notes.count(_first_object(notes.usage, _INTO).get("audio_tokens")):
+        # Mistral: audio stands beside prompt_tokens; the total proves it.
+        into += surplus
+    elif hidden:
+        out += surplus
+        reasoning += surplus
+    else:
+        notes.flags.add(CONFLICT)
+    return into, out, reasoning
+
+
+_CACHED: t.Final = ("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens")
+"""DeepSeek, Mistral, Moonshot and Together name them beside the details."""
+
+_WRITTEN: t.Final = ("cache_write_tokens", "cache_creation_tokens")
+
+
+_OTHERS: t.Final = frozenset(
+    (
+        *_WRITTEN,
+        "audio_tokens",
+        "image_tokens",
+        "video_tokens",
+        "cached_tokens_details",
+    )
+)
+"""What makes it more than cached and not."""
+
+
+def _first(names: tuple[str, ...], *places: Object) -> object:
+    for place in places:
+        for name in names:
+            value = place.get(name)
+            if value:
+                return value
     return None
 
 
 def _input(notes: Notes, total: int, into: Object) -> dict[str, t.Any]:
     seen, count = notes.usage, notes.count
-    # DeepSeek, Mistral, Moonshot and Together name cached tokens beside the details.
-    cached = count(
-        _first(
-            {**seen, **into},
-            "cached_tokens",
-            "prompt_cache_hit_tokens",
-            "num_cached_tokens",
-        )
-    )
-    written = count(_first(into, "cache_write_tokens", "cache_creation_tokens"))
+    cached = count(_first(_CACHED, into, seen))
+    if cached <= total and _OTHERS.isdisjoint(name for name, n in into.items() if n):
+        return {"input_tokens": total - cached, "cache_read_tokens": cached}
     by_kind = inner(into, "cached_tokens_details")
-    held = notes.carve(total, read=cached, written=written)
+    held = notes.carve(total, read=cached, written=count(_first(_WRITTEN, into)))
     kinds = notes.carve(
         held["read"],
         audio=count(by_kind.get("audio_tokens")),
@@ -245,15 +273,14 @@ def _input(notes: Notes, total: int, into: Object) -> dict[str, t.Any]:
 
 def _images(seen: Object) -> object:
     # Chat bills what it sees as text; images and realtime have a rate for it.
-    return _details(seen, "input_tokens", "input_token").get("image_tokens")
+    return _first_object(seen, _INTO[1:3]).get("image_tokens")
 
 
 def _output(notes: Notes, total: int, out: Object) -> dict[str, t.Any]:
-    made = notes.carve(
-        total,
-        audio=notes.count(out.get("audio_tokens")),
-        image=notes.count(out.get("image_tokens")),
-    )
+    audio, image = out.get("audio_tokens"), out.get("image_tokens")
+    if not audio and not image:
+        return {"output_tokens": total}
+    made = notes.carve(total, audio=notes.count(audio), image=notes.count(image))
     return {
         "output_tokens": made["rest"],
         "output_audio_tokens": made["audio"],
@@ -261,7 +288,14 @@ def _output(notes: Notes, total: int, out: Object) -> dict[str, t.Any]:
     }
 
 
+_SEARCHED: t.Final = frozenset(
+    ("num_search_queries", "server_tool_use", "server_tool_use_details")
+)
+
+
 def _units(notes: Notes) -> dict[str, Decimal]:
+    if _SEARCHED.isdisjoint(notes.usage):
+        return notes.units
     units = dict(notes.units)
     seen = notes.usage
     for unit, place, name in (
@@ -311,9 +345,9 @@ CHAT: t.Final = Dialect(
     usage=usage,
     cost=cost,
     needles=(b'"usage"', b"[DONE]"),
-    idle=re.compile(rb'"usage"\s*:\s*null'),
+    idle=(b'"usage":null', b'"usage": null'),
     heavy=frozenset(("choices", "output", "data")),
-    tail=(b'"usage"', b'"service_tier"', b'"model"', b'"id"'),
+    tail=("usage", "service_tier", "model", "id"),
     envelope="response",
 )
 """Everything that looks like OpenAI's answers."""
@@ -325,16 +359,16 @@ RESPONSES: t.Final = dataclasses.replace(
 )
 """Answers with items that are billed one by one."""
 
-EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=(b'"usage"', b'"model"'))
+EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=("usage", "model"))
 
 RUNS: t.Final = dataclasses.replace(CHAT, read=read_run)
 
 IMAGES: t.Final = dataclasses.replace(
-    CHAT, read=read_images, heavy=frozenset(), tail=(b'"usage"',)
+    CHAT, read=read_images, heavy=frozenset(), tail=("usage",)
 )
 
 AUDIO: t.Final = dataclasses.replace(
-    CHAT, read=read_audio, heavy=frozenset(), tail=(b'"usage"', b'"duration"')
+    CHAT, read=read_audio, heavy=frozenset(), tail=("usage", "duration")
 )
 
 HIDDEN_THINKING: t.Final = dataclasses.replace(

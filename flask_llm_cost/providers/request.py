@@ -37,9 +37,8 @@ def asked(body: bytes) -> tuple[str | None, bool]:
         return None, False
     members = sparse.head(body, _HEAVY)
     for name in "model", "stream":
-        quoted = f'"{name}"'.encode()
-        if name not in members and quoted in body:
-            last = sparse.tail(body, quoted)
+        if name not in members and f'"{name}"'.encode() in body:
+            last = sparse.tail(body, name)
             if last is None:
                 members = sparse.parse(body) or {}
                 break

@@ -9,9 +9,12 @@ shows in how many brackets are still open.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import typing as t
+
+Text: t.TypeAlias = bytes | bytearray
 
 _DECODER: t.Final = json.JSONDecoder()
 _value: t.Final[t.Callable[[str, int], tuple[t.Any, int]]] = _DECODER.raw_decode
@@ -29,7 +32,7 @@ _DAMAGE: t.Final = (ValueError, RecursionError)
 """What the standard library raises for damaged, cut or absurdly nested JSON."""
 
 
-def parse(text: bytes) -> t.Any:
+def parse(text: Text) -> t.Any:
     """Decoded JSON, or ``None`` if it is none: damaged, cut off, absurdly nested."""
     try:
         return json.loads(text)
@@ -37,16 +40,32 @@ def parse(text: bytes) -> t.Any:
         return None
 
 
-def head(data: bytes, heavy: t.Container[str]) -> dict[str, t.Any]:
+@functools.cache
+def _quoted(name: str) -> bytes:
+    return f'"{name}"'.encode()
+
+
+def head(data: Text, heavy: t.Iterable[str]) -> dict[str, t.Any]:
     """The first members of an object, up to one that is heavy or cut off."""
-    members, cut = _head(data[:_FIRST], heavy)
+    start = data[:_FIRST]
+    places = [at for name in heavy if (at := start.find(_quoted(name))) >= 0]
+    if places:
+        # What stands before a member parses as an object only if that is not a deeper one.
+        light = start[: min(places)].rstrip(b", \t\r\n") + b"}"
+        try:
+            members, _ = _DECODER.raw_decode(light.decode())
+        except _DAMAGE:
+            members = None
+        if isinstance(members, dict):
+            return members
+    members, cut = _walk(start, heavy)
     # A long member (instructions, error texts) may stand before the heavy one.
     if cut and len(data) > _FIRST:
-        members, _ = _head(data, heavy)
+        members, _ = _walk(data, heavy)
     return members
 
 
-def _head(data: bytes, heavy: t.Container[str]) -> tuple[dict[str, t.Any], bool]:
+def _walk(data: Text, heavy: t.Iterable[str]) -> tuple[dict[str, t.Any], bool]:
     text = data.decode("utf-8", "replace")
     members: dict[str, t.Any] = {}
     found = _OPEN.match(text)
@@ -70,15 +89,15 @@ def _head(data: bytes, heavy: t.Container[str]) -> tuple[dict[str, t.Any], bool]
     return members, True
 
 
-def tail(data: bytes, name: bytes, depth: int = 1) -> dict[str, t.Any] | None:
+def tail(data: Text, name: str, depth: int = 1) -> dict[str, t.Any] | None:
     """The last members of the object that is open at this depth, from a name on.
 
-    :param name: The member's name with its quotes.
     :param depth: 1 for the document itself, 2 for an object in it.
     """
+    quoted = _quoted(name)
     end = len(data)
     for _ in range(_TRIES):
-        at = data.rfind(name, 0, end)
+        at = data.rfind(quoted, 0, end)
         if at < 0:
             return None
         members = _rest(data[at:].decode("utf-8", "replace"), depth)
@@ -120,7 +139,7 @@ def _outer(text: str) -> str:
 
 
 def sketch(
-    front: bytes, back: bytes, heavy: t.Container[str], names: t.Sequence[bytes]
+    front: Text, back: Text, heavy: t.Iterable[str], names: t.Sequence[str]
 ) -> dict[str, t.Any]:
     """An object's light members: the first ones, and the last ones from a name on.
 
@@ -129,18 +148,18 @@ def sketch(
     members = head(front, heavy)
     near = back
     for name in names:
-        if name[1:-1].decode() not in members:
+        if name not in members:
             members.update(tail(near, name) or {})
         near = back[-_NEAR:]
     return members
 
 
 def sketch_inner(
-    front: bytes, back: bytes, envelope: str, heavy: t.Container[str], name: bytes
+    front: Text, back: Text, envelope: str, heavy: t.Iterable[str], name: str
 ) -> dict[str, t.Any]:
     """The same of an object with its light members in an object inside."""
     members = head(front, {envelope})
-    at = front.find(b'"' + envelope.encode() + b'"')
+    at = front.find(_quoted(envelope))
     opening = front.find(b"{", at)
     body = head(front[opening:], heavy) if 0 <= at < opening else {}
     body.update(tail(back, name, depth=2) or {})

@@ -42,5 +42,5 @@ WATSONX: t.Final = Dialect(
     usage=usage,
     needles=(b"_token_count",),
     whole=(b"_token_count",),
-    tail=(b'"input_token_count"',),
+    tail=("input_token_count",),
 )

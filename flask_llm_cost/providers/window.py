@@ -16,7 +16,7 @@ class Window:
     __slots__ = ("_data", "_head", "length")
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._data: bytes | bytearray = b""
         self._head: bytes | None = None
         self.length = 0
 
@@ -36,17 +36,28 @@ class Window:
 
     def add(self, data: bytes) -> None:
         """Take more bytes, in amortised constant time each."""
-        self.length += len(data)
+        before = self.length
+        self.length = before + len(data)
         if self._head is None and self.length <= WHOLE:
+            if not before:
+                self._data = data  # most often the only piece: not worth a copy
+                return
+            if isinstance(self._data, bytes):
+                self._data = bytearray(self._data)
             self._data += data
             return
+        self._slide(data)
+
+    def _slide(self, data: bytes) -> None:
+        kept = bytearray(self._data) if isinstance(self._data, bytes) else self._data
         if self._head is None:
-            room = max(0, HEAD - len(self._data))
-            self._head = bytes(self._data[:HEAD]) + data[:room]
-            del self._data[: max(0, len(self._data) - TAIL)]
-        self._data += data[-TAIL:]
-        if len(self._data) > 2 * TAIL:
-            del self._data[:-TAIL]
+            room = max(0, HEAD - len(kept))
+            self._head = bytes(kept[:HEAD]) + data[:room]
+            del kept[: max(0, len(kept) - TAIL)]
+        kept += data[-TAIL:]
+        if len(kept) > 2 * TAIL:
+            del kept[:-TAIL]
+        self._data = kept
 
     @property
     def whole(self) -> bool:
@@ -54,40 +65,27 @@ class Window:
         return self._head is None
 
     @property
-    def head(self) -> bytes:
-        """The first bytes: all of them while :attr:`whole`."""
-        return bytes(self._data) if self._head is None else self._head
+    def head(self) -> bytes | bytearray:
+        """The first bytes: all of them while :attr:`whole`. Not to be changed."""
+        return self._data if self._head is None else self._head
 
     @property
-    def tail(self) -> bytes:
-        """The last bytes: all of them while :attr:`whole`."""
-        return bytes(self._data) if self._head is None else bytes(self._data[-TAIL:])
+    def tail(self) -> bytes | bytearray:
+        """The last bytes: all of them while :attr:`whole`. Not to be changed."""
+        return self._data if self._head is None else self._data[-TAIL:]
 
     def end(self, count: int) -> bytes:
         """The last few bytes."""
         return bytes(self._data[-count:])
 
-    def clear(self) -> None:
-        """Forget everything."""
-        if self.length:
-            self._data = bytearray()
-            self._head = None
-            self.length = 0
-
     def cut(self, count: int) -> Window:
         """The same, without so many bytes at its head."""
-        twin = self.copy()
+        twin = Window()
+        twin._data = bytes(self._data)
+        twin._head = self._head
         if twin._head is None:
-            del twin._data[:count]
+            twin._data = twin._data[count:]
         else:
             twin._head = twin._head[count:]
-        twin.length -= count
-        return twin
-
-    def copy(self) -> Window:
-        """The same bytes, to be read apart."""
-        twin = Window()
-        twin._data = bytearray(self._data)
-        twin._head = self._head
-        twin.length = self.length
+        twin.length = self.length - count
         return twin
