@@ -13,6 +13,7 @@ from .periods import edges
 from .totals import breakdown
 from .totals import change
 from .totals import Group
+from .totals import groups
 from .totals import series
 from .totals import sum_up
 from .totals import Totals
@@ -73,7 +74,7 @@ def overview(
         totals=sum_up(totals for _, totals in days),
         previous=sum_up(totals for _, totals in twins),
         days=tuple(Day(*now, *then) for now, then in zip(days, twins, strict=True)),
-        providers=breakdown(connection, where, "provider"),
+        providers=groups((group.key[:1], group.totals) for group in by_model),
         models=by_model[:models],
         model_count=len(by_model),
     )

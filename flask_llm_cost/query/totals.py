@@ -31,7 +31,7 @@ UNTAGGED: t.Final = "(untagged)"
 """How calls without a tag of that key, or with an empty one, are named in a breakdown."""
 
 NONE: t.Final = "(none)"
-"""How a breakdown names calls of which a column is unknown."""
+"""How a breakdown names calls of which a column is unknown or empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,10 @@ class Totals:
     """Calls whose cost is known, incomplete ones included."""
     unpriced: int = 0
     """Calls that may have cost something, nobody knows how much."""
+    unpriced_with_usage: int = 0
+    """Of those, the ones whose usage is known, at least."""
+    unpriced_tokens: int = 0
+    """What they used."""
     incomplete: int = 0
     """Priced calls of which one part has no price: their cost is a floor."""
     failed: int = 0
@@ -90,6 +94,24 @@ class Totals:
     def average_usd(self) -> Decimal | None:
         """The mean cost of a priced call."""
         return self.spend_usd / self.priced if self.priced else None
+
+    @property
+    def possible_usd(self) -> Decimal | None:
+        """What the unpriced calls would cost, were they as dear as the priced ones.
+
+        By their tokens where those are known, else by the call; an estimate, part of no
+        other number. ``None`` if there is nothing to go by.
+        """
+        if not self.unpriced:
+            return Decimal(0)
+        average = self.average_usd
+        tokens = self.total_tokens - self.unpriced_tokens
+        if average is None or (self.unpriced_tokens and not tokens):
+            return None
+        found = average * (self.unpriced - self.unpriced_with_usage)
+        if self.unpriced_tokens:
+            found += self.spend_usd / tokens * self.unpriced_tokens
+        return found
 
     @property
     def average_latency_ms(self) -> float | None:
@@ -162,7 +184,10 @@ def breakdown(
     rows = connection.execute(
         sa.select(*columns, *MEASURES).where(*where.clauses()).group_by(*columns)
     )
-    return groups((tuple(map(_text, row[: len(by)])), totals_of(row)) for row in rows)
+    return groups(
+        (tuple(value or NONE for value in row[: len(by)]), totals_of(row))
+        for row in rows
+    )
 
 
 def tag_breakdown(
@@ -189,24 +214,61 @@ def series(
 
     Calls outside the edges are not counted.
     """
+    found = _series(connection, where, edges, [], calls)
+    return found.get((), (Totals(),) * (len(edges) - 1))
+
+
+def series_by(
+    connection: sa.Connection,
+    where: CallFilter,
+    edges: Sequence[dt.datetime],
+    *by: str,
+) -> dict[tuple[str, ...], tuple[Totals, ...]]:
+    """The same for each group of a :func:`breakdown`."""
+    columns = [_column(name) for name in by]
+    return _series(connection, where, edges, columns, calls)
+
+
+def tag_series(
+    connection: sa.Connection,
+    where: CallFilter,
+    edges: Sequence[dt.datetime],
+    key: str,
+) -> dict[tuple[str, ...], tuple[Totals, ...]]:
+    """The same for each value of a tag, as in :func:`tag_breakdown`."""
+    value, source = tag_column(key)
+    return _series(connection, where, edges, [value], source, UNTAGGED)
+
+
+def _series(
+    connection: sa.Connection,
+    where: CallFilter,
+    edges: Sequence[dt.datetime],
+    columns: Sequence[sa.ColumnElement[t.Any]],
+    source: sa.FromClause,
+    nothing: str = NONE,
+) -> dict[tuple[str, ...], tuple[Totals, ...]]:
+    if len(edges) < 2:
+        return {}
     marks = [utc_ms(edge) for edge in edges]
-    if len(marks) < 2:
-        return ()
     # The widest bucket that no edge cuts: days, or hours where a clock changes.
-    step = math.gcd(*(mark - marks[0] for mark in marks[1:]))
+    step = math.gcd(*(mark - marks[0] for mark in marks[1:])) or 1
     bucket = quotient(
         sa.type_coerce(calls.c.started_at, sa.BigInteger) - marks[0], step
     )
     rows = connection.execute(
-        sa.select(bucket.label("bucket"), *MEASURES)
+        sa.select(bucket.label("bucket"), *columns, *MEASURES)
+        .select_from(source)
         .where(*where.between(edges[0], edges[-1]).clauses())
-        .group_by("bucket")
+        .group_by("bucket", *columns)
     )
-    found = [Totals()] * (len(marks) - 1)
+    found: dict[tuple[str, ...], list[Totals]] = {}
     for row in rows:
+        key = tuple(value or nothing for value in row[1 : 1 + len(columns)])
+        parts = found.setdefault(key, [Totals()] * (len(marks) - 1))
         period = bisect_right(marks, marks[0] + int(row[0]) * step) - 1
-        found[period] += totals_of(row)
-    return tuple(found)
+        parts[period] += totals_of(row)
+    return {key: tuple(parts) for key, parts in found.items()}
 
 
 BREAKDOWNS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
@@ -249,10 +311,6 @@ def tag_column(key: str) -> tuple[sa.ColumnElement[t.Any], sa.FromClause]:
     return tag_values.c.value, calls.outerjoin(tag_values, carried)
 
 
-def _text(value: str | None) -> str:
-    return NONE if value is None else value
-
-
 def groups(found: Iterable[tuple[tuple[str, ...], Totals]]) -> tuple[Group, ...]:
     """The rows of a breakdown, the dearest first; rows of the same key are added up."""
     merged: dict[tuple[str, ...], Totals] = {}
@@ -260,7 +318,13 @@ def groups(found: Iterable[tuple[tuple[str, ...], Totals]]) -> tuple[Group, ...]
         merged[key] = merged[key] + part if key in merged else part
     whole = sum(part.spend_pico for part in merged.values())
     ranked = sorted(
-        merged.items(), key=lambda kv: (-kv[1].spend_pico, -kv[1].calls, kv[0])
+        merged.items(),
+        key=lambda kv: (
+            kv[1].cost_usd is None,
+            -kv[1].spend_pico,
+            -kv[1].calls,
+            kv[0],
+        ),
     )
     return tuple(
         Group(key, part, Decimal(part.spend_pico) / whole if whole else None)
@@ -295,6 +359,14 @@ _SUMS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     "calls": sa.func.count(),
     "priced": sa.func.count(calls.c.cost_total),
     "unpriced": _count(UNPRICED),
+    "unpriced_with_usage": _count(
+        sa.and_(UNPRICED, calls.c.total_input_tokens.is_not(None))
+    ),
+    "unpriced_tokens": sa.func.sum(
+        sa.case(
+            (UNPRICED, calls.c.total_input_tokens + calls.c.total_output_tokens),
+        )
+    ),
     "incomplete": _count(calls.c.cost_complete.is_(sa.false())),
     "failed": _count(FAILED),
     "input_tokens": sa.func.sum(calls.c.total_input_tokens),

@@ -21,8 +21,10 @@ from flask_llm_cost.query.totals import breakdown
 from flask_llm_cost.query.totals import BREAKDOWNS
 from flask_llm_cost.query.totals import change
 from flask_llm_cost.query.totals import series
+from flask_llm_cost.query.totals import series_by
 from flask_llm_cost.query.totals import sum_up
 from flask_llm_cost.query.totals import tag_breakdown
+from flask_llm_cost.query.totals import tag_series
 from flask_llm_cost.query.totals import Totals
 from flask_llm_cost.query.totals import totals
 from flask_llm_cost.query.totals import UNTAGGED
@@ -51,11 +53,14 @@ def _one(call: Call) -> Totals:
     usage = call.usage or Usage()
     silent = call.outcome in ("http_error", "no_response") and call.usage is None
     pico = 0 if call.cost is None else int(call.cost.total_usd.scaleb(12))
+    unpriced = call.cost is None and not silent
     meter = None if call.cost is None else next(iter(call.cost.parts))
     return Totals(
         calls=1,
         priced=call.cost is not None,
-        unpriced=call.cost is None and not silent,
+        unpriced=unpriced,
+        unpriced_with_usage=unpriced and call.usage is not None,
+        unpriced_tokens=usage.total_tokens if unpriced else 0,
         failed=call.cost is None and silent,
         incomplete=call.cost is not None and not call.cost.complete,
         spend_pico=pico,
@@ -219,6 +224,39 @@ def test_a_million_tokens_cost_what_they_cost(sqlite: Store) -> None:
     assert ask(sqlite, totals, EVERYTHING).usd_per_million == Decimal(10)
     unpriced = dataclasses.replace(ask(sqlite, totals, EVERYTHING), unpriced=1)
     assert unpriced.usd_per_million is None
+
+
+def test_unpriced_calls_are_held_against_the_priced_ones(sqlite: Store) -> None:
+    sqlite.fill(
+        make_call(cost=cost_of("0.11")),  # of 110 tokens
+        make_call(cost=None, usage=Usage(input_tokens=7)),
+        make_call(cost=None, usage=None, outcome="interrupted"),
+    )
+    found = ask(sqlite, totals, EVERYTHING)
+    assert found.possible_usd == Decimal("0.007") + Decimal("0.11")
+    sqlite.fill(make_call(cost=None))
+    assert ask(sqlite, totals, EVERYTHING).possible_usd is None
+    assert Totals().possible_usd == 0
+
+
+@given(ledgers)
+@settings(max_examples=10, deadline=None)
+def test_a_series_by_group_adds_up_to_the_series(
+    store: Store, found: list[Call]
+) -> None:
+    store.fill(*found)
+    marks = edges("day", dt.date(2026, 10, 31), dt.date(2026, 11, 3), NEW_YORK)
+    with store.reading() as connection:
+        whole = series(connection, EVERYTHING, marks)
+        ways = [
+            series_by(connection, EVERYTHING, marks, "provider", "model"),
+            tag_series(connection, EVERYTHING, marks, "feature"),
+            tag_series(connection, EVERYTHING, marks, "trace_id"),
+        ]
+    for way in ways:
+        days = zip(*way.values(), strict=True)
+        assert tuple(map(sum_up, days)) == (whole if way else ())
+        assert sum_up(map(sum_up, way.values())) == sum_up(whole)
 
 
 def test_a_change_is_in_percent_of_what_was() -> None:
