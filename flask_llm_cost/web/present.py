@@ -103,18 +103,38 @@ def stretches(days: Sequence[Day]) -> Iterator[Stretch]:
         )
 
 
-def points(days: Sequence[Day], slice_: Slice) -> Iterator[Point]:
-    """The bars of the overview's chart."""
-    for part in stretches(days):
-        when = format.span(part.first, part.last)
-        spent = known(part.totals)
+def days(slice_: Slice, found: Sequence[Day]) -> Iterator[Point]:
+    """The bars of a chart by day, or by a few days together."""
+    for part in stretches(found):
         yield Point(
             label=format.day(part.first),
-            title=f"{when}: {spent}, {format.count(part.totals.calls, 'call')}",
+            title=_said(format.span(part.first, part.last), part.totals),
             amount=part.totals.spend_usd,
             before=part.previous.spend_usd,
             href=slice_.day(".calls", part.first, part.last),
         )
+
+
+def hours(
+    slice_: Slice, edges: Sequence[dt.datetime], sums: Sequence[Sequence[Totals]]
+) -> Iterator[Point]:
+    """The bars of a chart by hour."""
+    now, before = sums
+    for i, totals in enumerate(now):
+        start, end = (at.astimezone(slice_.where.zone) for at in edges[i : i + 2])
+        when = f"{format.full_day(start.date())}, {start:%H:%M}\N{EN DASH}{end:%H:%M}"
+        yield Point(
+            label=f"{start:%H:%M}",
+            title=_said(when, totals),
+            amount=totals.spend_usd,
+            # A day of 25 hours has no twin for the last one.
+            before=before[i].spend_usd if i < len(before) else None,
+            href=slice_.day(".calls", start.date(), start.date()),
+        )
+
+
+def _said(when: str, totals: Totals) -> str:
+    return f"{when}: {known(totals)}, {format.count(totals.calls, 'call')}"
 
 
 def known(totals: Totals) -> str:

@@ -7,6 +7,8 @@ import logging
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -29,7 +31,12 @@ from ..query.listing import narrowed
 from ..query.listing import stream_rows
 from ..query.listing import top_calls
 from ..query.overview import overview as ask_overview
+from ..query.periods import edges
+from ..query.sessions import sessions as ask_sessions
+from ..query.sessions import UNKNOWN as NO_SESSION
 from ..query.totals import breakdown
+from ..query.totals import series
+from ..query.totals import Totals
 from . import assets
 from . import charts
 from . import format
@@ -42,7 +49,9 @@ from .forms import SliceForm
 
 _logger = logging.getLogger("flask_llm_cost.web")
 
+DAYS_BY_HOUR: t.Final = 2
 MOST_OPTIONS: t.Final = 100
+MOST_SESSIONS: t.Final = 100
 
 View: t.TypeAlias = Callable[..., t.Any]
 
@@ -56,6 +65,8 @@ class Page:
     view: View
     label: str | None = None
     """How the navigation calls it, if it is there."""
+    section: str | None = None
+    """The endpoint of the page that it belongs to, if it is not there itself."""
 
 
 def host() -> Host:
@@ -78,7 +89,14 @@ def context() -> dict[str, t.Any]:
         "fmt": format,
         "present": present,
         "pages": [page for page in PAGES if page.label is not None],
+        "section": _section((request.endpoint or "").rpartition(".")[2]),
     }
+
+
+def _section(endpoint: str) -> str:
+    """The page of the navigation that an address belongs to."""
+    page = next((page for page in PAGES if page.endpoint == endpoint), None)
+    return endpoint if page is None or page.section is None else page.section
 
 
 def overview() -> str:
@@ -89,17 +107,34 @@ def overview() -> str:
         answer = ask_overview(connection, form.where, models=8)
         dearest = top_calls(connection, form.where, sort="expensive", limit=5)
         latest = top_calls(connection, form.where, sort="recent", limit=5)
+        slice_ = Slice(form, ".overview", now)
+        points = (
+            present.hours(slice_, *_hourly(connection, form.where))
+            if slice_.days <= DAYS_BY_HOUR
+            else present.days(slice_, answer.days)
+        )
         newest = None if answer.totals.calls else _newest(connection)
-    slice_ = Slice(form, ".overview", now)
     return _page(
         "overview",
         slice=slice_,
         answer=answer,
-        chart=charts.bar_chart(list(present.points(answer.days, slice_))),
+        chart=charts.bar_chart(list(points)),
         dearest=dearest,
         latest=latest,
         newest=newest,
     )
+
+
+def _hourly(
+    connection: sa.Connection, where: CallFilter
+) -> tuple[list[dt.datetime], list[tuple[Totals, ...]]]:
+    """The hours of a range, and what was spent in each, now and one range earlier."""
+    marks, sums = [], []
+    for part in (where, where.previous()):
+        days = t.cast(dt.date, part.first_day), t.cast(dt.date, part.last_day)
+        marks.append(edges("hour", *days, part.zone))
+        sums.append(series(connection, part, marks[-1]))
+    return marks[0], sums
 
 
 def calls() -> str:
@@ -170,6 +205,41 @@ def call(event_id: str) -> str:
     )
 
 
+def sessions() -> str:
+    """What each conversation of the app cost."""
+    now = today()
+    settings = host().settings
+    form = SliceForm.read(request.args, settings.timezone, now)
+    with host().ledger.reading() as connection:
+        found = ask_sessions(
+            connection,
+            form.where,
+            settings.session_tag,
+            limit=MOST_SESSIONS,
+            names=_names if settings.session_names is not None else None,
+        )
+        newest = None if found else _newest(connection)
+    return _page(
+        "sessions",
+        slice=Slice(form, ".sessions", now),
+        sessions=found,
+        key=settings.session_tag,
+        unknown=NO_SESSION,
+        limit=MOST_SESSIONS,
+        newest=newest,
+    )
+
+
+def _names(ids: Sequence[str]) -> Mapping[str, str]:
+    names = host().settings.session_names
+    try:
+        return dict(names(ids)) if names is not None else {}
+    except Exception:
+        # The app's code: its failure costs the names, not the page.
+        _logger.exception("LLM_COST_SESSION_NAMES failed.")
+        return {id_: id_ for id_ in ids}
+
+
 def _days(at: dt.datetime) -> dict[str, str]:
     # Links to calls like this one must reach back to it.
     day = at.astimezone(host().settings.timezone).date()
@@ -217,6 +287,7 @@ PAGES: t.Final = (
     Page("/", "overview", overview, "Overview"),
     Page("/calls", "calls", calls, "Calls"),
     Page("/calls.csv", "calls_csv", calls_csv),
-    Page("/calls/<event_id>", "call", call),
+    Page("/calls/<event_id>", "call", call, section="calls"),
+    Page("/sessions", "sessions", sessions, "Sessions"),
 )
 """Every page there is: a new one is a view, a template and a line here."""

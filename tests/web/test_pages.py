@@ -303,3 +303,59 @@ def test_templates_name_nothing_that_is_not_there(
     for address in ("", "calls?tag=feature:chat", f"calls/{call.event_id}", "x"):
         assert visitor.get(f"/llm-costs/{address}").status_code in (200, 404)
     assert visitor.get("/llm-costs/calls?from=x").status_code == 400
+
+
+def test_sessions_show_what_each_cost(make_site: MakeSite) -> None:
+    app = make_site(
+        LLM_COST_SESSION_NAMES=lambda ids: {"s1": "Refund of order 7"},
+        LLM_COST_SESSION_TAG="chat_id",
+    )
+    record = recorder(app)
+    record(cost="2", tags={"chat_id": "s1"})
+    record(cost="1", tags={"chat_id": "s2"})
+    record(cost="0.5")
+    page = app.test_client().get("/llm-costs/sessions").text
+    assert re.search(r'tag=chat_id:s1" title="s1">Refund of order 7</a>', page)
+    assert "Sessions that are gone" in page
+    assert "No session" in page
+
+
+def test_session_names_that_fail_cost_only_the_names(make_site: MakeSite) -> None:
+    app = make_site(LLM_COST_SESSION_NAMES=lambda ids: 1 / 0)
+    recorder(app)(tags={"session": "s1"})
+    response = app.test_client().get("/llm-costs/sessions")
+    assert response.status_code == 200
+    assert ">s1</a>" in response.text
+
+
+def test_without_sessions_the_page_says_how_to_tag_them(
+    visitor: FlaskClient, record: Record
+) -> None:
+    assert "No call is recorded yet" in visitor.get("/llm-costs/sessions").text
+    record()
+    assert "llm_cost.tags(session=" in visitor.get("/llm-costs/sessions").text
+
+
+def test_a_day_or_two_are_shown_by_the_hour(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost="3", minutes=30)
+    page = visitor.get("/llm-costs/?from=2026-11-18").text
+    assert page.count('class="slice"') == 24
+    assert "Wed 18 Nov 2026, 11:00–12:00: $3.00, 1 call" in page
+    assert "in the day before" in page or "Nothing was spent" in page
+
+
+def test_a_day_of_25_hours_has_25_bars(make_site: MakeSite) -> None:
+    app = make_site(LLM_COST_TIMEZONE="Europe/Berlin")
+    recorder(app)(minutes=60 * 24 * 24)
+    page = app.test_client().get("/llm-costs/?from=2026-10-25&to=2026-10-25").text
+    assert page.count('class="slice"') == 25
+
+
+def test_the_navigation_says_where_one_is(visitor: FlaskClient, record: Record) -> None:
+    call = record()
+    page = visitor.get(f"/llm-costs/calls/{call.event_id}").text
+    assert re.findall(r'aria-current="true">(\w+)', page) == ["Calls"]
+    page = visitor.get("/llm-costs/").text
+    assert re.findall(r'aria-current="page">(\w+)', page) == ["Overview"]
