@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import datetime as dt
+import functools
 import logging
 import threading
 import typing as t
@@ -78,6 +80,9 @@ _LATER: t.Final = (
 )
 """Settings that are checked, but that this version does nothing with yet."""
 
+_LINGER_S: t.Final = 1.0
+"""So long may a complete stream stay open before it is recorded without its end."""
+
 _ModelKey: t.TypeAlias = tuple[str, str]
 
 
@@ -121,14 +126,17 @@ class AppState:
         return self._ledger
 
     def _open_ledger(self) -> Ledger:
+        from .capture.meter import settle
         from .ledger import Ledger
 
+        _settle_at_exit()
         return Ledger(
             self.settings,
             instance_path=self._instance_path,
             host_engine=self._host_engine if self._has_host_engine() else None,
             failed=self.storage_failed,
             finish=self.finish,
+            gather=functools.partial(settle, _LINGER_S),
         )
 
     def _has_host_engine(self) -> bool:
@@ -187,6 +195,21 @@ class AppState:
             _calls_log.log(self.settings.log_level, "%s", log_line(call))
         else:
             self.ledger.append(call)
+
+    def price(self, call: Call, mode: str | None) -> Cost | None:
+        """What a call cost, or ``None`` if no price is known.
+
+        :raises ValueError: If ``mode`` is given and is none that there is.
+        """
+        return self.book.price(
+            call.provider,
+            call.model,
+            call.usage,
+            at=call.started_at,
+            pricing_mode=mode,
+            service_tier=call.service_tier,
+            reported_cost=call.reported_cost,
+        )
 
     def finish(self, call: Call) -> Call:
         """What :meth:`LlmCost.record` does, for a call that ended where it could not."""
@@ -478,7 +501,7 @@ class LlmCost:
         if deferred:
             state.ledger.defer(call)
             return
-        # The app's request goes on whatever happens in here.
+        # The app's request goes on whatever happens in here: storage may be the app's own.
         try:
             self._keep(state, _priced(state, call))
         except Exception as error:
@@ -504,6 +527,9 @@ class LlmCost:
         :param timeout: Seconds to wait at most.
         :return: False if some calls still wait in the spool.
         """
+        from .capture.meter import settle
+
+        settle(0)
         state = self._resolve(quiet=True)
         states = [state] if state is not None else list(self._states)
         return all([s.ledger.flush(timeout) for s in states])
@@ -570,6 +596,14 @@ def _check_time(at: dt.datetime | None, event_id: str | None) -> dt.datetime | N
     return minted
 
 
+@functools.cache
+def _settle_at_exit() -> None:
+    """Have open calls recorded before the ledger's own last flush: it was imported first."""
+    from .capture.meter import settle
+
+    atexit.register(settle, 0, ending=True)
+
+
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
@@ -587,15 +621,16 @@ def _priced(state: AppState, call: Call, mode: str | None = None) -> Call:
     cost: Cost | None = None
     flags = call.flags
     if call.usage is not None or call.reported_cost is not None:
-        cost = state.book.price(
-            call.provider,
-            call.model,
-            call.usage,
-            at=call.started_at,
-            pricing_mode=mode,
-            service_tier=call.service_tier,
-            reported_cost=call.reported_cost,
-        )
+        try:
+            cost = state.price(call, mode)
+        except Exception:
+            if mode is not None:
+                raise
+            # A call that cannot be priced for whatever reason must still be kept.
+            _log.exception(
+                "A call of %s/%s could not be priced.", call.provider, call.model
+            )
+            flags = flags | {"price_error"}
         flags = flags | (cost.flags if cost is not None else {"unpriced"})
     tags = call.tags
     if TRACE_KEY in tags:

@@ -42,6 +42,8 @@ Hosts: t.TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]]
 """``LLM_COST_PROVIDER_HOSTS``, or a callable that finds those of the current app."""
 
 
+Body: t.TypeAlias = bytes | Callable[[], bytes | None] | None
+
 UNKNOWN_MODEL: t.Final = "unknown"
 """The model of a call that names none anywhere, or only in a body we cannot read."""
 
@@ -156,10 +158,11 @@ class Tap:
         self.tags = tags
 
     @harmless(passing=(LlmCostError,))
-    def open(self, method: str, url: str, body: bytes | None) -> Meter | None:
+    def open(self, method: str, url: str, body: Body) -> Meter | None:
         """Begin to follow an attempt, before it is sent.
 
         :param body: What is sent, or ``None`` if it cannot be known without consuming it.
+            A callable is asked only if this is an LLM call.
         :return: ``None`` if it is not to be captured.
         :raises LlmCostError: If the recorder forbids the call, as a spent budget does.
         """
@@ -184,8 +187,9 @@ class Tap:
             _open.add(meter)
         return meter
 
-    def _begin(self, found: Route, body: bytes | None, guard: _Guard) -> Meter | None:
-        exchange = Exchange(found, request_body=body)
+    def _begin(self, found: Route, body: Body, guard: _Guard) -> Meter | None:
+        sent = body() if callable(body) else body
+        exchange = Exchange(found, request_body=sent)
         hold = self.recorder.begin(
             Attempt(
                 provider=found.provider,
@@ -208,6 +212,7 @@ class Meter:
     __slots__ = (
         "__weakref__",
         "_began",
+        "_complete_at",
         "_exchange",
         "_first_byte",
         "_guard",
@@ -229,6 +234,7 @@ class Meter:
         self._token: t.Any = None
         self._status: int | None = None
         self._first_byte: float | None = None
+        self._complete_at: float | None = None
         self._began = perf_counter()
 
     @property
@@ -254,9 +260,13 @@ class Meter:
             self._first_byte = perf_counter()
         exchange = self._exchange
         exchange.feed(data, decoded=decoded)
-        if exchange.complete:
+        if exchange.over:
             # Do not wait for an end: many clients stop reading here and keep the rest.
             self._finish("ok", ended=True)
+        elif exchange.complete and self._complete_at is None:
+            # The usage is final, and mostly the end follows at once. Where it does not,
+            # settle() does not wait for it for long.
+            self._complete_at = perf_counter()
 
     def end(self) -> None:
         """The body came to its own end."""
@@ -280,8 +290,14 @@ class Meter:
         self._finish("no_response")
 
     def unfinished(self) -> None:
-        """The process ends, or no one has cared for long."""
+        """The process ends before the answer did."""
         self._finish("unfinished")
+
+    def settle(self, idle_s: float) -> None:
+        """Record a call that is complete, but that no one has read to its end since."""
+        at = self._complete_at
+        if at is not None and perf_counter() - at >= idle_s:
+            self._finish("ok", ended=True)
 
     def abandon(self) -> None:
         """The caller let go of the answer. For ``__del__``: no lock, I/O or logging."""
@@ -326,9 +342,11 @@ class Meter:
 
     def _call(self, hold: Hold, outcome: Outcome, ended: bool) -> Call:
         now = perf_counter()
-        reading: Reading = self._exchange.reading(ended=ended)
+        if self._exchange.complete:
+            outcome, ended = "ok", True
         if self._status is not None and not 200 <= self._status < 300:
             outcome = "http_error"
+        reading: Reading = self._exchange.reading(ended=ended)
         return Call(
             event_id=hold.event_id,
             started_at=hold.started_at,
@@ -367,3 +385,15 @@ def open_meters() -> list[Meter]:
         except RuntimeError:
             # Another thread opened one meanwhile.
             continue
+
+
+def settle(idle_s: float, *, ending: bool = False) -> None:
+    """Record what is complete, though its caller never came to the end.
+
+    :param idle_s: How long ago its last event must have been, in seconds.
+    :param ending: The process ends: what is not complete is recorded as unfinished.
+    """
+    for meter in open_meters():
+        meter.settle(idle_s)
+        if ending:
+            meter.unfinished()

@@ -48,6 +48,7 @@ class Ledger:
     :param host_engine: Gives the host's engine, if its database is the ledger's.
     :param failed: Told of what could not be stored. It must not raise.
     :param finish: Completes a call that was handed to :meth:`defer`.
+    :param gather: Called before each drain: appends calls that are due. It must not raise.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Ledger:
         host_engine: Callable[[], sa.Engine] | None = None,
         failed: Failed | None = None,
         finish: Callable[[Call], Call] | None = None,
+        gather: Callable[[], None] | None = None,
     ) -> None:
         self.lost = 0
         """Calls that neither the spool nor the database would take."""
@@ -67,6 +69,7 @@ class Ledger:
         self._host: sa.Engine | None = None
         self._failed = failed
         self._finish = finish
+        self._gather = gather
         self._fresh()
         _ledgers.add(self)
 
@@ -123,6 +126,8 @@ class Ledger:
 
     def _absorb(self) -> None:
         """Bring what was deferred to the spool."""
+        if self._gather is not None:
+            self._gather()
         with self._absorbing:
             while self._deferred:
                 # It leaves the queue only when it is in the spool: flush() looks there.

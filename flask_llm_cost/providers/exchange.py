@@ -6,7 +6,6 @@ say something, read by a dialect. Memory is bounded and nothing here ever raises
 
 from __future__ import annotations
 
-import logging
 import typing as t
 from collections.abc import Mapping
 
@@ -37,8 +36,6 @@ __all__ = [
     "route_to",
 ]
 
-_log = logging.getLogger(__name__)
-
 _GREETINGS: t.Final = 4
 """So many events are read in any case: the first ones name the model and the id."""
 
@@ -68,6 +65,7 @@ class Exchange:
         self._deaf = False
         self._ok = True
         self._events = 0
+        self._over = False
         if request_body:
             try:
                 self._request(request_body)
@@ -77,8 +75,13 @@ class Exchange:
 
     @property
     def complete(self) -> bool:
-        """A terminal event was read: nothing that comes later changes the reading."""
+        """A terminal event was read: the usage is final, though the body may go on."""
         return self._notes.complete
+
+    @property
+    def over(self) -> bool:
+        """The stream said that nothing comes any more (``[DONE]``)."""
+        return self._over
 
     def respond(self, status: int, headers: Mapping[str, str]) -> None:
         """Take down the answer's status and headers, before its body."""
@@ -152,9 +155,8 @@ class Exchange:
         if isinstance(error, Unreadable):
             self._notes.flags.add("unreadable_encoding")
             return
+        # Not logged: this may be inside __del__, where no lock may be taken.
         self._notes.flags.add("reader_error")
-        # The type alone: a message may quote the answer.
-        _log.warning("reading %s failed: %s", self.route.provider, type(error).__name__)
 
     def _request(self, body: bytes) -> None:
         model, stream = asked(body)
@@ -219,7 +221,7 @@ class Exchange:
     def _document(self, notes: Notes, window: Window) -> None:
         self._events += 1
         if window.length < 16 and window.head.strip() == b"[DONE]":
-            notes.complete = True
+            notes.complete = self._over = True
             return
         document = self._decoded(window)
         if isinstance(document, dict):
