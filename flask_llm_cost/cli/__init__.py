@@ -24,6 +24,7 @@ from .db import from_here
 from .demo import demo_command
 from .doctor import doctor
 from .drain import drain
+from .prices import prices
 from .report import report
 from .summary import daily
 from .summary import sessions
@@ -36,6 +37,7 @@ COMMANDS: t.Final = (
     sessions,
     daily,
     calls,
+    prices,
     drain,
     doctor,
 )

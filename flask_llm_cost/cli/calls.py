@@ -16,6 +16,7 @@ from flask.cli import with_appcontext
 from .drain import drain_first
 from .period import chosen
 from .period import period_options
+from .text import progress
 
 if t.TYPE_CHECKING:
     from ..query.filters import CallFilter
@@ -58,12 +59,15 @@ def export(
     host: Host = current_app.extensions["llm_cost"]
     where = chosen(host, days, from_, to)
     drain_first(host)
+    from ..query.listing import count
+
     # A missing table or database is an error before a file is made.
-    with host.ledger.reading():
-        pass
-    with _sink(output) as sink:
+    with host.ledger.reading() as connection:
+        length = count(connection, where)
+    with _sink(output) as sink, progress(length, "Writing") as step:
         for line in lines(host, where, form):
             sink.write(line)
+            step(1)
 
 
 def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:

@@ -27,9 +27,6 @@ if t.TYPE_CHECKING:
 
 Status: t.TypeAlias = t.Literal["ok", "warn", "error"]
 
-STALE_DAYS: t.Final = 30
-"""Prices older than this may have changed at the providers."""
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -161,20 +158,16 @@ def prices(host: Host) -> Iterator[Finding]:
     except LlmCostError as error:
         yield Finding("error", "prices", _line(error))
         return
-    if updated is None:
-        yield Finding("warn", "prices", "the price book does not say its date.")
+    if not host.book.stale(host.clock()):
+        yield Finding("ok", "prices", f"of {updated}.")
         return
-    day = updated.date() if isinstance(updated, dt.datetime) else updated
-    age = (host.clock().date() - day).days
-    if age > STALE_DAYS:
-        yield Finding(
-            "warn",
-            "prices",
-            f"of {day}, {count(age, 'day')} old: install a newer version of"
-            " Flask-LLM-Cost, or set newer ones in LLM_COST_PRICES_FILE.",
-        )
-    else:
-        yield Finding("ok", "prices", f"of {day}.")
+    age = "of unknown age" if updated is None else f"of {updated}, over 30 days old"
+    yield Finding(
+        "warn",
+        "prices",
+        f"{age}: install a newer version of Flask-LLM-Cost, or set what changed in"
+        " LLM_COST_PRICES_FILE.",
+    )
 
 
 def calls(host: Host) -> Iterator[Finding]:

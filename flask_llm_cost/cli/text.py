@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import typing as t
 import unicodedata
+from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from decimal import Decimal
+
+import click
 
 
 def count(number: int, noun: str) -> str:
@@ -60,6 +66,24 @@ def _cells(text: str) -> int:
         return len(text)
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
+@contextlib.contextmanager
+def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error while something long goes on, on a terminal only.
+
+    Gives a function that is told of so many more steps done.
+    """
+    if not sys.stderr.isatty():
+        yield lambda steps: None
+        return
+    with click.progressbar(
+        length=length,
+        label=label,
+        file=sys.stderr,
+        update_min_steps=max(1, length // 200),
+    ) as bar:
+        yield bar.update
 
 
 def digits(amount: Decimal) -> str:

@@ -42,7 +42,7 @@ def test_once_prints_the_report_and_leaves_nothing() -> None:
     before = left_behind()
     done = run("--once", "--calls", "30")
     assert done.returncode == 0, done.stderr
-    assert "Sending 30 calls" in done.stdout
+    assert "Sending 30 calls to a fake provider" in done.stdout
     assert re.search(r"Calls +30 ", done.stdout)
     assert re.search(r"Total cost +\$0\.\d*[1-9]", done.stdout)
     assert done.stderr == ""

@@ -108,7 +108,7 @@ def test_old_prices_are_a_warning(shop: Flask, examined: Examined) -> None:
     shop.extensions["llm_cost"].clock = lambda: dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
     status, message = examined()["prices"]
     assert status == "warn"
-    assert "days old" in message
+    assert "30 days old" in message
 
 
 @pytest.mark.parametrize(

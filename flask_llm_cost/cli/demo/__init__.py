@@ -8,16 +8,16 @@ import datetime as dt
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import threading
 import typing as t
 from collections.abc import Iterator
 from concurrent.futures import as_completed
-from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 
 import click
+
+from ..text import progress
 
 if t.TYPE_CHECKING:
     import requests
@@ -93,6 +93,7 @@ def _run(
             click.echo(f"Ledger: {state.ledger.database_label}")
             state.ledger.upgrade()
             now = dt.datetime.now(dt.UTC)
+            click.echo(f"Sending {calls:,} calls to a fake provider ...")
             send(app, urls, plan(calls, now))
             if not state.extension.flush(60):
                 raise click.ClickException("Some calls still wait to be written.")
@@ -141,24 +142,13 @@ def send(app: Flask, urls: Urls, planned: list[Planned]) -> None:
         session.mount("http://", state.extension.adapter(pool_maxsize=_WORKERS))
         try:
             sent = [workers.submit(_send, app, session, urls, p) for p in planned]
-            _watch(sent)
+            with progress(len(sent), "Sending") as step:
+                for future in as_completed(sent):
+                    future.result()
+                    step(1)
         finally:
             workers.shutdown(cancel_futures=True)
             state.clock = clock
-
-
-def _watch(sent: list[Future[None]]) -> None:
-    """Wait for all; on a terminal, show how far it is."""
-    label = f"Sending {len(sent)} calls"
-    if not sys.stdout.isatty():
-        click.echo(f"{label} ...")
-        for future in as_completed(sent):
-            future.result()
-        return
-    with click.progressbar(length=len(sent), label=label) as bar:
-        for future in as_completed(sent):
-            future.result()
-            bar.update(1)
 
 
 def _send(app: Flask, session: requests.Session, urls: Urls, planned: Planned) -> None:

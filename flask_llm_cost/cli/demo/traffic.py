@@ -24,7 +24,7 @@ HOURS: t.Final = (
 )
 """How busy each hour of a working day is."""
 
-WEEKDAYS: t.Final = (1.0, 1.1, 1.15, 1.05, 0.85, 0.22, 0.18)
+WEEKDAYS: t.Final = (1.0, 1.1, 1.15, 1.05, 0.85, 0.3, 0.25)
 
 BUSY_DAY: t.Final = 3
 """So many days ago someone let an import run twice."""
@@ -89,14 +89,15 @@ def _times(rng: random.Random, count: int, now: dt.datetime) -> list[dt.datetime
 def _busy(at: dt.datetime, now: dt.datetime) -> float:
     age = (now.date() - at.date()).days
     growth = 1.3 - 0.6 * age / DAYS
-    burst = 2.2 if age == BUSY_DAY else 1.0
-    return HOURS[at.hour] * WEEKDAYS[at.weekday()] * growth * burst
+    # Today is half over, and should show something.
+    extra = {BUSY_DAY: 1.5, 0: 1.8}.get(age, 1.0)
+    return HOURS[at.hour] * WEEKDAYS[at.weekday()] * growth * extra
 
 
 def _call(
     rng: random.Random, number: int, at: dt.datetime, now: dt.datetime
 ) -> Planned:
-    burst = (now.date() - at.date()).days == BUSY_DAY and rng.random() < 0.6
+    burst = (now.date() - at.date()).days == BUSY_DAY and rng.random() < 0.4
     feature = (
         IMPORT if burst else rng.choices(FEATURES, [f.weight for f in FEATURES])[0]
     )

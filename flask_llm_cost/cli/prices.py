@@ -1,0 +1,230 @@
+"""``prices``: what models cost, and why."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from decimal import Decimal
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from .drain import drain_first
+from .text import digits
+from .text import dumps
+from .text import fit
+from .text import money
+from .text import plain
+
+if t.TYPE_CHECKING:
+    from ..call import Call
+    from ..call import Usage
+    from ..prices import Explanation
+    from ..query.host import Host
+
+_SHOWN: t.Final = ("input", "cache_read", "output")
+
+
+@click.group()
+def prices() -> None:
+    """Look into the price book: overrides, then the price file, then bundled prices."""
+
+
+def _at(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> dt.datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is no time: write 2026-11-22, or 2026-11-22T13:00+01:00."
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
+
+
+@prices.command()
+@click.argument("provider", required=False)
+@click.argument("model", required=False)
+@click.option(
+    "--input-tokens", type=click.IntRange(0), help="Work out a call of this size."
+)
+@click.option("--output-tokens", type=click.IntRange(0), help="Likewise.")
+@click.option("--mode", help="A pricing mode, such as batch, flex or priority.")
+@click.option(
+    "--at",
+    metavar="TIME",
+    callback=_at,
+    help="The price of that time: YYYY-MM-DD, or with time and zone; now if left out.",
+)
+@click.option(
+    "--call",
+    "event_id",
+    metavar="EVENT_ID",
+    help="Explain a call of the ledger instead.",
+)
+@with_appcontext
+def explain(
+    provider: str | None,
+    model: str | None,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    mode: str | None,
+    at: dt.datetime | None,
+    event_id: str | None,
+) -> None:
+    """Show which price a model has, why that one, and what a call costs by it.
+
+    Ends with 1 if there is none, and names those that look alike.
+
+    \b
+    flask llm-cost prices explain openai gpt-4o
+    flask llm-cost prices explain anthropic claude-sonnet-4-5 \\
+        --input-tokens 250000 --output-tokens 900 --mode batch
+    flask llm-cost prices explain --call 01a1f416-bdf9-72e5-acdf-74e949befff4
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    if event_id is not None:
+        if provider is not None:
+            raise click.UsageError("Give PROVIDER and MODEL, or --call, not both.")
+        found = _explain_call(host, event_id)
+    elif provider is None or model is None:
+        raise click.UsageError("Give PROVIDER and MODEL, or --call EVENT_ID.")
+    else:
+        found = _explained(
+            host, provider, model, _usage(input_tokens, output_tokens), at, mode
+        )
+    click.echo("\n".join(plain(line) for line in str(found).splitlines()))
+    if not found.ok:
+        click.get_current_context().exit(1)
+
+
+def _usage(input_tokens: int | None, output_tokens: int | None) -> Usage | None:
+    from ..call import Usage
+
+    if input_tokens is None and output_tokens is None:
+        return None
+    return Usage(input_tokens=input_tokens or 0, output_tokens=output_tokens or 0)
+
+
+def _explained(
+    host: Host,
+    provider: str,
+    model: str,
+    usage: Usage | None,
+    at: dt.datetime | None,
+    mode: str | None,
+) -> Explanation:
+    from ..prices import explain
+
+    try:
+        return explain(host.book, provider, model, usage, at or host.clock(), mode)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _explain_call(host: Host, event_id: str) -> Explanation:
+    """Print what a call's row says of its cost; explain it by the book of today."""
+    from ..query.detail import call_detail
+
+    drain_first(host)
+    with host.ledger.reading() as connection:
+        detail = call_detail(connection, event_id)
+    if detail is None:
+        raise click.ClickException(f"No call {event_id!r} in the ledger.")
+    call = detail.call
+    for line in _frozen(call):
+        click.echo(plain(line))
+    click.echo("\nBy the price book in force now:")
+    mode = None if call.cost is None else call.cost.mode
+    return _explained(
+        host, call.provider, call.model, call.usage, call.started_at, mode
+    )
+
+
+def _frozen(call: Call) -> t.Iterator[str]:
+    yield f"Call {call.event_id} of {call.started_at:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"{call.provider}/{call.model}, {call.operation}, {call.outcome}"
+    cost = call.cost
+    if cost is None:
+        why = "its usage is not known" if call.usage is None else "no price was known"
+        yield f"Cost: unknown; {why}."
+        return
+    floor = "" if cost.complete else " or more"
+    since = (
+        "" if cost.valid_from is None else f", valid from {cost.valid_from:%Y-%m-%d}"
+    )
+    yield f"Cost: {money(cost.total_usd)}{floor}, {cost.source} {cost.price_key}{since}"
+    for meter, part in cost.parts.items():
+        amount, rate = digits(part.amount_usd), digits(part.rate)
+        yield f"  {meter}: {digits(part.quantity)} at {rate} = ${amount}"
+
+
+@prices.command("list")
+@click.argument("search", required=False)
+@click.option(
+    "--at",
+    metavar="TIME",
+    callback=_at,
+    help="The prices of that time: YYYY-MM-DD, or with time and zone; now if left out.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "csv"]),
+    default="text",
+    show_default=True,
+)
+@with_appcontext
+def list_(search: str | None, at: dt.datetime | None, form: str) -> None:
+    """List the prices in force, all or those whose name has SEARCH in it.
+
+    USD per 1M tokens. Json has every rate. Ends with 1 if there is none.
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    rows = in_force(host, at or host.clock(), search or "")
+    if form == "json":
+        click.echo(dumps(rows))
+    elif form == "csv":
+        for line in _csv(rows):
+            click.echo(line, nl=False)
+    elif rows:
+        heads = "".join(f"{name:>12}" for name in _SHOWN)
+        click.echo(f"{'Model':<34}{heads}  Source")
+        for row in rows:
+            rates = (row["rates"].get(name) for name in _SHOWN)
+            cells = "".join(f"{'' if r is None else digits(r):>12}" for r in rates)
+            click.echo(f"{fit(row['key'], 33)} {cells}  {row['source']}")
+    if not rows:
+        click.echo(f"No price has {search!r} in its name.", err=True)
+        click.get_current_context().exit(1)
+
+
+def in_force(host: Host, at: dt.datetime, search: str) -> list[dict[str, t.Any]]:
+    """The prices that hold at a time, by name."""
+    found = []
+    for source, entry in host.book.entries().values():
+        price = entry.at(at)
+        if price is None or search.lower() not in entry.key.lower():
+            continue
+        since = price.valid_from
+        found.append(
+            {
+                "key": entry.key,
+                "source": source,
+                "valid_from": None if since is None else since.isoformat(),
+                "rates": {str(key): rate for key, rate in price.rates.items()},
+            }
+        )
+    return sorted(found, key=lambda row: t.cast(str, row["key"]))
+
+
+def _csv(rows: list[dict[str, t.Any]]) -> t.Iterator[str]:
+    from ..query.export import csv_line
+
+    yield csv_line(("key", "source", "valid_from", *_SHOWN))
+    for row in rows:
+        rates: list[Decimal | None] = [row["rates"].get(name) for name in _SHOWN]
+        yield csv_line((row["key"], row["source"], row["valid_from"], *rates))

@@ -1,0 +1,137 @@
+"""``prices``: which price a model has, and why."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pathlib
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from flask import Flask
+
+from flask_llm_cost.query.detail import stream_calls
+from flask_llm_cost.query.filters import CallFilter
+from tests.cli.conftest import Run
+from tests.conftest import MakeApp
+
+Shown = Callable[..., str]
+
+
+def test_a_price_is_explained(shown: Shown) -> None:
+    text = shown("prices", "explain", "openai", "writer")
+    assert "openai/writer" in text
+    assert "the overrides" in text
+
+
+def test_a_call_of_a_size_is_worked_out(shown: Shown) -> None:
+    text = shown(
+        *("prices", "explain", "openai", "writer"),
+        *("--input-tokens", "1000", "--output-tokens", "100"),
+    )
+    assert "input: 1000 at 2 = $0.002\n" in text
+    assert "Total: $0.0028\n" in text
+
+
+def test_without_a_price_it_fails_and_names_near_ones(run: Run) -> None:
+    result = run("prices", "explain", "openai", "writr")
+    assert result.exit_code == 1
+    assert "No price is known for openai/writr" in result.stdout
+    assert "openai/writer" in result.stdout
+
+
+def test_a_missing_rate_fails_too(run: Run) -> None:
+    args = ("prices", "explain", "anthropic", "thinker", "--output-tokens", "5")
+    result = run(*args)
+    assert result.exit_code == 1
+    assert "output" in result.stdout
+
+
+def test_a_call_is_explained_by_its_row_and_by_the_book(
+    shown: Shown, shop: Flask
+) -> None:
+    shown("drain")
+    ledger = shop.extensions["llm_cost"].ledger
+    [call] = stream_calls(ledger.reading, CallFilter(model="thinker"))
+    result = shop.test_cli_runner().invoke(
+        args=["llm-cost", "prices", "explain", "--call", call.event_id]
+    )
+    assert f"Call {call.event_id} of 2026-11-20 12:00:00 UTC" in result.stdout
+    assert "Cost: $0.000570 or more, override anthropic/thinker" in result.stdout
+    assert "  cache_read: 900 at 0.3 = $0.00027" in result.stdout
+    assert "By the price book in force now:\nanthropic/thinker is" in result.stdout
+    assert result.exit_code == 1  # output has no rate there
+
+
+def test_a_call_that_is_not_there(run: Run) -> None:
+    for event_id in ("nonsense", "01a1f416-bdf9-72e5-acdf-74e949befff4"):
+        result = run("prices", "explain", "--call", event_id)
+        assert result.exit_code == 1
+        assert f"No call '{event_id}' in the ledger." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ((), "Give PROVIDER and MODEL"),
+        (("openai",), "Give PROVIDER and MODEL"),
+        (("openai", "writer", "--call", "x"), "not both"),
+        (("openai", "writer", "--at", "yesterday"), "'yesterday' is no time"),
+        (("openai", "writer", "--mode", "magic"), "magic"),
+        (("openai", "writer", "--input-tokens", "-1"), "--input-tokens"),
+    ],
+)
+def test_wrong_use_ends_with_2(run: Run, args: tuple[str, ...], named: str) -> None:
+    result = run("prices", "explain", *args)
+    assert result.exit_code == 2
+    assert named in result.stderr
+
+
+def test_prices_are_those_of_the_time(make_app: MakeApp, run: Run) -> None:
+    dated = [
+        {"valid_from": "2026-01-01", "input": "5"},
+        {"valid_from": "2026-07-01", "input": "4"},
+    ]
+    app = make_app(LLM_COST_PRICE_OVERRIDES={"openai/dated": dated})
+    args = ("prices", "explain", "openai", "dated", "--input-tokens", "1000000")
+    assert "Total: $4\n" in run(*args, app=app).stdout
+    assert "Total: $5\n" in run(*args, "--at", "2026-03-01", app=app).stdout
+    assert run(*args, "--at", "2025-03-01", app=app).exit_code == 1
+
+
+def test_prices_are_listed(shown: Shown) -> None:
+    text = shown("prices", "list", "WRITER")
+    assert "openai/writer" in text
+    assert "override" in text
+    assert "thinker" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    [row] = json.loads(
+        shown("prices", "list", "openai/writer", "--format", "json"),
+        parse_float=Decimal,
+    )
+    assert row["rates"] == {"input": 2, "output": 8}
+    rows = csv.DictReader(
+        io.StringIO(shown("prices", "list", "thinker", "--format", "csv"))
+    )
+    assert next(rows)["cache_read"] == "0.3"
+
+
+def test_a_list_of_nothing_fails(run: Run) -> None:
+    result = run("prices", "list", "nonesuch")
+    assert result.exit_code == 1
+    assert "No price has 'nonesuch' in its name." in result.stderr
+
+
+def test_a_broken_price_file_is_one_line(
+    make_app: MakeApp, run: Run, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "prices.json"
+    path.write_text('{"models": {"openai/writer": {"input": "1"}}}')
+    app = make_app(LLM_COST_PRICES_FILE=str(path))
+    app.extensions["llm_cost"]._book = None
+    path.write_text("{nonsense")
+    result = run("prices", "list", app=app)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {path}")
