@@ -11,7 +11,7 @@ import pytest
 
 import flask_llm_cost
 
-ROOMS = ["ledger", "prices", "providers"]
+ROOMS = ["prices", "providers"]
 
 
 def documented(value: t.Any) -> bool:
