@@ -120,10 +120,26 @@ class Usage:
         """Input and output together."""
         return self.total_input_tokens + self.total_output_tokens
 
+    def plus(self, other: Usage) -> Usage:
+        """Both together."""
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return Usage(
+            **counts,
+            other_tokens=_added(self.other_tokens, other.other_tokens, 0),
+            units=_added(self.units, other.units, Decimal(0)),
+        )
+
 
 _COUNTS: t.Final = tuple(
     f.name for f in dataclasses.fields(Usage) if f.name not in ("other_tokens", "units")
 )
+
+
+_N = t.TypeVar("_N", int, Decimal)
+
+
+def _added(one: Mapping[str, _N], other: Mapping[str, _N], zero: _N) -> dict[str, _N]:
+    return {k: one.get(k, zero) + other.get(k, zero) for k in {**one, **other}}
 
 
 def _check_count(name: str, count: object) -> None:
@@ -151,6 +167,11 @@ class Reading:
     reported_cost: Decimal | None = None
     """USD, as the provider itself reports it."""
     flags: frozenset[str] = frozenset()
+    shares: Mapping[str, Usage] = field(default_factory=dict)
+    """What each model used, where several took part and ``usage`` is not all of it.
+
+    Then the cost is the sum of theirs, and not that of ``usage`` at ``model``.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ https://docs.claude.com/en/api/messages (Usage), .../build-with-claude/streaming
 
 from __future__ import annotations
 
+import re
 import typing as t
 from decimal import Decimal
 
@@ -16,6 +17,7 @@ from ..call import Usage
 from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
+from .dialect import items
 from .dialect import Notes
 from .dialect import Object
 
@@ -43,16 +45,19 @@ def read(notes: Notes, document: Object) -> None:
 
 def usage(notes: Notes) -> Usage | None:
     """Cut the provider's counts into disjoint buckets."""
-    seen, count = notes.usage, notes.count
-    if "input_tokens" not in seen and "output_tokens" not in seen:
+    if not notes.usage.keys() & {"input_tokens", "output_tokens"}:
         return None
-    written = count(seen.get("cache_creation_input_tokens"))
+    return _buckets(notes, notes.usage, _units(notes))
+
+
+def _buckets(notes: Notes, seen: Object, units: dict[str, Decimal]) -> Usage:
+    count = notes.count
     lifetimes = inner(seen, "cache_creation")
     hour = count(lifetimes.get("ephemeral_1h_input_tokens"))
-    minutes = count(lifetimes.get("ephemeral_5m_input_tokens"))
-    if "cache_creation_input_tokens" not in seen:
-        written = hour + minutes
-    writes = notes.carve(written, hour=hour)
+    written = seen.get("cache_creation_input_tokens")
+    if written is None:
+        written = hour + count(lifetimes.get("ephemeral_5m_input_tokens"))
+    writes = notes.carve(count(written), hour=hour)
     made = count(seen.get("output_tokens"))
     thinking = count(inner(seen, "output_tokens_details").get("thinking_tokens"))
     if thinking > made:
@@ -64,14 +69,45 @@ def usage(notes: Notes) -> Usage | None:
         cache_write_1h_tokens=writes["hour"],
         output_tokens=made,
         reasoning_tokens=min(thinking, made),
-        units=_units(notes),
+        units=units,
     )
+
+
+def shares(notes: Notes) -> dict[str, Usage]:
+    """What each model used, where the top level does not say it all.
+
+    The top level holds the final model's messages: not what a compaction, an advisor or
+    a model that was fallen back from used, though all are billed, each at its model's
+    rates (https://docs.claude.com/en/docs/build-with-claude/compaction, Usage).
+    """
+    parts: dict[str, Usage] = {}
+    units = _units(notes)
+    for step in items(notes.usage.get("iterations")):
+        if isinstance(step, dict):
+            model = str(step.get("model") or notes.model or notes.request_model or "")
+            used = _buckets(notes, step, units)
+            units = {}  # they are counted at the top level: once, for the first model
+            parts[model] = parts[model].plus(used) if model in parts else used
+    total = usage(notes)
+    if total is None or [p.total_tokens for p in parts.values()] == [
+        total.total_tokens
+    ]:
+        return {}
+    return parts
 
 
 def _units(notes: Notes) -> dict[str, Decimal]:
     asked = inner(notes.usage, "server_tool_use")
     counts = {unit: notes.count(asked.get(name)) for name, unit in _TOOLS.items()}
     return {unit: Decimal(count) for unit, count in counts.items() if count}
+
+
+def conditions(notes: Notes) -> frozenset[str]:
+    """Where inference was bound to a place that has a price of its own."""
+    place = notes.usage.get("inference_geo")
+    if isinstance(place, str) and re.fullmatch("[a-z]{2}", place):
+        return frozenset((f"region.{place}",))
+    return frozenset()
 
 
 def tier(notes: Notes) -> str | None:
@@ -86,6 +122,8 @@ MESSAGES: t.Final = Dialect(
     read=read,
     usage=usage,
     tier=tier,
+    shares=shares,
+    conditions=conditions,
     needles=(b'"usage"', b'"message_stop"'),
     heavy=frozenset(("content",)),
     tail=("usage", "model", "id"),

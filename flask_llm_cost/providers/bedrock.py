@@ -60,6 +60,10 @@ _METRICS: t.Final = "amazon-bedrock-invocationMetrics"
 def read(notes: Notes, document: Object) -> None:
     """Take notes of a body, or of one frame of a stream."""
     body, name = _unwrapped(document)
+    if name == "message_start":
+        notes.partial = True
+    elif name in ("message_delta", "metadata"):
+        notes.partial = False
     if name in ("metadata", "message_stop") or _METRICS in body:
         notes.complete = True
     message = inner(body, "message")

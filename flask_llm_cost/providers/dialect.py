@@ -172,5 +172,11 @@ class Dialect:
     """The member of an event that holds what a whole answer holds at its top."""
     tier: Callable[[Notes], str | None] = lambda notes: notes.service_tier
     """The served tier."""
+    shares: Callable[[Notes], Mapping[str, Usage]] = lambda notes: {}
+    """What each model used, where several took part and the usage is not all."""
+    conditions: Callable[[Notes], frozenset[str]] = lambda notes: frozenset()
+    """What else a price may depend on, as flags: ``region.us``."""
+    skim: Callable[[Notes, bytes], None] = lambda notes, text: None
+    """Take notes of what is left of an answer too long to be kept: its ends."""
     headers: frozenset[str] = frozenset()
     """Response headers it reads."""

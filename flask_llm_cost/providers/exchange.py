@@ -123,12 +123,15 @@ class Exchange:
         """
         notes = self._notes if ended else self._notes.copy()
         usage, cost, tier = None, None, None
+        shares: Mapping[str, Usage] = {}
         if self._ok:
             try:
                 self._finish(notes)
                 usage = self._dialect.usage(notes)
                 cost = self._dialect.cost(notes)
                 tier = self._dialect.tier(notes)
+                shares = self._dialect.shares(notes)
+                notes.flags |= self._dialect.conditions(notes)
             except Exception as error:
                 self._failed(error)
                 notes.flags |= self._notes.flags
@@ -145,7 +148,8 @@ class Exchange:
             stream=stream,
             service_tier=tier,
             reported_cost=cost,
-            flags=frozenset(notes.flags),
+            flags=self.route.flags | notes.flags,
+            shares=shares,
         )
 
     def _failed(self, error: Exception) -> None:
@@ -223,22 +227,25 @@ class Exchange:
         if window.length < 16 and window.head.strip() == b"[DONE]":
             notes.complete = self._over = True
             return
-        document = self._decoded(window)
+        document = self._decoded(notes, window)
         if isinstance(document, dict):
             self._dialect.read(notes, document)
 
-    def _decoded(self, window: Window) -> t.Any:
+    def _decoded(self, notes: Notes, window: Window) -> t.Any:
         dialect = self._dialect
         front, back = window.head, window.tail
         if self._framing is not None and self._framing.stream:
             if window.whole:
                 return sparse.parse(front)
+            dialect.skim(notes, bytes(front) + bytes(back))
             if dialect.envelope:
                 return sparse.sketch_inner(
                     front, back, dialect.envelope, dialect.heavy, dialect.tail[0]
                 )
         elif window.whole and any(mark in front for mark in dialect.whole):
             return sparse.parse(front)
+        if not window.whole:
+            dialect.skim(notes, bytes(front) + bytes(back))
         document = sparse.sketch(front, back, dialect.heavy, dialect.tail)
         counts = dialect.tail[0]
         if counts not in document and window.whole and counts.encode() in front:

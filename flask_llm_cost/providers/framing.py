@@ -43,6 +43,7 @@ class Framing(t.Protocol):
         ...
 
 
+_BLANKS: t.Final = (b"\n\n", b"\r\n\r\n")
 _EOL: t.Final = rb"(?:\r\n|\n|\r(?!\n))"
 _BLANK: t.Final = re.compile(_EOL + _EOL)
 _LINE: t.Final = re.compile(rb"\r\n|\n|\r")
@@ -63,7 +64,7 @@ class ServerSentEvents:
         self._open = Window()
 
     def feed(self, data: bytes, needed: Needed) -> Iterable[Window]:
-        if not self._open.length and data.endswith(b"\n\n"):
+        if not self._open.length and data.endswith(_BLANKS):
             # The usual case, and the one to be cheap in: whole events, none of use.
             return _events(data, needed) if needed(data) else ()
         end = self._boundary(data)
@@ -75,18 +76,24 @@ class ServerSentEvents:
     def _close(self, data: bytes, end: int, needed: Needed) -> Iterator[Window]:
         block, rest = data[:end], data[end:]
         if self._open.length:
-            self._open.add(block)
+            block = self._join(block)
             if not self._open.whole:
-                # Only its last event, of one line, can be longer than the window.
                 yield from _long_event(self._open)
-                block = b""
-            else:
-                block = bytes(self._open.head)
-            self._open = Window()
+        self._open = Window()
         if rest:
             self._open.add(rest)
         if block and needed(block):
             yield from _events(block, needed)
+
+    def _join(self, block: bytes) -> bytes:
+        """Close the open event; give back what is to be read, unless it is too long."""
+        before = self._open.end(3)
+        found = _BLANK.search(before + block)
+        first = len(block) if found is None else max(0, found.end() - len(before))
+        self._open.add(block[:first])
+        if not self._open.whole:
+            return block[first:]
+        return bytes(self._open.head) + block[first:]
 
     def _boundary(self, data: bytes) -> int:
         """Where the last blank line in data ends, or -1."""

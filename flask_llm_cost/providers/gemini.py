@@ -59,7 +59,8 @@ def read(notes: Notes, document: Object) -> None:
         grounding = inner(candidate, "groundingMetadata")
         for query in items(grounding.get("webSearchQueries")):
             if query:
-                notes.seen.setdefault("queries", {})[str(query)] = True
+                # Streams may repeat them. Only a trace of the text is kept.
+                notes.seen.setdefault("queries", set()).add(hash(str(query)))
 
 
 def usage(notes: Notes) -> Usage | None:

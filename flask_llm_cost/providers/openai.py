@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import typing as t
 from decimal import Decimal
 
@@ -121,6 +122,19 @@ def _tools(notes: Notes, body: Object) -> None:
                 counts[unit] = counts.get(unit, 0) + 1
     for unit, count in counts.items():
         notes.units[unit] = Decimal(count)
+
+
+def skim(notes: Notes, ends: bytes) -> None:
+    """Count billed items by their type: it stands before their content."""
+    counts: dict[str, int] = {}
+    for found in _TYPE.finditer(ends):
+        unit = _TOOLS.get(found.group(1).decode())
+        if unit is not None:
+            counts[unit] = counts.get(unit, 0) + 1
+    notes.units.update({unit: Decimal(count) for unit, count in counts.items()})
+
+
+_TYPE: t.Final = re.compile(rb'"type"\s*:\s*"([a-z_]+_call)"')
 
 
 def usage(notes: Notes, *, hidden_thinking: bool = False) -> Usage | None:
@@ -355,6 +369,7 @@ CHAT: t.Final = Dialect(
 RESPONSES: t.Final = dataclasses.replace(
     CHAT,
     needles=(b'"usage"', b"[DONE]", b'"response.created"'),
+    skim=skim,
     whole=(b'_search_call"', b'_interpreter_call"', b'_generation_call"'),
 )
 """Answers with items that are billed one by one."""

@@ -8,7 +8,6 @@ https://ai.google.dev/api/live#usagemetadata.
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
 from ..call import Usage
@@ -37,19 +36,7 @@ def _add(notes: Notes, usage: t.Callable[[Notes], Usage | None], seen: object) -
     turn = usage(Notes(usage=dict(seen), flags=notes.flags))
     if turn is not None:
         before = notes.seen.get("sum")
-        notes.seen["sum"] = turn if before is None else _sum(before, turn)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    together: dict[str, t.Any] = {}
-    for field in dataclasses.fields(Usage):
-        a, b = getattr(one, field.name), getattr(other, field.name)
-        if field.name in ("other_tokens", "units"):
-            names = {**a, **b}
-            together[field.name] = {n: a.get(n, 0) + b.get(n, 0) for n in names}
-        else:
-            together[field.name] = a + b
-    return Usage(**together)
+        notes.seen["sum"] = turn if before is None else before.plus(turn)
 
 
 def usage(notes: Notes) -> Usage | None:

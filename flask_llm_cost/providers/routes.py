@@ -46,6 +46,8 @@ class Provider:
     hosts: tuple[str, ...]
     """Host names, ``host:port``, or with ``*`` as in ``*.example.com``."""
     paths: tuple[Path, ...]
+    region: str = ""
+    """A regular expression for a host that binds to a place; ``(?P<region>...)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Route:
     """The URL asks for a stream."""
     poll: bool = False
     """A GET: a call of its own only if it brings usage that its create did not carry."""
+    flags: frozenset[str] = frozenset()
+    """What the host says of the price: ``region.eu``."""
 
 
 OPENAI_PATHS: t.Final = (
@@ -190,7 +194,12 @@ GATEWAY_PATHS: t.Final = (
 """A gateway speaks like OpenAI, and passes on what others say at paths of theirs."""
 
 PROVIDERS: t.Final = (
-    Provider("openai", ("api.openai.com", "*.api.openai.com"), OPENAI_PATHS),
+    Provider(
+        "openai",
+        ("api.openai.com", "*.api.openai.com"),
+        OPENAI_PATHS,
+        region=r"(?P<region>[a-z]{2})\.api\.openai\.com",
+    ),
     Provider("anthropic", ("api.anthropic.com",), (*ANTHROPIC_PATHS, *OPENAI_PATHS)),
     Provider(
         "gemini",
@@ -334,8 +343,14 @@ def _route(
                 model=None if model is None else bedrock.last_segment(unquote(model)),
                 stream=path.stream,
                 poll=path.method == "GET",
+                flags=_flags(provider, host),
             )
     return None
+
+
+def _flags(provider: Provider, host: str) -> frozenset[str]:
+    found = re.fullmatch(provider.region, host) if provider.region else None
+    return frozenset() if found is None else frozenset((f"region.{found['region']}",))
 
 
 def _named(
