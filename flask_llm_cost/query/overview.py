@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import sqlalchemy as sa
 
+from .anomaly import Anomaly
+from .anomaly import anomaly
 from .filters import CallFilter
+from .forecast import Projection
+from .forecast import projection
 from .periods import edges
+from .tags import TagValues
+from .tags import top_values
 from .totals import breakdown
 from .totals import change
 from .totals import Group
@@ -45,6 +52,11 @@ class Overview:
     """By ``(provider, model)``, the dearest first: the top ones."""
     model_count: int
     """How many there are."""
+    tags: tuple[TagValues, ...] = ()
+    """The dearest values of each key asked for."""
+    projection: Projection | None = None
+    """Of the current month, whatever the range."""
+    anomaly: Anomaly | None = None
 
     @property
     def spend_change(self) -> Decimal | None:
@@ -58,12 +70,19 @@ class Overview:
 
 
 def overview(
-    connection: sa.Connection, where: CallFilter, *, models: int = 10
+    connection: sa.Connection,
+    where: CallFilter,
+    *,
+    models: int = 10,
+    tags: Sequence[str] = (),
+    now: dt.datetime | None = None,
 ) -> Overview:
     """Ask all that the overview page shows.
 
     :param where: With both ends, such as :meth:`.CallFilter.days` gives.
     :param models: How many of the models to list.
+    :param tags: The keys to list values of, and to look for an anomaly's cause in.
+    :param now: For the projection; without it there is none.
     """
     before = where.previous()
     days = _daily(connection, where)
@@ -77,6 +96,9 @@ def overview(
         providers=groups((group.key[:1], group.totals) for group in by_model),
         models=by_model[:models],
         model_count=len(by_model),
+        tags=tuple(top_values(connection, where, key) for key in tags),
+        projection=None if now is None else projection(connection, where, now),
+        anomaly=anomaly(connection, where, tags=tags),
     )
 
 

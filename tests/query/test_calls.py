@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
-import pathlib
 import typing as t
 import zoneinfo
 from collections.abc import Mapping
@@ -25,9 +23,9 @@ from .samples import ledgers
 from .samples import make_call
 from .samples import NOON
 from .samples import Store
+from .vectors import vectors
 
 NEW_YORK = zoneinfo.ZoneInfo("America/New_York")
-VECTORS = pathlib.Path(__file__).resolve().parents[3] / "shared" / "vectors"
 
 
 def at(text: str) -> dt.datetime:
@@ -322,20 +320,10 @@ def test_sessions_add_up(store: Store) -> None:
     assert [(s.session_id, s.totals.calls) for s in found] == [("_deleted_", 7)]
 
 
-def tag_vectors(kind: str) -> list[t.Any]:
-    path = VECTORS / "tags.json"
-    if not path.exists():
-        return [pytest.param({}, marks=pytest.mark.skip("no ../shared"))]
-    found = json.loads(path.read_text())["vectors"]
-    return [
-        pytest.param(v, id=v["id"])
-        for v in found
-        # Malformed tags cannot be in this ledger: they are rows, and not a JSON text.
-        if v["kind"] == kind and v["id"] != "cb-bad-json"
-    ]
-
-
-@pytest.mark.parametrize("vector", tag_vectors("cost_by_tag"))
+# Malformed tags cannot be in this ledger: they are rows, and not a JSON text.
+@pytest.mark.parametrize(
+    "vector", vectors("tags.json", "cost_by_tag", but={"cb-bad-json"})
+)
 def test_cost_by_tag_vectors(store: Store, vector: dict[str, t.Any]) -> None:
     store.fill(
         *(
@@ -353,7 +341,7 @@ def test_cost_by_tag_vectors(store: Store, vector: dict[str, t.Any]) -> None:
     assert list(found.items()) == list(expected.items())
 
 
-@pytest.mark.parametrize("vector", tag_vectors("tag_key"))
+@pytest.mark.parametrize("vector", vectors("tags.json", "tag_key"))
 def test_tag_key_vectors(sqlite: Store, vector: dict[str, t.Any]) -> None:
     sqlite.fill()
     query: CallQuery = sqlite.query()

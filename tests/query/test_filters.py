@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-import pathlib
 import typing as t
 import zoneinfo
 
@@ -25,11 +24,11 @@ from .samples import ledgers
 from .samples import make_call
 from .samples import moments
 from .samples import Store
+from .vectors import FOLDER
+from .vectors import vectors
 
 TODAY = dt.date(2026, 4, 20)
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
-
-VECTORS = pathlib.Path(__file__).resolve().parents[3] / "shared" / "vectors"
 
 
 def days(from_: str | None, to: str | None) -> tuple[str, str]:
@@ -266,37 +265,8 @@ OF_PAGES = {
 }
 
 
-def vectors(name: str, *kinds: str) -> list[t.Any]:
-    path = VECTORS / name
-    if not path.exists():
-        return [pytest.param({}, marks=pytest.mark.skip("no ../shared"))]
-    found = json.loads(path.read_text())["vectors"]
-    return [
-        pytest.param(v, id=v["id"])
-        for v in found
-        if v["kind"] in kinds and v["id"] not in OF_PAGES
-    ]
-
-
-DATES = "strict YYYY-MM-DD; a bad value answers 400, it never silently widens the query"
-# The vectors that a decision overrides: what is expected instead, and that decision.
-DECIDED: dict[str, tuple[t.Any, str]] = {
-    "bad-dates": ("from", DATES),
-    "basic-format-date": ("from", DATES),
-    "week-date": ("from", DATES),
-    "ordinal-date": ("from", DATES),
-    "year-99999": ("from", DATES),
-    "r-bad": ("from", DATES),
-    "from-only": ([1, 2, 3], "from alone runs to today"),
-    "to-only": ([1, 2], "to alone covers the 30 days that end there"),
-    "reversed": ("from", "reversed is a 400"),
-    "367-days": ([1, 2, 3, 4], "longer than 3,660 days is a 400"),
-    "usage-bogus": ("usage_source", "a bad value answers 400"),
-}
-
-
 def dataset() -> list[Call]:
-    doc = json.loads((VECTORS / "filters.json").read_text())["doc"]
+    doc = json.loads((FOLDER / "filters.json").read_text())["doc"]
     rows = json.loads(doc[doc.index("dataset: ") + 9 :].rstrip("."))
     return [
         make_call(
@@ -326,7 +296,7 @@ def where_of(params: dict[str, t.Any]) -> CallFilter:
     )
 
 
-@pytest.mark.parametrize("vector", vectors("filters.json", "filter"))
+@pytest.mark.parametrize("vector", vectors("filters.json", "filter", but=OF_PAGES))
 def test_filter_vectors(store: Store, vector: dict[str, t.Any]) -> None:
     store.fill(*dataset())
     expected = vector["expected"].get("ids")
@@ -375,7 +345,7 @@ def test_tag_filter_vectors(store: Store, vector: dict[str, t.Any]) -> None:
 
 
 def test_the_exceptions_exist() -> None:
-    if not VECTORS.exists():
+    if not FOLDER.exists():
         pytest.skip("no ../shared")
-    found = json.loads((VECTORS / "filters.json").read_text())["vectors"]
+    found = json.loads((FOLDER / "filters.json").read_text())["vectors"]
     assert {*DECIDED, *OF_PAGES} <= {v["id"] for v in found}

@@ -1,0 +1,87 @@
+"""How long calls take: percentiles from counts on a log scale, within 2 %."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ..ledger.tables import calls
+from .filters import CallFilter
+from .totals import BREAKDOWNS
+
+_EXACT: t.Final = 64
+"""Below this, in ms, every value has a bucket of its own."""
+
+_LARGEST: t.Final = 2**31
+"""From here on, 25 days, all values share one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Of the calls whose latency is known. Approximate: show them as such."""
+
+    p50_ms: int
+    p95_ms: int
+
+
+def latency_bucket(
+    column: sa.ColumnElement[t.Any],
+) -> sa.ColumnElement[t.Any]:
+    """The lower end of the bucket that a latency falls in: 32 for each doubling."""
+    steps = [(column < _EXACT, column)]
+    low = _EXACT
+    while low < _LARGEST:
+        width = low // 32
+        rest = column % sa.literal_column(str(width), sa.BigInteger)
+        steps.append((column < 2 * low, column - rest))
+        low *= 2
+    return sa.case(*steps, else_=sa.literal_column(str(_LARGEST)))
+
+
+def percentile(counts: Mapping[int, int], part: int) -> int:
+    """The value that so many percent of the values do not exceed.
+
+    :param counts: How many values each bucket holds, at least one in all.
+    """
+    rank = -(-sum(counts.values()) * part // 100)
+    seen = 0
+    for low in sorted(counts):
+        seen += counts[low]
+        if seen >= rank:
+            return low + _width(low) // 2
+    raise ValueError("no values")
+
+
+def _width(low: int) -> int:
+    if low < _EXACT or low >= _LARGEST:
+        return 1
+    return 1 << low.bit_length() - 6
+
+
+def percentiles(
+    connection: sa.Connection, where: CallFilter, *by: str
+) -> dict[tuple[str, ...], Percentiles]:
+    """The percentiles of each group that has a known latency.
+
+    :param by: Names of :data:`.totals.BREAKDOWNS`, whose columns are never empty.
+    """
+    columns = [BREAKDOWNS[name] for name in by]
+    rows = connection.execute(
+        sa.select(
+            latency_bucket(calls.c.latency_ms).label("bucket"),
+            sa.func.count().label("count"),
+            *columns,
+        )
+        .where(*where.clauses(), calls.c.latency_ms.is_not(None))
+        .group_by("bucket", *columns)
+    )
+    counts: dict[tuple[str, ...], dict[int, int]] = {}
+    for bucket, count, *key in rows:
+        counts.setdefault(tuple(key), {})[int(bucket)] = count
+    return {
+        key: Percentiles(percentile(found, 50), percentile(found, 95))
+        for key, found in counts.items()
+    }

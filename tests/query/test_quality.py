@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import typing as t
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import settings
+
+from flask_llm_cost.call import Call
+from flask_llm_cost.query.filters import CallFilter
+from flask_llm_cost.query.quality import Count
+from flask_llm_cost.query.quality import Quality
+from flask_llm_cost.query.quality import quality
+from flask_llm_cost.query.totals import totals
+
+from .samples import cost_of
+from .samples import ledgers
+from .samples import make_call
+from .samples import Store
+from .vectors import call_of
+from .vectors import vectors
+
+EVERYTHING = CallFilter()
+
+
+def ask(store: Store, limit: int = 10) -> Quality:
+    with store.reading() as connection:
+        return quality(connection, EVERYTHING, limit=limit)
+
+
+def missing(found: Quality) -> dict[str, int]:
+    return {coverage.name: coverage.missing for coverage in found.coverage}
+
+
+@pytest.mark.parametrize("vector", vectors("misc.json", "data_quality"))
+def test_quality_vectors(store: Store, vector: dict[str, t.Any]) -> None:
+    rows = [call_of(row) for row in vector["rows"]]
+    store.fill(*rows)
+    found, expected = ask(store), vector["expected"]
+    gaps = missing(found)
+    assert found.totals.calls == expected["total_calls"]
+    assert found.totals.unpriced == expected["unknown_pricing_count"]
+    assert gaps["tags"] == expected["untagged_calls_count"]
+    assert gaps["latency"] == expected["missing_latency_count"]
+    assert gaps["response_id"] == expected["missing_provider_response_id_count"]
+    assert {
+        group.key[1]: group.totals.unpriced for group in found.unpriced
+    } == expected["unknown_pricing_by_model"]
+    [streams] = [c for c in found.coverage if c.name == "stream_usage"]
+    assert streams.of == expected["streaming_count"]
+
+
+@given(ledgers)
+@settings(max_examples=15, deadline=None)
+def test_gaps_are_counted(store: Store, found: list[Call]) -> None:
+    store.fill(*found)
+    seen = ask(store)
+    with store.reading() as connection:
+        assert seen.totals == totals(connection, EVERYTHING)
+    gaps = missing(seen)
+    assert gaps["cost"] == seen.totals.unpriced
+    assert gaps["tags"] == sum(not call.tags for call in found)
+    assert gaps["latency"] == sum(call.latency_ms is None for call in found)
+    assert gaps["usage"] == sum(count.calls for count in seen.without_usage)
+    assert sum(count.calls for count in seen.failed) == seen.totals.failed
+    assert sum(count.calls for count in seen.outcomes) == len(found)
+    assert sum(count.calls for count in seen.sources) == len(found)
+
+
+def test_failed_attempts_owe_no_data(sqlite: Store) -> None:
+    attempt: dict[str, t.Any] = {"usage": None, "cost": None, "response_id": None}
+    sqlite.fill(
+        make_call(tags={"a": "b"}, latency_ms=1),
+        make_call(outcome="http_error", http_status=429, **attempt),
+        make_call(outcome="no_response", **attempt),
+    )
+    found = ask(sqlite)
+    gaps = missing(found)
+    assert (gaps["cost"], gaps["usage"], gaps["response_id"]) == (0, 0, 0)
+    assert found.failed == (
+        Count(("openai", "429"), 1),
+        Count(("openai", "no_response"), 1),
+    )
+
+
+def test_missing_usage_says_why(store: Store) -> None:
+    lost: dict[str, t.Any] = {"usage": None, "cost": None, "outcome": "interrupted"}
+    store.fill(
+        make_call(stream=True, **lost), make_call(stream=True, **lost), make_call()
+    )
+    [found] = ask(store).without_usage
+    assert found == Count(("openai", "gpt-4o", "chat", "interrupted", "stream"), 2)
+
+
+def test_flags_are_counted_one_by_one(store: Store) -> None:
+    store.fill(
+        make_call(flags=frozenset({"unpriced", "no_usage"})),
+        make_call(flags=frozenset({"unpriced"})),
+        make_call(),
+    )
+    assert ask(store).flags == (Count(("unpriced",), 2), Count(("no_usage",), 1))
+
+
+def test_a_response_that_stands_twice_is_a_duplicate(store: Store) -> None:
+    store.fill(
+        make_call(response_id="a", cost=cost_of("3")),
+        make_call(response_id="a", cost=cost_of("1")),
+        make_call(response_id="a", cost=None),
+        make_call(response_id="a", provider="azure"),
+        make_call(response_id=None),
+        make_call(response_id=None),
+    )
+    found = ask(store)
+    assert (found.duplicates, found.duplicate_usd) == (2, Decimal(1))
+
+
+def test_the_worst_comes_first(store: Store) -> None:
+    store.fill(
+        *(make_call(model=f"m{n % 3}", cost=None) for n in range(5)),
+        make_call(model="known"),
+    )
+    found = ask(store, limit=2)
+    assert [group.key[1] for group in found.unpriced] == ["m0", "m1"]
+
+
+def test_an_empty_ledger_lacks_nothing(store: Store) -> None:
+    store.fill()
+    found = ask(store)
+    assert {c.share for c in found.coverage} == {None}
+    assert (found.duplicates, found.flags, found.failed) == (0, (), ())
