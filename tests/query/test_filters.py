@@ -265,6 +265,23 @@ OF_PAGES = {
 }
 
 
+DATES = "strict YYYY-MM-DD; a bad value answers 400, it never silently widens the query"
+# The vectors that a decision overrides: what is expected instead, and that decision.
+DECIDED: dict[str, tuple[t.Any, str]] = {
+    "bad-dates": ("from", DATES),
+    "basic-format-date": ("from", DATES),
+    "week-date": ("from", DATES),
+    "ordinal-date": ("from", DATES),
+    "year-99999": ("from", DATES),
+    "r-bad": ("from", DATES),
+    "from-only": ([1, 2, 3], "from alone runs to today"),
+    "to-only": ([1, 2], "to alone covers the 30 days that end there"),
+    "reversed": ("from", "reversed is a 400"),
+    "367-days": ([1, 2, 3, 4], "longer than 3,660 days is a 400"),
+    "usage-bogus": ("usage_source", "a bad value answers 400"),
+}
+
+
 def dataset() -> list[Call]:
     doc = json.loads((FOLDER / "filters.json").read_text())["doc"]
     rows = json.loads(doc[doc.index("dataset: ") + 9 :].rstrip("."))
