@@ -1,4 +1,4 @@
-"""``calls``: single calls, out of the ledger."""
+"""``calls``: single calls, out of the ledger and into it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import typing as t
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 
@@ -14,8 +15,11 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from .drain import drain_first
+from .imports import take_in
 from .period import chosen
 from .period import period_options
+from .text import count
+from .text import plain
 from .text import progress
 
 if t.TYPE_CHECKING:
@@ -25,7 +29,7 @@ if t.TYPE_CHECKING:
 
 @click.group()
 def calls() -> None:
-    """Take single calls out of the ledger."""
+    """Take single calls out of the ledger, and bring some in."""
 
 
 @calls.command()
@@ -59,11 +63,11 @@ def export(
     host: Host = current_app.extensions["llm_cost"]
     where = chosen(host, days, from_, to)
     drain_first(host)
-    from ..query.listing import count
+    from ..query.listing import count as count_calls
 
     # A missing table or database is an error before a file is made.
     with host.ledger.reading() as connection:
-        length = count(connection, where)
+        length = count_calls(connection, where)
     with _sink(output) as sink, progress(length, "Writing") as step:
         for line in lines(host, where, form):
             sink.write(line)
@@ -81,6 +85,56 @@ def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:
         return map(jsonl.encode, stream_calls(host.ledger.reading, where))
     rows = stream_rows(host.ledger.reading, where)
     return (line.encode("utf-8", "replace") for line in csv_lines(rows))
+
+
+@calls.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--dry-run", is_flag=True, help="Compare, and write nothing.")
+@with_appcontext
+def import_(file: t.BinaryIO, dry_run: bool) -> None:
+    """Bring the calls of FILE into the ledger, as `calls export --format jsonl` wrote them.
+
+    FILE may be `-` for standard input. A call that is there already stays as it is; one
+    that is there with other values is named. Ends with 1 if there are such, or lines that
+    are no calls. Doing it twice does no harm.
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    drain_first(host)
+    done = Imported()
+    with progress(_size(file), "Reading") as step:
+        done = take_in(host, _told(file, step), dry_run=dry_run)
+    would = "would be new" if dry_run else "new"
+    click.echo(
+        f"{count(done.new, 'call')} {would}, {done.same:,} the same,"
+        f" {len(done.different):,} different, {count(len(done.bad), 'bad line')}."
+    )
+    _complain("The ledger has otherwise", done.different)
+    _complain("Not read", done.bad)
+    left = 0 if dry_run else host.ledger.waiting()
+    if left:
+        raise click.ClickException(f"{count(left, 'call')} still wait: see `doctor`.")
+    if done.different or done.bad:
+        click.get_current_context().exit(1)
+
+
+def _told(file: t.BinaryIO, step: Callable[[int], None]) -> Iterator[bytes]:
+    for line in file:
+        yield line
+        step(len(line))
+
+
+def _size(file: t.BinaryIO) -> int:
+    try:
+        return os.fstat(file.fileno()).st_size
+    except OSError:  # a pipe's end may have no number
+        return 0
+
+
+def _complain(what: str, items: list[str]) -> None:
+    for item in items[:20]:
+        click.echo(f"{what}: {plain(item)}", err=True)
+    if len(items) > 20:
+        click.echo(f"... and {len(items) - 20:,} more.", err=True)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import pathlib
 import stat
 from collections.abc import Callable
 
+import pytest
 from flask import Flask
 
 from flask_llm_cost.ledger import jsonl
@@ -16,6 +17,7 @@ from flask_llm_cost.query.detail import stream_calls
 from flask_llm_cost.query.export import COLUMNS
 from flask_llm_cost.query.filters import CallFilter
 from tests.cli.conftest import Run
+from tests.conftest import MakeApp
 
 Shown = Callable[..., str]
 
@@ -65,3 +67,70 @@ def test_the_form_must_be_said(run: Run) -> None:
     result = run("calls", "export")
     assert result.exit_code == 2
     assert "--format" in result.stderr
+
+
+@pytest.fixture
+def exported(shown: Shown, tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "calls.jsonl"
+    shown("calls", "export", "--format", "jsonl", "--output", str(path))
+    return path
+
+
+def test_an_export_can_be_imported_elsewhere(
+    exported: pathlib.Path, make_app: MakeApp, shown: Shown
+) -> None:
+    other = make_app()
+    dry = shown("calls", "import", str(exported), "--dry-run", app=other)
+    assert dry.startswith("5 calls would be new, 0 the same")
+    said = shown("calls", "import", str(exported), app=other)
+    assert said == "5 calls new, 0 the same, 0 different, 0 bad lines.\n"
+    assert shown("calls", "export", "--format", "jsonl", app=other) == (
+        exported.read_text()
+    )
+
+
+def test_importing_twice_does_no_harm(exported: pathlib.Path, shown: Shown) -> None:
+    assert shown("calls", "import", str(exported)).startswith("0 calls new, 5 the same")
+    assert len(shown("calls", "export", "--format", "jsonl").splitlines()) == 5
+
+
+def test_a_different_call_is_named_and_left_alone(
+    exported: pathlib.Path, run: Run, shown: Shown
+) -> None:
+    before = exported.read_text()
+    exported.write_text(before.replace('"outcome":"ok"', '"outcome":"failed"', 1))
+    result = run("calls", "import", str(exported))
+    assert result.exit_code == 1
+    assert "0 calls new, 4 the same, 1 different" in result.stdout
+    event_id = json.loads(before.splitlines()[0])["event_id"]
+    assert result.stderr == f"The ledger has otherwise: {event_id}\n"
+    assert shown("calls", "export", "--format", "jsonl") == before
+
+
+def test_a_bad_line_is_named_and_the_others_are_read(
+    exported: pathlib.Path, make_app: MakeApp, run: Run
+) -> None:
+    exported.write_text("{nonsense\n\n" + exported.read_text() + '{"v": 9}\n')
+    result = run("calls", "import", str(exported), app=make_app())
+    assert result.exit_code == 1
+    assert "5 calls new, 0 the same, 0 different, 2 bad lines." in result.stdout
+    assert "Not read: line 1: no JSON line" in result.stderr
+    assert "Not read: line 8: v: line format 9" in result.stderr
+
+
+def test_a_call_twice_in_a_file_is_one(
+    exported: pathlib.Path, make_app: MakeApp, shown: Shown
+) -> None:
+    exported.write_text(exported.read_text() * 2)
+    said = shown("calls", "import", str(exported), app=make_app())
+    assert said.startswith("5 calls new, 5 the same, 0 different")
+
+
+def test_standard_input_is_a_file_too(
+    exported: pathlib.Path, make_app: MakeApp
+) -> None:
+    runner = make_app().test_cli_runner()
+    result = runner.invoke(
+        args=["llm-cost", "calls", "import", "-"], input=exported.read_bytes()
+    )
+    assert result.stdout.startswith("5 calls new")

@@ -1,0 +1,80 @@
+"""Calls of a JSONL file into the ledger: new ones in, others compared."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import field
+
+if t.TYPE_CHECKING:
+    from ..call import Call
+    from ..query.host import Host
+
+_BATCH: t.Final = 500
+
+
+@dataclass(slots=True)
+class Imported:
+    """What became of the lines of a file."""
+
+    new: int = 0
+    same: int = 0
+    """In the ledger already, exactly so."""
+    different: list[str] = field(default_factory=list)
+    """Ids of calls that the ledger has otherwise. They were left as they are."""
+    bad: list[str] = field(default_factory=list)
+    """Lines that are no calls, and why."""
+
+
+def take_in(host: Host, lines: Iterable[bytes], *, dry_run: bool = False) -> Imported:
+    """Import line by line. What the ledger has already stays as it is.
+
+    :param dry_run: Only compare.
+    """
+    from ..ledger import jsonl
+
+    done = Imported()
+    batch: dict[str, Call] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            call = jsonl.decode(line)
+        except ValueError as error:
+            done.bad.append(f"line {number}: {error}")
+            continue
+        if call.event_id in batch:
+            _compare(done, batch[call.event_id], call)
+        else:
+            batch[call.event_id] = call
+        if len(batch) >= _BATCH:
+            _settle(host, batch, done, dry_run)
+            batch = {}
+    _settle(host, batch, done, dry_run)
+    return done
+
+
+def _settle(host: Host, batch: dict[str, Call], done: Imported, dry_run: bool) -> None:
+    from ..query.detail import call_detail
+
+    with host.ledger.reading() as connection:
+        stored = {event_id: call_detail(connection, event_id) for event_id in batch}
+    for event_id, call in batch.items():
+        there = stored[event_id]
+        if there is not None:
+            _compare(done, there.call, call)
+            continue
+        done.new += 1
+        if not dry_run:
+            host.ledger.append(call)
+    if not dry_run:
+        # What is in the file twice, far apart, must be found the second time.
+        host.ledger.drain()
+
+
+def _compare(done: Imported, there: Call, call: Call) -> None:
+    if there == call:
+        done.same += 1
+    else:
+        done.different.append(call.event_id)
