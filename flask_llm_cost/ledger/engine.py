@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy import exc
 
 from ..config import Settings
 from ..errors import SetupRequired
@@ -159,7 +161,7 @@ class Engines:
         place = self.place
         try:
             engine = sa.create_engine(place.url, **self._options(place, pool))
-        except (sa.exc.ArgumentError, ImportError, TypeError) as error:
+        except (exc.ArgumentError, ImportError, TypeError) as error:
             raise StorageError(
                 f"The ledger's database {self.label} cannot be used: {error}. Look at"
                 " LLM_COST_DATABASE_URI, LLM_COST_ENGINE_OPTIONS and whether the driver"
@@ -167,7 +169,7 @@ class Engines:
             ) from error
         if place.own:
             _touch(Path(place.url.database or ""))
-            sa.event.listen(engine, "connect", self._tune)
+            event.listen(engine, "connect", self._tune)
         elif place.host is None and engine.dialect.name == "sqlite":
             os.makedirs(self._instance_path, exist_ok=True)
         return engine
@@ -262,15 +264,15 @@ class Engines:
         try:
             yield
         except (
-            sa.exc.OperationalError,
-            sa.exc.InterfaceError,
-            sa.exc.TimeoutError,
+            exc.OperationalError,
+            exc.InterfaceError,
+            exc.TimeoutError,
         ) as error:
             self.doubt()
             raise StorageError(
                 f"The ledger's database {self.label} cannot be used: {brief(error)}"
             ) from error
-        except sa.exc.ProgrammingError:
+        except exc.ProgrammingError:
             self.doubt()
             if tables:
                 self.prepare()
@@ -320,7 +322,7 @@ def brief(error: BaseException) -> str:
 def _parse(uri: str) -> sa.URL:
     try:
         return sa.make_url(uri)
-    except (sa.exc.ArgumentError, ValueError):
+    except (exc.ArgumentError, ValueError):
         # The text is not repeated: there may be a password in it.
         raise StorageError(
             "LLM_COST_DATABASE_URI cannot be read as an SQLAlchemy URL. Write it like"

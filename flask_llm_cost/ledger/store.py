@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from dataclasses import field
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite
@@ -28,8 +29,8 @@ from .tables import tag_values
 
 # A database that answers so has understood, and will not have this row at any time.
 _REFUSED: t.Final = (
-    sa.exc.IntegrityError,
-    sa.exc.DataError,
+    exc.IntegrityError,
+    exc.DataError,
     OverflowError,
     UnicodeError,
     ValueError,
@@ -82,7 +83,7 @@ class Store:
         try:
             with self._engines.explained():
                 self._insert_new(engine, entries, stored)
-        except sa.exc.DBAPIError as error:
+        except exc.DBAPIError as error:
             raise StorageError(
                 f"The ledger in {self._engines.label} cannot be written: {brief(error)}"
             ) from error
