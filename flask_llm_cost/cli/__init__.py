@@ -18,28 +18,25 @@ from flask.cli import ScriptInfo
 
 from ..errors import FilterError
 from ..errors import LlmCostError
-from .calls import calls
-from .db import db
-from .db import from_here
+from . import calls
+from . import db
+from . import doctor
+from . import drain
+from . import prices
+from . import report
+from . import summary
 from .demo import demo_command
-from .doctor import doctor
-from .drain import drain
-from .prices import prices
-from .report import report
-from .summary import daily
-from .summary import sessions
-from .summary import summary
 
-COMMANDS: t.Final = (
-    db,
-    report,
-    summary,
-    sessions,
-    daily,
-    calls,
-    prices,
-    drain,
-    doctor,
+COMMANDS: t.Final[tuple[click.Command, ...]] = (
+    db.db,
+    report.report,
+    summary.summary,
+    summary.sessions,
+    summary.daily,
+    calls.calls,
+    prices.prices,
+    drain.drain,
+    doctor.doctor,
 )
 
 
@@ -157,7 +154,7 @@ def _app(ctx: click.Context, make_app: MakeApp) -> Flask:
         return named
     config = {}
     if "database_uri" in source:
-        config["LLM_COST_DATABASE_URI"] = from_here(source["database_uri"])
+        config["LLM_COST_DATABASE_URI"] = db.from_here(source["database_uri"])
     folder = source.get("instance_path")
     if folder is None:
         if not config and ctx.invoked_subcommand != "prices":

@@ -59,10 +59,11 @@ def from_here(uri: str) -> str:
     from pathlib import Path
 
     import sqlalchemy as sa
+    from sqlalchemy.exc import ArgumentError
 
     try:
         url = sa.make_url(uri)
-    except sa.exc.ArgumentError:
+    except ArgumentError:
         return uri  # the settings say better what is wrong with it
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return uri
