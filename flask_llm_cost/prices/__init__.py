@@ -1,0 +1,13 @@
+"""What does a call cost? Dated prices by model, exact and without a network.
+
+``import flask_llm_cost.prices`` loads neither Flask, SQLAlchemy nor an HTTP client.
+"""
+
+from __future__ import annotations
+
+from .book import Found as Found
+from .book import PriceBook as PriceBook
+from .book import Quote as Quote
+from .explain import explain as explain
+from .explain import Explanation as Explanation
+from .price import MODES as MODES

@@ -1,0 +1,48 @@
+"""What do others say that models cost? One file per source: its JSON to book entries."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+from dataclasses import field
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What a source says, in the names of a price file."""
+
+    models: dict[str, list[dict[str, t.Any]]] = field(default_factory=dict)
+    """``provider/model`` to its prices, the earliest first; rates are ``Decimal``."""
+    also: dict[str, str] = field(default_factory=dict)
+    """Other names of models, to the names above."""
+    unread: dict[str, int] = field(default_factory=dict)
+    """Price-bearing fields that the grammar does not hold, and how often they occur."""
+    read: int = 0
+    """Price-bearing values that it does hold."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Models whose prices are not usable, and why."""
+
+    def skip(self, name: str) -> None:
+        """Note a value that has no place here."""
+        self.unread[name] = self.unread.get(name, 0) + 1
+
+
+def amount(value: object) -> Decimal | None:
+    """A price as a decimal, exactly as the source's JSON writes it; ``None`` if it is none.
+
+    The JSON is to be read with ``parse_float=Decimal``. A bare ``float`` is refused
+    like any other thing that is no exact number.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, Decimal)):
+        number = Decimal(value)
+    elif isinstance(value, str):
+        try:
+            number = Decimal(value)
+        except ArithmeticError:
+            return None
+    else:
+        return None
+    return number if number.is_finite() else None

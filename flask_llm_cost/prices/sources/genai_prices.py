@@ -1,0 +1,181 @@
+"""What does genai-prices' ``data.json`` say? It has history and retired models. (MIT)
+
+https://github.com/pydantic/genai-prices
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Mapping
+from decimal import Decimal
+
+from ..price import Malformed
+from ..price import read_prices
+from . import amount
+from . import Sheet
+
+NAME: t.Final = "genai-prices"
+
+_PROVIDERS: t.Final = {
+    "aws": "bedrock",
+    "google": "gemini",
+    "moonshotai": "moonshot",
+    "voyageai": "voyage",
+    "x-ai": "xai",
+    "zhipuai": "zai",
+}
+_TOKENS: t.Final = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "cache_read_mtok": "cache_read",
+    "cache_write_mtok": "cache_write",
+    "cache_write_1h_mtok": "cache_write_1h",
+    "input_audio_mtok": "input_audio",
+    "output_audio_mtok": "output_audio",
+    "input_image_mtok": "input_image",
+    "output_image_mtok": "output_image",
+    "input_video_mtok": "input_video",
+    "output_video_mtok": "output_video",
+    "cache_audio_read_mtok": "cache_read_audio",
+    "cache_image_read_mtok": "cache_read_image",
+    "output_reasoning_mtok": "reasoning",
+    "output_citation_mtok": "output_citation",
+}
+_THOUSANDS: t.Final = {
+    "requests_kcount": "request",
+    "web_searches_kcount": "web_search",
+}
+
+
+def read(document: object) -> Sheet:
+    """Read the whole file, as JSON with ``parse_float=Decimal``.
+
+    :raises ValueError: If it is not that file.
+    """
+    if not isinstance(document, list):
+        raise ValueError("genai-prices' data must be a JSON list of providers")
+    sheet = Sheet()
+    for provider in document:
+        # Hugging Face passes calls on to others: which one served is not in its name.
+        if str(provider.get("id", "")).startswith("huggingface"):
+            continue
+        for model in provider.get("models", ()):
+            _read_model(sheet, str(provider["id"]), model)
+    for other in [name for name in sheet.also if name in sheet.models]:
+        del sheet.also[other]
+    return sheet
+
+
+def _read_model(sheet: Sheet, theirs: str, model: Mapping[str, t.Any]) -> None:
+    ident = str(model["id"])
+    ours = _provider(theirs, ident)
+    if ident.startswith("regional."):
+        return
+    name = f"{ours}/{ident}"
+    prices = _prices(sheet, name, model.get("prices"))
+    if not prices:
+        return
+    try:
+        read_prices(name, prices, _ignore)
+    except Malformed as error:
+        sheet.refused[name] = str(error)
+        return
+    sheet.models[name] = prices
+    for other in _other_names(model.get("match")):
+        sheet.also.setdefault(f"{ours}/{other}", name)
+
+
+def _provider(theirs: str, ident: str) -> str:
+    # Google sells Anthropic's models through Vertex AI only.
+    if theirs == "google" and ident.startswith("claude"):
+        return "vertex"
+    return _PROVIDERS.get(theirs, theirs)
+
+
+def _prices(sheet: Sheet, name: str, given: object) -> list[dict[str, t.Any]]:
+    listed: list[t.Any] = given if isinstance(given, list) else [{"prices": given}]
+    prices: list[dict[str, t.Any]] = []
+    for each in listed:
+        constraint = each.get("constraint") or {}
+        rates = _rates(sheet, name, each.get("prices") or {})
+        if not _any_price(rates):
+            continue
+        if "start_time" in constraint and prices:
+            prices[-1].setdefault("windows", []).append(
+                {"hours": _hours(constraint), **rates}
+            )
+        elif "start_date" in constraint:
+            prices.append({"valid_from": str(constraint["start_date"]), **rates})
+        elif not constraint:
+            prices.append(rates)
+        else:
+            sheet.skip(f"constraint {sorted(constraint)}")
+    return prices
+
+
+def _any_price(rates: Mapping[str, t.Any]) -> bool:
+    # 0 for everything is an entry that nobody has filled in, but for names that say so.
+    return any(rate for rate in rates.values())
+
+
+def _hours(constraint: Mapping[str, t.Any]) -> str:
+    return f"{constraint['start_time'][:5]}-{constraint['end_time'][:5]}"
+
+
+def _rates(sheet: Sheet, name: str, given: Mapping[str, t.Any]) -> dict[str, t.Any]:
+    rates: dict[str, t.Any] = {}
+    for field, price in given.items():
+        for key, number in _values(name, field, price):
+            if key is None or number is None:
+                sheet.skip(field)
+                continue
+            rates[key] = number
+    return rates
+
+
+def _values(
+    name: str, field: str, price: t.Any
+) -> t.Iterator[tuple[str | None, Decimal | None]]:
+    meter = _TOKENS.get(field)
+    if meter is None:
+        unit = _THOUSANDS.get(field)
+        number = amount(price)
+        if unit == "web_search" and name.startswith("gemini/"):
+            unit = "grounding"
+        yield unit, None if number is None else _tidy(number / 1000)
+    elif isinstance(price, Mapping):
+        yield meter, amount(price.get("base"))
+        for tier in price.get("tiers", ()):
+            start = amount(tier.get("start"))
+            if start is None or start % 1000:
+                yield None, None
+            else:
+                yield f"{meter}_above_{int(start) // 1000}k", amount(tier.get("price"))
+    else:
+        yield meter, amount(price)
+
+
+def _other_names(match: object) -> t.Iterator[str]:
+    """The names that a rule matches exactly, or that begin what it matches."""
+    if not isinstance(match, Mapping):
+        return
+    for how, value in match.items():
+        if how in ("equals", "starts_with"):
+            yield str(value)
+        elif how == "or":
+            yield from _each(value)
+
+
+def _each(rules: Iterable[object]) -> t.Iterator[str]:
+    for rule in rules:
+        yield from _other_names(rule)
+
+
+def _tidy(number: Decimal) -> Decimal:
+    number = number.normalize()
+    return number.quantize(Decimal(1)) if number == number.to_integral() else number
+
+
+def _ignore(note: str) -> None:
+    """Converted keys are known; a test says so."""
