@@ -100,7 +100,6 @@ def import_(file: t.BinaryIO, dry_run: bool) -> None:
     """
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)
-    done = Imported()
     with progress(_size(file), "Reading") as step:
         done = take_in(host, _told(file, step), dry_run=dry_run)
     would = "would be new" if dry_run else "new"
