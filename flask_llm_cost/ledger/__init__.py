@@ -221,6 +221,14 @@ class Ledger:
         """The files of lines that cannot be stored."""
         return self._spool.bad()
 
+    def requeue(self) -> int:
+        """Give the lines that were set aside another chance; how many they are.
+
+        After an upgrade, or a file put right by hand. What still cannot be stored is set
+        aside again by the next drain.
+        """
+        return self._spool.requeue()
+
     def close(self) -> None:
         """Store what waits, then let go of threads, files and connections.
 
@@ -266,9 +274,46 @@ class Ledger:
         from .migrate import upgrade
 
         engines = self._engines
-        with engines.explained():
+        with engines.explained(tables=False):
             upgrade(engines.writing())
         engines.doubt()
+
+    def downgrade(self, revision: str) -> None:
+        """Bring the tables back to an earlier version; ``"base"`` drops them all.
+
+        :raises ValueError: If there is no such version.
+        """
+        from .migrate import downgrade
+
+        engines = self._engines
+        with engines.explained(tables=False):
+            downgrade(engines.writing(), revision)
+        engines.doubt()
+
+    def check(self) -> list[str]:
+        """How the tables differ from what this package needs, a line each."""
+        from .migrate import check
+
+        engines = self._engines
+        with engines.connected(engines.reading()) as connection:
+            return check(connection)
+
+    def sql(self, revisions: str = "head", *, dialect: str | None = None) -> str:
+        """The upgrade as SQL text, for a database that only its keeper may change.
+
+        :param revisions: Where to, or ``from:to``.
+        :param dialect: ``sqlite``, ``postgresql``, ``mysql`` or ``mariadb``; asked of the
+            database if left out.
+        :raises ValueError: If there is no such version or dialect.
+        """
+        from .migrate import dialect_name
+        from .migrate import sql
+
+        if dialect is None:
+            engines = self._engines
+            with engines.connected(engines.reading(), tables=False) as connection:
+                dialect = dialect_name(connection)
+        return sql(dialect, revisions)
 
     def current(self) -> str | None:
         """The version of the tables, ``None`` if there are none."""

@@ -14,11 +14,14 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.util import CommandError
 
 from ..errors import StorageError
 from .migrations import VERSION_TABLE
 from .tables import metadata
 from .tables import PREFIX
+
+DIALECTS: t.Final = ("sqlite", "postgresql", "mysql", "mariadb")
 
 _LOCK_SECONDS: t.Final = 60
 
@@ -28,13 +31,16 @@ _one_at_a_time: t.Final = threading.Lock()
 
 def upgrade(engine: sa.Engine, revision: str = "head") -> None:
     """Bring the tables to a later version. Two processes at once do it once."""
-    with _one_at_a_time, _locked(engine) as connection:
+    with _one_at_a_time, _revisions(), _locked(engine) as connection:
         command.upgrade(_config(connection=connection), revision)
 
 
 def downgrade(engine: sa.Engine, revision: str) -> None:
-    """Bring the tables back to an earlier version; ``"base"`` drops them."""
-    with _one_at_a_time, _locked(engine) as connection:
+    """Bring the tables back to an earlier version; ``"base"`` drops them.
+
+    :raises ValueError: If there is no such revision.
+    """
+    with _one_at_a_time, _revisions(), _locked(engine) as connection:
         command.downgrade(_config(connection=connection), revision)
 
 
@@ -52,17 +58,34 @@ def check(connection: sa.Connection) -> list[str]:
     return [_describe(change) for change in _flat(compare_metadata(context, metadata))]
 
 
+def dialect_name(connection: sa.Connection) -> str:
+    """What :func:`sql` calls this database; MariaDB says by itself that it is no MySQL."""
+    mariadb = getattr(connection.dialect, "is_mariadb", False)
+    return "mariadb" if mariadb else connection.dialect.name
+
+
 def sql(dialect: str, revisions: str = "head") -> str:
     """The upgrade as SQL text, to be run by hand.
 
-    :param dialect: ``sqlite``, ``postgresql`` or ``mysql``.
+    :param dialect: ``sqlite``, ``postgresql``, ``mysql`` or ``mariadb``.
     :param revisions: Where to, or ``from:to``.
+    :raises ValueError: If there is no such dialect or revision.
     """
+    if dialect not in DIALECTS:
+        raise ValueError(f"{dialect!r} is not one of {', '.join(DIALECTS)}")
     output = io.StringIO()
-    with _one_at_a_time:
+    with _one_at_a_time, _revisions():
         config = _config(dialect=dialect, output=output)
         command.upgrade(config, revisions, sql=True)
     return output.getvalue()
+
+
+@contextlib.contextmanager
+def _revisions() -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        raise ValueError(str(error)) from error
 
 
 def _config(**attributes: t.Any) -> Config:

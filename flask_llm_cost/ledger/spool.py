@@ -234,6 +234,23 @@ class Spool:
             if path.name.startswith(self.destination + ".")
         ]
 
+    def requeue(self) -> int:
+        """Append the lines that were set aside once more; how many they are.
+
+        :raises OSError: If they cannot be appended. They stay where they are then.
+        :raises ValueError: If such a file is not as :meth:`set_aside` left it.
+        """
+        files = self.bad()
+        for path in files:
+            try:
+                line = json.loads(path.read_bytes())["line"]
+                text = line.encode("utf-8", "surrogateescape")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path} holds no line that was set aside") from error
+            self.append(text.rstrip(b"\n") + b"\n")
+            path.unlink()
+        return len(files)
+
     def close(self) -> None:
         """Let go of all files; one that holds no line is deleted."""
         with self._lock:

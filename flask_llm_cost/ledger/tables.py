@@ -37,13 +37,32 @@ class Millis(sa.types.TypeDecorator[dt.datetime]):
         return None if value is None else from_ms(value)
 
 
-def _text(length: int) -> sa.types.TypeEngine[str]:
-    """Text that compares by its bytes on every engine."""
-    return sa.String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"),
-        "mysql",
-        "mariadb",
-    )
+class Text(sa.types.TypeDecorator[str]):
+    """Text that compares by its bytes on every engine, trailing blanks included.
+
+    MySQL and MariaDB each have another name for that, and their ``utf8mb4_bin`` takes
+    ``"a"`` and ``"a "`` for one. (MySQL 8.0.17, MariaDB 10.2.)
+    """
+
+    impl = sa.String
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[t.Any]:
+        if dialect.name not in ("mysql", "mariadb"):
+            return dialect.type_descriptor(sa.String(self.length))
+        mariadb = getattr(dialect, "is_mariadb", False)
+        collation = "utf8mb4_nopad_bin" if mariadb else "utf8mb4_0900_bin"
+        return dialect.type_descriptor(
+            mysql.VARCHAR(self.length, charset="utf8mb4", collation=collation)
+        )
+
+
+def _text(length: int) -> Text:
+    return Text(length)
 
 
 _event_id: t.Final = sa.Uuid(as_uuid=False).with_variant(
@@ -53,6 +72,13 @@ _event_id: t.Final = sa.Uuid(as_uuid=False).with_variant(
 _long_text: t.Final = sa.Text().with_variant(
     mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
 )
+
+_INNODB: t.Final[dict[str, t.Any]] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+}
 
 calls = sa.Table(
     PREFIX + "calls",
@@ -102,8 +128,7 @@ calls = sa.Table(
     # JSON text: other_tokens, units, parts, price provenance, reported and estimated cost.
     sa.Column("details", _long_text),
     sa.PrimaryKeyConstraint("started_at", "event_id", name="pk_llm_cost_calls"),
-    mysql_engine="InnoDB",
-    mysql_charset="utf8mb4",
+    **_INNODB,
 )
 """One row per HTTP attempt. No serial id: partitions and sharded PostgreSQL need this.
 A call is found by its event id alone: the time of the primary key is inside it."""
@@ -119,8 +144,7 @@ tag_sets = sa.Table(
         "tags", _long_text, nullable=False
     ),  # canonical JSON: sorted keys, no spaces
     sa.Column("seen_at", Millis, nullable=False),
-    mysql_engine="InnoDB",
-    mysql_charset="utf8mb4",
+    **_INNODB,
 )
 """Each distinct set of tags once; the id is a 63-bit hash of its canonical JSON."""
 
@@ -131,8 +155,7 @@ tag_values = sa.Table(
     sa.Column("key", _text(200), nullable=False),
     sa.Column("value", _text(1024), nullable=False),
     sa.PrimaryKeyConstraint("tag_set_id", "key", name="pk_llm_cost_tag_values"),
-    mysql_engine="InnoDB",
-    mysql_charset="utf8mb4",
+    **_INNODB,
 )
 """The tags of each set, a row each: what filters and breakdowns ask."""
 
@@ -141,6 +164,7 @@ sa.Index(
     tag_values.c.key,
     tag_values.c.value,
     mysql_length={"value": 191},
+    mariadb_length={"value": 191},
 )
 
 facts = sa.Table(
@@ -148,7 +172,6 @@ facts = sa.Table(
     metadata,
     sa.Column("name", _text(64), primary_key=True),
     sa.Column("value", _long_text, nullable=False),
-    mysql_engine="InnoDB",
-    mysql_charset="utf8mb4",
+    **_INNODB,
 )
 """What the ledger knows of itself, such as its time zone."""

@@ -53,3 +53,16 @@ def test_a_replayed_line_counts_once(ledger: Ledger) -> None:
     spool(ledger, made[:3])
     assert ledger.drain().duplicate == 3
     assert stored(ledger) == made
+
+
+@every_database
+def test_texts_that_differ_in_a_blank_or_in_case_stay_apart(ledger: Ledger) -> None:
+    names = ["a", "a ", "A", "ä", "😀"]
+    for number, name in enumerate(names):
+        ledger.append(make_call(number, model=name))
+    assert ledger.flush()
+    with ledger.reading() as connection:
+        grouped = sa.select(calls.c.model).group_by(calls.c.model)
+        assert set(connection.scalars(grouped)) == set(names)
+        exact = sa.select(calls.c.model).where(calls.c.model == "a")
+        assert connection.scalars(exact).all() == ["a"]

@@ -34,6 +34,17 @@ def test_an_upgraded_database_is_as_the_package_needs_it(
         assert migrate.check(connection) == []
 
 
+@pytest.mark.parametrize("empty_database", ["MARIADB"], indirect=True)
+def test_mariadb_may_be_called_by_its_name(
+    empty_database: str, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(empty_database.replace("mysql+", "mariadb+"))
+    ledger.upgrade()
+    assert ledger.check() == []
+    ledger.append(make_call())
+    assert ledger.flush()
+
+
 @every_database
 def test_a_changed_table_is_drift(
     database: str | None, make_ledger: MakeLedger
@@ -44,8 +55,7 @@ def test_a_changed_table_is_drift(
             "ALTER TABLE llm_cost_facts ADD COLUMN colour INTEGER"
         )
         connection.exec_driver_sql("DROP TABLE llm_cost_tag_values")
-    with ledger.reading() as connection:
-        found = migrate.check(connection)
+    found = ledger.check()
     assert any("llm_cost_tag_values" in line for line in found)
     assert any("colour" in line for line in found)
 
@@ -54,11 +64,13 @@ def test_a_changed_table_is_drift(
 def test_a_downgrade_takes_everything_away(
     database: str | None, make_ledger: MakeLedger
 ) -> None:
-    engine = make_ledger(database)._engines.writing()
-    migrate.downgrade(engine, "base")
+    ledger = make_ledger(database)
+    engine = ledger._engines.writing()
+    ledger.downgrade("base")
+    assert ledger.current() is None
     names = set(sa.inspect(engine).get_table_names())
     assert names & set(metadata.tables) == set()
-    migrate.upgrade(engine)
+    ledger.upgrade()
     assert set(metadata.tables) <= set(sa.inspect(engine).get_table_names())
 
 
@@ -100,7 +112,7 @@ def test_two_processes_upgrade_at_once(
     assert [out.strip() for out, _ in results] == [HEAD, HEAD], results
 
 
-def _offline(uri: str | None, text: str, engine: sa.Engine) -> None:
+def _offline(text: str, engine: sa.Engine) -> None:
     """Run SQL text as one would by hand: statement by statement."""
     text = re.sub(r"--.*", "", text)
     with engine.connect() as connection:
@@ -116,7 +128,7 @@ def test_the_sql_text_makes_the_same_tables(
 ) -> None:
     ledger = make_ledger(empty_database)
     engine = ledger._engines.writing()
-    _offline(empty_database, migrate.sql(engine.dialect.name), engine)
+    _offline(ledger.sql(), engine)
     assert ledger.current() == HEAD
     with ledger.reading() as connection:
         assert migrate.check(connection) == []
@@ -183,6 +195,18 @@ def test_a_table_that_vanishes_is_noticed(
         ledger.drain()
     with pytest.raises(SetupRequired):
         ledger.drain()
+
+
+def test_a_version_or_dialect_that_is_not_is_refused(make_ledger: MakeLedger) -> None:
+    ledger = make_ledger()
+    ledger.upgrade()
+    with pytest.raises(ValueError, match="'7777'"):
+        ledger.downgrade("7777")
+    with pytest.raises(ValueError, match="'7777'"):
+        ledger.sql("7777")
+    with pytest.raises(ValueError, match="'oracle' is not one of sqlite, "):
+        ledger.sql(dialect="oracle")
+    assert "CREATE TABLE" in ledger.sql(dialect="mysql")
 
 
 def test_the_head_is_the_newest_revision() -> None:

@@ -98,9 +98,12 @@ def test_a_poisoned_line_is_set_aside_alone(
     assert (drained.new, drained.set_aside) == (4, 4)
     assert stored(ledger) == good
     assert ledger.waiting() == 0
+    assert ledger.requeue() == 4
+    assert ledger.set_aside() == []
+    assert ledger.drain().set_aside == 4
     kept = [json.loads(path.read_text()) for path in ledger.set_aside()]
     assert {k["line"] + "\n" for k in kept} == {line.decode() for line in poison}
-    assert "4 such lines are there now" in caplog.text
+    assert "; 4 such lines are there now" in caplog.text
 
 
 @every_database

@@ -19,7 +19,7 @@ if context.is_offline_mode():
         version_table=VERSION_TABLE,
         literal_binds=True,
         output_buffer=attributes["output"],
-        transactional_ddl=attributes["dialect"] != "mysql",
+        transactional_ddl=attributes["dialect"] not in ("mysql", "mariadb"),
     )
 else:
     context.configure(

@@ -13,14 +13,12 @@ from alembic import context
 from alembic import op
 from sqlalchemy.dialects import mysql
 
+from flask_llm_cost.ledger.tables import Text
+
 
 def text(length: int) -> sa.types.TypeEngine[str]:
     """Text that compares by its bytes."""
-    return sa.String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"),
-        "mysql",
-        "mariadb",
-    )
+    return Text(length)
 
 
 def long_text() -> sa.types.TypeEngine[str]:
@@ -40,7 +38,14 @@ def event_id() -> sa.types.TypeEngine[str]:
 def create_table(name: str, *items: sa.schema.SchemaItem) -> None:
     """Create a table, unless it is there."""
     if not _has_table(name):
-        op.create_table(name, *items, mysql_engine="InnoDB", mysql_charset="utf8mb4")
+        op.create_table(
+            name,
+            *items,
+            mysql_engine="InnoDB",
+            mysql_charset="utf8mb4",
+            mariadb_engine="InnoDB",
+            mariadb_charset="utf8mb4",
+        )
 
 
 def drop_table(name: str) -> None:

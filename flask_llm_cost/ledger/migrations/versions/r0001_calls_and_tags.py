@@ -78,6 +78,7 @@ def upgrade() -> None:
         "llm_cost_tag_values",
         ["key", "value"],
         mysql_length={"value": 191},
+        mariadb_length={"value": 191},
     )
     steps.create_table(
         "llm_cost_facts",
