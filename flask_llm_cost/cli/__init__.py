@@ -22,6 +22,7 @@ from . import calls
 from . import db
 from . import doctor
 from . import drain
+from . import ledger
 from . import prices
 from . import report
 from . import summary
@@ -36,6 +37,7 @@ COMMANDS: t.Final[tuple[click.Command, ...]] = (
     calls.calls,
     prices.prices,
     drain.drain,
+    ledger.ledger,
     doctor.doctor,
 )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
+from collections.abc import Iterator
 
 import click
 from flask import current_app
@@ -49,6 +51,74 @@ def current() -> None:
     click.echo(f"{host.ledger.database_label}: {found or 'no tables'}")
     if found != newest:
         raise click.ClickException(f"The newest is {newest}: run `db upgrade`.")
+
+
+@db.command()
+@click.argument("version")
+@click.confirmation_option(
+    prompt="What later versions store is lost by this. Go on?",
+    help="Do not ask.",
+)
+@with_appcontext
+def downgrade(version: str) -> None:
+    """Bring the ledger's tables back to VERSION; `base` drops them and every call.
+
+    Stop the app before: a running one expects its own version.
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    with _versions():
+        host.ledger.downgrade(version)
+    found = host.ledger.current() or "no tables"
+    click.echo(f"{host.ledger.database_label}: {found}")
+
+
+@db.command()
+@with_appcontext
+def check() -> None:
+    """Compare the ledger's tables with what this package needs. Ends with 1 if they differ.
+
+    They should not, unless someone changed them by hand.
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    changes = host.ledger.check()
+    for change in changes:
+        click.echo(change)
+    if changes:
+        raise click.ClickException(
+            f"{host.ledger.database_label} differs: if `db upgrade` does not help, the"
+            " lines above say what is to be changed by hand."
+        )
+    click.echo(f"{host.ledger.database_label} is as it should be.")
+
+
+@db.command()
+@click.argument("versions", default="head", required=False)
+@click.option(
+    "--dialect",
+    metavar="NAME",
+    help="sqlite, postgresql, mysql or mariadb; asked of the database if left out.",
+)
+@with_appcontext
+def sql(versions: str, dialect: str | None) -> None:
+    """Print the upgrade as SQL, for a database that only its keeper may change.
+
+    VERSIONS says where to, or FROM:TO; without it everything from nothing on is printed.
+
+    \b
+    flask llm-cost db sql --dialect postgresql > upgrade.sql
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    with _versions():
+        text = host.ledger.sql(versions, dialect=dialect)
+    click.echo(text, nl=False)
+
+
+@contextlib.contextmanager
+def _versions() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # no such version, or no such dialect
+        raise click.UsageError(str(error)) from None
 
 
 def from_here(uri: str) -> str:

@@ -141,7 +141,8 @@ def spool(host: Host) -> Iterator[Finding]:
             "warn",
             "set aside",
             f"{count(lines, 'line')} could not be stored: see {aside[0]}"
-            + (f" and {count(len(aside) - 1, 'more file')}." if aside[1:] else "."),
+            + (f" and {count(len(aside) - 1, 'more file')}" if aside[1:] else "")
+            + ". `flask llm-cost ledger requeue` tries them again.",
         )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import sqlite3
+
+import pytest
 
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
@@ -57,3 +61,63 @@ def test_drain_writes_what_waits(
     run("db", "upgrade", app=app)
     assert "1 call written to" in run("drain", app=app).stdout
     assert "0 calls written to" in run("drain", app=app).stdout
+
+
+def test_check_finds_what_was_changed_by_hand(
+    make_app: MakeApp, run: Run, tmp_path: pathlib.Path
+) -> None:
+    app = make_app(LLM_COST_DATABASE_URI=_uri(tmp_path))
+    run("db", "upgrade", app=app)
+    good = run("db", "check", app=app)
+    assert (good.exit_code, good.stdout[-20:]) == (0, " is as it should be.\n"[-20:])
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as connection:
+        connection.execute("ALTER TABLE llm_cost_calls DROP COLUMN service_tier")
+    bad = run("db", "check", app=app)
+    assert bad.exit_code == 1
+    assert "service_tier" in bad.stdout
+
+
+def test_downgrade_asks_first(
+    make_app: MakeApp, run: Run, tmp_path: pathlib.Path
+) -> None:
+    app = make_app(LLM_COST_DATABASE_URI=_uri(tmp_path))
+    run("db", "upgrade", app=app)
+    assert run("db", "downgrade", "base", app=app).exit_code == 1
+    assert run("db", "current", app=app).exit_code == 0
+    done = run("db", "downgrade", "base", "--yes", app=app)
+    assert done.stdout.endswith(": no tables\n")
+
+
+@pytest.mark.parametrize("args", [("downgrade", "nonsense", "--yes"), ("sql", "no")])
+def test_an_unknown_version_is_wrong_use(
+    make_app: MakeApp, run: Run, tmp_path: pathlib.Path, args: tuple[str, ...]
+) -> None:
+    app = make_app(LLM_COST_DATABASE_URI=_uri(tmp_path))
+    result = run("db", *args, app=app)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_sql_needs_no_database(
+    make_app: MakeApp, run: Run, tmp_path: pathlib.Path
+) -> None:
+    app = make_app(LLM_COST_DATABASE_URI=_uri(tmp_path))
+    text = run("db", "sql", "--dialect", "postgresql", app=app).stdout
+    assert "CREATE TABLE llm_cost_calls" in text
+    assert run("db", "sql", "--dialect", "oracle", app=app).exit_code == 2
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_lines_set_aside_can_be_tried_again(
+    make_app: MakeApp, run: Run, tmp_path: pathlib.Path
+) -> None:
+    app = make_app(LLM_COST_SPOOL_DIR=str(tmp_path / "spool"))
+    ledger = app.extensions["llm_cost"].ledger
+    ledger._spool.append(b"{poison\n")
+    run("drain", app=app)
+    result = run("ledger", "requeue", app=app)
+    assert result.exit_code == 1
+    assert "1 line tried again: 0 written, 0 written before, 1 set" in result.stdout
+    for path in ledger.set_aside():
+        path.unlink()
+    assert run("ledger", "requeue", app=app).stdout.startswith("0 lines tried again")
