@@ -8,6 +8,7 @@ its transport, by one that tells a :class:`.Meter` what it hands out.
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 import typing as t
 from collections.abc import AsyncIterator
@@ -20,6 +21,8 @@ from ..errors import ConfigError
 from .meter import harmless
 from .meter import Meter
 from .meter import Tap
+from .patch import disguise
+from .patch import Patch
 
 MODULES: t.Final = ("httpx2", "httpx")
 
@@ -32,7 +35,7 @@ def captured(
     :param module: ``httpx`` or ``httpx2``.
     :param send: A transport's ``handle_request``, bound to it.
     """
-    meter = tap.open(request.method, str(request.url), _body_of(request))
+    meter = tap.open(request.method, str(request.url), lambda: _body_of(request))
     if meter is None:
         return send(request)
     try:
@@ -48,7 +51,7 @@ async def captured_async(
     module: t.Any, tap: Tap, send: Callable[[t.Any], Awaitable[t.Any]], request: t.Any
 ) -> t.Any:
     """As :func:`captured`, for ``handle_async_request``."""
-    meter = tap.open(request.method, str(request.url), _body_of(request))
+    meter = tap.open(request.method, str(request.url), lambda: _body_of(request))
     if meter is None:
         return await send(request)
     try:
@@ -149,12 +152,8 @@ def _tee_class(module: t.Any, sync: bool, asynchronous: bool) -> type[t.Any]:
     return type("Tee", tuple(bases), {})
 
 
-def is_client(client: object) -> bool:
-    """Whether this is a client of ``httpx`` or ``httpx2``, sync or async."""
-    return _module_of(client) is not None
-
-
-def _module_of(client: object) -> ModuleType | None:
+def module_of(client: object) -> ModuleType | None:
+    """The module that a client is of, sync or async; ``None`` if it is of neither."""
     for name in MODULES:
         # A client cannot be of a module that was never imported.
         module: t.Any = sys.modules.get(name)
@@ -173,7 +172,7 @@ def wrap(tap: Tap, client: t.Any) -> None:
 
     :raises ConfigError: If a transport cannot be captured.
     """
-    module = _module_of(client)
+    module = module_of(client)
     for transport in (client._transport, *client._mounts.values()):
         # A mount of None goes through the client's own transport.
         if transport is None:
@@ -211,15 +210,44 @@ class _AsyncTapped(_Tapped):
 @functools.lru_cache(maxsize=64)
 def _tapped_class(base: t.Any) -> type[t.Any]:
     """A subclass that looks like its base."""
-    names = {
-        "__slots__": (),
-        "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
-        "__doc__": base.__doc__,
-    }
     bases: list[type] = [base]
     if hasattr(base, "handle_async_request"):
         bases.insert(0, _AsyncTapped)
     if hasattr(base, "handle_request"):
         bases.insert(0, _SyncTapped)
-    return type(base.__name__, tuple(bases), names)
+    return type(base.__name__, tuple(bases), disguise(base))
+
+
+def patches(name: str) -> list[Patch]:
+    """What captures every client of ``httpx`` or ``httpx2`` in the process.
+
+    Transports of an app's own, and those of tests (mock, WSGI, ASGI), stay as they are.
+
+    :raises ImportError: If there is no such module.
+    """
+    module: t.Any = importlib.import_module(name)
+
+    def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
+        def handle_request(self: t.Any, request: t.Any) -> t.Any:
+            send = functools.partial(original, self)
+            if patch.tap is None:
+                return send(request)
+            return captured(module, patch.tap, send, request)
+
+        return handle_request
+
+    def around_async(
+        patch: Patch, original: Callable[..., t.Any]
+    ) -> Callable[..., t.Any]:
+        async def handle_async_request(self: t.Any, request: t.Any) -> t.Any:
+            send = functools.partial(original, self)
+            if patch.tap is None:
+                return await send(request)
+            return await captured_async(module, patch.tap, send, request)
+
+        return handle_async_request
+
+    return [
+        Patch(module.HTTPTransport, "handle_request", around),
+        Patch(module.AsyncHTTPTransport, "handle_async_request", around_async),
+    ]

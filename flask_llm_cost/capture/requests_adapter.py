@@ -16,16 +16,14 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from http.client import HTTPException
-from threading import get_ident
 
 from requests import PreparedRequest
 from requests import Response
+from requests import Session
 from requests.adapters import BaseAdapter
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RetryError
 from requests.utils import stream_decode_response_unicode
-from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from ..call import Recorder
@@ -36,11 +34,12 @@ from .meter import harmless
 from .meter import Hosts
 from .meter import Meter
 from .meter import Tap
+from .patch import disguise
+from .patch import Patch
+from .urllib3_body import bytes_of
+from .urllib3_body import follow_body
 
 _log = logging.getLogger("flask_llm_cost")
-
-_BROKEN: t.Final = (HTTPError, HTTPException, OSError)
-"""What a read raises when the body fails; anything else is the caller's mistake."""
 
 
 class LlmCostAdapter(HTTPAdapter):
@@ -106,7 +105,7 @@ class LlmCostAdapter(HTTPAdapter):
         if self._tap is None:
             response = send(request, **options)
         else:
-            response = captured(self._tap, send, request, options)
+            response = captured(self._tap, send, request, **options)
         if getattr(response, "connection", None) is self._inner is not None:
             # Authentication sends again through it, and that is an attempt, too.
             response.connection = self
@@ -155,17 +154,20 @@ def captured(
     tap: Tap,
     send: Callable[..., Response],
     request: PreparedRequest,
-    options: Mapping[str, t.Any],
+    *args: t.Any,
+    **options: t.Any,
 ) -> Response:
     """Send a request and have its call recorded, if it is one of an LLM.
 
     :param send: An adapter's ``send``, bound to it.
     """
-    meter = tap.open(request.method or "", _text(request.url), _body_of(request.body))
+    meter = tap.open(
+        request.method or "", _text(request.url), lambda: bytes_of(request.body)
+    )
     if meter is None:
-        return send(request, **options)
+        return send(request, *args, **options)
     try:
-        response = send(request, **options)
+        response = send(request, *args, **options)
     except BaseException as error:
         meter.no_response(_last_status(error))
         raise
@@ -175,15 +177,6 @@ def captured(
 
 def _text(url: str | bytes | None) -> str:
     return url.decode("latin-1") if isinstance(url, bytes) else url or ""
-
-
-def _body_of(body: object) -> bytes | None:
-    """The body, where looking at it does not consume it: no files, no generators."""
-    if isinstance(body, str):
-        return body.encode("utf-8", "replace")
-    if isinstance(body, (bytes, bytearray, memoryview)):
-        return bytes(body)
-    return None
 
 
 def _last_status(error: BaseException) -> int | None:
@@ -207,165 +200,17 @@ def _follow(response: Response, meter: Meter) -> None:
         meter.feed(content, decoded=True)
         meter.end()
         return
-    if isinstance(raw, BaseHTTPResponse):
-        raw.__dict__["_llm_cost"] = _Watch(meter, raw)
-        try:
-            raw.__class__ = _tee_class(type(raw))
-            return
-        except TypeError:
-            # An object of another layout. Its Response will do.
-            del raw.__dict__["_llm_cost"]
+    if isinstance(raw, BaseHTTPResponse) and follow_body(raw, meter):
+        return
     response.__dict__["_llm_cost"] = meter
     kind: t.Any = type(response)
     response.__class__ = _tee_class(kind)
 
 
-class _Watch:
-    """What a teed body remembers; it holds no reference back to it."""
-
-    __slots__ = ("decodes", "encoded", "meter", "reader")
-
-    def __init__(self, meter: Meter, raw: BaseHTTPResponse) -> None:
-        encoding = raw.headers.get("content-encoding", "").lower()
-        names = [encoding, *(name.strip() for name in encoding.split(","))]
-        self.meter = meter
-        self.encoded = bool(encoding)
-        self.decodes = not encoding or any(n in raw.CONTENT_DECODERS for n in names)
-        """Bytes are decoded where that is asked for; urllib3 hands out as it came what
-        it has no decoder for."""
-        self.reader = 0
-        """The thread that is inside a read, else 0."""
-
-
 if t.TYPE_CHECKING:
-    from urllib3.response import HTTPResponse as _Raw
-
     _Answer = Response
 else:
-    _Raw = object
     _Answer = object
-
-
-class _TeeRaw(_Raw):
-    """The public methods through which a body leaves a urllib3 response.
-
-    Its ``data``, ``readinto``, ``json`` and iteration go through these. Arguments are
-    passed on as they came, since their defaults differ between urllib3's versions.
-    """
-
-    __slots__ = ()
-    _llm_cost: _Watch
-
-    def read(self, *args: t.Any, **kwargs: t.Any) -> bytes:
-        watch = self._llm_cost
-        watch.reader = get_ident()
-        try:
-            data = super().read(*args, **kwargs)
-        except _BROKEN:
-            watch.meter.fail()
-            raise
-        finally:
-            watch.reader = 0
-        amount = args[0] if args else kwargs.get("amt")
-        self._took(data, args, kwargs, last=amount is None or amount < 0)
-        return data
-
-    def read1(self, *args: t.Any, **kwargs: t.Any) -> bytes:
-        watch = self._llm_cost
-        watch.reader = get_ident()
-        try:
-            data = super().read1(*args, **kwargs)
-        except _BROKEN:
-            watch.meter.fail()
-            raise
-        finally:
-            watch.reader = 0
-        self._took(data, args, kwargs, last=False)
-        return data
-
-    def _took(
-        self,
-        data: bytes,
-        args: tuple[t.Any, ...],
-        kwargs: dict[str, t.Any],
-        *,
-        last: bool,
-    ) -> None:
-        watch = self._llm_cost
-        decode = _decode_asked(args, kwargs)
-        if decode is None:
-            decode = self.decode_content
-        if data:
-            watch.meter.feed(data, decoded=decode and watch.decodes)
-            # A body of known length ends without an empty read. But one that is decoded
-            # may have more to give than came over the wire.
-            if self.length_remaining == 0 and not (decode and watch.encoded):
-                last = True
-        elif not last:
-            amount = args[0] if args else kwargs.get("amt")
-            last = amount != 0
-        if last:
-            self._ended()
-
-    def _ended(self) -> None:
-        if self.length_remaining:
-            self._llm_cost.meter.fail()
-        else:
-            self._llm_cost.meter.end()
-
-    def read_chunked(self, *args: t.Any, **kwargs: t.Any) -> t.Generator[bytes]:
-        watch = self._llm_cost
-        decoded = bool(_decode_asked(args, kwargs)) and watch.decodes
-        chunks = super().read_chunked(*args, **kwargs)
-        try:
-            watch.reader = get_ident()
-            for chunk in chunks:
-                watch.reader = 0
-                watch.meter.feed(chunk, decoded=decoded)
-                yield chunk
-                watch.reader = get_ident()
-        except _BROKEN:
-            watch.meter.fail()
-            raise
-        except GeneratorExit:
-            # urllib3 closes the connection then; what comes later is no end. This may
-            # be the garbage collector's doing, as in __del__.
-            watch.meter.abandon()
-            raise
-        finally:
-            watch.reader = 0
-            chunks.close()
-        if _spent(self):
-            self._ended()
-
-    def stream(self, *args: t.Any, **kwargs: t.Any) -> t.Generator[bytes]:
-        yield from super().stream(*args, **kwargs)
-        if _spent(self):
-            self._ended()
-
-    def close(self) -> None:
-        watch = self._llm_cost
-        # urllib3 closes itself inside a read that fails: the exception tells more.
-        if watch.reader != get_ident():
-            watch.meter.close()
-        super().close()
-
-    def __del__(self) -> None:
-        self._llm_cost.meter.abandon()
-        super().__del__()
-
-
-def _decode_asked(args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> t.Any:
-    return args[1] if len(args) > 1 else kwargs.get("decode_content")
-
-
-def _spent(raw: t.Any) -> bool:
-    """Whether nothing more will come over the wire."""
-    try:
-        return bool(raw.isclosed())
-    except (AttributeError, ValueError):
-        # Not made from a connection: an empty read will tell.
-        return False
 
 
 class _TeeAnswer(_Answer):
@@ -419,12 +264,35 @@ class _TeeAnswer(_Answer):
 
 @functools.lru_cache(maxsize=64)
 def _tee_class(base: t.Any) -> type[t.Any]:
-    """A subclass that looks like its base."""
-    tee = _TeeRaw if issubclass(base, BaseHTTPResponse) else _TeeAnswer
-    names = {
-        "__slots__": (),
-        "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
-        "__doc__": base.__doc__,
-    }
-    return type(base.__name__, (tee, base), names)
+    return type(base.__name__, (_TeeAnswer, base), disguise(base))
+
+
+def _around(patch: Patch, original: Callable[..., Response]) -> Callable[..., Response]:
+    def send(
+        self: HTTPAdapter, request: PreparedRequest, *args: t.Any, **options: t.Any
+    ) -> Response:
+        if patch.tap is None:
+            return original(self, request, *args, **options)
+        inner = functools.partial(original, self)
+        return captured(patch.tap, inner, request, *args, **options)
+
+    return send
+
+
+def patches() -> list[Patch]:
+    """What captures every session of the process."""
+    return [Patch(HTTPAdapter, "send", _around)]
+
+
+def wrap(tap: Tap, session: Session) -> None:
+    """Capture the calls of one session. Wrapped again, it goes by the new tap.
+
+    Its adapters go on sending. What is mounted later is not captured.
+    """
+    for prefix, adapter in session.adapters.items():
+        if isinstance(adapter, LlmCostAdapter):
+            adapter._tap = tap
+        else:
+            ours = LlmCostAdapter(tap.recorder, inner=adapter)
+            ours._tap = tap
+            session.adapters[prefix] = ours

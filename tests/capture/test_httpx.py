@@ -114,8 +114,8 @@ def joined(value: t.Any) -> t.Any:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("cuts", [(), (1,), (7, 300, 40)], ids=["length", "1", "mixed"])
-@pytest.mark.parametrize("case", CASES[:6], ids=lambda case: case.name)
+@pytest.mark.parametrize("cuts", [(), (1, 300, 40)], ids=["length", "mixed"])
+@pytest.mark.parametrize("case", CASES[:5], ids=lambda case: case.name)
 def test_every_way_of_reading_gives_the_same_bytes_and_one_call(
     case: Case,
     cuts: tuple[int, ...],

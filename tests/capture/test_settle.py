@@ -17,7 +17,9 @@ ASK = {"model": "gpt-5", "stream": True}
 def _stop_at_the_terminal_event(
     provider: Provider, session: requests.Session
 ) -> requests.Response:
-    provider.play(Answer(RESPONSES_STREAM + b": more\n\n" * 9, hangs=True, dies_after=-5))
+    provider.play(
+        Answer(RESPONSES_STREAM + b": more\n\n" * 9, hangs=True, dies_after=-5)
+    )
     response = session.post(provider.url("/v1/responses"), json=ASK, stream=True)
     for line in response.iter_lines(chunk_size=16):
         if b"response.completed" in line and line.startswith(b"data:"):

@@ -1,0 +1,232 @@
+"""How are the calls of aiohttp captured?
+
+A session's ``_request`` is the one place that every call goes through (it is not public,
+but has been there since the beginning). The reader of an answer's body is replaced by one
+that tells a :class:`.Meter` what it hands out. Redirects are followed inside: they are
+part of the attempt.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import types
+import typing as t
+import weakref
+from collections.abc import Awaitable
+from collections.abc import Callable
+
+from aiohttp import ClientResponse
+from aiohttp import ClientSession
+from aiohttp import StreamReader
+
+from .meter import harmless
+from .meter import Meter
+from .meter import Tap
+from .patch import disguise
+from .patch import Patch
+
+
+async def captured(
+    tap: Tap,
+    session: ClientSession,
+    send: Callable[..., Awaitable[ClientResponse]],
+    method: str,
+    url: t.Any,
+    **options: t.Any,
+) -> ClientResponse:
+    """Send a request and have its call recorded, if it is one of an LLM.
+
+    :param send: The session's ``_request``, bound to it.
+    """
+    meter = tap.open(method, _full(session, url), lambda: _body_of(options))
+    if meter is None:
+        return await send(method, url, **options)
+    try:
+        response = await send(method, url, **options)
+    except BaseException as error:
+        # With `raise_for_status` the answer is an exception.
+        meter.no_response(getattr(error, "status", None) or None)
+        raise
+    decoded = options.get("auto_decompress")
+    if decoded is None:
+        decoded = session.auto_decompress
+    _follow(response, meter, bool(decoded))
+    return response
+
+
+def _full(session: ClientSession, url: t.Any) -> str:
+    base = getattr(session, "_base_url", None)
+    text = str(url)
+    return text if base is None or "://" in text else str(base.join(type(base)(text)))
+
+
+def _body_of(options: dict[str, t.Any]) -> bytes | None:
+    """The body, where it is in memory already; nothing is consumed."""
+    data = options.get("data")
+    if isinstance(data, str):
+        return data.encode("utf-8", "replace")
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    if data is None and options.get("json") is not None:
+        return json.dumps(options["json"], default=str).encode()
+    return None
+
+
+@harmless()
+def _follow(response: ClientResponse, meter: Meter, decoded: bool) -> None:
+    """Have the meter told what is read of an answer."""
+    meter.respond(response.status, response.headers)
+    content = response.content
+    if content.at_eof():
+        # Read or empty already, by a middleware or a stub.
+        body = getattr(response, "_body", None)
+        if body:
+            meter.feed(body, decoded=True)
+        meter.end()
+        return
+    response.content = _TeeReader(content, meter, decoded)
+    response.__dict__["_llm_cost"] = meter
+    kind: t.Any = type(response)
+    response.__class__ = _tee_class(kind)
+
+
+class _TeeReader(StreamReader):
+    """A reader that hands out another one's bytes; anything else it leaves to that one.
+
+    It is a StreamReader for those who check, and has no state of one.
+    """
+
+    __slots__ = ("_decoded", "_inner", "_meter")
+
+    def __init__(self, inner: StreamReader, meter: Meter, decoded: bool) -> None:
+        self._inner = inner
+        self._meter = meter
+        self._decoded = decoded
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    def __getattr__(self, name: str) -> t.Any:
+        return getattr(object.__getattribute__(self, "_inner"), name)
+
+    def _took(self, data: t.Any) -> t.Any:
+        chunk = data[0] if isinstance(data, tuple) else data
+        if chunk:
+            self._meter.feed(chunk, decoded=self._decoded)
+        if self._inner.at_eof():
+            self._meter.end()
+        return data
+
+
+def _reading(name: str) -> Callable[..., t.Any]:
+    async def read(self: _TeeReader, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        try:
+            data = await getattr(self._inner, name)(*args, **kwargs)
+        except Exception:
+            if self._inner.exception() is not None:
+                self._meter.fail()
+            raise
+        return self._took(data)
+
+    return functools.wraps(getattr(StreamReader, name))(read)
+
+
+def _read_nowait(self: _TeeReader, *args: t.Any, **kwargs: t.Any) -> bytes:
+    return t.cast(bytes, self._took(self._inner.read_nowait(*args, **kwargs)))
+
+
+def _passing(name: str) -> Callable[..., t.Any]:
+    def passed(self: _TeeReader, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        return getattr(self._inner, name)(*args, **kwargs)
+
+    return functools.wraps(getattr(StreamReader, name))(passed)
+
+
+_READS: t.Final = (
+    "read",
+    "readany",
+    "readchunk",
+    "readexactly",
+    "readline",
+    "readuntil",
+)
+
+for _name, _method in vars(StreamReader).items():
+    # The iterators go through the reads, and stay as they are.
+    if isinstance(_method, types.FunctionType) and not _name.startswith(
+        ("__", "iter_")
+    ):
+        if _name in _READS:
+            setattr(_TeeReader, _name, _reading(_name))
+        elif _name == "read_nowait":
+            setattr(_TeeReader, _name, _read_nowait)
+        else:
+            setattr(_TeeReader, _name, _passing(_name))
+
+
+if t.TYPE_CHECKING:
+    _Response = ClientResponse
+else:
+    _Response = object
+
+
+class _TeeResponse(_Response):
+    """A response that says when the caller is done with it."""
+
+    _llm_cost: Meter
+
+    def close(self) -> None:
+        self._llm_cost.close()
+        super().close()
+
+    def release(self) -> t.Any:
+        self._llm_cost.close()
+        return super().release()
+
+    def __del__(self, *args: t.Any) -> None:
+        self._llm_cost.abandon()
+        super().__del__(*args)
+
+
+@functools.lru_cache(maxsize=16)
+def _tee_class(base: t.Any) -> type[t.Any]:
+    return type(base.__name__, (_TeeResponse, base), disguise(base))
+
+
+def patches() -> list[Patch]:
+    """What captures every session of the process."""
+
+    def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
+        async def _request(
+            self: ClientSession, method: str, str_or_url: t.Any, **options: t.Any
+        ) -> ClientResponse:
+            send = functools.partial(original, self)
+            if patch.tap is None:
+                return t.cast(ClientResponse, await send(method, str_or_url, **options))
+            return await captured(patch.tap, self, send, method, str_or_url, **options)
+
+        return _request
+
+    return [Patch(ClientSession, "_request", around)]
+
+
+def wrap(tap: Tap, session: ClientSession) -> None:
+    """Capture the calls of one session. Wrapped again, it goes by the new tap."""
+    # A class of its own would do as elsewhere, but aiohttp warns of subclasses.
+    session.__dict__["_request"] = functools.partial(
+        _request, tap, weakref.ref(session)
+    )
+
+
+async def _request(
+    tap: Tap,
+    wrapped: weakref.ref[ClientSession],
+    method: str,
+    str_or_url: t.Any,
+    **options: t.Any,
+) -> ClientResponse:
+    session = wrapped()
+    assert session is not None
+    send = functools.partial(type(session)._request, session)
+    return await captured(tap, session, send, method, str_or_url, **options)

@@ -1,0 +1,101 @@
+"""How are the calls of botocore and boto3 captured, each of its retries for itself?
+
+Below its events and retries a client sends through an HTTP session of its own over
+urllib3. That is where single attempts can be seen, and whose answers are followed.
+"""
+
+from __future__ import annotations
+
+import functools
+import typing as t
+from collections.abc import Callable
+
+from botocore.httpsession import URLLib3Session
+from urllib3.response import BaseHTTPResponse
+
+from .meter import harmless
+from .meter import Meter
+from .meter import Tap
+from .patch import disguise
+from .patch import Patch
+from .urllib3_body import bytes_of
+from .urllib3_body import follow_body
+
+
+def captured(tap: Tap, send: Callable[[t.Any], t.Any], request: t.Any) -> t.Any:
+    """Send a request and have its call recorded, if it is one of an LLM.
+
+    :param send: An HTTP session's ``send``, bound to it.
+    """
+    meter = tap.open(request.method, request.url, lambda: bytes_of(request.body))
+    if meter is None:
+        return send(request)
+    try:
+        response = send(request)
+    except BaseException:
+        # This includes bodies that break off: without a stream, send reads them itself.
+        meter.no_response()
+        raise
+    _follow(response, meter, streams=bool(request.stream_output))
+    return response
+
+
+@harmless()
+def _follow(response: t.Any, meter: Meter, *, streams: bool) -> None:
+    """Have the meter told what is read of an answer."""
+    meter.respond(response.status_code, response.headers)
+    raw = response.raw
+    if not streams:
+        meter.feed(response.content, decoded=False)
+        # botocore does not mind a body that is shorter than announced.
+        if getattr(raw, "length_remaining", None):
+            meter.fail()
+        meter.end()
+    elif isinstance(raw, BaseHTTPResponse):
+        follow_body(raw, meter)
+
+
+def patches() -> list[Patch]:
+    """What captures every client of the process."""
+
+    def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
+        def send(self: URLLib3Session, request: t.Any) -> t.Any:
+            inner = functools.partial(original, self)
+            if patch.tap is None:
+                return inner(request)
+            return captured(patch.tap, inner, request)
+
+        return send
+
+    return [Patch(URLLib3Session, "send", around)]
+
+
+def session_of(client: object) -> t.Any:
+    """The HTTP session of a client; ``None`` if this is no client of botocore."""
+    endpoint = getattr(client, "_endpoint", None)
+    session = getattr(endpoint, "http_session", None)
+    return session if isinstance(session, URLLib3Session) else None
+
+
+def wrap(tap: Tap, session: URLLib3Session) -> None:
+    """Capture what is sent through one HTTP session, that of one client.
+
+    Wrapped again, it goes by the new tap.
+    """
+    session.__dict__["_llm_cost"] = tap
+    if not isinstance(session, _Tapped):
+        kind: t.Any = type(session)
+        session.__class__ = _tapped_class(kind)
+
+
+class _Tapped:
+    """An HTTP session that is captured."""
+
+    def send(self, request: t.Any) -> t.Any:
+        inner = super().send  # type: ignore[misc]
+        return captured(self.__dict__["_llm_cost"], inner, request)
+
+
+@functools.lru_cache(maxsize=16)
+def _tapped_class(base: t.Any) -> type[t.Any]:
+    return type(base.__name__, (_Tapped, base), disguise(base))

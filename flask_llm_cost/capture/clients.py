@@ -1,0 +1,177 @@
+"""Which clients can be captured: one of them, or all in the process?"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterable
+
+from ..config import INSTRUMENTS
+from ..errors import ConfigError
+from .meter import Tap
+from .patch import Patch
+
+_lock = threading.Lock()
+_patches: dict[str, list[Patch]] = {}
+
+
+def instrument(tap: Tap, names: Iterable[str] = INSTRUMENTS) -> tuple[str, ...]:
+    """Capture every client of these libraries in the process.
+
+    A library that is not installed is passed over. Called again, the new tap counts.
+
+    :return: The libraries that are captured now.
+    :raises ConfigError: If a name is none of a library.
+    """
+    found = []
+    for name in _checked(names):
+        patches = _patches_of(name)
+        for patch in patches:
+            patch.on(tap)
+        if patches:
+            found.append(name)
+    return tuple(found)
+
+
+def uninstrument(names: Iterable[str] = INSTRUMENTS) -> None:
+    """Take it back, in any order with what others have patched.
+
+    Answers that are being read are still followed to their end.
+
+    :raises ConfigError: If a name is none of a library.
+    """
+    for name in _checked(names):
+        for patch in _patches.get(name, ()):
+            patch.off()
+
+
+def _checked(names: Iterable[str]) -> tuple[str, ...]:
+    chosen = (names,) if isinstance(names, str) else tuple(names)
+    for name in chosen:
+        if name not in INSTRUMENTS:
+            raise ConfigError(
+                f"{name!r} is no library that can be captured. There are:"
+                f" {', '.join(INSTRUMENTS)}."
+            )
+    return chosen
+
+
+def _patches_of(name: str) -> list[Patch]:
+    with _lock:
+        if name not in _patches:
+            try:
+                _patches[name] = _make(name)
+            except ImportError:
+                return []
+        return _patches[name]
+
+
+def _make(name: str) -> list[Patch]:
+    if name in ("httpx", "httpx2"):
+        return t.cast("list[Patch]", _room("httpx_transport").patches(name))
+    return t.cast("list[Patch]", _room(_ROOMS[name]).patches())
+
+
+_ROOMS: t.Final = {
+    "requests": "requests_adapter",
+    "aiohttp": "aiohttp_session",
+    "botocore": "botocore_session",
+}
+
+
+def _room(name: str) -> t.Any:
+    return importlib.import_module(f"{__package__}.{name}")
+
+
+def wrap(tap: Tap, client: t.Any) -> tuple[str, ...]:
+    """Capture the calls of one client.
+
+    It may be a :class:`requests.Session`, a client of httpx or httpx2, an
+    :class:`aiohttp.ClientSession`, a client of boto3, or one of an SDK that holds one of
+    these. It is changed in place and goes on as before.
+
+    :return: The libraries whose clients were found in it.
+    :raises ConfigError: If none was found.
+    """
+    found: dict[int, tuple[str, Callable[[], None]]] = {}
+    _search(tap, client, found, depth=0)
+    if not found:
+        raise ConfigError(
+            f"No HTTP client was found in this {type(client).__name__}. Wrap the client"
+            " that it uses, or capture all of them with llm_cost.instrument()."
+        )
+    for _, work in found.values():
+        work()
+    return tuple(dict.fromkeys(name for name, _ in found.values()))
+
+
+_Found: t.TypeAlias = dict[int, tuple[str, Callable[[], None]]]
+
+_INSIDE: t.Final = (
+    "_client",
+    "_async_client",
+    "_api_client",
+    "_httpx_client",
+    "_async_httpx_client",
+    "_aiohttp_session",
+    "_client_wrapper",
+    "httpx_client",
+    "sdk_configuration",
+    "client",
+    "async_client",
+)
+"""Where SDKs keep their HTTP client, and what leads there:
+
+openai, anthropic, groq, ollama ``_client``; google-genai ``_api_client._httpx_client``,
+``._async_httpx_client``, ``._aiohttp_session``; mistralai ``sdk_configuration.client``,
+``.async_client``; cohere ``_client_wrapper.httpx_client.httpx_client``.
+"""
+
+_DEPTH: t.Final = 4
+
+
+def _search(tap: Tap, client: t.Any, found: _Found, depth: int) -> None:
+    known = _known(tap, client)
+    if known is not None:
+        name, target, work = known
+        found[id(target)] = name, work
+        return
+    if depth < _DEPTH:
+        for name in _INSIDE:
+            # From the instance alone: a class's property may open a connection.
+            inner = _own(client, name)
+            if inner is not None:
+                _search(tap, inner, found, depth + 1)
+
+
+def _own(client: object, name: str) -> t.Any:
+    try:
+        return vars(client).get(name)
+    except TypeError:
+        return None
+
+
+def _known(tap: Tap, client: t.Any) -> tuple[str, t.Any, Callable[[], None]] | None:
+    """What library this is a client of, what is to be wrapped, and how."""
+    # Of a library that was never imported there are no clients.
+    if "requests" in sys.modules:
+        room = _room("requests_adapter")
+        if isinstance(client, room.Session):
+            return "requests", client, lambda: room.wrap(tap, client)
+    transports = _room("httpx_transport")
+    module = transports.module_of(client)
+    if module is not None:
+        return module.__name__, client, lambda: transports.wrap(tap, client)
+    if "aiohttp" in sys.modules:
+        sessions = _room("aiohttp_session")
+        if isinstance(client, sessions.ClientSession):
+            return "aiohttp", client, lambda: sessions.wrap(tap, client)
+    if "botocore" in sys.modules:
+        below = _room("botocore_session")
+        session = below.session_of(client)
+        if session is not None:
+            return "botocore", session, lambda: below.wrap(tap, session)
+    return None

@@ -1,0 +1,77 @@
+"""How is the code of others changed so that it can be changed back, by anyone, any time?"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import typing as t
+from collections.abc import Callable
+
+from .meter import Tap
+
+_lock = threading.Lock()
+
+
+def disguise(base: type) -> dict[str, t.Any]:
+    """The namespace of a subclass that looks like its base."""
+    return {
+        "__slots__": (),
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+    }
+
+
+class Patch:
+    """A method of a class that is captured while there is a tap.
+
+    Others may patch the same method before and after us, and take their patches off in
+    any order. So ours looks at the tap each time, and is put back only where it is on top.
+
+    :param owner: The class whose method it is.
+    :param around: Makes the new method, from this patch and the one that was there. It
+        must do what that one did while :attr:`tap` is ``None``.
+    """
+
+    def __init__(
+        self,
+        owner: type,
+        name: str,
+        around: Callable[[Patch, Callable[..., t.Any]], Callable[..., t.Any]],
+    ) -> None:
+        self.tap: Tap | None = None
+        self._owner = owner
+        self._name = name
+        self._around = around
+        self._ours: Callable[..., t.Any] | None = None
+        self._original: t.Any = None
+
+    def on(self, tap: Tap) -> None:
+        """Capture through this tap from now on."""
+        with _lock:
+            self.tap = tap
+            if self._buried():
+                return
+            self._original = vars(self._owner)[self._name]
+            method = self._around(self, self._original)
+            self._ours = functools.wraps(self._original)(method)
+            setattr(self._owner, self._name, self._ours)
+
+    def off(self) -> None:
+        """Capture nothing any more."""
+        with _lock:
+            self.tap = None
+            if self._ours is not None and vars(self._owner)[self._name] is self._ours:
+                setattr(self._owner, self._name, self._original)
+                self._ours = self._original = None
+
+    def _buried(self) -> bool:
+        """Whether our method is still there, on top or below what others put on it."""
+        if self._ours is None:
+            return False
+        method = vars(self._owner)[self._name]
+        while method is not None:
+            if method is self._ours:
+                return True
+            method = getattr(method, "__wrapped__", None)
+        return False
