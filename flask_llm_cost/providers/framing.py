@@ -165,7 +165,7 @@ class Lines:
             return
         first = data.find(b"\n") + 1
         if self._open.length:
-            self._open.add(data[:first])
+            self._open.add(data[: first - 1])
             line = self._open
             self._open = Window()
             if not line.whole or needed(bytes(line.head)):

@@ -1,0 +1,213 @@
+"""A URL says who answers, and whether it is a call at all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from flask_llm_cost.call import Reading
+from flask_llm_cost.call import Usage
+from flask_llm_cost.providers import Exchange
+from flask_llm_cost.providers import Path
+from flask_llm_cost.providers import Provider
+from flask_llm_cost.providers import read_exchange
+from flask_llm_cost.providers import route
+from flask_llm_cost.providers import route_to
+from flask_llm_cost.providers.dialect import Dialect
+from flask_llm_cost.providers.dialect import Notes
+from flask_llm_cost.providers.dialect import Object
+from flask_llm_cost.providers.routes import PROVIDERS
+
+
+@pytest.mark.parametrize(
+    ("url", "provider", "operation", "model", "stream"),
+    [
+        (
+            "https://API.openai.com/v1/chat/completions?x=1",
+            "openai",
+            "chat",
+            None,
+            False,
+        ),
+        ("https://api.openai.com/v1/responses", "openai", "responses", None, False),
+        ("https://api.openai.com/v1/moderations", "openai", "moderations", None, False),
+        (
+            "https://api.anthropic.com/v1/messages?beta=true",
+            "anthropic",
+            "chat",
+            None,
+            False,
+        ),
+        (
+            "https://generativelanguage.googleapis.com/v1beta/models/m:streamGenerateContent",
+            "gemini",
+            "chat",
+            "m",
+            True,
+        ),
+        (
+            "https://x.openai.azure.com/openai/deployments/mine/chat/completions",
+            "azure",
+            "chat",
+            "mine",
+            False,
+        ),
+        (
+            "https://x.openai.azure.com/openai/v1/responses",
+            "azure",
+            "responses",
+            None,
+            False,
+        ),
+        (
+            "https://bedrock-runtime.eu-west-1.amazonaws.com/model/a.b%3A0/converse-stream",
+            "bedrock",
+            "chat",
+            "a.b:0",
+            True,
+        ),
+        (
+            "https://bedrock-runtime.eu-west-1.amazonaws.com/model/"
+            "arn%3Aaws%3Abedrock%3Aeu-west-1%3A1%3Ainference-profile%2Feu.a.b/converse",
+            "bedrock",
+            "chat",
+            "eu.a.b",
+            False,
+        ),
+        (
+            "https://api.groq.com/openai/v1/chat/completions",
+            "groq",
+            "chat",
+            None,
+            False,
+        ),
+    ],
+)
+def test_known_urls(
+    url: str, provider: str, operation: str, model: str | None, stream: bool
+) -> None:
+    found = route("POST", url)
+    assert found is not None
+    assert (found.provider, found.operation) == (provider, operation)
+    assert (found.model, found.stream) == (model, stream)
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [
+        ("GET", "https://api.openai.com/v1/chat/completions"),
+        ("GET", "https://api.openai.com/v1/models"),
+        ("POST", "https://api.openai.com/v1/files"),
+        ("POST", "https://api.openai.com/v1/responses/input_tokens"),
+        ("POST", "https://api.openai.com.evil.example/v1/chat/completions"),
+        ("POST", "https://evil.example/api.openai.com/v1/chat/completions"),
+        ("POST", "https://api.anthropic.com/v1/messages/count_tokens"),
+        ("POST", "https://api.anthropic.com/v1/messages/batches"),
+        (
+            "POST",
+            "https://generativelanguage.googleapis.com/v1beta/models/m:countTokens",
+        ),
+        (
+            "POST",
+            "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/count-tokens",
+        ),
+        ("POST", "https://example.com/v1/chat/completions"),
+        ("POST", "http://[bad"),
+        ("POST", "https://api.openai.com:port/v1/chat/completions"),
+        ("POST", ""),
+    ],
+)
+def test_what_is_no_call(method: str, url: str) -> None:
+    assert route(method, url) is None
+
+
+def test_a_get_of_a_background_response_is_a_poll() -> None:
+    found = route("GET", "https://api.openai.com/v1/responses/resp_1?stream=false")
+    assert found is not None
+    assert found.poll
+
+
+@pytest.mark.parametrize("pattern", ["llm.example", "LLM.example:8443"])
+def test_an_unknown_name_is_a_gateway(pattern: str) -> None:
+    url = "https://llm.example:8443/v1/chat/completions"
+    found = route("POST", url, hosts={pattern: "ours"})
+    assert found is not None
+    assert (found.provider, found.operation) == ("ours", "chat")
+
+
+def test_a_built_in_name_selects_its_dialect() -> None:
+    reading = read_exchange(
+        method="POST",
+        url="http://localhost:9/v1/messages",
+        request_body=None,
+        status=200,
+        headers={},
+        body=b'{"usage":{"input_tokens":1,"cache_read_input_tokens":5,"output_tokens":2}}',
+        hosts={"localhost:9": "anthropic"},
+    )
+    assert reading is not None
+    assert reading.usage == Usage(input_tokens=1, cache_read_tokens=5, output_tokens=2)
+
+
+def test_another_port_is_another_host() -> None:
+    url = "http://localhost:10/v1/chat/completions"
+    assert route("POST", url, hosts={"localhost:9": "ours"}) is None
+
+
+def test_names_are_unique() -> None:
+    names = [provider.name for provider in PROVIDERS]
+    assert len(names) == len(set(names))
+
+
+def test_a_provider_is_found_by_name() -> None:
+    assert route_to("anthropic").dialect is not route_to("openai").dialect
+    assert route_to("nobody").dialect is route_to("openai").dialect
+    assert route_to("nobody").provider == "nobody"
+
+
+def read_words(notes: Notes, document: Object) -> None:
+    notes.identify(model=document.get("engine"), response_id=document.get("ref"))
+    notes.merge(document.get("spent"))
+
+
+def count_words(notes: Notes) -> Usage | None:
+    if "words" not in notes.usage:
+        return None
+    return Usage(input_tokens=notes.count(notes.usage["words"]))
+
+
+WORDS = Dialect(
+    read=read_words, usage=count_words, needles=(b'"spent"',), tail=("spent",)
+)
+OURS = Provider(
+    "ours", ("*.ours.example",), (Path(r"/ask/(?P<model>\w+)", WORDS, "chat"),)
+)
+
+
+def read_ours(body: bytes, dialect: Dialect = WORDS) -> Reading:
+    paths = tuple(dataclasses.replace(path, dialect=dialect) for path in OURS.paths)
+    ours = dataclasses.replace(OURS, paths=paths)
+    found = route("POST", "https://a.ours.example/ask/big", providers=[ours])
+    assert found is not None
+    exchange = Exchange(found, request_body=None)
+    exchange.respond(200, {})
+    exchange.feed(body, decoded=False)
+    return exchange.reading(ended=True)
+
+
+def test_an_app_registers_a_provider_of_its_own() -> None:
+    reading = read_ours(b'{"engine":"big-2","ref":"r1","spent":{"words":12}}')
+    assert (reading.provider, reading.request_model) == ("ours", "big")
+    assert (reading.model, reading.response_id) == ("big-2", "r1")
+    assert reading.usage == Usage(input_tokens=12)
+
+
+def fail(notes: Notes, document: Object) -> None:
+    raise RuntimeError("a secret of the answer")
+
+
+def test_a_providers_mistake_is_flagged(caplog: pytest.LogCaptureFixture) -> None:
+    reading = read_ours(b'{"spent":{}}', dataclasses.replace(WORDS, read=fail))
+    assert (reading.usage, reading.flags) == (None, {"reader_error"})
+    assert "secret" not in caplog.text
