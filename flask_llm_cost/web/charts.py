@@ -176,3 +176,18 @@ def share(part: Decimal | int | None, whole: Decimal | int | None) -> float:
     if not part or not whole or part < 0:
         return 0.0
     return round(min(100.0, max(0.5, float(Decimal(part) / Decimal(whole) * 100))), 3)
+
+
+def spark(amounts: Iterable[Decimal], most: int = 48) -> str:
+    """The points of a small line, 96 by 24 pixels; empty if there is no way to go."""
+    found = list(amounts)
+    size = -(-len(found) // most) or 1
+    sums = [sum(found[i : i + size], Decimal(0)) for i in range(0, len(found), size)]
+    top = max(sums, default=Decimal(0))
+    if len(sums) < 2 or not top:
+        return ""
+    step = 96 / (len(sums) - 1)
+    return " ".join(
+        f"{i * step:.1f},{23 - float(amount / top) * 22:.1f}"
+        for i, amount in enumerate(sums)
+    )

@@ -7,7 +7,6 @@ a number.
 from __future__ import annotations
 
 import datetime as dt
-import re
 import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -80,6 +79,17 @@ def _dollars(amount: Decimal, places: int) -> str:
     return f"{MINUS if amount < 0 else ''}${text}"
 
 
+def estimate(amount: Decimal) -> str:
+    """An estimate has two digits that mean something, or whole dollars: ``$4.2``."""
+    places = max(0, 1 - amount.adjusted()) if amount else 0
+    return _dollars(amount, places)
+
+
+def times(ratio: Decimal) -> str:
+    """``3.2 times``."""
+    return f"{ratio:,.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
+
+
 def whole(count: int | None) -> str:
     """``1,234,567``."""
     return UNKNOWN if count is None else f"{count:,}"
@@ -139,13 +149,13 @@ def delta(percent: Decimal) -> str:
     return f"{sign}{size:,.1f}%" if size < 1000 else f"{sign}{size:,.0f}%"
 
 
-def tick(amount: Decimal) -> str:
-    """A round amount beside an axis: ``$250``, ``$1.5K``, ``$0.0002``."""
-    if amount >= 1000:
-        return f"${short(int(amount))}"
-    text = f"{amount:,f}"
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return f"${text}0" if re.search(r"\.\d$", text) else f"${text}"
+def ticks(amounts: Iterable[Decimal]) -> list[str]:
+    """Round amounts beside an axis, alike: ``$0.50``, ``$1.00``, or ``$250``, ``$1K``."""
+    found = list(amounts)
+    if any(amount % 1 for amount in found):
+        places = digits(found)
+        return [_dollars(amount, places) for amount in found]
+    return [f"${short(int(amount))}" for amount in found]
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -21,6 +21,7 @@ from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
 from ..config import KEY_PATTERN
 from ..errors import FilterError
+from ..query.anomaly import Anomaly
 from ..query.filters import CallFilter
 from . import format
 
@@ -288,14 +289,28 @@ class Slice:
         """This page, unfiltered, about the 30 days that end on a day."""
         return _url(self._endpoint, {**self._path, "to": day.isoformat()})
 
-    def tagged(self, endpoint: str, key: str, value: str) -> str:
+    def tagged(self, endpoint: str, key: str, value: str, **changes: t.Any) -> str:
         """A page about the calls of this slice that carry a tag, too."""
         tags = dict.fromkeys([*self._params.get("tag", ()), f"{key}:{value}"])
-        return self.to(endpoint, tag=list(tags))
+        return self.to(endpoint, **changes, tag=list(tags))
 
     def day(self, endpoint: str, first: dt.date, last: dt.date) -> str:
         """A page about some days of this slice."""
         return self.to(endpoint, **{"from": first.isoformat(), "to": last.isoformat()})
+
+    def odd(self, anomaly: Anomaly) -> str:
+        """The calls behind a rise, the dearest first."""
+        day = anomaly.day.isoformat()
+        changes: dict[str, t.Any] = {
+            "from": day,
+            "to": day,
+            "provider": anomaly.provider,
+            "model": anomaly.model,
+            "sort": "expensive",
+        }
+        if anomaly.cause is None:
+            return self.to(".calls", **changes)
+        return self.tagged(".calls", anomaly.cause.key, anomaly.cause.value, **changes)
 
     @property
     def action(self) -> str:

@@ -78,6 +78,20 @@ FLAGS: t.Final = {
 }
 
 
+COVERAGE: t.Final = {
+    "cost": ("Cost", "Give these models a price, below."),
+    "usage": ("Usage", "Their answers did not say what they used, below."),
+    "stream_usage": (
+        "Usage of streams",
+        "Ask for it with include_usage, and read streams to their end.",
+    ),
+    "tags": ("Tags", "Add a tag provider, or LLM_COST_DEFAULT_TAGS."),
+    "latency": ("Latency", "Pass latency_ms where calls are tracked by hand."),
+    "response_id": ("Response id", "Not every API gives one; it finds double counts."),
+}
+"""What a call should have, and what to do where it has not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """One bar's days, beside as many days before."""
@@ -205,6 +219,11 @@ def why_unpriced(call: Call) -> str:
     if call.usage is None:
         return "The answer did not say what was used, so its cost is unknown."
     return "No price is known for this model."
+
+
+def why_failed(status: str) -> str:
+    """``429`` as ``refused with 429``, an outcome as its word."""
+    return f"refused with {status}" if status.isdigit() else outcome(status)[0]
 
 
 def explain(call: Call) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 
 import sqlalchemy as sa
 from flask import current_app
@@ -23,17 +24,23 @@ from ..errors import StorageError
 from ..query.detail import call_detail
 from ..query.export import csv_lines
 from ..query.filters import CallFilter
+from ..query.filters import day_start
 from ..query.filters import DEFAULT_DAYS
+from ..query.heat import heat as ask_heat
 from ..query.host import Host
 from ..query.listing import call_page
 from ..query.listing import CallRow
 from ..query.listing import narrowed
 from ..query.listing import stream_rows
 from ..query.listing import top_calls
+from ..query.models import models as ask_models
 from ..query.overview import overview as ask_overview
 from ..query.periods import edges
+from ..query.quality import quality as ask_quality
 from ..query.sessions import sessions as ask_sessions
 from ..query.sessions import UNKNOWN as NO_SESSION
+from ..query.tags import tag_keys
+from ..query.tags import tag_page
 from ..query.totals import breakdown
 from ..query.totals import series
 from ..query.totals import Totals
@@ -43,6 +50,8 @@ from . import format
 from . import present
 from .forms import CALL_SORTS
 from .forms import CallsForm
+from .forms import MODEL_SORTS
+from .forms import ModelsForm
 from .forms import PER_PAGE
 from .forms import Slice
 from .forms import SliceForm
@@ -52,6 +61,8 @@ _logger = logging.getLogger("flask_llm_cost.web")
 DAYS_BY_HOUR: t.Final = 2
 MOST_OPTIONS: t.Final = 100
 MOST_SESSIONS: t.Final = 100
+STALE_AFTER_DAYS: t.Final = 30
+MOST_VALUES: t.Final = 100
 
 View: t.TypeAlias = Callable[..., t.Any]
 
@@ -104,7 +115,13 @@ def overview() -> str:
     now = today()
     form = SliceForm.read(request.args, host().settings.timezone, now)
     with host().ledger.reading() as connection:
-        answer = ask_overview(connection, form.where, models=8)
+        answer = ask_overview(
+            connection,
+            form.where,
+            models=8,
+            tags=host().settings.rollup_tags,
+            now=host().clock(),
+        )
         dearest = top_calls(connection, form.where, sort="expensive", limit=5)
         latest = top_calls(connection, form.where, sort="recent", limit=5)
         slice_ = Slice(form, ".overview", now)
@@ -114,8 +131,10 @@ def overview() -> str:
             else present.days(slice_, answer.days)
         )
         newest = None if answer.totals.calls else _newest(connection)
+        heat = ask_heat(connection, _last_month(form.where))
     return _page(
         "overview",
+        heat=heat,
         slice=slice_,
         answer=answer,
         chart=charts.bar_chart(list(points)),
@@ -123,6 +142,13 @@ def overview() -> str:
         latest=latest,
         newest=newest,
     )
+
+
+def _last_month(where: CallFilter) -> CallFilter:
+    last = t.cast(dt.date, where.last_day)
+    first = day_start(last - (DEFAULT_DAYS - 1) * dt.timedelta(days=1), where.zone)
+    start = max(first, t.cast(dt.datetime, where.start))
+    return replace(where, start=start)
 
 
 def _hourly(
@@ -205,6 +231,44 @@ def call(event_id: str) -> str:
     )
 
 
+def models() -> str:
+    """What each model cost, how much it was used and how fast it was."""
+    now = today()
+    form = ModelsForm.read(request.args, host().settings.timezone, now)
+    with host().ledger.reading() as connection:
+        answer = ask_models(connection, form.where, sort=form.sort.word)
+        newest = None if answer.rows else _newest(connection)
+    return _page(
+        "models",
+        slice=Slice(form, ".models", now),
+        answer=answer,
+        sorts=MODEL_SORTS,
+        newest=newest,
+    )
+
+
+def tags() -> str:
+    """Which tags calls carry."""
+    now = today()
+    form = SliceForm.read(request.args, host().settings.timezone, now)
+    with host().ledger.reading() as connection:
+        answer = tag_keys(connection, form.where)
+        newest = None if answer.calls else _newest(connection)
+    return _page("tags", slice=Slice(form, ".tags", now), answer=answer, newest=newest)
+
+
+def tag(key: str) -> str:
+    """What each value of one tag cost."""
+    now = today()
+    form = SliceForm.read(request.args, host().settings.timezone, now)
+    with host().ledger.reading() as connection:
+        answer = tag_page(connection, form.where, key, limit=MOST_VALUES)
+        newest = None if answer.totals.calls else _newest(connection)
+    return _page(
+        "tag", slice=Slice(form, ".tag", now, key=key), answer=answer, newest=newest
+    )
+
+
 def sessions() -> str:
     """What each conversation of the app cost."""
     now = today()
@@ -227,6 +291,25 @@ def sessions() -> str:
         unknown=NO_SESSION,
         limit=MOST_SESSIONS,
         newest=newest,
+    )
+
+
+def data_quality() -> str:
+    """What the ledger does not know, why, and what to do about it."""
+    now = today()
+    form = SliceForm.read(request.args, host().settings.timezone, now)
+    with host().ledger.reading() as connection:
+        answer = ask_quality(connection, form.where)
+        newest = None if answer.totals.calls else _newest(connection)
+    return _page(
+        "quality",
+        slice=Slice(form, ".data_quality", now),
+        answer=answer,
+        newest=newest,
+        set_aside=len(host().ledger.set_aside()),
+        prices_at=host().book.updated_at,
+        stale=host().book.stale(host().clock()),
+        stale_days=STALE_AFTER_DAYS,
     )
 
 
@@ -285,9 +368,13 @@ def _page(name: str, **values: t.Any) -> str:
 
 PAGES: t.Final = (
     Page("/", "overview", overview, "Overview"),
+    Page("/models", "models", models, "Models"),
     Page("/calls", "calls", calls, "Calls"),
     Page("/calls.csv", "calls_csv", calls_csv),
     Page("/calls/<event_id>", "call", call, section="calls"),
+    Page("/tags", "tags", tags, "Tags"),
+    Page("/tags/<key>", "tag", tag, section="tags"),
     Page("/sessions", "sessions", sessions, "Sessions"),
+    Page("/data-quality", "data_quality", data_quality, "Data quality"),
 )
 """Every page there is: a new one is a view, a template and a line here."""

@@ -55,3 +55,13 @@ def test_a_share_is_a_width() -> None:
     assert charts.share(1, 4) == 25
     assert charts.share(1, 10**9) == 0.5
     assert charts.share(0, 4) == charts.share(None, 4) == charts.share(4, 0) == 0
+
+
+@given(st.lists(AMOUNTS, max_size=200))
+def test_a_small_line_stays_inside_its_box(amounts: list[Decimal]) -> None:
+    line = charts.spark(amounts)
+    assert bool(line) == (len(amounts) > 1 and any(amounts))
+    for point in line.split():
+        x, y = map(float, point.split(","))
+        assert 0 <= x <= 96
+        assert 0 <= y <= 24

@@ -108,10 +108,23 @@ def test_changes_have_a_sign() -> None:
     assert shown == ["+12.3%", "\N{MINUS SIGN}12.3%", "0.0%", "+250,000%"]
 
 
-def test_ticks_are_round() -> None:
-    amounts = ["0.0002", "0.5", "20", "1.50", "2500", "5E+1"]
-    shown = [format.tick(Decimal(amount)) for amount in amounts]
-    assert shown == ["$0.0002", "$0.50", "$20", "$1.50", "$2.5K", "$50"]
+@pytest.mark.parametrize(
+    ("amounts", "shown"),
+    [
+        (["0.0002", "0.0004"], ["$0.0002", "$0.0004"]),
+        (["0.5", "1.0", "1.5"], ["$0.50", "$1.00", "$1.50"]),
+        (["500", "1E+3", "1500"], ["$500", "$1K", "$1.5K"]),
+        ([], []),
+    ],
+)
+def test_ticks_are_alike(amounts: list[str], shown: list[str]) -> None:
+    assert format.ticks(map(Decimal, amounts)) == shown
+
+
+def test_estimates_do_not_pretend() -> None:
+    amounts = ["1234.56", "11.4", "4.21", "0.4237", "0.00042", "0"]
+    shown = [format.estimate(Decimal(amount)) for amount in amounts]
+    assert shown == ["$1,235", "$11", "$4.2", "$0.42", "$0.00042", "$0"]
 
 
 def test_time_is_told_in_the_zone_of_the_reports() -> None:

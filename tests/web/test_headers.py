@@ -19,7 +19,8 @@ POLICY = (
 
 
 @pytest.mark.parametrize(
-    "address", ["/", "/calls", "/calls.csv", "/calls?from=x", "/nothing", "/calls/1"]
+    "address",
+    ["/", "/models", "/calls", "/calls.csv", "/calls?from=x", "/nothing", "/calls/1"],
 )
 def test_every_answer_is_private(visitor: FlaskClient, address: str) -> None:
     headers = visitor.get(f"/llm-costs{address}").headers

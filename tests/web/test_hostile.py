@@ -30,7 +30,16 @@ NAMES = [
     "a b",
 ]
 
-PAGES = ["", "calls", "calls.csv"]
+PAGES = [
+    "",
+    "models",
+    "calls",
+    "calls.csv",
+    "tags",
+    "tags/feature",
+    "sessions",
+    "data-quality",
+]
 
 PARAMETERS = {
     "from": "2026-11-01",
@@ -60,10 +69,10 @@ def test_names_in_the_ledger_are_escaped(
         trace_id=name,
         response_id=name,
         service_tier=name[:60],
-        tags={"feature": name, "a.b-c_1": name},
+        tags={"feature": name, "a.b-c_1": name, "session": name},
         cost=None,
     )
-    for address in ("", "calls", f"calls/{call.event_id}"):
+    for address in (*PAGES[:3], *PAGES[4:], f"calls/{call.event_id}"):
         response = visitor.get(f"/llm-costs/{address}")
         assert response.status_code == 200
         assert "<script" not in response.text
@@ -184,6 +193,13 @@ def test_no_query_is_a_500(visitor: FlaskClient, query: dict[str, str]) -> None:
     for page in PAGES:
         response = visitor.get(f"/llm-costs/{page}", query_string=query)
         assert response.status_code in (200, 400)
+
+
+@pytest.mark.parametrize("key", ["%3BDROP", "a b", "x" * 201, "%00", "%FF", SCRIPT])
+def test_a_key_that_is_none_is_refused(visitor: FlaskClient, key: str) -> None:
+    response = visitor.get(f"/llm-costs/tags/{key}")
+    assert response.status_code in (400, 404)
+    assert "<script" not in response.text
 
 
 def test_a_cursor_of_another_order_is_refused(

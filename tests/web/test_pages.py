@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import re
 import typing as t
 from decimal import Decimal
@@ -359,3 +360,138 @@ def test_the_navigation_says_where_one_is(visitor: FlaskClient, record: Record) 
     assert re.findall(r'aria-current="true">(\w+)', page) == ["Calls"]
     page = visitor.get("/llm-costs/").text
     assert re.findall(r'aria-current="page">(\w+)', page) == ["Overview"]
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [
+        ("", ["gpt-4o", "small", "mystery"]),
+        ("calls", ["small", "gpt-4o", "mystery"]),
+        ("avg_cost", ["gpt-4o", "small", "mystery"]),
+        ("latency", ["mystery", "gpt-4o", "small"]),
+    ],
+)
+def test_models_come_in_the_order_asked_for(
+    visitor: FlaskClient, record: Record, sort: str, order: list[str]
+) -> None:
+    record(cost="3")
+    record(cost="1", model="small", latency_ms=100)
+    record(cost="1", model="small", latency_ms=None)
+    record(cost=None, model="mystery", latency_ms=9000)
+    page = visitor.get(f"/llm-costs/models?sort={sort}").text
+    assert re.findall(r'<a class="cut" href="[^"]+" title="([^"]+)"', page) == order
+    assert "All +1 unpriced 4" in text(page)
+
+
+def test_a_model_leads_to_its_calls(visitor: FlaskClient, record: Record) -> None:
+    record()
+    page = visitor.get("/llm-costs/models?from=2026-11-01&tag=feature:chat").text
+    [link] = re.findall(r'<a class="cut" href="([^"]+)"', page)
+    for part in (
+        "from=2026-11-01",
+        "provider=openai",
+        "model=gpt-4o",
+        "tag=feature:chat",
+    ):
+        assert part in link
+
+
+def test_tag_keys_say_how_much_they_cover(visitor: FlaskClient, record: Record) -> None:
+    record(tags={"feature": "a", "tenant": "t"})
+    record(tags={"feature": "b"})
+    record(tags={})
+    said = text(visitor.get("/llm-costs/tags").text)
+    assert "66.7% of 3 calls carry a tag" in said
+    assert "feature 2 2 66.7%" in said
+    assert "tenant 1 1 33.3%" in said
+
+
+def test_a_tags_values_add_up_with_the_rest(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost="3", tags={"feature": "chat"})
+    record(cost="2", tags={"feature": "chat"}, minutes=60 * 24 * 31)
+    record(cost="1", tags={})
+    said = text(visitor.get("/llm-costs/tags/feature").text)
+    assert "$4.00 in all" in said
+    assert "+50.0% 75.0% $3.00" in said
+    assert "(untagged)" in said
+
+
+def test_many_values_are_cut_but_counted(
+    visitor: FlaskClient, record: Record, site: Flask
+) -> None:
+    ledger = site.extensions["llm_cost"].ledger
+    for number in range(130):
+        ledger.append(a_call(cost="1", tags={"user": f"u{number}"}))
+    assert ledger.flush()
+    assert "30 more values 30 $30.00" in text(visitor.get("/llm-costs/tags/user").text)
+
+
+def test_without_tags_the_page_says_how_to_tag(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(tags={})
+    assert "@llm_cost.tag_provider" in visitor.get("/llm-costs/tags").text
+
+
+def test_a_rise_is_told_with_its_cause(make_site: MakeSite) -> None:
+    app = make_site(LLM_COST_ROLLUP_TAGS=("feature",))
+    ledger = app.extensions["llm_cost"].ledger
+    for day in range(1, 10):
+        ledger.append(a_call(cost="1", minutes=60 * 24 * day))
+    ledger.append(a_call(cost="40", tags={"feature": "bulk"}))
+    assert ledger.flush()
+    page = app.test_client().get("/llm-costs/").text
+    said = text(page)
+    assert "gpt-4o (openai) cost $40.00 on Wed 18 Nov 2026: 40 times its mean" in said
+    assert "most of it with the tag feature:bulk" in said
+    [link] = re.findall(r'<a href="([^"]+)">Look at these calls', page)
+    assert "1–1 of 1 call" in text(app.test_client().get(html.unescape(link)).text)
+
+
+def test_the_overview_says_where_the_month_is_heading(
+    visitor: FlaskClient, record: Record
+) -> None:
+    for day in range(17):
+        record(cost="1", minutes=60 * 24 * day + 5)
+    assert "Heading for $29 by 30 Nov" in text(visitor.get("/llm-costs/").text)
+
+
+def test_rollup_tags_are_broken_down(make_site: MakeSite) -> None:
+    app = make_site(LLM_COST_ROLLUP_TAGS=("feature", "tenant"))
+    recorder(app)(cost="2")
+    said = text(app.test_client().get("/llm-costs/").text)
+    assert "All Spend by feature Value Calls Share Spend chat 1 100% $2.00" in said
+    assert "All Spend by tenant Value Calls Share Spend (untagged) 1" in said
+
+
+def test_the_heat_map_has_a_title_for_each_hour(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost="2", minutes=30)
+    page = visitor.get("/llm-costs/").text
+    assert "<title>Wed 18 Nov 2026, 11:00: $2.00, 1 call</title>" in page
+
+
+def test_data_quality_says_what_is_missing_and_what_to_do(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record()
+    record(cost=None, model="mystery", tags={})
+    record(cost=None, usage=None, stream=True, usage_source="unknown", model="mute")
+    record(cost=None, usage=None, outcome="http_error", http_status=429)
+    said = text(visitor.get("/llm-costs/data-quality").text)
+    assert "4 calls, 1 of them failed" in said
+    assert "mystery openai 1.7K 1" in said
+    assert "mute openai chat, streamed ok 1" in said
+    assert "openai refused with 429 1" in said
+    assert "LLM_COST_PRICE_OVERRIDES" in said
+    assert "include_usage" in said
+
+
+def test_data_quality_finds_double_counts(visitor: FlaskClient, record: Record) -> None:
+    record(cost="2", response_id="r1")
+    record(cost="2", response_id="r1", minutes=59)
+    said = text(visitor.get("/llm-costs/data-quality").text)
+    assert "Duplicates 1 call more than responses, $2.00" in said
