@@ -74,7 +74,11 @@ class Anomaly:
 
 
 def anomaly(
-    connection: sa.Connection, where: CallFilter, *, tags: Iterable[str] = ()
+    connection: sa.Connection,
+    where: CallFilter,
+    daily: Mapping[tuple[str, ...], Sequence[Totals]] | None = None,
+    *,
+    tags: Iterable[str] = (),
 ) -> Anomaly | None:
     """The one rise that costs the most; ``None`` if nothing is out of the ordinary.
 
@@ -83,22 +87,19 @@ def anomaly(
     is at least 1 % of the range's spend.
 
     :param where: With both ends; one of fewer than eight days has no week to compare.
+    :param daily: What each provider and model cost on each day, if that is known.
     :param tags: The keys to look for a cause in.
     """
     first, last = where.first_day, where.last_day
     if first is None or last is None or last - first < _WEEK * _DAY:
         return None
     marks = edges("day", first, last, where.zone)
-    found = series_by(connection, where, marks, "provider", "model")
-    whole = sum_up(day for days in found.values() for day in days).spend_usd
-    rises = [
-        (key, rise)
-        for key, days in found.items()
-        if _stands_out(days) and (rise := _rise(days)).excess_usd >= _PART * whole
-    ]
-    if not rises:
+    if daily is None:
+        daily = series_by(connection, where, marks, "provider", "model")
+    found = _greatest(daily)
+    if found is None:
         return None
-    (provider, model), rise = max(rises, key=lambda r: (r[1].excess_usd, r[0]))
+    (provider, model), rise = found
     where = replace(where, provider=provider, model=model)
     return Anomaly(
         provider=provider,
@@ -107,6 +108,18 @@ def anomaly(
         rise=rise,
         cause=_cause(connection, where, marks[-_WEEK - 2 :], tags, rise),
     )
+
+
+def _greatest(
+    daily: Mapping[tuple[str, ...], Sequence[Totals]],
+) -> tuple[tuple[str, ...], Rise] | None:
+    whole = sum_up(day for days in daily.values() for day in days).spend_usd
+    rises = [
+        (key, rise)
+        for key, days in daily.items()
+        if _stands_out(days) and (rise := _rise(days)).excess_usd >= _PART * whole
+    ]
+    return max(rises, key=lambda r: (r[1].excess_usd, r[0]), default=None)
 
 
 def _cause(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 
 import sqlalchemy as sa
@@ -17,11 +18,10 @@ from .forecast import projection
 from .periods import edges
 from .tags import TagValues
 from .tags import top_values
-from .totals import breakdown
 from .totals import change
 from .totals import Group
 from .totals import groups
-from .totals import series
+from .totals import series_by
 from .totals import sum_up
 from .totals import Totals
 
@@ -75,39 +75,54 @@ def overview(
     *,
     models: int = 10,
     tags: Sequence[str] = (),
-    now: dt.datetime | None = None,
+    at: dt.datetime | None = None,
 ) -> Overview:
     """Ask all that the overview page shows.
 
     :param where: With both ends, such as :meth:`.CallFilter.days` gives.
     :param models: How many of the models to list.
     :param tags: The keys to list values of, and to look for an anomaly's cause in.
-    :param now: For the projection; without it there is none.
+    :param at: The current time, for the projection; without it there is none.
     """
-    before = where.previous()
-    days = _daily(connection, where)
-    twins = _daily(connection, before)
-    by_model = breakdown(connection, where, "provider", "model")
+    first, last = where.first_day, where.last_day
+    if first is None or last is None:
+        raise ValueError("The overview needs a range with both ends.")
+    length = (last - first).days + 1
+    # One question about both periods, so that no two numbers on the page can disagree.
+    both = replace(where, start=where.previous().start)
+    start = first - dt.timedelta(days=length)
+    daily = series_by(
+        connection, both, edges("day", start, last, where.zone), "provider", "model"
+    )
+    by_model = groups(
+        (key, now)
+        for key, days in daily.items()
+        if (now := sum_up(days[length:])).calls
+    )
+    days = [sum_up(parts) for parts in zip(*daily.values(), strict=True)]
+    days = days or [Totals()] * 2 * length
     return Overview(
         where=where,
-        totals=sum_up(totals for _, totals in days),
-        previous=sum_up(totals for _, totals in twins),
-        days=tuple(Day(*now, *then) for now, then in zip(days, twins, strict=True)),
+        totals=sum_up(days[length:]),
+        previous=sum_up(days[:length]),
+        days=tuple(
+            Day(
+                day=first + dt.timedelta(days=n),
+                totals=days[length + n],
+                previous_day=start + dt.timedelta(days=n),
+                previous=days[n],
+            )
+            for n in range(length)
+        ),
         providers=groups((group.key[:1], group.totals) for group in by_model),
         models=by_model[:models],
         model_count=len(by_model),
         tags=tuple(top_values(connection, where, key) for key in tags),
-        projection=None if now is None else projection(connection, where, now),
-        anomaly=anomaly(connection, where, tags=tags),
+        projection=None if at is None else projection(connection, where, at),
+        anomaly=anomaly(
+            connection,
+            where,
+            {key: days[length:] for key, days in daily.items()},
+            tags=tags,
+        ),
     )
-
-
-def _daily(
-    connection: sa.Connection, where: CallFilter
-) -> list[tuple[dt.date, Totals]]:
-    first, last = where.first_day, where.last_day
-    if first is None or last is None:
-        raise ValueError("The overview needs a range with both ends.")
-    marks = edges("day", first, last, where.zone)
-    days = [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]
-    return list(zip(days, series(connection, where, marks), strict=True))

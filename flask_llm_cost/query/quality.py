@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typing as t
 from collections import Counter
+from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -83,6 +85,9 @@ def quality(
     unpriced = [group for group in models if group.totals.unpriced]
     unpriced.sort(key=lambda group: (-group.totals.unpriced, group.key))
     copies, excess = _duplicates(connection, where)
+    marks = _counts(
+        connection, where, calls.c.outcome, calls.c.usage_source, calls.c.flags
+    )
     return Quality(
         where=where,
         totals=sum_up(group.totals for group in models),
@@ -90,9 +95,9 @@ def quality(
         unpriced=tuple(unpriced[:limit]),
         without_usage=_without_usage(connection, where)[:limit],
         failed=_failed(connection, where),
-        outcomes=_counts(connection, where, calls.c.outcome),
-        sources=_counts(connection, where, calls.c.usage_source),
-        flags=_flags(connection, where),
+        outcomes=_fold(marks, lambda key: [key[0]]),
+        sources=_fold(marks, lambda key: [key[1]]),
+        flags=_fold(marks, lambda key: key[2].split()),
         duplicates=copies,
         duplicate_usd=excess,
     )
@@ -151,11 +156,13 @@ def _failed(connection: sa.Connection, where: CallFilter) -> tuple[Count, ...]:
     return _ranked(found)
 
 
-def _flags(connection: sa.Connection, where: CallFilter) -> tuple[Count, ...]:
+def _fold(
+    rows: Iterable[Count], names: Callable[[tuple[str, ...]], Iterable[str]]
+) -> tuple[Count, ...]:
     found: Counter[tuple[str, ...]] = Counter()
-    for row in _counts(connection, where, calls.c.flags):
-        for flag in row.key[0].split():
-            found[(flag,)] += row.calls
+    for row in rows:
+        for name in names(row.key):
+            found[(name,)] += row.calls
     return _ranked(found)
 
 
