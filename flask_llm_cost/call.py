@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import os
+import random
 import re
 import typing as t
 from collections.abc import Callable
@@ -298,11 +299,18 @@ _MS: t.Final = dt.timedelta(milliseconds=1)
 
 def mint_event_id(started_at: dt.datetime) -> str:
     """A UUIDv7 (RFC 9562, 5.7) of that time: sortable, unique without coordination."""
-    noise = int.from_bytes(os.urandom(10))
+    noise = _noise.getrandbits(80)
     value = utc_ms(started_at) << 80 | noise
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(UUID(int=value))
+
+
+_noise: t.Final = random.Random()
+"""Our own, since an app may seed the module's; seeded by the system, in each process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_noise.seed)
 
 
 def event_time(event_id: str) -> dt.datetime:

@@ -320,7 +320,9 @@ class LlmCost:
                     PREFIX + name.upper(),
                 )
         from .cli import make_group
+        from .ledger.shield import hide_tables
 
+        hide_tables(app)
         app.cli.add_command(make_group(make_app))
         app.extensions[NAME] = state
         self._states.add(state)
