@@ -75,14 +75,14 @@ def overview(
     *,
     models: int = 10,
     tags: Sequence[str] = (),
-    at: dt.datetime | None = None,
+    now: dt.datetime | None = None,
 ) -> Overview:
     """Ask all that the overview page shows.
 
     :param where: With both ends, such as :meth:`.CallFilter.days` gives.
     :param models: How many of the models to list.
     :param tags: The keys to list values of, and to look for an anomaly's cause in.
-    :param at: The current time, for the projection; without it there is none.
+    :param now: The current time, for the projection; without it there is none.
     """
     first, last = where.first_day, where.last_day
     if first is None or last is None:
@@ -95,9 +95,9 @@ def overview(
         connection, both, edges("day", start, last, where.zone), "provider", "model"
     )
     by_model = groups(
-        (key, now)
+        (key, current)
         for key, days in daily.items()
-        if (now := sum_up(days[length:])).calls
+        if (current := sum_up(days[length:])).calls
     )
     days = [sum_up(parts) for parts in zip(*daily.values(), strict=True)]
     days = days or [Totals()] * 2 * length
@@ -118,7 +118,7 @@ def overview(
         models=by_model[:models],
         model_count=len(by_model),
         tags=tuple(top_values(connection, where, key) for key in tags),
-        projection=None if at is None else projection(connection, where, at),
+        projection=None if now is None else projection(connection, where, now),
         anomaly=anomaly(
             connection,
             where,

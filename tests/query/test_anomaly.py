@@ -110,7 +110,7 @@ def test_the_overview_brings_it_along(sqlite: Store) -> None:
     sqlite.fill(*week("12", tags={"feature": "import"}))
     where = CallFilter.days(None, None, dt.UTC, NOON.date())
     with sqlite.reading() as connection:
-        found = overview(connection, where, tags=["feature"], at=NOON)
+        found = overview(connection, where, tags=["feature"], now=NOON)
     assert found.anomaly is not None
     assert found.anomaly.cause is not None
     assert found.projection is not None
