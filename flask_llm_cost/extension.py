@@ -24,7 +24,6 @@ from flask import has_app_context
 from . import signals
 from .call import Attempt
 from .call import Call
-from .call import Cost
 from .call import event_time
 from .call import from_ms
 from .call import Hold
@@ -54,6 +53,7 @@ if t.TYPE_CHECKING:
     from .capture.requests_adapter import LlmCostAdapter
     from .ledger import Ledger
     from .prices import PriceBook
+    from .prices.book import Quote
     from .providers import Provider
     from .query.calls import CallQuery
     from .web import Access
@@ -196,12 +196,12 @@ class AppState:
         else:
             self.ledger.append(call)
 
-    def price(self, call: Call, mode: str | None) -> Cost | None:
-        """What a call cost, or ``None`` if no price is known.
+    def quote(self, call: Call, mode: str | None) -> Quote:
+        """What a call cost if a price is known, and what is to be noted of it.
 
         :raises ValueError: If ``mode`` is given and is none that there is.
         """
-        return self.book.price(
+        return self.book.quote(
             call.provider,
             call.model,
             call.usage,
@@ -209,6 +209,7 @@ class AppState:
             pricing_mode=mode,
             service_tier=call.service_tier,
             reported_cost=call.reported_cost,
+            flags=call.flags,
         )
 
     def finish(self, call: Call) -> Call:
@@ -620,11 +621,10 @@ def _as_ours(error: Exception) -> LlmCostError:
 
 def _priced(state: AppState, call: Call, mode: str | None = None) -> Call:
     """The call with its cost; its trace id leaves the tags for a column of its own."""
-    cost: Cost | None = None
-    flags = call.flags
+    cost, flags = call.cost, call.flags
     if call.usage is not None or call.reported_cost is not None:
         try:
-            cost = state.price(call, mode)
+            cost, noted = state.quote(call, mode)
         except Exception:
             if mode is not None:
                 raise
@@ -632,8 +632,8 @@ def _priced(state: AppState, call: Call, mode: str | None = None) -> Call:
             _log.exception(
                 "A call of %s/%s could not be priced.", call.provider, call.model
             )
-            flags = flags | {"price_error"}
-        flags = flags | (cost.flags if cost is not None else {"unpriced"})
+            noted = frozenset(("price_error", "unpriced"))
+        flags = flags | noted
     tags = call.tags
     if TRACE_KEY in tags:
         tags = {key: value for key, value in tags.items() if key != TRACE_KEY}
