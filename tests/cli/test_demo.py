@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import glob
 import os
 import pathlib
+import pty
 import re
 import signal
 import socket
@@ -22,13 +24,14 @@ from flask_llm_cost.cli.demo.provider import serve_each
 from flask_llm_cost.cli.demo.traffic import plan
 from flask_llm_cost.query.detail import stream_calls
 from flask_llm_cost.query.filters import CallFilter
+from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 
 DEMO = [sys.executable, "-m", "flask_llm_cost", "demo"]
 NOW = dt.datetime(2026, 11, 20, 15, 30, tzinfo=dt.UTC)
 
 
-def run(*args: str) -> subprocess.CompletedProcess[str]:
+def demo(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*DEMO, *args], capture_output=True, text=True, timeout=60, check=False
     )
@@ -40,7 +43,7 @@ def left_behind() -> set[str]:
 
 def test_once_prints_the_report_and_leaves_nothing() -> None:
     before = left_behind()
-    done = run("--once", "--calls", "30")
+    done = demo("--once", "--calls", "30")
     assert done.returncode == 0, done.stderr
     assert "Sending 30 calls to a fake provider" in done.stdout
     assert re.search(r"Calls +30 ", done.stdout)
@@ -73,31 +76,28 @@ def test_it_serves_the_dashboard_until_interrupted(ended_by: signal.Signals) -> 
 def test_a_busy_port_is_said_before_anything_is_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run("--port", str(port))
+        done = demo("--port", str(port))
     assert done.returncode == 1
     assert f"Cannot listen on 127.0.0.1:{port}" in done.stderr
     assert done.stdout == ""
 
 
-def test_a_database_of_one_s_own_is_kept(tmp_path: pathlib.Path) -> None:
+def test_a_database_of_one_s_own_is_kept(
+    run: Run, make_app: MakeApp, tmp_path: pathlib.Path
+) -> None:
     uri = f"sqlite:///{tmp_path / 'kept.db'}"
     for _ in range(2):
-        assert run("--once", "--calls", "2", "--database-uri", uri).returncode == 0
-    done = subprocess.run(
-        [*DEMO[:3], "summary", "--period", "all", "--database-uri", uri],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    assert "Requests  4" in done.stdout
+        result = run("demo", "--once", "--calls", "2", "--database-uri", uri)
+        assert result.exit_code == 0
+    app = make_app(LLM_COST_DATABASE_URI=uri)
+    assert "Requests  4" in run("summary", "--period", "all", app=app).stdout
 
 
-def test_an_unreachable_database_is_one_line(tmp_path: pathlib.Path) -> None:
-    done = run("--once", "--database-uri", f"sqlite:///{tmp_path}/no/such/x.db")
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: ")
-    assert "Traceback" not in done.stderr
+def test_an_unreachable_database_is_one_line(run: Run, tmp_path: pathlib.Path) -> None:
+    uri = f"sqlite:///{tmp_path}/no/such/x.db"
+    result = run("demo", "--once", "--database-uri", uri)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
 
 
 def test_the_plan_is_varied_and_never_in_the_future() -> None:
@@ -134,3 +134,42 @@ def test_every_call_arrives_at_its_own_time(make_app: MakeApp) -> None:
     )
     assert sorted(call.started_at for call in stored) == times
     assert abs(state.clock().timestamp() - time.time()) < 5
+
+
+def test_an_interrupt_while_sending_leaves_nothing() -> None:
+    before = left_behind()
+    with subprocess.Popen(
+        [*DEMO[:1], "-u", *DEMO[1:], "--calls", "20000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert any("Sending" in line for line in iter(process.stdout.readline, ""))
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(timeout=20) == 1
+    assert "Traceback" not in rest
+    assert left_behind() <= before
+
+
+def test_a_terminal_sees_how_far_it_is() -> None:
+    ours, theirs = pty.openpty()
+    with open(ours, "rb", buffering=0) as terminal:
+        command = [*DEMO, "--once", "--calls", "3"]
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=theirs
+        ) as process:
+            os.close(theirs)
+            seen = b""
+            with contextlib.suppress(OSError):  # how a terminal says its end
+                while data := terminal.read(1000):
+                    seen += data
+        assert process.returncode == 0
+    assert b"100%" in seen
+
+
+def test_an_app_s_own_command_is_the_same_demo(run: Run) -> None:
+    result = run("demo", "--once", "--calls", "3")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"Calls +3 ", result.stdout)
