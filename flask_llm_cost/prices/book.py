@@ -15,6 +15,7 @@ import time
 import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -26,15 +27,18 @@ from ..call import CostSource
 from ..call import Part
 from ..call import Usage
 from ..errors import PriceFileError
+from .price import add_up
 from .price import Entry
 from .price import instant
 from .price import Malformed
 from .price import MODES
+from .price import Parts
 from .price import PREPAID
 from .price import Price
-from .price import Priced
 from .price import RateKey
 from .price import read_entry
+from .price import Sums
+from .price import Table
 from .price import to_pico
 from .price import to_usd
 from .price import TOKENS
@@ -197,6 +201,7 @@ class PriceBook:
             _named(name): target for name, target in (aliases or {}).items()
         }
         self._matches: dict[tuple[str, str], tuple[Match, ...]] = {}
+        self._plans: dict[tuple[str, str, str | None], _Plan] = {}
         self._file: _File | None = None
 
     @classmethod
@@ -273,9 +278,11 @@ class PriceBook:
         """The price of a model at a time, now if left out; ``None`` if none is known."""
         if self._file is not None:
             self._refresh()
-        matches = self._matches.get((provider, model))
-        if matches is None:
-            matches = self._remember(provider, model)
+        return self._choose(provider, self._lookup(provider, model), at)
+
+    def _choose(
+        self, provider: str, matches: Iterable[Match], at: dt.datetime | None
+    ) -> Found | None:
         for match in matches:
             price = match.entry.at(at)
             if price is not None:
@@ -285,11 +292,16 @@ class PriceBook:
                 )
         return None
 
-    def _remember(self, provider: str, model: str) -> tuple[Match, ...]:
-        matches = tuple(_unique(self._search(_provider(provider), model.strip())))
-        if len(self._matches) >= _CACHED:
-            self._matches.clear()
-        self._matches[provider, model] = matches
+    def _lookup(self, provider: str, model: str) -> tuple[Match, ...]:
+        # The dict is taken first: what comes of layers that a reload replaces meanwhile
+        # then lands in a dict that nobody reads.
+        held = self._matches
+        matches = held.get((provider, model))
+        if matches is None:
+            matches = tuple(_unique(self._search(_provider(provider), model.strip())))
+            if len(held) >= _CACHED:
+                held.clear()
+            held[provider, model] = matches
         return matches
 
     def _search(self, provider: str, model: str) -> t.Iterator[Match]:
@@ -440,26 +452,63 @@ class PriceBook:
         mode: str | None,
         conditions: frozenset[str],
     ) -> Cost | None:
-        found = self.find(provider, model, at)
+        if self._file is not None:
+            self._refresh()
+        plan = self._plans.get((provider, model, mode))
+        if plan is None:
+            plan = self._plan(provider, model, at, mode)
+        if plan.dated or conditions:
+            return self._dated_cost(provider, model, usage, at, mode, conditions)
+        if plan.price is None:
+            return None
+        above = plan.price.tier(usage) if plan.price.thresholds else 0
+        return _costed(plan, plan.tables[above], add_up(plan.tables[above], usage))
+
+    def _plan(
+        self, provider: str, model: str, at: dt.datetime | None, mode: str | None
+    ) -> _Plan:
+        """What to do for a model. Kept, but where the date or the hour may matter."""
+        held = self._plans
+        matches = self._lookup(provider, model)
+        found = self._choose(provider, matches, at)
+        dated = self._is_dated(matches)
+        if found is None:
+            plan = _NO_PLAN._replace(dated=dated)
+        else:
+            dated = dated or bool(found.price.windows)
+            plan = _planned(found, provider, mode, at, _NONE, dated=dated)
+        if len(held) >= _CACHED:
+            held.clear()
+        held[provider, model, mode] = plan
+        return plan
+
+    def _is_dated(self, matches: Sequence[Match]) -> bool:
+        """Does it depend on the date which entry, or which of its prices, holds?"""
+        if not matches:
+            return False
+        first = matches[0].entry.prices
+        if len(first) > 1 or first[0].valid_from is not None:
+            return True
+        return any(layer.discounts for layer in self._layers)
+
+    def _dated_cost(
+        self,
+        provider: str,
+        model: str,
+        usage: Usage,
+        at: dt.datetime | None,
+        mode: str | None,
+        conditions: frozenset[str],
+    ) -> Cost | None:
+        moment = at or dt.datetime.now(dt.UTC)
+        found = self.find(provider, model, moment)
         if found is None:
             return None
-        price = found.price
-        if mode in PREPAID and mode not in price.modes:
+        plan = _planned(found, provider, mode, moment, conditions, dated=True)
+        if plan.price is None:
             return None
-        if price.windows and at is None:
-            at = dt.datetime.now(dt.UTC)
-        priced = price.cost(
-            usage,
-            mode=mode,
-            at=at,
-            conditions=conditions,
-            factor=found.factor,
-            claude=_is_claude(provider, found.key),
-        )
-        if priced.missing and not priced.parts:
-            # Not one used meter has a rate: nothing is known, not even a floor.
-            return None
-        return _costed(found, priced)
+        table = plan.tables[plan.price.tier(usage)]
+        return _costed(plan, table, add_up(table, usage))
 
     # The watched file
 
@@ -472,22 +521,69 @@ class PriceBook:
             self._layers = tuple(
                 layer if each.source == "file" else each for each in self._layers
             )
-            self._matches = {}
+            self._matches, self._plans = {}, {}
 
 
-def _costed(found: Found, priced: Priced) -> Cost:
-    flags = found.flags
-    if priced.flags:
-        flags = flags | priced.flags
+class _Plan(t.NamedTuple):
+    """A price, compiled for one mode."""
+
+    price: Price | None
+    """``None`` if nothing is known, or nothing for this mode."""
+    dated: bool
+    """Is it to be made anew for each call?"""
+    tables: Mapping[int, Table]
+    """By tier."""
+    source: CostSource
+    key: str
+    flags: frozenset[str]
+
+
+_NO_PLAN: t.Final = _Plan(None, False, {}, "bundled", "", _NONE)
+
+
+def _planned(
+    found: Found,
+    provider: str,
+    mode: str | None,
+    at: dt.datetime | None,
+    conditions: frozenset[str],
+    *,
+    dated: bool,
+) -> _Plan:
+    price = found.price
+    if mode in PREPAID and mode not in price.modes:
+        return _Plan(None, dated, {}, found.source, found.key, found.flags)
+    claude = _is_claude(provider, found.key)
+    tables = {
+        above: price.table(
+            above,
+            mode=mode,
+            at=at,
+            conditions=conditions,
+            factor=found.factor,
+            claude=claude,
+        )
+        for above in (0, *price.thresholds)
+    }
+    return _Plan(price, dated, tables, found.source, found.key, found.flags)
+
+
+def _costed(plan: _Plan, table: Table, sums: Sums) -> Cost | None:
+    pico, lines, missing, flags = sums
+    if missing and not lines:
+        # Not one used meter has a rate: nothing is known, not even a floor.
+        return None
+    if plan.flags:
+        flags = flags | plan.flags
     return Cost(
-        to_usd(priced.pico),
-        priced.parts,
-        found.source,
-        found.key,
-        found.price.valid_from,
-        priced.table.tier,
-        priced.table.mode,
-        not priced.missing,
+        to_usd(pico),
+        Parts(lines),
+        plan.source,
+        plan.key,
+        plan.price.valid_from if plan.price is not None else None,
+        table.tier,
+        table.mode,
+        not missing,
         flags,
     )
 

@@ -11,6 +11,7 @@ import re
 import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from decimal import Context
@@ -125,6 +126,7 @@ METADATA: t.Final = frozenset(
 _EXACT: t.Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _MILLION: t.Final = 10**6
 _PICO: t.Final = 10**12
+_ONE_PICO: t.Final = Decimal("1e-12")
 _LARGEST: t.Final = Decimal(10) ** 9
 
 
@@ -267,22 +269,42 @@ class Table(t.NamedTuple):
     mode: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
-    """The outcome of pricing a usage."""
+Line: t.TypeAlias = tuple[Rate, int | Decimal, int]
+"""One line of a cost, still in integers: its rate, the quantity, pico-USD."""
 
-    pico: int
-    """The total in pico-USD: the sum of the parts."""
-    parts: dict[str, Part]
-    missing: tuple[str, ...]
-    """Used meters without a rate."""
-    flags: frozenset[str]
-    table: Table
+
+class Parts(Mapping[str, Part]):
+    """The parts of a cost by meter. Each becomes decimal when it is looked at."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self._lines = lines
+
+    def __getitem__(self, meter: str) -> Part:
+        for rate, quantity, pico in self._lines:
+            if rate.meter == meter:
+                return Part(Decimal(quantity), rate.usd, to_usd(pico))
+        raise KeyError(meter)
+
+    def __iter__(self) -> t.Iterator[str]:
+        return (rate.meter for rate, _, _ in self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+Sums: t.TypeAlias = tuple[int, Sequence[Line], Sequence[str], frozenset[str]]
+"""The total in pico-USD, its lines, used meters without a rate, and flags."""
 
 
 _NO_FLAGS: t.Final[frozenset[str]] = frozenset()
 _counts: t.Final = attrgetter(*_CORE.values())
 _CORE_METERS: t.Final = tuple(_CORE)
+_OUTPUT: t.Final = _CORE_METERS.index("output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,29 +328,33 @@ class Price:
         """The modes that have a rate of their own."""
         return frozenset(key.mode for key in self.rates if key.mode is not None)
 
-    def cost(
-        self,
-        usage: Usage,
-        *,
-        mode: str | None = None,
-        at: dt.datetime | None = None,
-        conditions: Iterable[str] = (),
-        factor: Decimal | None = None,
-        claude: bool = False,
-    ) -> Priced:
-        """Price a usage. A used meter without a rate is named, never counted as 0.
-
-        :param conditions: What holds of the call, for :attr:`multipliers`.
-        :param factor: A negotiated multiplier of everything.
-        :param claude: Caching is billed as Anthropic does.
-        """
-        counts = _counts(usage)
+    def tier(self, usage: Usage) -> int:
+        """The highest threshold that the whole request exceeds; 0 for the base rates."""
         above = 0
         if self.thresholds:
             total = usage.total_input_tokens
             for threshold in self.thresholds:
                 if total > threshold:
                     above = threshold
+        return above
+
+    def table(
+        self,
+        above: int = 0,
+        *,
+        mode: str | None = None,
+        at: dt.datetime | None = None,
+        conditions: Iterable[str] = (),
+        factor: Decimal | None = None,
+        claude: bool = False,
+    ) -> Table:
+        """The rates of one tier, as they hold for one call.
+
+        :param at: When it was sent, for :attr:`windows`.
+        :param conditions: What holds of the call, for :attr:`multipliers`.
+        :param factor: A negotiated multiplier of everything.
+        :param claude: Caching is billed as Anthropic does.
+        """
         window = None
         if self.windows and at is not None:
             for number, each in enumerate(self.windows):
@@ -343,7 +369,7 @@ class Price:
             if len(self._tables) >= 256:
                 self._tables.clear()
             self._tables[key] = table
-        return _add_up(table, usage, counts)
+        return table
 
     def _factor(
         self, conditions: Iterable[str], factor: Decimal | None
@@ -489,7 +515,7 @@ class _Sheet:
 
 def to_usd(pico: int) -> Decimal:
     """Pico-USD as exact decimal USD."""
-    return Decimal(pico).scaleb(-12, _EXACT)
+    return _EXACT.multiply(pico, _ONE_PICO)
 
 
 def to_pico(usd: Decimal) -> int:
@@ -498,74 +524,70 @@ def to_pico(usd: Decimal) -> int:
     return divide(top * _PICO, bottom)
 
 
-class _Sum:
-    """Adds up parts."""
-
-    __slots__ = ("flags", "missing", "parts", "pico")
-
-    def __init__(self) -> None:
-        self.pico = 0
-        self.parts: dict[str, Part] = {}
-        self.missing: list[str] = []
-        self.flags: set[str] = set()
-
-    def add(self, meter: str, count: int, rate: Rate | None) -> None:
-        if rate is None:
-            self.missing.append(meter)
-            return
-        pico = count * rate.top
-        if rate.bottom != 1:
-            pico = divide(pico, rate.bottom)
-        self.pico += pico
-        self.parts[meter] = Part(
-            Decimal(count), rate.usd, Decimal(pico).scaleb(-12, _EXACT)
-        )
-        if rate.flag is not None:
-            self.flags.add(rate.flag)
-
-    def add_units(self, meter: str, quantity: Decimal, rate: Rate | None) -> None:
-        if rate is None:
-            self.missing.append(meter)
-            return
-        top, bottom = quantity.as_integer_ratio()
-        pico = divide(top * rate.top, bottom * rate.bottom)
-        self.pico += pico
-        self.parts[meter] = Part(quantity, rate.usd, to_usd(pico))
-
-
-def _add_up(table: Table, usage: Usage, counts: tuple[int, ...]) -> Priced:
-    found = _Sum()
-    reasoning = table.reasoning
-    for meter, count, rate in zip(_CORE_METERS, counts, table.core, strict=True):
-        if not count:
-            continue
-        if meter == "output" and reasoning is not None and usage.reasoning_tokens:
-            thought = min(usage.reasoning_tokens, count)
-            found.add("reasoning", thought, reasoning)
-            count -= thought
-            if not count:
-                continue
-        found.add(meter, count, rate)
+def add_up(table: Table, usage: Usage) -> Sums:
+    """Multiply and add. Written out for speed: most calls use two or three meters."""
+    counts = _counts(usage)
+    pico = 0
+    lines: list[Line] = []
+    missing: list[str] = []
+    flags = _NO_FLAGS
+    if table.reasoning is not None and usage.reasoning_tokens:
+        thought, counts = _without_thought(usage, counts)
+        if thought:
+            pico = _add(lines, thought, table.reasoning)
+            flags |= _flag(table.reasoning)
+    for count, rate, meter in zip(counts, table.core, _CORE_METERS, strict=False):
+        if count:
+            if rate is None:
+                missing.append(meter)
+            elif rate[4] is None and rate[3] == 1:
+                amount = count * rate[2]
+                pico += amount
+                lines.append((rate, count, amount))
+            else:
+                pico += _add(lines, count, rate)
+                flags |= _flag(rate)
     if usage.other_tokens or usage.units or table.request is not None:
-        _add_rarer(found, table, usage)
-    return Priced(
-        found.pico,
-        found.parts,
-        tuple(found.missing),
-        frozenset(found.flags) if found.flags else _NO_FLAGS,
-        table,
-    )
+        for meter, quantity, rate in _rarer(table, usage):
+            if rate is None:
+                missing.append(meter)
+            else:
+                pico += _add(lines, quantity, rate)
+                flags |= _flag(rate)
+    return pico, lines, missing, flags
 
 
-def _add_rarer(found: _Sum, table: Table, usage: Usage) -> None:
+def _flag(rate: Rate) -> frozenset[str]:
+    return _NO_FLAGS if rate.flag is None else frozenset((rate.flag,))
+
+
+def _without_thought(
+    usage: Usage, counts: tuple[int, ...]
+) -> tuple[int, tuple[int, ...]]:
+    thought = min(usage.reasoning_tokens, usage.output_tokens)
+    held = list(counts)
+    held[_OUTPUT] -= thought
+    return thought, tuple(held)
+
+
+def _add(lines: list[Line], quantity: int | Decimal, rate: Rate) -> int:
+    top, bottom = quantity.as_integer_ratio()
+    pico = divide(top * rate.top, bottom * rate.bottom)
+    lines.append((rate, quantity, pico))
+    return pico
+
+
+def _rarer(
+    table: Table, usage: Usage
+) -> t.Iterator[tuple[str, int | Decimal, Rate | None]]:
     for meter, count in usage.other_tokens.items():
         if count:
-            found.add(meter, count, table.rest.get(meter) or _foreign(table, meter))
+            yield meter, count, table.rest.get(meter) or _foreign(table, meter)
     for meter, quantity in usage.units.items():
         if quantity:
-            found.add_units(meter, quantity, table.rest.get(meter))
+            yield meter, quantity, table.rest.get(meter)
     if table.request is not None and "request" not in usage.units:
-        found.add_units("request", Decimal(1), table.request)
+        yield "request", 1, table.request
 
 
 def _foreign(table: Table, meter: str) -> Rate | None:
@@ -575,7 +597,9 @@ def _foreign(table: Table, meter: str) -> Rate | None:
     for text in ("cache_read", "input", "output"):
         if meter.startswith(f"{text}_"):
             rate = table.core[_CORE_METERS.index(text)]
-            return None if rate is None else rate._replace(flag="modality_fallback")
+            if rate is None:
+                return None
+            return rate._replace(meter=meter, flag="modality_fallback")
     return None
 
 

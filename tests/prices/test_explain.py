@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from flask_llm_cost import Usage
+from flask_llm_cost.prices import explain
+from flask_llm_cost.prices import PriceBook
+from flask_llm_cost.prices.book import _layer
+
+
+def book(**models: object) -> PriceBook:
+    entries = {name.replace("_", "-"): value for name, value in models.items()}
+    return PriceBook([_layer("override", entries, "test")])
+
+
+def test_a_price_is_explained_part_by_part() -> None:
+    entry = {"input": "2.5", "output": 10, "_source": "manual"}
+    usage = Usage(input_tokens=1000, output_tokens=500)
+    found = explain(book(gpt_x=entry), "openai", "gpt-x", usage)
+    assert found.ok
+    assert found.message == (
+        "openai/gpt-x is priced as gpt-x, found in the overrides by its name."
+    )
+    text = str(found)
+    assert "input: 1000 at 2.5 = $0.0025" in text
+    assert "Total: $0.0075" in text
+    assert "_source: manual" in text
+
+
+def test_a_missing_rate_is_named() -> None:
+    usage = Usage(input_tokens=1, units={"page": Decimal(1)})
+    found = explain(book(m={"input": 1}), "x", "m", usage)
+    assert not found.ok
+    assert found.missing == ("page",)
+    assert "a rate is missing for page" in found.message
+    assert "or more" in str(found)
+
+
+def test_an_unknown_model_has_its_nearest_names() -> None:
+    found = explain(PriceBook.bundled(), "openai", "gpt-4o-minni")
+    assert not found.ok
+    assert found.message == "No price is known for openai/gpt-4o-minni."
+    assert "openai/gpt-4o-mini" in found.nearest
+    assert "LLM_COST_MODEL_ALIASES" in str(found)
+
+
+def test_reserved_capacity_says_so() -> None:
+    found = explain(book(m={"input": 1}), "vertex", "m", mode="provisioned")
+    assert not found.ok
+    assert "provisioned capacity has no rate there" in found.message
+
+
+def test_reasoning_is_not_missed_where_it_has_a_part() -> None:
+    usage = Usage(output_tokens=5, reasoning_tokens=5)
+    found = explain(book(m={"output": 1, "reasoning": 2}), "x", "m", usage)
+    assert found.missing == ()
+
+
+def test_a_snapshot_and_a_discount_are_told() -> None:
+    entries = {"openai/m": {"input": 1}, "openai/*": {"multiplier": "0.5"}}
+    layered = PriceBook([_layer("override", entries, "test")])
+    text = str(explain(layered, "openai", "m-2026-01-01", Usage(input_tokens=10)))
+    assert "as a dated snapshot" in text
+    assert "Negotiated multiplier: 0.5" in text
+
+
+def test_a_wrong_mode_is_an_error() -> None:
+    with pytest.raises(ValueError, match="pricing_mode must be"):
+        explain(book(m={"input": 1}), "x", "m", mode="bulk")
