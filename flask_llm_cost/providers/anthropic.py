@@ -18,6 +18,7 @@ from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 
@@ -124,7 +125,7 @@ MESSAGES: t.Final = Dialect(
     tier=tier,
     shares=shares,
     conditions=conditions,
-    needles=(b'"usage"', b'"message_stop"'),
+    needles=needles(rb'"usage"', rb'"message_stop"'),
     heavy=frozenset(("content",)),
     tail=("usage", "model", "id"),
     envelope="message",

@@ -19,6 +19,7 @@ from . import sparse
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 
@@ -160,7 +161,7 @@ def last_segment(name: str) -> str:
 CONVERSE: t.Final = Dialect(
     read=read,
     usage=usage,
-    needles=(b'"usage"', b'"metadata"', b"serviceTier"),
+    needles=needles(rb'"usage"', rb'"metadata"', b"serviceTier"),
     heavy=frozenset(("output",)),
     tail=("usage", "serviceTier", "trace"),
     envelope="data",
@@ -170,7 +171,9 @@ INVOKE: t.Final = Dialect(
     read=read,
     usage=usage,
     # Frames are in base64: nothing can be seen before they are opened.
-    needles=(b"",),
+    needles=needles(
+        b"",
+    ),
     heavy=frozenset(("content", "choices", "generation", "completion", "outputs")),
     tail=(
         "usage",

@@ -15,6 +15,7 @@ from ..call import Usage
 from .dialect import amount
 from .dialect import Dialect
 from .dialect import inner
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 
@@ -69,7 +70,7 @@ def _units(seen: Object, *, tokens: bool) -> dict[str, Decimal]:
 COHERE: t.Final = Dialect(
     read=read,
     usage=usage,
-    needles=(b'"billed_units"', b'"message-end"', b'"stream-end"'),
+    needles=needles(rb'"billed_units"', rb'"message-end"', rb'"stream-end"'),
     heavy=frozenset(("message", "text", "texts", "embeddings", "results")),
     tail=("usage", "meta"),
 )

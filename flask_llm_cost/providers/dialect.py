@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import typing as t
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -148,6 +149,15 @@ def items(value: object) -> list[t.Any]:
     return value if isinstance(value, list) else []
 
 
+def needles(*patterns: bytes) -> tuple[re.Pattern[bytes], ...]:
+    """Regular expressions for what an event must hold to be worth parsing.
+
+    They are searched in every network read: one that begins with plain characters is
+    found faster than ten bytes are parsed.
+    """
+    return tuple(re.compile(pattern) for pattern in patterns)
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How one family of answers is read: pure functions over decoded JSON."""
@@ -158,10 +168,9 @@ class Dialect:
     """Turn the notes into disjoint buckets; ``None`` if no usage was seen."""
     cost: Callable[[Notes], Decimal | None] = lambda notes: None
     """What the provider itself charges, in USD, where it says so."""
-    needles: tuple[bytes, ...] = (b'"usage"', b"[DONE]")
-    """An event without any of these says nothing new, once the answer is identified."""
-    idle: tuple[bytes, ...] = ()
-    """Forms in which the first needle says nothing, such as ``"usage":null``."""
+    needles: tuple[re.Pattern[bytes], ...] = (re.compile(b""),)
+    """An event in which none of these is found says nothing new, once the answer is
+    identified. By default every event is parsed. See :func:`needles`."""
     heavy: frozenset[str] = frozenset()
     """Members of a whole answer that hold content; they are skipped, not parsed."""
     tail: tuple[str, ...] = ("usage",)

@@ -202,11 +202,8 @@ class Exchange:
     def _needed(self, data: bytes) -> bool:
         if self._events < _GREETINGS:
             return True
-        first, idle = self._needles[0], self._dialect.idle
-        if first in data and data.count(first) > sum(map(data.count, idle)):
-            return True
-        for needle in self._needles[1:]:
-            if needle in data:
+        for needle in self._needles:
+            if needle.search(data):
                 return True
         return False
 

@@ -17,6 +17,7 @@ from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 
@@ -213,7 +214,7 @@ GENERATE: t.Final = Dialect(
     read=read,
     usage=usage,
     tier=tier,
-    needles=(b'"usageMetadata"', b'"groundingMetadata"'),
+    needles=needles(rb'"usageMetadata"', rb'"groundingMetadata"'),
     heavy=frozenset(("candidates", "embedding", "embeddings")),
     tail=("usageMetadata", "modelVersion", "responseId"),
     whole=(b'"groundingMetadata"',),
@@ -222,7 +223,7 @@ GENERATE: t.Final = Dialect(
 INTERACTIONS: t.Final = dataclasses.replace(
     GENERATE,
     read=read_interaction,
-    needles=(b'"usage"', b'"interaction.complete'),
+    needles=needles(rb'"usage"', rb'"interaction.complete'),
     heavy=frozenset(("steps", "outputs")),
     tail=("usage", "model", "id", "service_tier"),
     whole=(),

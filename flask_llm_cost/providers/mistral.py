@@ -13,6 +13,7 @@ from .dialect import amount
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 
@@ -77,7 +78,7 @@ OCR: t.Final = Dialect(
 CONVERSATION: t.Final = Dialect(
     read=read_conversation,
     usage=conversation_usage,
-    needles=(b'"usage"', b"[DONE]", b'"conversation.response.done"'),
+    needles=needles(rb'"usage"', rb"\[DONE\]", rb'"conversation.response.done"'),
     heavy=frozenset(("outputs",)),
     whole=(b'"outputs"',),
 )

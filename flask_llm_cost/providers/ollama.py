@@ -10,6 +10,7 @@ import typing as t
 
 from ..call import Usage
 from .dialect import Dialect
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 
@@ -37,7 +38,7 @@ def usage(notes: Notes) -> Usage | None:
 OLLAMA: t.Final = Dialect(
     read=read,
     usage=usage,
-    needles=(b'"eval_count"', b'"done":true', b'"done": true'),
+    needles=needles(rb'"eval_count"', rb'"done":true', rb'"done": true'),
     heavy=frozenset(("message", "response", "embeddings", "embedding")),
     tail=("eval_count", "prompt_eval_count", "model"),
 )

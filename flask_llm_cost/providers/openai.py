@@ -24,6 +24,7 @@ from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 
@@ -354,12 +355,14 @@ def _openrouter_cost(charged: Decimal | None, seen: Object) -> Decimal | None:
     return charged
 
 
+_USAGE: t.Final = rb'"usage"(?!\s*:\s*null)'
+"""With stream_options.include_usage every chunk has ``"usage":null`` but the last."""
+
 CHAT: t.Final = Dialect(
     read=read,
     usage=usage,
     cost=cost,
-    needles=(b'"usage"', b"[DONE]"),
-    idle=(b'"usage":null', b'"usage": null'),
+    needles=needles(_USAGE, rb"\[DONE\]"),
     heavy=frozenset(("choices", "output", "data")),
     tail=("usage", "service_tier", "model", "id"),
     envelope="response",
@@ -368,7 +371,7 @@ CHAT: t.Final = Dialect(
 
 RESPONSES: t.Final = dataclasses.replace(
     CHAT,
-    needles=(b'"usage"', b"[DONE]", b'"response.created"'),
+    needles=needles(_USAGE, rb"\[DONE\]", rb'"response.created"'),
     skim=skim,
     whole=(b'_search_call"', b'_interpreter_call"', b'_generation_call"'),
 )

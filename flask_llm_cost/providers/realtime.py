@@ -15,6 +15,7 @@ from . import gemini
 from . import openai
 from .dialect import Dialect
 from .dialect import inner
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 
@@ -48,6 +49,6 @@ def usage(notes: Notes) -> Usage | None:
 REALTIME: t.Final = Dialect(
     read=read,
     usage=usage,
-    needles=(b'"response.done"', b'"usageMetadata"'),
+    needles=needles(rb'"response.done"', rb'"usageMetadata"'),
     whole=(b'"usage"', b'"usageMetadata"'),
 )

@@ -11,6 +11,7 @@ import typing as t
 from ..call import Usage
 from .dialect import Dialect
 from .dialect import items
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 
@@ -40,7 +41,9 @@ def usage(notes: Notes) -> Usage | None:
 WATSONX: t.Final = Dialect(
     read=read,
     usage=usage,
-    needles=(b"_token_count",),
+    needles=needles(
+        b"_token_count",
+    ),
     whole=(b"_token_count",),
     tail=("input_token_count",),
 )

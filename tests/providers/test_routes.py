@@ -15,6 +15,7 @@ from flask_llm_cost.providers import read_exchange
 from flask_llm_cost.providers import route
 from flask_llm_cost.providers import route_to
 from flask_llm_cost.providers.dialect import Dialect
+from flask_llm_cost.providers.dialect import needles
 from flask_llm_cost.providers.dialect import Notes
 from flask_llm_cost.providers.dialect import Object
 from flask_llm_cost.providers.routes import PROVIDERS
@@ -178,7 +179,7 @@ def count_words(notes: Notes) -> Usage | None:
 
 
 WORDS = Dialect(
-    read=read_words, usage=count_words, needles=(b'"spent"',), tail=("spent",)
+    read=read_words, usage=count_words, needles=needles(rb'"spent"'), tail=("spent",)
 )
 OURS = Provider(
     "ours", ("*.ours.example",), (Path(r"/ask/(?P<model>\w+)", WORDS, "chat"),)
