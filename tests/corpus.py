@@ -25,6 +25,12 @@ LINE = (
 )
 """The endpoints of the first line through the house."""
 
+
+def providers() -> tuple[str, ...]:
+    """Every provider that HTTP exchanges with a known meaning are recorded of."""
+    return tuple(sorted({row["provider"] for row, _ in _pairs()}))
+
+
 OURS = {"google": "gemini"}
 """Provider names that differ here."""
 
@@ -38,19 +44,26 @@ def _lines(name: str) -> list[Row]:
 
 
 @functools.cache
-def exchanges(
-    providers: tuple[str, ...], endpoints: tuple[str, ...]
-) -> list[tuple[Row, Row]]:
-    """HTTP rows with the usage that they mean, without the ambiguous ones."""
+def _pairs() -> list[tuple[Row, Row]]:
     expected = {row["id"]: row for row in _lines("expected")}
     return [
         (row, expected[row["id"]])
         for row in _lines("traffic")
-        if row["provider"] in providers
-        and row["endpoint_family"] in endpoints
-        and row["method"] != "WS"
+        if row["method"] != "WS"
         and row["id"] in expected
         and not expected[row["id"]].get("ambiguous")
+    ]
+
+
+def exchanges(
+    providers: tuple[str, ...], endpoints: tuple[str, ...] | None = None
+) -> list[tuple[Row, Row]]:
+    """HTTP rows with the usage that they mean, without the ambiguous ones."""
+    return [
+        (row, expected)
+        for row, expected in _pairs()
+        if row["provider"] in providers
+        and (endpoints is None or row["endpoint_family"] in endpoints)
     ]
 
 
