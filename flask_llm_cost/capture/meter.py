@@ -268,6 +268,14 @@ class Meter:
             # settle() does not wait for it for long.
             self._complete_at = perf_counter()
 
+    def event(self, document: Mapping[str, t.Any]) -> None:
+        """The caller was handed this event, decoded already."""
+        if not self._holds:
+            return
+        if self._first_byte is None:
+            self._first_byte = perf_counter()
+        self._exchange.event(document)
+
     def end(self) -> None:
         """The body came to its own end."""
         self._finish("ok", ended=True)
@@ -375,6 +383,15 @@ class Meter:
 
 
 _open: weakref.WeakSet[Meter] = weakref.WeakSet()
+
+
+def follow(recorder: Recorder, exchange: Exchange, hold: Hold) -> Meter:
+    """Follow a call that the app reports itself: attempts meanwhile are others."""
+    guard = _Guard()
+    guard.on = False
+    meter = Meter(recorder, exchange, hold, guard)
+    _open.add(meter)
+    return meter
 
 
 def open_meters() -> list[Meter]:

@@ -1,0 +1,281 @@
+"""How does an app report a stream that no client library of ours can see?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import typing as t
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from types import TracebackType
+
+from ..call import Attempt
+from ..call import Call
+from ..call import Hold
+from ..call import Recorder
+from ..call import TagSource
+from ..call import Usage
+from ..errors import LlmCostError
+from ..providers import Exchange
+from ..providers import Provider
+from ..providers import route_to
+from .meter import follow
+from .meter import Meter
+from .meter import UNKNOWN_MODEL
+
+_log = logging.getLogger("flask_llm_cost")
+
+_LONGEST: t.Final = 1024 * 1024
+"""An event of more characters that is still not whole is given up."""
+
+
+class _Ending:
+    """The recorder of a stream's own meter: the stream has the last word."""
+
+    def __init__(self, stream: TrackedStream) -> None:
+        self._stream = stream
+
+    def begin(self, attempt: Attempt) -> Hold | None:
+        return self._stream._begin(attempt)
+
+    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
+        self._stream._record(call, hold, deferred)
+
+
+class TrackedStream:
+    """A stream that the app reports event by event, recorded once when its block ends.
+
+    Made by :meth:`.LlmCost.track_stream`. It is a context manager, plain and async, and
+    however its block is left, the call is recorded and the app's own error goes on.
+
+    :param recorder: Told what came of the call.
+    :param begin: Asked before it begins; the recorder's own ``begin`` if left out.
+    :param providers: An app's own, asked before the built-in ones.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        provider: str,
+        model: str | None = None,
+        tags: TagSource | None = None,
+        latency_ms: int | None = None,
+        providers: Sequence[Provider] = (),
+        begin: Callable[[Attempt], Hold | None] | None = None,
+    ) -> None:
+        self.model = model
+        """The model, where the events name none."""
+        self.response_id: str | None = None
+        """The answer's id, where the events name none."""
+        self.call: Call | None = None
+        """The call, once the block has ended; ``None`` if nothing is recorded."""
+        self._recorder = recorder
+        self._provider = provider
+        self._tags = tags
+        self._latency_ms = latency_ms
+        self._providers = providers
+        self._begin = begin or recorder.begin
+        self._meter: Meter | None = None
+        self._usage: Usage | None = None
+        self._pending = ""
+        self._state: t.Literal["new", "open", "ended"] = "new"
+        self._flags: set[str] = set()
+
+    def event(self, data: t.Any, type: str | None = None) -> None:
+        """Report an event as it comes: the usage, model and id in it are kept.
+
+        :param data: A mapping, JSON as text or bytes, server-sent events in pieces of any
+            size, or an SDK's object; ``None`` is passed over.
+        :param type: The event's name, where it is not in the data.
+        :raises LlmCostError: Before the block and after it.
+        """
+        self._need_open()
+        for document in self._documents(data):
+            if type is not None and "type" not in document:
+                document = {**document, "type": type}
+            if self._meter is not None:
+                self._meter.event(document)
+
+    def usage(self, usage: Usage | None = None, **buckets: t.Any) -> None:
+        """Say what was used; it replaces what the events say, and what was said before.
+
+        :param usage: All buckets; or give those of :class:`.Usage` by name.
+        :raises ValueError: For a wrong count, or if both are given.
+        :raises LlmCostError: Before the block and after it.
+        """
+        self._need_open()
+        if usage is not None and buckets:
+            raise ValueError("Give usage, or its buckets by name, not both.")
+        self._usage = Usage(**buckets) if usage is None else usage
+
+    def _need_open(self) -> None:
+        if self._state != "open":
+            when = "not begun" if self._state == "new" else "ended and is recorded"
+            raise LlmCostError(
+                f"This stream has {when}: report its events and usage inside its"
+                " with block."
+            )
+
+    def __enter__(self) -> t.Self:
+        if self._state != "new":
+            raise LlmCostError(
+                "A tracked stream is one call. Make another one with track_stream()."
+            )
+        exchange = Exchange(
+            route_to(self._provider, providers=self._providers), request_body=None
+        )
+        hold = self._begin(
+            Attempt(
+                provider=self._provider,
+                operation=exchange.route.operation,
+                request_model=self.model,
+                stream=True,
+                tags=self._tags,
+            )
+        )
+        self._asked_model = self.model
+        if hold is not None:
+            self._meter = follow(_Ending(self), exchange, hold)
+        self._state = "open"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._state = "ended"
+        if self._meter is None:
+            return
+        if error is None:
+            self._meter.end()
+        elif isinstance(error, Exception):
+            self._meter.fail()
+        else:
+            # A closed generator, a cancelled task, Ctrl-C: the app stops reading.
+            self._meter.close()
+
+    async def __aenter__(self) -> t.Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _record(self, call: Call, hold: Hold, deferred: bool) -> None:
+        """Add what the app said, and hand the call on."""
+        model = call.model
+        if model == UNKNOWN_MODEL:
+            model = self.model or UNKNOWN_MODEL
+        call = dataclasses.replace(
+            call,
+            model=model,
+            request_model=self._asked_model,
+            response_id=call.response_id or self.response_id,
+            flags=call.flags | self._flags,
+        )
+        if self._latency_ms is not None:
+            call = dataclasses.replace(call, latency_ms=self._latency_ms)
+        if self._usage is not None:
+            call = dataclasses.replace(call, usage=self._usage, usage_source="manual")
+        self.call = call
+        # A recorder may give back the call as it was kept: with its cost.
+        record: Callable[..., t.Any] = self._recorder.record
+        kept = record(call, hold, deferred=deferred)
+        if isinstance(kept, Call):
+            self.call = kept
+
+    # Reading events of any form
+
+    def _documents(self, data: t.Any) -> list[Mapping[str, t.Any]]:
+        if data is None:
+            return []
+        if isinstance(data, Mapping):
+            return [data]
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            data = bytes(data).decode("utf-8", "replace")
+        if isinstance(data, str):
+            return self._lines(data)
+        document = _dumped(data)
+        if document is not None:
+            return [document]
+        if "unreadable_event" not in self._flags:
+            _log.warning(
+                "An event of type %s cannot be read; its usage is missing. Report a"
+                " mapping, JSON, or use stream.usage().",
+                type(data).__qualname__,
+            )
+        self._flags.add("unreadable_event")
+        return []
+
+    def _lines(self, text: str) -> list[Mapping[str, t.Any]]:
+        """The documents in a text: JSON, lines of it, or server-sent events.
+
+        Lines may come one by one without their ends, or cut anywhere: what is no JSON yet
+        waits for what comes next.
+        """
+        if not text.startswith(("data:", "event:")):
+            text = self._pending + text
+        # Otherwise a field begins, and what waited for its rest will never have one.
+        self._pending = ""
+        document = _parsed(text)
+        if document is not None:
+            return _mappings(document)
+        found: list[Mapping[str, t.Any]] = []
+        lines = text.splitlines()
+        for number, line in enumerate(lines, 1):
+            last = number == len(lines)
+            body = line.removeprefix("data:").strip()
+            document = _parsed(body)
+            if document is not None:
+                found += _mappings(document)
+            elif last and _may_go_on(line) and len(line) < _LONGEST:
+                self._pending = line
+        return found
+
+
+def _parsed(text: str) -> t.Any:
+    """A JSON object or array; ``None`` if it is neither, or not whole."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _may_go_on(line: str) -> bool:
+    """Whether a line without its end may be the beginning of an event."""
+    body = line.removeprefix("data:").strip()
+    return body.startswith(("{", "[")) or "data:".startswith(line.strip())
+
+
+def _mappings(document: t.Any) -> list[Mapping[str, t.Any]]:
+    items = document if isinstance(document, list) else [document]
+    return [item for item in items if isinstance(item, Mapping)]
+
+
+def _dumped(data: object) -> Mapping[str, t.Any] | None:
+    """An SDK's object as the JSON it was made from."""
+    for name, options in (("model_dump", {"by_alias": True}), ("to_dict", {})):
+        dump = getattr(data, name, None)
+        if dump is None:
+            continue
+        try:
+            document = dump(**options)
+        except Exception:
+            # Not our code; another form may do, and the caller is told if none does.
+            continue
+        if isinstance(document, Mapping):
+            return document
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        return dataclasses.asdict(data)
+    return None
