@@ -78,6 +78,8 @@ _DIRECT: t.Final = frozenset(
 a model of some name costs elsewhere says nothing of it."""
 
 _DATED: t.Final = re.compile(r"(.+)-(?:\d{4}-\d{2}-\d{2}|\d{8})\Z", re.ASCII)
+_TUNED: t.Final = re.compile(r"((?:[^/]+/)?ft:[^:/]+):.*\Z")
+"""A fine-tuned model of one's own is priced as ``ft:`` and the model it began as."""
 _MAX_BYTES: t.Final = 8 * 1024 * 1024
 _CACHED: t.Final = 4096
 _CHECK_EVERY: t.Final = 1.0
@@ -286,7 +288,9 @@ class PriceBook:
         for match in matches:
             price = match.entry.at(at)
             if price is not None:
-                factor = self._discount(provider, match, at)
+                factor, said = self._wildcards(provider, match, at)
+                for each in said:
+                    price = price.with_fees(each)
                 return Found(
                     match.entry.key, match.source, price, match.by, match.flags, factor
                 )
@@ -353,17 +357,24 @@ class PriceBook:
                 if entries:
                     return
 
-    def _discount(
+    def _wildcards(
         self, provider: str, match: Match, at: dt.datetime | None
-    ) -> Decimal | None:
-        # Not on what a higher layer says: that is the price itself.
-        for layer in self._layers[: match.layer + 1]:
-            if layer.discounts:
-                entry = layer.discounts.get(_provider(provider))
-                price = None if entry is None else entry.at(at)
-                if price is not None:
-                    return price.multiplier
-        return None
+    ) -> tuple[Decimal | None, tuple[Price, ...]]:
+        """What ``provider/*`` entries say: a multiplier, and fees of tools."""
+        factor: Decimal | None = None
+        said: list[Price] = []
+        for number, layer in enumerate(self._layers):
+            entry = (
+                layer.discounts.get(_provider(provider)) if layer.discounts else None
+            )
+            price = None if entry is None else entry.at(at)
+            if price is None:
+                continue
+            said.append(price)
+            # Not on what a higher layer says: that is the price itself.
+            if factor is None and number <= match.layer:
+                factor = price.multiplier
+        return factor, tuple(said)
 
     # Pricing
 
@@ -631,7 +642,7 @@ def _names(provider: str, model: str) -> tuple[str, ...]:
 
 
 def _undated(names: Iterable[str]) -> tuple[str, ...]:
-    found = (_DATED.match(name) for name in names)
+    found = (_DATED.match(name) or _TUNED.match(name) for name in names)
     return tuple(match[1] for match in found if match is not None)
 
 

@@ -6,6 +6,7 @@ A rate key is ``[mode_]meter[_above_Nk]``: ``input``, ``batch_output``,
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import re
 import typing as t
@@ -327,6 +328,17 @@ class Price:
     def modes(self) -> frozenset[str]:
         """The modes that have a rate of their own."""
         return frozenset(key.mode for key in self.rates if key.mode is not None)
+
+    def with_fees(self, other: Price) -> Price:
+        """With the fees by the piece that another says and this does not."""
+        fees = {
+            key: rate
+            for key, rate in other.rates.items()
+            if key.meter not in _IS_TOKENS and key not in self.rates
+        }
+        if not fees:
+            return self
+        return dataclasses.replace(self, rates={**self.rates, **fees}, _tables={})
 
     def tier(self, usage: Usage) -> int:
         """The highest threshold that the whole request exceeds; 0 for the base rates."""

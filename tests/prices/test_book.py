@@ -219,6 +219,20 @@ def test_a_price_of_a_higher_layer_is_not_discounted() -> None:
     assert cost.total_usd == 1
 
 
+def test_a_provider_may_have_fees_for_all_its_models() -> None:
+    fees = {"openai/*": {"file_search": "0.0025", "web_search": 9}}
+    book = layers(fees, None, {"openai/m": {"input": 1, "web_search": "0.01"}})
+    units = {"file_search": Decimal(2), "web_search": Decimal(1)}
+    cost = book.cost("openai", "m", Usage(units=units))
+    assert cost is not None
+    assert (cost.total_usd, cost.complete) == (Decimal("0.015"), True)
+
+
+def test_a_fine_tuned_model_is_priced_as_what_it_began_as() -> None:
+    book = layers({"openai/ft:gpt-x": RATE})
+    assert key(book, "openai", "ft:gpt-x:my-org::abc123") == "openai/ft:gpt-x"
+
+
 # Service tiers and what providers report
 
 
