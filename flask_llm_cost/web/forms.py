@@ -28,7 +28,13 @@ from . import format
 MOST_TAGS: t.Final = 20
 """Tags that one question may ask for; each is a subselect."""
 
-LONGEST: t.Final = {"provider": 64, "model": 255, "trace_id": 255, "tag": 1400}
+LONGEST: t.Final = {
+    "provider": 64,
+    "model": 255,
+    "trace_id": 255,
+    "tag": 1400,
+    "q": 100,
+}
 LONGEST_CURSOR: t.Final = 4000
 
 PER_PAGE: t.Final = ("25", "50", "100", "200")
@@ -199,6 +205,23 @@ class ModelsForm(SliceForm):
     """The list of models: a slice and an order."""
 
     sort = Choice("Order", MODEL_SORTS, default="cost")
+
+
+class SearchForm(wtforms.Form):
+    """A search in the prices."""
+
+    q = Text("Search")
+
+    @classmethod
+    def read(cls, args: MultiDict[str, str]) -> t.Self:
+        """Take the words.
+
+        :raises BadQuery: If there are too many.
+        """
+        form = cls(args)
+        if not form.validate():
+            raise BadQuery([(f.name, str(f.errors[0])) for f in form if f.errors])
+        return form
 
 
 def read_tags(texts: t.Iterable[str]) -> t.Iterator[tuple[str, str]]:

@@ -54,6 +54,8 @@ SOURCES: t.Final = {
     "bundled": "the bundled prices",
 }
 
+LAYERS: t.Final = {"override": "override", "file": "price file", "bundled": "bundled"}
+
 USAGE: t.Final = {
     "response": "the response",
     "stream_final": "the end of the stream",

@@ -48,11 +48,13 @@ from . import assets
 from . import charts
 from . import format
 from . import present
+from . import pricelist
 from .forms import CALL_SORTS
 from .forms import CallsForm
 from .forms import MODEL_SORTS
 from .forms import ModelsForm
 from .forms import PER_PAGE
+from .forms import SearchForm
 from .forms import Slice
 from .forms import SliceForm
 
@@ -63,6 +65,7 @@ MOST_OPTIONS: t.Final = 100
 MOST_SESSIONS: t.Final = 100
 STALE_AFTER_DAYS: t.Final = 30
 MOST_VALUES: t.Final = 100
+MOST_PRICES: t.Final = 200
 
 View: t.TypeAlias = Callable[..., t.Any]
 
@@ -294,6 +297,37 @@ def sessions() -> str:
     )
 
 
+def prices() -> str:
+    """The prices of the models in use, or those that a search finds."""
+    state, now = host(), host().clock()
+    words = SearchForm.read(request.args).q.data or ""
+    if words:
+        rows, total = pricelist.search(state.book, words, now, MOST_PRICES)
+    else:
+        with state.ledger.reading() as connection:
+            where = CallFilter.days(None, None, state.settings.timezone, today())
+            names = [g.key for g in breakdown(connection, where, "provider", "model")]
+        rows = list(pricelist.in_use(state.book, names, now))
+        total = len(rows)
+    return _page(
+        "prices",
+        q=words,
+        rows=rows,
+        total=total,
+        known=len(state.book.entries()),
+        **_age(),
+    )
+
+
+def _age() -> dict[str, t.Any]:
+    book = host().book
+    return {
+        "prices_at": book.updated_at,
+        "stale": book.stale(host().clock()),
+        "stale_days": STALE_AFTER_DAYS,
+    }
+
+
 def data_quality() -> str:
     """What the ledger does not know, why, and what to do about it."""
     now = today()
@@ -307,9 +341,7 @@ def data_quality() -> str:
         answer=answer,
         newest=newest,
         set_aside=len(host().ledger.set_aside()),
-        prices_at=host().book.updated_at,
-        stale=host().book.stale(host().clock()),
-        stale_days=STALE_AFTER_DAYS,
+        **_age(),
     )
 
 
@@ -375,6 +407,7 @@ PAGES: t.Final = (
     Page("/tags", "tags", tags, "Tags"),
     Page("/tags/<key>", "tag", tag, section="tags"),
     Page("/sessions", "sessions", sessions, "Sessions"),
+    Page("/prices", "prices", prices, "Prices"),
     Page("/data-quality", "data_quality", data_quality, "Data quality"),
 )
 """Every page there is: a new one is a view, a template and a line here."""

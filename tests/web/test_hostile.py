@@ -180,11 +180,18 @@ def test_the_way_out_of_a_bad_address_leads_nowhere_else(visitor: FlaskClient) -
     assert "javascript" not in response.text
 
 
+@pytest.mark.parametrize("name", [*NAMES, "%FF", "a" * 100, ""])
+def test_a_search_is_only_a_search(visitor: FlaskClient, name: str) -> None:
+    response = visitor.get("/llm-costs/prices", query_string={"q": name})
+    assert response.status_code == 200
+    assert "<script" not in response.text
+
+
 VALUES = st.text(max_size=40) | st.sampled_from(sorted(set(PARAMETERS.values())))
 
 
 @settings(
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

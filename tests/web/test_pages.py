@@ -495,3 +495,37 @@ def test_data_quality_finds_double_counts(visitor: FlaskClient, record: Record) 
     record(cost="2", response_id="r1", minutes=59)
     said = text(visitor.get("/llm-costs/data-quality").text)
     assert "Duplicates 1 call more than responses, $2.00" in said
+
+
+def test_prices_of_the_models_in_use_are_listed(make_site: MakeSite) -> None:
+    app = make_site(
+        LLM_COST_PRICE_OVERRIDES={"openai/ours": {"input": "1.5", "output": "0.000042"}}
+    )
+    record = recorder(app)
+    record(model="ours")
+    record(model="nobody-knows", provider="acme", cost=None)
+    said = text(app.test_client().get("/llm-costs/prices").text)
+    assert "openai/ours override $1.50" in said
+    assert "$0.000042" in said
+    assert "acme/nobody-knows no price" in said
+
+
+def test_prices_can_be_searched(visitor: FlaskClient) -> None:
+    said = text(visitor.get("/llm-costs/prices?q=OPENAI+gpt-4o-mini").text)
+    assert "openai/gpt-4o-mini bundled $0.15" in said
+    nothing = visitor.get("/llm-costs/prices?q=no+such+model").text
+    assert "No price has that in its name" in nothing
+
+
+def test_a_search_may_not_be_a_book(visitor: FlaskClient) -> None:
+    response = visitor.get(f"/llm-costs/prices?q={'x' * 101}")
+    assert response.status_code == 400
+    assert "<code>q</code>" in response.text
+
+
+def test_prices_need_no_ledger_to_be_searched(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    app = make_site(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'host.db'}")
+    assert app.test_client().get("/llm-costs/prices?q=gpt").status_code == 200
+    assert app.test_client().get("/llm-costs/prices").status_code == 503
