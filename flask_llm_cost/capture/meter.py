@@ -11,6 +11,7 @@ import functools
 import logging
 import typing as t
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -337,7 +338,8 @@ class Meter:
             # Not through `harmless`, which logs.
             try:
                 call = self._call(hold, outcome, ended)
-                self._recorder.record(call, hold, deferred=True)
+                if self._counts(call):
+                    self._recorder.record(call, hold, deferred=True)
             except Exception:
                 return
         else:
@@ -346,7 +348,28 @@ class Meter:
     @harmless()
     def _record(self, hold: Hold, outcome: Outcome, ended: bool) -> None:
         _open.discard(self)
-        self._recorder.record(self._call(hold, outcome, ended), hold)
+        call = self._call(hold, outcome, ended)
+        if self._counts(call):
+            self._recorder.record(call, hold)
+
+    def _counts(self, call: Call) -> bool:
+        """Whether this is a call of its own, and not only another look at one.
+
+        An answer that is made in the background is asked for again and again. The first
+        look that brings its usage counts, unless an earlier call brought it already.
+        """
+        route = self._exchange.route
+        if call.usage is None or call.response_id is None:
+            return not route.poll
+        if call.operation not in _POLLED:
+            return True
+        answer = (call.provider, call.response_id)
+        if route.poll and answer in _billed:
+            return False
+        _billed[answer] = None
+        if len(_billed) > _REMEMBERED:
+            _billed.popitem(last=False)
+        return True
 
     def _call(self, hold: Hold, outcome: Outcome, ended: bool) -> Call:
         now = perf_counter()
@@ -383,6 +406,14 @@ class Meter:
 
 
 _open: weakref.WeakSet[Meter] = weakref.WeakSet()
+
+_POLLED: t.Final = ("responses", "assistants")
+"""Operations whose answers may be asked for again."""
+
+_REMEMBERED: t.Final = 10_000
+
+_billed: OrderedDict[tuple[str, str], None] = OrderedDict()
+"""Answers of this process whose usage is recorded; the oldest are forgotten."""
 
 
 def follow(recorder: Recorder, exchange: Exchange, hold: Hold) -> Meter:

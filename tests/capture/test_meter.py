@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import json
 import logging
 import threading
 import typing as t
@@ -306,3 +307,42 @@ def test_encoded_bytes_are_decoded_for_the_reading(book: Book) -> None:
     meter.end()
     assert book.call.usage is not None
     assert book.call.usage.output_tokens == 20
+
+
+def ask(book: Book, method: str, url: str, body: dict[str, t.Any]) -> None:
+    meter = Tap(book).open(method, url, b"{}")
+    assert meter is not None
+    meter.respond(200, {})
+    meter.feed(json.dumps(body).encode(), decoded=True)
+    meter.end()
+
+
+def test_a_background_answer_is_one_call_however_often_it_is_polled(book: Book) -> None:
+    url = "https://api.openai.com/v1/responses"
+    answer = {"id": "resp_polled", "model": "gpt-5", "background": True, "usage": None}
+    done = answer | {"usage": {"input_tokens": 3, "output_tokens": 4}}
+    ask(book, "POST", url, answer)
+    ask(book, "GET", f"{url}/resp_polled", answer)
+    assert [call.usage for call in book.calls] == [None]
+    ask(book, "GET", f"{url}/resp_polled", done)
+    ask(book, "GET", f"{url}/resp_polled", done)
+    assert len(book.calls) == 2
+    assert book.calls[1].usage is not None
+    assert book.calls[1].usage.output_tokens == 4
+
+
+def test_an_answer_that_carried_its_usage_is_not_billed_again(book: Book) -> None:
+    url = "https://api.openai.com/v1/responses"
+    usage = {"input_tokens": 3, "output_tokens": 4}
+    answer = {"id": "resp_known", "model": "gpt-5", "background": True, "usage": usage}
+    ask(book, "POST", url, answer)
+    ask(book, "GET", f"{url}/resp_known", answer)
+    assert len(book.calls) == 1
+
+
+def test_a_poll_that_fails_is_no_call(book: Book) -> None:
+    meter = Tap(book).open("GET", "https://api.openai.com/v1/responses/resp_1", None)
+    assert meter is not None
+    meter.no_response()
+    assert not book.calls
+    assert not suppressed()
