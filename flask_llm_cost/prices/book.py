@@ -6,6 +6,7 @@ It is pure: no Flask, no database, no network.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import logging
@@ -392,7 +393,9 @@ class PriceBook:
         :param mode: ``batch``, ``flex``, ``priority``, ...
         :raises ValueError: If there is no such mode.
         """
-        return self._cost(provider, model, usage, at, check_mode(mode), _NONE)
+        if mode is not None:
+            mode = check_mode(mode)
+        return self._cost(provider, model, usage, at, mode, _NONE)
 
     def price(
         self,
@@ -473,7 +476,8 @@ class PriceBook:
         if plan.price is None:
             return None
         above = plan.price.tier(usage) if plan.price.thresholds else 0
-        return _costed(plan, plan.tables[above], add_up(plan.tables[above], usage))
+        table = plan.tables[above]
+        return _costed(plan, table, add_up(table, usage))
 
     def _plan(
         self, provider: str, model: str, at: dt.datetime | None, mode: str | None
@@ -547,9 +551,10 @@ class _Plan(t.NamedTuple):
     source: CostSource
     key: str
     flags: frozenset[str]
+    valid_from: dt.datetime | None
 
 
-_NO_PLAN: t.Final = _Plan(None, False, {}, "bundled", "", _NONE)
+_NO_PLAN: t.Final = _Plan(None, False, {}, "bundled", "", _NONE, None)
 
 
 def _planned(
@@ -563,7 +568,7 @@ def _planned(
 ) -> _Plan:
     price = found.price
     if mode in PREPAID and mode not in price.modes:
-        return _Plan(None, dated, {}, found.source, found.key, found.flags)
+        return _NO_PLAN._replace(dated=dated)
     claude = _is_claude(provider, found.key)
     tables = {
         above: price.table(
@@ -576,7 +581,9 @@ def _planned(
         )
         for above in (0, *price.thresholds)
     }
-    return _Plan(price, dated, tables, found.source, found.key, found.flags)
+    return _Plan(
+        price, dated, tables, found.source, found.key, found.flags, price.valid_from
+    )
 
 
 def _costed(plan: _Plan, table: Table, sums: Sums) -> Cost | None:
@@ -586,17 +593,34 @@ def _costed(plan: _Plan, table: Table, sums: Sums) -> Cost | None:
         return None
     if plan.flags:
         flags = flags | plan.flags
-    return Cost(
-        to_usd(pico),
-        Parts(lines),
-        plan.source,
-        plan.key,
-        plan.price.valid_from if plan.price is not None else None,
-        table.tier,
-        table.mode,
-        not missing,
-        flags,
-    )
+    cost = _new(Cost)
+    _set_total(cost, to_usd(pico))
+    _set_parts(cost, Parts(lines))
+    _set_source(cost, plan.source)
+    _set_key(cost, plan.key)
+    _set_valid_from(cost, plan.valid_from)
+    _set_tier(cost, table.tier)
+    _set_mode(cost, table.mode)
+    _set_complete(cost, not missing)
+    _set_flags(cost, flags)
+    _set_estimate(cost, None)
+    return cost
+
+
+# A frozen dataclass's own __init__ takes twice as long as this, and as all of the sums.
+_new: t.Final[t.Callable[[type[Cost]], Cost]] = object.__new__
+(
+    _set_total,
+    _set_parts,
+    _set_source,
+    _set_key,
+    _set_valid_from,
+    _set_tier,
+    _set_mode,
+    _set_complete,
+    _set_flags,
+    _set_estimate,
+) = (Cost.__dict__[field.name].__set__ for field in dataclasses.fields(Cost))
 
 
 def _reported(amount: Decimal, estimate: Cost | None, mode: str | None) -> Cost:

@@ -525,9 +525,12 @@ class _Sheet:
         return self._make("reasoning", found)
 
 
+_times: t.Final = _EXACT.multiply
+
+
 def to_usd(pico: int) -> Decimal:
     """Pico-USD as exact decimal USD."""
-    return _EXACT.multiply(pico, _ONE_PICO)
+    return _times(pico, _ONE_PICO)
 
 
 def to_pico(usd: Decimal) -> int:
