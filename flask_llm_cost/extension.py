@@ -371,7 +371,7 @@ class LlmCost:
         )
 
     def _hosts(self) -> Mapping[str, str]:
-        state = self._resolve()
+        state = self._resolve(quiet=True)
         return {} if state is None else state.settings.provider_hosts
 
     def suppress(self) -> AbstractContextManager[None]:

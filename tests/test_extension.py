@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import requests
 from flask import Flask
 
 from flask_llm_cost import Call
@@ -221,3 +222,17 @@ def test_dead_apps_are_let_go(tmp_path: Path) -> None:
     references = use_one()
     gc.collect()
     assert [reference() for reference in references] == [None, None]
+
+
+def test_what_is_no_llm_call_is_no_dropped_call(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    llm_cost = LlmCost()
+    for number in range(2):
+        path = str(tmp_path / f"a{number}")
+        llm_cost.init_app(Flask(f"a{number}", instance_path=path))
+    with requests.Session() as session:
+        session.mount("http://", llm_cost.adapter())
+        with pytest.raises(requests.ConnectionError):
+            session.get("http://127.0.0.1:9/weather")
+    assert "not recorded" not in caplog.text
