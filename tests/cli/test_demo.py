@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import glob
 import os
 import pathlib
 import pty
@@ -13,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
 import pytest
@@ -31,30 +29,29 @@ DEMO = [sys.executable, "-m", "flask_llm_cost", "demo"]
 NOW = dt.datetime(2026, 11, 20, 15, 30, tzinfo=dt.UTC)
 
 
-def demo(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*DEMO, *args], capture_output=True, text=True, timeout=60, check=False
+@pytest.fixture
+def temporary(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Where the demos of a test make their folders; nothing else does."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def test_once_prints_the_report_and_leaves_nothing(temporary: pathlib.Path) -> None:
+    done = subprocess.run(
+        [*DEMO, "--once", "--calls", "30"], capture_output=True, text=True, timeout=60
     )
-
-
-def left_behind() -> set[str]:
-    return set(glob.glob(os.path.join(tempfile.gettempdir(), "llm-cost-demo-*")))
-
-
-def test_once_prints_the_report_and_leaves_nothing() -> None:
-    before = left_behind()
-    done = demo("--once", "--calls", "30")
     assert done.returncode == 0, done.stderr
     assert "Sending 30 calls to a fake provider" in done.stdout
     assert re.search(r"Calls +30 ", done.stdout)
     assert re.search(r"Total cost +\$0\.\d*[1-9]", done.stdout)
     assert done.stderr == ""
-    assert left_behind() <= before
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_the_dashboard_until_interrupted(ended_by: signal.Signals) -> None:
-    before = left_behind()
+def test_it_serves_the_dashboard_until_interrupted(
+    temporary: pathlib.Path, ended_by: signal.Signals
+) -> None:
     with subprocess.Popen(
         [*DEMO[:1], "-u", *DEMO[1:], "--calls", "5"],
         stdout=subprocess.PIPE,
@@ -70,14 +67,14 @@ def test_it_serves_the_dashboard_until_interrupted(ended_by: signal.Signals) -> 
         assert process.wait(timeout=20) == 0
         assert "Traceback" not in process.stdout.read()
     assert page.status_code == 200
-    assert left_behind() <= before
+    assert list(temporary.iterdir()) == []
 
 
-def test_a_busy_port_is_said_before_anything_is_sent() -> None:
+def test_a_busy_port_is_said_before_anything_is_sent(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = demo("--port", str(port))
-    assert done.returncode == 1
+        done = run("demo", "--port", str(port))
+    assert done.exit_code == 1
     assert f"Cannot listen on 127.0.0.1:{port}" in done.stderr
     assert done.stdout == ""
 
@@ -136,8 +133,7 @@ def test_every_call_arrives_at_its_own_time(make_app: MakeApp) -> None:
     assert abs(state.clock().timestamp() - time.time()) < 5
 
 
-def test_an_interrupt_while_sending_leaves_nothing() -> None:
-    before = left_behind()
+def test_an_interrupt_while_sending_leaves_nothing(temporary: pathlib.Path) -> None:
     with subprocess.Popen(
         [*DEMO[:1], "-u", *DEMO[1:], "--calls", "20000"],
         stdout=subprocess.PIPE,
@@ -150,7 +146,7 @@ def test_an_interrupt_while_sending_leaves_nothing() -> None:
         rest = process.stdout.read()
         assert process.wait(timeout=20) == 1
     assert "Traceback" not in rest
-    assert left_behind() <= before
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_terminal_sees_how_far_it_is() -> None:

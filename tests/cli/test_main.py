@@ -7,21 +7,18 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
+from click.testing import Result
 from flask import Flask
 
 from flask_llm_cost.cli import make_group
+from flask_llm_cost.cli.alone import make_root
 from flask_llm_cost.extension import make_app as bare_app
 from tests.conftest import MakeApp
 
-MAIN = [sys.executable, "-m", "flask_llm_cost"]
 
-
-def run(
-    *args: str, cwd: pathlib.Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*MAIN, *args], capture_output=True, text=True, timeout=30, cwd=cwd, check=False
-    )
+def run(*args: str) -> Result:
+    return CliRunner().invoke(make_root(bare_app), args)
 
 
 @pytest.fixture
@@ -43,19 +40,22 @@ def test_options_stand_before_or_after_the_command(
     args = ["report", "--by", "model"]
     source = ["--database-uri", uri]
     done = run(*(source + args if place == "before" else args + source))
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "openai/gpt-4o" in done.stdout
 
 
 def test_an_instance_folder_is_enough(folder: pathlib.Path) -> None:
     done = run("--instance-path", str(folder), "daily", "--days", "1")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "1,000" in done.stdout
 
 
-def test_an_sqlite_file_is_meant_from_here(folder: pathlib.Path) -> None:
-    done = run("db", "current", "--database-uri", "sqlite:///llm_cost.db", cwd=folder)
-    assert done.returncode == 0, done.stderr
+def test_an_sqlite_file_is_meant_from_here(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    done = run("db", "current", "--database-uri", "sqlite:///llm_cost.db")
+    assert done.exit_code == 0, done.stderr
     assert str(folder / "llm_cost.db") in done.stdout
 
 
@@ -63,37 +63,50 @@ def test_an_app_can_be_named(tmp_path: pathlib.Path) -> None:
     code = "from flask import Flask\nfrom flask_llm_cost import LlmCost\n"
     code += "app = Flask(__name__)\nLlmCost(app)\nplain = Flask(__name__)\n"
     (tmp_path / "shop.py").write_text(code)
-    done = run("--app", "shop", "report", cwd=tmp_path)
+    command = [sys.executable, "-m", "flask_llm_cost", "report", "--app"]
+
+    def asked(app: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, app], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+
+    done = asked("shop")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "instance" / "llm_cost.db").exists()
-    other = run("--app", "shop:plain", "report", cwd=tmp_path)
+    other = asked("shop:plain")
     assert other.returncode == 2
     assert "LlmCost is not set up on shop:plain." in other.stderr
 
 
-def test_without_a_ledger_it_says_how_to_name_one(tmp_path: pathlib.Path) -> None:
-    done = run("report", cwd=tmp_path)
-    assert done.returncode == 2
+def test_without_a_ledger_it_says_how_to_name_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("report")
+    assert done.exit_code == 2
     assert "--database-uri" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_uri_is_one_line() -> None:
     done = run("report", "--database-uri", "nonsense")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "must be an SQLAlchemy URL" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_help_needs_no_ledger_and_no_sqlalchemy() -> None:
     code = (
-        "import sys, flask_llm_cost.cli, flask_llm_cost.__main__\n"
+        "import sys, flask_llm_cost.__main__\n"
+        "from flask_llm_cost.cli import make_group\n"
+        "assert not any(m.startswith('flask_llm_cost.cli.') for m in sys.modules)\n"
+        "assert make_group(None).commands['report'].help\n"
         "heavy = {'sqlalchemy', 'alembic', 'requests', 'wtforms'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
     done = run("report", "--help")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert "--database-uri" in done.stdout
 
 
