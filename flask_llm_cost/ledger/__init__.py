@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import datetime as dt
 import functools
 import os
 import threading
@@ -28,6 +29,7 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
     from .engine import Engines
+    from .rollups import Roller
     from .store import Store
     from .writer import Drained
 
@@ -35,6 +37,7 @@ SPOOL_FOLDER: t.Final = "llm_cost_spool"
 
 _EXIT_SECONDS: t.Final = 5.0
 _SYNC_PAUSE: t.Final = 5.0
+_ROLL_SECONDS: t.Final = 2.0
 
 Failed: t.TypeAlias = Callable[[Call | None, Exception], None]
 """Told that a call could not be kept; or, with ``None``, that the ledger cannot be
@@ -250,6 +253,45 @@ class Ledger:
         if engines is not None:
             engines.close()
 
+    # Adding up, and letting go
+
+    def roll(self, *, seconds: float | None = None) -> int:
+        """Add up the hours that are over and have new calls; how many they were.
+
+        The writer does so by itself, once a minute.
+
+        :param seconds: Stop after about so long; the rest is for the next time.
+        :raises StorageError: If the database is away, or its days are of another zone.
+        """
+        return self._roller.roll(dt.datetime.now(dt.UTC), seconds=seconds)
+
+    def rezone(self) -> None:
+        """Make the ledger's days those of ``LLM_COST_TIMEZONE``, and add up anew.
+
+        :raises StorageError: If calls were pruned: their hours are known, no more.
+        """
+        self._roller.rezone()
+        self.roll()
+
+    def verify(self) -> list[str]:
+        """Where sums differ from the calls they are of, a line each."""
+        return self._roller.verify()
+
+    def prune(
+        self,
+        before: dt.datetime,
+        *,
+        batch: int = 1000,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Delete the calls before a moment; how many they were. Their sums stay.
+
+        It works in short transactions, and may break off and go on at any time.
+
+        :param progress: Told how many are gone, after each batch.
+        """
+        return self._roller.prune(before, batch=batch, progress=progress)
+
     # Asking
 
     @contextmanager
@@ -361,6 +403,7 @@ class Ledger:
                     lambda: self._store,
                     self._absorb,
                     functools.partial(self._tell, None),
+                    functools.partial(self.roll, seconds=_ROLL_SECONDS),
                 )
             return self._made_writer
 
@@ -372,6 +415,12 @@ class Ledger:
 
                 self._made_store = Store(self._engines)
             return self._made_store
+
+    @property
+    def _roller(self) -> Roller:
+        from .rollups import Roller
+
+        return Roller(self._engines, self._settings.timezone)
 
     @contextmanager
     def _mine(self) -> Iterator[None]:

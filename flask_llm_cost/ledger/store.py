@@ -19,6 +19,7 @@ from ..call import Call
 from ..errors import StorageError
 from .engine import brief
 from .engine import Engines
+from .rollups import mark
 from .rows import BIGGEST
 from .rows import row_of
 from .rows import tag_set_of
@@ -136,6 +137,7 @@ class Store:
         with engine.begin() as connection:
             # Never a form that ignores conflicts: MySQL's would cut what does not fit.
             connection.execute(sa.insert(calls_table), [e.row for e in entries])
+            mark(connection, (entry.row["started_at"] for entry in entries))
 
     def _known(
         self, engine: sa.Engine, entries: Sequence[_Entry]

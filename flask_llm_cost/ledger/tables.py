@@ -175,3 +175,73 @@ facts = sa.Table(
     **_INNODB,
 )
 """What the ledger knows of itself, such as its time zone."""
+
+marks = sa.Table(
+    PREFIX + "marks",
+    metadata,
+    # Random, so that no two writers ever wait for each other.
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hour", Millis, nullable=False),
+    **_INNODB,
+)
+"""Hours (of UTC) in which calls were added, changed or deleted since they were added up.
+Whoever changes a call appends a mark in the same transaction."""
+
+sa.Index("ix_llm_cost_marks_hour", marks.c.hour)
+
+SUMS: t.Final = (
+    "calls",
+    "priced",
+    "unpriced",
+    "unpriced_with_usage",
+    "unpriced_tokens",
+    "incomplete",
+    "failed",
+    "with_usage",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "with_latency",
+    "latency_sum_ms",
+    "cost_total",
+    "cost_input",
+    "cost_cache_read",
+    "cost_cache_write",
+    "cost_output",
+    "cost_units",
+)
+"""What a rollup adds up, by the names of :class:`.Totals`; money is pico-USD."""
+
+rollups = sa.Table(
+    PREFIX + "rollups",
+    metadata,
+    sa.Column("kind", _text(8), nullable=False),
+    sa.Column("start", Millis, nullable=False),
+    sa.Column("provider", _text(64), nullable=False),
+    sa.Column("model", _text(255), nullable=False),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in SUMS),
+    sa.PrimaryKeyConstraint(
+        "kind", "start", "provider", "model", name="pk_llm_cost_rollups"
+    ),
+    **_INNODB,
+)
+"""Calls added up by provider and model. ``kind`` is ``hour`` (of the calls in the table),
+``pruned`` (by hour, of calls that are there no more) or ``day`` (of both)."""
+
+rollup_latencies = sa.Table(
+    PREFIX + "rollup_latencies",
+    metadata,
+    sa.Column("kind", _text(8), nullable=False),
+    sa.Column("start", Millis, nullable=False),
+    sa.Column("provider", _text(64), nullable=False),
+    sa.Column("model", _text(255), nullable=False),
+    sa.Column("bucket", sa.BigInteger, nullable=False),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint(
+        "kind", "start", "provider", "model", "bucket", name="pk_llm_cost_latencies"
+    ),
+    **_INNODB,
+)
+"""How many calls took how long, on a log scale: ``bucket`` is its lower end in ms."""

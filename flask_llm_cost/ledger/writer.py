@@ -30,6 +30,9 @@ POLL_SECONDS: t.Final = 0.5
 ORPHANS_SECONDS: t.Final = 30.0
 """How often it looks for what killed processes left."""
 
+ROLL_SECONDS: t.Final = 60.0
+"""How often it adds up what was written."""
+
 _LONGEST_PAUSE: t.Final = 30.0
 _LONGEST_LINE: t.Final = 1024 * 1024
 
@@ -52,6 +55,7 @@ class Writer:
         no request waits until SQLAlchemy is loaded.
     :param absorb: Brings what waits in memory to the spool; called before each drain.
     :param failed: Told when the database goes away.
+    :param roll: Adds up what was written, for some seconds at most.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Writer:
         store: Callable[[], Store],
         absorb: Callable[[], None],
         failed: Callable[[Exception], None],
+        roll: Callable[[], object] | None = None,
     ) -> None:
         self.failures = 0
         """Drains that failed, since the start."""
@@ -69,6 +74,10 @@ class Writer:
         self._store = store
         self._absorb = absorb
         self._failed = failed
+        self._roll = roll
+        self._roll_at = 0.0
+        self._roll_failed = False
+        self._wrote = False
         self._busy = threading.Lock()
         self._changed = threading.Condition()
         self._wake = threading.Event()
@@ -183,6 +192,7 @@ class Writer:
         if not decoded:
             return
         stored = self._store().write(decoded)
+        self._wrote = True
         drained.new += stored.new
         drained.duplicate += stored.duplicate
         for call, reason in stored.refused:
@@ -221,7 +231,23 @@ class Writer:
             pause = POLL_SECONDS
         with self._changed:
             self._changed.notify_all()
+        if self._wrote and not self._failed_in_a_row:
+            self._roll_up()
         return pause
+
+    def _roll_up(self) -> None:
+        if self._roll is None or time.monotonic() < self._roll_at:
+            return
+        # As in the cycle: whatever goes wrong, the calls are kept, and it tries again.
+        try:
+            self._roll()
+        except Exception as error:
+            if not self._roll_failed:
+                _log.warning("Calls are not added up for now: %s", error)
+            self._roll_failed = True
+        else:
+            self._wrote = self._roll_failed = False
+        self._roll_at = time.monotonic() + ROLL_SECONDS * random.uniform(0.8, 1.2)
 
     def _note(self, error: Exception) -> float:
         self.failures += 1

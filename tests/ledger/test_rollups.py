@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import datetime as dt
+import random
+import threading
+import time
+import typing as t
+import zoneinfo
+from decimal import Decimal
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_llm_cost.call import Call
+from flask_llm_cost.call import from_ms
+from flask_llm_cost.errors import StorageError
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.ledger import rollups
+from flask_llm_cost.ledger import rows
+from flask_llm_cost.ledger.tables import calls
+from flask_llm_cost.ledger.tables import marks
+from flask_llm_cost.ledger.tables import rollup_latencies
+from flask_llm_cost.query.latency import latency_bucket
+
+from .conftest import every_database
+from .conftest import MakeLedger
+from .samples import make_call
+from .samples import NOON
+from .test_ledger import spool
+
+EVER = (from_ms(0), from_ms(4_000_000_000_000))
+HOUR = dt.timedelta(hours=1)
+
+
+def calls_over(hours: int, every: int = 20) -> list[Call]:
+    """Calls of all kinds, some in each hour."""
+    step = dt.timedelta(minutes=60 / every, milliseconds=7)
+    made = []
+    for n in range(hours * every):
+        changes: dict[str, t.Any] = {"latency_ms": n * 37 % 9000}
+        if n % 5 == 0:
+            changes |= {"cost": None, "model": "odd", "latency_ms": None}
+        if n % 7 == 0:
+            changes |= {"usage": None, "cost": None, "outcome": "no_response"}
+        made.append(make_call(n, started_at=NOON + n * step, **changes))
+    return made
+
+
+def _together(found: rollups.Sums) -> dict[str, int]:
+    summed = dict.fromkeys(rollups.SUMS, 0)
+    for values in found.totals.values():
+        for name, value in values.items():
+            summed[name] += value
+    return summed
+
+
+def rolled(ledger: Ledger, *kinds: str) -> dict[str, int]:
+    """Everything in the rollups of these kinds."""
+    with ledger.reading() as connection:
+        return _together(rollups.read(connection, kinds, *EVER))
+
+
+def raw(ledger: Ledger) -> dict[str, int]:
+    """The same of the calls that are there."""
+    with ledger.reading() as connection:
+        return _together(rollups.add_up(connection))
+
+
+def marked(ledger: Ledger) -> int:
+    with ledger.reading() as connection:
+        return len(connection.execute(sa.select(marks)).all())
+
+
+@every_database
+def test_hours_and_days_add_up_to_the_calls(ledger: Ledger) -> None:
+    spool(ledger, calls_over(30))
+    ledger.drain()
+    assert marked(ledger) > 0
+    assert ledger.roll() >= 30
+    assert marked(ledger) == 0
+    assert rolled(ledger, "hour") == rolled(ledger, "day") == raw(ledger)
+    assert ledger.verify() == []
+
+
+@every_database
+def test_a_late_call_is_added(ledger: Ledger) -> None:
+    made = calls_over(3)
+    spool(ledger, made[5:])
+    ledger.drain()
+    ledger.roll()
+    spool(ledger, made)  # five are new, the others must not count twice
+    ledger.drain()
+    assert rolled(ledger, "day") != raw(ledger)
+    ledger.roll()
+    assert rolled(ledger, "day") == rolled(ledger, "hour") == raw(ledger)
+
+
+def test_the_hour_that_runs_is_left_with_one_mark(
+    ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    for n in range(5):
+        spool(ledger, [make_call(n, started_at=now)])
+        ledger.drain()
+    assert ledger.roll() == 0
+    assert marked(ledger) in (1, 2)  # two if the hour has just turned
+    assert rolled(ledger, "hour")["calls"] == 0
+
+
+@every_database
+def test_a_wrong_sum_is_found(ledger: Ledger) -> None:
+    spool(ledger, calls_over(3))
+    ledger.drain()
+    ledger.roll()
+    with ledger._engines.writing().begin() as connection:
+        connection.execute(
+            sa.update(calls)
+            .where(calls.c.model == "gpt-4o")
+            .values(cost_total=1, cost_input=1)
+        )
+        connection.execute(sa.delete(rollup_latencies))
+    found = ledger.verify()
+    assert any("openai/gpt-4o is not the sum of its calls" in line for line in found)
+    assert any("latencies" in line for line in found)
+
+
+@every_database
+def test_pruning_keeps_the_sums(ledger: Ledger) -> None:
+    spool(ledger, calls_over(50))
+    ledger.drain()
+    ledger.roll()
+    before = raw(ledger)
+    seen: list[int] = []
+    gone = ledger.prune(NOON + 30.5 * HOUR, batch=100, progress=seen.append)
+    assert gone == seen[-1] > 500
+    assert raw(ledger)["calls"] == 1000 - gone
+    ledger.roll()
+    assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == before
+    assert ledger.verify() == []
+    spool(ledger, [make_call(99_999, started_at=NOON)])  # later than its pruning
+    ledger.drain()
+    ledger.roll()
+    assert rolled(ledger, "day")["calls"] == before["calls"] + 1
+
+
+def test_days_of_another_zone_are_refused_until_rezoned(
+    ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    spool(ledger, calls_over(30))
+    ledger.drain()
+    ledger.roll()
+    moved = make_ledger(timezone=zoneinfo.ZoneInfo("Asia/Kolkata"))
+    with pytest.raises(StorageError, match="those of UTC, .* Asia/Kolkata.*rezone"):
+        moved.roll()
+    moved.rezone()
+    assert rolled(moved, "hour") == rolled(moved, "day") == raw(moved)
+    assert moved.verify() == []
+
+
+def test_an_upgrade_adds_up_what_was_there(
+    tmp_path: t.Any, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(f"sqlite:///{tmp_path}/host.db")
+    ledger.upgrade()
+    spool(ledger, calls_over(5))
+    ledger.drain()
+    ledger.downgrade("0001")
+    ledger.upgrade()
+    ledger.roll()
+    assert rolled(ledger, "day") == raw(ledger)
+    assert raw(ledger)["calls"] == 100
+
+
+zones = st.sampled_from(
+    ["UTC", "Asia/Kolkata", "Australia/Lord_Howe", "America/Santiago", "Pacific/Apia"]
+).map(zoneinfo.ZoneInfo)
+
+
+@given(st.integers(1_200_000_000, 2_000_000_000), zones)
+def test_the_hours_of_a_day_tile_it(second: int, zone: dt.tzinfo) -> None:
+    moment = from_ms(second * 1000)
+    hour = rollups.utc_hour(moment)
+    spans = rollups.hours_of(hour, zone)
+    (mine,) = [(a, b) for a, b in spans if a <= moment < b]
+    assert mine[0] == rollups._hour_at(moment, zone)
+    assert spans[0][0] <= hour
+    assert spans[-1][1] >= hour + HOUR
+    assert all(one[1] == two[0] for one, two in zip(spans, spans[1:], strict=False))
+
+
+def test_latencies_fall_in_the_same_buckets_as_in_questions() -> None:
+    table = sa.Table("given", sa.MetaData(), sa.Column("ms", sa.BigInteger))
+    chance = random.Random(7)
+    edges = [2**n + d for n in range(33) for d in (-1, 0, 1)]
+    values = edges + [
+        chance.randrange(10 ** chance.randrange(1, 10)) for _ in range(500)
+    ]
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as connection:
+        table.create(connection)
+        connection.execute(sa.insert(table), [{"ms": value} for value in values])
+        asked = sa.select(table.c.ms, latency_bucket(table.c.ms))
+        for value, bucket in connection.execute(asked):
+            assert bucket == rollups.latency_bucket(value)
+    engine.dispose()
+
+
+class Chaos:
+    """What works on one ledger at once, and what the sums must be in the end."""
+
+    def __init__(self, make_ledger: t.Callable[[], Ledger], seconds: float) -> None:
+        self.make_ledger = make_ledger
+        self.until = time.monotonic() + seconds
+        self.written: list[Call] = []
+        self.repriced: list[int] = []
+        self.errors: list[BaseException] = []
+
+    def run(self) -> None:
+        steps = [self.write] * 4 + [self.roll] * 2 + [self.reprice, self.prune]
+        threads = [
+            threading.Thread(target=self.work, args=(step, n))
+            for n, step in enumerate(steps)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def work(self, step: t.Callable[[Ledger, random.Random], None], seed: int) -> None:
+        mine, chance = self.make_ledger(), random.Random(seed)
+        while time.monotonic() < self.until:
+            try:
+                step(mine, chance)
+            except StorageError:  # a deadlock or a locked file: it is tried again
+                time.sleep(0.01)
+            except Exception as error:
+                self.errors.append(error)
+                return
+
+    def write(self, mine: Ledger, chance: random.Random) -> None:
+        made = [
+            make_call(
+                chance.randrange(10**6),
+                started_at=NOON + chance.randrange(30) * HOUR,
+                latency_ms=chance.randrange(500),
+            )
+            for _ in range(20)
+        ]
+        assert mine._store.write(made).new == 20
+        self.written.extend(made)
+
+    def reprice(self, mine: Ledger, chance: random.Random) -> None:
+        start = NOON + chance.randrange(30) * HOUR
+        c = calls.c
+        dearer = {"cost_total": c.cost_total + 1, "cost_input": c.cost_input + 1}
+        these = sa.update(calls).where(c.started_at == start).values(dearer)
+        with mine._engines.explained(), mine._engines.writing().begin() as connection:
+            rollups.mark(connection, [start])
+            changed = connection.execute(these).rowcount
+        self.repriced.append(changed)
+
+    def roll(self, mine: Ledger, chance: random.Random) -> None:
+        mine.roll()
+
+    def prune(self, mine: Ledger, chance: random.Random) -> None:
+        mine.prune(NOON + chance.randrange(10) * HOUR, batch=50)
+        time.sleep(0.05)
+
+
+def chaos(ledger: Ledger, make_ledger: t.Callable[[], Ledger], seconds: float) -> None:
+    """Writers, rollers, a repricer and a pruner at once; then the sums must be right."""
+    work = Chaos(make_ledger, seconds)
+    work.run()
+    assert work.errors == []
+    ledger.roll()
+    assert marked(ledger) == 0
+    found = rolled(ledger, "hour", "pruned")
+    assert found == rolled(ledger, "day")
+    assert found["calls"] == len(work.written) > 0
+    written = sum(
+        (c.cost.total_usd for c in work.written if c.cost is not None), Decimal(0)
+    )
+    assert found["cost_total"] == rows.to_pico(written) + sum(work.repriced)
+    assert found["cost_total"] == found["cost_input"]
+    assert ledger.verify() == []
+
+
+@every_database
+def test_sums_are_exact_whoever_is_at_work(
+    database: str | None, ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    chaos(ledger, lambda: make_ledger(database), 3)
+
+
+@pytest.mark.stress
+@every_database
+def test_sums_are_exact_for_longer(
+    database: str | None, ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    chaos(ledger, lambda: make_ledger(database), 20)
