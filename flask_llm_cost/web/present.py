@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import shlex
 import typing as t
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -230,9 +229,7 @@ def why_failed(status: str) -> str:
 
 def explain(call: Call) -> str:
     """The command that says how a call's price was looked for."""
-    # A model's name comes from outside, and this line is copied into a shell.
-    name = shlex.quote(f"{call.provider}/{call.model}")
-    return f"flask llm-cost prices explain {name}"
+    return f"flask llm-cost prices explain --call {call.event_id}"
 
 
 def gaps(totals: Totals) -> list[str]:
