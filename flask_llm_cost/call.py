@@ -173,6 +173,8 @@ class Reading:
 
     Then the cost is the sum of theirs, and not that of ``usage`` at ``model``.
     """
+    created_at: dt.datetime | None = None
+    """When the provider says that the answer began: the same each time it is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,11 +276,12 @@ class Recorder(t.Protocol):
         """
         ...
 
-    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
+    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> Call | None:
         """Called once at the attempt's end, from any thread. Never raises.
 
         :param deferred: Called from ``__del__`` or a signal handler, at any bytecode of
             any thread: only append to a queue; no lock, I/O or logging.
+        :return: The call as it was kept, where that is known already.
         """
         ...
 

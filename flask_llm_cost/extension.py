@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextvars
 import dataclasses
 import datetime as dt
 import functools
@@ -35,6 +36,7 @@ from .call import Usage
 from .call import USAGE_SOURCES
 from .call import UsageSource
 from .call import utc_ms
+from .config import INSTRUMENTS
 from .config import PREFIX
 from .config import Settings
 from .errors import ConfigError
@@ -50,7 +52,9 @@ if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
     from requests.adapters import HTTPAdapter
 
+    from .capture.meter import Tap
     from .capture.requests_adapter import LlmCostAdapter
+    from .capture.track_stream import TrackedStream
     from .ledger import Ledger
     from .prices import PriceBook
     from .prices.book import Quote
@@ -61,13 +65,16 @@ if t.TYPE_CHECKING:
 _log = logging.getLogger("flask_llm_cost")
 _calls_log = logging.getLogger("flask_llm_cost.calls")
 
+_P = t.ParamSpec("_P")
+_R = t.TypeVar("_R")
+_C = t.TypeVar("_C")
+
 NAME: t.Final = "llm_cost"
 
 _LATER: t.Final = (
     "read_database_uri",
     "jsonl_dir",
     "session_names",
-    "instrument",
     "estimate_usage",
     "inject_stream_usage",
     "monthly_budget",
@@ -327,6 +334,8 @@ class LlmCost:
         app.cli.add_command(make_group(make_app))
         app.extensions[NAME] = state
         self._states.add(state)
+        if settings.instrument and settings.enabled:
+            self.instrument(*settings.instrument)
 
     def blueprint(self, access: Access | None = None, *, name: str = NAME) -> Blueprint:
         """Make the dashboard's blueprint, to be mounted where the app likes.
@@ -368,6 +377,73 @@ class LlmCost:
             tags=tags,
             inner=inner,
             **options,
+        )
+
+    def wrap(self, client: _C, *, tags: TagSource | None = None) -> _C:
+        """Capture the calls of one client, and give it back.
+
+        It may be a :class:`requests.Session`, a client of httpx or httpx2, an
+        :class:`aiohttp.ClientSession`, a client of boto3, or one of an SDK that holds one
+        of these. It is changed in place and goes on as before.
+
+        :param tags: Tags of each of its calls: a mapping, or a callable asked once per call.
+        :raises ConfigError: If no HTTP client is found in it.
+        """
+        from .capture.clients import wrap
+
+        wrap(self._tap(tags), client)
+        return client
+
+    def instrument(self, *names: str) -> tuple[str, ...]:
+        """Capture every client in the process.
+
+        :param names: Libraries, of ``requests``, ``httpx``, ``httpx2``, ``aiohttp`` and
+            ``botocore``; all that are installed if left out.
+        :return: The libraries that are captured now.
+        :raises ConfigError: If a name is none of these.
+        """
+        from .capture.clients import instrument
+
+        return instrument(self._tap(), names or INSTRUMENTS)
+
+    def uninstrument(self, *names: str) -> None:
+        """Take :meth:`instrument` back, in any order with what others have patched.
+
+        :raises ConfigError: If a name is none of a library.
+        """
+        from .capture.clients import uninstrument
+
+        uninstrument(names or INSTRUMENTS)
+
+    def _tap(self, tags: TagSource | None = None) -> Tap:
+        from .capture.meter import Tap
+
+        return Tap(self, hosts=self._hosts, providers=self._providers, tags=tags)
+
+    def track_stream(
+        self,
+        *,
+        provider: str,
+        model: str | None = None,
+        tags: TagSource | None = None,
+        latency_ms: int | None = None,
+    ) -> TrackedStream:
+        """Record a stream that no client library shows us, when its block ends.
+
+        A context manager, plain and async: report each event with
+        :meth:`~.TrackedStream.event`, or the usage with :meth:`~.TrackedStream.usage`.
+
+        :param latency_ms: How long the call took; measured from the block if left out.
+        """
+        from .capture.track_stream import TrackedStream
+
+        return TrackedStream(
+            self,
+            provider=provider,
+            model=model,
+            tags=tags,
+            latency_ms=latency_ms,
+            providers=self._providers,
         )
 
     def _hosts(self) -> Mapping[str, str]:
@@ -461,6 +537,21 @@ class LlmCost:
         """
         return Block(tags)
 
+    def bind(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Carry tags and app into a thread or an executor: they are those of this moment.
+
+        ``executor.submit(llm_cost.bind(work), ...)``. The function may be called often, and
+        at the same time. Give it what is to run, and not a running generator.
+        """
+        context = contextvars.copy_context()
+
+        @functools.wraps(function)
+        def bound(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            # A copy for each run: one context cannot be entered twice at a time.
+            return context.copy().run(function, *args, **kwargs)
+
+        return bound
+
     def tag_provider(self, function: TagSource) -> TagSource:
         """Ask this function for tags at each send, on the caller's thread (a decorator).
 
@@ -498,17 +589,22 @@ class LlmCost:
             mint_event_id(started_at), started_at, taken.tags, taken.flags, state
         )
 
-    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
-        """Price a call that ended, keep it and tell the app. Never raises."""
+    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> Call | None:
+        """Price a call that ended, keep it and tell the app. Never raises.
+
+        :return: The call with its cost, unless it is deferred.
+        """
         state: AppState = hold.state
         if deferred:
             state.ledger.defer(call)
-            return
+            return None
         # The app's request goes on whatever happens in here: storage may be the app's own.
         try:
-            self._keep(state, _priced(state, call))
+            call = _priced(state, call)
+            self._keep(state, call)
         except Exception as error:
             state.storage_failed(call, error)
+        return call
 
     def _keep(self, state: AppState, call: Call) -> None:
         state.store(call)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import gc
 import logging
 import typing as t
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -236,3 +238,70 @@ def test_what_is_no_llm_call_is_no_dropped_call(
         with pytest.raises(requests.ConnectionError):
             session.get("http://127.0.0.1:9/weather")
     assert "not recorded" not in caplog.text
+
+
+def test_a_bound_function_has_the_app_and_tags_of_its_binding(tmp_path: Path) -> None:
+    llm_cost = LlmCost()
+    apps = [Flask(f"a{i}", instance_path=str(tmp_path / f"a{i}")) for i in range(2)]
+    for app in apps:
+        llm_cost.init_app(app)
+
+    def work() -> Call:
+        return llm_cost.track(provider="openai", model="gpt-4o", input_tokens=1)
+
+    with record_calls(apps[0]), record_calls(apps[1]) as calls:
+        with apps[1].app_context(), llm_cost.tags(feature="chat"):
+            bound = llm_cost.bind(work)
+        with ThreadPoolExecutor(2) as threads:
+            for done in [threads.submit(bound) for _ in range(4)]:
+                done.result()
+    assert [call.tags for call in calls] == [{"feature": "chat"}] * 4
+
+
+def test_a_wrapped_client_is_captured_and_given_back(
+    app: Flask, llm_cost: LlmCost
+) -> None:
+    with requests.Session() as session, record_calls(app) as calls:
+        assert llm_cost.wrap(session, tags={"a": 1}) is session
+        with pytest.raises(requests.ConnectionError):
+            session.post("http://127.0.0.1:9/v1/chat/completions", json={"model": "x"})
+        assert calls == []  # no host of an LLM
+        app.extensions["llm_cost"].settings = dataclasses.replace(
+            app.extensions["llm_cost"].settings,
+            provider_hosts={"127.0.0.1:9": "openai"},
+        )
+        with pytest.raises(requests.ConnectionError):
+            session.post("http://127.0.0.1:9/v1/chat/completions", json={"model": "x"})
+    assert [(call.outcome, call.tags) for call in calls] == [
+        ("no_response", {"a": "1"})
+    ]
+
+
+def test_the_setting_instruments_the_process(make_app: MakeApp) -> None:
+    app = make_app(
+        LLM_COST_INSTRUMENT=["requests"],
+        LLM_COST_PROVIDER_HOSTS={"127.0.0.1:9": "openai"},
+    )
+    llm_cost: LlmCost = app.extensions["llm_cost"].extension
+    url = "http://127.0.0.1:9/v1/chat/completions"
+    with record_calls(app) as calls:
+        try:
+            with pytest.raises(requests.ConnectionError):
+                requests.post(url, json={"model": "x"}, timeout=5)
+        finally:
+            llm_cost.uninstrument()
+        with pytest.raises(requests.ConnectionError):
+            requests.post(url, json={"model": "x"}, timeout=5)
+    assert [call.outcome for call in calls] == ["no_response"]
+
+
+def test_a_tracked_stream_is_recorded_with_its_cost(
+    app: Flask, llm_cost: LlmCost
+) -> None:
+    with record_calls(app) as calls:
+        with llm_cost.track_stream(provider="openai", model="gpt-4o") as stream:
+            stream.usage(input_tokens=1000, output_tokens=100)
+    assert stream.call is not None
+    assert stream.call.cost is not None
+    assert stream.call.cost.total_usd == Decimal("0.0035")
+    assert calls == [stream.call]

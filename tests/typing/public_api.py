@@ -57,3 +57,10 @@ with llm_cost.tags(feature="chat"), llm_cost.suppress():
 
 with record_calls(app) as calls:
     t.assert_type(calls, list[Call])
+
+t.assert_type(llm_cost.wrap(session, tags={"a": 1}), requests.Session)
+t.assert_type(llm_cost.bind(len)("abc"), int)
+
+with llm_cost.track_stream(provider="openai", model="gpt-4o") as stream:
+    stream.usage(input_tokens=1)
+t.assert_type(stream.call, Call | None)
