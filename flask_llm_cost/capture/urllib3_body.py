@@ -36,12 +36,12 @@ def follow_body(raw: BaseHTTPResponse, meter: Meter) -> bool:
 
     :return: False if an object of this kind cannot be followed.
     """
-    raw.__dict__["_llm_cost"] = _Watch(meter, raw)
+    vars(raw)["_llm_cost"] = _Watch(meter, raw)
     try:
         raw.__class__ = _tee_class(type(raw))
     except TypeError:
         # An object of another layout.
-        del raw.__dict__["_llm_cost"]
+        del vars(raw)["_llm_cost"]
         return False
     return True
 

@@ -111,7 +111,7 @@ class Layer:
         metadata: Mapping[str, t.Any] | None = None,
         also: Mapping[str, str] | None = None,
     ) -> None:
-        self.source = source
+        self.source: CostSource = source
         self.metadata = dict(metadata or {})
         self.entries: dict[str, Entry] = {}
         self.discounts: dict[str, Entry] = {}
@@ -502,7 +502,7 @@ class PriceBook:
         if not matches:
             return False
         first = matches[0].entry.prices
-        if len(first) > 1 or first[0].valid_from is not None:
+        if len(first) != 1 or first[0].valid_from is not None:
             return True
         return any(layer.discounts for layer in self._layers)
 

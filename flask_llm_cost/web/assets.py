@@ -22,7 +22,7 @@ def read(name: str) -> tuple[bytes, str]:
 
     :raises KeyError: If there is none of that name.
     """
-    for entry in resources.files(__package__).joinpath("static").iterdir():
+    for entry in resources.files("flask_llm_cost.web").joinpath("static").iterdir():
         if entry.name == name and entry.is_file():
             content = entry.read_bytes()
             return content, hashlib.sha256(content).hexdigest()[:12]
