@@ -119,6 +119,12 @@ def tier(notes: Notes) -> str | None:
     return served if isinstance(served, str) else notes.service_tier
 
 
+def batch_result(line: Object) -> Object | None:
+    """The message in one line of a batch's results."""
+    result = inner(line, "result")
+    return inner(result, "message") if result.get("type") == "succeeded" else None
+
+
 MESSAGES: t.Final = Dialect(
     read=read,
     usage=usage,
@@ -129,4 +135,14 @@ MESSAGES: t.Final = Dialect(
     heavy=frozenset(("content",)),
     tail=("usage", "model", "id"),
     envelope="message",
+)
+
+BATCH: t.Final = Dialect(
+    read=read,
+    usage=usage,
+    shares=shares,
+    conditions=conditions,
+    tier=tier,
+    whole=(b"",),
+    result=batch_result,
 )

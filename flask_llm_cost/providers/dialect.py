@@ -24,6 +24,9 @@ _MAX_COUNT: t.Final = 1 << 53
 """More tokens than this is damage, not usage; it also keeps sums within BIGINT."""
 
 
+_FAR: t.Final = 1 << 34
+
+
 @dataclass(slots=True)
 class Notes:
     """What has been read of one answer so far."""
@@ -43,7 +46,10 @@ class Notes:
     """A dialect's own notes."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Response headers that the dialect asked for, in lower case."""
-    reported_cost: Decimal | None = None
+    created_s: int = 0
+    """Seconds since 1970, as the provider dates its answer; 0 if it does not."""
+    background: bool = False
+    """The answer was made in the background: its create did not carry the usage."""
     flags: set[str] = field(default_factory=set)
     complete: bool = False
     """A terminal event was read."""
@@ -77,6 +83,11 @@ class Notes:
             self.model = model
         if self.response_id is None and isinstance(response_id, (str, int)):
             self.response_id = str(response_id) or None
+
+    def date(self, seconds: object) -> None:
+        """Keep when the answer began, if that is given in seconds since 1970."""
+        if isinstance(seconds, (int, float)) and 0 < seconds < _FAR:
+            self.created_s = int(seconds)
 
     def count(self, value: object) -> int:
         """A count from JSON, never negative: what cannot be one is 0 and flagged."""
@@ -187,5 +198,7 @@ class Dialect:
     """What else a price may depend on, as flags: ``region.us``."""
     skim: Callable[[Notes, bytes], None] = lambda notes, text: None
     """Take notes of what is left of an answer too long to be kept: its ends."""
+    result: Callable[[Object], Object | None] | None = None
+    """Of a file of batch results: the answer in one line, ``None`` if it failed."""
     headers: frozenset[str] = frozenset()
     """Response headers it reads."""

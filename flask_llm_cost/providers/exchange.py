@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Mapping
 
+from ..call import from_ms
 from ..call import Reading
 from ..call import Usage
 from ..call import UsageSource
@@ -66,6 +67,7 @@ class Exchange:
         self._ok = True
         self._events = 0
         self._over = False
+        self._results: list[Reading] = []
         if request_body:
             try:
                 self._request(request_body)
@@ -122,35 +124,62 @@ class Exchange:
         :param ended: The body came to its own end.
         """
         notes = self._notes if ended else self._notes.copy()
-        usage, cost, tier = None, None, None
-        shares: Mapping[str, Usage] = {}
         if self._ok:
             try:
                 self._finish(notes)
-                usage = self._dialect.usage(notes)
-                cost = self._dialect.cost(notes)
-                tier = self._dialect.tier(notes)
-                shares = self._dialect.shares(notes)
-                notes.flags |= self._dialect.conditions(notes)
+                return self._reading(notes, ended=ended)
             except Exception as error:
                 self._failed(error)
                 notes.flags |= self._notes.flags
-                usage = None
-        stream = self.stream or (self._framing is not None and self._framing.stream)
         return Reading(
             provider=self.route.provider,
             operation=self.route.operation,
             request_model=self.request_model,
             model=notes.model or self.request_model,
             response_id=notes.response_id,
+            stream=self.stream,
+            flags=self.route.flags | notes.flags,
+        )
+
+    def _reading(self, notes: Notes, *, ended: bool) -> Reading:
+        dialect = self._dialect
+        usage = dialect.usage(notes)
+        stream = self.stream or (self._framing is not None and self._framing.stream)
+        flags = self.route.flags | dialect.conditions(notes)
+        if self.route.poll and usage is not None and not notes.background:
+            flags |= {"repeated"}
+        return Reading(
+            provider=self.route.provider,
+            operation=notes.operation,
+            request_model=self.request_model,
+            model=notes.model or self.request_model,
+            response_id=notes.response_id,
             usage=usage,
             usage_source=_source(notes, usage, stream=stream, ended=ended),
             stream=stream,
-            service_tier=tier,
-            reported_cost=cost,
-            flags=self.route.flags | notes.flags,
-            shares=shares,
+            service_tier=dialect.tier(notes),
+            reported_cost=dialect.cost(notes),
+            flags=flags | notes.flags,
+            shares=dialect.shares(notes),
+            created_at=from_ms(notes.created_s * 1000) if notes.created_s else None,
         )
+
+    def results(self) -> list[Reading]:
+        """The answers in a file of batch results that were read since last asked."""
+        found, self._results = self._results, []
+        return found
+
+    def _result(self, line: Mapping[str, t.Any]) -> None:
+        answer = None if self._dialect.result is None else self._dialect.result(line)
+        if answer is None:
+            return
+        kind = _OBJECTS.get(str(answer.get("object")), "chat")
+        notes = Notes(self.route.provider, operation=kind, service_tier="batch")
+        self._dialect.read(notes, answer)
+        notes.service_tier = "batch"
+        reading = self._reading(notes, ended=True)
+        if reading.usage is not None:
+            self._results.append(reading)
 
     def _failed(self, error: Exception) -> None:
         # The one place for what goes wrong in reading. Dialects may be an app's own, and
@@ -226,7 +255,10 @@ class Exchange:
             return
         document = self._decoded(notes, window)
         if isinstance(document, dict):
-            self._dialect.read(notes, document)
+            if self._dialect.result is None:
+                self._dialect.read(notes, document)
+            else:
+                self._result(document)
 
     def _decoded(self, notes: Notes, window: Window) -> t.Any:
         dialect = self._dialect
@@ -248,6 +280,14 @@ class Exchange:
         if counts not in document and window.whole and counts.encode() in front:
             return sparse.parse(front)
         return document
+
+
+_OBJECTS: t.Final = {
+    "response": "responses",
+    "list": "embeddings",
+    "text_completion": "completions",
+}
+"""What an answer in a file of batch results says that it is, and its operation."""
 
 
 def _source(

@@ -158,6 +158,7 @@ def read_interaction(notes: Notes, document: Object) -> None:
     """Take notes of an interaction, or of one event of its stream."""
     body = inner(document, "interaction") or document
     notes.identify(model=body.get("model"), response_id=body.get("id"))
+    notes.background = body.get("background") is True
     tier = body.get("service_tier")
     if isinstance(tier, str):
         notes.service_tier = tier

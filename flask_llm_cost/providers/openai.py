@@ -64,6 +64,8 @@ def read(notes: Notes, document: Object) -> None:
     if kind == "response.created":
         notes.model = notes.response_id = None
     notes.identify(model=body.get("model"), response_id=body.get("id"))
+    notes.date(body.get("created_at") or body.get("created"))
+    notes.background = body.get("background") is True
     tier = body.get("service_tier")
     if isinstance(tier, str) and tier:
         notes.service_tier = tier
@@ -78,7 +80,15 @@ def read_run(notes: Notes, document: Object) -> None:
     """Take notes of an assistant's run; its streams speak of other things, too."""
     if document.get("object") == "thread.run":
         notes.identify(model=document.get("model"), response_id=document.get("id"))
+        notes.date(document.get("created_at"))
+        notes.background = True
         notes.merge(document.get("usage"))
+
+
+def batch_result(line: Object) -> Object | None:
+    """The answer in one line of a batch's output file."""
+    response = inner(line, "response")
+    return inner(response, "body") if response.get("status_code") == 200 else None
 
 
 def read_images(notes: Notes, document: Object) -> None:
@@ -380,6 +390,10 @@ RESPONSES: t.Final = dataclasses.replace(
 EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=("usage", "model"))
 
 RUNS: t.Final = dataclasses.replace(CHAT, read=read_run)
+
+BATCH: t.Final = Dialect(
+    read=read, usage=usage, cost=cost, whole=(b"",), result=batch_result
+)
 
 IMAGES: t.Final = dataclasses.replace(
     CHAT, read=read_images, heavy=frozenset(), tail=("usage",)

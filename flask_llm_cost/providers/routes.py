@@ -62,7 +62,11 @@ class Route:
     stream: bool = False
     """The URL asks for a stream."""
     poll: bool = False
-    """A GET: a call of its own only if it brings usage that its create did not carry."""
+    """A GET: a call of its own only if it brings usage that its create did not carry.
+
+    A reading with the flag ``repeated`` does not. A file of batch results brings none, but
+    :meth:`Exchange.results`, each a call.
+    """
     flags: frozenset[str] = frozenset()
     """What the host says of the price: ``region.eu``."""
 
@@ -74,6 +78,7 @@ OPENAI_PATHS: t.Final = (
     Path(r".*/embeddings", openai.EMBEDDINGS, "embeddings"),
     Path(r".*/responses(?:/compact)?", openai.RESPONSES, "responses"),
     Path(r".*/responses/resp_[^/]+", openai.RESPONSES, "responses", method="GET"),
+    Path(r".*/files/[^/]+/content", openai.BATCH, "batch", method="GET"),
     Path(r".*/images/(?:generations|edits|variations)", openai.IMAGES, "images"),
     Path(r".*/audio/(?:transcriptions|translations)", openai.AUDIO, "audio"),
     Path(r".*/audio/speech", openai.AUDIO, "speech"),
@@ -86,7 +91,12 @@ OPENAI_PATHS: t.Final = (
 )
 """Where OpenAI and those who speak like it answer, whatever stands before."""
 
-ANTHROPIC_PATHS: t.Final = (Path(r".*/v1/messages", anthropic.MESSAGES, "chat"),)
+ANTHROPIC_PATHS: t.Final = (
+    Path(r".*/v1/messages", anthropic.MESSAGES, "chat"),
+    Path(
+        r".*/v1/messages/batches/[^/]+/results", anthropic.BATCH, "batch", method="GET"
+    ),
+)
 
 _MODEL: t.Final = r".*/(?:models|endpoints|tunedModels)/(?P<model>[^/:]+)"
 

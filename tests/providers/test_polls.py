@@ -1,0 +1,123 @@
+"""What is fetched later: background answers, runs, files of batch results."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import typing as t
+
+from flask_llm_cost.call import Usage
+from flask_llm_cost.providers import Exchange
+from flask_llm_cost.providers import route
+
+OPENAI = "https://api.openai.com/v1"
+
+
+def fetch(url: str, *lines: object, pieces: int = 1) -> Exchange:
+    found = route("GET", url)
+    assert found is not None
+    assert found.poll
+    exchange = Exchange(found, request_body=None)
+    exchange.respond(200, {})
+    body = b"\n".join(json.dumps(line).encode() for line in lines)
+    size = len(body) // pieces + 1
+    for at in range(0, len(body), size):
+        exchange.feed(body[at : at + size], decoded=False)
+    return exchange
+
+
+def response(**members: t.Any) -> dict[str, t.Any]:
+    usage = {"input_tokens": 5, "output_tokens": 2}
+    return {"id": "resp_1", "created_at": 1771881670, "usage": usage, **members}
+
+
+def test_a_background_response_brings_its_usage_and_its_date() -> None:
+    exchange = fetch(f"{OPENAI}/responses/resp_1", response(background=True))
+    reading = exchange.reading(ended=True)
+    assert reading.usage == Usage(input_tokens=5, output_tokens=2)
+    assert reading.created_at == dt.datetime(2026, 2, 23, 21, 21, 10, tzinfo=dt.UTC)
+    assert "repeated" not in reading.flags
+
+
+def test_a_response_that_is_fetched_again_is_repeated() -> None:
+    exchange = fetch(f"{OPENAI}/responses/resp_1", response(background=False))
+    assert exchange.reading(ended=True).flags == {"repeated"}
+
+
+def test_a_response_that_is_not_ready_has_no_usage() -> None:
+    body = response(background=True, status="queued", usage=None)
+    reading = fetch(f"{OPENAI}/responses/resp_1", body).reading(ended=True)
+    assert (reading.usage, reading.flags) == (None, frozenset())
+
+
+def test_a_run_brings_its_usage() -> None:
+    run = {
+        "id": "run_1",
+        "object": "thread.run",
+        "model": "gpt-4o",
+        "usage": {"prompt_tokens": 381, "completion_tokens": 88, "total_tokens": 469},
+    }
+    reading = fetch(f"{OPENAI}/threads/thread_1/runs/run_1", run).reading(ended=True)
+    assert reading.usage == Usage(input_tokens=381, output_tokens=88)
+    assert (reading.model, reading.response_id) == ("gpt-4o", "run_1")
+
+
+def batch_line(number: int, status: int = 200) -> dict[str, t.Any]:
+    body = {
+        "id": f"chatcmpl-{number}",
+        "object": "chat.completion",
+        "created": 1771881670,
+        "model": "gpt-4o-mini",
+        "choices": [],
+        "service_tier": "default",
+        "usage": {"prompt_tokens": number, "completion_tokens": 1},
+    }
+    return {"custom_id": str(number), "response": {"status_code": status, "body": body}}
+
+
+def test_each_line_of_a_batch_is_a_call_in_batch_mode() -> None:
+    lines = [batch_line(3), batch_line(4, status=400), {"error": {}}, batch_line(5)]
+    for pieces in (1, 7):
+        exchange = fetch(f"{OPENAI}/files/file-1/content", *lines, pieces=pieces)
+        assert exchange.reading(ended=True).usage is None
+        found = exchange.results()
+        assert [r.usage for r in found] == [
+            Usage(input_tokens=3, output_tokens=1),
+            Usage(input_tokens=5, output_tokens=1),
+        ]
+        assert {r.service_tier for r in found} == {"batch"}
+        assert [r.response_id for r in found] == ["chatcmpl-3", "chatcmpl-5"]
+        assert exchange.results() == []
+
+
+def test_a_batch_of_one_line_is_a_batch() -> None:
+    exchange = fetch(f"{OPENAI}/files/file-1/content", batch_line(3))
+    exchange.reading(ended=True)
+    assert [r.operation for r in exchange.results()] == ["chat"]
+
+
+def test_another_file_is_no_batch() -> None:
+    for content in ({"prompt": "x", "completion": "y"}, [1, 2], "words"):
+        exchange = fetch(f"{OPENAI}/files/file-1/content", content)
+        assert exchange.reading(ended=True).usage is None
+        assert exchange.results() == []
+
+
+def test_anthropics_batches_are_read_the_same_way() -> None:
+    usage = {"input_tokens": 20, "output_tokens": 5, "service_tier": "batch"}
+    message = {
+        "id": "msg_1",
+        "type": "message",
+        "model": "claude-haiku",
+        "usage": usage,
+    }
+    lines = (
+        {"custom_id": "0", "result": {"type": "succeeded", "message": message}},
+        {"custom_id": "1", "result": {"type": "errored", "error": {}}},
+    )
+    url = "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results"
+    exchange = fetch(url, *lines)
+    exchange.reading(ended=True)
+    (reading,) = exchange.results()
+    assert reading.usage == Usage(input_tokens=20, output_tokens=5)
+    assert (reading.model, reading.service_tier) == ("claude-haiku", "batch")
