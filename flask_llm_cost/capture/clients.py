@@ -8,9 +8,11 @@ import threading
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 
 from ..config import INSTRUMENTS
 from ..errors import ConfigError
+from .meter import harmless
 from .meter import Tap
 from .patch import Patch
 
@@ -116,7 +118,6 @@ _INSIDE: t.Final = (
     "_api_client",
     "_httpx_client",
     "_async_httpx_client",
-    "_aiohttp_session",
     "_client_wrapper",
     "httpx_client",
     "sdk_configuration",
@@ -126,14 +127,40 @@ _INSIDE: t.Final = (
 """Where SDKs keep their HTTP client, and what leads there:
 
 openai, anthropic, groq, ollama ``_client``; google-genai ``_api_client._httpx_client``,
-``._async_httpx_client``, ``._aiohttp_session``; mistralai ``sdk_configuration.client``,
+``._async_httpx_client``; mistralai ``sdk_configuration.client``,
 ``.async_client``; cohere ``_client_wrapper.httpx_client.httpx_client``.
 """
 
 _DEPTH: t.Final = 4
 
 
+_LATER: t.Final = ("_aiohttp_sessions", "_loop_clients")
+"""Where google-genai keeps clients by event loop; it makes them when they are needed."""
+
+
+class _Wrapping(dict[t.Any, t.Any]):
+    """Clients by event loop, each wrapped when it comes in."""
+
+    def __init__(self, tap: Tap, clients: Mapping[t.Any, t.Any]) -> None:
+        super().__init__(clients)
+        self._tap = tap
+        for client in self.values():
+            self._wrap(client)
+
+    def __setitem__(self, loop: t.Any, client: t.Any) -> None:
+        self._wrap(client)
+        super().__setitem__(loop, client)
+
+    @harmless()
+    def _wrap(self, client: t.Any) -> None:
+        wrap(self._tap, client)
+
+
 def _search(tap: Tap, client: t.Any, found: _Found, depth: int) -> None:
+    for name in _LATER:
+        clients = _own(client, name)
+        if isinstance(clients, dict):
+            vars(client)[name] = _Wrapping(tap, clients)
     known = _known(tap, client)
     if known is not None:
         name, target, work = known

@@ -371,13 +371,28 @@ class Meter:
             _billed.popitem(last=False)
         return True
 
+    def _reading(self, ended: bool) -> Reading:
+        exchange = self._exchange
+        try:
+            return exchange.reading(ended=ended)
+        except Exception:
+            # It promises not to raise. Should it break that, the call is still a call.
+            return Reading(
+                provider=exchange.route.provider,
+                operation=exchange.route.operation,
+                request_model=exchange.request_model,
+                model=exchange.request_model,
+                stream=exchange.stream,
+                flags=frozenset({"reader_error"}),
+            )
+
     def _call(self, hold: Hold, outcome: Outcome, ended: bool) -> Call:
         now = perf_counter()
         if self._exchange.complete:
             outcome, ended = "ok", True
         if self._status is not None and not 200 <= self._status < 300:
             outcome = "http_error"
-        reading: Reading = self._exchange.reading(ended=ended)
+        reading = self._reading(ended)
         return Call(
             event_id=hold.event_id,
             started_at=hold.started_at,

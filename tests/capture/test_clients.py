@@ -22,6 +22,7 @@ import pytest
 import requests
 from botocore.config import Config
 from botocore.httpsession import URLLib3Session
+from google import genai
 from requests.adapters import HTTPAdapter
 
 from flask_llm_cost.capture import clients
@@ -32,6 +33,8 @@ from tests.capture.conftest import Book
 from tests.capture.server import Answer
 from tests.capture.server import CHAT_JSON
 from tests.capture.server import CHAT_STREAM
+from tests.capture.server import GEMINI_JSON
+from tests.capture.server import GEMINI_STREAM
 from tests.capture.server import MESSAGE_JSON
 from tests.capture.server import MESSAGE_STREAM
 from tests.capture.server import Provider
@@ -341,6 +344,57 @@ def test_the_anthropic_sdk_is_captured(
     assert [call.outcome for call in book.calls] == ["ok", "ok"]
     assert book.calls[0].usage == book.calls[1].usage
     assert book.calls[0].provider == "anthropic"
+
+
+def _genai(provider: Provider) -> genai.Client:
+    options = genai.types.HttpOptions(base_url=provider.url(""))
+    return genai.Client(api_key="k", http_options=options)
+
+
+def test_the_google_sdk_is_captured(
+    tap: Tap, provider: Provider, book: Book, hosts: dict[str, str]
+) -> None:
+    hosts[provider.host] = "gemini"
+    with _genai(provider) as client:
+        assert clients.wrap(tap, client) == ("httpx2",)
+        provider.play(Answer(GEMINI_JSON))
+        client.models.generate_content(model="gemini-2.5-flash", contents="hello")
+        provider.play(Answer(GEMINI_STREAM, cuts=(30,)))
+        stream = client.models.generate_content_stream(
+            model="gemini-2.5-flash", contents="hello"
+        )
+        assert list(stream)
+    assert [call.outcome for call in book.calls] == ["ok", "ok"]
+    assert [call.usage_source for call in book.calls] == ["response", "stream_final"]
+
+
+@pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
+@pytest.mark.parametrize("by_aiohttp", [True, False])
+def test_the_async_google_sdk_is_captured(
+    by_aiohttp: bool,
+    tap: Tap,
+    provider: Provider,
+    book: Book,
+    hosts: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("google.genai._api_client.has_aiohttp", by_aiohttp)
+    hosts[provider.host] = "gemini"
+    provider.play(Answer(GEMINI_STREAM, cuts=(30,)))
+
+    async def main(client: genai.Client) -> int:
+        stream = await client.aio.models.generate_content_stream(
+            model="gemini-2.5-flash", contents="hello"
+        )
+        count = len([chunk async for chunk in stream])
+        await client.aio.aclose()
+        return count
+
+    with _genai(provider) as client:
+        clients.wrap(tap, client)
+        assert asyncio.run(main(client)) == 1
+    assert book.call.outcome == "ok"
+    assert book.call.usage is not None
 
 
 CONVERSE: t.Final = (
