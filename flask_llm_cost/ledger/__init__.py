@@ -286,11 +286,18 @@ class Ledger:
     ) -> int:
         """Delete the calls before a moment; how many they were. Their sums stay.
 
-        It works in short transactions, and may break off and go on at any time.
+        It works in short transactions, and may break off and go on at any time. What waits
+        in the spool is stored before: a line of a call that is pruned already could not be
+        told from a new one.
 
         :param progress: Told how many are gone, after each batch.
         """
+        self.drain()
         return self._roller.prune(before, batch=batch, progress=progress)
+
+    def prunable(self, before: dt.datetime) -> int:
+        """How many calls :meth:`prune` would delete."""
+        return self._roller.prunable(before)
 
     # Asking
 

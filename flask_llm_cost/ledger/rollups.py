@@ -24,6 +24,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ..call import from_ms
+from ..call import utc_ms
 from ..errors import StorageError
 from .engine import Engines
 from .tables import calls
@@ -32,10 +34,13 @@ from .tables import marks
 from .tables import rollup_latencies
 from .tables import rollups
 from .tables import SUMS
+from .tables import tag_sets
+from .tables import tag_values
 
 HOUR: t.Final = dt.timedelta(hours=1)
 _DAY: t.Final = dt.timedelta(days=1)
 _CHUNK: t.Final = 500
+_TAGS_SPARED: t.Final = dt.timedelta(days=7)
 _EPOCH: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 Key: t.TypeAlias = tuple[str, str]
@@ -318,11 +323,45 @@ class Roller:
         gone = 0
         with self._engines.explained():
             self._check_zone()
+            self._say_horizon(before)
             while count := self._prune(before, batch):
                 gone += count
                 if progress is not None:
                     progress(gone)
+            self._prune_tags(batch)
         return gone
+
+    def prunable(self, before: dt.datetime) -> int:
+        """How many calls :meth:`prune` would delete."""
+        with self._engines.snapshot() as connection:
+            query = sa.select(sa.func.count()).select_from(calls)
+            return connection.scalar(query.where(_c.started_at < before)) or 0
+
+    def _say_horizon(self, before: dt.datetime) -> None:
+        with self._engine.begin() as connection:
+            self._turn(connection)
+            known = horizon(connection)
+            if known is None or known < before:
+                connection.execute(sa.delete(facts).where(facts.c.name == "horizon"))
+                value = str(utc_ms(before))
+                connection.execute(sa.insert(facts).values(name="horizon", value=value))
+
+    def _prune_tags(self, batch: int) -> None:
+        """Delete sets of tags that no call has. One seen lately may be a writer's next."""
+        lately = dt.datetime.now(dt.UTC) - _TAGS_SPARED
+        s = tag_sets.c
+        used = sa.exists().where(_c.tag_set_id == s.id)
+        unused = sa.select(s.id).where(s.seen_at < lately, ~used).limit(batch)
+        while True:
+            with self._engine.begin() as connection:
+                ids = sorted(connection.scalars(unused))
+                if not ids:
+                    return
+                for table, column in (
+                    (tag_values, tag_values.c.tag_set_id),
+                    (tag_sets, s.id),
+                ):
+                    connection.execute(sa.delete(table).where(column.in_(ids)))
 
     def _prune(self, before: dt.datetime, batch: int) -> int:
         with self._engine.begin() as connection:
@@ -417,6 +456,12 @@ def fact(connection: sa.Connection, name: str) -> str | None:
         sa.select(facts.c.value).where(facts.c.name == name)
     )
     return value
+
+
+def horizon(connection: sa.Connection) -> dt.datetime | None:
+    """Before this moment calls were pruned: only sums are known. ``None``: none were."""
+    ms = fact(connection, "horizon")
+    return None if ms is None else from_ms(int(ms))
 
 
 def read(

@@ -22,6 +22,8 @@ from flask_llm_cost.ledger import rows
 from flask_llm_cost.ledger.tables import calls
 from flask_llm_cost.ledger.tables import marks
 from flask_llm_cost.ledger.tables import rollup_latencies
+from flask_llm_cost.ledger.tables import tag_sets
+from flask_llm_cost.ledger.tables import tag_values
 from flask_llm_cost.query.latency import latency_bucket
 
 from .conftest import every_database
@@ -133,16 +135,35 @@ def test_pruning_keeps_the_sums(ledger: Ledger) -> None:
     ledger.roll()
     before = raw(ledger)
     seen: list[int] = []
+    assert ledger.prunable(NOON + 30.5 * HOUR) == 610
     gone = ledger.prune(NOON + 30.5 * HOUR, batch=100, progress=seen.append)
     assert gone == seen[-1] > 500
     assert raw(ledger)["calls"] == 1000 - gone
     ledger.roll()
     assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == before
     assert ledger.verify() == []
+    with ledger.reading() as connection:
+        assert rollups.horizon(connection) == NOON + 30.5 * HOUR
     spool(ledger, [make_call(99_999, started_at=NOON)])  # later than its pruning
     ledger.drain()
     ledger.roll()
     assert rolled(ledger, "day")["calls"] == before["calls"] + 1
+
+
+@every_database
+def test_pruning_deletes_tags_that_no_call_has(ledger: Ledger) -> None:
+    spool(ledger, [make_call(n, tags={"n": str(n)}) for n in range(5)])
+    spool(ledger, [make_call(9, started_at=NOON + HOUR, tags={"n": "0"})])
+    ledger.drain()
+    with ledger._engines.writing().begin() as connection:
+        old = sa.update(tag_sets).where(tag_sets.c.tags != '{"n":"1"}')
+        connection.execute(old.values(seen_at=NOON))
+    ledger.prune(NOON + HOUR)
+    with ledger.reading() as connection:
+        kept = set(connection.scalars(sa.select(tag_sets.c.tags)))
+        values = set(connection.scalars(sa.select(tag_values.c.value)))
+    assert kept == {'{"n":"0"}', '{"n":"1"}'}  # in use, and seen lately
+    assert values == {"0", "1"}
 
 
 def test_days_of_another_zone_are_refused_until_rezoned(

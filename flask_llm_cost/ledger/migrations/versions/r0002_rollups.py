@@ -84,4 +84,6 @@ def downgrade() -> None:
     steps.drop_table("llm_cost_rollup_latencies")
     steps.drop_table("llm_cost_rollups")
     steps.drop_table("llm_cost_marks")
-    op.execute("DELETE FROM llm_cost_facts WHERE name IN ('roller', 'timezone')")
+    op.execute(
+        "DELETE FROM llm_cost_facts WHERE name IN ('roller', 'timezone', 'horizon')"
+    )
