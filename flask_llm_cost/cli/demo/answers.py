@@ -1,4 +1,4 @@
-"""What the fake provider says: three dialects in their real wire shapes.
+"""What a request to the fake provider is, and what its answer is made of.
 
 An answer depends on nothing but the request: the same request always gets the same
 text and the same counts. Counts come from the request's own size (about four
@@ -12,7 +12,6 @@ import json
 import random
 import re
 import typing as t
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,40 +99,15 @@ class Counts:
         return self.input + self.cached + self.write + self.write_1h
 
 
-def answer(ask: Ask) -> Answer:
-    """Answer one request in the dialect of its path."""
-    failure = ask.failure
-    dialect = _dialect(ask.path)
-    if dialect is None:
-        return _json(404, {"error": {"message": f"No such endpoint: {ask.path}"}})
-    name, say = dialect
-    if failure == "drop":
-        return Answer(end="drop")
-    if failure is not None and failure != "cut":
-        return _error(name, int(failure), ask.model)
-    said = say(ask, _draw(ask), _seed(ask))
-    if failure == "cut":
-        return Answer(
-            said.status,
-            said.content_type,
-            said.body,
-            said.frames,
-            said.headers,
-            end="cut",
-        )
-    return said
-
-
-# What a request costs ---------------------------------------------------------
-
-
-def _seed(ask: Ask) -> random.Random:
+def seed(ask: Ask) -> random.Random:
+    """Chance that is the same for the same request."""
     text = ask.path + json.dumps(ask.body, sort_keys=True)
     return random.Random(hashlib.sha256(text.encode()).digest())
 
 
-def _draw(ask: Ask) -> Counts:
-    rng = _seed(ask)
+def draw(ask: Ask) -> Counts:
+    """The tokens of an answer: as ordered, else by the size of the request."""
+    rng = seed(ask)
     size = max(1, sum(len(s) for s in _texts(ask.body)) // 4)
     cached, write, write_1h = _cache(ask.body, size, rng)
     output = min(_limit(ask.body), max(4, int(rng.lognormvariate(5.3, 0.7))))
@@ -205,389 +179,42 @@ def _reasons(ask: Ask) -> bool:
     return bool(_REASONING.match(ask.model)) or "thinking" in ask.body
 
 
-def _prose(ask: Ask, rng: random.Random, tokens: int) -> str:
+def prose(ask: Ask, rng: random.Random, tokens: int) -> str:
+    """A text of about so many tokens."""
     if "say" in ask.orders:
         return ask.orders["say"]
     return " ".join(rng.choice(_WORDS) for _ in range(max(1, tokens * 3 // 4)))
 
 
-def _pieces(text: str, most: int = 12) -> list[str]:
+def cut(text: str, most: int = 12) -> list[str]:
+    """The text in the pieces that a stream sends."""
     step = max(1, -(-len(text) // most))
     return [text[i : i + step] for i in range(0, len(text), step)]
 
 
-def _id(prefix: str, rng: random.Random, length: int = 24) -> str:
+def new_id(prefix: str, rng: random.Random, length: int = 24) -> str:
+    """An id as providers make them."""
     letters = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz123456789"
     return prefix + "".join(rng.choices(letters, k=length))
 
 
-# Framing ----------------------------------------------------------------------
-
-
-def _compact(value: t.Any) -> str:
+def compact(value: t.Any) -> str:
+    """JSON without spaces."""
     return json.dumps(value, separators=(",", ":"))
 
 
-def _json(status: int, body: Json, **headers: str) -> Answer:
-    # OpenAI and Anthropic send one line, Gemini pretty-prints; readers must not care.
-    return Answer(status, body=_compact(body).encode(), headers=headers)
+def whole(status: int, body: Json, **headers: str) -> Answer:
+    """An answer in one piece."""
+    return Answer(status, body=compact(body).encode(), headers=headers)
 
 
-def _events(frames: list[tuple[str | None, t.Any]]) -> Answer:
+def streamed(frames: list[tuple[str | None, t.Any]]) -> Answer:
     """Server-sent events, with or without names."""
     lines = []
     for name, value in frames:
-        data = value if isinstance(value, str) else _compact(value)
+        data = value if isinstance(value, str) else compact(value)
         lines.append((f"event: {name}\n" if name else "") + f"data: {data}\n\n")
     return Answer(
         content_type="text/event-stream; charset=utf-8",
         frames=tuple(line.encode() for line in lines),
     )
-
-
-# OpenAI -----------------------------------------------------------------------
-
-
-def _chat_usage(counts: Counts) -> Json:
-    return {
-        "prompt_tokens": counts.prompt,
-        "completion_tokens": counts.output,
-        "total_tokens": counts.prompt + counts.output,
-        "prompt_tokens_details": {"cached_tokens": counts.cached, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": counts.reasoning,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    }
-
-
-def _served_tier(body: Json) -> str:
-    asked = body.get("service_tier")
-    return "default" if asked in (None, "auto") else str(asked)
-
-
-def _chat(ask: Ask, counts: Counts, rng: random.Random) -> Answer:
-    text = _prose(ask, rng, counts.output - counts.reasoning)
-    head = {
-        "id": _id("chatcmpl-", rng, 29),
-        "object": "chat.completion",
-        "created": 1_760_000_000,
-        "model": SNAPSHOTS.get(ask.model, ask.model),
-        "service_tier": _served_tier(ask.body),
-        "system_fingerprint": "fp_b547601dbd",
-    }
-    if not ask.body.get("stream"):
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None}
-        body = head | {"choices": [choice | {"finish_reason": "stop"}]}
-        return _json(200, body | {"usage": _chat_usage(counts)})
-    head["object"] = "chat.completion.chunk"
-    usage = bool((ask.body.get("stream_options") or {}).get("include_usage"))
-    unknown = {"usage": None} if usage else {}
-
-    def chunk(delta: Json, finish: str | None = None) -> tuple[None, Json]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return None, head | {"choices": [choice]} | unknown
-
-    frames: list[tuple[str | None, t.Any]]
-    frames = [chunk({"role": "assistant", "content": "", "refusal": None})]
-    frames += [chunk({"content": piece}) for piece in _pieces(text)]
-    frames += [chunk({}, "stop")]
-    if usage:
-        frames += [(None, head | {"choices": [], "usage": _chat_usage(counts)})]
-    return _events([*frames, (None, "[DONE]")])
-
-
-def _completions(ask: Ask, counts: Counts, rng: random.Random) -> Answer:
-    text = _prose(ask, rng, counts.output)
-    head = {
-        "id": _id("cmpl-", rng),
-        "object": "text_completion",
-        "created": 1_760_000_000,
-        "model": SNAPSHOTS.get(ask.model, ask.model),
-    }
-    totals = {
-        "prompt_tokens": counts.prompt,
-        "completion_tokens": counts.output,
-        "total_tokens": counts.prompt + counts.output,
-    }
-
-    def choice(piece: str, finish: str | None) -> list[Json]:
-        return [{"text": piece, "index": 0, "logprobs": None, "finish_reason": finish}]
-
-    if not ask.body.get("stream"):
-        return _json(200, head | {"choices": choice(text, "stop"), "usage": totals})
-    frames: list[tuple[str | None, t.Any]]
-    frames = [(None, head | {"choices": choice(p, None)}) for p in _pieces(text)]
-    frames += [(None, head | {"choices": choice("", "stop")})]
-    if (ask.body.get("stream_options") or {}).get("include_usage"):
-        frames += [(None, head | {"choices": [], "usage": totals})]
-    return _events([*frames, (None, "[DONE]")])
-
-
-def _embeddings(ask: Ask, counts: Counts, rng: random.Random) -> Answer:
-    given = ask.body.get("input", "")
-    texts = given if isinstance(given, list) else [given]
-    size = int(ask.body.get("dimensions") or 1536)
-    vectors = [
-        {
-            "object": "embedding",
-            "index": index,
-            "embedding": [round(rng.uniform(-0.1, 0.1), 9) for _ in range(size)],
-        }
-        for index in range(len(texts))
-    ]
-    usage = {"prompt_tokens": counts.prompt, "total_tokens": counts.prompt}
-    body = {"object": "list", "data": vectors, "model": ask.model, "usage": usage}
-    return _json(200, body)
-
-
-def _responses(ask: Ask, counts: Counts, rng: random.Random) -> Answer:
-    text = _prose(ask, rng, counts.output - counts.reasoning)
-    item_id = _id("msg_", rng, 40)
-    part = {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
-    item = {
-        "id": item_id,
-        "type": "message",
-        "status": "completed",
-        "content": [part],
-        "role": "assistant",
-    }
-    begun = {
-        "id": _id("resp_", rng, 48),
-        "object": "response",
-        "created_at": 1_760_000_000,
-        "status": "in_progress",
-        "background": False,
-        "error": None,
-        "incomplete_details": None,
-        "model": SNAPSHOTS.get(ask.model, ask.model),
-        "output": [],
-        "parallel_tool_calls": True,
-        "service_tier": "auto",
-        "store": True,
-        "usage": None,
-        "metadata": {},
-    }
-    done = begun | {
-        "status": "completed",
-        "output": [item],
-        "service_tier": _served_tier(ask.body),
-        "usage": {
-            "input_tokens": counts.prompt,
-            "input_tokens_details": {"cached_tokens": counts.cached},
-            "output_tokens": counts.output,
-            "output_tokens_details": {"reasoning_tokens": counts.reasoning},
-            "total_tokens": counts.prompt + counts.output,
-        },
-    }
-    if not ask.body.get("stream"):
-        return _json(200, done)
-    place = {"item_id": item_id, "output_index": 0, "content_index": 0}
-    empty = item | {"status": "in_progress", "content": []}
-    events: list[Json] = [
-        {"type": "response.created", "response": begun},
-        {"type": "response.in_progress", "response": begun},
-        {"type": "response.output_item.added", "output_index": 0, "item": empty},
-        {"type": "response.content_part.added", **place, "part": part | {"text": ""}},
-        *(
-            {"type": "response.output_text.delta", **place, "delta": piece}
-            for piece in _pieces(text)
-        ),
-        {"type": "response.output_text.done", **place, "text": text},
-        {"type": "response.content_part.done", **place, "part": part},
-        {"type": "response.output_item.done", "output_index": 0, "item": item},
-        {"type": "response.completed", "response": done},
-    ]
-    return _events(
-        [(e["type"], e | {"sequence_number": i}) for i, e in enumerate(events)]
-    )
-
-
-# Anthropic --------------------------------------------------------------------
-
-
-def _messages(ask: Ask, counts: Counts, rng: random.Random) -> Answer:
-    text = _prose(ask, rng, counts.output - counts.reasoning)
-    usage = {
-        "input_tokens": counts.input,
-        "cache_creation_input_tokens": counts.write + counts.write_1h,
-        "cache_read_input_tokens": counts.cached,
-        "cache_creation": {
-            "ephemeral_5m_input_tokens": counts.write,
-            "ephemeral_1h_input_tokens": counts.write_1h,
-        },
-        "output_tokens": counts.output,
-        "service_tier": "standard",
-    }
-    message = {
-        "id": _id("msg_01", rng, 22),
-        "type": "message",
-        "role": "assistant",
-        "model": SNAPSHOTS.get(ask.model, ask.model),
-        "content": [{"type": "text", "text": text}],
-        "stop_reason": "end_turn",
-        "stop_sequence": None,
-        "usage": usage,
-    }
-    request_id = _id("req_011", rng, 21)
-    if not ask.body.get("stream"):
-        return _json(200, message, **{"request-id": request_id})
-    # The count of message_start is a beginning; that of message_delta is cumulative
-    # and leaves out what only message_start says (cache_creation, service_tier).
-    begun: Json = {
-        "content": [],
-        "stop_reason": None,
-        "usage": usage | {"output_tokens": 1},
-    }
-    final = {"stop_reason": "end_turn", "stop_sequence": None}
-    events: list[Json] = [
-        {"type": "message_start", "message": message | begun},
-        {
-            "type": "content_block_start",
-            "index": 0,
-            "content_block": {"type": "text", "text": ""},
-        },
-        {"type": "ping"},
-        *(
-            {
-                "type": "content_block_delta",
-                "index": 0,
-                "delta": {"type": "text_delta", "text": piece},
-            }
-            for piece in _pieces(text)
-        ),
-        {"type": "content_block_stop", "index": 0},
-        {
-            "type": "message_delta",
-            "delta": final,
-            "usage": {"output_tokens": counts.output},
-        },
-        {"type": "message_stop"},
-    ]
-    said = _events([(e["type"], e) for e in events])
-    return Answer(
-        said.status,
-        said.content_type,
-        frames=said.frames,
-        headers={"request-id": request_id},
-    )
-
-
-# Gemini -----------------------------------------------------------------------
-
-
-def _gemini_usage(counts: Counts, output: int) -> Json:
-    usage: Json = {
-        "promptTokenCount": counts.prompt,
-        "candidatesTokenCount": output,
-        "totalTokenCount": counts.prompt + output + counts.reasoning,
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": counts.prompt}],
-    }
-    if counts.cached:
-        usage["cachedContentTokenCount"] = counts.cached
-        usage["cacheTokensDetails"] = [
-            {"modality": "TEXT", "tokenCount": counts.cached}
-        ]
-    if counts.reasoning:
-        usage["thoughtsTokenCount"] = counts.reasoning
-    return usage
-
-
-def _generate(ask: Ask, counts: Counts, rng: random.Random) -> Answer:
-    text = _prose(ask, rng, counts.output - counts.reasoning)
-    written = counts.output - counts.reasoning  # thoughts are counted beside
-    foot = {"modelVersion": ask.model, "responseId": _id("", rng, 23)}
-
-    def chunk(piece: str, output: int, finish: str | None) -> Json:
-        content = {"parts": [{"text": piece}], "role": "model"}
-        candidate: Json = {"content": content, "index": 0}
-        if finish is not None:
-            candidate["finishReason"] = finish
-        return {
-            "candidates": [candidate],
-            "usageMetadata": _gemini_usage(counts, output),
-            **foot,
-        }
-
-    if ":streamGenerateContent" not in ask.path:
-        return _json(200, chunk(text, written, "STOP"))
-    pieces = _pieces(text)
-    chunks = [
-        chunk(
-            piece,
-            written * (i + 1) // len(pieces),
-            "STOP" if i + 1 == len(pieces) else None,
-        )
-        for i, piece in enumerate(pieces)
-    ]
-    if "alt=sse" in ask.path:
-        return _events([(None, c) for c in chunks])
-    # Without alt=sse the stream is one JSON array, written as it comes.
-    frames = [("," if i else "[") + _compact(c) + "\r\n" for i, c in enumerate(chunks)]
-    return Answer(frames=tuple(f.encode() for f in [*frames, "]"]))
-
-
-# Which dialect, and its errors ------------------------------------------------
-
-Say: t.TypeAlias = Callable[[Ask, Counts, random.Random], Answer]
-
-DIALECTS: t.Final[tuple[tuple[str, str, Say], ...]] = (
-    (r"/v1/chat/completions", "openai", _chat),
-    (r"/v1/completions", "openai", _completions),
-    (r"/v1/embeddings", "openai", _embeddings),
-    (r"/v1/responses", "openai", _responses),
-    (r"/v1/messages", "anthropic", _messages),
-    (r"/v1(beta)?/models/[^/:]+:(stream)?[gG]enerateContent", "gemini", _generate),
-)
-"""A path, the provider whose it is, and what answers."""
-
-
-def _dialect(path: str) -> tuple[str, Say] | None:
-    bare = path.split("?", 1)[0]
-    for pattern, name, say in DIALECTS:
-        if re.fullmatch(pattern, bare):
-            return name, say
-    return None
-
-
-def _error(dialect: str, status: int, model: str) -> Answer:
-    reason = _REASONS.get(status, "The server had an error.").format(model=model)
-    headers = {"retry-after": "1"} if status == 429 else {}
-    return _json(status, _ERRORS[dialect](status, reason), **headers)
-
-
-def _openai_error(status: int, reason: str) -> Json:
-    code = {429: "rate_limit_exceeded", 400: "invalid_request_error"}.get(status)
-    error = {"message": reason, "type": "requests", "param": None, "code": code}
-    return {"error": error}
-
-
-def _anthropic_error(status: int, reason: str) -> Json:
-    kinds = {
-        400: "invalid_request_error",
-        429: "rate_limit_error",
-        529: "overloaded_error",
-    }
-    error = {"type": kinds.get(status, "api_error"), "message": reason}
-    return {"type": "error", "error": error}
-
-
-def _gemini_error(status: int, reason: str) -> Json:
-    kinds = {400: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE"}
-    kind = kinds.get(status, "INTERNAL")
-    return {"error": {"code": status, "message": reason, "status": kind}}
-
-
-_ERRORS: t.Final[dict[str, Callable[[int, str], Json]]] = {
-    "openai": _openai_error,
-    "anthropic": _anthropic_error,
-    "gemini": _gemini_error,
-}
-_REASONS: t.Final = {
-    400: "The request for {model} cannot be understood.",
-    429: "Rate limit reached for {model}. Try again in 1s.",
-    529: "Overloaded.",
-}

@@ -5,7 +5,7 @@
     $ python -m flask_llm_cost.cli.demo.provider --port 8001
 
 It speaks OpenAI, Anthropic and Gemini on every port, in their real wire shapes
-(:mod:`.answers`). Since a host is known by ``host:port`` in
+(:mod:`.dialects`). Since a host is known by ``host:port`` in
 ``LLM_COST_PROVIDER_HOSTS``, there is one port for each dialect.
 """
 
@@ -27,8 +27,8 @@ from http.server import HTTPServer
 import click
 
 from .answers import Answer
-from .answers import answer
 from .answers import Ask
+from .dialects import answer
 
 HOST: t.Final = "127.0.0.1"
 
