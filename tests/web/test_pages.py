@@ -296,15 +296,44 @@ def test_templates_can_be_overridden(make_app: t.Any, tmp_path: Path) -> None:
     assert app.test_client().get("/costs/nothing").text == "Ours: 404"
 
 
+ADDRESSES = [
+    "",
+    "?from=2026-11-18",
+    "?from=2025-01-01",
+    "models",
+    "calls?tag=feature:chat",
+    "calls?sort=unknown_pricing",
+    "tags",
+    "tags/feature",
+    "sessions",
+    "prices",
+    "prices?q=gpt",
+    "data-quality",
+]
+
+
 def test_templates_name_nothing_that_is_not_there(
     site: Flask, visitor: FlaskClient, record: Record
 ) -> None:
     site.jinja_env.undefined = StrictUndefined
+    for address in (*ADDRESSES, "calls/1", "calls?from=x"):
+        assert visitor.get(f"/llm-costs/{address}").status_code < 500
     call = record(trace_id="t")
     record(cost=None, usage=None, outcome="failed", latency_ms=None, response_id=None)
-    for address in ("", "calls?tag=feature:chat", f"calls/{call.event_id}", "x"):
-        assert visitor.get(f"/llm-costs/{address}").status_code in (200, 404)
-    assert visitor.get("/llm-costs/calls?from=x").status_code == 400
+    for address in (*ADDRESSES, f"calls/{call.event_id}"):
+        assert visitor.get(f"/llm-costs/{address}").status_code == 200
+
+
+def test_pages_work_on_a_hosts_postgresql(
+    make_site: MakeSite, postgresql_uri: str
+) -> None:
+    app = make_site(
+        LLM_COST_DATABASE_URI=postgresql_uri, LLM_COST_ROLLUP_TAGS=("feature",)
+    )
+    app.extensions["llm_cost"].ledger.upgrade()
+    call = recorder(app)()
+    for address in (*ADDRESSES, "calls.csv", f"calls/{call.event_id}"):
+        assert app.test_client().get(f"/llm-costs/{address}").status_code == 200
 
 
 def test_sessions_show_what_each_cost(make_site: MakeSite) -> None:
