@@ -1,0 +1,136 @@
+"""Calls leave nothing behind, though every third answer is never read or closed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import tracemalloc
+import typing as t
+from collections import deque
+from collections.abc import Callable
+
+import aiohttp
+import httpx
+import httpx2
+import pytest
+import requests
+
+from flask_llm_cost.capture import clients
+from flask_llm_cost.capture.meter import Meter
+from flask_llm_cost.capture.meter import open_meters
+from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.providers import Exchange
+from tests.capture.conftest import Book
+from tests.capture.server import Answer
+from tests.capture.server import CHAT_STREAM
+from tests.capture.server import Provider
+
+ASK = {"model": "gpt-4o", "stream": True}
+Run: t.TypeAlias = Callable[[Tap, str, int], None]
+
+
+def _by_requests(tap: Tap, url: str, count: int) -> None:
+    with requests.Session() as session:
+        clients.wrap(tap, session)
+        for number in range(count):
+            response = session.post(url, json=ASK, stream=True)
+            if number % 3:
+                assert response.content
+            else:
+                next(response.iter_lines())
+
+
+def _by_httpx(module: t.Any) -> Run:
+    def run(tap: Tap, url: str, count: int) -> None:
+        with module.Client(verify=False) as client:
+            clients.wrap(tap, client)
+            for number in range(count):
+                request = client.build_request("POST", url, json=ASK)
+                response = client.send(request, stream=True)
+                if number % 3:
+                    assert response.read()
+                else:
+                    # The pool holds on to what is never closed, with us or without.
+                    next(response.iter_lines())
+                    response.close()
+
+    return run
+
+
+def _by_aiohttp(tap: Tap, url: str, count: int) -> None:
+    async def main() -> None:
+        async with aiohttp.ClientSession() as session:
+            clients.wrap(tap, session)
+            for number in range(count):
+                response = await session.post(url, json=ASK)
+                if number % 3:
+                    assert await response.read()
+                else:
+                    await response.content.readline()
+                    response.close()
+
+    asyncio.run(main())
+
+
+RUNS: dict[str, Run] = {
+    "requests": _by_requests,
+    "httpx": _by_httpx(httpx),
+    "httpx2": _by_httpx(httpx2),
+    "aiohttp": _by_aiohttp,
+}
+
+
+class _Few(Book):
+    """A recorder that keeps only the last calls, so that it does not grow itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attempts = deque(maxlen=9)  # type: ignore[assignment]
+        self.calls = deque(maxlen=9)  # type: ignore[assignment]
+        self.deferred = deque(maxlen=9)  # type: ignore[assignment]
+
+
+def _held() -> tuple[int, int]:
+    gc.collect()
+    kept = [o for o in gc.get_objects() if isinstance(o, (Meter, Exchange))]
+    return len(kept), tracemalloc.get_traced_memory()[0]
+
+
+def _check(run: Run, provider: Provider, hosts: dict[str, str], count: int) -> None:
+    provider.play(Answer(CHAT_STREAM, cuts=(100,)))
+    provider.scene.requests = deque(maxlen=1)  # type: ignore[assignment]
+    tap = Tap(_Few(), hosts=hosts)
+    run(tap, provider.url(), 60)
+    tracemalloc.start()
+    try:
+        run(tap, provider.url(), 60)
+        objects, memory = _held()
+        files = len(os.listdir("/proc/self/fd"))
+        run(tap, provider.url(), count)
+        later, grown = _held()
+    finally:
+        tracemalloc.stop()
+    assert later <= objects
+    assert grown - memory < 100_000
+    assert len(os.listdir("/proc/self/fd")) <= files + 5
+    assert not open_meters()
+
+
+@pytest.mark.parametrize("library", RUNS)
+def test_nothing_is_left_behind(
+    library: str, provider: Provider, hosts: dict[str, str]
+) -> None:
+    before = threading.active_count()
+    _check(RUNS[library], provider, hosts, 300)
+    # The server has a thread for each connection that is open.
+    assert threading.active_count() <= before + 5
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("library", RUNS)
+def test_nothing_is_left_behind_by_many(
+    library: str, provider: Provider, hosts: dict[str, str]
+) -> None:
+    _check(RUNS[library], provider, hosts, 10_000)
