@@ -211,6 +211,23 @@ def read_prediction(notes: Notes, document: Object) -> None:
     notes.merge(document.get("usageMetadata"))
 
 
+def read_images(notes: Notes, document: Object) -> None:
+    """Take notes of Imagen's images, which are billed by piece."""
+    made = [
+        image
+        for image in items(document.get("predictions"))
+        if isinstance(image, dict)
+        and ("bytesBase64Encoded" in image or "gcsUri" in image)
+    ]
+    if made:
+        notes.units["image"] = Decimal(len(made))
+
+
+def images_usage(notes: Notes) -> Usage | None:
+    """Images that were made; filtered ones are not."""
+    return Usage(units=notes.units) if notes.units else None
+
+
 GENERATE: t.Final = Dialect(
     read=read,
     usage=usage,
@@ -233,3 +250,5 @@ INTERACTIONS: t.Final = dataclasses.replace(
 PREDICT: t.Final = dataclasses.replace(
     GENERATE, read=read_prediction, tail=("token_count",), whole=(b'"token_count"',)
 )
+
+IMAGES: t.Final = Dialect(read=read_images, usage=images_usage, whole=(b"",))

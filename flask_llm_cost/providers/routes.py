@@ -75,7 +75,8 @@ OPENAI_PATHS: t.Final = (
     Path(r".*/chat/completions", openai.CHAT, "chat"),
     Path(r".*/agents/completions", openai.CHAT, "chat"),
     Path(r".*/completions", openai.CHAT, "completions"),
-    Path(r".*/embeddings", openai.EMBEDDINGS, "embeddings"),
+    Path(r".*/v1/edits", openai.CHAT, "completions"),
+    Path(r".*embeddings", openai.EMBEDDINGS, "embeddings"),
     Path(r".*/responses(?:/compact)?", openai.RESPONSES, "responses"),
     Path(r".*/responses/resp_[^/]+", openai.RESPONSES, "responses", method="GET"),
     Path(r".*/files/[^/]+/content", openai.BATCH, "batch", method="GET"),
@@ -83,6 +84,7 @@ OPENAI_PATHS: t.Final = (
     Path(r".*/audio/(?:transcriptions|translations)", openai.AUDIO, "audio"),
     Path(r".*/audio/speech", openai.AUDIO, "speech"),
     Path(r".*/moderations", openai.CHAT, "moderations"),
+    Path(r".*/v1/decisions", openai.RESPONSES, "decisions"),
     Path(r".*/rerank", openai.EMBEDDINGS, "rerank"),
     Path(r".*/threads(?:/thread_[^/]+)?/runs", openai.RUNS, "assistants"),
     Path(r".*/threads/[^/]+/runs/[^/]+/submit_tool_outputs", openai.RUNS, "assistants"),
@@ -93,6 +95,7 @@ OPENAI_PATHS: t.Final = (
 
 ANTHROPIC_PATHS: t.Final = (
     Path(r".*/v1/messages", anthropic.MESSAGES, "chat"),
+    Path(r".*/v1/complete", anthropic.MESSAGES, "completions"),
     Path(
         r".*/v1/messages/batches/[^/]+/results", anthropic.BATCH, "batch", method="GET"
     ),
@@ -101,6 +104,7 @@ ANTHROPIC_PATHS: t.Final = (
 _MODEL: t.Final = r".*/(?:models|endpoints|tunedModels)/(?P<model>[^/:]+)"
 
 GEMINI_PATHS: t.Final = (
+    Path(r".*/models/(?P<model>imagen[^/:]*):predict", gemini.IMAGES, "images"),
     Path(rf"{_MODEL}:generateContent", gemini.GENERATE, "chat"),
     Path(rf"{_MODEL}:streamGenerateContent", gemini.GENERATE, "chat", stream=True),
     Path(
@@ -145,26 +149,23 @@ AZURE_PATHS: t.Final = (
     *ANTHROPIC_PATHS,
 )
 
-BEDROCK_PATHS: t.Final = (
-    Path(r"/model/(?P<model>[^/]+)/converse", bedrock.CONVERSE, "chat"),
+_ON_BEDROCK: t.Final = r".*/model/(?P<model>[^/]+)"
+
+_BEDROCK_PATHS: t.Final = (
+    Path(rf"{_ON_BEDROCK}/converse", bedrock.CONVERSE, "chat"),
+    Path(rf"{_ON_BEDROCK}/converse-stream", bedrock.CONVERSE, "chat", stream=True),
+    Path(r".*/model/(?P<model>[^/]*embed[^/]*)/invoke", bedrock.INVOKE, "embeddings"),
+    Path(r".*/model/(?P<model>[^/]*rerank[^/]*)/invoke", bedrock.INVOKE, "rerank"),
+    Path(rf"{_ON_BEDROCK}/invoke", bedrock.INVOKE, "chat"),
     Path(
-        r"/model/(?P<model>[^/]+)/converse-stream",
-        bedrock.CONVERSE,
-        "chat",
-        stream=True,
-    ),
-    Path(r"/model/(?P<model>[^/]*embed[^/]*)/invoke", bedrock.INVOKE, "embeddings"),
-    Path(r"/model/(?P<model>[^/]*rerank[^/]*)/invoke", bedrock.INVOKE, "rerank"),
-    Path(r"/model/(?P<model>[^/]+)/invoke", bedrock.INVOKE, "chat"),
-    Path(
-        r"/model/(?P<model>[^/]+)/invoke-with-response-stream",
+        rf"{_ON_BEDROCK}/invoke-with-response-stream",
         bedrock.INVOKE,
         "chat",
         stream=True,
     ),
-    *OPENAI_PATHS,
-    *ANTHROPIC_PATHS,
 )
+
+BEDROCK_PATHS: t.Final = (*_BEDROCK_PATHS, *OPENAI_PATHS, *ANTHROPIC_PATHS)
 
 COHERE_PATHS: t.Final = (
     Path(r".*/v[12]/(?:chat|generate)", cohere.COHERE, "chat"),
@@ -174,18 +175,19 @@ COHERE_PATHS: t.Final = (
     *OPENAI_PATHS,
 )
 
-OLLAMA_PATHS: t.Final = (
+_OLLAMA_PATHS: t.Final = (
     Path(r".*/api/chat", ollama.OLLAMA, "chat"),
     Path(r".*/api/generate", ollama.OLLAMA, "completions"),
     Path(r".*/api/(?:embed|embeddings)", ollama.OLLAMA, "embeddings"),
-    *OPENAI_PATHS,
-    *ANTHROPIC_PATHS,
 )
+
+OLLAMA_PATHS: t.Final = (*_OLLAMA_PATHS, *OPENAI_PATHS, *ANTHROPIC_PATHS)
 
 MISTRAL_PATHS: t.Final = (
     *OPENAI_PATHS,
     Path(r".*/ocr", mistral.OCR, "ocr"),
     Path(r".*/conversations(?:/[^/]+)?", mistral.CONVERSATION, "chat"),
+    Path(r".*/classifications", openai.CHAT, "classify"),
 )
 
 WATSONX_PATHS: t.Final = (
@@ -198,8 +200,11 @@ WATSONX_PATHS: t.Final = (
 
 GATEWAY_PATHS: t.Final = (
     *OPENAI_PATHS,
+    *_OLLAMA_PATHS,
     *ANTHROPIC_PATHS,
     *GEMINI_PATHS,
+    *_BEDROCK_PATHS,
+    Path(r".*/v2/chat", cohere.COHERE, "chat"),
 )
 """A gateway speaks like OpenAI, and passes on what others say at paths of theirs."""
 
@@ -257,11 +262,38 @@ PROVIDERS: t.Final = (
         ("api.writer.com",),
         (Path(r".*/v1/chat", openai.CHAT, "chat"), *OPENAI_PATHS),
     ),
+    Provider(
+        "snowflake",
+        ("*.snowflakecomputing.com",),
+        (Path(r".*/cortex/inference:complete", openai.CHAT, "chat"), *GATEWAY_PATHS),
+    ),
+    Provider(
+        "alibaba",
+        (
+            "dashscope.aliyuncs.com",
+            "dashscope-intl.aliyuncs.com",
+            "dashscope-us.aliyuncs.com",
+        ),
+        (
+            Path(r".*/services/aigc/[a-z-]+/generation", openai.CHAT, "chat"),
+            *GATEWAY_PATHS,
+        ),
+    ),
+    Provider(
+        "databricks",
+        ("*.cloud.databricks.com", "*.azuredatabricks.net"),
+        (
+            Path(
+                r".*/serving-endpoints/(?P<model>[^/]+)/invocations",
+                openai.CHAT,
+                "chat",
+            ),
+            *GATEWAY_PATHS,
+        ),
+    ),
     *(
         Provider(name, tuple(hosts.split()), GATEWAY_PATHS)
         for name, hosts in {
-            "alibaba": "dashscope.aliyuncs.com dashscope-intl.aliyuncs.com"
-            " dashscope-us.aliyuncs.com",
             "cerebras": "api.cerebras.ai",
             "crusoe": "api.inference.crusoecloud.com",
             "deepinfra": "api.deepinfra.com",
@@ -282,7 +314,6 @@ PROVIDERS: t.Final = (
             "portkey": "api.portkey.ai",
             "pydantic-gateway": "gateway.pydantic.dev",
             "sambanova": "api.sambanova.ai",
-            "snowflake": "*.snowflakecomputing.com",
             "together": "api.together.ai api.together.xyz",
             "vercel": "ai-gateway.vercel.sh",
             "voyage": "api.voyageai.com",

@@ -342,6 +342,16 @@ CASES: dict[str, tuple[str, object, Usage]] = {
         },
         Usage(input_tokens=5),
     ),
+    "Imagen's images, without one that was filtered": (
+        "https://generativelanguage.googleapis.com/v1beta/models/imagen-4.0:predict",
+        {
+            "predictions": [
+                {"bytesBase64Encoded": "AAAA", "mimeType": "image/png"},
+                {"raiFilteredReason": "x"},
+            ]
+        },
+        Usage(units={"image": Decimal(1)}),
+    ),
     "Claude on Vertex AI": (
         "https://us-east5-aiplatform.googleapis.com/v1/projects/p/locations/us-east5/"
         "publishers/anthropic/models/claude-sonnet-4@20250514:rawPredict",

@@ -156,6 +156,23 @@ def test_another_port_is_another_host() -> None:
     assert route("POST", url, hosts={"localhost:9": "ours"}) is None
 
 
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [
+        ("/openai/responses", "responses"),
+        ("/anthropic/v1/messages", "chat"),
+        ("/v1beta/models/gemini-2.5-pro:generateContent", "chat"),
+        ("/bedrock/model/amazon.nova-lite-v1%3A0/converse", "chat"),
+        ("/api/chat", "chat"),
+        ("/api/embeddings", "embeddings"),
+    ],
+)
+def test_a_gateway_passes_on_what_others_say(path: str, operation: str) -> None:
+    found = route("POST", f"http://gate:1{path}", hosts={"gate:1": "gate"})
+    assert found is not None
+    assert (found.provider, found.operation) == ("gate", operation)
+
+
 def test_names_are_unique() -> None:
     names = [provider.name for provider in PROVIDERS]
     assert len(names) == len(set(names))
