@@ -81,6 +81,7 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
     from . import drain
     from . import ledger
     from . import prices
+    from . import prune
     from . import report
     from . import summary
 
@@ -93,6 +94,7 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
         calls.calls,
         prices.prices,
         drain.drain,
+        prune.prune,
         ledger.ledger,
         doctor.doctor,
         demo.demo_command(make_app),

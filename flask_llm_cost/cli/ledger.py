@@ -9,6 +9,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from .text import count
+from .text import plain
 
 if t.TYPE_CHECKING:
     from ..query.host import Host
@@ -37,3 +38,35 @@ def requeue() -> None:
     )
     if drained.set_aside:
         click.get_current_context().exit(1)
+
+
+@ledger.command()
+@with_appcontext
+def verify() -> None:
+    """Compare the sums by hour and day with the calls they are of.
+
+    Ends with 1 if they differ; each line says where. Hours of which calls were pruned have
+    nothing to be compared with.
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    host.ledger.drain()
+    differences = host.ledger.verify()
+    for line in differences:
+        click.echo(plain(line))
+    if differences:
+        raise click.ClickException(f"{count(len(differences), 'difference')} found.")
+    click.echo("The sums are those of the calls.")
+
+
+@ledger.command()
+@with_appcontext
+def rezone() -> None:
+    """Make the ledger's days those of LLM_COST_TIMEZONE, after that was changed.
+
+    All sums are added up anew, which takes a while in a large ledger. It is refused once
+    calls were pruned: of those only the sums by the old days are left.
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    host.ledger.drain()
+    host.ledger.rezone()
+    click.echo(f"The ledger's days are those of {host.settings.timezone}.")

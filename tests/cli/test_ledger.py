@@ -1,0 +1,63 @@
+"""``ledger`` and ``prune``: the ledger itself, kept in order."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_llm_cost.ledger.tables import calls
+from tests.cli.conftest import Run
+from tests.conftest import MakeApp
+
+Shown = Callable[..., str]
+
+
+def test_sums_that_are_right_are_said_to_be(shop: Flask, shown: Shown) -> None:
+    shown("drain")
+    shop.extensions["llm_cost"].ledger.roll()
+    assert shown("ledger", "verify") == "The sums are those of the calls.\n"
+
+
+def test_sums_that_differ_fail(shop: Flask, run: Run, shown: Shown) -> None:
+    shown("drain")
+    ledger = shop.extensions["llm_cost"].ledger
+    ledger.roll()
+    with ledger._engines.writing().begin() as connection:
+        connection.execute(sa.update(calls).values(cost_total=1))
+    result = run("ledger", "verify")
+    assert result.exit_code == 1
+    assert "found." in result.stderr
+    assert "2026-11-08" in result.stdout
+
+
+def test_a_changed_zone_is_followed_by_rezone(
+    shop: Flask, make_app: MakeApp, shown: Shown
+) -> None:
+    shown("drain")
+    shop.extensions["llm_cost"].ledger.roll()
+    uri = f"sqlite:///{pathlib.Path(shop.instance_path) / 'llm_cost.db'}"
+    moved = make_app(LLM_COST_DATABASE_URI=uri, LLM_COST_TIMEZONE="Asia/Tokyo")
+    assert "Asia/Tokyo" in shown("ledger", "rezone", app=moved)
+    assert shown("ledger", "verify", app=moved).startswith("The sums are those")
+
+
+def test_prune_says_first_and_does_then(shown: Shown) -> None:
+    shown("drain")
+    assert shown("prune", "--older-than", "7d", "--dry-run").startswith("1 call before")
+    assert shown("prune", "--older-than", "7d") == (
+        "1 call before 2026-11-13 12:00 UTC deleted.\n"
+    )
+    assert shown("prune", "--older-than", "7d").startswith("0 calls")
+    left = shown("calls", "export", "--format", "jsonl", "--days", "3660")
+    assert len(left.splitlines()) == 4
+
+
+@pytest.mark.parametrize("age", ["0d", "90", "-1d", "abc", "1.5d", ""])
+def test_an_age_that_is_none_deletes_nothing(run: Run, age: str) -> None:
+    result = run("prune", "--older-than", age)
+    assert result.exit_code == 2
+    assert "is no age" in result.stderr
