@@ -147,3 +147,40 @@ def test_kill_9_on_postgresql(
             return list(connection.scalars(sa.select(tables.calls.c.response_id)))
 
     _check(host, env, stored)
+
+
+FORK = """
+    import os, sys
+    from flask import Flask
+    from flask_llm_cost import LlmCost
+
+    app = Flask("host", instance_path=os.environ["HOST_INSTANCE"])
+    llm_cost = LlmCost(app)
+    with llm_cost.track_stream(provider="openai", model="gpt-4o") as stream:
+        stream.event({"model": "gpt-4o", "choices": []})
+        if os.fork() == 0:
+            sys.exit()  # runs what is registered for the end, as a child of gunicorn does
+        assert os.wait()[1] == 0
+        stream.usage(input_tokens=7)
+"""
+
+
+def test_a_forked_child_does_not_end_the_calls_of_its_parent(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    app = make_app()
+    script = tmp_path / "forking_host.py"
+    script.write_text(textwrap.dedent(FORK))
+    env = {**os.environ, "HOST_INSTANCE": app.instance_path}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    columns = (tables.calls.c.outcome, tables.calls.c.input_tokens)
+    with app.extensions["llm_cost"].ledger.reading() as connection:
+        rows = [tuple(row) for row in connection.execute(sa.select(*columns))]
+    assert rows == [("ok", 7)]

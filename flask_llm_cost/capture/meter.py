@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import typing as t
 import weakref
 from collections import OrderedDict
@@ -460,3 +461,15 @@ def settle(idle_s: float, *, ending: bool = False) -> None:
         meter.settle(idle_s)
         if ending:
             meter.unfinished()
+
+
+def _let_go() -> None:
+    """In a forked child: the parent's attempts are the parent's to record."""
+    global _open
+    for meter in open_meters():
+        meter._holds.clear()
+    _open = weakref.WeakSet()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
