@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from ..call import from_ms
 from ..call import utc_ms
@@ -294,7 +295,7 @@ class Roller:
                     replace(connection, "hour", start, sums)
                 for start, end in sorted({day_of(s, self._zone) for s, _ in spans}):
                     replace(connection, "day", start, _of_hours(connection, start, end))
-        except (_Overtaken, sa.exc.IntegrityError):
+        except (_Overtaken, exc.IntegrityError):
             return False  # its marks are there; another roller is at work
         return True
 
