@@ -17,6 +17,7 @@ from . import sparse
 from .decoding import Decoding
 from .decoding import Unreadable
 from .dialect import Notes
+from .estimate import Estimate
 from .framing import frame
 from .framing import Framing
 from .request import asked
@@ -50,9 +51,12 @@ class Exchange:
 
     :param route: What :func:`route` found for its URL.
     :param request_body: The body that was sent, if it can be known.
+    :param estimate: Estimate what a stream used whose provider does not say.
     """
 
-    def __init__(self, route: Route, *, request_body: bytes | None) -> None:
+    def __init__(
+        self, route: Route, *, request_body: bytes | None, estimate: bool = False
+    ) -> None:
         self.route = route
         self.request_model: str | None = route.model
         self.stream = route.stream
@@ -68,9 +72,12 @@ class Exchange:
         self._events = 0
         self._over = False
         self._results: list[Reading] = []
+        self._estimate: Estimate | None = None
         if request_body:
             try:
                 self._request(request_body)
+                if estimate and self.stream:
+                    self._estimate = Estimate(request_body)
             except Exception as error:
                 self._failed(error)
         self._notes.request_model = self.request_model
@@ -144,6 +151,10 @@ class Exchange:
     def _reading(self, notes: Notes, *, ended: bool) -> Reading:
         dialect = self._dialect
         usage = dialect.usage(notes)
+        estimate = None if self._estimate is None else self._estimate.usage()
+        if usage is None and estimate is not None:
+            notes.flags.add("estimated")
+            usage = estimate
         stream = self.stream or (self._framing is not None and self._framing.stream)
         flags = self.route.flags | dialect.conditions(notes)
         if self.route.poll and usage is not None and not notes.background:
@@ -229,7 +240,7 @@ class Exchange:
             self._document(self._notes, window)
 
     def _needed(self, data: bytes) -> bool:
-        if self._events < _GREETINGS:
+        if self._events < _GREETINGS or self._estimate is not None:
             return True
         for needle in self._needles:
             if needle.search(data):
@@ -259,6 +270,8 @@ class Exchange:
                 self._dialect.read(notes, document)
             else:
                 self._result(document)
+            if self._estimate is not None and notes is self._notes:
+                self._estimate.event(document)
 
     def _decoded(self, notes: Notes, window: Window) -> t.Any:
         dialect = self._dialect
@@ -295,6 +308,8 @@ def _source(
 ) -> UsageSource:
     if usage is None:
         return "unknown"
+    if "estimated" in notes.flags:
+        return "estimated"
     if not stream:
         return "response"
     if notes.partial or not (notes.complete or ended):
