@@ -468,6 +468,7 @@ def _let_go() -> None:
     global _open
     for meter in open_meters():
         meter._holds.clear()
+        meter._guard.on = False
     _open = weakref.WeakSet()
 
 

@@ -6,10 +6,13 @@ import contextvars
 import gc
 import json
 import logging
+import subprocess
+import sys
 import threading
 import typing as t
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -346,3 +349,31 @@ def test_a_poll_that_fails_is_no_call(book: Book) -> None:
     meter.no_response()
     assert not book.calls
     assert not suppressed()
+
+
+FORKING: t.Final = """
+import os, sys
+from flask_llm_cost.capture.meter import open_meters, Tap
+from tests.capture.conftest import Book
+from tests.capture.test_meter import begin
+
+book = Book()
+meter = begin(book)
+child = os.fork()
+if child == 0:
+    assert not open_meters()
+    meter.close()
+    del meter
+    begin(book).close()
+    os._exit(0 if len(book.calls) == 1 else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+meter.respond(200, {})
+meter.end()
+assert book.call.outcome == "ok"
+"""
+
+
+def test_a_forked_child_leaves_the_open_attempts_to_its_parent() -> None:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-W", "ignore", "-c", FORKING]
+    assert subprocess.run(command, cwd=root, check=False).returncode == 0
