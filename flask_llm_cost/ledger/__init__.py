@@ -299,6 +299,22 @@ class Ledger:
         """How many calls :meth:`prune` would delete."""
         return self._roller.prunable(before)
 
+    def clear(self, scope: t.Literal["today", "all"]) -> int:
+        """Delete today's calls (in ``LLM_COST_TIMEZONE``), or all, and their sums.
+
+        What waits in the spool is stored before, so that it does not come back.
+
+        :return: How many they were.
+        """
+        self.drain()
+        zone = self._settings.timezone
+        today = dt.datetime.combine(
+            dt.datetime.now(zone).date(), dt.time(), tzinfo=zone
+        )
+        return self._roller.clear(
+            today.astimezone(dt.UTC) if scope == "today" else None
+        )
+
     # Asking
 
     @contextmanager

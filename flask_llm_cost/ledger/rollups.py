@@ -254,15 +254,17 @@ class Roller:
             connection.execute(
                 sa.insert(facts).values(name="timezone", value=self._zone_name)
             )
-            connection.execute(sa.delete(rollups))
-            connection.execute(sa.delete(rollup_latencies))
-            moment = sa.type_coerce(_c.started_at, sa.BigInteger)
-            hours = connection.scalars(
-                sa.select(moment - moment % 3_600_000).distinct()
-            )
-            found = [_EPOCH + dt.timedelta(milliseconds=int(ms)) for ms in hours]
-            if found:
-                mark(connection, found)
+            self._start_again(connection)
+
+    def _start_again(self, connection: sa.Connection) -> None:
+        """Forget all sums; every hour that has calls is to be added up."""
+        connection.execute(sa.delete(rollups))
+        connection.execute(sa.delete(rollup_latencies))
+        moment = sa.type_coerce(_c.started_at, sa.BigInteger)
+        hours = connection.scalars(sa.select(moment - moment % 3_600_000).distinct())
+        found = [from_ms(int(ms)) for ms in hours]
+        if found:
+            mark(connection, found)
 
     def _turn(self, connection: sa.Connection, before: str | None = None) -> None:
         """Let no other change the rollups until this transaction ends.
@@ -393,12 +395,40 @@ class Roller:
         rows: Sequence[sa.Row[t.Any]],
     ) -> None:
         for some in _chunks(rows):
-            these = (
-                _c.started_at.between(some[0].started_at, some[-1].started_at),
-                _c.event_id.in_([row.event_id for row in some]),
-            )
+            these = _these(some)
             add(connection, "pruned", start, add_up(connection, *these))
             connection.execute(sa.delete(calls).where(*these))
+
+    def clear(self, since: dt.datetime | None) -> int:
+        """Delete the calls since a moment, or all of them, and their sums."""
+        self._engines.prepare()
+        gone = 0
+        with self._engines.explained():
+            while count := self._clear(since):
+                gone += count
+            if since is None:
+                with self._engine.begin() as connection:
+                    self._turn(connection)
+                    # Calls may have come meanwhile, and may be added up already.
+                    self._start_again(connection)
+                    connection.execute(
+                        sa.delete(facts).where(facts.c.name == "horizon")
+                    )
+                self._prune_tags(1000)
+        return gone
+
+    def _clear(self, since: dt.datetime | None) -> int:
+        with self._engine.begin() as connection:
+            self._turn(connection)
+            query = sa.select(_c.started_at, _c.event_id).limit(1000)
+            if since is not None:
+                query = query.where(_c.started_at >= since)
+            rows = connection.execute(query.order_by(_c.started_at, _c.event_id)).all()
+            for some in _chunks(rows):
+                connection.execute(sa.delete(calls).where(*_these(some)))
+            if rows:
+                mark(connection, [row.started_at for row in rows])
+        return len(rows)
 
     # Verifying
 
@@ -433,8 +463,7 @@ class Roller:
     def _hours_with_calls(self, connection: sa.Connection) -> set[dt.datetime]:
         minute = sa.type_coerce(_c.started_at, sa.BigInteger)
         found = connection.scalars(sa.select(minute - minute % 60_000).distinct())
-        moments = (_EPOCH + dt.timedelta(milliseconds=int(ms)) for ms in found)
-        return {_hour_at(moment, self._zone) for moment in moments}
+        return {_hour_at(from_ms(int(ms)), self._zone) for ms in found}
 
     def _differ(self, connection: sa.Connection, start: dt.datetime) -> Iterator[str]:
         end = min(start + HOUR, day_of(start, self._zone)[1])
@@ -557,6 +586,14 @@ def _delete(connection: sa.Connection, ids: Sequence[int]) -> None:
 
 def _between(start: dt.datetime, end: dt.datetime) -> list[sa.ColumnElement[bool]]:
     return [_c.started_at >= start, _c.started_at < end]
+
+
+def _these(rows: Sequence[t.Any]) -> tuple[sa.ColumnElement[bool], ...]:
+    """These calls, which are sorted by time: their range first, which the key has."""
+    return (
+        _c.started_at.between(rows[0].started_at, rows[-1].started_at),
+        _c.event_id.in_([row.event_id for row in rows]),
+    )
 
 
 def _hour_at(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:

@@ -166,6 +166,22 @@ def test_pruning_deletes_tags_that_no_call_has(ledger: Ledger) -> None:
     assert values == {"0", "1"}
 
 
+@every_database
+def test_clearing_takes_calls_and_sums(ledger: Ledger) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    spool(ledger, [*calls_over(5), make_call(1, started_at=now)])
+    ledger.drain()
+    ledger.prune(NOON + HOUR)
+    ledger.roll()
+    assert ledger.clear("today") == 1
+    assert rolled(ledger, "day")["calls"] == 100
+    spool(ledger, [make_call(2, started_at=now)])
+    assert ledger.clear("all") == 81
+    ledger.roll()
+    assert rolled(ledger, "hour", "pruned", "day") == raw(ledger)
+    assert raw(ledger)["calls"] == 0
+
+
 def test_days_of_another_zone_are_refused_until_rezoned(
     ledger: Ledger, make_ledger: MakeLedger
 ) -> None:

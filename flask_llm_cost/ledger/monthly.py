@@ -1,0 +1,461 @@
+"""The ledger without a database: one file of lines for each month.
+
+The lines are those of :mod:`.jsonl`. A call goes to the file of the month (UTC) in which
+it was sent. Pages and reports ask an index of the files that is kept in a temporary
+database of this process, so that they say the same as over any other ledger.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime as dt
+import os
+import re
+import shutil
+import tempfile
+import threading
+import typing as t
+import weakref
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..call import Call
+from ..config import Settings
+from ..errors import StorageError
+from . import jsonl
+from .migrations import HEAD
+from .writer import Drained
+
+try:
+    import fcntl
+except ImportError:  # Windows: appends of several processes are then on their own
+    fcntl = None  # type: ignore[assignment]
+
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from .engine import Engines
+    from .store import Store
+
+FOLDER: t.Final = "llm_cost_calls"
+
+_MONTH: t.Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])\.jsonl")
+_BATCH: t.Final = 500
+
+
+class JsonlLedger:
+    """Keeps calls in files ``YYYY-MM.jsonl`` that only their owner can read.
+
+    It takes the place of :class:`.Ledger` where ``LLM_COST_STORAGE`` is ``"jsonl"``.
+
+    :param failed: Told of what could not be stored. It must not raise.
+    :param finish: Completes a call that was handed to :meth:`defer`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        instance_path: str,
+        failed: Callable[[Call | None, Exception], None] | None = None,
+        finish: Callable[[Call], Call] | None = None,
+    ) -> None:
+        self.directory = settings.jsonl_dir or Path(instance_path, FOLDER)
+        self.lost = 0
+        """Calls that could not be written."""
+        self.malformed = 0
+        """Lines that were skipped when they were last read, because they are no calls."""
+        self._zone = settings.timezone
+        self._failed = failed
+        self._finish = finish
+        self._fresh()
+        _ledgers.add(self)
+
+    def _fresh(self) -> None:
+        self._deferred: deque[Call] = deque()
+        self._absorbing = threading.Lock()
+        self._index: _Index | None = None
+        self._making = threading.Lock()
+
+    def let_go(self) -> None:
+        """In a forked child: what is deferred and indexed is the parent's."""
+        index = self._index
+        self._fresh()
+        if index is not None:
+            index.let_go()
+
+    # Taking calls
+
+    def append(self, call: Call) -> None:
+        """Keep a call. Never raises: what goes wrong is told to ``failed``."""
+        # The app's request goes on, whatever happens in here.
+        try:
+            self._append(call)
+        except Exception as error:
+            self._lose(call, error)
+
+    def _append(self, call: Call) -> None:
+        jsonl.check_id(call)
+        line = jsonl.encode(call)
+        path = self._path(call.started_at)
+        with _locked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as fd:
+            size = os.fstat(fd).st_size
+            if size and _last_byte(fd, size) != b"\n":  # another died while it wrote
+                line = b"\n" + line
+            try:
+                written = os.write(fd, line)
+                if written < len(line):
+                    raise OSError(f"{written} of {len(line)} bytes could be written")
+            except OSError:
+                os.ftruncate(fd, size)
+                raise
+
+    def defer(self, call: Call) -> None:
+        """Keep a call from inside ``__del__`` or a signal handler: no lock, no I/O."""
+        self._deferred.append(call)
+
+    def wake(self) -> None:
+        """Write what was deferred. Never raises."""
+        if self._deferred:
+            self._absorb()
+
+    def _absorb(self) -> None:
+        with self._absorbing:
+            while self._deferred:
+                call = self._deferred[0]
+                try:
+                    if self._finish is not None:
+                        call = self._finish(call)
+                except Exception as error:
+                    self._lose(call, error)
+                else:
+                    self.append(call)
+                self._deferred.popleft()
+
+    def _lose(self, call: Call, error: Exception) -> None:
+        self.lost += 1
+        if isinstance(error, OSError):
+            error = StorageError(
+                f"A call is lost: {self.directory} cannot be written"
+                f" ({error.strerror or error}). Make room, or set LLM_COST_JSONL_DIR."
+            )
+        if self._failed is not None:
+            self._failed(call, error)
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Write what was deferred: everything else is written already."""
+        self._absorb()
+        return True
+
+    def drain(self) -> Drained:
+        """The same."""
+        self._absorb()
+        return Drained()
+
+    def waiting(self) -> int:
+        """How many calls are deferred."""
+        return len(self._deferred)
+
+    def close(self) -> None:
+        """Write what was deferred, and delete the index."""
+        self._absorb()
+        index, self._index = self._index, None
+        if index is not None:
+            index.close()
+
+    # Asking
+
+    def query(
+        self, start: dt.datetime | None = None, end: dt.datetime | None = None
+    ) -> Iterator[Call]:
+        """The calls from a moment until before another, in the order of the files.
+
+        Only the files of these months are read. A line that is no call is passed over
+        and counted in :attr:`malformed`.
+        """
+        self._absorb()
+        self.malformed = 0
+        first = None if start is None else self._path(start).name
+        last = None if end is None else self._path(end).name
+        for path in self.files():
+            if (first is None or path.name >= first) and (
+                last is None or path.name <= last
+            ):
+                for call in self._read(path):
+                    if (start is None or call.started_at >= start) and (
+                        end is None or call.started_at < end
+                    ):
+                        yield call
+
+    def _read(self, path: Path) -> Iterator[Call]:
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            for line in file:
+                if line.strip():
+                    try:
+                        yield jsonl.decode(line)
+                    except ValueError:
+                        self.malformed += 1
+
+    def files(self) -> list[Path]:
+        """The files that there are, by month."""
+        try:
+            names = sorted(os.listdir(self.directory))
+        except FileNotFoundError:
+            return []
+        return [self.directory / name for name in names if _MONTH.fullmatch(name)]
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection to an index of all files, in one read-only transaction.
+
+        :raises StorageError: If the files cannot be read.
+        """
+        self._absorb()
+        with self._making:
+            if self._index is None:
+                self._index = _Index()
+            index = self._index
+        try:
+            self.malformed = index.update(self.files())
+        except OSError as error:
+            raise StorageError(f"{self.directory} cannot be read: {error}") from error
+        with index.engines.snapshot() as connection:
+            yield connection
+
+    @property
+    def database_label(self) -> str:
+        """Where the files are."""
+        return str(self.directory)
+
+    # There is nothing to set up, and nothing is set aside.
+
+    def upgrade(self) -> None:
+        """Files have no tables: nothing is to be done."""
+
+    def current(self) -> str:
+        """As the head: there is nothing to upgrade."""
+        return HEAD
+
+    def head(self) -> str:
+        """The version that this package needs."""
+        return HEAD
+
+    def check(self) -> list[str]:
+        """Files have no tables that could differ."""
+        return []
+
+    def set_aside(self) -> list[Path]:
+        """A line that is no call stays where it is."""
+        return []
+
+    # Letting go
+
+    def cleanup(self, before: dt.datetime) -> int:
+        """Delete the calls before a moment; how many they were."""
+        return self._keep(lambda call: call.started_at >= before, before)
+
+    def prune(
+        self,
+        before: dt.datetime,
+        *,
+        batch: int = 1000,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """The same, as :meth:`.Ledger.prune` has it; files keep no sums of what is gone."""
+        gone = self.cleanup(before)
+        if progress is not None and gone:
+            progress(gone)
+        return gone
+
+    def prunable(self, before: dt.datetime) -> int:
+        """How many calls :meth:`prune` would delete."""
+        return sum(1 for _ in self.query(end=before))
+
+    def clear(self, scope: t.Literal["today", "all"]) -> int:
+        """Delete today's calls (in ``LLM_COST_TIMEZONE``), or all; how many they were."""
+        if scope == "all":
+            return self._keep(lambda call: False, None)
+        today = dt.datetime.now(self._zone).date()
+        start = dt.datetime.combine(today, dt.time(), tzinfo=self._zone)
+        begin = start.astimezone(dt.UTC)
+        return self._keep(lambda call: call.started_at < begin, None, begin)
+
+    def _keep(
+        self,
+        keep: Callable[[Call], bool],
+        before: dt.datetime | None,
+        since: dt.datetime | None = None,
+    ) -> int:
+        self._absorb()
+        gone = 0
+        for path in self.files():
+            if (before is None or path.name <= self._path(before).name) and (
+                since is None or path.name >= self._path(since).name
+            ):
+                gone += _rewrite(path, keep)
+        return gone
+
+    def _path(self, moment: dt.datetime) -> Path:
+        return self.directory / f"{moment.astimezone(dt.UTC):%Y-%m}.jsonl"
+
+
+class _Index:
+    """What the files hold, in a temporary database of this process."""
+
+    def __init__(self) -> None:
+        from .engine import Engines
+        from .store import Store
+
+        self._folder = tempfile.mkdtemp(prefix="llm-cost-index-")
+        self.engines: Engines = Engines(Settings(), self._folder, None)
+        self._store: Store = Store(self.engines)
+        self._lock = threading.Lock()
+        self._known: dict[Path, tuple[int, int, int]] = {}
+        """How far each file is read: its inode, the offset, and the lines skipped."""
+        self._remover = weakref.finalize(self, shutil.rmtree, self._folder, True)
+
+    def update(self, files: list[Path]) -> int:
+        """Read what is new in the files; how many of all lines are no calls."""
+        with self._lock:
+            if not self._continues(files):
+                self._empty()
+            for path in files:
+                self._follow(path)
+            return sum(skipped for _, _, skipped in self._known.values())
+
+    def _continues(self, files: list[Path]) -> bool:
+        """Whether every file that was read is still there, and has only grown."""
+        for path, (inode, offset, _) in self._known.items():
+            if path not in files:
+                return False
+            stat = path.stat()
+            if stat.st_ino != inode or stat.st_size < offset:
+                return False
+        return True
+
+    def _empty(self) -> None:
+        from .tables import calls
+
+        with self.engines.writing().begin() as connection:
+            connection.execute(calls.delete())
+        self._known.clear()
+
+    def _follow(self, path: Path) -> None:
+        with path.open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            _, offset, skipped = self._known.get(path, (inode, 0, 0))
+            file.seek(offset)
+            batch: list[Call] = []
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # still being written, or torn: the next append ends it
+                offset += len(line)
+                try:
+                    batch += [jsonl.decode(line)] if line.strip() else []
+                except ValueError:
+                    skipped += 1
+                if len(batch) >= _BATCH:
+                    skipped += len(self._store.write(batch).refused)
+                    batch = []
+            if batch:
+                skipped += len(self._store.write(batch).refused)
+        self._known[path] = inode, offset, skipped
+
+    def let_go(self) -> None:
+        """In a forked child: the folder is the parent's."""
+        self._remover.detach()
+        self.engines.let_go()
+
+    def close(self) -> None:
+        self.engines.close()
+        self._remover()
+
+
+@contextmanager
+def _locked(path: Path, flags: int) -> Iterator[int]:
+    """The file that is at a path, open and locked."""
+    while True:
+        try:
+            fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise
+            path.parent.mkdir(0o700, parents=True, exist_ok=True)
+            continue
+        try:
+            if fcntl is not None:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if _is_at(fd, path):
+                yield fd
+                return
+        finally:
+            os.close(fd)
+        # It was rewritten while we waited: what is there now is another file.
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _last_byte(fd: int, size: int) -> bytes:
+    os.lseek(fd, size - 1, os.SEEK_SET)
+    return os.read(fd, 1)
+
+
+def _rewrite(path: Path, keep: Callable[[Call], bool]) -> int:
+    """Leave only some calls of a file; how many others there were.
+
+    It is replaced at once by a whole new file. Lines that are no calls stay.
+    """
+    gone = 0
+    with _locked(path, os.O_RDWR) as fd:
+        kept: list[bytes] = []
+        with os.fdopen(os.dup(fd), "rb") as file:
+            for line in file:
+                if _stays(line, keep):
+                    kept.append(line)
+                else:
+                    gone += 1
+        if not kept:
+            path.unlink()
+        elif gone:
+            new = path.with_suffix(".new")
+            out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(out, "wb") as file:
+                file.writelines(kept)
+                file.flush()
+                os.fsync(out)
+            new.replace(path)
+    return gone
+
+
+def _stays(line: bytes, keep: Callable[[Call], bool]) -> bool:
+    try:
+        return keep(jsonl.decode(line))
+    except ValueError:
+        return True
+
+
+_ledgers: weakref.WeakSet[JsonlLedger] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for ledger in list(_ledgers):
+        ledger.let_go()
+
+
+def _flush_all() -> None:
+    for ledger in list(_ledgers):
+        ledger.flush()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+atexit.register(_flush_all)
