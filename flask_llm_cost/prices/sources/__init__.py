@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from decimal import Context
 from decimal import Decimal
 
 
@@ -22,6 +24,9 @@ class Sheet:
     """Price-bearing values that it does hold."""
     refused: dict[str, str] = field(default_factory=dict)
     """Models whose prices are not usable, and why."""
+
+    zeros: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Rates that are 0 there, where 0 is no price but one that nobody has filled in."""
 
     def skip(self, name: str) -> None:
         """Note a value that has no place here."""
@@ -46,3 +51,23 @@ def amount(value: object) -> Decimal | None:
     else:
         return None
     return number if number.is_finite() else None
+
+
+def tidy(number: Decimal) -> Decimal:
+    """A price without what a float left behind (0.8900000000000001) or an exponent."""
+    number = _NOISE_FREE.plus(number).normalize()
+    return number.quantize(Decimal(1)) if number == number.to_integral() else number
+
+
+_NOISE_FREE: t.Final = Context(prec=12)
+
+
+def never_a_price(given: object) -> bool:
+    """Is it something that stands where a price should, and cannot be one?
+
+    ``None`` and nothing at all are merely missing.
+    """
+    if given is None or isinstance(given, (Mapping, list)):
+        return False
+    number = amount(given)
+    return number is None or number < 0

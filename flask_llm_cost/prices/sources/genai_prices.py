@@ -14,6 +14,7 @@ from ..price import Malformed
 from ..price import read_prices
 from . import amount
 from . import Sheet
+from . import tidy
 
 NAME: t.Final = "genai-prices"
 
@@ -143,7 +144,7 @@ def _values(
         number = amount(price)
         if unit == "web_search" and name.startswith("gemini/"):
             unit = "grounding"
-        yield unit, None if number is None else _tidy(number / 1000)
+        yield unit, None if number is None else tidy(number / 1000)
     elif isinstance(price, Mapping):
         yield meter, amount(price.get("base"))
         for tier in price.get("tiers", ()):
@@ -170,11 +171,6 @@ def _other_names(match: object) -> t.Iterator[str]:
 def _each(rules: Iterable[object]) -> t.Iterator[str]:
     for rule in rules:
         yield from _other_names(rule)
-
-
-def _tidy(number: Decimal) -> Decimal:
-    number = number.normalize()
-    return number.quantize(Decimal(1)) if number == number.to_integral() else number
 
 
 def _ignore(note: str) -> None:

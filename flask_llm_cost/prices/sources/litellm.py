@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import typing as t
 from collections.abc import Mapping
-from decimal import Decimal
 
 from ..price import Malformed
 from ..price import read_price
 from . import amount
+from . import never_a_price
 from . import Sheet
+from . import tidy
 
 NAME: t.Final = "litellm"
 
@@ -136,6 +137,7 @@ def read(document: object) -> Sheet:
         unread=sheet.unread,
         read=sheet.count,
         refused=sheet.refused,
+        zeros=sheet.zeros,
     )
 
 
@@ -163,29 +165,37 @@ class _Sheet:
         self.models: dict[str, list[dict[str, t.Any]]] = {}
         self.unread: dict[str, int] = {}
         self.refused: dict[str, str] = {}
+        self.zeros: dict[str, tuple[str, ...]] = {}
+        self.nil: list[str] = []
         self.count = 0
 
     def skip(self, name: str) -> None:
         self.unread[name] = self.unread.get(name, 0) + 1
 
     def entry(self, name: str, value: Mapping[str, t.Any]) -> dict[str, t.Any] | None:
+        self.nil = []
+        try:
+            rates = self._entry(name, value)
+            read_price(name, rates, _ignore)
+        except Malformed as error:
+            self.refused[name] = str(error)
+            return None
+        if self.nil:
+            self.zeros[name] = tuple(self.nil)
+        if not any(key not in ("multipliers", "windows") for key in rates):
+            return None
+        return rates
+
+    def _entry(self, name: str, value: Mapping[str, t.Any]) -> dict[str, t.Any]:
         rates: dict[str, t.Any] = {}
         mode = str(value.get("mode"))
         free = _is_free(name, value)
         for field, given in value.items():
             if not _BEARS_PRICE.search(field) and field != "provider_specific_entry":
                 continue
-            if self._special(name, rates, field, given, value):
-                continue
-            self._rate(rates, mode, field, given, free=free)
+            if not self._special(name, rates, field, given, value):
+                self._rate(rates, mode, field, given, free=free)
         _without_repeats(rates)
-        if not any(key not in ("multipliers", "windows") for key in rates):
-            return None
-        try:
-            read_price(name, rates, _ignore)
-        except Malformed as error:
-            self.refused[name] = str(error)
-            return None
         return rates
 
     def _rate(
@@ -199,14 +209,17 @@ class _Sheet:
     ) -> None:
         key, scale = rate_key(field, mode)
         number = amount(given)
+        if key is not None and never_a_price(given):
+            raise Malformed(f"{field} is {given}, which is no price")
         if key is None or number is None:
             self.skip(field)
             return
         self.count += 1
         if number == 0 and not (free and scale == _MILLION) and not _may_be_zero(key):
+            self.nil.append(key)
             return
         # Two fields may mean one rate; the field listed first in a table goes first.
-        rates.setdefault(key, _tidy(number * scale))
+        rates.setdefault(key, tidy(number * scale))
 
     def _special(
         self,
@@ -223,7 +236,7 @@ class _Sheet:
         elif field == "file_search_cost_per_1k_calls":
             number = amount(given)
             if number:
-                rates["file_search"] = _tidy(number / 1000)
+                rates["file_search"] = tidy(number / 1000)
             self.count += 1
         elif field == "tiered_pricing":
             self._tiers(rates, given)
@@ -253,7 +266,7 @@ class _Sheet:
         self.count += 1
         google = name.startswith(("gemini/", "vertex/gemini"))
         if price:
-            rates["grounding" if google else "web_search"] = _tidy(price)
+            rates["grounding" if google else "web_search"] = tidy(price)
 
     def _tiers(self, rates: dict[str, t.Any], given: object) -> None:
         for tier in given if isinstance(given, list) else ():
@@ -270,7 +283,7 @@ class _Sheet:
                     self.skip(f"tiered_pricing.{field}")
                     continue
                 self.count += 1
-                rates[f"{meter}{above}"] = _tidy(number * _MILLION)
+                rates[f"{meter}{above}"] = tidy(number * _MILLION)
 
     def _off_peak(self, rates: dict[str, t.Any], given: t.Any) -> None:
         # Weekdays of another zone do not begin when a UTC day does.
@@ -281,7 +294,7 @@ class _Sheet:
         for field, price in given.items():
             key, number = _TOKENS.get(field), amount(price)
             if key is not None and number is not None:
-                prices[key] = _tidy(number * _MILLION)
+                prices[key] = tidy(number * _MILLION)
         rates["windows"] = [
             {
                 "hours": window["hours_utc"],
@@ -304,7 +317,7 @@ class _Sheet:
                 for field, meter in _TOKENS.items():
                     price = amount(value.get(field))
                     if price:
-                        rates[f"fast_{meter}"] = _tidy(price * number * _MILLION)
+                        rates[f"fast_{meter}"] = tidy(price * number * _MILLION)
             else:
                 self.skip(f"provider_specific_entry.{name}")
 
@@ -347,12 +360,6 @@ def _without_repeats(rates: dict[str, t.Any]) -> None:
         "cache_read" in key for key in rates if key != "multipliers"
     ):
         rates.clear()
-
-
-def _tidy(number: Decimal) -> Decimal:
-    """Without the zeros at the end that a multiplication leaves, and no exponent."""
-    number = number.normalize()
-    return number.quantize(Decimal(1)) if number.as_tuple().exponent > 0 else number  # type: ignore[operator]
 
 
 def _ignore(note: str) -> None:

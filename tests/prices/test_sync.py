@@ -1,0 +1,508 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import os
+import threading
+import time
+import typing as t
+from collections.abc import Iterator
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from flask_llm_cost import PriceFileError
+from flask_llm_cost import PriceSyncError
+from flask_llm_cost import Usage
+from flask_llm_cost.prices import PriceBook
+from flask_llm_cost.prices.check import check
+from flask_llm_cost.prices.fetch import ask
+from flask_llm_cost.prices.sync import dumps
+from flask_llm_cost.prices.sync import sync
+
+NOW = dt.datetime(2026, 11, 22, 6, 30, tzinfo=dt.UTC)
+Reply = tuple[int, dict[str, str], bytes]
+
+
+class Source:
+    """A price source on loopback, whose next replies a test sets."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, Reply] = {}
+        self.asked: list[tuple[str, str | None]] = []
+        self.delay = 0.0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                known = self.headers.get("If-None-Match")
+                outer.asked.append((self.path, known))
+                status, headers, body = outer.replies[self.path]
+                if known is not None and known == headers.get("ETag"):
+                    status, body = 304, b""
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                time.sleep(outer.delay)
+                try:
+                    self.wfile.write(body)
+                except OSError:
+                    logging.getLogger(__name__).debug("the client is gone")
+
+            def log_message(self, format: str, *args: object) -> None:
+                logging.getLogger(__name__).debug(format, *args)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}{path}"
+
+    def says(self, path: str, document: object, etag: str | None = None) -> str:
+        headers = {"Content-Type": "application/json"}
+        if etag is not None:
+            headers["ETag"] = etag
+        self.replies[path] = (200, headers, json.dumps(document).encode())
+        return self.url(path)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def source() -> Iterator[Source]:
+    server = Source()
+    yield server
+    server.close()
+
+
+def upstream(input_cost: object = 2.5e-06, **fields: object) -> dict[str, t.Any]:
+    entry = {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "input_cost_per_token": input_cost,
+        "output_cost_per_token": 1e-05,
+    }
+    return {"gpt-4o": {**entry, **fields}}
+
+
+def write(path: Path, models: dict[str, t.Any]) -> Path:
+    path.write_text(json.dumps({"metadata": {"mine": 1}, "models": models}))
+    return path
+
+
+def models(path: Path) -> dict[str, t.Any]:
+    return t.cast(
+        "dict[str, t.Any]",
+        json.loads(path.read_bytes(), parse_float=Decimal)["models"],
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write(
+        tmp_path / "prices.json", {"openai/gpt-4o": {"input": 2, "output": 10}}
+    )
+
+
+def test_a_changed_rate_becomes_a_dated_one_and_the_old_stays(
+    path: Path, source: Source
+) -> None:
+    made = sync(path, {"litellm": source.says("/l", upstream(), "v1")}, now=NOW)
+    old, new = models(path)["openai/gpt-4o"]
+    assert old == {"input": 2, "output": 10}
+    assert (new["input"], new["valid_from"]) == (Decimal("2.5"), "2026-11-22T06:30:00Z")
+    assert (new["_source"], new["_source_version"]) == ("litellm", "v1")
+    assert made.lines == ("~ openai/gpt-4o: input 2 -> 2.5",)
+
+
+def test_what_a_sync_wrote_is_a_price_file(path: Path, source: Source) -> None:
+    sync(path, {"litellm": source.says("/l", upstream())}, now=NOW)
+    book = PriceBook.load(path)
+    usage = Usage(input_tokens=1_000_000)
+    costs = [
+        book.cost("openai", "gpt-4o", usage, at=NOW + dt.timedelta(minutes=n))
+        for n in (-1, 0)
+    ]
+    assert [cost and cost.total_usd for cost in costs] == [2, Decimal("2.5")]
+    assert book.updated_at == NOW.date()
+
+
+def test_what_was_there_is_kept_beside_it(path: Path, source: Source) -> None:
+    before = path.read_bytes()
+    sync(path, {"litellm": source.says("/l", upstream())}, now=NOW)
+    assert path.with_name("prices.json.bak").read_bytes() == before
+
+
+def test_a_preview_writes_nothing(path: Path, source: Source) -> None:
+    before = path.read_bytes()
+    made = sync(path, {"litellm": source.says("/l", upstream())}, preview=True)
+    assert made.changes
+    assert path.read_bytes() == before
+
+
+def test_gaps_are_filled_where_they_are(path: Path, source: Source) -> None:
+    document = upstream(2e-06, cache_read_input_token_cost=1e-06)
+    sync(path, {"litellm": source.says("/l", document)}, now=NOW)
+    entry = models(path)["openai/gpt-4o"]
+    assert (entry["input"], entry["cache_read"]) == (2, 1)
+
+
+def test_the_users_own_spelling_and_keys_stay(tmp_path: Path, source: Source) -> None:
+    mine = {
+        "input": 2.5,
+        "output": 10,
+        "cached_input": 1,
+        "web_search": 9,
+        "_notes": "x",
+    }
+    path = write(tmp_path / "p.json", {"gpt-4o": mine})
+    document = upstream(cache_read_input_token_cost=1.25e-06)
+    sync(path, {"litellm": source.says("/l", document)}, now=NOW)
+    new = models(path)["gpt-4o"][1]
+    assert (new["cached_input"], new["web_search"], new["_notes"]) == (
+        Decimal("1.25"),
+        9,
+        "x",
+    )
+    assert "cache_read" not in new
+
+
+def test_manual_entries_and_wildcards_are_untouched(
+    tmp_path: Path, source: Source
+) -> None:
+    entries = {
+        "openai/gpt-4o": {"input": 1, "_source": "manual"},
+        "openai/*": {"multiplier": 0.5},
+    }
+    path = write(tmp_path / "p.json", entries)
+    made = sync(path, {"litellm": source.says("/l", upstream())}, now=NOW)
+    assert made.up_to_date
+    assert models(path) == {
+        "openai/*": {"multiplier": Decimal("0.5")},
+        "openai/gpt-4o": {"input": 1, "_source": "manual"},
+    }
+
+
+def test_float_noise_is_no_drift(tmp_path: Path, source: Source) -> None:
+    path = write(tmp_path / "p.json", {"openai/gpt-4o": {"input": 0.1, "output": 10}})
+    document = upstream(1.0000000000000001e-07)
+    assert sync(path, {"litellm": source.says("/l", document)}, now=NOW).up_to_date
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"input_cost_per_token": -1}, "is -1, which is no price"),
+        ({"input_cost_per_token": "free"}, "is free, which is no price"),
+        ({"input_cost_per_token": 0}, "input falls to 0"),
+        ({"input_cost_per_token_batches": 3e-06}, "above the standard"),
+        ({"input_cost_per_token": 1}, "more than 5000 USD"),
+    ],
+)
+def test_what_is_no_price_is_refused_with_a_reason(
+    path: Path, source: Source, fields: dict[str, t.Any], reason: str
+) -> None:
+    before = models(path)
+    document = (
+        upstream(**fields)
+        if "input_cost_per_token" not in fields
+        else {"gpt-4o": {**upstream()["gpt-4o"], **fields}}
+    )
+    made = sync(path, {"litellm": source.says("/l", document)}, now=NOW)
+    assert reason in made.rejected["openai/gpt-4o"]
+    assert models(path) == before
+    assert not made.up_to_date
+
+
+def test_one_bad_entry_does_not_stop_the_others(tmp_path: Path, source: Source) -> None:
+    entries = {"openai/gpt-4o": {"input": 2, "output": 10}, "openai/bad": {"input": 1}}
+    path = write(tmp_path / "p.json", entries)
+    bad = {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": -5}
+    document = {**upstream(), "bad": bad}
+    made = sync(path, {"litellm": source.says("/l", document)}, now=NOW)
+    assert list(made.rejected) == ["openai/bad"]
+    assert {change.model for change in made.changes} == {"openai/gpt-4o"}
+
+
+def test_a_leap_is_held_back_until_it_is_accepted(path: Path, source: Source) -> None:
+    url = source.says("/l", upstream(7e-06), "v1")
+    made = sync(path, {"litellm": url}, now=NOW)
+    assert "more than threefold" in made.held["openai/gpt-4o"]
+    assert sync(path, {"litellm": url}, now=NOW).held
+    accepted = sync(path, {"litellm": url}, now=NOW, accept=["openai/gpt-4o"])
+    assert accepted.changes
+    assert models(path)["openai/gpt-4o"][1]["input"] == 7
+
+
+def test_strict_writes_nothing_if_anything_is_wrong(path: Path, source: Source) -> None:
+    before = path.read_bytes()
+    with pytest.raises(PriceSyncError, match="openai/gpt-4o was held back"):
+        sync(path, {"litellm": source.says("/l", upstream(7e-06))}, strict=True)
+    assert path.read_bytes() == before
+
+
+def test_models_that_no_one_knows_any_more_stay(tmp_path: Path, source: Source) -> None:
+    path = write(tmp_path / "p.json", {"openai/gone": {"input": 1}})
+    made = sync(path, {"litellm": source.says("/l", upstream())}, now=NOW)
+    assert made.orphaned == ("openai/gone",)
+    assert models(path) == {"openai/gone": {"input": 1}}
+
+
+def test_models_are_added_by_glob(tmp_path: Path, source: Source) -> None:
+    path = tmp_path / "new.json"
+    url = source.says("/l", upstream())
+    made = sync(path, {"litellm": url}, now=NOW, add=["openai/*", "groq/*"])
+    assert made.added == ("openai/gpt-4o",)
+    assert models(path)["openai/gpt-4o"]["input"] == Decimal("2.5")
+
+
+def test_a_source_that_is_as_it_was_sends_nothing(path: Path, source: Source) -> None:
+    url = source.says("/l", upstream(), "v1")
+    sync(path, {"litellm": url}, now=NOW)
+    again = sync(path, {"litellm": url}, now=NOW + dt.timedelta(days=1))
+    assert source.asked == [("/l", None), ("/l", "v1")]
+    assert again.up_to_date
+    assert PriceBook.load(path).updated_at == dt.date(2026, 11, 23)
+
+
+def test_an_edited_file_is_compared_again(path: Path, source: Source) -> None:
+    url = source.says("/l", upstream(), "v1")
+    sync(path, {"litellm": url}, now=NOW)
+    document = json.loads(path.read_bytes())
+    document["models"]["gpt-4o"] = {"input": 2}
+    path.write_text(json.dumps(document))
+    assert sync(path, {"litellm": url}, now=NOW).changes
+    assert source.asked[-1] == ("/l", None)
+
+
+def test_the_second_source_fills_gaps_and_shows_discrepancies(
+    path: Path, source: Source
+) -> None:
+    pricing = {"prompt": "0.000003", "completion": "0.00001"}
+    pricing["input_cache_read"] = "0.00000125"
+    router = {"data": [{"id": "openai/gpt-4o", "pricing": pricing}]}
+    made = sync(
+        path,
+        {
+            "openrouter": source.says("/o", router),
+            "litellm": source.says("/l", upstream()),
+        },
+        now=NOW,
+    )
+    new = models(path)["openai/gpt-4o"][1]
+    assert (new["input"], new["cache_read"]) == (Decimal("2.5"), Decimal("1.25"))
+    assert [each.rate for each in made.discrepancies] == ["input"]
+
+
+def test_one_source_may_fail(path: Path, source: Source) -> None:
+    source.replies["/o"] = (500, {}, b"no")
+    sources = {"litellm": source.says("/l", upstream()), "openrouter": source.url("/o")}
+    made = sync(path, sources, now=NOW)
+    assert "500" in made.failed["openrouter"]
+    assert made.changes
+    assert not made.up_to_date
+
+
+def test_a_model_waits_for_the_source_that_it_follows(
+    tmp_path: Path, source: Source
+) -> None:
+    entry = {"input": 2.5, "output": 10, "_source": "litellm"}
+    path = write(tmp_path / "p.json", {"openai/gpt-4o": entry})
+    pricing = {"prompt": "0.000003", "completion": "0.00001"}
+    router = {"data": [{"id": "openai/gpt-4o", "pricing": pricing}]}
+    source.replies["/l"] = (500, {}, b"")
+    sources = {"litellm": source.url("/l"), "openrouter": source.says("/o", router)}
+    assert sync(path, sources, now=NOW).changes == ()
+
+
+def test_all_sources_failing_is_an_error_and_changes_nothing(
+    path: Path, source: Source
+) -> None:
+    before = path.read_bytes()
+    source.replies["/l"] = (503, {}, b"")
+    with pytest.raises(PriceSyncError, match="litellm answers 503"):
+        sync(path, {"litellm": source.url("/l")}, now=NOW)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ((500, {}, b""), "answers 500"),
+        ((200, {"Content-Type": "text/html"}, b"<html>"), "text/html, which is no"),
+        ((200, {}, b'{"gpt-4o": {"inp'), "cannot be read"),
+        ((200, {}, b"[1]"), "must be a JSON object"),
+        ((200, {"Content-Length": "99"}, b"{}"), "99"),
+        ((200, {}, b"\x1f\x8bnot gzip"), "broken gzip"),
+        ((302, {"Location": "http://example.com/"}, b""), "must be https"),
+        ((302, {"Location": "file:///etc/passwd"}, b""), "is not allowed"),
+        ((200, {}, b" " * 3000), "more than 2,000 bytes"),
+    ],
+)
+def test_what_goes_wrong_at_a_source_is_its_error(
+    source: Source, reply: Reply, reason: str
+) -> None:
+    source.replies["/l"] = reply
+    answer = ask("litellm", source.url("/l"), max_bytes=2000, timeout=5)
+    assert answer.sheet is None
+    assert reason in str(answer.error)
+
+
+def test_a_slow_source_times_out(source: Source) -> None:
+    source.says("/l", upstream())
+    source.delay = 1.0
+    answer = ask("litellm", source.url("/l"), timeout=0.2)
+    assert "timed out" in str(answer.error)
+
+
+def test_a_huge_body_is_left_early(source: Source) -> None:
+    source.replies["/l"] = (200, {}, b"x" * 50_000_000)
+    seen: list[int] = []
+    answer = ask(
+        "litellm",
+        source.url("/l"),
+        max_bytes=1_000_000,
+        progress=lambda name, size: seen.append(size),
+    )
+    assert "more than 1,000,000 bytes" in str(answer.error)
+    assert max(seen, default=0) <= 1_000_000
+
+
+def test_a_redirect_on_loopback_is_followed(source: Source) -> None:
+    source.replies["/l"] = (302, {"Location": source.says("/m", upstream())}, b"")
+    assert ask("litellm", source.url("/l")).sheet is not None
+
+
+@pytest.mark.parametrize("where", ["http://example.com/x", "ftp://127.0.0.1/x"])
+def test_only_https_leaves_the_machine(where: str) -> None:
+    assert "must be https" in str(ask("litellm", where).error)
+
+
+def test_a_source_may_be_a_path(tmp_path: Path) -> None:
+    (tmp_path / "l.json").write_text(json.dumps(upstream()))
+    assert ask("litellm", str(tmp_path / "l.json")).sheet is not None
+    missing = ask("litellm", str(tmp_path / "none.json"))
+    assert missing.error == "cannot be read: No such file or directory"
+
+
+def test_an_unknown_source_is_named() -> None:
+    assert "is no source; there are litellm" in str(ask("prices.example", "x").error)
+
+
+def test_syncs_of_one_file_wait_for_each_other(path: Path, source: Source) -> None:
+    sources = {"litellm": source.says("/l", upstream())}
+    source.delay = 0.05
+    made: list[int] = []
+    threads = [
+        threading.Thread(
+            target=lambda: made.append(len(sync(path, sources, now=NOW).changes))
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == [0, 0, 0, 1]
+    assert len(models(path)["openai/gpt-4o"]) == 2
+
+
+def test_a_read_only_file_is_left_alone(
+    path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "access", lambda *args: False)  # root may write anything
+    with pytest.raises(PriceSyncError, match="cannot be written: it is read-only"):
+        sync(path, {"litellm": source.says("/l", upstream())}, now=NOW)
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_old_file(
+    path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PriceSyncError, match="No space left"):
+        sync(path, {"litellm": source.says("/l", upstream())}, now=NOW)
+    assert path.read_bytes() == before
+    names = {each.name for each in path.parent.iterdir()}
+    assert names == {"prices.json", ".prices.json.lock"}
+
+
+def test_a_broken_file_is_an_error_before_any_source_is_asked(
+    tmp_path: Path, source: Source
+) -> None:
+    (tmp_path / "p.json").write_text("{oops")
+    with pytest.raises(PriceFileError, match="is no JSON"):
+        sync(tmp_path / "p.json", {"litellm": source.url("/l")})
+    assert source.asked == []
+
+
+def test_yaml_is_not_rewritten(tmp_path: Path) -> None:
+    with pytest.raises(PriceSyncError, match="whose comments a sync would lose"):
+        sync(tmp_path / "p.yaml", {})
+
+
+def test_json_is_written_exactly() -> None:
+    document = {"a": [Decimal("0.10"), 1, "é"], "b": {}, "c": [], "d": None}
+    text = dumps(document)
+    assert json.loads(text, parse_float=Decimal) == document
+    assert "0.10" in text
+
+
+# Checks
+
+
+def test_a_check_is_fine_when_all_is_current(path: Path, source: Source) -> None:
+    url = source.says("/l", upstream(2e-06))
+    made = sync(path, {"litellm": url}, now=NOW)
+    book = PriceBook.layered(file=path)
+    report = check(book, plan=made, used=[("openai", "gpt-4o")], now=NOW)
+    assert (report.ok, report.exit_code) == (True, 0)
+    assert report.lines == ("The prices are current.",)
+
+
+def test_drift_fails_a_check_and_is_shown(path: Path, source: Source) -> None:
+    made = sync(path, {"litellm": source.says("/l", upstream())}, preview=True)
+    report = check(PriceBook.layered(file=path), plan=made, now=NOW)
+    assert report.exit_code == 1
+    assert report.lines[0] == "~ openai/gpt-4o: input 2 -> 2.5"
+    assert report.as_json()["changes"] == [
+        {"model": "openai/gpt-4o", "rate": "input", "before": "2", "after": "2.5"}
+    ]
+
+
+def test_a_model_in_use_without_a_price_fails_a_check() -> None:
+    used = [("openai", "made-up"), ("openai", "gpt-4o")]
+    report = check(PriceBook.bundled(), used=used, now=NOW)
+    assert report.missing == (("openai", "made-up"),)
+    assert report.exit_code == 1
+    assert json.loads(json.dumps(report.as_json()))["missing"] == ["openai/made-up"]
+
+
+def test_old_prices_fail_an_offline_check() -> None:
+    late = NOW + dt.timedelta(days=40)
+    report = check(PriceBook.bundled(), now=late)
+    assert report.stale
+    assert "sync them" in report.lines[0]
+
+
+def test_an_entry_without_rates_fails_a_check(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.json", {"m": {"_notes": "to do"}, "n": {"input": 1}})
+    document = json.loads(path.read_bytes())
+    report = check(PriceBook.layered(file=path), document=document, now=NOW)
+    assert report.incomplete == ("m",)
+    assert not report.ok
