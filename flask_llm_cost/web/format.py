@@ -80,9 +80,10 @@ def _dollars(amount: Decimal, places: int) -> str:
 
 
 def estimate(amount: Decimal) -> str:
-    """An estimate has two digits that mean something, or whole dollars: ``$4.2``."""
-    places = max(0, 1 - amount.adjusted()) if amount else 0
-    return _dollars(amount, places)
+    """An estimate: two digits that mean something, cents, or whole dollars."""
+    if not amount or abs(amount) >= 10:
+        return _dollars(amount, 0)
+    return _dollars(amount, max(2, 1 - amount.adjusted()))
 
 
 def times(ratio: Decimal) -> str:

@@ -69,10 +69,17 @@ FLAGS: t.Final = {
     "borrowed_price": "the price of another provider's model of that name",
     "derived": "a missing rate was derived from another",
     "modality_fallback": "audio or images at the rate of text",
+    "mode_fallback": "no price of its mode; priced as standard",
     "prepaid": "reserved capacity, paid elsewhere",
     "unknown_tier": "the service tier is unknown; priced as standard",
     "usage_conflict": "the counts contradict each other and were clamped",
     "no_usage": "the answer brought no usage",
+    "estimated": "the usage was estimated",
+    "repeated": "a repeated look at an answer that may be counted already",
+    "broken_frames": "parts of the stream could not be read",
+    "unreadable_encoding": "the answer's content encoding could not be undone",
+    "unreadable_event": "an event of the stream could not be read",
+    "reader_error": "the answer could not be read",
     "tags_dropped": "some tags were refused",
     "tag_error": "a tag source failed",
     "truncated_text": "a text was too long and was cut",
@@ -253,6 +260,13 @@ def tone(name: str) -> str:
         if name == side or name.startswith(f"{side}_"):
             return f"t-{side.replace('_', '-')}"
     return "t-output" if name == "reasoning" else "t-units"
+
+
+def remark(flag: str) -> tuple[str, str]:
+    """What a flag means, and its tone."""
+    if "." in flag:
+        return "a condition that prices may depend on", ""
+    return FLAGS.get(flag, ""), "warn"
 
 
 def outcome(name: str, status: int | None = None) -> tuple[str, str]:

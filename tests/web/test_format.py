@@ -124,7 +124,7 @@ def test_ticks_are_alike(amounts: list[str], shown: list[str]) -> None:
 def test_estimates_do_not_pretend() -> None:
     amounts = ["1234.56", "11.4", "4.21", "0.4237", "0.00042", "0"]
     shown = [format.estimate(Decimal(amount)) for amount in amounts]
-    assert shown == ["$1,235", "$11", "$4.2", "$0.42", "$0.00042", "$0"]
+    assert shown == ["$1,235", "$11", "$4.21", "$0.42", "$0.00042", "$0"]
 
 
 def test_time_is_told_in_the_zone_of_the_reports() -> None:
