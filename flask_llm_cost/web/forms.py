@@ -17,9 +17,9 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest
 from wtforms.form import BaseForm
 
+from ..call import KEY_PATTERN
 from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
-from ..config import KEY_PATTERN
 from ..errors import FilterError
 from ..query.anomaly import Anomaly
 from ..query.filters import CallFilter

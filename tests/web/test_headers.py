@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from flask import Blueprint
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -98,3 +99,17 @@ def test_an_asset_is_named_by_its_content() -> None:
     content, digest = assets.read("pages.css")
     assert len(digest) == 12
     assert b"url(" not in content
+
+
+def test_a_mount_inside_another_blueprint_links_to_itself(make_site: MakeSite) -> None:
+    app = make_site(None)
+    parent = Blueprint("admin", __name__)
+    mount = app.extensions["llm_cost"].extension.blueprint(
+        access="public", name="inner"
+    )
+    parent.register_blueprint(mount, url_prefix="/costs")
+    app.register_blueprint(parent, url_prefix="/admin")
+    visitor = app.test_client()
+    page = visitor.get("/admin/costs/calls").text
+    assert all(link.startswith("/admin/costs") for link in links(page))
+    assert visitor.get("/admin/costs/nothing").headers["X-Robots-Tag"]
