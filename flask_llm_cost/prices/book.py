@@ -78,9 +78,16 @@ _DIRECT: t.Final = frozenset(
 """Who bills by a list of their own. Anyone else is a gateway or one's own machine: what
 a model of some name costs elsewhere says nothing of it."""
 
-_DATED: t.Final = re.compile(r"(.+)-(?:\d{4}-\d{2}-\d{2}|\d{8})\Z", re.ASCII)
-_TUNED: t.Final = re.compile(r"((?:[^/]+/)?ft:[^:/]+):.*\Z")
-"""A fine-tuned model of one's own is priced as ``ft:`` and the model it began as."""
+_SNAPSHOTS: t.Final = (
+    re.compile(r"(.+)-(?:\d{4}-\d{2}-\d{2}|\d{8})\Z", re.ASCII),
+    # As OpenAI's completions name the model that served
+    re.compile(r"(.+):(?:\d{4}-\d{2}-\d{2}|\d{8})-v\d\Z", re.ASCII),
+    # As Vertex AI does, and the Gemini API
+    re.compile(r"(.+)@(?:\d{8}|default)\Z", re.ASCII),
+    re.compile(r"((?:[^/]+/)*gemini-.+)-00\d\Z", re.ASCII),
+    # A fine-tuned model of one's own is priced as `ft:` and the model that it began as.
+    re.compile(r"((?:[^/]+/)?ft:[^:/]+):.*\Z"),
+)
 _MAX_BYTES: t.Final = 8 * 1024 * 1024
 _CACHED: t.Final = 4096
 _CHECK_EVERY: t.Final = 1.0
@@ -114,11 +121,11 @@ class Layer:
         self.source: CostSource = source
         self.metadata = dict(metadata or {})
         self.entries: dict[str, Entry] = {}
-        self.discounts: dict[str, Entry] = {}
+        self.wildcards: dict[str, Entry] = {}
         for entry in entries:
             name = _named(entry.key)
             head, _, tail = name.partition("/")
-            table = self.discounts if tail == "*" else self.entries
+            table = self.wildcards if tail == "*" else self.entries
             name = head if tail == "*" else name
             if name in table:
                 raise Malformed(
@@ -153,7 +160,7 @@ class Match(t.NamedTuple):
     layer: int
     source: CostSource
     by: str
-    """``exact``, ``alias``, ``snapshot``, ``borrowed`` or ``free``."""
+    """``exact``, ``alias``, ``snapshot``, ``borrowed``, ``wildcard`` or ``free``."""
     flags: frozenset[str]
 
 
@@ -166,7 +173,7 @@ class Found:
     source: CostSource
     price: Price
     matched_by: str
-    """``exact``, ``alias``, ``snapshot``, ``borrowed`` or ``free``."""
+    """``exact``, ``alias``, ``snapshot``, ``borrowed``, ``wildcard`` or ``free``."""
     flags: frozenset[str] = frozenset()
     factor: Decimal | None = None
     """A negotiated ``provider/*`` multiplier."""
@@ -315,8 +322,7 @@ class PriceBook:
         names = _names(provider, model)
         yield from self._exact(names, "exact")
         if model.endswith(":free"):
-            layer = len(self._layers)
-            yield Match(_FREE, layer, "bundled", "free", _NONE)
+            yield Match(_FREE, len(self._layers), "bundled", "free", _NONE)
             return
         snapshots = _undated(names)
         target = self._target(names)
@@ -325,6 +331,10 @@ class PriceBook:
             yield from self._exact(aliased, "alias", number)
             yield from self._exact(_undated(aliased), "alias", number)
             yield from self._exact(snapshots, "snapshot", number)
+        for number, layer in enumerate(self._layers):
+            entry = layer.wildcards.get(provider)
+            if entry is not None and any(price.has_tokens for price in entry.prices):
+                yield Match(entry, number, layer.source, "wildcard", _NONE)
         yield from self._borrow(provider, model)
 
     def _target(self, names: Iterable[str]) -> str | None:
@@ -366,7 +376,7 @@ class PriceBook:
         said: list[Price] = []
         for number, layer in enumerate(self._layers):
             entry = (
-                layer.discounts.get(_provider(provider)) if layer.discounts else None
+                layer.wildcards.get(_provider(provider)) if layer.wildcards else None
             )
             price = None if entry is None else entry.at(at)
             if price is None:
@@ -504,7 +514,7 @@ class PriceBook:
         first = matches[0].entry.prices
         if len(first) != 1 or first[0].valid_from is not None:
             return True
-        return any(layer.discounts for layer in self._layers)
+        return any(layer.wildcards for layer in self._layers)
 
     def _dated_cost(
         self,
@@ -666,7 +676,7 @@ def _names(provider: str, model: str) -> tuple[str, ...]:
 
 
 def _undated(names: Iterable[str]) -> tuple[str, ...]:
-    found = (_DATED.match(name) or _TUNED.match(name) for name in names)
+    found = (form.match(name) for name in names for form in _SNAPSHOTS)
     return tuple(match[1] for match in found if match is not None)
 
 

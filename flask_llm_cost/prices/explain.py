@@ -21,6 +21,7 @@ _HOW: t.Final = {
     "alias": "by an alias",
     "snapshot": "as a dated snapshot",
     "borrowed": "as the one model of that name, at another provider",
+    "wildcard": "as any model of that provider",
     "free": "as a free variant",
 }
 _WHERE: t.Final = {

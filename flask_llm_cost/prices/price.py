@@ -329,6 +329,11 @@ class Price:
         """The modes that have a rate of their own."""
         return frozenset(key.mode for key in self.rates if key.mode is not None)
 
+    @property
+    def has_tokens(self) -> bool:
+        """Is there a rate for tokens?"""
+        return any(key.meter in _IS_TOKENS for key in self.rates)
+
     def with_fees(self, other: Price) -> Price:
         """With the fees by the piece that another says and this does not."""
         fees = {

@@ -233,6 +233,29 @@ def test_a_fine_tuned_model_is_priced_as_what_it_began_as() -> None:
     assert key(book, "openai", "ft:gpt-x:my-org::abc123") == "openai/ft:gpt-x"
 
 
+def test_a_provider_may_have_one_price_for_every_other_model() -> None:
+    book = layers({"ollama/*": {"input": 0, "output": 0}}, None, {"ollama/big": RATE})
+    costs = [book.cost("ollama", name, ONE) for name in ("qwen3", "big")]
+    assert [cost and cost.total_usd for cost in costs] == [0, 1]
+    assert book.cost("groq", "qwen3", ONE) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "name"),
+    [
+        ("openai", "davinci:2023-07-21-v2", "openai/davinci"),
+        ("vertex", "claude-x@20250929", "vertex/claude-x"),
+        ("vertex", "claude-x@default", "vertex/claude-x"),
+        ("gemini", "gemini-x-001", "gemini/gemini-x"),
+        ("bedrock", "arn:aws:bedrock:eu:1:inference-profile/x.y", "bedrock/x.y"),
+    ],
+)
+def test_other_spellings_of_versions_are_known(
+    provider: str, model: str, name: str
+) -> None:
+    assert key(layers({name: RATE}), provider, model) == name
+
+
 # Service tiers and what providers report
 
 

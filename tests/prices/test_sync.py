@@ -463,6 +463,28 @@ def test_json_is_written_exactly() -> None:
     assert "0.10" in text
 
 
+def test_the_stored_sources_make_a_file_that_is_then_current(
+    tmp_path: Path, source: Source
+) -> None:
+    shared = Path(__file__).resolve().parents[3] / "shared" / "prices"
+    if not shared.exists():
+        pytest.skip("no ../shared")
+    sources = {}
+    for name in ("litellm", "openrouter", "genai-prices"):
+        body = (shared / f"{name}.json.gz").read_bytes()
+        source.replies[f"/{name}"] = (200, {"ETag": f'"{name}"'}, body)
+        sources[name] = source.url(f"/{name}")
+    path = tmp_path / "p.json"
+    made = sync(path, sources, now=NOW, add=["openai/*", "anthropic/*", "gemini/*"])
+    assert len(made.added) > 200
+    assert made.rejected == {}
+    assert sync(path, sources, now=NOW).up_to_date
+    book = PriceBook.layered(file=path)
+    found = book.find("openai", "gpt-5-mini")
+    assert found is not None
+    assert found.source == "file"
+
+
 # Checks
 
 

@@ -71,8 +71,8 @@ def read(document: object) -> Sheet:
 def _read_model(sheet: Sheet, theirs: str, model: Mapping[str, t.Any]) -> None:
     ident = str(model["id"])
     ours = _provider(theirs, ident)
-    if ident.startswith("regional."):
-        return
+    # `regional.`: served in one region, which is what Bedrock's bare names mean.
+    ident = ident.removeprefix("regional.")
     name = f"{ours}/{ident}"
     prices = _prices(sheet, name, model.get("prices"))
     if not prices:
