@@ -31,8 +31,9 @@ OWN_FILE: t.Final = "llm_cost.db"
 """The SQLite file that is ours alone: made, upgraded and tuned by itself."""
 
 _CONNECT_SECONDS: t.Final = 5
-_WAIT_SECONDS: t.Final = 2
-"""For a free connection of the second pool."""
+_SMALL: t.Final = {"pool_size": 2, "max_overflow": 3, "pool_timeout": 2}
+"""The second pool: whoever waits for a connection longer is told."""
+
 _TIMEOUT_DRIVERS: t.Final = ("psycopg", "psycopg2", "pymysql", "mysqldb")
 
 
@@ -77,7 +78,7 @@ class Engines:
         self._lock = threading.RLock()
         self._place: Place | None = None
         self._made: dict[str, sa.Engine] = {}
-        self._ready = False
+        self._ready: set[sa.Engine] = set()
 
     def let_go(self) -> None:
         """In a forked child: forget the parent's connections without closing them."""
@@ -89,6 +90,7 @@ class Engines:
     def close(self) -> None:
         """Close all connections; they are made again if someone asks."""
         made, self._made = self._made, {}
+        self._ready = set()
         for engine in made.values():
             engine.dispose()
 
@@ -106,11 +108,7 @@ class Engines:
     @property
     def label(self) -> str:
         """The database's URL without user, password and options."""
-        url = self.place.url
-        bare = sa.URL.create(
-            url.drivername, None, None, url.host, url.port, url.database
-        )
-        return bare.render_as_string()
+        return _label(self.place.url)
 
     def writing(self) -> sa.Engine:
         """The engine of the writer and of migrations."""
@@ -118,10 +116,13 @@ class Engines:
 
     def reading(self) -> sa.Engine:
         """The engine of pages, reports and sync writes."""
-        return self._engine(
-            "reading",
-            {"pool_size": 2, "max_overflow": 3, "pool_timeout": _WAIT_SECONDS},
-        )
+        return self._engine("reading", _SMALL)
+
+    def asking(self) -> sa.Engine:
+        """The engine of pages and reports: the replica's, if there is one."""
+        if self._settings.read_database_uri is None:
+            return self.reading()
+        return self._engine("replica", _SMALL)
 
     def _engine(self, name: str, pool: Mapping[str, t.Any]) -> sa.Engine:
         if os.getpid() != self._pid:  # forked by something that ran no hooks
@@ -129,7 +130,8 @@ class Engines:
         with self._lock:
             engine = self._made.get(name)
             if engine is None:
-                engine = self._made[name] = self._make(pool)
+                place = self._replica() if name == "replica" else self.place
+                engine = self._made[name] = self._make(place, pool)
             return engine
 
     def _find(self) -> Place:
@@ -157,13 +159,17 @@ class Engines:
             else os.path.join(self._instance_path, name)
         )
 
-    def _make(self, pool: Mapping[str, t.Any]) -> sa.Engine:
-        place = self.place
+    def _replica(self) -> Place:
+        return Place(
+            _parse(self._settings.read_database_uri or "", "READ_DATABASE_URI")
+        )
+
+    def _make(self, place: Place, pool: Mapping[str, t.Any]) -> sa.Engine:
         try:
             engine = sa.create_engine(place.url, **self._options(place, pool))
         except (exc.ArgumentError, ImportError, TypeError) as error:
             raise StorageError(
-                f"The ledger's database {self.label} cannot be used: {error}. Look at"
+                f"The ledger's database {_label(place.url)} cannot be used: {error}. Look at"
                 " LLM_COST_DATABASE_URI, LLM_COST_ENGINE_OPTIONS and whether the driver"
                 " is installed."
             ) from error
@@ -207,58 +213,48 @@ class Engines:
 
     # The state of the tables
 
-    def prepare(self) -> None:
+    def prepare(self, engine: sa.Engine | None = None) -> None:
         """See that the tables are there; our own file gets them.
 
+        :param engine: The replica's, if it is to be asked.
         :raises StorageError: If the database cannot be reached.
         :raises SetupRequired: If someone has to run ``flask llm-cost db upgrade``.
         """
-        if self._ready:
+        engine = engine or self.reading()
+        if engine in self._ready:
             return
-        with self.connected(self.reading(), tables=False) as connection:
+        with self.connected(engine, tables=False) as connection:
             found = version(connection)
-        if found != HEAD and self.place.own and (found is None or found < HEAD):
+        own = self.place.own and engine is not self._made.get("replica")
+        if found != HEAD and own and (found is None or found < HEAD):
             from .migrate import upgrade
 
             with self.explained():
                 upgrade(self.writing())
         elif found != HEAD:
-            raise SetupRequired(self._explain(found))
-        self._ready = True
+            raise SetupRequired(_explain(_label(engine.url), found))
+        self._ready.add(engine)
 
     def doubt(self) -> None:
         """Look at the tables again before the next use: something went wrong."""
-        self._ready = False
-
-    def _explain(self, found: str | None) -> str:
-        if found is None:
-            return (
-                f"The ledger has no tables in {self.label} yet."
-                " Run `flask llm-cost db upgrade` once."
-            )
-        if found < HEAD:
-            return (
-                f"The ledger's tables in {self.label} are of version {found}, and"
-                f" {HEAD} is needed. Run `flask llm-cost db upgrade`."
-            )
-        return (
-            f"The ledger's tables in {self.label} are of version {found}, which a newer"
-            f" Flask-LLM-Cost made; this one knows {HEAD}. Upgrade the package, or run"
-            " `flask llm-cost db downgrade` with the newer one."
-        )
+        self._ready.clear()
 
     @contextlib.contextmanager
     def connected(
         self, engine: sa.Engine, *, tables: bool = True
     ) -> Iterator[sa.Connection]:
         """A connection; what keeps it from working is a :exc:`StorageError`."""
-        with self.explained(tables=tables), engine.connect() as connection:
+        label = _label(engine.url)
+        with self.explained(label, tables=tables), engine.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
-    def explained(self, *, tables: bool = True) -> Iterator[None]:
+    def explained(
+        self, label: str | None = None, *, tables: bool = True
+    ) -> Iterator[None]:
         """Say which database it was that failed, without its password.
 
+        :param label: The database's, if it is not the one that is written.
         :param tables: If a statement was refused, see whether the tables are there.
         """
         try:
@@ -270,7 +266,8 @@ class Engines:
         ) as error:
             self.doubt()
             raise StorageError(
-                f"The ledger's database {self.label} cannot be used: {brief(error)}"
+                f"The ledger's database {label or self.label} cannot be used:"
+                f" {brief(error)}"
             ) from error
         except exc.ProgrammingError:
             self.doubt()
@@ -281,8 +278,9 @@ class Engines:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:
         """One read-only transaction in which nothing changes."""
-        self.prepare()
-        with self.connected(self.reading()) as connection:
+        engine = self.asking()
+        self.prepare(engine)
+        with self.connected(engine) as connection:
             name = connection.dialect.name
             if name == "postgresql":
                 connection = connection.execution_options(
@@ -304,6 +302,24 @@ class Engines:
                 connection.rollback()
 
 
+def _explain(label: str, found: str | None) -> str:
+    if found is None:
+        return (
+            f"The ledger has no tables in {label} yet."
+            " Run `flask llm-cost db upgrade` once."
+        )
+    if found < HEAD:
+        return (
+            f"The ledger's tables in {label} are of version {found}, and"
+            f" {HEAD} is needed. Run `flask llm-cost db upgrade`."
+        )
+    return (
+        f"The ledger's tables in {label} are of version {found}, which a newer"
+        f" Flask-LLM-Cost made; this one knows {HEAD}. Upgrade the package, or run"
+        " `flask llm-cost db downgrade` with the newer one."
+    )
+
+
 def version(connection: sa.Connection) -> str | None:
     """The version of the tables, ``None`` if there are none."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
@@ -319,13 +335,18 @@ def brief(error: BaseException) -> str:
     return " ".join(str(cause).split())[:300] or type(cause).__name__
 
 
-def _parse(uri: str) -> sa.URL:
+def _label(url: sa.URL) -> str:
+    bare = sa.URL.create(url.drivername, None, None, url.host, url.port, url.database)
+    return bare.render_as_string()
+
+
+def _parse(uri: str, key: str = "DATABASE_URI") -> sa.URL:
     try:
         return sa.make_url(uri)
     except (exc.ArgumentError, ValueError):
         # The text is not repeated: there may be a password in it.
         raise StorageError(
-            "LLM_COST_DATABASE_URI cannot be read as an SQLAlchemy URL. Write it like"
+            f"LLM_COST_{key} cannot be read as an SQLAlchemy URL. Write it like"
             ' "postgresql+psycopg://user:password@host/name".'
         ) from None
 

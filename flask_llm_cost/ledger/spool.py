@@ -84,10 +84,6 @@ class SpoolFile:
         lines = data[: data.rindex(b"\n")].split(b"\n")[:limit]
         return lines, self.offset + sum(map(len, lines)) + len(lines)
 
-    def count(self) -> int:
-        """How many lines are not stored yet."""
-        return _count(self._fd, self.offset)
-
     def remove(self) -> None:
         """Delete the file: its lines are stored."""
         with contextlib.suppress(FileNotFoundError):  # by hand, or with its folder
@@ -188,15 +184,15 @@ class Spool:
     def waiting(self) -> int:
         """How many lines wait for the database, in files of every process."""
         mine = [f for f in [self._current, *self._sealed] if f is not None]
-        names = {file.path for file in mine}
-        lines = sum(file.count() for file in mine)
+        offsets = {file.path: file.offset for file in mine}
+        lines = 0
         for path in self._paths():
-            if path in names:
-                continue
+            # By a descriptor of its own: the writer may close the file's at any time,
+            # and its number may then be another file's.
             with contextlib.suppress(FileNotFoundError):  # stored meanwhile
                 fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
                 try:
-                    lines += _count(fd, 0)
+                    lines += _count(fd, offsets.get(path, 0))
                 finally:
                     os.close(fd)
         return lines

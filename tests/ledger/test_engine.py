@@ -237,3 +237,30 @@ def test_relative_files_are_in_the_instance_folder(
 ) -> None:
     make_ledger("sqlite:///costs.db").upgrade()
     assert (tmp_path / "instance" / "costs.db").exists()
+
+
+def test_pages_ask_the_replica(tmp_path: Path, make_ledger: MakeLedger) -> None:
+    replica = make_ledger(f"sqlite:///{tmp_path}/replica.db")
+    replica.upgrade()
+    replica.append(make_call(1))
+    assert replica.flush()
+    ledger = make_ledger(read_database_uri=f"sqlite:///{tmp_path}/replica.db")
+    for n in range(3):
+        ledger.append(make_call(n))
+    assert ledger.flush()
+    assert len(stored(ledger)) == 1
+    assert len(stored(make_ledger())) == 3
+
+
+def test_a_replica_that_cannot_be_read_is_named(
+    tmp_path: Path, make_ledger: MakeLedger
+) -> None:
+    gone = f"sqlite:///{tmp_path}/gone/replica.db"
+    ledger = make_ledger(read_database_uri=gone)
+    with (
+        pytest.raises(StorageError, match="gone/replica.db cannot be"),
+        ledger.reading(),
+    ):
+        pass
+    ledger.append(make_call())
+    assert ledger.flush()

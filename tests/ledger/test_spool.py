@@ -208,3 +208,21 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="Not a directory"):
         Spool(tmp_path / "file" / "spool").append(b"1\n")
+
+
+def test_lines_can_be_counted_while_they_are_stored(make_spool: MakeSpool) -> None:
+    spool = make_spool()
+    done = threading.Event()
+
+    def store() -> None:
+        for _ in range(300):
+            spool.append(b"line\n")
+            for file in spool.seal():
+                spool.remove(file)
+        done.set()
+
+    writer = threading.Thread(target=store)
+    writer.start()
+    while not done.is_set():
+        assert spool.waiting() in (0, 1)
+    writer.join()
