@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import pathlib
 import random
 import typing as t
+import zlib
 from urllib.parse import urlsplit
 
+import brotli
 import pytest
 
 from flask_llm_cost.call import Reading
@@ -16,6 +19,7 @@ from flask_llm_cost.call import Usage
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import read_exchange
 from flask_llm_cost.providers import route
+from tests.providers.frames import event_frame
 
 CORPUS = pathlib.Path(__file__).resolve().parents[3] / "shared" / "corpus"
 pytestmark = pytest.mark.skipif(not CORPUS.exists(), reason="no ../shared")
@@ -61,18 +65,29 @@ def read(row: Row) -> Reading | None:
     )
 
 
-def read_in_pieces(row: Row, pick: random.Random, largest: int) -> Reading | None:
+def read_in_pieces(
+    row: Row, pick: random.Random, largest: int, encoding: str = "identity"
+) -> Reading | None:
     found = route(row["method"], row["url"], hosts=hosts(row))
     if found is None:
         return None
     exchange = Exchange(found, request_body=request_body(row))
-    exchange.respond(row["status"], row["response_headers"])
-    body, at = row["response_body"].encode(), 0
+    headers = {**row["response_headers"], "content-encoding": encoding}
+    exchange.respond(row["status"], headers)
+    body, at = ENCODINGS[encoding](row["response_body"].encode()), 0
     while at < len(body):
         size = pick.randint(1, largest)
-        exchange.feed(body[at : at + size], decoded=True)
+        exchange.feed(body[at : at + size], decoded=False)
         at += size
     return exchange.reading(ended=True)
+
+
+ENCODINGS: dict[str, t.Callable[[bytes], bytes]] = {
+    "identity": bytes,
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+}
 
 
 def side(usage: Usage, field: str, kind: str) -> int:
@@ -178,3 +193,84 @@ def test_byte_by_byte_reads_the_same(rows: list[tuple[Row, Row | None]]) -> None
         and read_in_pieces(row, pick, 1) != read(row)
     ]
     assert not wrong
+
+
+def wire(row: Row) -> bytes:
+    """A recorded event stream as the frames that it was."""
+    frames = b""
+    for line in row["response_body"].splitlines():
+        event = json.loads(line)
+        payload = json.dumps(event["data"]).encode()
+        if event["event"] == "chunk" and "bytes" not in event["data"]:
+            payload = json.dumps({"bytes": base64.b64encode(payload).decode()}).encode()
+        frames += event_frame(event["event"], payload)
+    return frames
+
+
+def test_event_streams_read_the_same_in_their_frames(
+    rows: list[tuple[Row, Row | None]],
+) -> None:
+    pick, checked = random.Random(4), 0
+    for row, meant in rows:
+        if meant is None or row["body_encoding"] != "aws-eventstream-decoded-jsonl":
+            continue
+        found = route(row["method"], row["url"])
+        assert found is not None
+        exchange = Exchange(found, request_body=None)
+        exchange.respond(200, row["response_headers"])
+        body, at = wire(row), 0
+        while at < len(body):
+            size = pick.randint(1, 400)
+            exchange.feed(body[at : at + size], decoded=True)
+            at += size
+        assert exchange.reading(ended=True) == read(row), row["id"]
+        checked += 1
+    assert checked > 20
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("largest", [1, 17, 300, 5000, 1 << 20])
+def test_any_encoding_in_any_pieces_reads_the_same(
+    rows: list[tuple[Row, Row | None]], encoding: str, largest: int
+) -> None:
+    pick = random.Random(largest)
+    wrong = [
+        row["id"]
+        for row, meant in rows
+        if meant is not None
+        and (largest > 1 or len(row["response_body"]) < 20_000)
+        and read_in_pieces(row, pick, largest, encoding) != read(row)
+    ]
+    assert not wrong
+
+
+def damaged(row: Row, pick: random.Random) -> bytes:
+    body = bytearray(row["response_body"].encode())
+    for _ in range(pick.randint(0, 4)):
+        body[pick.randrange(len(body))] = pick.randrange(256)
+    return bytes(body[: pick.randint(0, len(body))])
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(5), pytest.param(6, marks=pytest.mark.stress)]
+)
+def test_damaged_traffic_is_no_error(
+    rows: list[tuple[Row, Row | None]], seed: int
+) -> None:
+    pick = random.Random(seed)
+    for row, meant in rows:
+        if meant is None or not row["response_body"]:
+            continue
+        reading = read_exchange(
+            method=row["method"],
+            url=row["url"],
+            request_body=request_body(row),
+            status=200,
+            headers={},
+            body=damaged(row, pick),
+            hosts=hosts(row),
+        )
+        assert reading is not None
+        assert "reader_error" not in reading.flags
+        assert reading.usage is None or reading.usage.total_tokens >= 0

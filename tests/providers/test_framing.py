@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 
 import pytest
 from hypothesis import given
@@ -15,18 +13,7 @@ from flask_llm_cost.providers.window import HEAD
 from flask_llm_cost.providers.window import TAIL
 from flask_llm_cost.providers.window import WHOLE
 from flask_llm_cost.providers.window import Window
-
-
-def event_frame(name: str, payload: bytes) -> bytes:
-    """One frame of an AWS event stream."""
-    headers = b""
-    for key, value in ((":event-type", name), (":message-type", "event")):
-        headers += bytes([len(key)]) + key.encode() + b"\x07"
-        headers += len(value).to_bytes(2) + value.encode()
-    start = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
-    start += zlib.crc32(start).to_bytes(4)
-    body = start + headers + payload
-    return body + zlib.crc32(body).to_bytes(4)
+from tests.providers.frames import event_frame
 
 
 def documents(body: bytes, cuts: list[int] | None = None) -> list[bytes]:
