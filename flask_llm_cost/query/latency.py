@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from ..ledger.tables import calls
+from ..ledger.tables import rollup_latencies
 from .filters import CallFilter
-from .totals import BREAKDOWNS
+from .sources import sources
 
 _EXACT: t.Final = 64
 """Below this, in ms, every value has a bucket of its own."""
@@ -66,22 +69,37 @@ def percentiles(
 ) -> dict[tuple[str, ...], Percentiles]:
     """The percentiles of each group that has a known latency.
 
-    :param by: Names of :data:`.totals.BREAKDOWNS`, whose columns are never empty.
+    :param by: ``"provider"``, ``"model"`` or both.
     """
-    columns = [BREAKDOWNS[name] for name in by]
-    rows = connection.execute(
-        sa.select(
-            latency_bucket(calls.c.latency_ms).label("bucket"),
-            sa.func.count().label("count"),
-            *columns,
-        )
-        .where(*where.clauses(), calls.c.latency_ms.is_not(None))
-        .group_by("bucket", *columns)
-    )
     counts: dict[tuple[str, ...], dict[int, int]] = {}
-    for bucket, count, *key in rows:
-        counts.setdefault(tuple(key), {})[int(bucket)] = count
+    for row in _buckets(connection, where, by):
+        found = counts.setdefault(tuple(row[2:]), {})
+        found[int(row[0])] = found.get(int(row[0]), 0) + int(row[1])
     return {
         key: Percentiles(percentile(found, 50), percentile(found, 95))
         for key, found in counts.items()
     }
+
+
+def _buckets(
+    connection: sa.Connection, where: CallFilter, by: Sequence[str]
+) -> Iterator[t.Any]:
+    read_from = sources(connection, where, by)
+    clauses = read_from.call_clauses()
+    if clauses:
+        columns = [calls.c[name] for name in by]
+        bucket = latency_bucket(calls.c.latency_ms).label("bucket")
+        yield from connection.execute(
+            sa.select(bucket, sa.func.count(), *columns)
+            .where(*clauses, calls.c.latency_ms.is_not(None))
+            .group_by("bucket", *columns)
+        )
+    clauses = read_from.rolled_clauses(rollup_latencies)
+    if clauses:
+        table = rollup_latencies.c
+        columns = [table[name] for name in by]
+        yield from connection.execute(
+            sa.select(table.bucket, sa.func.sum(table.calls), *columns)
+            .where(*clauses)
+            .group_by(table.bucket, *columns)
+        )

@@ -18,12 +18,14 @@ import sqlalchemy as sa
 from ..call import utc_ms
 from ..errors import FilterError
 from ..ledger.tables import calls
+from ..ledger.tables import rollups
 from ..ledger.tables import tag_values
 from ..tags import TRACE_KEY
 from .filters import CallFilter
 from .filters import FAILED
 from .filters import tag_key
 from .filters import UNPRICED
+from .sources import sources
 from .sql import quotient
 from .sql import same
 
@@ -168,8 +170,8 @@ def sum_up(parts: Iterable[Totals]) -> Totals:
 
 def totals(connection: sa.Connection, where: CallFilter) -> Totals:
     """Everything that fits, added up."""
-    [row] = connection.execute(sa.select(*MEASURES).where(*where.clauses()))
-    return totals_of(row)
+    [found] = _ask(connection, where, ()).get((), [Totals()])
+    return found
 
 
 def breakdown(
@@ -180,14 +182,8 @@ def breakdown(
     :param by: Names of :data:`BREAKDOWNS`.
     :raises FilterError: For another name.
     """
-    columns = [_column(name) for name in by]
-    rows = connection.execute(
-        sa.select(*columns, *MEASURES).where(*where.clauses()).group_by(*columns)
-    )
-    return groups(
-        (tuple(value or NONE for value in row[: len(by)]), totals_of(row))
-        for row in rows
-    )
+    found = _ask(connection, where, by)
+    return groups((key, part) for key, (part,) in found.items())
 
 
 def tag_breakdown(
@@ -197,14 +193,8 @@ def tag_breakdown(
 
     :raises FilterError: If ``key`` can be no tag's.
     """
-    value, source = tag_column(key)
-    rows = connection.execute(
-        sa.select(value, *MEASURES)
-        .select_from(source)
-        .where(*where.clauses())
-        .group_by(value)
-    )
-    return groups(((row[0] or UNTAGGED,), totals_of(row)) for row in rows)
+    found = _ask_tag(connection, where, key)
+    return groups((value, part) for value, (part,) in found.items())
 
 
 def series(
@@ -214,7 +204,7 @@ def series(
 
     Calls outside the edges are not counted.
     """
-    found = _series(connection, where, edges, [], calls)
+    found = series_by(connection, where, edges)
     return found.get((), (Totals(),) * (len(edges) - 1))
 
 
@@ -225,8 +215,11 @@ def series_by(
     *by: str,
 ) -> dict[tuple[str, ...], tuple[Totals, ...]]:
     """The same for each group of a :func:`breakdown`."""
-    columns = [_column(name) for name in by]
-    return _series(connection, where, edges, columns, calls)
+    if len(edges) < 2:
+        return {}
+    where = where.between(edges[0], edges[-1])
+    found = _ask(connection, where, by, edges)
+    return {key: tuple(parts) for key, parts in found.items()}
 
 
 def tag_series(
@@ -236,39 +229,87 @@ def tag_series(
     key: str,
 ) -> dict[tuple[str, ...], tuple[Totals, ...]]:
     """The same for each value of a tag, as in :func:`tag_breakdown`."""
-    value, source = tag_column(key)
-    return _series(connection, where, edges, [value], source, UNTAGGED)
-
-
-def _series(
-    connection: sa.Connection,
-    where: CallFilter,
-    edges: Sequence[dt.datetime],
-    columns: Sequence[sa.ColumnElement[t.Any]],
-    source: sa.FromClause,
-    nothing: str = NONE,
-) -> dict[tuple[str, ...], tuple[Totals, ...]]:
     if len(edges) < 2:
         return {}
-    marks = [utc_ms(edge) for edge in edges]
-    # The widest bucket that no edge cuts: days, or hours where a clock changes.
-    step = math.gcd(*(mark - marks[0] for mark in marks[1:])) or 1
-    bucket = quotient(
-        sa.type_coerce(calls.c.started_at, sa.BigInteger) - marks[0], step
-    )
+    where = where.between(edges[0], edges[-1])
+    found = _ask_tag(connection, where, key, edges)
+    return {value: tuple(parts) for value, parts in found.items()}
+
+
+_Found: t.TypeAlias = dict[tuple[str, ...], list[Totals]]
+"""By key, the totals of each period."""
+
+
+def _ask(
+    connection: sa.Connection,
+    where: CallFilter,
+    by: Sequence[str],
+    edges: Sequence[dt.datetime] = (),
+) -> _Found:
+    """The one question: every sum of a page is asked for here, or by its tag below."""
+    columns = [_column(name) for name in by]
+    periods = _Periods(edges)
+    read_from = sources(connection, where, by, edges)
+    found: _Found = {}
+    clauses = read_from.call_clauses()
+    if clauses:
+        time = sa.type_coerce(calls.c.started_at, sa.BigInteger)
+        select = sa.select(periods.column(time), *columns, *MEASURES).where(*clauses)
+        rows = connection.execute(select.group_by("bucket", *columns))
+        periods.add(found, rows, len(by), NONE)
+    clauses = read_from.rolled_clauses(rollups)
+    if clauses:
+        columns = [rollups.c[name] for name in by]
+        time = sa.type_coerce(rollups.c.start, sa.BigInteger)
+        select = sa.select(periods.column(time), *columns, *_ROLLED).where(*clauses)
+        rows = connection.execute(select.group_by("bucket", *columns))
+        periods.add(found, rows, len(by), NONE)
+    return found
+
+
+def _ask_tag(
+    connection: sa.Connection,
+    where: CallFilter,
+    key: str,
+    edges: Sequence[dt.datetime] = (),
+) -> _Found:
+    value, source = tag_column(key)
+    periods = _Periods(edges)
+    time = sa.type_coerce(calls.c.started_at, sa.BigInteger)
     rows = connection.execute(
-        sa.select(bucket.label("bucket"), *columns, *MEASURES)
+        sa.select(periods.column(time), value, *MEASURES)
         .select_from(source)
-        .where(*where.between(edges[0], edges[-1]).clauses())
-        .group_by("bucket", *columns)
+        .where(*where.clauses())
+        .group_by("bucket", value)
     )
-    found: dict[tuple[str, ...], list[Totals]] = {}
-    for row in rows:
-        key = tuple(value or nothing for value in row[1 : 1 + len(columns)])
-        parts = found.setdefault(key, [Totals()] * (len(marks) - 1))
-        period = bisect_right(marks, marks[0] + int(row[0]) * step) - 1
-        parts[period] += totals_of(row)
-    return {key: tuple(parts) for key, parts in found.items()}
+    found: _Found = {}
+    periods.add(found, rows, 1, UNTAGGED)
+    return found
+
+
+class _Periods:
+    """The periods between edges; without edges, one of all times."""
+
+    def __init__(self, edges: Sequence[dt.datetime]) -> None:
+        self._marks = [utc_ms(edge) for edge in edges] or [0, 0]
+        # The widest bucket that no edge cuts: days, or hours where a clock changes.
+        first = self._marks[0]
+        self._step = math.gcd(*(mark - first for mark in self._marks)) if edges else 0
+
+    def column(self, time: sa.ColumnElement[t.Any]) -> sa.ColumnElement[t.Any]:
+        if not self._step:
+            return sa.literal_column("0").label("bucket")
+        return quotient(time - self._marks[0], self._step).label("bucket")
+
+    def add(
+        self, found: _Found, rows: Iterable[sa.Row[t.Any]], width: int, nothing: str
+    ) -> None:
+        marks, step = self._marks, self._step
+        for row in rows:
+            key = tuple(value or nothing for value in row[1 : 1 + width])
+            parts = found.setdefault(key, [Totals()] * (len(marks) - 1))
+            period = bisect_right(marks, marks[0] + int(row[0]) * step) - 1
+            parts[period if step else 0] += totals_of(row)
 
 
 BREAKDOWNS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
@@ -332,9 +373,9 @@ def groups(found: Iterable[tuple[tuple[str, ...], Totals]]) -> tuple[Group, ...]
     )
 
 
-def _split_sum(name: str) -> list[sa.ColumnElement[t.Any]]:
+def _split_sum(table: sa.Table, name: str) -> list[sa.ColumnElement[t.Any]]:
     # One SUM of pico-USD would overflow SQLite's 64 bits at 9.2 million USD.
-    column = calls.c[name]
+    column = table.c[name]
     million = sa.literal_column("1000000", sa.BigInteger)
     return [
         sa.func.sum(quotient(column, million)).label(f"{name}_q"),
@@ -383,9 +424,15 @@ _SUMS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
 
 MEASURES: t.Final[list[sa.ColumnElement[t.Any]]] = [
     *(column.label(name) for name, column in _SUMS.items()),
-    *(half for name in _MONEY.values() for half in _split_sum(name)),
+    *(half for name in _MONEY.values() for half in _split_sum(calls, name)),
 ]
 """The columns of a question that adds up calls; :func:`totals_of` reads them."""
+
+_ROLLED: t.Final[list[sa.ColumnElement[t.Any]]] = [
+    *(sa.func.sum(rollups.c[name]).label(name) for name in _SUMS),
+    *(half for name in _MONEY.values() for half in _split_sum(rollups, name)),
+]
+"""The same of what is added up already."""
 
 
 def totals_of(row: sa.Row[t.Any]) -> Totals:

@@ -70,13 +70,14 @@ class Store:
         with self.engine.begin() as connection:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(table.delete())
-            _insert(connection, found)
+            insert(connection, found)
 
     def query(self, now: dt.datetime = NOON, **settings: t.Any) -> CallQuery:
         return CallQuery(self.reading, Settings(**settings), lambda: now)
 
 
-def _insert(connection: sa.Connection, found: Iterable[Call]) -> None:
+def insert(connection: sa.Connection, found: Iterable[Call]) -> None:
+    """Add calls and their tags."""
     rows, sets = [], {}
     for call in found:
         tag_set = tag_set_of(call.tags)
@@ -85,6 +86,8 @@ def _insert(connection: sa.Connection, found: Iterable[Call]) -> None:
         set_id = None if tag_set is None else tag_set.id
         rows.append(row_of(call) | {"tag_set_id": set_id})
     if sets:
+        connection.execute(tag_values.delete().where(tag_values.c.tag_set_id.in_(sets)))
+        connection.execute(tag_sets.delete().where(tag_sets.c.id.in_(sets)))
         connection.execute(
             tag_sets.insert(),
             [{"id": s.id, "tags": s.text, "seen_at": NOON} for s in sets.values()],

@@ -1,0 +1,247 @@
+"""Where a sum is read from: days and hours already added up, and calls for the rest."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from ..ledger.rollups import day_of
+from ..ledger.rollups import fact
+from ..ledger.rollups import HOUR
+from ..ledger.rollups import hours_of
+from ..ledger.rollups import marked
+from ..ledger.tables import calls
+from .filters import CallFilter
+from .filters import whole_ms
+from .sql import same
+
+ROLLED_BY: t.Final = ("provider", "model")
+"""What sums are kept by, and so can be narrowed to and broken down by."""
+
+_MANY: t.Final = 200
+"""With more hours than this waiting to be added up, all calls are read one by one."""
+
+_Span: t.TypeAlias = tuple[dt.datetime | None, dt.datetime | None]
+_Unit: t.TypeAlias = Callable[[dt.datetime], tuple[dt.datetime, dt.datetime]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """Sums that begin in a span of time, but for some."""
+
+    kinds: tuple[str, ...]
+    start: dt.datetime | None
+    end: dt.datetime | None
+    without: tuple[dt.datetime, ...] = ()
+    only: tuple[dt.datetime, ...] = ()
+
+    def clause(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        """The condition on a table of sums."""
+        found: list[sa.ColumnElement[bool]] = [table.c.kind.in_(self.kinds)]
+        if self.start is not None:
+            found.append(table.c.start >= self.start)
+        if self.end is not None:
+            found.append(table.c.start < self.end)
+        if self.without:
+            found.append(table.c.start.not_in(self.without))
+        if self.only:
+            found.append(table.c.start.in_(self.only))
+        return sa.and_(*found)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Parts that together are a range of time, no moment of it twice."""
+
+    where: CallFilter
+    rolled: tuple[Rolled, ...]
+    spans: tuple[_Span, ...]
+    """What is read from calls."""
+
+    def rolled_clauses(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+        """The conditions on a table of sums; none if nothing is read from it."""
+        if not self.rolled:
+            return []
+        found = [sa.or_(*(part.clause(table) for part in self.rolled))]
+        for name in ROLLED_BY:
+            value = getattr(self.where, name)
+            if value is not None:
+                found.append(same(table.c[name], value))
+        return found
+
+    def call_clauses(self) -> list[sa.ColumnElement[bool]]:
+        """The conditions on calls; none if nothing is read from them."""
+        if not self.spans:
+            return []
+        return [*self.where.clauses(), sa.or_(*map(_within, self.spans))]
+
+
+def sources(
+    connection: sa.Connection,
+    where: CallFilter,
+    by: Iterable[str] = (),
+    edges: Sequence[dt.datetime] = (),
+) -> Sources:
+    """Where to read the sums of a filter from.
+
+    Sums of days where whole days are asked for, of hours for the rest of it, and calls
+    one by one where those are not added up yet, or for what sums do not tell.
+
+    :param by: What is broken down by.
+    :param edges: Of the periods that are told apart.
+    """
+    only_calls = Sources(where, (), ((None, None),))
+    if not _can_roll(where, by) or not _rolls(connection, where.zone):
+        return only_calls
+    units = _units(where.zone, edges)
+    if not units:
+        return only_calls
+    dirty = _dirty(connection, where)
+    if len(dirty) > _MANY:
+        # Those that were pruned are in the sums alone.
+        pruned = Rolled(("pruned",), where.start, where.end)
+        return replace(only_calls, rolled=(pruned,))
+    start = None if where.start is None else whole_ms(where.start)
+    end = None if where.end is None else whole_ms(where.end)
+    plan = _Plan(dirty)
+    plan.cover(start, end, units)
+    return Sources(where, tuple(plan.rolled), tuple(_joined(plan.spans)))
+
+
+def _can_roll(where: CallFilter, by: Iterable[str]) -> bool:
+    plain = CallFilter(
+        start=where.start,
+        end=where.end,
+        zone=where.zone,
+        provider=where.provider,
+        model=where.model,
+    )
+    return where == plain and set(by) <= set(ROLLED_BY)
+
+
+def _rolls(connection: sa.Connection, zone: dt.tzinfo) -> bool:
+    name = getattr(zone, "key", None) or str(zone)
+    return fact(connection, "timezone") == name
+
+
+def _units(zone: dt.tzinfo, edges: Sequence[dt.datetime]) -> list[tuple[str, _Unit]]:
+    """The units that no edge cuts, the largest first."""
+
+    def day(moment: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
+        return day_of(moment, zone)
+
+    def hour(moment: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
+        start, end = day(moment)
+        start += (moment - start) // HOUR * HOUR
+        return start, min(start + HOUR, end)
+
+    units: list[tuple[str, _Unit]] = [("day", day), ("hour", hour)]
+    return [
+        (kind, unit)
+        for kind, unit in units
+        if all(unit(edge)[0] == edge for edge in edges)
+    ]
+
+
+def _dirty(
+    connection: sa.Connection, where: CallFilter
+) -> list[tuple[dt.datetime, dt.datetime]]:
+    """The hours in range that are not added up, with their ends."""
+    found = {span for hour in marked(connection) for span in hours_of(hour, where.zone)}
+    return sorted(
+        (start, end)
+        for start, end in found
+        if (where.end is None or start < where.end)
+        and (where.start is None or end > where.start)
+    )
+
+
+class _Plan:
+    def __init__(self, dirty: Sequence[tuple[dt.datetime, dt.datetime]]) -> None:
+        self._dirty = dirty
+        self.rolled: list[Rolled] = []
+        self.spans: list[_Span] = []
+
+    def cover(
+        self,
+        start: dt.datetime | None,
+        end: dt.datetime | None,
+        units: Sequence[tuple[str, _Unit]],
+    ) -> None:
+        """Read a span by units that are whole and added up, and the rest by smaller ones."""
+        (kind, unit), *smaller = units
+        first, last = start, end
+        broken: list[tuple[dt.datetime, dt.datetime]] = []
+        if start is not None and unit(start)[0] != start:
+            first = unit(start)[1]
+            broken.append((start, first if end is None else min(first, end)))
+        if end is not None and unit(end)[0] != end and _before(first, end):
+            last = unit(end)[0]
+            broken.append((last, end))
+        if not _before(first, last):
+            last = first
+        dirty = self._units_of_dirty(unit, first, last)
+        if first is None or last is None or first < last:
+            kinds = ("hour", "pruned") if kind == "hour" else (kind,)
+            without = tuple(begin for begin, _ in dirty)
+            self.rolled.append(Rolled(kinds, first, last, without))
+        for span in broken:
+            self._rest(span, smaller)
+        for span in dirty:
+            self._rest(span, smaller)
+        if dirty and not smaller:
+            # Of these hours, what is there no more is in the sums alone.
+            begins = tuple(begin for begin, _ in dirty)
+            self.rolled.append(Rolled(("pruned",), None, None, only=begins))
+
+    def _rest(
+        self,
+        span: tuple[dt.datetime, dt.datetime],
+        smaller: Sequence[tuple[str, _Unit]],
+    ) -> None:
+        if smaller:
+            self.cover(*span, smaller)
+        else:
+            self.spans.append(span)
+
+    def _units_of_dirty(
+        self, unit: _Unit, first: dt.datetime | None, last: dt.datetime | None
+    ) -> list[tuple[dt.datetime, dt.datetime]]:
+        found = {unit(start) for start, _ in self._dirty}
+        return sorted(
+            (start, end)
+            for start, end in found
+            if (first is None or start >= first) and (last is None or start < last)
+        )
+
+
+def _before(one: dt.datetime | None, other: dt.datetime | None) -> bool:
+    return one is None or other is None or one < other
+
+
+def _joined(spans: Iterable[_Span]) -> list[_Span]:
+    """The same with spans that touch as one: fewer conditions."""
+    found: list[_Span] = []
+    for start, end in sorted(spans, key=lambda s: (s[0] is not None, s[0])):
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
+    return found
+
+
+def _within(span: _Span) -> sa.ColumnElement[bool]:
+    time, (start, end) = calls.c.started_at, span
+    found: list[sa.ColumnElement[bool]] = [sa.true()]
+    if start is not None:
+        found.append(time >= start)
+    if end is not None:
+        found.append(time < end)
+    return sa.and_(*found)

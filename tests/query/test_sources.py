@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import typing as t
+import zoneinfo
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from flask_llm_cost.call import Call
+from flask_llm_cost.ledger import rollups
+from flask_llm_cost.ledger.tables import calls as calls_table
+from flask_llm_cost.ledger.tables import facts
+from flask_llm_cost.ledger.tables import marks
+from flask_llm_cost.query.filters import CallFilter
+from flask_llm_cost.query.heat import heat
+from flask_llm_cost.query.latency import percentiles
+from flask_llm_cost.query.overview import overview
+from flask_llm_cost.query.periods import edges
+from flask_llm_cost.query.sources import sources
+from flask_llm_cost.query.totals import breakdown
+from flask_llm_cost.query.totals import series
+from flask_llm_cost.query.totals import series_by
+from flask_llm_cost.query.totals import sum_up
+from flask_llm_cost.query.totals import totals
+
+from . import samples
+from .samples import ledgers
+from .samples import make_call
+from .samples import moments
+from .samples import NOON
+from .samples import Store
+
+HOUR = dt.timedelta(hours=1)
+LATER = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+NEW_YORK = zoneinfo.ZoneInfo("America/New_York")
+
+zones = st.sampled_from(["America/New_York", "UTC", "Asia/Kathmandu"]).map(
+    zoneinfo.ZoneInfo
+)
+
+
+class Engines:
+    """A store's engine, as the roller of a ledger asks for it."""
+
+    def __init__(self, store: Store) -> None:
+        self._engine = store.engine
+
+    def prepare(self) -> None:
+        pass
+
+    def writing(self) -> sa.Engine:
+        return self._engine
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        yield
+
+
+def roller(store: Store, zone: dt.tzinfo) -> rollups.Roller:
+    return rollups.Roller(t.cast(t.Any, Engines(store)), zone)
+
+
+def fill(store: Store, found: list[Call], zone: dt.tzinfo) -> None:
+    """Hold these calls, all added up."""
+    store.fill(*found)
+    with store.engine.begin() as connection:
+        connection.execute(facts.insert().values(name="roller", value=""))
+    roller(store, zone).rezone()
+    roller(store, zone).roll(LATER)
+
+
+def add(store: Store, found: list[Call]) -> None:
+    """Add calls that are not added up yet."""
+    with store.engine.begin() as connection:
+        samples.insert(connection, found)
+        if found:
+            rollups.mark(connection, [call.started_at for call in found])
+
+
+@contextlib.contextmanager
+def one_by_one(store: Store) -> Iterator[None]:
+    """Let nothing be read from sums."""
+    with store.engine.begin() as connection:
+        [zone] = connection.scalars(
+            sa.select(facts.c.value).where(facts.c.name == "timezone")
+        )
+        connection.execute(sa.delete(facts).where(facts.c.name == "timezone"))
+    yield
+    with store.engine.begin() as connection:
+        connection.execute(sa.insert(facts).values(name="timezone", value=zone))
+
+
+def answers(store: Store, where: CallFilter) -> list[t.Any]:
+    """What every kind of question says."""
+    zone = where.zone
+    spring = dt.date(2026, 3, 7), dt.date(2026, 3, 12), zone
+    autumn = dt.date(2026, 10, 30), dt.date(2026, 11, 5), zone
+    with store.reading() as connection:
+        found: list[t.Any] = [
+            totals(connection, where),
+            breakdown(connection, where, "provider", "model"),
+            breakdown(connection, where, "model"),
+            breakdown(connection, where, "outcome"),
+            percentiles(connection, where, "provider", "model"),
+        ]
+        for days in (spring, autumn):
+            for span in ("hour", "day", "month"):
+                marks = edges(t.cast(t.Any, span), *days)
+                found.append(series(connection, where, marks))
+                found.append(series_by(connection, where, marks, "model"))
+    return found
+
+
+bounds = st.none() | moments
+names = st.none() | st.sampled_from(["openai", "gpt-4o", "mystery"])
+
+
+@given(ledgers, ledgers, zones, bounds, bounds, names, names)
+@settings(max_examples=10, deadline=None)
+def test_sums_and_calls_together_say_the_same_as_calls(
+    store: Store,
+    old: list[Call],
+    new: list[Call],
+    zone: dt.tzinfo,
+    start: dt.datetime | None,
+    end: dt.datetime | None,
+    provider: str | None,
+    model: str | None,
+) -> None:
+    fill(store, old, zone)
+    add(store, new)
+    where = CallFilter(start=start, end=end, zone=zone, provider=provider, model=model)
+    found = answers(store, where)
+    with one_by_one(store):
+        assert found == answers(store, where)
+
+
+@given(ledgers, zones, st.sets(st.integers(0, 11)))
+@settings(max_examples=6, deadline=None)
+def test_a_call_that_went_is_gone(
+    store: Store, found: list[Call], zone: dt.tzinfo, gone: set[int]
+) -> None:
+    fill(store, found, zone)
+    dead = [call for n, call in enumerate(found) if n in gone]
+    with store.engine.begin() as connection:
+        ids = [call.event_id for call in dead]
+        connection.execute(
+            sa.delete(calls_table).where(calls_table.c.event_id.in_(ids))
+        )
+        if dead:
+            rollups.mark(connection, [call.started_at for call in dead])
+    where = CallFilter(zone=zone)
+    seen = answers(store, where)
+    assert seen[0].calls == len(found) - len(dead)
+    with one_by_one(store):
+        assert seen == answers(store, where)
+
+
+@given(ledgers, ledgers, zones, moments)
+@settings(max_examples=6, deadline=None)
+def test_what_is_pruned_is_still_told(
+    store: Store,
+    old: list[Call],
+    new: list[Call],
+    zone: dt.tzinfo,
+    before: dt.datetime,
+) -> None:
+    fill(store, old, zone)
+    add(store, new)
+    where = CallFilter(zone=zone)
+    kept = told(store, where)
+    roller(store, zone).prune(before, batch=3)
+    assert told(store, where) == kept
+    roller(store, zone).roll(LATER)
+    assert told(store, where) == kept
+
+
+def told(store: Store, where: CallFilter) -> list[t.Any]:
+    """What sums alone can tell: all answers but that by outcome."""
+    return [found for n, found in enumerate(answers(store, where)) if n != 3]
+
+
+def asked(store: Store, where: CallFilter, *by: str) -> tuple[bool, bool]:
+    """Whether sums, and whether calls are read."""
+    with store.reading() as connection:
+        found = sources(connection, where, by)
+    return bool(found.rolled), bool(found.spans)
+
+
+def days(from_: str, to: str, zone: dt.tzinfo = NEW_YORK) -> CallFilter:
+    return CallFilter.days(from_, to, zone, NOON.date())
+
+
+def test_whole_days_are_read_from_sums_alone(store: Store) -> None:
+    fill(store, [make_call(), make_call(NOON - 40 * HOUR)], NEW_YORK)
+    where = days("2026-04-01", "2026-04-30")
+    assert asked(store, where, "provider", "model") == (True, False)
+    with store.engine.begin() as connection:
+        connection.execute(sa.delete(calls_table))  # and nobody is told
+    with store.reading() as connection:
+        found = overview(connection, where, now=NOON)
+        assert totals(connection, where).calls == found.totals.calls == 2
+        assert heat(connection, where).days[19].hours[8].calls == 1
+        assert percentiles(connection, where) == {}
+
+
+def test_other_conditions_are_asked_of_calls(store: Store) -> None:
+    fill(store, [make_call()], NEW_YORK)
+    plain = days("2026-04-01", "2026-04-30")
+    for more in ({"stream": True}, {"tags": (("a", "b"),)}, {"unpriced": True}):
+        assert asked(store, plain.narrowed(**more)) == (False, True)
+    assert asked(store, plain, "outcome") == (False, True)
+    assert asked(store, days("2026-04-01", "2026-04-30", dt.UTC)) == (False, True)
+
+
+def test_only_the_hour_that_runs_is_read_from_calls(store: Store) -> None:
+    fill(store, [make_call(NOON - n * HOUR) for n in range(50)], NEW_YORK)
+    add(store, [make_call(NOON)])
+    where = days("2026-04-01", "2026-04-30")
+    with store.reading() as connection:
+        found = sources(connection, where, ["model"])
+        assert found.spans == ((NOON, NOON + HOUR),)
+        assert totals(connection, where).calls == 51
+
+
+def test_a_ledger_to_be_added_up_is_read_from_calls(store: Store) -> None:
+    hours = [make_call(NOON - n * HOUR) for n in range(250)]
+    fill(store, [], NEW_YORK)
+    add(store, hours)
+    where = CallFilter(zone=NEW_YORK)
+    with store.reading() as connection:
+        assert sources(connection, where).spans == ((None, None),)
+        assert totals(connection, where).calls == 250
+
+
+def test_edges_within_an_hour_are_asked_of_calls(store: Store) -> None:
+    fill(store, [make_call()], NEW_YORK)
+    marks = [NOON - HOUR / 2, NOON + HOUR / 2, NOON + HOUR]
+    where = CallFilter(zone=NEW_YORK)
+    with store.reading() as connection:
+        assert not sources(connection, where, (), marks).rolled
+        assert [part.calls for part in series(connection, where, marks)] == [1, 0]
+
+
+def test_nothing_is_read_from_sums_before_there_are_any(store: Store) -> None:
+    store.fill(make_call())
+    assert asked(store, CallFilter()) == (False, True)
+    with store.reading() as connection:
+        assert connection.scalars(sa.select(marks.c.id)).all() == []
+        assert totals(connection, CallFilter()).calls == 1
+
+
+def test_a_few_late_calls_cost_a_few_hours(store: Store) -> None:
+    fill(store, [make_call(NOON - n * HOUR) for n in range(100)], NEW_YORK)
+    late = [make_call(NOON - n * 24 * HOUR) for n in range(4)]
+    add(store, late)
+    where = CallFilter(zone=NEW_YORK)
+    with store.reading() as connection:
+        found = sources(connection, where)
+        assert len(found.spans) == 4
+        assert totals(connection, where).calls == 104
+        parts = breakdown(connection, where, "provider")
+        assert sum_up(group.totals for group in parts).calls == 104
