@@ -268,6 +268,8 @@ class Table(t.NamedTuple):
     request: Rate | None
     tier: str | None
     mode: str | None
+    special: bool
+    """Is there more to it than multiplying counts by rates?"""
 
 
 Line: t.TypeAlias = tuple[Rate, int | Decimal, int]
@@ -417,13 +419,15 @@ class Price:
         others.update(name for name in TOKENS if name not in _CORE)
         others.discard("reasoning")
         resolved = {name: sheet.resolve(name) for name in sorted(others)}
+        reasoning, request = sheet.reasoning(), resolved.get("request")
         return Table(
             core=tuple(sheet.resolve(name) for name in _CORE_METERS),
-            reasoning=sheet.reasoning(),
+            reasoning=reasoning,
             rest={name: rate for name, rate in resolved.items() if rate is not None},
-            request=resolved.get("request"),
+            request=request,
             tier=f"above_{above // 1000}k" if above else None,
             mode=mode,
+            special=reasoning is not None or request is not None,
         )
 
 
@@ -545,7 +549,27 @@ def to_pico(usd: Decimal) -> int:
 
 
 def add_up(table: Table, usage: Usage) -> Sums:
-    """Multiply and add. Written out for speed: most calls use two or three meters."""
+    """Multiply and add: the short way of most calls, or else the whole one."""
+    if table.special or usage.other_tokens or usage.units:
+        return _add_up_all(table, usage)
+    core = table.core
+    pico = 0
+    lines: list[Line] = []
+    for number, count in enumerate(_counts(usage)):
+        if count:
+            rate = core[number]
+            if rate is None:
+                return _add_up_all(table, usage)
+            _, _, top, bottom, flag = rate
+            if bottom != 1 or flag is not None:
+                return _add_up_all(table, usage)
+            amount = count * top
+            pico += amount
+            lines.append((rate, count, amount))
+    return pico, lines, (), _NO_FLAGS
+
+
+def _add_up_all(table: Table, usage: Usage) -> Sums:
     counts = _counts(usage)
     pico = 0
     lines: list[Line] = []
@@ -556,24 +580,15 @@ def add_up(table: Table, usage: Usage) -> Sums:
         if thought:
             pico = _add(lines, thought, table.reasoning)
             flags |= _flag(table.reasoning)
-    for count, rate, meter in zip(counts, table.core, _CORE_METERS, strict=False):
-        if count:
-            if rate is None:
-                missing.append(meter)
-            elif rate[4] is None and rate[3] == 1:
-                amount = count * rate[2]
-                pico += amount
-                lines.append((rate, count, amount))
-            else:
-                pico += _add(lines, count, rate)
-                flags |= _flag(rate)
-    if usage.other_tokens or usage.units or table.request is not None:
-        for meter, quantity, rate in _rarer(table, usage):
-            if rate is None:
-                missing.append(meter)
-            else:
-                pico += _add(lines, quantity, rate)
-                flags |= _flag(rate)
+    used = zip(_CORE_METERS, counts, table.core, strict=True)
+    for meter, quantity, rate in (*used, *_rarer(table, usage)):
+        if not quantity:
+            continue
+        if rate is None:
+            missing.append(meter)
+        else:
+            pico += _add(lines, quantity, rate)
+            flags |= _flag(rate)
     return pico, lines, missing, flags
 
 
@@ -601,11 +616,9 @@ def _rarer(
     table: Table, usage: Usage
 ) -> t.Iterator[tuple[str, int | Decimal, Rate | None]]:
     for meter, count in usage.other_tokens.items():
-        if count:
-            yield meter, count, table.rest.get(meter) or _foreign(table, meter)
+        yield meter, count, table.rest.get(meter) or _foreign(table, meter)
     for meter, quantity in usage.units.items():
-        if quantity:
-            yield meter, quantity, table.rest.get(meter)
+        yield meter, quantity, table.rest.get(meter)
     if table.request is not None and "request" not in usage.units:
         yield "request", 1, table.request
 

@@ -163,7 +163,8 @@ def _other_names(match: object) -> t.Iterator[str]:
         return
     for how, value in match.items():
         if how in ("equals", "starts_with"):
-            yield str(value)
+            # `ft:gpt-4o-mini-2024-` begins names, and is none.
+            yield str(value).rstrip("-.")
         elif how == "or":
             yield from _each(value)
 
