@@ -17,11 +17,10 @@ import typing as t
 Text: t.TypeAlias = bytes | bytearray
 
 _DECODER: t.Final = json.JSONDecoder()
-_value: t.Final[t.Callable[[str, int], tuple[t.Any, int]]] = _DECODER.raw_decode
+_value: t.Final[t.Callable[..., tuple[t.Any, int]]] = _DECODER.raw_decode
 _COLON: t.Final = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _NEXT: t.Final = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 _OPEN: t.Final = re.compile(r"\ufeff?[ \t\r\n]*\{[ \t\r\n]*")
-_SPACE: t.Final = re.compile(r"[ \t\r\n]*")
 _CLOSE: t.Final = re.compile(r"[ \t\r\n]*[}\]]")
 
 _TRIES: t.Final = 8
@@ -45,15 +44,22 @@ def _quoted(name: str) -> bytes:
     return f'"{name}"'.encode()
 
 
-def head(data: Text, heavy: t.Iterable[str]) -> dict[str, t.Any]:
+@functools.cache
+def _any_of(names: frozenset[str]) -> re.Pattern[bytes]:
+    return re.compile(
+        b'"(?:' + "|".join(map(re.escape, sorted(names))).encode() + b')"'
+    )
+
+
+def head(data: Text, heavy: frozenset[str]) -> dict[str, t.Any]:
     """The first members of an object, up to one that is heavy or cut off."""
-    start = data[:_FIRST]
-    places = [at for name in heavy if (at := start.find(_quoted(name))) >= 0]
-    if places:
+    start = data if len(data) <= _FIRST else data[:_FIRST]
+    found = _any_of(heavy).search(start) if heavy else None
+    if found is not None:
         # What stands before a member parses as an object only if that is not a deeper one.
-        light = start[: min(places)].rstrip(b", \t\r\n") + b"}"
+        light = start[: found.start()].rstrip(b", \t\r\n") + b"}"
         try:
-            members, _ = _DECODER.raw_decode(light.decode())
+            members, _ = _value(light.decode())
         except _DAMAGE:
             members = None
         if isinstance(members, dict):
@@ -65,7 +71,7 @@ def head(data: Text, heavy: t.Iterable[str]) -> dict[str, t.Any]:
     return members
 
 
-def _walk(data: Text, heavy: t.Iterable[str]) -> tuple[dict[str, t.Any], bool]:
+def _walk(data: Text, heavy: frozenset[str]) -> tuple[dict[str, t.Any], bool]:
     text = data.decode("utf-8", "replace")
     members: dict[str, t.Any] = {}
     found = _OPEN.match(text)
@@ -110,15 +116,13 @@ def tail(data: Text, name: str, depth: int = 1) -> dict[str, t.Any] | None:
 def _rest(text: str, depth: int) -> dict[str, t.Any] | None:
     """Read ``"name": value, ...`` and require so many closing brackets after it."""
     try:
-        members, at = _DECODER.raw_decode("{" + text)
-        if not isinstance(members, dict):
-            return None
+        members, at = _value("{" + text)
         text = text[at - 1 :]
         for _ in range(depth - 1):
             text = _outer(text)
     except _DAMAGE:
         return None
-    return members if _SPACE.fullmatch(text) else None
+    return members if not text or text.isspace() else None
 
 
 def _outer(text: str) -> str:
@@ -131,7 +135,7 @@ def _outer(text: str) -> str:
         return text[close.end() :]
     for opening in "{", "[":
         try:
-            _, at = _DECODER.raw_decode(opening + text[more.end() :])
+            _, at = _value(opening + text[more.end() :])
         except ValueError:
             continue
         return text[more.end() + at - 1 :]
@@ -139,7 +143,7 @@ def _outer(text: str) -> str:
 
 
 def sketch(
-    front: Text, back: Text, heavy: t.Iterable[str], names: t.Sequence[str]
+    front: Text, back: Text, heavy: frozenset[str], names: t.Sequence[str]
 ) -> dict[str, t.Any]:
     """An object's light members: the first ones, and the last ones from a name on.
 
@@ -155,10 +159,10 @@ def sketch(
 
 
 def sketch_inner(
-    front: Text, back: Text, envelope: str, heavy: t.Iterable[str], name: str
+    front: Text, back: Text, envelope: str, heavy: frozenset[str], name: str
 ) -> dict[str, t.Any]:
     """The same of an object with its light members in an object inside."""
-    members = head(front, {envelope})
+    members = head(front, frozenset((envelope,)))
     at = front.find(_quoted(envelope))
     opening = front.find(b"{", at)
     body = head(front[opening:], heavy) if 0 <= at < opening else {}
