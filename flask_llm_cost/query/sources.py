@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ..ledger.rollups import day_of
 from ..ledger.rollups import fact
+from ..ledger.rollups import horizon
 from ..ledger.rollups import HOUR
 from ..ledger.rollups import hours_of
 from ..ledger.rollups import marked
@@ -113,6 +114,23 @@ def sources(
     plan = _Plan(dirty)
     plan.cover(start, end, units)
     return Sources(where, tuple(plan.rolled), tuple(_joined(plan.spans)))
+
+
+def pruned_before(
+    connection: sa.Connection, where: CallFilter, by: Iterable[str] = ()
+) -> dt.datetime | None:
+    """Until when an answer lacks calls that were pruned; ``None`` if it lacks none.
+
+    Sums by provider and model outlive their calls. What they do not tell (single calls,
+    tags, outcomes, ...) is known only of calls that are still there.
+
+    :param by: What is asked for; ``"event_id"`` for the calls themselves.
+    """
+    limit = horizon(connection)
+    if limit is None or (where.start is not None and where.start >= limit):
+        return None
+    told = _can_roll(where, by) and _rolls(connection, where.zone)
+    return None if told else limit
 
 
 def _can_roll(where: CallFilter, by: Iterable[str]) -> bool:

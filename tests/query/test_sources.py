@@ -21,6 +21,7 @@ from flask_llm_cost.query.heat import heat
 from flask_llm_cost.query.latency import percentiles
 from flask_llm_cost.query.overview import overview
 from flask_llm_cost.query.periods import edges
+from flask_llm_cost.query.sources import pruned_before
 from flask_llm_cost.query.sources import sources
 from flask_llm_cost.query.totals import breakdown
 from flask_llm_cost.query.totals import series
@@ -183,6 +184,27 @@ def test_what_is_pruned_is_still_told(
 def told(store: Store, where: CallFilter) -> list[t.Any]:
     """What sums alone can tell: all answers but that by outcome."""
     return [found for n, found in enumerate(answers(store, where)) if n != 3]
+
+
+def test_an_answer_says_what_it_lacks(store: Store) -> None:
+    fill(store, [make_call(), make_call(NOON - 48 * HOUR)], NEW_YORK)
+    roller(store, NEW_YORK).prune(NOON - 24 * HOUR)
+    where = days("2026-04-01", "2026-04-30")
+    late = CallFilter(start=NOON, zone=NEW_YORK)
+    with store.reading() as connection:
+        limit = pruned_before(connection, where, ["event_id"])
+        assert limit == NOON - 24 * HOUR
+        assert pruned_before(connection, where.narrowed(stream=True)) == limit
+        assert pruned_before(connection, where, ["provider", "model"]) is None
+        assert pruned_before(connection, late, ["event_id"]) is None
+        assert totals(connection, where).calls == 2
+        assert totals(connection, where.narrowed(outcome="ok")).calls == 1
+
+
+def test_nothing_lacks_where_nothing_was_pruned(store: Store) -> None:
+    fill(store, [make_call()], NEW_YORK)
+    with store.reading() as connection:
+        assert pruned_before(connection, CallFilter(), ["event_id"]) is None
 
 
 def asked(store: Store, where: CallFilter, *by: str) -> tuple[bool, bool]:
