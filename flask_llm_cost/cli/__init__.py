@@ -80,7 +80,7 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
     from . import doctor
     from . import drain
     from . import ledger
-    from . import prices
+    from . import pricefile
     from . import prune
     from . import report
     from . import summary
@@ -92,7 +92,7 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
         summary.sessions,
         summary.daily,
         calls.calls,
-        prices.prices,
+        pricefile.prices,
         drain.drain,
         prune.prune,
         ledger.ledger,
