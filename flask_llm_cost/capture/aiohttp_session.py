@@ -23,6 +23,7 @@ from aiohttp import StreamReader
 from .meter import harmless
 from .meter import Meter
 from .meter import Tap
+from .patch import bound
 from .patch import disguise
 from .patch import Patch
 
@@ -201,7 +202,7 @@ def patches() -> list[Patch]:
         async def _request(
             self: ClientSession, method: str, str_or_url: t.Any, **options: t.Any
         ) -> ClientResponse:
-            send = functools.partial(original, self)
+            send = bound(original, self)
             if patch.tap is None:
                 return t.cast(ClientResponse, await send(method, str_or_url, **options))
             return await captured(patch.tap, self, send, method, str_or_url, **options)

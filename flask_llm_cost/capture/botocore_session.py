@@ -16,6 +16,7 @@ from urllib3.response import BaseHTTPResponse
 from .meter import harmless
 from .meter import Meter
 from .meter import Tap
+from .patch import bound
 from .patch import disguise
 from .patch import Patch
 from .urllib3_body import bytes_of
@@ -60,7 +61,7 @@ def patches() -> list[Patch]:
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
         def send(self: URLLib3Session, request: t.Any) -> t.Any:
-            inner = functools.partial(original, self)
+            inner = bound(original, self)
             if patch.tap is None:
                 return inner(request)
             return captured(patch.tap, inner, request)

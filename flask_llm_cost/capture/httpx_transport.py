@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from .meter import harmless
 from .meter import Meter
 from .meter import Tap
+from .patch import bound
 from .patch import disguise
 from .patch import Patch
 
@@ -229,7 +230,7 @@ def patches(name: str) -> list[Patch]:
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
         def handle_request(self: t.Any, request: t.Any) -> t.Any:
-            send = functools.partial(original, self)
+            send = bound(original, self)
             if patch.tap is None:
                 return send(request)
             return captured(module, patch.tap, send, request)
@@ -240,7 +241,7 @@ def patches(name: str) -> list[Patch]:
         patch: Patch, original: Callable[..., t.Any]
     ) -> Callable[..., t.Any]:
         async def handle_async_request(self: t.Any, request: t.Any) -> t.Any:
-            send = functools.partial(original, self)
+            send = bound(original, self)
             if patch.tap is None:
                 return await send(request)
             return await captured_async(module, patch.tap, send, request)

@@ -22,6 +22,14 @@ def disguise(base: type) -> dict[str, t.Any]:
     }
 
 
+def bound(method: t.Any, instance: object) -> t.Any:
+    """A class's method as an instance has it.
+
+    Others put descriptors there that are not functions, and that must know their instance.
+    """
+    return method.__get__(instance, type(instance))
+
+
 class Patch:
     """A method of a class that is captured while there is a tap.
 

@@ -34,6 +34,7 @@ from .meter import harmless
 from .meter import Hosts
 from .meter import Meter
 from .meter import Tap
+from .patch import bound
 from .patch import disguise
 from .patch import Patch
 from .urllib3_body import bytes_of
@@ -271,9 +272,9 @@ def _around(patch: Patch, original: Callable[..., Response]) -> Callable[..., Re
     def send(
         self: HTTPAdapter, request: PreparedRequest, *args: t.Any, **options: t.Any
     ) -> Response:
+        inner: Callable[..., Response] = bound(original, self)
         if patch.tap is None:
-            return original(self, request, *args, **options)
-        inner = functools.partial(original, self)
+            return inner(request, *args, **options)
         return captured(patch.tap, inner, request, *args, **options)
 
     return send

@@ -165,8 +165,22 @@ def test_layers_on_top_of_each_other_make_one_record(
     assert len(book.calls) == len(book.attempts) == 2
 
 
+class Wrapper:
+    """A method as wrapt makes it: a descriptor that must know its instance."""
+
+    def __init__(self, wrapped: t.Any) -> None:
+        self.__wrapped__ = wrapped
+
+    def __get__(self, instance: object, owner: type) -> Callable[..., t.Any]:
+        assert instance is not None, "called without its instance"
+        return t.cast("Callable[..., t.Any]", self.__wrapped__.__get__(instance, owner))
+
+
 class Other:
     """Another library's instrumentation, which knows nothing of ours."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
     def on(self) -> None:
         self.found = found = vars(HTTPAdapter)["send"]
@@ -175,16 +189,17 @@ class Other:
         def send(*args: t.Any, **kwargs: t.Any) -> t.Any:
             return found(*args, **kwargs)
 
-        HTTPAdapter.send = send  # type: ignore[method-assign]
+        theirs = send if self.kind == "function" else Wrapper(found)
+        HTTPAdapter.send = theirs  # type: ignore[method-assign, assignment]
 
     def off(self) -> None:
         HTTPAdapter.send = self.found  # type: ignore[method-assign]
 
 
-@pytest.fixture
-def other() -> Iterator[Other]:
+@pytest.fixture(params=["function", "descriptor"])
+def other(request: pytest.FixtureRequest) -> Iterator[Other]:
     plain = vars(HTTPAdapter)["send"]
-    yield Other()
+    yield Other(request.param)
     clients.uninstrument(["requests"])
     assert vars(HTTPAdapter)["send"] is plain
 
