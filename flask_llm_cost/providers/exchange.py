@@ -41,7 +41,6 @@ __all__ = [
 _GREETINGS: t.Final = 4
 """So many events are read in any case: the first ones name the model and the id."""
 
-
 _MEDIA: t.Final = ("audio/", "image/", "video/")
 """Bodies that say nothing of usage."""
 
@@ -106,9 +105,9 @@ class Exchange:
         """
         if self._deaf:
             return
-        if type(data) is not bytes:
-            data = bytes(data)
         try:
+            if type(data) is not bytes:
+                data = bytes(data)
             if decoded or self._decoding is None:
                 self._take(data)
             else:
@@ -276,18 +275,15 @@ class Exchange:
     def _decoded(self, notes: Notes, window: Window) -> t.Any:
         dialect = self._dialect
         front, back = window.head, window.tail
-        if self._framing is not None and self._framing.stream:
-            if window.whole:
-                return sparse.parse(front)
-            dialect.skim(notes, bytes(front) + bytes(back))
-            if dialect.envelope:
-                return sparse.sketch_inner(
-                    front, back, dialect.envelope, dialect.heavy, dialect.tail[0]
-                )
-        elif window.whole and any(mark in front for mark in dialect.whole):
+        stream = self._framing is not None and self._framing.stream
+        if window.whole and (stream or any(mark in front for mark in dialect.whole)):
             return sparse.parse(front)
         if not window.whole:
             dialect.skim(notes, bytes(front) + bytes(back))
+            if stream and dialect.envelope:
+                return sparse.sketch_inner(
+                    front, back, dialect.envelope, dialect.heavy, dialect.tail[0]
+                )
         document = sparse.sketch(front, back, dialect.heavy, dialect.tail)
         counts = dialect.tail[0]
         if counts not in document and window.whole and counts.encode() in front:

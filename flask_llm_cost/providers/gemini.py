@@ -45,10 +45,12 @@ _CUMULATIVE: t.Final = (
 def read(notes: Notes, document: Object) -> None:
     """Take notes of an answer, or of one event of a stream."""
     notes.identify(
-        model=document.get("modelVersion"), response_id=document.get("responseId")
+        model=document.get("modelVersion", document.get("model_version")),
+        response_id=document.get("responseId", document.get("response_id")),
     )
-    seen = document.get("usageMetadata")
+    seen = document.get("usageMetadata", document.get("usage_metadata"))
     if isinstance(seen, dict):
+        seen = {_wire_name(name): value for name, value in seen.items()}
         for name in _CUMULATIVE:
             if notes.count(notes.usage.get(name)) > notes.count(
                 seen.get(name, 1 << 40)
@@ -62,6 +64,12 @@ def read(notes: Notes, document: Object) -> None:
             if query:
                 # Streams may repeat them. Only a trace of the text is kept.
                 notes.seen.setdefault("queries", set()).add(hash(str(query)))
+
+
+def _wire_name(name: str) -> str:
+    # The SDK's objects have Python's names.
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest) if rest else name
 
 
 def usage(notes: Notes) -> Usage | None:
@@ -125,9 +133,8 @@ def _kinds(notes: Notes, *names: str) -> dict[str, int]:
                 modality = part.get("modality")
                 kind = _MODALITIES.get(modality) if _plain(modality) else None
                 if kind is not None:
-                    kinds[kind] = kinds.get(kind, 0) + notes.count(
-                        part.get("tokenCount")
-                    )
+                    tokens = part.get("tokenCount", part.get("token_count"))
+                    kinds[kind] = kinds.get(kind, 0) + notes.count(tokens)
     return kinds
 
 

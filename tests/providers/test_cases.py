@@ -292,6 +292,21 @@ CASES: dict[str, tuple[str, object, Usage]] = {
             reasoning_tokens=7,
         ),
     ),
+    "Gemini by the names of its SDK": (
+        f"{GEMINI}:generateContent",
+        {
+            "usage_metadata": {
+                "prompt_token_count": 10,
+                "cached_content_token_count": None,
+                "candidates_token_count": 1,
+                "thoughts_token_count": 2,
+                "prompt_tokens_details": [{"modality": "AUDIO", "token_count": 8}],
+            }
+        },
+        Usage(
+            input_tokens=2, input_audio_tokens=8, output_tokens=3, reasoning_tokens=2
+        ),
+    ),
     "Gemini's enums as numbers": (
         f"{GEMINI}:generateContent?$alt=json;enum-encoding=int",
         {
