@@ -72,9 +72,6 @@ _C = t.TypeVar("_C")
 NAME: t.Final = "llm_cost"
 
 _LATER: t.Final = (
-    "read_database_uri",
-    "jsonl_dir",
-    "session_names",
     "estimate_usage",
     "inject_stream_usage",
     "monthly_budget",
@@ -134,10 +131,10 @@ class AppState:
 
     def _open_ledger(self) -> Ledger:
         from .capture.meter import settle
-        from .ledger import Ledger
+        from .ledger import open_ledger
 
         _settle_at_exit()
-        return Ledger(
+        return open_ledger(
             self.settings,
             instance_path=self._instance_path,
             host_engine=self._host_engine if self._has_host_engine() else None,
@@ -573,7 +570,7 @@ class LlmCost:
         if state is None or not state.settings.enabled:
             return None
         state.raise_pending()
-        if state.collected is None and state.settings.storage == "database":
+        if state.collected is None and state.settings.storage in ("database", "jsonl"):
             state.ledger.wake()
         return self._hold(state, attempt, None)
 

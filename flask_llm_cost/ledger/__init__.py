@@ -201,6 +201,8 @@ class Ledger:
         return self._flush(timeout, once=False)
 
     def _flush(self, timeout: float, *, once: bool) -> bool:
+        if self._gather is not None:
+            self._gather()
         if not self._deferred and not self._has_spool():
             return True
         return self._writer.flush(timeout, once=once)
@@ -485,6 +487,39 @@ class Ledger:
         if not name or ":memory:" in name:
             return own
         return f"sqlite:{os.path.abspath(os.path.join(self._instance_path, name))}"
+
+
+def open_ledger(
+    settings: Settings,
+    *,
+    instance_path: str,
+    host_engine: Callable[[], sa.Engine] | None = None,
+    failed: Failed | None = None,
+    finish: Callable[[Call], Call] | None = None,
+    gather: Callable[[], None] | None = None,
+) -> Ledger:
+    """The ledger that the settings ask for: in a database, or in monthly files.
+
+    The parameters are those of :class:`Ledger`.
+    """
+    if settings.storage == "jsonl":
+        from .monthly import JsonlLedger
+
+        return JsonlLedger(
+            settings,
+            instance_path=instance_path,
+            failed=failed,
+            finish=finish,
+            gather=gather,
+        )
+    return Ledger(
+        settings,
+        instance_path=instance_path,
+        host_engine=host_engine,
+        failed=failed,
+        finish=finish,
+        gather=gather,
+    )
 
 
 _ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()

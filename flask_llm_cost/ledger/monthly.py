@@ -7,7 +7,6 @@ database of this process, so that they say the same as over any other ledger.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import datetime as dt
 import os
@@ -17,7 +16,6 @@ import tempfile
 import threading
 import typing as t
 import weakref
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ from ..call import Call
 from ..config import Settings
 from ..errors import StorageError
 from . import jsonl
+from . import Ledger
 from .migrations import HEAD
 from .writer import Drained
 
@@ -47,13 +46,14 @@ _MONTH: t.Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])\.jsonl")
 _BATCH: t.Final = 500
 
 
-class JsonlLedger:
+class JsonlLedger(Ledger):
     """Keeps calls in files ``YYYY-MM.jsonl`` that only their owner can read.
 
     It takes the place of :class:`.Ledger` where ``LLM_COST_STORAGE`` is ``"jsonl"``.
 
     :param failed: Told of what could not be stored. It must not raise.
     :param finish: Completes a call that was handed to :meth:`defer`.
+    :param gather: Called before files are read: appends calls that are due.
     """
 
     def __init__(
@@ -63,21 +63,21 @@ class JsonlLedger:
         instance_path: str,
         failed: Callable[[Call | None, Exception], None] | None = None,
         finish: Callable[[Call], Call] | None = None,
+        gather: Callable[[], None] | None = None,
     ) -> None:
         self.directory = settings.jsonl_dir or Path(instance_path, FOLDER)
-        self.lost = 0
-        """Calls that could not be written."""
         self.malformed = 0
         """Lines that were skipped when they were last read, because they are no calls."""
-        self._zone = settings.timezone
-        self._failed = failed
-        self._finish = finish
-        self._fresh()
-        _ledgers.add(self)
+        super().__init__(
+            settings,
+            instance_path=instance_path,
+            failed=failed,
+            finish=finish,
+            gather=gather,
+        )
 
     def _fresh(self) -> None:
-        self._deferred: deque[Call] = deque()
-        self._absorbing = threading.Lock()
+        super()._fresh()
         self._index: _Index | None = None
         self._making = threading.Lock()
 
@@ -114,42 +114,34 @@ class JsonlLedger:
                 os.ftruncate(fd, size)
                 raise
 
-    def defer(self, call: Call) -> None:
-        """Keep a call from inside ``__del__`` or a signal handler: no lock, no I/O."""
-        self._deferred.append(call)
-
     def wake(self) -> None:
         """Write what was deferred. Never raises."""
-        if self._deferred:
-            self._absorb()
+        self._absorb()
 
-    def _absorb(self) -> None:
-        with self._absorbing:
-            while self._deferred:
-                call = self._deferred[0]
-                try:
-                    if self._finish is not None:
-                        call = self._finish(call)
-                except Exception as error:
-                    self._lose(call, error)
-                else:
-                    self.append(call)
-                self._deferred.popleft()
+    def _keep_deferred(self, call: Call) -> None:
+        try:
+            if self._finish is not None:
+                call = self._finish(call)
+        except Exception as error:
+            self._lose(call, error)
+        else:
+            self.append(call)
 
     def _lose(self, call: Call, error: Exception) -> None:
-        self.lost += 1
         if isinstance(error, OSError):
             error = StorageError(
                 f"A call is lost: {self.directory} cannot be written"
                 f" ({error.strerror or error}). Make room, or set LLM_COST_JSONL_DIR."
             )
-        if self._failed is not None:
-            self._failed(call, error)
+        super()._lose(call, error)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Write what was deferred: everything else is written already."""
         self._absorb()
         return True
+
+    def _flush(self, timeout: float, *, once: bool) -> bool:
+        return self.flush()
 
     def drain(self) -> Drained:
         """The same."""
@@ -231,26 +223,51 @@ class JsonlLedger:
         """Where the files are."""
         return str(self.directory)
 
-    # There is nothing to set up, and nothing is set aside.
+    # There are no tables and no sums, and nothing is set aside.
 
     def upgrade(self) -> None:
-        """Files have no tables: nothing is to be done."""
+        """Nothing is to be done."""
+
+    def downgrade(self, revision: str) -> None:
+        """Nothing can be done.
+
+        :raises StorageError: Always.
+        """
+        raise _no_tables()
+
+    def sql(self, revisions: str = "head", *, dialect: str | None = None) -> str:
+        """There is none.
+
+        :raises StorageError: Always.
+        """
+        raise _no_tables()
 
     def current(self) -> str:
         """As the head: there is nothing to upgrade."""
         return HEAD
 
-    def head(self) -> str:
-        """The version that this package needs."""
-        return HEAD
-
     def check(self) -> list[str]:
-        """Files have no tables that could differ."""
+        """Nothing can differ."""
+        return []
+
+    def roll(self, *, seconds: float | None = None) -> int:
+        """Nothing is added up."""
+        return 0
+
+    def rezone(self) -> None:
+        """Days are not kept: they are those of ``LLM_COST_TIMEZONE`` at any time."""
+
+    def verify(self) -> list[str]:
+        """There are no sums that could differ."""
         return []
 
     def set_aside(self) -> list[Path]:
         """A line that is no call stays where it is."""
         return []
+
+    def requeue(self) -> int:
+        """Nothing was set aside."""
+        return 0
 
     # Letting go
 
@@ -279,8 +296,9 @@ class JsonlLedger:
         """Delete today's calls (in ``LLM_COST_TIMEZONE``), or all; how many they were."""
         if scope == "all":
             return self._keep(lambda call: False, None)
-        today = dt.datetime.now(self._zone).date()
-        start = dt.datetime.combine(today, dt.time(), tzinfo=self._zone)
+        zone = self._settings.timezone
+        today = dt.datetime.now(zone).date()
+        start = dt.datetime.combine(today, dt.time(), tzinfo=zone)
         begin = start.astimezone(dt.UTC)
         return self._keep(lambda call: call.started_at < begin, None, begin)
 
@@ -443,19 +461,7 @@ def _stays(line: bytes, keep: Callable[[Call], bool]) -> bool:
         return True
 
 
-_ledgers: weakref.WeakSet[JsonlLedger] = weakref.WeakSet()
-
-
-def _let_go() -> None:
-    for ledger in list(_ledgers):
-        ledger.let_go()
-
-
-def _flush_all() -> None:
-    for ledger in list(_ledgers):
-        ledger.flush()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
-atexit.register(_flush_all)
+def _no_tables() -> StorageError:
+    return StorageError(
+        'LLM_COST_STORAGE is "jsonl": the ledger is files, which have no tables.'
+    )

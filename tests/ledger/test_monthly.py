@@ -4,6 +4,8 @@ import datetime as dt
 import gc
 import os
 import stat
+import subprocess
+import sys
 import threading
 import typing as t
 import zoneinfo
@@ -15,7 +17,9 @@ import pytest
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.config import Settings
+from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import monthly
+from flask_llm_cost.ledger import open_ledger
 from flask_llm_cost.ledger.monthly import JsonlLedger
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.totals import totals
@@ -223,3 +227,42 @@ def test_the_index_goes_with_its_ledger(tmp_path: Path) -> None:
     del files
     gc.collect()
     assert not folder.exists()
+
+
+def test_the_settings_choose_the_ledger(tmp_path: Path) -> None:
+    files = open_ledger(Settings(storage="jsonl"), instance_path=str(tmp_path))
+    assert isinstance(files, JsonlLedger)
+    assert not isinstance(
+        open_ledger(Settings(), instance_path=str(tmp_path)), JsonlLedger
+    )
+
+
+def test_files_have_neither_tables_nor_sums(files: JsonlLedger) -> None:
+    files.upgrade()
+    assert files.current() == files.head()
+    assert (files.check(), files.verify(), files.set_aside()) == ([], [], [])
+    assert (files.roll(), files.requeue()) == (0, 0)
+    with pytest.raises(StorageError, match="no tables"):
+        files.sql()
+    with pytest.raises(StorageError, match="no tables"):
+        files.downgrade("base")
+
+
+def test_the_end_of_the_process_writes_what_was_deferred(
+    files: JsonlLedger, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from flask_llm_cost.ledger import open_ledger\n"
+        "from flask_llm_cost.config import Settings\n"
+        "from tests.ledger.samples import make_call\n"
+        "l = open_ledger(Settings(storage='jsonl'), instance_path=sys.argv[1])\n"
+        "l.append(make_call(1)); l.defer(make_call(2))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(files.query())) == 2
