@@ -212,6 +212,7 @@ class PriceBook:
         }
         self._matches: dict[tuple[str, str], tuple[Match, ...]] = {}
         self._plans: dict[tuple[str, str, str | None], _Plan] = {}
+        self._joined: dict[tuple[int, int], tuple[Price, Price, Price]] = {}
         self._file: _File | None = None
 
     @classmethod
@@ -298,7 +299,7 @@ class PriceBook:
             if price is not None:
                 factor, said = self._wildcards(provider, match, at)
                 for each in said:
-                    price = price.with_fees(each)
+                    price = self._with_fees(price, each)
                 return Found(
                     match.entry.key, match.source, price, match.by, match.flags, factor
                 )
@@ -367,6 +368,17 @@ class PriceBook:
                     yield Match(entries[0], number, layer.source, "borrowed", flags)
                 if entries:
                     return
+
+    def _with_fees(self, price: Price, fees: Price) -> Price:
+        # The pair is kept with what was made of it, so that no id is used again.
+        held = self._joined
+        made = held.get((id(price), id(fees)))
+        if made is None:
+            made = (price, fees, price.with_fees(fees))
+            if len(held) >= _CACHED:
+                held.clear()
+            held[id(price), id(fees)] = made
+        return made[2]
 
     def _wildcards(
         self, provider: str, match: Match, at: dt.datetime | None
@@ -496,7 +508,7 @@ class PriceBook:
         held = self._plans
         matches = self._lookup(provider, model)
         found = self._choose(provider, matches, at)
-        dated = self._is_dated(matches)
+        dated = self._is_dated(provider, matches)
         if found is None:
             plan = _NO_PLAN._replace(dated=dated)
         else:
@@ -507,14 +519,17 @@ class PriceBook:
         held[provider, model, mode] = plan
         return plan
 
-    def _is_dated(self, matches: Sequence[Match]) -> bool:
+    def _is_dated(self, provider: str, matches: Sequence[Match]) -> bool:
         """Does it depend on the date which entry, or which of its prices, holds?"""
         if not matches:
             return False
-        first = matches[0].entry.prices
-        if len(first) != 1 or first[0].valid_from is not None:
-            return True
-        return any(layer.wildcards for layer in self._layers)
+        provider = _provider(provider)
+        said = [layer.wildcards.get(provider) for layer in self._layers]
+        entries = [matches[0].entry, *(entry for entry in said if entry is not None)]
+        return any(
+            len(entry.prices) > 1 or entry.prices[0].valid_from is not None
+            for entry in entries
+        )
 
     def _dated_cost(
         self,
@@ -546,7 +561,7 @@ class PriceBook:
             self._layers = tuple(
                 layer if each.source == "file" else each for each in self._layers
             )
-            self._matches, self._plans = {}, {}
+            self._matches, self._plans, self._joined = {}, {}, {}
 
 
 class _Plan(t.NamedTuple):

@@ -39,6 +39,27 @@ NOTICES: t.Final = {
     ),
 }
 
+FEES: t.Final[dict[str, Rates]] = {
+    "anthropic/*": {
+        "web_search": Decimal("0.01"),
+        "_notes": "https://platform.claude.com/docs/en/about-claude/pricing",
+    },
+    "azure/*": {
+        "file_search": Decimal("0.0025"),
+        "_notes": "https://azure.microsoft.com/pricing/details/cognitive-services/openai-service/",
+    },
+    "openai/*": {
+        "file_search": Decimal("0.0025"),
+        "_notes": "https://platform.openai.com/docs/pricing",
+    },
+    "xai/*": {
+        "web_search": Decimal("0.005"),
+        "x_search": Decimal("0.005"),
+        "_notes": "https://docs.x.ai/docs/models",
+    },
+}
+"""Fees of tools that are the same for all models, and in neither source or not in full."""
+
 _LISTED: t.Final = frozenset(
     ("openai", "anthropic", "gemini", "deepseek", "xai", "mistral")
 )
@@ -247,7 +268,8 @@ def build(options: argparse.Namespace) -> tuple[bytes, Sheet, Sheet, int]:
     models, also = merge(
         current, past, current_date=sources[0].date, past_date=sources[1].date
     )
-    return render(models, also, sources), current, past, len(models)
+    fees = {name: [rates] for name, rates in FEES.items()}
+    return render({**models, **fees}, also, sources), current, past, len(models)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -145,6 +145,21 @@ def test_retired_dated_and_foreign_spellings_are_known(
     assert book.cost(provider, model, Usage(input_tokens=10)) is not None
 
 
+def test_tools_of_a_provider_have_their_fees(book: PriceBook) -> None:
+    usage = Usage(input_tokens=1, units={"file_search": Decimal(2)})
+    cost = book.cost("openai", "gpt-5-mini", usage, at=NOVEMBER)
+    assert cost is not None
+    assert cost.complete
+    assert cost.parts["file_search"].amount_usd == Decimal("0.005")
+
+
+def test_what_is_sold_by_the_session_is_not_guessed(book: PriceBook) -> None:
+    usage = Usage(input_tokens=1, units={"code_interpreter": Decimal(1)})
+    cost = book.cost("openai", "gpt-5", usage, at=NOVEMBER)
+    assert cost is not None
+    assert not cost.complete
+
+
 def test_every_entry_is_right(book: PriceBook) -> None:
     models = json.loads(BUNDLED.read_bytes())["models"]
     notes: list[str] = []
