@@ -456,7 +456,7 @@ def test_a_thread_that_stops_a_body_that_another_reads_makes_one_record(
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -470,6 +470,7 @@ def test_a_thread_that_stops_a_body_that_another_reads_makes_one_record(
 def test_bytes_are_the_same_however_they_are_cut_and_read(
     provider: Provider,
     session: requests.Session,
+    bare: requests.Session,
     book: Book,
     hosts: dict[str, str],
     case: t.Any,
@@ -479,18 +480,20 @@ def test_bytes_are_the_same_however_they_are_cut_and_read(
     decode: bool,
 ) -> None:
     hosts[provider.host] = case.provider
-    answer = Answer(case.body, cuts=cuts, encoding=encoding)
-    provider.play(answer)
+    provider.play(Answer(case.body, cuts=cuts, encoding=encoding))
     book.calls.clear()
-    read: list[bytes] = []
-    with session.post(provider.url(case.path), json=ASK, stream=True) as response:
-        for turn in range(10**6):
-            size = sizes[turn % len(sizes)]
-            piece = response.raw.read(size, decode_content=decode)
-            if not piece:
-                break
-            read.append(piece)
-    assert b"".join(read) == (case.body if decode else answer.sent())
+
+    def read(session: requests.Session) -> list[bytes]:
+        pieces: list[bytes] = []
+        with session.post(provider.url(case.path), json=ASK, stream=True) as response:
+            for turn in range(10**6):
+                size = sizes[turn % len(sizes)]
+                pieces.append(response.raw.read(size, decode_content=decode))
+                if not pieces[-1]:
+                    break
+        return pieces
+
+    assert read(session) == read(bare)
     assert book.call.outcome == "ok"
     assert book.call.usage is not None
     assert book.call.usage.total_tokens == 120
@@ -521,3 +524,15 @@ def test_an_encoding_that_no_one_knows_leaves_the_usage_unknown(
     assert session.post(provider.url(), json=ASK).content == CHAT_JSON
     assert book.call.usage is None
     assert "unreadable_encoding" in book.call.flags
+
+
+def test_a_call_through_a_proxy_is_captured(
+    provider: Provider, session: requests.Session, book: Book, hosts: dict[str, str]
+) -> None:
+    hosts["far.example"] = "openai"
+    scene = provider.play(Answer(CHAT_JSON))
+    url = "http://far.example/v1/chat/completions"
+    proxies = {"http": f"http://{provider.host}"}
+    assert session.post(url, json=ASK, proxies=proxies).ok
+    assert scene.requests[0].path == url
+    assert book.call.usage is not None
