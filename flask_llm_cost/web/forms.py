@@ -272,12 +272,13 @@ def _url(endpoint: str, params: t.Mapping[str, t.Any]) -> str:
 _KEPT: t.Final = ("from", "to", *(name for name in NAMES if name != "tag"))
 
 
-class Slice:
+F = t.TypeVar("F", bound=SliceForm)
+
+
+class Slice(t.Generic[F]):
     """The slice that a page shows, and links that keep, narrow or widen it."""
 
-    def __init__(
-        self, form: SliceForm, endpoint: str, today: dt.date, **path: str
-    ) -> None:
+    def __init__(self, form: F, endpoint: str, today: dt.date, **path: str) -> None:
         self.form = form
         self.where = form.where
         self.today = today

@@ -125,7 +125,7 @@ def stretches(days: Sequence[Day]) -> Iterator[Stretch]:
         )
 
 
-def days(slice_: Slice, found: Sequence[Day]) -> Iterator[Point]:
+def days(slice_: Slice[t.Any], found: Sequence[Day]) -> Iterator[Point]:
     """The bars of a chart by day, or by a few days together."""
     for part in stretches(found):
         yield Point(
@@ -138,7 +138,7 @@ def days(slice_: Slice, found: Sequence[Day]) -> Iterator[Point]:
 
 
 def hours(
-    slice_: Slice, edges: Sequence[dt.datetime], sums: Sequence[Sequence[Totals]]
+    slice_: Slice[t.Any], edges: Sequence[dt.datetime], sums: Sequence[Sequence[Totals]]
 ) -> Iterator[Point]:
     """The bars of a chart by hour."""
     now, before = sums
@@ -212,12 +212,10 @@ def pairs(slices: t.Iterable[Part]) -> list[tuple[str, Decimal]]:
     return [(part.name, part.amount) for part in slices]
 
 
-def per(meter: str) -> str:
+def per(rate: str) -> str:
     """What a rate is for: a million tokens, or one unit."""
-    sides = ("input", "output", "cache_read", "cache_write", "reasoning")
-    if any(meter == side or meter.startswith(f"{side}_") for side in sides):
-        return "per 1M"
-    return f"per {meter.replace('_', ' ')}"
+    tokens = any(side in rate for side in ("input", "output", "cache_", "reasoning"))
+    return "per 1M" if tokens else f"per {rate.replace('_', ' ')}"
 
 
 def why_unpriced(call: Call) -> str:

@@ -67,6 +67,8 @@ STALE_AFTER_DAYS: t.Final = 30
 MOST_VALUES: t.Final = 100
 MOST_PRICES: t.Final = 200
 
+F = t.TypeVar("F", bound=SliceForm)
+
 View: t.TypeAlias = Callable[..., t.Any]
 
 
@@ -113,38 +115,43 @@ def _section(endpoint: str) -> str:
     return endpoint if page is None or page.section is None else page.section
 
 
+def _slice(form: type[F], endpoint: str, **path: str) -> Slice[F]:
+    """What the address asks for.
+
+    :raises BadQuery: Naming every parameter that has no meaning.
+    """
+    now = today()
+    found = form.read(request.args, host().settings.timezone, now)
+    return Slice(found, endpoint, now, **path)
+
+
 def overview() -> str:
     """What was spent, on what, and how that compares."""
-    now = today()
-    form = SliceForm.read(request.args, host().settings.timezone, now)
+    slice_ = _slice(SliceForm, ".overview")
+    where = slice_.where
     with host().ledger.reading() as connection:
         answer = ask_overview(
             connection,
-            form.where,
+            where,
             models=8,
             tags=host().settings.rollup_tags,
             now=host().clock(),
         )
-        dearest = top_calls(connection, form.where, sort="expensive", limit=5)
-        latest = top_calls(connection, form.where, sort="recent", limit=5)
-        slice_ = Slice(form, ".overview", now)
         points = (
-            present.hours(slice_, *_hourly(connection, form.where))
+            present.hours(slice_, *_hourly(connection, where))
             if slice_.days <= DAYS_BY_HOUR
             else present.days(slice_, answer.days)
         )
-        newest = None if answer.totals.calls else _newest(connection)
-        heat = ask_heat(connection, _last_month(form.where))
-    return _page(
-        "overview",
-        heat=heat,
-        slice=slice_,
-        answer=answer,
-        chart=charts.bar_chart(list(points)),
-        dearest=dearest,
-        latest=latest,
-        newest=newest,
-    )
+        return _page(
+            "overview",
+            slice=slice_,
+            answer=answer,
+            chart=charts.bar_chart(list(points)),
+            heat=ask_heat(connection, _last_month(where)),
+            dearest=top_calls(connection, where, sort="expensive", limit=5),
+            latest=top_calls(connection, where, sort="recent", limit=5),
+            newest=None if answer.totals.calls else _newest(connection),
+        )
 
 
 def _last_month(where: CallFilter) -> CallFilter:
@@ -168,35 +175,32 @@ def _hourly(
 
 def calls() -> str:
     """The calls of a slice, in an order of choice."""
-    now = today()
-    form = CallsForm.read(request.args, host().settings.timezone, now)
-    per = int(form.per.data or host().settings.per_page)
+    slice_ = _slice(CallsForm, ".calls")
+    form = slice_.form
     with host().ledger.reading() as connection:
         page = call_page(
             connection,
-            form.where,
+            slice_.where,
             sort=form.sort.word,
-            per=per,
+            per=int(form.per.data or host().settings.per_page),
             after=form.after.data or None,
             before=form.before.data or None,
         )
-        options = _options(connection, form.where)
-        newest = None if page.total else _newest(connection)
-    return _page(
-        "calls",
-        slice=Slice(form, ".calls", now),
-        page=page,
-        sorts=CALL_SORTS,
-        sizes=PER_PAGE,
-        options=options,
-        newest=newest,
-    )
+        return _page(
+            "calls",
+            slice=slice_,
+            page=page,
+            sorts=CALL_SORTS,
+            sizes=PER_PAGE,
+            options=_options(connection, slice_.where),
+            newest=None if page.total else _newest(connection),
+        )
 
 
 def calls_csv() -> Response:
     """Every call of a slice, for a spreadsheet."""
-    form = CallsForm.read(request.args, host().settings.timezone, today())
-    where = narrowed(form.where, form.sort.word)
+    slice_ = _slice(CallsForm, ".calls")
+    where = narrowed(slice_.where, slice_.form.sort.word)
     lines = csv_lines(stream_rows(host().ledger.reading, where))
     # A ledger that cannot be read is a page that says so, not a file that breaks off.
     head = [next(lines), next(lines, "")]
@@ -236,65 +240,75 @@ def call(event_id: str) -> str:
 
 def models() -> str:
     """What each model cost, how much it was used and how fast it was."""
-    now = today()
-    form = ModelsForm.read(request.args, host().settings.timezone, now)
+    slice_ = _slice(ModelsForm, ".models")
     with host().ledger.reading() as connection:
-        answer = ask_models(connection, form.where, sort=form.sort.word)
-        newest = None if answer.rows else _newest(connection)
-    return _page(
-        "models",
-        slice=Slice(form, ".models", now),
-        answer=answer,
-        sorts=MODEL_SORTS,
-        newest=newest,
-    )
+        answer = ask_models(connection, slice_.where, sort=slice_.form.sort.word)
+        return _page(
+            "models",
+            slice=slice_,
+            answer=answer,
+            sorts=MODEL_SORTS,
+            newest=None if answer.rows else _newest(connection),
+        )
 
 
 def tags() -> str:
     """Which tags calls carry."""
-    now = today()
-    form = SliceForm.read(request.args, host().settings.timezone, now)
+    slice_ = _slice(SliceForm, ".tags")
     with host().ledger.reading() as connection:
-        answer = tag_keys(connection, form.where)
-        newest = None if answer.calls else _newest(connection)
-    return _page("tags", slice=Slice(form, ".tags", now), answer=answer, newest=newest)
+        answer = tag_keys(connection, slice_.where)
+        return _page(
+            "tags",
+            slice=slice_,
+            answer=answer,
+            newest=None if answer.calls else _newest(connection),
+        )
 
 
 def tag(key: str) -> str:
     """What each value of one tag cost."""
-    now = today()
-    form = SliceForm.read(request.args, host().settings.timezone, now)
+    slice_ = _slice(SliceForm, ".tag", key=key)
     with host().ledger.reading() as connection:
-        answer = tag_page(connection, form.where, key, limit=MOST_VALUES)
-        newest = None if answer.totals.calls else _newest(connection)
-    return _page(
-        "tag", slice=Slice(form, ".tag", now, key=key), answer=answer, newest=newest
-    )
+        answer = tag_page(connection, slice_.where, key, limit=MOST_VALUES)
+        return _page(
+            "tag",
+            slice=slice_,
+            answer=answer,
+            newest=None if answer.totals.calls else _newest(connection),
+        )
 
 
 def sessions() -> str:
     """What each conversation of the app cost."""
-    now = today()
+    slice_ = _slice(SliceForm, ".sessions")
     settings = host().settings
-    form = SliceForm.read(request.args, settings.timezone, now)
     with host().ledger.reading() as connection:
         found = ask_sessions(
             connection,
-            form.where,
+            slice_.where,
             settings.session_tag,
             limit=MOST_SESSIONS,
             names=_names if settings.session_names is not None else None,
         )
-        newest = None if found else _newest(connection)
-    return _page(
-        "sessions",
-        slice=Slice(form, ".sessions", now),
-        sessions=found,
-        key=settings.session_tag,
-        unknown=NO_SESSION,
-        limit=MOST_SESSIONS,
-        newest=newest,
-    )
+        return _page(
+            "sessions",
+            slice=slice_,
+            sessions=found,
+            key=settings.session_tag,
+            unknown=NO_SESSION,
+            limit=MOST_SESSIONS,
+            newest=None if found else _newest(connection),
+        )
+
+
+def _names(ids: Sequence[str]) -> Mapping[str, str]:
+    names = host().settings.session_names
+    try:
+        return dict(names(ids)) if names is not None else {}
+    except Exception:
+        # The app's code: its failure costs the names, not the page.
+        _logger.exception("LLM_COST_SESSION_NAMES failed.")
+        return {id_: id_ for id_ in ids}
 
 
 def prices() -> str:
@@ -330,29 +344,17 @@ def _age() -> dict[str, t.Any]:
 
 def data_quality() -> str:
     """What the ledger does not know, why, and what to do about it."""
-    now = today()
-    form = SliceForm.read(request.args, host().settings.timezone, now)
+    slice_ = _slice(SliceForm, ".data_quality")
     with host().ledger.reading() as connection:
-        answer = ask_quality(connection, form.where)
-        newest = None if answer.totals.calls else _newest(connection)
-    return _page(
-        "quality",
-        slice=Slice(form, ".data_quality", now),
-        answer=answer,
-        newest=newest,
-        set_aside=len(host().ledger.set_aside()),
-        **_age(),
-    )
-
-
-def _names(ids: Sequence[str]) -> Mapping[str, str]:
-    names = host().settings.session_names
-    try:
-        return dict(names(ids)) if names is not None else {}
-    except Exception:
-        # The app's code: its failure costs the names, not the page.
-        _logger.exception("LLM_COST_SESSION_NAMES failed.")
-        return {id_: id_ for id_ in ids}
+        answer = ask_quality(connection, slice_.where)
+        return _page(
+            "quality",
+            slice=slice_,
+            answer=answer,
+            set_aside=_spool(lambda: len(host().ledger.set_aside())),
+            newest=None if answer.totals.calls else _newest(connection),
+            **_age(),
+        )
 
 
 def _days(at: dt.datetime) -> dict[str, str]:
@@ -380,8 +382,12 @@ def _options(connection: sa.Connection, where: CallFilter) -> dict[str, list[str
 
 def waiting() -> int | None:
     """How many calls are not in the ledger yet; ``None`` if that cannot be seen."""
+    return _spool(host().ledger.waiting)
+
+
+def _spool(count: Callable[[], int]) -> int | None:
     try:
-        return host().ledger.waiting()
+        return count()
     except (OSError, StorageError) as error:
         # It must not hide the numbers that there are.
         _logger.warning("The spool of the LLM cost ledger cannot be read: %s", error)

@@ -535,7 +535,8 @@ def test_prices_of_the_models_in_use_are_listed(make_site: MakeSite) -> None:
     record(model="ours")
     record(model="nobody-knows", provider="acme", cost=None)
     said = text(app.test_client().get("/llm-costs/prices").text)
-    assert "openai/ours override $1.50" in said
+    assert "openai/ours" in said
+    assert "override $1.50" in said
     assert "$0.000042" in said
     assert "acme/nobody-knows no price" in said
 
