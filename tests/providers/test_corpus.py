@@ -9,6 +9,7 @@ import pathlib
 import random
 import typing as t
 import zlib
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 import brotli
@@ -168,6 +169,22 @@ def test_read_exchange_means_what_was_expected(
     print(f"\n{checked} exchanges of {len(rows)} checked")  # noqa: T201
     assert checked > 2000
     assert not wrong
+
+
+def test_reported_costs_are_those_that_were_billed(
+    rows: list[tuple[Row, Row | None]],
+) -> None:
+    by_id = {row["id"]: row for row, _ in rows}
+    checked = 0
+    for truth in load("cost_truth.jsonl.gz"):
+        row = by_id.get(truth["source"])
+        if row is not None and truth["kind"] == "provider-reported":
+            reading = read(row)
+            assert reading is not None
+            billed = Decimal(str(truth["expected_cost_usd"]))
+            assert reading.reported_cost == billed, row["id"]
+            checked += 1
+    assert checked > 50
 
 
 @pytest.mark.parametrize(("seed", "largest"), [(1, 2000), (2, 90)])
