@@ -94,10 +94,12 @@ def configuration(host: Host) -> Iterator[Finding]:
 
 def database(host: Host) -> Iterator[Finding]:
     """Can the ledger be reached, and are its tables those of this version?"""
+    from ..ledger.rollups import fact
+
     ledger = host.ledger
     try:
-        with ledger.reading():
-            pass
+        with ledger.reading() as connection:
+            zone = fact(connection, "timezone")
     except SetupRequired as error:
         yield Finding("ok", "database", f"{ledger.database_label} can be reached.")
         yield Finding("error", "schema", _line(error))
@@ -106,6 +108,14 @@ def database(host: Host) -> Iterator[Finding]:
     else:
         yield Finding("ok", "database", f"{ledger.database_label} can be reached.")
         yield Finding("ok", "schema", f"version {ledger.current()}.")
+        if zone not in (None, str(host.settings.timezone)):
+            yield Finding(
+                "error",
+                "timezone",
+                f"the ledger's days are those of {zone}, and LLM_COST_TIMEZONE is"
+                f" {host.settings.timezone}: run `flask llm-cost ledger rezone`, or set"
+                " it back.",
+            )
 
 
 def spool(host: Host) -> Iterator[Finding]:

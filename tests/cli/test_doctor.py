@@ -128,3 +128,18 @@ def test_what_keeps_calls_from_the_ledger_is_named(
         "warn",
         "none yet: mount llm_cost.adapter() on the session that calls the LLM.",
     )
+
+
+def test_a_changed_zone_is_an_error(
+    make_app: MakeApp, examined: Examined, run: Run, tmp_path: pathlib.Path
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'x.db'}"
+    before = make_app(LLM_COST_DATABASE_URI=uri)
+    run("db", "upgrade", app=before)
+    before.extensions["llm_cost"].ledger.roll()
+    after = make_app(LLM_COST_DATABASE_URI=uri, LLM_COST_TIMEZONE="Asia/Tokyo")
+    found = examined(app=after)
+    assert found["timezone"][0] == "error"
+    assert "those of UTC" in found["timezone"][1]
+    run("ledger", "rezone", app=after)
+    assert "timezone" not in examined(app=after)
