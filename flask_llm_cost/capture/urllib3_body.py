@@ -62,6 +62,14 @@ class _Watch:
         self.reader = 0
         """The thread that is inside a read, else 0."""
 
+    def broke(self, error: BaseException) -> None:
+        """A read raised."""
+        if isinstance(error, _BROKEN):
+            self.meter.fail()
+        elif not isinstance(error, Exception):
+            # Ctrl-C, a killed greenlet: urllib3 closes the connection, too.
+            self.meter.close()
+
 
 if t.TYPE_CHECKING:
     from urllib3.response import HTTPResponse as _Raw
@@ -84,8 +92,8 @@ class _TeeRaw(_Raw):
         watch.reader = get_ident()
         try:
             data = super().read(*args, **kwargs)
-        except _BROKEN:
-            watch.meter.fail()
+        except BaseException as error:
+            watch.broke(error)
             raise
         finally:
             watch.reader = 0
@@ -98,8 +106,8 @@ class _TeeRaw(_Raw):
         watch.reader = get_ident()
         try:
             data = super().read1(*args, **kwargs)
-        except _BROKEN:
-            watch.meter.fail()
+        except BaseException as error:
+            watch.broke(error)
             raise
         finally:
             watch.reader = 0
@@ -147,13 +155,13 @@ class _TeeRaw(_Raw):
                 watch.meter.feed(chunk, decoded=decoded)
                 yield chunk
                 watch.reader = get_ident()
-        except _BROKEN:
-            watch.meter.fail()
-            raise
         except GeneratorExit:
             # urllib3 closes the connection then; what comes later is no end. This may
             # be the garbage collector's doing, as in __del__.
             watch.meter.abandon()
+            raise
+        except BaseException as error:
+            watch.broke(error)
             raise
         finally:
             watch.reader = 0

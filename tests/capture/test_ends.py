@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import socket
 import threading
 import typing as t
@@ -354,3 +355,40 @@ def test_each_hop_of_a_redirect_is_an_attempt(
     assert [r.status_code for r in response.history] == [307]
     assert [c.outcome for c in book.calls] == ["http_error", "ok"]
     assert [c.http_status for c in book.calls] == [307, 200]
+
+
+@pytest.fixture
+def alarm() -> Iterator[t.Callable[[], t.Any]]:
+    """Set, it interrupts the test in 50 ms, as Ctrl-C does."""
+
+    def interrupt(*_: object) -> t.NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@LENGTH_AND_CHUNKS
+@pytest.mark.parametrize("way", READS)
+def test_a_caller_who_is_killed_while_reading_interrupts_at_once(
+    way: str,
+    cuts: tuple[int, ...],
+    provider: Provider,
+    session: requests.Session,
+    book: Book,
+    alarm: t.Callable[[], t.Any],
+) -> None:
+    provider.play(Answer(CHAT_STREAM, cuts=cuts, dies_after=100, hangs=True))
+    response = session.post(provider.url(), json=ASK, stream=True)
+
+    def read() -> None:
+        alarm()
+        READS[way](response)
+
+    with pytest.raises(KeyboardInterrupt):
+        read()
+    provider.released.set()
+    assert book.call.outcome == "interrupted"
+    assert not book.deferred[0]
