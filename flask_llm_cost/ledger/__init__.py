@@ -161,6 +161,7 @@ class Ledger:
 
     def _write(self, call: Call) -> bool:
         stored = self._store.write([call], now=True)
+        self._writer.wrote()
         for _, reason in stored.refused:
             self._spool.set_aside(encode(call).rstrip(), reason)
             self._tell(call, StorageError(f"A call was set aside: {reason}"))

@@ -44,6 +44,7 @@ FOLDER: t.Final = "llm_cost_calls"
 
 _MONTH: t.Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])\.jsonl")
 _BATCH: t.Final = 500
+_BINARY: t.Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class JsonlLedger(Ledger):
@@ -398,7 +399,7 @@ def _locked(path: Path, flags: int) -> Iterator[int]:
     """The file that is at a path, open and locked."""
     while True:
         try:
-            fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
+            fd = os.open(path, flags | _BINARY, 0o600)
         except FileNotFoundError:
             if not flags & os.O_CREAT:
                 raise

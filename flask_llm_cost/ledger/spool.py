@@ -86,6 +86,8 @@ class SpoolFile:
 
     def remove(self) -> None:
         """Delete the file: its lines are stored."""
+        if fcntl is None:  # Windows deletes no open file
+            self.close()
         with contextlib.suppress(FileNotFoundError):  # by hand, or with its folder
             self.path.unlink()
         self.close()
@@ -304,6 +306,8 @@ class Spool:
             os.close(fd)
 
     def _claim(self, path: Path) -> SpoolFile | None:
+        if fcntl is None:
+            return self._claim_unlocked(path)
         try:
             fd = os.open(path, _OPEN)
         except FileNotFoundError:  # stored or claimed by another meanwhile
@@ -322,13 +326,17 @@ class Spool:
             path.unlink()
             return None
         mine = self._name()
+        path.rename(mine)
+        return SpoolFile(mine, fd)
+
+    def _claim_unlocked(self, path: Path) -> SpoolFile | None:
+        """On Windows, which renames no file that its owner has open."""
+        mine = self._name()
         try:
             path.rename(mine)
-        except PermissionError:
-            if fcntl is not None:
-                raise
-            return None  # Windows: its owner lives
-        return SpoolFile(mine, fd)
+        except OSError:
+            return None
+        return SpoolFile(mine, os.open(mine, _OPEN))
 
 
 _spools: weakref.WeakSet[Spool] = weakref.WeakSet()

@@ -149,6 +149,10 @@ class Writer:
         except (StorageError, OSError):
             self.failures += 1
 
+    def wrote(self) -> None:
+        """Something was written without the spool: it is to be added up, too."""
+        self._wrote = True
+
     def drain(self, *, orphans: bool = False) -> Drained:
         """Store what waits, now, on the caller's thread.
 
@@ -192,7 +196,7 @@ class Writer:
         if not decoded:
             return
         stored = self._store().write(decoded)
-        self._wrote = True
+        self.wrote()
         drained.new += stored.new
         drained.duplicate += stored.duplicate
         for call, reason in stored.refused:

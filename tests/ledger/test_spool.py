@@ -226,3 +226,16 @@ def test_lines_can_be_counted_while_they_are_stored(make_spool: MakeSpool) -> No
     while not done.is_set():
         assert spool.waiting() in (0, 1)
     writer.join()
+
+
+def test_without_file_locks_a_file_that_can_be_renamed_is_claimed(
+    make_spool: MakeSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "fcntl", None)
+    dead, alive = make_spool(), make_spool()
+    dead.append(b"1\n")
+    dead.close()
+    (file,) = alive.claim()
+    assert _lines([file]) == [b"1"]
+    alive.remove(file)
+    assert os.listdir(alive.directory) == []

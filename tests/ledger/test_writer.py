@@ -27,6 +27,7 @@ from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger import rows
 from flask_llm_cost.ledger import store
 from flask_llm_cost.ledger.jsonl import encode
+from flask_llm_cost.ledger.tables import rollups
 from flask_llm_cost.ledger.tables import tag_sets
 from flask_llm_cost.ledger.tables import tag_values
 
@@ -410,3 +411,18 @@ def test_a_closed_ledger_opens_again(ledger: Ledger) -> None:
     ledger.append(make_call(1))
     assert ledger.flush()
     assert len(stored(ledger)) == 2
+
+
+def test_a_sync_write_is_added_up_by_the_writer(
+    make_ledger: MakeLedger,
+) -> None:
+    ledger = make_ledger(write="sync")
+    ledger.append(make_call())
+    ledger.wake()
+    until = time.monotonic() + 10
+    found: list[t.Any] = []
+    while not found and time.monotonic() < until:
+        time.sleep(0.05)
+        with ledger.reading() as connection:
+            found = list(connection.execute(sa.select(rollups)))
+    assert {row.kind for row in found} == {"hour", "day"}
