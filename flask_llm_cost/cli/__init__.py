@@ -84,6 +84,7 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
     from . import prune
     from . import report
     from . import summary
+    from . import verify
 
     return (
         db.db,
@@ -97,6 +98,7 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
         prune.prune,
         ledger.ledger,
         doctor.doctor,
+        verify.verify_capture,
         demo.demo_command(make_app),
     )
 
