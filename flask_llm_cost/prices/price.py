@@ -222,6 +222,8 @@ class Window:
 
     def holds(self, at: dt.datetime) -> bool:
         """Is that time in the window?"""
+        if at.tzinfo is not None:
+            at = at.astimezone(dt.UTC)
         if self.weekdays and at.isoweekday() not in self.weekdays:
             return False
         minute = at.hour * 60 + at.minute
@@ -671,6 +673,8 @@ class Entry:
             return first
         if moment is None:
             moment = dt.datetime.now(dt.UTC)
+        elif moment.tzinfo is None:
+            moment = moment.replace(tzinfo=dt.UTC)
         held = None
         for price in prices:
             if price.valid_from is not None and price.valid_from > moment:

@@ -179,6 +179,14 @@ def test_before_the_first_date_of_all_there_is_no_price() -> None:
     assert book.cost("x", "m", ONE) is not None
 
 
+def test_a_naive_time_means_utc() -> None:
+    book = layers({"m": [{"input": 1}, {"valid_from": "2026-07-01", "input": 2}]})
+    naive = dt.datetime(2026, 7, 1)  # noqa: DTZ001
+    cost = book.cost("x", "m", ONE, at=naive)
+    assert cost is not None
+    assert cost.total_usd == 2
+
+
 def test_a_coming_price_does_not_hold_yet() -> None:
     book = layers({"m": [{"input": 1}, {"valid_from": "2999-01-01", "input": 9}]})
     cost = book.cost("x", "m", ONE)

@@ -255,6 +255,8 @@ def test_a_region_multiplies_every_rate() -> None:
         ("2026-11-21T00:29:59+00:00", 1),
         ("2026-11-21T00:30:00+00:00", 2),
         ("2026-11-20T08:29:00-08:00", 2),
+        ("2026-11-20T08:30:00-08:00", 1),
+        ("2026-11-20T17:00:00", 1),
     ],
 )
 def test_a_window_holds_at_its_hours(at: str, rate: int) -> None:
