@@ -26,12 +26,19 @@ class Point:
 
     label: str
     """Under the axis: ``18 Nov``."""
-    title: str
-    """All there is to say: ``Wed 18 Nov 2026: $4.21, 132 calls``."""
+    when: str
+    """In full: ``Wed 18 Nov 2026``."""
+    said: str
+    """What there is to say of it: ``$4.21, 132 calls``."""
     amount: Decimal
     before: Decimal | None = None
     """The same period one range earlier."""
     href: str | None = None
+
+    @property
+    def title(self) -> str:
+        """``Wed 18 Nov 2026: $4.21, 132 calls``."""
+        return f"{self.when}: {self.said}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,8 @@ def days(slice_: Slice[t.Any], found: Sequence[Day]) -> Iterator[Point]:
     for part in stretches(found):
         yield Point(
             label=format.day(part.first),
-            title=_said(format.span(part.first, part.last), part.totals),
+            when=format.span(part.first, part.last),
+            said=_said(part.totals),
             amount=part.totals.spend_usd,
             before=part.previous.spend_usd,
             href=slice_.day(".calls", part.first, part.last),
@@ -144,10 +145,10 @@ def hours(
     now, before = sums
     for i, totals in enumerate(now):
         start, end = (at.astimezone(slice_.where.zone) for at in edges[i : i + 2])
-        when = f"{format.full_day(start.date())}, {start:%H:%M}\N{EN DASH}{end:%H:%M}"
         yield Point(
             label=f"{start:%H:%M}",
-            title=_said(when, totals),
+            when=f"{format.full_day(start.date())}, {start:%H:%M}\N{EN DASH}{end:%H:%M}",
+            said=_said(totals),
             amount=totals.spend_usd,
             # A day of 25 hours has no twin for the last one.
             before=before[i].spend_usd if i < len(before) else None,
@@ -155,8 +156,8 @@ def hours(
         )
 
 
-def _said(when: str, totals: Totals) -> str:
-    return f"{when}: {known(totals)}, {format.count(totals.calls, 'call')}"
+def _said(totals: Totals) -> str:
+    return f"{known(totals)}, {format.count(totals.calls, 'call')}"
 
 
 def known(totals: Totals) -> str:

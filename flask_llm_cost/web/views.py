@@ -137,9 +137,10 @@ def overview() -> str:
             tags=host().settings.rollup_tags,
             now=host().clock(),
         )
+        by_hour = slice_.days <= DAYS_BY_HOUR
         points = (
             present.hours(slice_, *_hourly(connection, where))
-            if slice_.days <= DAYS_BY_HOUR
+            if by_hour
             else present.days(slice_, answer.days)
         )
         return _page(
@@ -147,6 +148,7 @@ def overview() -> str:
             slice=slice_,
             answer=answer,
             chart=charts.bar_chart(list(points)),
+            by_hour=by_hour,
             heat=ask_heat(connection, _last_month(where)),
             dearest=top_calls(connection, where, sort="expensive", limit=5),
             latest=top_calls(connection, where, sort="recent", limit=5),

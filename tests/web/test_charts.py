@@ -11,7 +11,7 @@ AMOUNTS = st.decimals(0, 10**6, places=9)
 
 
 def points(amounts: list[Decimal]) -> list[charts.Point]:
-    return [charts.Point(f"{i}", f"day {i}", a) for i, a in enumerate(amounts)]
+    return [charts.Point(f"{i}", f"day {i}", "", a) for i, a in enumerate(amounts)]
 
 
 @given(st.lists(AMOUNTS, max_size=100))

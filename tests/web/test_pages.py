@@ -374,7 +374,8 @@ def test_a_day_or_two_are_shown_by_the_hour(
     page = visitor.get("/llm-costs/?from=2026-11-18").text
     assert page.count('class="slice"') == 24
     assert "Wed 18 Nov 2026, 11:00–12:00: $3.00, 1 call" in page
-    assert "in the day before" in page or "Nothing was spent" in page
+    assert "<caption>Spend by hour" in page
+    assert "Wed 18 Nov 2026, 11:00–12:00 $3.00, 1 call $0.00" in text(page)
 
 
 def test_a_day_of_25_hours_has_25_bars(make_site: MakeSite) -> None:
