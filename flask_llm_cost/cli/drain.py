@@ -44,5 +44,8 @@ def drain_first(host: Host) -> None:
     try:
         host.ledger.drain()
     except StorageError as error:
-        # What was asked for can still be read from a replica, or from what is there.
+        # A database that cannot be read either is the command's own error. One that can,
+        # such as a replica, still has an answer.
+        with host.ledger.reading():
+            pass
         click.echo(f"Not drained: {error}", err=True)

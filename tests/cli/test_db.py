@@ -42,10 +42,15 @@ def test_an_unreachable_database_is_one_line(
     make_app: MakeApp, run: Run, tmp_path: pathlib.Path
 ) -> None:
     app = make_app(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path}/no/such/folder/x.db")
-    for command in (("report",), ("db", "current"), ("db", "upgrade")):
+    with app.app_context():
+        app.extensions["llm_cost"].extension.track(
+            provider="openai", model="gpt-4o", input_tokens=1
+        )
+    for command in (("report",), ("drain",), ("db", "current"), ("db", "upgrade")):
         result = run(*command, app=app)
         assert result.exit_code == 1
         assert result.stderr.startswith("Error: ")
+        assert len(result.stderr.splitlines()) == 1
         assert "Traceback" not in result.output
 
 
