@@ -743,6 +743,11 @@ def read_price(key: str, value: object, warn: t.Callable[[str], None]) -> Price:
     rates.update(_custom_units(key, plain.pop("units", {})))
     windows = _windows(key, plain.pop("windows", ()), warn)
     from_, factor = plain.pop("valid_from", None), plain.pop("multiplier", None)
+    if factor is not None and not key.endswith("/*"):
+        raise Malformed(
+            f"{key}: multiplier is for all models of a provider:"
+            f" write it at {key.partition('/')[0]}/*"
+        )
     known = [*rates, *(k for window in windows for k in window.rates)]
     return Price(
         rates,

@@ -422,6 +422,7 @@ def test_a_rate_in_a_file_keeps_every_digit(tmp_path: Path) -> None:
         ('{"m": {"windows": [{"hours": "1-2"}]}}', "must look like 16:30-00:30"),
         ('{"m": {"windows": 1}}', "windows must be a list"),
         ('{"m": {"multipliers": 2}}', "multipliers must map conditions"),
+        ('{"x/m": {"multiplier": 0.9}}', "write it at x/"),
         ('{"m": {"units": 2}}', "units must map names"),
         ('{"models": 1}', "must map model names to rates"),
         ('{"models": {}, "metadata": 1}', "metadata must be a mapping"),
