@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from .filters import CallFilter
 from .periods import edges
 from .totals import series_by
-from .totals import sum_up
 from .totals import tag_series
 from .totals import Totals
 from .totals import UNTAGGED
@@ -76,7 +75,7 @@ class Anomaly:
 def anomaly(
     connection: sa.Connection,
     where: CallFilter,
-    daily: Mapping[tuple[str, ...], Sequence[Totals]] | None = None,
+    spend_usd: Decimal,
     *,
     tags: Iterable[str] = (),
 ) -> Anomaly | None:
@@ -87,39 +86,30 @@ def anomaly(
     is at least 1 % of the range's spend.
 
     :param where: With both ends; one of fewer than eight days has no week to compare.
-    :param daily: What each provider and model cost on each day, if that is known.
+    :param spend_usd: What the range cost.
     :param tags: The keys to look for a cause in.
     """
     first, last = where.first_day, where.last_day
     if first is None or last is None or last - first < _WEEK * _DAY:
         return None
-    marks = edges("day", first, last, where.zone)
-    if daily is None:
-        daily = series_by(connection, where, marks, "provider", "model")
-    found = _greatest(daily)
-    if found is None:
+    marks = edges("day", last - _WEEK * _DAY, last, where.zone)
+    daily = series_by(connection, where, marks, "provider", "model")
+    rises = [
+        (key, rise)
+        for key, days in daily.items()
+        if _stands_out(days) and (rise := _rise(days)).excess_usd >= _PART * spend_usd
+    ]
+    if not rises:
         return None
-    (provider, model), rise = found
+    (provider, model), rise = max(rises, key=lambda r: (r[1].excess_usd, r[0]))
     where = replace(where, provider=provider, model=model)
     return Anomaly(
         provider=provider,
         model=model,
         day=last,
         rise=rise,
-        cause=_cause(connection, where, marks[-_WEEK - 2 :], tags, rise),
+        cause=_cause(connection, where, marks, tags, rise),
     )
-
-
-def _greatest(
-    daily: Mapping[tuple[str, ...], Sequence[Totals]],
-) -> tuple[tuple[str, ...], Rise] | None:
-    whole = sum_up(day for days in daily.values() for day in days).spend_usd
-    rises = [
-        (key, rise)
-        for key, days in daily.items()
-        if _stands_out(days) and (rise := _rise(days)).excess_usd >= _PART * whole
-    ]
-    return max(rises, key=lambda r: (r[1].excess_usd, r[0]), default=None)
 
 
 def _cause(

@@ -18,10 +18,11 @@ from .forecast import projection
 from .periods import edges
 from .tags import TagValues
 from .tags import top_values
+from .totals import breakdown
 from .totals import change
 from .totals import Group
 from .totals import groups
-from .totals import series_by
+from .totals import series
 from .totals import sum_up
 from .totals import Totals
 
@@ -88,22 +89,15 @@ def overview(
     if first is None or last is None:
         raise ValueError("The overview needs a range with both ends.")
     length = (last - first).days + 1
-    # One question about both periods, so that no two numbers on the page can disagree.
-    both = replace(where, start=where.previous().start)
     start = first - dt.timedelta(days=length)
-    daily = series_by(
-        connection, both, edges("day", start, last, where.zone), "provider", "model"
-    )
-    by_model = groups(
-        (key, current)
-        for key, days in daily.items()
-        if (current := sum_up(days[length:])).calls
-    )
-    days = [sum_up(parts) for parts in zip(*daily.values(), strict=True)]
-    days = days or [Totals()] * 2 * length
+    # One question about both periods, so that a day is read in one way in either.
+    both = replace(where, start=where.previous().start)
+    days = series(connection, both, edges("day", start, last, where.zone))
+    by_model = breakdown(connection, where, "provider", "model")
+    whole = sum_up(days[length:])
     return Overview(
         where=where,
-        totals=sum_up(days[length:]),
+        totals=whole,
         previous=sum_up(days[:length]),
         days=tuple(
             Day(
@@ -119,10 +113,5 @@ def overview(
         model_count=len(by_model),
         tags=tuple(top_values(connection, where, key) for key in tags),
         projection=None if now is None else projection(connection, where, now),
-        anomaly=anomaly(
-            connection,
-            where,
-            {key: days[length:] for key, days in daily.items()},
-            tags=tags,
-        ),
+        anomaly=anomaly(connection, where, whole.spend_usd, tags=tags),
     )

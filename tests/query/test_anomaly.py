@@ -11,6 +11,7 @@ from flask_llm_cost.query.anomaly import Anomaly
 from flask_llm_cost.query.anomaly import anomaly
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.overview import overview
+from flask_llm_cost.query.totals import totals
 
 from .samples import cost_of
 from .samples import make_call
@@ -30,7 +31,8 @@ DECIDED: dict[str, t.Any] = {
 def ask(store: Store, from_: str, to: str, *tags: str) -> Anomaly | None:
     where = CallFilter.days(from_, to, dt.UTC, NOON.date())
     with store.reading() as connection:
-        return anomaly(connection, where, tags=tags)
+        spend = totals(connection, where).spend_usd
+        return anomaly(connection, where, spend, tags=tags)
 
 
 @pytest.mark.parametrize("vector", vectors("anomaly.json"))
@@ -84,7 +86,7 @@ def test_a_rise_within_the_noise_of_the_whole_is_none(sqlite: Store) -> None:
 
 def test_an_open_range_has_no_anomaly(sqlite: Store) -> None:
     with sqlite.reading() as connection:
-        assert anomaly(connection, CallFilter()) is None
+        assert anomaly(connection, CallFilter(), Decimal(9)) is None
 
 
 def test_the_tag_behind_most_of_a_rise_is_its_cause(store: Store) -> None:
