@@ -41,6 +41,9 @@ __all__ = [
 _GREETINGS: t.Final = 4
 """So many events are read in any case: the first ones name the model and the id."""
 
+_MOST_RESULTS: t.Final = 10_000
+"""So many results of a batch are kept for who asks for them."""
+
 _MEDIA: t.Final = ("audio/", "image/", "video/")
 """Bodies that say nothing of usage."""
 
@@ -175,7 +178,10 @@ class Exchange:
         )
 
     def results(self) -> list[Reading]:
-        """The answers in a file of batch results that were read since last asked."""
+        """The answers in a file of batch results that were read since last asked.
+
+        Ask after each :meth:`feed` and after :meth:`reading`; each is a call of its own.
+        """
         found, self._results = self._results, []
         return found
 
@@ -188,7 +194,9 @@ class Exchange:
         self._dialect.read(notes, answer)
         notes.service_tier = "batch"
         reading = self._reading(notes, ended=True)
-        if reading.usage is not None:
+        if len(self._results) >= _MOST_RESULTS:
+            self._notes.flags.add("results_dropped")
+        elif reading.usage is not None:
             self._results.append(reading)
 
     def _failed(self, error: Exception) -> None:
@@ -325,12 +333,14 @@ def read_exchange(
 ) -> Reading | None:
     """Read one finished exchange; ``None`` if the URL is no call of an LLM.
 
+    A file of batch results is no call: it is many, which :meth:`Exchange.results` gives.
+
     :param headers: Of the response.
     :param body: Of the response, its content encoding undone.
     :param hosts: As ``LLM_COST_PROVIDER_HOSTS``.
     """
     found = route(method, url, hosts=hosts)
-    if found is None:
+    if found is None or found.operation == "batch":
         return None
     exchange = Exchange(found, request_body=request_body)
     exchange.respond(status, headers)

@@ -6,6 +6,7 @@ complete: each a :class:`Window`, for its content may be longer than memory allo
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 import typing as t
@@ -15,6 +16,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 
 from .sparse import parse
+from .window import WHOLE
 from .window import Window
 
 Needed: t.TypeAlias = Callable[[bytes], bool]
@@ -261,32 +263,42 @@ class Document:
         self.stream = False
         self._open = Window()
         self._line_end = -1
+        """Of the first line: -1 is not known yet, -2 does not matter any more."""
         self._lines: Lines | None = None
 
-    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+    def feed(self, data: bytes, needed: Needed) -> Iterable[Window]:
         if self._lines is not None:
-            yield from self._lines.feed(data, needed)
-            return
+            return self._lines.feed(data, needed)
+        if not self._open.length:
+            data = data.lstrip()
         if self._line_end == -1:
             at = data.find(b"\n")
             if at >= 0:
                 self._line_end = self._open.length + at
-        self._open.add(data)
-        if self._line_end > 0 and self._open.whole and not data.isspace():
-            yield from self._look(needed)
-
-    def _look(self, needed: Needed) -> Iterator[Window]:
-        body = bytes(self._open.head)
-        second = body[self._line_end :].lstrip()
-        if not second:
-            return
-        first = body[: self._line_end].rstrip()
-        self._line_end = -2
-        if second.startswith(b"{") and first.endswith(b"}") and parse(first):
+        if 0 <= self._line_end <= WHOLE and self._is_lines(data):
             self.stream = True
             self._lines = Lines()
-            self._open = Window()
-            yield from self._lines.feed(body, needed)
+            before, self._open = bytes(self._open.head), Window()
+            return itertools.chain(
+                self._lines.feed(before, needed), self._lines.feed(data, needed)
+            )
+        self._open.add(data)
+        return ()
+
+    def _is_lines(self, data: bytes) -> bool:
+        """Whether what follows the first line shows that it was a document."""
+        before = bytes(self._open.head)
+        here = max(0, self._line_end - len(before))
+        second = data[here:].lstrip()
+        if not second:
+            return False
+        first = (before[: self._line_end] + data[:here]).rstrip()
+        self._line_end = -2
+        return (
+            second.startswith(b"{")
+            and first.endswith(b"}")
+            and parse(first) is not None
+        )
 
     def rest(self) -> Iterator[Window]:
         if self._lines is not None:

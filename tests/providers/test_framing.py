@@ -55,6 +55,7 @@ BODIES: dict[str, tuple[bytes, list[bytes]]] = {
         b'{"a":1}\n{"b":2}\n{"c":3}',
         [b'{"a":1}', b'{"b":2}', b'{"c":3}'],
     ),
+    "lines after a blank one": (b'\n{"a":1}\n\n{"b":2}', [b'{"a":1}', b'{"b":2}']),
     "one line of JSON": (b'{"a":1}\n', [b'{"a":1}\n']),
     "an indented document": (b'{\n  "a": {\n}\n}\n', [b'{\n  "a": {\n}\n}\n']),
     "an array": (b' \n[{"a":"]}"},\r\n{"b":[{}]}]', [b'{"a":"]}"}', b'{"b":[{}]}']),
@@ -98,6 +99,11 @@ def test_any_events_in_any_pieces(texts: list[str], end: str, cuts: list[int]) -
     ends = end.encode()
     body = b"".join(b"data: " + event + ends + ends for event in events)
     assert documents(body, cuts) == events
+
+
+def test_lines_of_megabytes_at_once_are_lines() -> None:
+    lines = [json.dumps({"pad": "x" * 1000, "n": n}).encode() for n in range(3000)]
+    assert documents(b"\n".join(lines)) == lines
 
 
 @given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300), max_size=5))

@@ -8,6 +8,7 @@ import typing as t
 
 from flask_llm_cost.call import Usage
 from flask_llm_cost.providers import Exchange
+from flask_llm_cost.providers import read_exchange
 from flask_llm_cost.providers import route
 
 OPENAI = "https://api.openai.com/v1"
@@ -94,6 +95,23 @@ def test_a_batch_of_one_line_is_a_batch() -> None:
     exchange = fetch(f"{OPENAI}/files/file-1/content", batch_line(3))
     exchange.reading(ended=True)
     assert [r.operation for r in exchange.results()] == ["chat"]
+
+
+def test_what_no_one_asks_for_is_not_kept_for_ever() -> None:
+    exchange = fetch(f"{OPENAI}/files/file-1/content", *[batch_line(3)] * 10_010)
+    assert exchange.reading(ended=True).flags == {"results_dropped"}
+    assert len(exchange.results()) == 10_000
+
+
+def test_a_file_is_no_exchange_of_one_call() -> None:
+    url = f"{OPENAI}/files/file-1/content"
+    body = json.dumps(batch_line(3)).encode()
+    assert (
+        read_exchange(
+            method="GET", url=url, request_body=None, status=200, headers={}, body=body
+        )
+        is None
+    )
 
 
 def test_another_file_is_no_batch() -> None:
