@@ -297,6 +297,9 @@ class Case:
     body: bytes
     stream: bool
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def request(self) -> dict[str, t.Any]:
         return {"model": "asked-model", "messages": [], "stream": self.stream}
@@ -330,5 +333,14 @@ CASES: t.Final = (
         True,
     ),
 )
+
+ENCODED: t.Final = tuple(
+    (case, encoding)
+    for case in CASES
+    for encoding in ENCODINGS
+    # The shapes of answers and their encodings have little to do with each other.
+    if case in CASES[:2] or encoding == "gzip"
+)
+"""Each kind of answer, and each encoding, though not all of them with each other."""
 
 Read: t.TypeAlias = Callable[[t.Any], t.Any]

@@ -30,6 +30,7 @@ from tests.capture.server import Case
 from tests.capture.server import CASES
 from tests.capture.server import CHAT_JSON
 from tests.capture.server import CHAT_STREAM
+from tests.capture.server import ENCODED
 from tests.capture.server import ENCODINGS
 from tests.capture.server import Provider
 from tests.capture.test_requests import check
@@ -113,9 +114,8 @@ def joined(value: t.Any) -> t.Any:
     return value
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("cuts", [(), (1, 300, 40)], ids=["length", "mixed"])
-@pytest.mark.parametrize("case", CASES[:5], ids=lambda case: case.name)
+@pytest.mark.parametrize(("case", "encoding"), ENCODED, ids=str)
 def test_every_way_of_reading_gives_the_same_bytes_and_one_call(
     case: Case,
     cuts: tuple[int, ...],

@@ -14,9 +14,8 @@ from flask_llm_cost.call import Usage
 from tests.capture.conftest import Book
 from tests.capture.server import Answer
 from tests.capture.server import Case
-from tests.capture.server import CASES
 from tests.capture.server import CHAT_JSON
-from tests.capture.server import ENCODINGS
+from tests.capture.server import ENCODED
 from tests.capture.server import Provider
 from tests.capture.server import Read
 
@@ -93,9 +92,8 @@ def check(call: Call, case: Case) -> None:
     assert "held" in call.flags
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("cuts", [(), (1, 300, 40)], ids=["length", "mixed"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(("case", "encoding"), ENCODED, ids=str)
 def test_every_way_of_reading_gives_the_same_bytes_and_one_call(
     case: Case,
     cuts: tuple[int, ...],
