@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import hashlib
 import os
 import random
 import re
@@ -237,6 +238,8 @@ class Call:
     trace_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     flags: frozenset[str] = frozenset()
+    shares: Mapping[str, Usage] = field(default_factory=dict)
+    """As in :class:`Reading`, on its way to being priced: the ledger keeps the parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +305,17 @@ _MS: t.Final = dt.timedelta(milliseconds=1)
 
 def mint_event_id(started_at: dt.datetime) -> str:
     """A UUIDv7 (RFC 9562, 5.7) of that time: sortable, unique without coordination."""
-    noise = _noise.getrandbits(80)
-    value = utc_ms(started_at) << 80 | noise
+    return _uuid7(started_at, _noise.getrandbits(80))
+
+
+def derive_event_id(started_at: dt.datetime, name: str) -> str:
+    """The UUIDv7 of that time and name: the same whenever and wherever it is asked for."""
+    digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()
+    return _uuid7(started_at, int.from_bytes(digest[:10]))
+
+
+def _uuid7(moment: dt.datetime, noise: int) -> str:
+    value = utc_ms(moment) << 80 | noise
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(UUID(int=value))

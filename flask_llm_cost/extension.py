@@ -205,10 +205,22 @@ class AppState:
 
         :raises ValueError: If ``mode`` is given and is none that there is.
         """
+        if call.shares and call.reported_cost is None:
+            return _joined(
+                {
+                    model: self._quote(call, model, usage, mode)
+                    for model, usage in call.shares.items()
+                }
+            )
+        return self._quote(call, call.model, call.usage, mode)
+
+    def _quote(
+        self, call: Call, model: str, usage: Usage | None, mode: str | None
+    ) -> Quote:
         return self.book.quote(
             call.provider,
-            call.model,
-            call.usage,
+            model,
+            usage,
             at=call.started_at,
             pricing_mode=mode,
             service_tier=call.service_tier,
@@ -665,6 +677,33 @@ class LlmCost:
             )
 
 
+def _joined(quotes: Mapping[str, Quote]) -> Quote:
+    """The cost of a call that several models took part in: the sum of theirs.
+
+    A part is named by meter and model, such as ``input@claude-opus-4-6``. One model
+    without a price makes the whole incomplete.
+    """
+    from .prices.book import Quote
+
+    flags = frozenset[str]().union(*(quote.flags for quote in quotes.values()))
+    known = {model: q.cost for model, q in quotes.items() if q.cost is not None}
+    if not known:
+        return Quote(None, flags)
+    costs = list(known.values())
+    joined = dataclasses.replace(
+        costs[0],
+        total_usd=sum((cost.total_usd for cost in costs), Decimal(0)),
+        parts={
+            f"{meter}@{model}": part
+            for model, cost in known.items()
+            for meter, part in cost.parts.items()
+        },
+        complete=len(known) == len(quotes) and all(cost.complete for cost in costs),
+        flags=flags - {"unpriced"},
+    )
+    return Quote(joined, joined.flags)
+
+
 def _check_name(key: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{key} must be a text that is not empty, not {value!r}")
@@ -730,7 +769,7 @@ def _priced(state: AppState, call: Call, mode: str | None = None) -> Call:
     tags = call.tags
     if TRACE_KEY in tags:
         tags = {key: value for key, value in tags.items() if key != TRACE_KEY}
-    return dataclasses.replace(call, cost=cost, flags=flags, tags=tags)
+    return dataclasses.replace(call, cost=cost, flags=flags, tags=tags, shares={})
 
 
 def log_line(call: Call) -> str:

@@ -21,6 +21,7 @@ from flask_llm_cost import PriceFileError
 from flask_llm_cost import signals
 from flask_llm_cost import UnknownPrice
 from flask_llm_cost import Usage
+from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import event_time
 from flask_llm_cost.extension import AppState
 from flask_llm_cost.testing import record_calls
@@ -305,3 +306,21 @@ def test_a_tracked_stream_is_recorded_with_its_cost(
     assert stream.call.cost is not None
     assert stream.call.cost.total_usd == Decimal("0.0035")
     assert calls == [stream.call]
+
+
+def test_each_model_of_an_answer_is_priced_as_itself(
+    app: Flask, llm_cost: LlmCost
+) -> None:
+    with record_calls(app) as calls:
+        hold = llm_cost.begin(Attempt("anthropic", "chat"))
+        assert hold is not None
+        usage = Usage(input_tokens=1000)
+        shares = {"claude-sonnet-4-5": usage, "claude-opus-4-5": usage}
+        model = "claude-sonnet-4-5"
+        call = Call(hold.event_id, hold.started_at, "anthropic", model, usage=usage)
+        llm_cost.record(dataclasses.replace(call, shares=shares), hold)
+    cost = calls[0].cost
+    assert cost is not None
+    assert cost.total_usd == Decimal("0.008")  # 3 and 5 USD per 1M
+    assert set(cost.parts) == {"input@claude-sonnet-4-5", "input@claude-opus-4-5"}
+    assert sum(part.amount_usd for part in cost.parts.values()) == cost.total_usd

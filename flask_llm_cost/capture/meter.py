@@ -23,6 +23,7 @@ from time import perf_counter
 
 from ..call import Attempt
 from ..call import Call
+from ..call import derive_event_id
 from ..call import Hold
 from ..call import Outcome
 from ..call import Reading
@@ -339,7 +340,7 @@ class Meter:
             # Not through `harmless`, which logs.
             try:
                 call = self._call(hold, outcome, ended)
-                if self._counts(call):
+                if self._counts(call, hold):
                     self._recorder.record(call, hold, deferred=True)
             except Exception:
                 return
@@ -350,10 +351,10 @@ class Meter:
     def _record(self, hold: Hold, outcome: Outcome, ended: bool) -> None:
         _open.discard(self)
         call = self._call(hold, outcome, ended)
-        if self._counts(call):
+        if self._counts(call, hold):
             self._recorder.record(call, hold)
 
-    def _counts(self, call: Call) -> bool:
+    def _counts(self, call: Call, hold: Hold) -> bool:
         """Whether this is a call of its own, and not only another look at one.
 
         An answer that is made in the background is asked for again and again. The first
@@ -364,7 +365,7 @@ class Meter:
             return not route.poll
         if call.operation not in _POLLED:
             return True
-        answer = (call.provider, call.response_id)
+        answer = (id(hold.state), call.provider, call.response_id)
         if route.poll and answer in _billed:
             return False
         _billed[answer] = None
@@ -394,9 +395,15 @@ class Meter:
         if self._status is not None and not 200 <= self._status < 300:
             outcome = "http_error"
         reading = self._reading(ended)
+        event_id, started_at = hold.event_id, hold.started_at
+        if self._exchange.route.poll and reading.created_at is not None:
+            # Whichever process asks, and however often: one answer is one row.
+            started_at = reading.created_at
+            name = f"{reading.provider}/{reading.response_id}"
+            event_id = derive_event_id(started_at, name)
         return Call(
-            event_id=hold.event_id,
-            started_at=hold.started_at,
+            event_id=event_id,
+            started_at=started_at,
             provider=reading.provider,
             model=reading.model or UNKNOWN_MODEL,
             request_model=reading.request_model,
@@ -418,6 +425,7 @@ class Meter:
             trace_id=hold.tags.get("trace_id"),
             tags=hold.tags,
             flags=hold.flags | reading.flags,
+            shares=reading.shares,
         )
 
 
@@ -428,8 +436,8 @@ _POLLED: t.Final = ("responses", "assistants")
 
 _REMEMBERED: t.Final = 10_000
 
-_billed: OrderedDict[tuple[str, str], None] = OrderedDict()
-"""Answers of this process whose usage is recorded; the oldest are forgotten."""
+_billed: OrderedDict[tuple[int, str, str], None] = OrderedDict()
+"""Answers of this process whose usage is recorded, by app; the oldest are forgotten."""
 
 
 def follow(recorder: Recorder, exchange: Exchange, hold: Hold) -> Meter:

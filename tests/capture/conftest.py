@@ -41,7 +41,8 @@ class Book:
     def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
         if self.breaks:
             raise ValueError("the ledger is broken: sk-secret")
-        assert call.event_id == hold.event_id
+        if call.started_at == hold.started_at:
+            assert call.event_id == hold.event_id
         self.calls.append(call)
         self.deferred.append(deferred)
 

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import threading
 import typing as t
+from collections import OrderedDict
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from flask_llm_cost.call import event_time
 from flask_llm_cost.capture.meter import Meter
 from flask_llm_cost.capture.meter import open_meters
 from flask_llm_cost.capture.meter import suppress
@@ -341,6 +343,22 @@ def test_an_answer_that_carried_its_usage_is_not_billed_again(book: Book) -> Non
     ask(book, "POST", url, answer)
     ask(book, "GET", f"{url}/resp_known", answer)
     assert len(book.calls) == 1
+
+
+def test_every_process_that_polls_gives_the_answer_the_same_id(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "https://api.openai.com/v1/responses/resp_shared"
+    usage = {"input_tokens": 3, "output_tokens": 4}
+    answer = {"id": "resp_shared", "model": "gpt-5", "background": True, "usage": usage}
+    for _ in range(2):
+        # As in another process, which knows of no earlier poll.
+        monkeypatch.setattr("flask_llm_cost.capture.meter._billed", OrderedDict())
+        ask(book, "GET", url, answer | {"created_at": 1784670683})
+    first, second = book.calls
+    assert first.event_id == second.event_id
+    assert first.started_at.timestamp() == 1784670683
+    assert event_time(first.event_id) == first.started_at
 
 
 def test_a_poll_that_fails_is_no_call(book: Book) -> None:
