@@ -14,6 +14,7 @@ from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
 from ..config import KEY_PATTERN
 from ..errors import FilterError
+from ..ledger.rollups import SILENT
 from ..ledger.tables import calls
 from ..ledger.tables import tag_values
 from ..tags import TRACE_KEY
@@ -24,7 +25,7 @@ MAX_DAYS: t.Final = 3660
 
 DEFAULT_DAYS: t.Final = 30
 
-SILENT_OUTCOMES: t.Final = ("http_error", "no_response")
+SILENT_OUTCOMES: t.Final = SILENT
 """How an attempt ends that a provider does not bill, if it brought no usage."""
 
 _DATE: t.Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
