@@ -190,8 +190,10 @@ def _lines(block: bytes, needed: Needed) -> Iterator[Window]:
             yield Window.of(line)
 
 
-_OUTSIDE: t.Final = re.compile(rb'["{}\[\]]')
-_INSIDE: t.Final = re.compile(rb'["\\]')
+_MARK: t.Final = re.compile(rb'[{}\[\]]|"(?:(?>[^"\\]+|\\.)*+")?', re.S)
+"""A bracket, a string, or the quote of one that does not end here."""
+
+_REST: t.Final = re.compile(rb'(?>[^"\\]+|\\.)*+"', re.S)
 
 
 class JsonArray:
@@ -204,7 +206,7 @@ class JsonArray:
         self._open = Window()
         self._depth = 0
         self._inside = False
-        self._skip = 0
+        self._escaped = False
 
     @property
     def cut(self) -> bool:
@@ -226,27 +228,38 @@ class JsonArray:
 
     def _marks(self, data: bytes) -> Iterator[tuple[int, bool]]:
         """Where elements of the array begin (True) and where they end (False)."""
-        at = self._skip
-        self._skip = 0
-        while at < len(data):
-            found = (_INSIDE if self._inside else _OUTSIDE).search(data, at)
+        at = self._leave(data) if self._inside else 0
+        while not self._inside:
+            found = _MARK.search(data, at)
             if found is None:
                 return
-            mark = found.group()
-            at = found.end()
-            if mark == b"\\":
-                at += 1
-            elif mark == b'"':
-                self._inside = not self._inside
-            elif mark in b"{[":
+            mark, at = found.group(), found.end()
+            if mark in b"{[":
                 self._depth += 1
                 if self._depth == 2:
                     yield at - 1, True
-            else:
+            elif mark in b"}]":
                 self._depth -= 1
                 if self._depth == 1:
                     yield at, False
-        self._skip = at - len(data)
+            elif mark == b'"':
+                self._inside = True
+                self._escaped = False
+                at = self._leave(data, at)
+
+    def _leave(self, data: bytes, at: int = 0) -> int:
+        """Where the open string ends, if it does."""
+        if not data:
+            return 0
+        if self._escaped:
+            at += 1
+        found = _REST.match(data, at)
+        if found is not None:
+            self._inside = self._escaped = False
+            return found.end()
+        text = data[at:]
+        self._escaped = (len(text) - len(text.rstrip(b"\\"))) % 2 == 1
+        return len(data)
 
     def rest(self) -> Iterator[Window]:
         if self._open.length:
