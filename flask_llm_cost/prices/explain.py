@@ -217,7 +217,8 @@ def _missing(usage: Usage, cost: Cost | None) -> tuple[str, ...]:
 
 def nearest(book: PriceBook, provider: str, model: str) -> tuple[str, ...]:
     """Up to five keys of the book that look like this model."""
-    keys = [entry.key for _, entry in book.entries().values()]
+    # One entry may stand under several names.
+    keys = dict.fromkeys(entry.key for _, entry in book.entries().values())
     return tuple(
         difflib.get_close_matches(f"{provider}/{model}", keys, n=5, cutoff=0.6)
     )

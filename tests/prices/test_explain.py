@@ -8,6 +8,7 @@ from flask_llm_cost import Usage
 from flask_llm_cost.prices import explain
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.book import _layer
+from flask_llm_cost.prices.explain import nearest
 
 
 def book(**models: object) -> PriceBook:
@@ -69,3 +70,9 @@ def test_a_snapshot_and_a_discount_are_told() -> None:
 def test_a_wrong_mode_is_an_error() -> None:
     with pytest.raises(ValueError, match="pricing_mode must be"):
         explain(book(m={"input": 1}), "x", "m", mode="bulk")
+
+
+def test_each_near_name_is_named_once() -> None:
+    names = nearest(PriceBook.bundled(), "openai", "gpt-9")
+    assert names
+    assert len(set(names)) == len(names)
