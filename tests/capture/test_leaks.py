@@ -102,10 +102,10 @@ def _check(run: Run, provider: Provider, hosts: dict[str, str], count: int) -> N
     provider.play(Answer(CHAT_STREAM, cuts=(100,)))
     provider.scene.requests = deque(maxlen=1)  # type: ignore[assignment]
     tap = Tap(_Few(), hosts=hosts)
-    run(tap, provider.url(), 60)
+    run(tap, provider.url(), 30)
     tracemalloc.start()
     try:
-        run(tap, provider.url(), 60)
+        run(tap, provider.url(), 30)
         objects, memory = _held()
         files = len(os.listdir("/proc/self/fd"))
         run(tap, provider.url(), count)
@@ -123,7 +123,7 @@ def test_nothing_is_left_behind(
     library: str, provider: Provider, hosts: dict[str, str]
 ) -> None:
     before = threading.active_count()
-    _check(RUNS[library], provider, hosts, 300)
+    _check(RUNS[library], provider, hosts, 120)
     # The server has a thread for each connection that is open.
     assert threading.active_count() <= before + 5
 
