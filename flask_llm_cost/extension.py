@@ -72,7 +72,6 @@ _C = t.TypeVar("_C")
 NAME: t.Final = "llm_cost"
 
 _LATER: t.Final = (
-    "estimate_usage",
     "inject_stream_usage",
     "monthly_budget",
     "daily_budget",
@@ -384,6 +383,7 @@ class LlmCost:
             hosts=self._hosts,
             providers=self._providers,
             tags=tags,
+            estimate=self._estimates,
             inner=inner,
             **options,
         )
@@ -427,7 +427,13 @@ class LlmCost:
     def _tap(self, tags: TagSource | None = None) -> Tap:
         from .capture.meter import Tap
 
-        return Tap(self, hosts=self._hosts, providers=self._providers, tags=tags)
+        return Tap(
+            self,
+            hosts=self._hosts,
+            providers=self._providers,
+            tags=tags,
+            estimate=self._estimates,
+        )
 
     def track_stream(
         self,
@@ -458,6 +464,10 @@ class LlmCost:
     def _hosts(self) -> Mapping[str, str]:
         state = self._resolve(quiet=True)
         return {} if state is None else state.settings.provider_hosts
+
+    def _estimates(self) -> bool:
+        state = self._resolve(quiet=True)
+        return state is not None and state.settings.estimate_usage
 
     def suppress(self) -> AbstractContextManager[None]:
         """Capture nothing inside a ``with`` block."""
@@ -641,6 +651,40 @@ class LlmCost:
         state = self._resolve(quiet=True)
         states = [state] if state is not None else list(self._states)
         return all([s.ledger.flush(timeout) for s in states])
+
+    def report(self, days: int = 30) -> str:
+        """The text that ``flask llm-cost report`` prints: what was spent, and on what.
+
+        :param days: Whole days in ``LLM_COST_TIMEZONE``, today the last one.
+        :raises StorageError: If the ledger cannot be read.
+        """
+        from .cli import period
+        from .cli import report
+
+        if days < 1:
+            raise ValueError(f"days must be at least 1, not {days!r}")
+        state = self._need("report()")
+        return report.full(state, period.chosen(state, days, None, None))
+
+    def prune(self, older_than: dt.timedelta | dt.datetime) -> int:
+        """Delete old calls from the ledger; their sums stay in totals and reports.
+
+        :param older_than: An age, or the moment (aware) before which calls are deleted.
+        :return: How many calls were deleted.
+        :raises ValueError: If that moment is not in the past.
+        :raises StorageError: If the ledger cannot be written.
+        """
+        state = self._need("prune()")
+        now = state.clock()
+        before = (
+            now - older_than if isinstance(older_than, dt.timedelta) else older_than
+        )
+        if before.tzinfo is None or before >= now:
+            raise ValueError(
+                "older_than must be an age above zero, or an aware time in the past, not"
+                f" {older_than!r}"
+            )
+        return state.ledger.prune(before)
 
     def _resolve(self, *, quiet: bool = False) -> AppState | None:
         """The app a call belongs to: the current one, else the only one."""

@@ -23,6 +23,7 @@ from flask_llm_cost import UnknownPrice
 from flask_llm_cost import Usage
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import event_time
+from flask_llm_cost.cli.demo import provider
 from flask_llm_cost.extension import AppState
 from flask_llm_cost.testing import record_calls
 from tests.conftest import MakeApp
@@ -324,3 +325,49 @@ def test_each_model_of_an_answer_is_priced_as_itself(
     assert cost.total_usd == Decimal("0.008")  # 3 and 5 USD per 1M
     assert set(cost.parts) == {"input@claude-sonnet-4-5", "input@claude-opus-4-5"}
     assert sum(part.amount_usd for part in cost.parts.values()) == cost.total_usd
+
+
+def test_old_calls_are_pruned_and_stay_in_the_report(llm_cost: LlmCost) -> None:
+    now = dt.datetime.now(dt.UTC)
+    for days in (0, 5, 20):
+        llm_cost.track(
+            provider="openai",
+            model="gpt-4o",
+            input_tokens=1000,
+            at=now - dt.timedelta(days=days),
+        )
+    assert llm_cost.flush()
+    assert llm_cost.prune(older_than=dt.timedelta(days=10)) == 1
+    assert llm_cost.calls.count() == 2
+    assert "$0.007500" in llm_cost.report(days=30)
+
+
+@pytest.mark.parametrize(
+    "age",
+    [dt.timedelta(0), dt.timedelta(days=-1), dt.datetime(2020, 1, 1)],  # noqa: DTZ001
+)
+def test_what_is_not_past_is_not_pruned(llm_cost: LlmCost, age: t.Any) -> None:
+    with pytest.raises(ValueError, match="older_than must be"):
+        llm_cost.prune(older_than=age)
+
+
+@pytest.mark.parametrize("estimate", [True, False])
+def test_a_stream_without_usage_is_estimated_if_asked_to(
+    make_app: MakeApp, estimate: bool
+) -> None:
+    with provider.serve() as url:
+        app = make_app(
+            LLM_COST_ESTIMATE_USAGE=estimate,
+            LLM_COST_PROVIDER_HOSTS={url.split("//")[1]: "openai"},
+        )
+        llm_cost: LlmCost = app.extensions["llm_cost"].extension
+        with requests.Session() as session, record_calls(app) as calls:
+            session.mount("http://", llm_cost.adapter())
+            body = {
+                "model": "gpt-4o",
+                "stream": True,
+                "messages": [{"content": "hello"}],
+            }
+            session.post(f"{url}/v1/chat/completions", json=body)
+    assert calls[0].usage_source == ("estimated" if estimate else "unknown")
+    assert (calls[0].usage is not None) is estimate

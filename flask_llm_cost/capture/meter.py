@@ -137,10 +137,12 @@ class Tap:
     :param hosts: As ``LLM_COST_PROVIDER_HOSTS``, or a callable that is asked each time.
     :param providers: An app's own, asked before the built-in ones.
     :param tags: Explicit tags of every call that comes through here.
+    :param estimate: Asked for each call: whether to estimate what a stream used whose
+        provider does not say.
     :raises ConfigError: If ``tags`` is neither a mapping nor a callable.
     """
 
-    __slots__ = ("__weakref__", "hosts", "providers", "recorder", "tags")
+    __slots__ = ("__weakref__", "estimate", "hosts", "providers", "recorder", "tags")
 
     def __init__(
         self,
@@ -149,6 +151,7 @@ class Tap:
         hosts: Hosts | None = None,
         providers: Sequence[Provider] = (),
         tags: TagSource | None = None,
+        estimate: Callable[[], bool] | None = None,
     ) -> None:
         if tags is not None and not callable(tags) and not isinstance(tags, Mapping):
             raise ConfigError(
@@ -159,6 +162,7 @@ class Tap:
         self.hosts = hosts
         self.providers = tuple(providers)
         self.tags = tags
+        self.estimate = estimate
 
     @harmless(passing=(LlmCostError,))
     def open(self, method: str, url: str, body: Body) -> Meter | None:
@@ -192,7 +196,8 @@ class Tap:
 
     def _begin(self, found: Route, body: Body, guard: _Guard) -> Meter | None:
         sent = body() if callable(body) else body
-        exchange = Exchange(found, request_body=sent)
+        estimate = self.estimate is not None and self.estimate()
+        exchange = Exchange(found, request_body=sent, estimate=estimate)
         hold = self.recorder.begin(
             Attempt(
                 provider=found.provider,

@@ -77,7 +77,7 @@ def configuration(host: Host) -> Iterator[Finding]:
             "configuration",
             "LLM_COST_ENABLED is False: nothing is captured.",
         )
-    elif settings.storage != "database":
+    elif settings.storage not in ("database", "jsonl"):
         where = settings.storage if isinstance(settings.storage, str) else "a callable"
         yield Finding(
             "warn",

@@ -401,7 +401,7 @@ def _page(name: str, **values: t.Any) -> str:
     return render_template(
         f"llm_cost/{name}.html",
         waiting=waiting(),
-        stored=settings.enabled and settings.storage == "database",
+        stored=settings.enabled and settings.storage in ("database", "jsonl"),
         **values,
     )
 
