@@ -527,7 +527,7 @@ class PriceBook:
         said = [layer.wildcards.get(provider) for layer in self._layers]
         entries = [matches[0].entry, *(entry for entry in said if entry is not None)]
         return any(
-            len(entry.prices) > 1 or entry.prices[0].valid_from is not None
+            len(entry.prices) != 1 or entry.prices[0].valid_from is not None
             for entry in entries
         )
 
