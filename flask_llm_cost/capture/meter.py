@@ -7,6 +7,7 @@ leaves, tells it what passes by, and is done: the meter sees to it that exactly 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import os
@@ -268,6 +269,8 @@ class Meter:
             self._first_byte = perf_counter()
         exchange = self._exchange
         exchange.feed(data, decoded=decoded)
+        if exchange.route.poll:
+            self._take_results()
         if exchange.over:
             # Do not wait for an end: many clients stop reading here and keep the rest.
             self._finish("ok", ended=True)
@@ -344,8 +347,7 @@ class Meter:
         if deferred:
             # Not through `harmless`, which logs.
             try:
-                call = self._call(hold, outcome, ended)
-                if self._counts(call, hold):
+                for call in self._calls(hold, outcome, ended):
                     self._recorder.record(call, hold, deferred=True)
             except Exception:
                 return
@@ -355,9 +357,28 @@ class Meter:
     @harmless()
     def _record(self, hold: Hold, outcome: Outcome, ended: bool) -> None:
         _open.discard(self)
+        for call in self._calls(hold, outcome, ended):
+            self._recorder.record(call, hold)
+
+    @harmless()
+    def _take_results(self) -> None:
+        """Record the lines of a file of batch results that were read so far."""
+        for hold in tuple(self._holds):
+            for call in self._results(hold):
+                self._recorder.record(call, hold)
+
+    def _calls(self, hold: Hold, outcome: Outcome, ended: bool) -> Iterator[Call]:
+        """What the attempt comes to: mostly one call."""
         call = self._call(hold, outcome, ended)
         if self._counts(call, hold):
-            self._recorder.record(call, hold)
+            yield call
+        yield from self._results(hold)
+
+    def _results(self, hold: Hold) -> Iterator[Call]:
+        for reading in self._exchange.results():
+            call = _as_call(reading, hold, polled=True)
+            if self._counts(call, hold):
+                yield call
 
     def _counts(self, call: Call, hold: Hold) -> bool:
         """Whether this is a call of its own, and not only another look at one.
@@ -368,7 +389,9 @@ class Meter:
         route = self._exchange.route
         if call.usage is None or call.response_id is None:
             return not route.poll
-        if call.operation not in _POLLED:
+        if "repeated" in call.flags:
+            return False
+        if not route.poll and call.operation not in _POLLED:
             return True
         answer = (id(hold.state), call.provider, call.response_id)
         if route.poll and answer in _billed:
@@ -400,38 +423,47 @@ class Meter:
         if self._status is not None and not 200 <= self._status < 300:
             outcome = "http_error"
         reading = self._reading(ended)
-        event_id, started_at = hold.event_id, hold.started_at
-        if self._exchange.route.poll and reading.created_at is not None:
-            # Whichever process asks, and however often: one answer is one row.
-            started_at = reading.created_at
-            name = f"{reading.provider}/{reading.response_id}"
-            event_id = derive_event_id(started_at, name)
-        return Call(
-            event_id=event_id,
-            started_at=started_at,
-            provider=reading.provider,
-            model=reading.model or UNKNOWN_MODEL,
-            request_model=reading.request_model,
-            operation=reading.operation,
-            usage=reading.usage,
-            reported_cost=reading.reported_cost,
+        call = _as_call(reading, hold, polled=self._exchange.route.poll)
+        call = dataclasses.replace(call, outcome=outcome, http_status=self._status)
+        if self._exchange.route.poll:
+            # How long the look took, and not the answer.
+            return call
+        return dataclasses.replace(
+            call,
             latency_ms=round((now - self._began) * 1000),
             first_byte_ms=(
                 None
                 if self._first_byte is None
                 else round((self._first_byte - self._began) * 1000)
             ),
-            stream=reading.stream,
-            usage_source=reading.usage_source,
-            outcome=outcome,
-            http_status=self._status,
-            response_id=reading.response_id,
-            service_tier=reading.service_tier,
-            trace_id=hold.tags.get("trace_id"),
-            tags=hold.tags,
-            flags=hold.flags | reading.flags,
-            shares=reading.shares,
         )
+
+
+def _as_call(reading: Reading, hold: Hold, *, polled: bool) -> Call:
+    event_id, started_at = hold.event_id, hold.started_at
+    if polled and reading.response_id is not None:
+        # Whichever process asks, and however often: one answer is one row.
+        started_at = reading.created_at or started_at
+        name = f"{reading.provider}/{reading.response_id}"
+        event_id = derive_event_id(started_at, name)
+    return Call(
+        event_id=event_id,
+        started_at=started_at,
+        provider=reading.provider,
+        model=reading.model or UNKNOWN_MODEL,
+        request_model=reading.request_model,
+        operation=reading.operation,
+        usage=reading.usage,
+        reported_cost=reading.reported_cost,
+        stream=reading.stream,
+        usage_source=reading.usage_source,
+        response_id=reading.response_id,
+        service_tier=reading.service_tier,
+        trace_id=hold.tags.get("trace_id"),
+        tags=hold.tags,
+        flags=hold.flags | reading.flags,
+        shares=reading.shares,
+    )
 
 
 _open: weakref.WeakSet[Meter] = weakref.WeakSet()

@@ -192,7 +192,9 @@ class Exchange:
         kind = _OBJECTS.get(str(answer.get("object")), "chat")
         notes = Notes(self.route.provider, operation=kind, service_tier="batch")
         self._dialect.read(notes, answer)
-        notes.service_tier = "batch"
+        # Embeddings have no id of their own, but the line has one.
+        notes.identify(model=None, response_id=line.get("id"))
+        notes.service_tier, notes.background = "batch", True
         reading = self._reading(notes, ended=True)
         if len(self._results) >= _MOST_RESULTS:
             self._notes.flags.add("results_dropped")

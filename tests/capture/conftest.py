@@ -9,6 +9,7 @@ import requests
 
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import Call
+from flask_llm_cost.call import event_time
 from flask_llm_cost.call import Hold
 from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.capture.requests_adapter import LlmCostAdapter
@@ -41,8 +42,7 @@ class Book:
     def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
         if self.breaks:
             raise ValueError("the ledger is broken: sk-secret")
-        if call.started_at == hold.started_at:
-            assert call.event_id == hold.event_id
+        assert event_time(call.event_id) == call.started_at
         self.calls.append(call)
         self.deferred.append(deferred)
 

@@ -361,6 +361,62 @@ def test_every_process_that_polls_gives_the_answer_the_same_id(
     assert event_time(first.event_id) == first.started_at
 
 
+def batch_line(number: int, **body: t.Any) -> dict[str, t.Any]:
+    answer = {
+        "id": f"chatcmpl-{number}",
+        "object": "chat.completion",
+        "created": 1784670683 + number,
+        "model": "gpt-4o-mini-2024-07-18",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}}],
+        "usage": {
+            "prompt_tokens": number,
+            "completion_tokens": 1,
+            "total_tokens": number + 1,
+        },
+    }
+    response = {"status_code": 200, "request_id": "r", "body": answer | body}
+    return {
+        "id": f"batch_req_{number}",
+        "custom_id": f"c{number}",
+        "response": response,
+    }
+
+
+def test_each_line_of_a_batch_result_is_one_call_once(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = b"".join(json.dumps(batch_line(n)).encode() + b"\n" for n in (3, 4, 5))
+    for _ in range(2):
+        monkeypatch.setattr("flask_llm_cost.capture.meter._billed", OrderedDict())
+        url = "https://api.openai.com/v1/files/file-1/content"
+        meter = Tap(book).open("GET", url, None)
+        assert meter is not None
+        meter.respond(200, {})
+        for at in range(0, len(lines), 100):
+            meter.feed(lines[at : at + 100], decoded=True)
+        meter.end()
+    tokens = [call.usage.input_tokens for call in book.calls if call.usage is not None]
+    assert tokens == [3, 4, 5, 3, 4, 5]
+    assert len({call.event_id for call in book.calls}) == 3
+    assert {call.service_tier for call in book.calls} == {"batch"}
+
+
+def test_a_batch_of_embeddings_has_the_ids_of_its_lines(book: Book) -> None:
+    lines = b"".join(
+        json.dumps(batch_line(n, id=None, object="list")).encode() + b"\n"
+        for n in (3, 4)
+    )
+    meter = Tap(book).open(
+        "GET", "https://api.openai.com/v1/files/file-1/content", None
+    )
+    assert meter is not None
+    meter.respond(200, {})
+    meter.feed(lines, decoded=True)
+    meter.end()
+    assert [call.response_id for call in book.calls] == ["batch_req_3", "batch_req_4"]
+    assert len({call.event_id for call in book.calls}) == 2
+
+
 def test_a_poll_that_fails_is_no_call(book: Book) -> None:
     meter = Tap(book).open("GET", "https://api.openai.com/v1/responses/resp_1", None)
     assert meter is not None
