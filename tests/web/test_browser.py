@@ -102,6 +102,8 @@ class Visit:
 
     def settled(self) -> None:
         """Nothing was blocked or logged, and the page is not wider than the window."""
+        # A click returns when the next page begins, which has no root element yet.
+        self.page.wait_for_load_state()
         assert self.complaints == []
         width, window = self.page.evaluate(
             "[document.documentElement.scrollWidth, innerWidth]"
