@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from contextvars import ContextVar
-from contextvars import Token
 from dataclasses import dataclass
 
 from .call import KEY_PATTERN
@@ -31,69 +30,90 @@ REDACTED: t.Final = "[REDACTED]"
 TRACE_KEY: t.Final = "trace_id"
 """The tag that becomes a column of its own, because it differs with each call."""
 
-_blocks: ContextVar[tuple[Mapping[str, t.Any], ...]] = ContextVar(
-    "flask_llm_cost.tags", default=()
-)
+_T = t.TypeVar("_T")
+
+Within: t.TypeAlias = Callable[[Callable[[], _T]], _T]
+"""Runs a function in some context, and gives what it returns."""
 
 
 class Block:
     """Tags for the calls made inside a ``with`` block, or inside a decorated function.
 
-    Blocks nest, and an inner one wins. The function may be a coroutine function or a
-    generator function: then the tags hold while its own code runs.
+    Blocks nest, and an inner one wins. One block may be entered by many threads and tasks
+    at a time. The function may be a coroutine function or a generator function, plain or
+    async: then the tags hold while its own code runs.
     """
 
     def __init__(self, tags: Mapping[str, t.Any]) -> None:
         self._tags = dict(tags)
-        self._tokens: list[Token[tuple[Mapping[str, t.Any], ...]]] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(_blocks.set((*_blocks.get(), self._tags)))
+        _blocks.set((*_blocks.get(), self))
 
     def __exit__(self, *exc: object) -> None:
-        try:
-            _blocks.reset(self._tokens.pop())
-        except ValueError:
-            # Left in another context than entered (a generator closed elsewhere): the
-            # context that holds the tags is not ours to change, and is going anyway.
-            pass
+        # What is entered belongs to the context, and not to the block. One that is left in
+        # another context than entered (a generator closed elsewhere) is not found there.
+        blocks = _blocks.get()
+        for at in range(len(blocks) - 1, -1, -1):
+            if blocks[at] is self:
+                _blocks.set(blocks[:at] + blocks[at + 1 :])
+                return
+
+    def _run(self, function: Callable[[], _T]) -> _T:
+        with self:
+            return function()
 
     def __call__(self, function: _F) -> _F:
-        wrapper = _tagged(self._tags, function)
+        wrapper = _tagged(self, function)
         return t.cast(_F, functools.wraps(function)(wrapper))
 
 
-def _tagged(
-    tags: Mapping[str, t.Any], function: Callable[..., t.Any]
-) -> Callable[..., t.Any]:
+_blocks: ContextVar[tuple[Block, ...]] = ContextVar("flask_llm_cost.tags", default=())
+
+
+def _tagged(block: Block, function: Callable[..., t.Any]) -> Callable[..., t.Any]:
     async def coroutine(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        with Block(tags):
+        with block:
             return await function(*args, **kwargs)
 
+    async def async_generator(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        generator = function(*args, **kwargs)
+        try:
+            while True:
+                try:
+                    with block:
+                        value = await anext(generator)
+                except StopAsyncIteration:
+                    return
+                yield value
+        finally:
+            await generator.aclose()
+
     def generator(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        return _stepped(tags, function(*args, **kwargs))
+        return stepped(block._run, function(*args, **kwargs))
 
     def plain(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        with Block(tags):
+        with block:
             return function(*args, **kwargs)
 
     if inspect.iscoroutinefunction(function):
         return coroutine
+    if inspect.isasyncgenfunction(function):
+        return async_generator
     if inspect.isgeneratorfunction(function):
         return generator
     return plain
 
 
-def _stepped(
-    tags: Mapping[str, t.Any], generator: t.Generator[t.Any, t.Any, t.Any]
+def stepped(
+    within: Within[t.Any], generator: t.Generator[t.Any, t.Any, t.Any]
 ) -> t.Generator[t.Any, t.Any, t.Any]:
-    """Run a generator with the tags set while it runs, not while it waits."""
+    """Run each step of a generator within something, and not what comes between."""
     step: Callable[[], t.Any] = functools.partial(next, generator)
     try:
         while True:
             try:
-                with Block(tags):
-                    value = step()
+                value = within(step)
             except StopIteration as stop:
                 return stop.value
             try:
@@ -105,7 +125,7 @@ def _stepped(
             else:
                 step = functools.partial(generator.send, sent)
     finally:
-        generator.close()
+        within(generator.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +175,7 @@ def _sources(
     """Highest first, so that a limit drops the least specific tags."""
     if explicit:
         yield explicit
-    yield from reversed(_blocks.get())
+    yield from (block._tags for block in reversed(_blocks.get()))
     yield from reversed(tuple(providers))
     if settings.default_tags:
         yield settings.default_tags

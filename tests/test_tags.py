@@ -4,8 +4,11 @@ import asyncio
 import contextvars
 import json
 import string
+import threading
 import typing as t
+from collections.abc import AsyncIterator
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -146,6 +149,51 @@ def test_a_decorated_generator_is_tagged_only_while_it_runs() -> None:
     assert taken().tags == {}
     assert generator.throw(KeyError()) == {"caught": "KeyError", "feature": "chat"}
     generator.close()
+
+
+def test_a_block_may_be_shared_by_threads_and_tasks() -> None:
+    block = Block({"feature": "chat"})
+    both = threading.Barrier(2)
+
+    def inside() -> tuple[dict[str, str], dict[str, str]]:
+        with block:
+            both.wait(5)
+            tags = taken().tags
+            both.wait(5)
+        return tags, taken().tags
+
+    async def tasks() -> list[dict[str, str]]:
+        async def one() -> dict[str, str]:
+            with block:
+                await asyncio.sleep(0.01)
+                tags = taken().tags
+            assert taken().tags == {}
+            return tags
+
+        return await asyncio.gather(one(), one(), one())
+
+    with ThreadPoolExecutor(2) as threads:
+        results = [work.result() for work in [threads.submit(inside) for _ in range(2)]]
+    assert results == [({"feature": "chat"}, {})] * 2
+    assert asyncio.run(tasks()) == [{"feature": "chat"}] * 3
+
+
+def test_a_decorated_async_generator_is_tagged_only_while_it_runs() -> None:
+    @Block({"feature": "chat"})
+    async def steps() -> AsyncIterator[dict[str, str]]:
+        yield taken().tags
+        await asyncio.sleep(0)
+        yield taken().tags
+
+    async def use() -> None:
+        seen = 0
+        async for tags in steps():
+            seen += 1
+            assert tags == {"feature": "chat"}
+            assert taken().tags == {}
+        assert seen == 2
+
+    asyncio.run(use())
 
 
 def _cases() -> list[t.Any]:
