@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextvars
 import dataclasses
 import datetime as dt
 import functools
+import inspect
 import logging
+import os
 import threading
 import typing as t
 import weakref
+from collections import deque
 from collections.abc import Callable
+from collections.abc import Coroutine
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -44,6 +49,7 @@ from .errors import LlmCostError
 from .errors import UnknownPrice
 from .tags import Block
 from .tags import snapshot
+from .tags import stepped
 from .tags import TRACE_KEY
 
 if t.TYPE_CHECKING:
@@ -77,16 +83,29 @@ _LATER: t.Final = (
     "daily_budget",
     "call_budget",
     "budgets",
+    "budget_behavior",
     "on_budget_exceeded",
     "alert_webhook_url",
+    "alert_webhook_secret",
+    "alert_allow_private",
     "cost_header",
 )
 """Settings that are checked, but that this version does nothing with yet."""
+
+_DEFAULTS: t.Final = Settings()
 
 _LINGER_S: t.Final = 1.0
 """So long may a complete stream stay open before it is recorded without its end."""
 
 _ModelKey: t.TypeAlias = tuple[str, str]
+
+
+class _Owner(t.NamedTuple):
+    """Whose a call is, as of the moment it was sent."""
+
+    state: AppState
+    collected: list[Call] | None
+    """Where a test that was running then collects calls."""
 
 
 class AppState:
@@ -110,6 +129,8 @@ class AppState:
         self._root_path = Path(app.root_path)
         self._instance_path = app.instance_path
         self._lock = threading.Lock()
+        self._late: deque[tuple[Call, _Owner]] = deque()
+        self._storing = threading.RLock()
         self._ledger: Ledger | None = None
         self._book: PriceBook | None = None
         self._warned: set[_ModelKey] = set()
@@ -129,7 +150,6 @@ class AppState:
         return self._ledger
 
     def _open_ledger(self) -> Ledger:
-        from .capture.meter import settle
         from .ledger import open_ledger
 
         _settle_at_exit()
@@ -138,8 +158,7 @@ class AppState:
             instance_path=self._instance_path,
             host_engine=self._host_engine if self._has_host_engine() else None,
             failed=self.storage_failed,
-            finish=self.finish,
-            gather=functools.partial(settle, _LINGER_S),
+            gather=self.gather,
         )
 
     def _has_host_engine(self) -> bool:
@@ -188,16 +207,56 @@ class AppState:
             aliases=self.settings.model_aliases,
         )
 
-    def store(self, call: Call) -> None:
-        """Hand a priced call to where this app keeps its calls."""
-        if self.collected is not None:
-            self.collected.append(call)
-        elif callable(self.settings.storage):
-            self.settings.storage(call)
-        elif self.settings.storage == "log":
-            _calls_log.log(self.settings.log_level, "%s", log_line(call))
-        else:
-            self.ledger.append(call)
+    def store(self, call: Call, collected: list[Call] | None) -> None:
+        """Hand a priced call to where this app keeps its calls.
+
+        :param collected: Where a test collects them, if one does.
+        """
+        # Storage may be the app's own: whatever it raises, the app's call goes on.
+        try:
+            if collected is not None:
+                collected.append(call)
+            elif callable(self.settings.storage):
+                self.settings.storage(call)
+            elif self.settings.storage == "log":
+                _calls_log.log(self.settings.log_level, "%s", log_line(call))
+            else:
+                self.ledger.append(call)
+        except Exception as error:
+            self.storage_failed(call, error)
+
+    def tell(self, call: Call) -> None:
+        """Tell the app of a call that was recorded."""
+        if _is_unpriced(call):
+            self.price_unknown(call)
+        app = self._app()
+        if app is not None:
+            signals.send(signals.call_recorded, app, call=call)
+
+    def defer(self, call: Call, owner: _Owner) -> None:
+        """Take a call that ended inside ``__del__``: no lock, no I/O, nothing is asked."""
+        self._late.append((call, owner))
+
+    def keep_late(self) -> None:
+        """Keep the calls that ended where they could not be kept. Never raises."""
+        while self._late:
+            # Held until the call is kept, so that no flush in between finds neither.
+            with self._storing:
+                try:
+                    call, owner = self._late.popleft()
+                except IndexError:
+                    return
+                call = _priced(self, call)
+                self.store(call, owner.collected)
+            # Not inside: receivers are the app's code, and may ask the ledger.
+            self.tell(call)
+
+    def gather(self) -> None:
+        """Bring in the calls that are due: the ledger asks before it writes."""
+        from .capture.meter import settle
+
+        settle(_LINGER_S)
+        self.keep_late()
 
     def quote(self, call: Call, mode: str | None) -> Quote:
         """What a call cost if a price is known, and what is to be noted of it.
@@ -227,20 +286,6 @@ class AppState:
             flags=call.flags,
         )
 
-    def finish(self, call: Call) -> Call:
-        """What :meth:`LlmCost.record` does, for a call that ended where it could not."""
-        call = _priced(self, call)
-        self.tell(call)
-        return call
-
-    def tell(self, call: Call) -> None:
-        """Tell the app of a call that was recorded."""
-        if call.usage is not None and call.cost is None:
-            self.price_unknown(call)
-        app = self._app()
-        if app is not None:
-            signals.send(signals.call_recorded, app, call=call)
-
     def storage_failed(self, call: Call | None, error: Exception) -> None:
         """A call could not be stored where it should be: say so as the app asked for.
 
@@ -262,15 +307,24 @@ class AppState:
             # Bounded: model names come from outside.
             if len(self._warned) < 1000:
                 self._warned.add(key)
-            _log.warning("%s This call is recorded without a cost.", UnknownPrice(*key))
+                _log.warning(
+                    "%s This call is recorded without a cost.", UnknownPrice(*key)
+                )
         elif self.settings.on_unknown_price == "raise":
             self.pending_error = UnknownPrice(*key)
         app = self._app()
         if app is not None:
             signals.send(signals.price_unknown, app, call=call)
 
+    def let_go(self) -> None:
+        """In a forked child: what the parent was about to keep is the parent's."""
+        self._lock = threading.Lock()
+        self._storing = threading.RLock()
+        self._late.clear()
+
     def close(self) -> None:
         """Write what waits, then let go of files, threads and connections."""
+        self.keep_late()
         if self._ledger is not None:
             self._ledger.close()
 
@@ -330,7 +384,7 @@ class LlmCost:
         if settings.prices_file is not None or settings.price_overrides:
             state.book  # noqa: B018 - a broken price file shows now, not in a request
         for name in _LATER:
-            if getattr(settings, name):
+            if getattr(settings, name) != getattr(_DEFAULTS, name):
                 _log.warning(
                     "%s is set, but this version does nothing with it yet.",
                     PREFIX + name.upper(),
@@ -342,6 +396,7 @@ class LlmCost:
         app.cli.add_command(make_group(make_app))
         app.extensions[NAME] = state
         self._states.add(state)
+        _all_states.add(state)
         if settings.instrument and settings.enabled:
             self.instrument(*settings.instrument)
 
@@ -541,9 +596,12 @@ class LlmCost:
         if state is None or not state.settings.enabled:
             return call
         call = _priced(state, call, pricing_mode)
-        self._keep(state, call)
-        if state.settings.on_unknown_price == "raise":
-            state.raise_pending()
+        state.store(call, state.collected)
+        state.tell(call)
+        if isinstance(state.pending_error, UnknownPrice) and _is_unpriced(call):
+            # The caller is here to be told; no other send need be.
+            state.pending_error = None
+            raise UnknownPrice(provider, model)
         return call
 
     # Tagging
@@ -560,16 +618,26 @@ class LlmCost:
         """Carry tags and app into a thread or an executor: they are those of this moment.
 
         ``executor.submit(llm_cost.bind(work), ...)``. The function may be called often, and
-        at the same time. Give it what is to run, and not a running generator.
+        at the same time. It may be a coroutine function, or a generator function such as a
+        streamed response's.
         """
         context = contextvars.copy_context()
 
         @functools.wraps(function)
-        def bound(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        def bound(*args: _P.args, **kwargs: _P.kwargs) -> t.Any:
             # A copy for each run: one context cannot be entered twice at a time.
-            return context.copy().run(function, *args, **kwargs)
+            inside = context.copy()
+            result = inside.run(function, *args, **kwargs)
+            return stepped(inside.run, t.cast(t.Any, result)) if generates else result
 
-        return bound
+        @functools.wraps(function)
+        async def bound_coroutine(*args: _P.args, **kwargs: _P.kwargs) -> t.Any:
+            work = t.cast("Coroutine[t.Any, t.Any, t.Any]", function(*args, **kwargs))
+            return await asyncio.create_task(work, context=context.copy())
+
+        generates = inspect.isgeneratorfunction(function)
+        chosen = bound_coroutine if inspect.iscoroutinefunction(function) else bound
+        return t.cast(Callable[_P, _R], chosen)
 
     def tag_provider(self, function: TagSource) -> TagSource:
         """Ask this function for tags at each send, on the caller's thread (a decorator).
@@ -592,6 +660,7 @@ class LlmCost:
         if state is None or not state.settings.enabled:
             return None
         state.raise_pending()
+        state.keep_late()
         if state.collected is None and state.settings.storage in ("database", "jsonl"):
             state.ledger.wake()
         return self._hold(state, attempt, None)
@@ -604,8 +673,9 @@ class LlmCost:
         # Whole milliseconds, since that is what the event id and the ledger hold.
         now = _now() if state is None else state.clock()
         started_at = from_ms(utc_ms(at or now))
+        owner = None if state is None else _Owner(state, state.collected)
         return Hold(
-            mint_event_id(started_at), started_at, taken.tags, taken.flags, state
+            mint_event_id(started_at), started_at, taken.tags, taken.flags, owner
         )
 
     def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> Call | None:
@@ -613,21 +683,16 @@ class LlmCost:
 
         :return: The call with its cost, unless it is deferred.
         """
-        state: AppState = hold.state
+        owner: _Owner = hold.state
+        state = owner.state
         if deferred:
-            state.ledger.defer(call)
+            state.defer(call, owner)
             return None
-        # The app's request goes on whatever happens in here: storage may be the app's own.
-        try:
-            call = _priced(state, call)
-            self._keep(state, call)
-        except Exception as error:
-            state.storage_failed(call, error)
-        return call
-
-    def _keep(self, state: AppState, call: Call) -> None:
-        state.store(call)
+        state.keep_late()
+        call = _priced(state, call)
+        state.store(call, owner.collected)
         state.tell(call)
+        return call
 
     # Asking
 
@@ -650,6 +715,8 @@ class LlmCost:
         settle(0)
         state = self._resolve(quiet=True)
         states = [state] if state is not None else list(self._states)
+        for each in states:
+            each.keep_late()
         return all([s.ledger.flush(timeout) for s in states])
 
     def report(self, days: int = 30) -> str:
@@ -780,7 +847,28 @@ def _settle_at_exit() -> None:
     """Have open calls recorded before the ledger's own last flush: it was imported first."""
     from .capture.meter import settle
 
-    atexit.register(settle, 0, ending=True)
+    def last() -> None:
+        settle(0, ending=True)
+        for state in list(_all_states):
+            state.keep_late()
+
+    atexit.register(last)
+
+
+_all_states: weakref.WeakSet[AppState] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for state in list(_all_states):
+        state.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def _is_unpriced(call: Call) -> bool:
+    return call.usage is not None and call.cost is None
 
 
 def _now() -> dt.datetime:

@@ -32,4 +32,6 @@ def record_calls(app: Flask) -> Iterator[list[Call]]:
     try:
         yield state.collected
     finally:
+        # What was abandoned meanwhile is collected, too.
+        state.keep_late()
         state.collected = before

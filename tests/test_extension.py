@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime as dt
 import gc
 import logging
+import os
+import signal
+import time
 import typing as t
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -371,3 +375,116 @@ def test_a_stream_without_usage_is_estimated_if_asked_to(
             session.post(f"{url}/v1/chat/completions", json=body)
     assert calls[0].usage_source == ("estimated" if estimate else "unknown")
     assert (calls[0].usage is not None) is estimate
+
+
+def _abandon(llm_cost: LlmCost) -> None:
+    """A call that ends where nothing may be asked: its answer is let go of."""
+    attempt = Attempt("openai", "chat", "gpt-4o")
+    hold = llm_cost.begin(attempt)
+    assert hold is not None
+    usage = Usage(input_tokens=1000)
+    call = Call(hold.event_id, hold.started_at, "openai", "gpt-4o", usage=usage)
+    llm_cost.record(
+        dataclasses.replace(call, outcome="interrupted"), hold, deferred=True
+    )
+
+
+def test_an_abandoned_call_reaches_a_storage_of_the_apps_own(make_app: MakeApp) -> None:
+    stored: list[Call] = []
+    app = make_app(LLM_COST_STORAGE=stored.append)
+    llm_cost: LlmCost = app.extensions["llm_cost"].extension
+    _abandon(llm_cost)
+    assert stored == []
+    assert llm_cost.flush()
+    assert [call.outcome for call in stored] == ["interrupted"]
+    assert stored[0].cost is not None
+    assert not Path(app.instance_path).exists()
+
+
+def test_an_abandoned_call_is_collected_and_touches_no_file(
+    app: Flask, llm_cost: LlmCost
+) -> None:
+    with record_calls(app) as calls:
+        _abandon(llm_cost)
+    assert [call.outcome for call in calls] == ["interrupted"]
+    assert not Path(app.instance_path).exists()
+
+
+def test_an_abandoned_call_reaches_the_ledger_by_itself(llm_cost: LlmCost) -> None:
+    _abandon(llm_cost)
+    until = time.monotonic() + 10
+    while llm_cost.calls.count() == 0 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert llm_cost.calls.count() == 1
+
+
+def test_a_receiver_may_ask_and_flush_the_ledger(app: Flask, llm_cost: LlmCost) -> None:
+    flushed: list[bool] = []
+
+    def receiver(sender: t.Any, call: Call) -> None:
+        with app.app_context():
+            flushed.append(llm_cost.flush(5))
+            llm_cost.calls.count()
+            app.extensions["llm_cost"].ledger.drain()
+
+    with signals.call_recorded.connected_to(receiver, app):
+        _abandon(llm_cost)
+        assert llm_cost.flush(5)
+    assert flushed
+    assert llm_cost.calls.count() == 1
+
+
+def test_what_storage_raises_never_reaches_the_app(make_app: MakeApp) -> None:
+    def broken(call: Call) -> None:
+        raise RuntimeError("no room")
+
+    app = make_app(LLM_COST_STORAGE=broken)
+    failed: list[Exception] = []
+
+    def note(sender: t.Any, call: Call, error: Exception) -> None:
+        failed.append(error)
+
+    with signals.storage_failed.connected_to(note, app):
+        app.extensions["llm_cost"].extension.track(
+            provider="openai", model="gpt-4o", input_tokens=1
+        )
+    assert [str(error) for error in failed] == ["no room"]
+
+
+def test_a_priced_call_raises_no_error_of_another(make_app: MakeApp) -> None:
+    app = make_app(LLM_COST_ON_UNKNOWN_PRICE="raise")
+    state: AppState = app.extensions["llm_cost"]
+    state.pending_error = UnknownPrice("acme", "brain-1")
+    state.extension.track(provider="openai", model="gpt-4o", input_tokens=1)
+    with pytest.raises(UnknownPrice, match="brain-1"):
+        state.extension.begin(Attempt("openai", "chat"))
+
+
+def test_bound_generators_and_coroutines_keep_their_tags(
+    app: Flask, llm_cost: LlmCost
+) -> None:
+    def steps() -> t.Iterator[int]:
+        for number in range(2):
+            llm_cost.track(provider="openai", model="gpt-4o", input_tokens=number)
+            yield number
+
+    async def later() -> None:
+        await asyncio.sleep(0)
+        llm_cost.track(provider="openai", model="gpt-4o", input_tokens=9)
+
+    with llm_cost.tags(feature="chat"):
+        generator, coroutine = llm_cost.bind(steps), llm_cost.bind(later)
+    with record_calls(app) as calls:
+        assert list(generator()) == [0, 1]
+        asyncio.run(coroutine())
+    assert [call.tags for call in calls] == [{"feature": "chat"}] * 3
+
+
+def test_a_fork_during_set_up_leaves_the_child_free(app: Flask) -> None:
+    state: AppState = app.extensions["llm_cost"]
+    with state._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            os._exit(0 if state.book is not None else 1)
+    assert os.waitpid(child, 0)[1] == 0

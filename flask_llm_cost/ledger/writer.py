@@ -159,8 +159,9 @@ class Writer:
         :raises StorageError: If the database is away, or its tables are.
         """
         drained = Drained()
+        # Not under the lock: it runs receivers of signals, which may flush or drain.
+        self._absorb()
         with self._busy:
-            self._absorb()
             for file in self._spool.sealed():
                 self._store_file(file, drained)
             for file in self._spool.seal():
