@@ -146,8 +146,14 @@ def _added(one: Mapping[str, _N], other: Mapping[str, _N], zero: _N) -> dict[str
 
 def _check_count(name: str, count: object) -> None:
     # bool is an int; a count of True is a mistake worth naming.
-    if type(count) is not int or count < 0:
-        raise ValueError(f"{name} must be a whole number >= 0, not {count!r}")
+    if type(count) is not int or not 0 <= count <= _MOST:
+        raise ValueError(
+            f"{name} must be a whole number >= 0 (and at most 2**53), not {count!r}"
+        )
+
+
+_MOST: t.Final = 1 << 53
+"""More tokens than this is damage, not usage; sums of it would outgrow BIGINT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +281,8 @@ class Recorder(t.Protocol):
 
         ``None`` means: capture nothing of this attempt.
 
-        :raises BudgetExceeded: If a blocking budget is spent; the only error.
+        :raises LlmCostError: What may stop a call before it is sent: a spent budget, or
+            an error of an earlier call that a setting asks to raise.
         """
         ...
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
+from decimal import InvalidOperation
 from pathlib import Path
 
 from flask import current_app
@@ -93,6 +94,12 @@ _LATER: t.Final = (
 """Settings that are checked, but that this version does nothing with yet."""
 
 _DEFAULTS: t.Final = Settings()
+
+_EARLIEST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_LATEST: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
+_LONGEST_MS: t.Final = 10**12
+_HIGHEST_USD: t.Final = 9_000_000
+"""What the ledger holds of one call; more of any of these is a mistake."""
 
 _LINGER_S: t.Final = 1.0
 """So long may a complete stream stay open before it is recorded without its end."""
@@ -379,7 +386,7 @@ class LlmCost:
                 "Flask-LLM-Cost is set up on this app already. Call init_app once for each"
                 f" app, and use app.extensions[{NAME!r}].extension to get at it elsewhere."
             )
-        settings = Settings.read(app.config)
+        settings = Settings.read(app.config, app.instance_path)
         state = AppState(app, self, settings, self._db)
         if settings.prices_file is not None or settings.price_overrides:
             state.book  # noqa: B018 - a broken price file shows now, not in a request
@@ -541,12 +548,12 @@ class LlmCost:
         tags: TagSource | None = None,
         pricing_mode: str | None = None,
         operation: str = "chat",
-        latency_ms: int | None = None,
+        latency_ms: float | None = None,
         at: dt.datetime | None = None,
         stream: bool = False,
         usage_source: UsageSource = "manual",
         outcome: Outcome = "ok",
-        reported_cost: Decimal | None = None,
+        reported_cost: Decimal | int | str | None = None,
         service_tier: str | None = None,
         response_id: str | None = None,
         event_id: str | None = None,
@@ -566,8 +573,16 @@ class LlmCost:
             usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         elif input_tokens or output_tokens:
             raise ValueError("Give usage, or input_tokens and output_tokens, not both.")
+        elif not isinstance(usage, Usage):
+            raise ValueError(f"usage must be a Usage, not {usage!r}")
         _check_name("provider", provider)
         _check_name("model", model)
+        _check_name("operation", operation)
+        for key, text in (("service_tier", service_tier), ("response_id", response_id)):
+            if text is not None:
+                _check_name(key, text)
+        latency_ms = _check_latency(latency_ms)
+        reported_cost = _check_cost(reported_cost)
         _check_choice("usage_source", usage_source, USAGE_SOURCES)
         _check_choice("outcome", outcome, OUTCOMES)
         at = _check_time(at, event_id)
@@ -820,6 +835,31 @@ def _check_name(key: str, value: object) -> None:
         raise ValueError(f"{key} must be a text that is not empty, not {value!r}")
 
 
+def _check_latency(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"latency_ms must be a number of milliseconds, not {value!r}")
+    if not 0 <= value < _LONGEST_MS:
+        raise ValueError(f"latency_ms must be from 0 to {_LONGEST_MS}, not {value!r}")
+    return round(value)
+
+
+def _check_cost(value: object) -> Decimal | None:
+    if value is None:
+        return None
+    wanted = 'reported_cost must be USD >= 0 as Decimal, text or int, such as "0.0125"'
+    if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
+        raise ValueError(f"{wanted}, not {value!r}")
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        raise ValueError(f"{wanted}, not {value!r}") from None
+    if not amount.is_finite() or not 0 <= amount <= _HIGHEST_USD:
+        raise ValueError(f"{wanted} and at most {_HIGHEST_USD}, not {value!r}")
+    return amount
+
+
 def _check_choice(key: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
@@ -829,6 +869,8 @@ def _check_time(at: dt.datetime | None, event_id: str | None) -> dt.datetime | N
     """When a tracked call was sent; an event id says so by itself."""
     if at is not None and at.tzinfo is None:
         raise ValueError(f"at must be aware (have a time zone), not {at!r}")
+    if at is not None and not _EARLIEST <= at < _LATEST:
+        raise ValueError(f"at must be between 1970 and {_LATEST.year}, not {at!r}")
     if event_id is None:
         return at
     try:

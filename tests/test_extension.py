@@ -93,13 +93,28 @@ def test_tracked_calls_are_priced_and_counted_once(llm_cost: LlmCost) -> None:
         ({"at": dt.datetime(2026, 1, 1)}, "at must be aware"),  # noqa: DTZ001
         ({"pricing_mode": "turbo"}, "turbo"),
         ({"event_id": "x"}, "event_id"),
+        ({"at": dt.datetime.max.replace(tzinfo=dt.UTC)}, "at must be between 1970"),
+        ({"at": dt.datetime(1960, 1, 1, tzinfo=dt.UTC)}, "at must be between 1970"),
+        ({"usage": {"input_tokens": 1}}, "usage must be a Usage"),
+        ({"input_tokens": 2**63}, "at most"),
+        ({"latency_ms": -1}, "latency_ms must be"),
+        ({"latency_ms": "fast"}, "latency_ms must be"),
+        ({"latency_ms": float("nan")}, "latency_ms must be"),
+        ({"reported_cost": 0.1}, "reported_cost must be"),
+        ({"reported_cost": "free"}, "reported_cost must be"),
+        ({"reported_cost": Decimal("NaN")}, "reported_cost must be"),
+        ({"reported_cost": Decimal("1e30")}, "reported_cost must be"),
+        ({"service_tier": 3}, "service_tier must be"),
+        ({"response_id": 3}, "response_id must be"),
+        ({"operation": 3}, "operation must be"),
+        ({"provider": " "}, "provider must be"),
     ],
 )
 def test_a_wrong_argument_of_track_says_so(
     llm_cost: LlmCost, wrong: dict[str, t.Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        llm_cost.track(provider="openai", model="gpt-4o", **wrong)
+        llm_cost.track(**{"provider": "openai", "model": "gpt-4o"} | wrong)
 
 
 def test_an_unknown_price_is_none_and_flagged(
@@ -342,7 +357,7 @@ def test_old_calls_are_pruned_and_stay_in_the_report(llm_cost: LlmCost) -> None:
         )
     assert llm_cost.flush()
     assert llm_cost.prune(older_than=dt.timedelta(days=10)) == 1
-    assert llm_cost.calls.count() == 2
+    assert len(llm_cost.calls.rows(limit=10)) == 2
     assert "$0.007500" in llm_cost.report(days=30)
 
 
@@ -488,3 +503,18 @@ def test_a_fork_during_set_up_leaves_the_child_free(app: Flask) -> None:
             signal.alarm(10)
             os._exit(0 if state.book is not None else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_measured_latency_and_a_cost_as_text_are_taken(llm_cost: LlmCost) -> None:
+    call = llm_cost.track(
+        provider="openai",
+        model="gpt-4o",
+        input_tokens=1,
+        latency_ms=812.4,
+        reported_cost="1.25",
+    )
+    assert call.latency_ms == 812
+    assert call.cost is not None
+    assert (call.cost.source, call.cost.total_usd) == ("provider", Decimal("1.25"))
+    assert llm_cost.flush()
+    assert llm_cost.calls.total_cost() == Decimal("1.25")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from flask_llm_cost.cli.demo import provider
 from tests.conftest import MakeApp
 
 MARK = "XYZZY-7f3a"
@@ -91,13 +92,59 @@ def test_no_content_reaches_ledger_spool_or_log(
             session.post(
                 f"http://127.0.0.1:9/v1/chat/completions?key={MARK}", json=body
             )
-    spool = _texts(tmp_path)
     assert llm_cost.flush()
     assert llm_cost.calls.count() == 5
-    assert MARK.encode() not in spool + _texts(tmp_path)
+    assert MARK.encode() not in _texts(tmp_path)
     assert b"gpt-4o" in _texts(tmp_path)
     ours = [r for r in caplog.records if r.name.startswith("flask_llm_cost")]
     assert not [r for r in ours if MARK in r.getMessage() or MARK in str(r.exc_text)]
+
+
+def test_no_content_is_in_the_spool(
+    make_app: MakeApp, server: str, tmp_path: Path
+) -> None:
+    # A database that is away keeps the lines in the spool.
+    app = make_app(
+        LLM_COST_PROVIDER_HOSTS={server: "openai"},
+        LLM_COST_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:9/nowhere",
+    )
+    llm_cost = app.extensions["llm_cost"].extension
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": MARK}]}
+    with requests.Session() as session:
+        session.mount("http://", llm_cost.adapter())
+        url = f"http://{server}/v1/chat/completions?key={MARK}"
+        session.post(url, json=body, headers={"Authorization": MARK}, timeout=10)
+    assert not llm_cost.flush(0.1)
+    assert b"gpt-4o" in _texts(tmp_path)
+    assert MARK.encode() not in _texts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path"),
+    [
+        ("openai", "/v1/chat/completions"),
+        ("openai", "/v1/responses"),
+        ("anthropic", "/v1/messages"),
+        ("gemini", "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"),
+    ],
+)
+def test_no_content_of_a_stream_is_kept(
+    make_app: MakeApp, tmp_path: Path, dialect: str, path: str
+) -> None:
+    with provider.serve() as url:
+        app = make_app(LLM_COST_PROVIDER_HOSTS={url.split("//")[1]: dialect})
+        llm_cost = app.extensions["llm_cost"].extension
+        body = {"model": "gpt-4o", "stream": True, "messages": [{"content": MARK}]}
+        with requests.Session() as session:
+            session.mount("http://", llm_cost.adapter())
+            # A stream cuts its words anywhere: enough of them, and a piece is whole.
+            order = {"X-Loopback": f"say={'XYZZY' * 40}"}
+            answer = session.post(url + path, json=body, headers=order)
+        assert "YZZ" in answer.text
+    assert llm_cost.flush()
+    assert llm_cost.calls.count() == 1
+    assert MARK.encode() not in _texts(tmp_path)
+    assert b"YZZ" not in _texts(tmp_path)
 
 
 def _texts(folder: Path) -> bytes:

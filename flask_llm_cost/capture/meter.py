@@ -8,6 +8,7 @@ leaves, tells it what passes by, and is done: the meter sees to it that exactly 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import logging
 import os
@@ -439,11 +440,18 @@ class Meter:
         )
 
 
+_OLDEST: t.Final = dt.timedelta(days=400)
+_SKEW: t.Final = dt.timedelta(days=-1)
+"""How long ago an answer that is asked for now may have been made, to be believed."""
+
+
 def _as_call(reading: Reading, hold: Hold, *, polled: bool) -> Call:
     event_id, started_at = hold.event_id, hold.started_at
     if polled and reading.response_id is not None:
         # Whichever process asks, and however often: one answer is one row.
-        started_at = reading.created_at or started_at
+        created_at = reading.created_at
+        if created_at is not None and _SKEW < started_at - created_at < _OLDEST:
+            started_at = created_at
         name = f"{reading.provider}/{reading.response_id}"
         event_id = derive_event_id(started_at, name)
     return Call(
