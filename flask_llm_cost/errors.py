@@ -4,7 +4,7 @@
 
     LlmCostError
     ├── ConfigError        a wrong LLM_COST_* setting (also a ValueError)
-    ├── BudgetExceeded     a budget stopped a call before it was sent
+    ├── BudgetExceeded     a budget stopped a call before it was sent (not raised yet)
     ├── UnknownPrice       LLM_COST_ON_UNKNOWN_PRICE is "raise"
     ├── StorageError       the ledger cannot be read or written
     │   └── SetupRequired  its tables are missing or of an older version

@@ -19,16 +19,17 @@ call_recorded: NamedSignal = _names.signal("llm-cost-call-recorded")
 """Sent after a call was handed to the ledger. Keyword ``call``: the :class:`.Call`."""
 
 budget_threshold: NamedSignal = _names.signal("llm-cost-budget-threshold")
-"""Sent once per period when spend crosses a threshold of a budget."""
+"""For spend that crosses a threshold of a budget. Not sent yet: budgets come later."""
 
 budget_exceeded: NamedSignal = _names.signal("llm-cost-budget-exceeded")
-"""Sent when spend reaches a budget's limit. Keyword ``call``, or ``None`` before a send."""
+"""For spend that reaches a budget's limit. Not sent yet: budgets come later."""
 
 price_unknown: NamedSignal = _names.signal("llm-cost-price-unknown")
 """Sent when a call with usage has no price. Keyword ``call``: the :class:`.Call`."""
 
 storage_failed: NamedSignal = _names.signal("llm-cost-storage-failed")
-"""Sent when a call could not be stored. Keywords ``call`` and ``error``."""
+"""Sent when a call could not be stored. Keywords ``call`` and ``error``; ``call`` is ``None``
+if none is lost, but calls wait in the spool because the database is away."""
 
 
 def send(signal: NamedSignal, sender: t.Any, **values: t.Any) -> None:

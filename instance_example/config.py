@@ -46,8 +46,9 @@ LLM_COST_DEFAULT_TAGS = {"env": "example"}
 # The tags that the report breaks down by.
 LLM_COST_ROLLUP_TAGS = ("feature", "user_id")
 
-# A tag whose key holds one of these words is stored as [REDACTED].
-LLM_COST_REDACTED_TAG_KEYS = ("password", "secret", "api_key", "authorization")
+# Tags called after a secret (password, api_key, ...) are stored as [REDACTED]. Another list
+# replaces the default one, so repeat what it has:
+# LLM_COST_REDACTED_TAG_KEYS = ("password", "secret", ..., "social_security_number")
 
 # Prices that the bundled ones lack, or that were negotiated.
 LLM_COST_PRICES_FILE = "prices.json"
