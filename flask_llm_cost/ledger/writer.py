@@ -34,6 +34,7 @@ ROLL_SECONDS: t.Final = 60.0
 """How often it adds up what was written."""
 
 _LONGEST_PAUSE: t.Final = 30.0
+_FORK_SECONDS: t.Final = 1.0
 _LONGEST_LINE: t.Final = 1024 * 1024
 
 
@@ -79,12 +80,14 @@ class Writer:
         self._roll_failed = False
         self._wrote = False
         self._busy = threading.Lock()
+        self._working = threading.Lock()
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
         self._failed_in_a_row = 0
         self._orphans_at = 0.0
+        _writers.add(self)
 
     def start(self) -> bool:
         """Start the thread, once; False if threads cannot be had."""
@@ -224,7 +227,8 @@ class Writer:
         # This loop must outlive whatever a driver, a host's listener or a full disk
         # raises: the lines stay in their files, and it tries again.
         try:
-            self.drain(orphans=orphans)
+            with self._working:
+                self.drain(orphans=orphans)
         except Exception as error:
             pause = self._note(error)
         else:
@@ -245,7 +249,8 @@ class Writer:
             return
         # As in the cycle: whatever goes wrong, the calls are kept, and it tries again.
         try:
-            self._roll()
+            with self._working:
+                self._roll()
         except Exception as error:
             if not self._roll_failed:
                 _log.warning("Calls are not added up for now: %s", error)
@@ -289,3 +294,26 @@ def _run(reference: weakref.ref[Writer], wake: threading.Event) -> None:
             wake.wait(pause)
             pause = 0.0
         del kept
+
+
+_writers: weakref.WeakSet[Writer] = weakref.WeakSet()
+_paused: list[threading.Lock] = []
+
+
+def _pause() -> None:
+    """Before a fork: let every writer finish what it is doing in a database driver.
+
+    Else the child would inherit locks of the driver and of SQLAlchemy, held by a thread
+    that it does not have. A database that hangs is not waited for.
+    """
+    locks = [writer._working for writer in list(_writers)]
+    _paused.extend(lock for lock in locks if lock.acquire(timeout=_FORK_SECONDS))
+
+
+def _go_on() -> None:
+    while _paused:
+        _paused.pop().release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_pause, after_in_parent=_go_on, after_in_child=_go_on)
