@@ -309,11 +309,13 @@ class Settings:
     """``"spool"`` appends to a file and lets a thread write to the database; ``"sync"``
     writes at the end of each call, for hosts whose disk dies with the container."""
     spool_dir: Path | None = _setting(None, _optional(_path))
-    """Where spool files live; ``None`` is ``llm_cost_spool`` in the instance folder."""
+    """Where spool files live, relative to the instance folder; ``None`` is
+    ``llm_cost_spool`` there."""
     spool_fsync: bool = _setting(False, _flag)
     """Flush each spool line to the disk: survives power loss, costs milliseconds."""
     jsonl_dir: Path | None = _setting(None, _optional(_path))
-    """Where ``STORAGE="jsonl"`` writes; ``None``: ``llm_cost_calls`` in the instance folder."""
+    """Where ``STORAGE="jsonl"`` writes, relative to the instance folder; ``None`` is
+    ``llm_cost_calls`` there."""
     timezone: dt.tzinfo = _setting(dt.UTC, _zone)
     """IANA name of the zone of days, reports and budgets."""
     week_start: str = _setting("monday", _one_of("monday", "sunday", "saturday"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import errno
 import json
 import os
+import tempfile
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -24,6 +26,8 @@ from .text import fit
 
 if t.TYPE_CHECKING:
     from ..query.host import Host
+
+_TRIAL_BYTES: t.Final = 4096
 
 Status: t.TypeAlias = t.Literal["ok", "warn", "error"]
 
@@ -50,7 +54,8 @@ def doctor(form: str) -> None:
     """Check what keeps calls from being captured, priced and stored.
 
     Looks at the settings, the database and its tables, the spool, the prices and the last
-    call, and writes nothing. Ends with 1 if there is an error; a warning is none.
+    call. It writes nothing but a small file beside the spool, which it deletes at once.
+    Ends with 1 if there is an error; a warning is none.
     """
     host: Host = current_app.extensions["llm_cost"]
     findings = examine(host)
@@ -120,21 +125,24 @@ def database(host: Host) -> Iterator[Finding]:
 
 def spool(host: Host) -> Iterator[Finding]:
     """Can calls be taken down, and are they written on?"""
-    from ..ledger import SPOOL_FOLDER
-
-    if host.settings.write != "spool":
+    files = host.settings.storage == "jsonl"
+    if host.settings.write != "spool" and not files:
         yield Finding("ok", "spool", "not used: calls are written at once.")
         return
-    folder = host.settings.spool_dir or Path(current_app.instance_path, SPOOL_FOLDER)
-    if not _writable(folder):
+    folder = host.ledger.folder
+    try:
+        _try_to_write(folder)
+        waiting = host.ledger.waiting()
+    except OSError as error:
+        otherwise = "" if files else " if the database is away"
         yield Finding(
             "error",
             "spool",
-            f"{folder} cannot be written: calls are lost if the database is away."
-            " Make it writable, or set LLM_COST_SPOOL_DIR.",
+            f"{folder} cannot be written ({error.strerror or error}): calls are"
+            f" lost{otherwise}. Make room, make it writable, or set"
+            f" LLM_COST_{'JSONL' if files else 'SPOOL'}_DIR.",
         )
         return
-    waiting = host.ledger.waiting()
     if waiting:
         yield Finding(
             "warn",
@@ -144,22 +152,55 @@ def spool(host: Host) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "spool", f"{folder} can be written, nothing waits.")
-    aside = host.ledger.set_aside()
-    if aside:
-        lines = sum(len(path.read_bytes().splitlines()) for path in aside)
+
+
+def aside(host: Host) -> Iterator[Finding]:
+    """Are there lines that cannot be stored?"""
+    try:
+        files = host.ledger.set_aside()
+        lines = sum(len(path.read_bytes().splitlines()) for path in files)
+    except OSError as error:
+        yield Finding("error", "set aside", f"cannot be read: {error}.")
+        return
+    if files:
         yield Finding(
             "warn",
             "set aside",
-            f"{count(lines, 'line')} could not be stored: see {aside[0]}"
-            + (f" and {count(len(aside) - 1, 'more file')}" if aside[1:] else "")
+            f"{count(lines, 'line')} could not be stored: see {files[0]}"
+            + (f" and {count(len(files) - 1, 'more file')}" if files[1:] else "")
             + ". `flask llm-cost ledger requeue` tries them again.",
         )
 
 
-def _writable(folder: Path) -> bool:
-    """Whether files can be made there, or the folder itself, without making any."""
+def lost(host: Host) -> Iterator[Finding]:
+    """Did this process lose calls?"""
+    if host.ledger.lost:
+        yield Finding(
+            "error",
+            "lost",
+            f"{count(host.ledger.lost, 'call')} of this process could neither be taken"
+            " down nor be stored. The app's log has the reasons, on logger"
+            " flask_llm_cost.",
+        )
+
+
+def _try_to_write(folder: Path) -> None:
+    """Write a small file there, or where the folder would be made, and delete it.
+
+    The folder itself is not made: it would belong to whoever asks the doctor.
+
+    :raises OSError: If that does not work.
+    """
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    fd, name = tempfile.mkstemp(prefix=".llm-cost-doctor-", dir=there)
+    try:
+        # More than what is kept of a file for its name.
+        if os.write(fd, bytes(_TRIAL_BYTES)) < _TRIAL_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+        os.unlink(name)
 
 
 def prices(host: Host) -> Iterator[Finding]:
@@ -225,6 +266,8 @@ CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     configuration,
     database,
     spool,
+    aside,
+    lost,
     prices,
     calls,
 )

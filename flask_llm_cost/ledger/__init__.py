@@ -15,11 +15,11 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ..call import Call
 from ..config import Settings
 from ..errors import StorageError
+from . import destination
 from .jsonl import encode
 from .migrations import HEAD
 from .spool import Spool
@@ -98,6 +98,11 @@ class Ledger:
         if engines is not None:
             engines.let_go()
 
+    @property
+    def folder(self) -> Path:
+        """Where calls are taken down. A relative path is one in the instance folder."""
+        return Path(self._instance_path, self._settings.spool_dir or SPOOL_FOLDER)
+
     # Taking calls
 
     def append(self, call: Call) -> None:
@@ -154,13 +159,18 @@ class Ledger:
         try:
             return self._write(call)
         except Exception as error:
-            # Each call would wait for a database that is away.
-            self._sync_at = time.monotonic() + _SYNC_PAUSE
             self._tell(None, error)
             return False
 
     def _write(self, call: Call) -> bool:
-        stored = self._store.write([call], now=True)
+        if time.monotonic() < self._sync_at:
+            raise StorageError("The database could not be written a moment ago.")
+        try:
+            stored = self._store.write([call], now=True)
+        except Exception:
+            # Each call would wait for a database that is away.
+            self._sync_at = time.monotonic() + _SYNC_PAUSE
+            raise
         self._writer.wrote()
         for _, reason in stored.refused:
             self._spool.set_aside(encode(call).rstrip(), reason)
@@ -169,9 +179,8 @@ class Ledger:
 
     def _rescue(self, call: Call, error: OSError) -> None:
         """The spool cannot be written: a full disk, or a folder that is read-only."""
-        where = self._settings.spool_dir or Path(self._instance_path, SPOOL_FOLDER)
         why = (
-            f"The spool in {where} cannot be written ({error.strerror or error}). Make"
+            f"The spool in {self.folder} cannot be written ({error.strerror or error}). Make"
             " room, or set LLM_COST_SPOOL_DIR to a folder that the app may write to."
         )
         try:
@@ -402,9 +411,8 @@ class Ledger:
     def _spool(self) -> Spool:
         with self._mine():
             if self._made_spool is None:
-                folder = Path(self._instance_path, SPOOL_FOLDER)
                 self._made_spool = Spool(
-                    self._settings.spool_dir or folder,
+                    self.folder,
                     self._destination(),
                     fsync=self._settings.spool_fsync,
                 )
@@ -467,27 +475,21 @@ class Ledger:
         Apps may share an instance folder, such as one in its tests and in earnest. A
         line that one left there must not end up in the other's ledger.
         """
-        own = f"sqlite:{os.path.abspath(os.path.join(self._instance_path, 'llm_cost.db'))}"
+        folder = self._instance_path
         uri = self._settings.database_uri
-        if uri is None and self._get_host is None:
-            return own
         if uri is not None:
-            parts = urlsplit(uri)
-            kind, host = parts.scheme, f"{parts.hostname}:{parts.port}"
-            name = parts.path.removeprefix("/")
-        else:
+            return destination.of_uri(uri, folder)
+        if self._get_host is None:
+            return destination.own(folder)
+        # Whatever keeps the host from having an engine, calls are taken down. The writer
+        # says what it is; who can tell the destination later stores them.
+        try:
             url = self._host_engine().url
-            kind, host, name = (
-                url.drivername,
-                f"{url.host}:{url.port}",
-                url.database or "",
-            )
-        kind = kind.partition("+")[0]
-        if kind != "sqlite":
-            return f"{kind}://{host}/{name}"
-        if not name or ":memory:" in name:
-            return own
-        return f"sqlite:{os.path.abspath(os.path.join(self._instance_path, name))}"
+        except Exception:
+            return destination.UNKNOWN
+        return destination.of_parts(
+            url.drivername, url.host, url.port, url.database, folder
+        )
 
 
 def open_ledger(

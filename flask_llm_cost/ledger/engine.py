@@ -22,6 +22,7 @@ from sqlalchemy import event
 from sqlalchemy import exc
 
 from ..config import Settings
+from ..errors import LlmCostError
 from ..errors import SetupRequired
 from ..errors import StorageError
 from .migrations import HEAD
@@ -146,10 +147,23 @@ class Engines:
             return Place(url)
         if self._host_engine is None:
             return own
-        host = self._host_engine()
+        host = self._ask_host(self._host_engine)
         # Another engine on sqlite:// is another, empty database, and writing on the
         # host's one would commit what it has open.
         return own if _in_memory(host.url) else Place(host.url, host)
+
+    def _ask_host(self, get: Callable[[], sa.Engine]) -> sa.Engine:
+        # Whatever the host raises, to us it is a ledger that cannot be used for now.
+        try:
+            return get()
+        except Exception as error:
+            # Only our own words are repeated: there may be a password in others'.
+            ours = isinstance(error, LlmCostError)
+            raise StorageError(
+                str(error)
+                if ours
+                else f"The app's own database cannot be used: {type(error).__name__}."
+            ) from error
 
     def _path(self, name: str) -> str:
         """A path relative to the instance folder, as Flask-SQLAlchemy has it."""
@@ -342,13 +356,19 @@ def _label(url: sa.URL) -> str:
 
 def _parse(uri: str, key: str = "DATABASE_URI") -> sa.URL:
     try:
-        return sa.make_url(uri)
+        url = sa.make_url(uri)
     except (exc.ArgumentError, ValueError):
+        url = None
+    # The rest of a password with an "@" would be taken for the host, and be logged.
+    if url is None or "@" in (url.host or ""):
         # The text is not repeated: there may be a password in it.
         raise StorageError(
             f"LLM_COST_{key} cannot be read as an SQLAlchemy URL. Write it like"
-            ' "postgresql+psycopg://user:password@host/name".'
+            ' "postgresql+psycopg://user:password@host/name"; in a password, "@" is'
+            ' written "%40", and several hosts go behind the name:'
+            ' "?host=one:5432&host=two:5432".'
         ) from None
+    return url
 
 
 def _in_memory(url: sa.URL) -> bool:

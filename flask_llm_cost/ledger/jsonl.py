@@ -148,10 +148,12 @@ def decode(line: bytes | str) -> Call:
 
 
 def check_id(call: Call) -> None:
-    """Refuse a call whose event id is not of its own time.
+    """Refuse a call whose event id is not of its own time, or of none that can be.
 
-    :raises ValueError: If the id is no UUIDv7, or its 48 bits of time are another's.
+    :raises ValueError: If the id is no UUIDv7, its 48 bits of time are another's, or the
+        time is before 1970 or after 2261.
     """
+    check_time("started_at", call.started_at)
     try:
         value = UUID(call.event_id)
     except (ValueError, AttributeError, TypeError):
@@ -163,6 +165,18 @@ def check_id(call: Call) -> None:
             f"event_id: {call.event_id} is not of started_at {_moment(call.started_at)}"
         )
 
+
+def check_time(name: str, moment: dt.datetime) -> None:
+    """Refuse a time that cannot be a call's, and on which arithmetic would overflow.
+
+    :raises ValueError: If it is before 1970 or after 2261.
+    """
+    if not _FIRST <= moment < _END:
+        raise _wrong(name, moment.isoformat(), "a time from 1970 to 2261")
+
+
+_FIRST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_END: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
 
 _Check: t.TypeAlias = Callable[[str, t.Any], t.Any]
 
@@ -232,7 +246,10 @@ def _time(name: str, value: t.Any) -> dt.datetime:
         raise _wrong(name, value, "a time such as 2026-01-31T23:59:59.000Z") from None
     if moment.tzinfo is None:
         raise _wrong(name, value, "a time with its zone")
-    return moment.astimezone(dt.UTC)
+    try:
+        return moment.astimezone(dt.UTC)
+    except OverflowError:
+        raise _wrong(name, value, "a time that UTC has") from None
 
 
 def _start(name: str, value: t.Any) -> dt.datetime:

@@ -66,7 +66,7 @@ class JsonlLedger(Ledger):
         finish: Callable[[Call], Call] | None = None,
         gather: Callable[[], None] | None = None,
     ) -> None:
-        self.directory = settings.jsonl_dir or Path(instance_path, FOLDER)
+        self.directory = Path(instance_path, settings.jsonl_dir or FOLDER)
         self.malformed = 0
         """Lines that were skipped when they were last read, because they are no calls."""
         super().__init__(
@@ -81,6 +81,11 @@ class JsonlLedger(Ledger):
         super()._fresh()
         self._index: _Index | None = None
         self._making = threading.Lock()
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self.directory
 
     def let_go(self) -> None:
         """In a forked child: what is deferred and indexed is the parent's."""

@@ -22,6 +22,8 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+from .destination import UNKNOWN
+
 try:
     import fcntl
 except ImportError:  # Windows, where an open file cannot be renamed: that tells, too
@@ -102,7 +104,8 @@ class Spool:
 
     :param directory: Where they are; made when the first line is appended.
     :param destination: Which ledger the lines are for. Files of other destinations in
-        the same folder are left alone.
+        the same folder are left alone, but those of which it could not be told are
+        taken over.
     :param fsync: Flush each line to the disk.
     """
 
@@ -110,7 +113,8 @@ class Spool:
         self, directory: Path, destination: str = "ledger", *, fsync: bool = False
     ) -> None:
         self.directory = directory
-        self.destination = hashlib.sha256(destination.encode()).hexdigest()[:8]
+        self.destination = _digest(destination)
+        self._accepted = {self.destination, _digest(UNKNOWN)}
         self._fsync = fsync
         self._fresh()
         _spools.add(self)
@@ -202,7 +206,7 @@ class Spool:
     def strange(self) -> list[Path]:
         """Files in the same folder whose lines are for another ledger."""
         return [
-            p for p in self._list(SUFFIX) if p.name.split(".")[-3] != self.destination
+            p for p in self._list(SUFFIX) if p.name.split(".")[-3] not in self._accepted
         ]
 
     def set_aside(self, line: bytes, reason: str) -> Path:
@@ -229,7 +233,7 @@ class Spool:
         return [
             path
             for path in self._list(BAD_SUFFIX)
-            if path.name.startswith(self.destination + ".")
+            if path.name.split(".")[0] in self._accepted
         ]
 
     def requeue(self) -> int:
@@ -268,7 +272,7 @@ class Spool:
 
     def _paths(self) -> list[Path]:
         return [
-            p for p in self._list(SUFFIX) if p.name.split(".")[-3] == self.destination
+            p for p in self._list(SUFFIX) if p.name.split(".")[-3] in self._accepted
         ]
 
     def _list(self, suffix: str) -> list[Path]:
@@ -357,6 +361,11 @@ def _read_at(fd: int, size: int, offset: int) -> bytes:
     # The position is for reading only: what is appended goes to the end.
     os.lseek(fd, offset, os.SEEK_SET)
     return os.read(fd, size)
+
+
+def _digest(destination: str) -> str:
+    text = destination.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:8]
 
 
 def _close(fd: int) -> None:

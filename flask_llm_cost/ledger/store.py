@@ -95,7 +95,7 @@ class Store:
         for call in calls:
             try:
                 entry = _Entry(call, row_of(call), tag_set_of(call.tags))
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 stored.refused.append((call, str(error)))
                 continue
             if entries.setdefault(entry.key, entry) is not entry:

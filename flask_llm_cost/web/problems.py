@@ -89,9 +89,21 @@ def no_ledger(error: StorageError) -> Answer:
         _logger.error("The LLM cost pages cannot read the ledger: %s", error)
     page = render_template(
         "llm_cost/setup.html" if setup else "llm_cost/down.html",
-        waiting=waiting(),
+        waiting=_waiting(),
     )
     return page, 503, {"Retry-After": "30"}
+
+
+def _waiting() -> int | None:
+    # This page says what is wrong; what is wrong besides must not take its place.
+    try:
+        return waiting()
+    except Exception as error:
+        _logger.warning(
+            "Calls that wait for the ledger cannot be counted (%s).",
+            type(error).__name__,
+        )
+        return None
 
 
 def _without(problems: t.Sequence[tuple[str, str]]) -> str | None:

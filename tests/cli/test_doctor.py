@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
+from flask_llm_cost.cli import doctor
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 
@@ -87,10 +88,65 @@ def test_a_spool_that_cannot_be_written_is_an_error(
     make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
 ) -> None:
     (tmp_path / "file").touch()
-    app = make_app(LLM_COST_SPOOL_DIR=str(tmp_path / "file"))
+    app = make_app(LLM_COST_SPOOL_DIR=str(tmp_path / "file" / "spool"))
     found = examined(app=app)
     assert found["spool"][0] == "error"
     assert "LLM_COST_SPOOL_DIR" in found["spool"][1]
+
+
+def test_a_disk_that_takes_no_more_is_an_error(
+    make_app: MakeApp, tmp_path: pathlib.Path
+) -> None:
+    """As on a full disk: files can be made, but hold less than they should."""
+    resource = pytest.importorskip("resource")
+    app = make_app(LLM_COST_SPOOL_DIR=str(tmp_path / "spool"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        (found,) = doctor.spool(app.extensions["llm_cost"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert found.status == "error"
+    assert "No space left on device" in found.message
+    assert not any(path.name.startswith(".llm") for path in tmp_path.iterdir())
+
+
+def test_a_trial_leaves_nothing(
+    make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "a" / "spool"
+    assert examined(app=make_app(LLM_COST_SPOOL_DIR=str(folder)))["spool"][0] == "ok"
+    assert not (tmp_path / "a").exists()
+    folder.mkdir(parents=True)
+    examined(app=make_app(LLM_COST_SPOOL_DIR=str(folder)))
+    assert list(folder.iterdir()) == []
+
+
+def test_lost_calls_are_an_error(
+    make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "file").touch()
+    app = make_app(
+        LLM_COST_SPOOL_DIR=str(tmp_path / "file" / "spool"),
+        LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path}/no/such/x.db",
+        LLM_COST_ON_STORAGE_ERROR="ignore",
+    )
+    with app.app_context():
+        app.extensions["llm_cost"].extension.track(
+            provider="openai", model="gpt-4o", input_tokens=1
+        )
+    status, message = examined(app=app)["lost"]
+    assert status == "error"
+    assert message.startswith("1 call ")
+
+
+def test_a_url_that_cannot_be_read_is_an_error(
+    make_app: MakeApp, examined: Examined
+) -> None:
+    found = examined(app=make_app(LLM_COST_DATABASE_URI="postgresql://u:p@a:1,b:2/y"))
+    assert found["database"][0] == "error"
+    assert "LLM_COST_DATABASE_URI" in found["database"][1]
+    assert found["spool"][0] == "ok"
 
 
 def test_lines_set_aside_are_counted(

@@ -50,6 +50,22 @@ def test_a_lone_surrogate_survives_its_line() -> None:
         ({"started_at": "2026-03-01T12:00:00"}, "started_at: .* its zone"),
         ({"started_at": "2026-03-01T12:00:00.0001Z"}, "started_at: .* milliseconds"),
         ({"started_at": "2026-03-01T12:00:01.000Z"}, "event_id: .* not of started_at"),
+        (
+            {"started_at": "1969-12-31T23:59:59.999Z"},
+            "started_at: .* from 1970 to 2261",
+        ),
+        (
+            {"started_at": "2262-01-01T00:00:00.000Z"},
+            "started_at: .* from 1970 to 2261",
+        ),
+        (
+            {"started_at": "9999-12-31T23:59:00.000-05:00"},
+            "started_at: .* that UTC has",
+        ),
+        (
+            {"started_at": "0001-01-01T00:00:00.000+05:00"},
+            "started_at: .* that UTC has",
+        ),
         ({"event_id": "x"}, "event_id: 'x' is no UUIDv7"),
         ({"event_id": None}, "event_id: None is not text"),
     ],

@@ -237,6 +237,11 @@ def test_the_settings_choose_the_ledger(tmp_path: Path) -> None:
     )
 
 
+def test_a_relative_folder_is_in_the_instance_folder(tmp_path: Path) -> None:
+    ledger = JsonlLedger(Settings(jsonl_dir=Path("x")), instance_path=str(tmp_path))
+    assert ledger.directory == ledger.folder == tmp_path / "x"
+
+
 def test_files_have_neither_tables_nor_sums(files: JsonlLedger) -> None:
     files.upgrade()
     assert files.current() == files.head()

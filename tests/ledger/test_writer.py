@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import gc
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +22,6 @@ import sqlalchemy as sa
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
-from flask_llm_cost.call import Usage
 from flask_llm_cost.config import Settings
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
@@ -89,7 +90,7 @@ def test_a_poisoned_line_is_set_aside_alone(
     poison = [
         b"{nonsense}\n",
         encode(make_call(9, **_dear("99999999"))),
-        encode(make_call(9, usage=Usage(input_tokens=2**63))),
+        encode(make_call(9)).replace(b"1000,", b"%d," % 2**63),
         encode(dataclasses.replace(make_call(9), event_id=make_call(8).event_id)),
     ]
     for call, line in zip(good, poison, strict=True):
@@ -354,6 +355,54 @@ def test_without_a_spool_calls_are_written_directly(
     assert len(stored(ledger)) == 3
     assert ledger.lost == 0
     assert ["LLM_COST_SPOOL_DIR" in str(error) for _, error in told] == [True]
+
+
+def test_without_spool_and_database_calls_wait_for_nothing(
+    tmp_path: Path, make_ledger: MakeLedger
+) -> None:
+    """A server that takes connections and never speaks costs one timeout, not each."""
+    told: list[t.Any] = []
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        ledger = make_ledger(
+            f"mysql+pymysql://me:hush@127.0.0.1:{mute.getsockname()[1]}/costs",
+            spool_dir=tmp_path / "file" / "spool",
+            engine_options={"connect_args": {"connect_timeout": 1, "read_timeout": 1}},
+            failed=lambda *args: told.append(args),
+        )
+        ledger.append(make_call(0))
+        began = time.monotonic()
+        for n in range(1, 20):
+            ledger.append(make_call(n))
+        assert time.monotonic() - began < 0.5
+    assert ledger.lost == len(told) == 20
+    assert "a moment ago" in str(told[-1][1])
+
+
+def test_relative_folders_are_in_the_instance_folder(
+    tmp_path: Path, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ledger = make_ledger(spool_dir=Path("lines"))
+    spool(ledger, [make_call()])
+    assert len(list((tmp_path / "instance" / "lines").iterdir())) == 1
+    assert not (tmp_path / "lines").exists()
+    assert ledger.folder == tmp_path / "instance" / "lines"
+
+
+@pytest.mark.parametrize("year", [1969, 2262, 9999])
+@pytest.mark.parametrize("write", ["spool", "sync"])
+def test_a_call_of_no_time_that_can_be_is_set_aside(
+    make_ledger: MakeLedger, year: int, write: str
+) -> None:
+    ledger = make_ledger(write=write)
+    at = dt.datetime(year, 12, 31, 23, 59, tzinfo=dt.UTC)
+    ledger.append(dataclasses.replace(make_call(), started_at=at))
+    ledger.append(make_call(1))
+    ledger.flush()
+    assert len(stored(ledger)) == 1
+    (path,) = ledger.set_aside()
+    assert "a time from 1970 to 2261" in path.read_text()
 
 
 def test_a_call_that_cannot_be_a_line_is_told(make_ledger: MakeLedger) -> None:

@@ -285,6 +285,26 @@ def test_a_database_that_is_down_is_503(
         assert "geheim" not in response.text + caplog.text
 
 
+@pytest.mark.parametrize("uri", ["mysql://u:ge#heim@h1:1,h2:2/x", "odd://u:geheim@h/x"])
+def test_a_database_that_cannot_be_named_is_503(
+    make_site: MakeSite, caplog: pytest.LogCaptureFixture, uri: str
+) -> None:
+    response = make_site(LLM_COST_DATABASE_URI=uri).test_client().get("/llm-costs/")
+    assert response.status_code == 503
+    assert "heim" not in response.text + caplog.text
+
+
+def test_what_cannot_be_counted_does_not_hide_what_is_wrong(
+    make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_site(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'host.db'}")
+    ledger = app.extensions["llm_cost"].ledger
+    monkeypatch.setattr(ledger._spool, "directory", "a\0b")  # ValueError
+    response = app.test_client().get("/llm-costs/")
+    assert response.status_code == 503
+    assert "flask llm-cost db upgrade" in response.text
+
+
 def test_templates_can_be_overridden(make_app: t.Any, tmp_path: Path) -> None:
     folder = tmp_path / "templates" / "llm_cost"
     folder.mkdir(parents=True)

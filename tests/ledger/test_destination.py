@@ -1,0 +1,107 @@
+"""Lines are taken down, and find their ledger, whatever a database's URL holds."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_llm_cost.errors import LlmCostError
+from flask_llm_cost.errors import StorageError
+from flask_llm_cost.ledger import destination
+
+from .conftest import MakeLedger
+from .samples import make_call
+from .test_ledger import stored
+
+HUSH = "hun{}ter2"
+
+
+@pytest.mark.parametrize("odd", "#/?[]:%&= ")
+def test_a_password_may_hold_what_it_may_hold_in_sqlalchemy(odd: str) -> None:
+    uri = f"mysql+pymysql://me:{HUSH.format(odd)}@h:3306/costs"
+    assert sa.make_url(uri).host == "h"
+    assert destination.of_uri(uri, "/x") == "mysql://h:3306/costs"
+
+
+@pytest.mark.parametrize(
+    ("uri", "found"),
+    [
+        ("postgresql+psycopg://u:p@H:05432/y?sslmode=on", "postgresql://h:5432/y"),
+        ("postgresql://u@/y?host=/run", "postgresql://None:None/y"),
+        ("postgresql://[::1]:5/y", "postgresql://::1:5/y"),
+        ("postgresql://u:p@h1:1,h2:2/y", "postgresql://h1:1,h2:2/y"),
+        ("postgresql://h:odd/y", "postgresql://h:odd/y"),
+        ("sqlite:///a#b.db", "sqlite:/x/a#b.db"),
+        ("sqlite:////a/b.db?timeout=1", "sqlite:/a/b.db"),
+        ("sqlite://", "sqlite:/x/llm_cost.db"),
+    ],
+)
+def test_the_destination_is_the_place_alone(uri: str, found: str) -> None:
+    assert destination.of_uri(uri, "/x") == found
+
+
+@given(st.text() | st.from_regex(r"\A[a-z+]*://[a:/@?#\[\]%,1]*\Z"))
+def test_no_text_is_refused_nor_repeated_in_doubt(uri: str) -> None:
+    found = destination.of_uri(uri, os.sep)
+    assert found == destination.of_uri(uri, os.sep)
+    assert "@" not in found.partition("/")[0]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mysql+pymysql://me:hun@ter2@127.0.0.1:1/costs",
+        "mysql+pymysql://me:hunter2@h1:1,h2:2/costs",
+        "mysql+pymysql://me:hunter2@h:hunter2/costs",
+        "odd://me:hun#ter2@h/y",
+    ],
+)
+def test_a_wrong_url_costs_no_call_and_tells_no_password(
+    make_ledger: MakeLedger, uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Exception] = []
+    ledger = make_ledger(uri, failed=lambda call, error: told.append(error))
+    with caplog.at_level(logging.DEBUG):
+        ledger.append(make_call())
+        assert not ledger.flush(0.5)
+    assert (ledger.lost, ledger.waiting()) == (0, 1)
+    with pytest.raises(StorageError, match="LLM_COST_DATABASE_URI") as caught:
+        ledger.drain()
+    said = caplog.text + str(told) + str(caught.value)
+    assert "ter2" not in said
+
+
+def _no_engine() -> sa.Engine:
+    raise LlmCostError("LLM_COST_BIND_KEY is 'costs', which is no bind")
+
+
+def _bad_host() -> sa.Engine:
+    raise RuntimeError("hunter2")
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [(_no_engine, "BIND_KEY"), (_bad_host, "own database.*RuntimeError")],
+)
+def test_without_the_hosts_engine_calls_wait(
+    make_ledger: MakeLedger,
+    host: Callable[[], sa.Engine],
+    message: str,
+) -> None:
+    ledger = make_ledger(host_engine=host)
+    ledger.append(make_call())
+    assert (ledger.lost, ledger.waiting()) == (0, 1)
+    with pytest.raises(StorageError, match=message) as caught:
+        ledger.drain()
+    assert "hunter2" not in str(caught.value)
+    ledger._spool.close()  # as at the end of the process
+    later = make_ledger()
+    assert later.waiting() == 1
+    assert later.drain().new == 1
+    assert len(stored(later)) == 1
