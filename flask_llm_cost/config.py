@@ -6,6 +6,7 @@ import datetime as dt
 import difflib
 import functools
 import logging
+import os
 import re
 import typing as t
 import zoneinfo
@@ -116,6 +117,12 @@ def _path(key: str, value: object) -> Path:
     if "\0" in str(path):
         raise _wrong(key, value, "a path without a NUL character")
     return path
+
+
+def _check_folder(key: str, path: Path) -> None:
+    # os.path, since a Path raises for some names that cannot exist.
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise _wrong(key, str(path), "the path of a folder, or of none yet")
 
 
 def _money(key: str, value: object) -> Decimal:
@@ -253,7 +260,31 @@ def _uri(key: str, value: object) -> str:
             f"{key} must be an SQLAlchemy URL, such as"
             ' "postgresql+psycopg://user:password@host/name" or "sqlite:///llm_cost.db".'
         )
+    # Only names that are known here are repeated: the rest may hold a password.
+    backend, _, driver = value.partition("://")[0].lower().partition("+")
+    if backend == "postgres":
+        raise ConfigError(
+            f"{key} begins with postgres, which SQLAlchemy does not know: begin it with"
+            ' "postgresql+psycopg://".'
+        )
+    if driver in _ASYNCHRONOUS:
+        begin = _SYNCHRONOUS.get(backend, "the name of a synchronous one")
+        raise ConfigError(
+            f"{key} names the asynchronous driver {driver}, and the ledger needs a"
+            f" synchronous one: begin it with {begin}."
+        )
     return value
+
+
+_ASYNCHRONOUS: t.Final = frozenset(
+    ("asyncpg", "psycopg_async", "aiosqlite", "asyncmy", "aiomysql")
+)
+_SYNCHRONOUS: t.Final = {
+    "postgresql": '"postgresql+psycopg://"',
+    "sqlite": '"sqlite://"',
+    "mysql": '"mysql+pymysql://"',
+    "mariadb": '"mariadb+pymysql://"',
+}
 
 
 def _url(key: str, value: object) -> str:
@@ -389,9 +420,12 @@ class Settings:
     """Rows on a page of calls: 25, 50, 100 or 200."""
 
     @classmethod
-    def read(cls, config: MutableMapping[str, t.Any]) -> Settings:
+    def read(
+        cls, config: MutableMapping[str, t.Any], folder: str | None = None
+    ) -> Settings:
         """Check an app's config; what it leaves out is set to its default there.
 
+        :param folder: The instance folder, in which relative paths are.
         :raises ConfigError: For a wrong value or an unknown ``LLM_COST_*`` key.
         """
         known = {PREFIX + f.name.upper(): f for f in fields(cls)}
@@ -404,6 +438,16 @@ class Settings:
             if key in config
         }
         settings = cls(**values)
+        if settings.bind_key is not None and settings.database_uri is not None:
+            raise ConfigError(
+                f"{PREFIX}BIND_KEY is {_shown(settings.bind_key)}, and"
+                f" {PREFIX}DATABASE_URI is set, too: the ledger has one database. Set"
+                " one of them to None."
+            )
+        for name in ("spool_dir", "jsonl_dir"):
+            path = getattr(settings, name)
+            if path is not None and folder is not None:
+                _check_folder(PREFIX + name.upper(), Path(folder) / path)
         for key, f in known.items():
             config.setdefault(key, _plain(getattr(settings, f.name)))
         return settings

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
+from flask import Flask
 from hypothesis import given
 
+from flask_llm_cost import LlmCost
 from flask_llm_cost.config import PREFIX
 from flask_llm_cost.config import Settings
 from flask_llm_cost.errors import ConfigError
@@ -109,6 +111,66 @@ def test_a_wrong_secret_is_not_repeated(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=PREFIX + key) as caught:
         read(key, value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["DATABASE_URI", "READ_DATABASE_URI"])
+@pytest.mark.parametrize(
+    ("scheme", "way_out"),
+    [
+        ("postgres", '"postgresql+psycopg://"'),
+        ("postgres+psycopg2", '"postgresql+psycopg://"'),
+        ("postgresql+asyncpg", '"postgresql+psycopg://"'),
+        ("PostgreSQL+asyncpg", '"postgresql+psycopg://"'),
+        ("sqlite+aiosqlite", '"sqlite://"'),
+        ("mysql+asyncmy", '"mysql+pymysql://"'),
+        ("mariadb+aiomysql", '"mariadb+pymysql://"'),
+    ],
+)
+def test_a_database_that_no_synchronous_driver_reaches_is_refused(
+    key: str, scheme: str, way_out: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{PREFIX}{key} ") as caught:
+        read(key, f"{scheme}://me:hunter2@db/ledger")
+    assert way_out in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql+psycopg://x/y",
+        "postgresql://x/y",
+        "mysql+pymysql://x/y",
+        "sqlite://",
+    ],
+)
+def test_a_database_with_a_synchronous_driver_is_taken(uri: str) -> None:
+    assert read("DATABASE_URI", uri) == read("READ_DATABASE_URI", uri) == uri
+
+
+def test_a_ledger_is_in_a_bind_or_at_an_address_not_both() -> None:
+    uri = "postgresql+psycopg://me:hunter2@db/ledger"
+    config = {"LLM_COST_BIND_KEY": "costs", "LLM_COST_DATABASE_URI": uri}
+    with pytest.raises(
+        ConfigError, match="BIND_KEY is 'costs'.*DATABASE_URI"
+    ) as caught:
+        Settings.read(config)
+    assert "hunter2" not in str(caught.value)
+    assert Settings.read({**config, "LLM_COST_DATABASE_URI": None}).bind_key == "costs"
+
+
+@pytest.mark.parametrize("key", ["SPOOL_DIR", "JSONL_DIR"])
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_file_is_no_folder(tmp_path: Path, key: str, relative: bool) -> None:
+    tmp_path.joinpath("taken").touch()
+    tmp_path.joinpath("there").mkdir()
+    app = Flask(__name__, instance_path=str(tmp_path))
+    app.config[PREFIX + key] = "taken" if relative else tmp_path / "taken"
+    with pytest.raises(ConfigError, match=f"{key} must be .* a folder.*taken'"):
+        LlmCost(app)
+    for name in ("there", "not-yet"):
+        app.config[PREFIX + key] = name if relative else tmp_path / name
+        assert Settings.read(app.config, app.instance_path)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,10 @@ def _strip(value: str | None) -> str:
     return (value or "").strip()
 
 
+def _given(value: str | None) -> str:
+    return value or ""
+
+
 class Choice(wtforms.StringField):
     """One of a few words; the template draws it as a select or as links.
 
@@ -138,11 +142,19 @@ PARAMETERS: t.Final = (*NAMES, "from", "to", "sort", "per")
 """What links carry along: url_for reads other names, such as ``_scheme``, its own way."""
 
 
+class Day(Text):
+    """A date, exactly as it is given: a blank around it is no part of one."""
+
+    def __init__(self, label: str, **options: t.Any) -> None:
+        super().__init__(label, **options)
+        self.filters = [_given]
+
+
 class SliceForm(wtforms.Form):
     """Which calls a page is about."""
 
-    from_ = Text("From", name="from")
-    to = Text("To")
+    from_ = Day("From", name="from")
+    to = Day("To")
     provider = Text("Provider")
     model = Text("Model")
     stream = Choice("Streamed", _any(("yes", "no")))

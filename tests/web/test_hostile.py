@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import quote
 
@@ -133,6 +134,10 @@ def test_a_bad_value_is_named_and_never_widens(
         ("from=2026-11-02&to=2026-11-01", "from"),
         ("from=2000-01-01&to=2026-11-01", "from"),
         ("from=20261101", "from"),
+        ("from=%202026-11-01", "from"),
+        ("from=2026-11-01%0A", "from"),
+        ("from=%20", "from"),
+        ("to=2026-11-01+", "to"),
         ("from=2026-W16-6", "from"),
         ("to=2026-02-30", "to"),
         ("from=+99999-01-01", "from"),
@@ -229,6 +234,7 @@ def test_a_spool_that_cannot_be_counted_hides_no_numbers(
     make_site: MakeSite, tmp_path: Path
 ) -> None:
     blocker = tmp_path / "file"
-    blocker.write_text("not a folder")
     app = make_site(LLM_COST_SPOOL_DIR=str(blocker))
+    shutil.rmtree(blocker, ignore_errors=True)
+    blocker.write_text("not a folder")
     assert app.test_client().get("/llm-costs/").status_code == 200
