@@ -21,6 +21,7 @@ from .period import period_options
 from .text import count
 from .text import plain
 from .text import progress
+from .text import pruned
 
 if t.TYPE_CHECKING:
     from ..query.filters import CallFilter
@@ -64,10 +65,14 @@ def export(
     where = chosen(host, days, from_, to)
     drain_first(host)
     from ..query.listing import count as count_calls
+    from ..query.sources import pruned_before
 
     # A missing table or database is an error before a file is made.
     with host.ledger.reading() as connection:
         length = count_calls(connection, where)
+        limit = pruned_before(connection, where, ["event_id"])
+    for remark in pruned(limit, where.zone):
+        click.echo(remark, err=True)
     with _sink(output) as sink, progress(length, "Writing") as step:
         for line in lines(host, where, form):
             sink.write(line)
@@ -95,7 +100,8 @@ def import_(file: t.BinaryIO, dry_run: bool) -> None:
     """Bring the calls of FILE into the ledger, as `calls export --format jsonl` wrote them.
 
     FILE may be `-` for standard input. A call that is there already stays as it is; one
-    that is there with other values is named. Ends with 1 if there are such, or lines that
+    that is there with other values is named, and one from before what was pruned is
+    refused, as it may be counted already. Ends with 1 if there are such, or lines that
     are no calls. Doing it twice does no harm.
     """
     host: Host = current_app.extensions["llm_cost"]
@@ -103,16 +109,25 @@ def import_(file: t.BinaryIO, dry_run: bool) -> None:
     with progress(_size(file), "Reading") as step:
         done = take_in(host, _told(file, step), dry_run=dry_run)
     would = "would be new" if dry_run else "new"
+    refused = f", {len(done.refused):,} refused" if done.refused else ""
     click.echo(
         f"{count(done.new, 'call')} {would}, {done.same:,} the same,"
-        f" {len(done.different):,} different, {count(len(done.bad), 'bad line')}."
+        f" {len(done.different):,} different, {count(len(done.bad), 'bad line')}"
+        f"{refused}."
     )
     _complain("The ledger has otherwise", done.different)
     _complain("Not read", done.bad)
+    if done.refused:
+        click.echo(
+            f"Calls before {done.pruned_before:%Y-%m-%d %H:%M:%S} UTC were pruned, and"
+            " their sums are kept: one that is older may be counted in them already.",
+            err=True,
+        )
+    _complain("Refused", done.refused)
     left = 0 if dry_run else host.ledger.waiting()
     if left:
         raise click.ClickException(f"{count(left, 'call')} still wait: see `doctor`.")
-    if done.different or done.bad:
+    if done.different or done.bad or done.refused:
         click.get_current_context().exit(1)
 
 

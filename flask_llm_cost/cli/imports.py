@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ class Imported:
     """Ids of calls that the ledger has otherwise. They were left as they are."""
     bad: list[str] = field(default_factory=list)
     """Lines that are no calls, and why."""
+    refused: list[str] = field(default_factory=list)
+    """Ids of calls that are older than what was pruned. They may be counted already."""
+    pruned_before: dt.datetime | None = None
+    """Until when calls were pruned."""
 
 
 def take_in(host: Host, lines: Iterable[bytes], *, dry_run: bool = False) -> Imported:
@@ -56,14 +61,19 @@ def take_in(host: Host, lines: Iterable[bytes], *, dry_run: bool = False) -> Imp
 
 
 def _settle(host: Host, batch: dict[str, Call], done: Imported, dry_run: bool) -> None:
+    from ..ledger.rollups import horizon
     from ..query.detail import call_detail
 
     with host.ledger.reading() as connection:
+        limit = done.pruned_before = horizon(connection)
         stored = {event_id: call_detail(connection, event_id) for event_id in batch}
     for event_id, call in batch.items():
         there = stored[event_id]
         if there is not None:
             _compare(done, there.call, call)
+            continue
+        if limit is not None and call.started_at < limit:
+            done.refused.append(event_id)
             continue
         done.new += 1
         if not dry_run:

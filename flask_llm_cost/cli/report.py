@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 
 import click
@@ -20,7 +21,9 @@ from .period import chosen
 from .period import period_options
 from .text import count
 from .text import fit
+from .text import iso
 from .text import money
+from .text import pruned
 from .text import short
 
 if t.TYPE_CHECKING:
@@ -60,6 +63,8 @@ class Section:
     title: str
     rows: Sequence[tuple[str, Totals, Decimal | None]]
     """A name, what it adds up to, and its part of the whole's spend (0 to 1)."""
+    note: Sequence[str] = ()
+    """What it lacks, as lines."""
 
 
 def _by(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -121,23 +126,24 @@ def full(host: Host, where: CallFilter, form: str = "text") -> str:
 
     with host.ledger.reading() as connection:
         found = query.report(connection, where, tags=host.settings.rollup_tags)
+    note = pruned(found.pruned_before, where.zone)
     sections = [
         Section("provider", "Providers", _rows(found.providers)),
         Section("model", "Models", _rows(found.models)),
         *(
-            Section(f"tag:{key}", f"Tag {key}", _rows(groups))
+            Section(f"tag:{key}", f"Tag {key}", _rows(groups), note)
             for key, groups in found.tags.items()
         ),
     ]
     if form == "json":
         return _dumps(_report_json(found, sections))
     if form == "csv":
-        return "".join(_csv(found.totals, sections))
+        return _csv(found.totals, sections)
     return _text(
         [
             *_head(where, found.totals),
             *(line for s in sections for line in _table(s, most=10)),
-            *_dearest(found.dearest, where),
+            *_dearest(found.dearest, where, note),
         ]
     )
 
@@ -148,18 +154,24 @@ def single(host: Host, where: CallFilter, by: str, form: str = "text") -> str:
     :param by: ``"model"``, ``"provider"``, ``"day"``, ``"session"`` or ``"tag:KEY"``.
     :raises FilterError: If the key can be no tag's.
     """
+    from ..query.sources import pruned_before
     from ..query.totals import totals
 
+    names = {"model": ("provider", "model"), "provider": ("provider",), "day": ()}
     with host.ledger.reading() as connection:
         whole = totals(connection, where)
+        limit = pruned_before(connection, where, names.get(by, ("tag",)))
         section = _section(host, connection, where, by)
+    section = replace(section, note=pruned(limit, where.zone))
     if form == "json":
         rows = [{"key": n} | _totals_json(g, share) for n, g, share in section.rows]
         return _dumps(
-            _period(where) | {"by": by, "totals": _totals_json(whole), "rows": rows}
+            _period(where)
+            | {"pruned_before": iso(limit), "by": by}
+            | {"totals": _totals_json(whole), "rows": rows}
         )
     if form == "csv":
-        return "".join(_csv(whole, [section]))
+        return _csv(whole, [section])
     return _text([*_head(where, whole), *_table(section)])
 
 
@@ -238,6 +250,7 @@ def _head(where: CallFilter, totals: Totals) -> Iterator[str]:
 
 def _table(section: Section, most: int | None = None) -> Iterator[str]:
     yield ""
+    yield from section.note
     if not section.rows:
         yield f"{section.title}: none"
         return
@@ -258,8 +271,11 @@ def _table(section: Section, most: int | None = None) -> Iterator[str]:
         yield f"  and {rest:,} more: --by {section.by}"
 
 
-def _dearest(rows: Sequence[CallRow], where: CallFilter) -> Iterator[str]:
+def _dearest(
+    rows: Sequence[CallRow], where: CallFilter, note: Sequence[str]
+) -> Iterator[str]:
     yield ""
+    yield from note
     if not rows:
         yield "Dearest calls: none"
         return
@@ -306,6 +322,7 @@ def _report_json(found: Report, sections: Sequence[Section]) -> dict[str, t.Any]
         for s in sections
     }
     return _period(found.where) | {
+        "pruned_before": iso(found.pruned_before),
         "totals": _totals_json(found.totals)
         | {
             "average_cost_usd": _rounded(found.totals.average_usd),
@@ -331,7 +348,14 @@ def _rounded(amount: Decimal | None) -> str | None:
     return None if amount is None else f"{amount:.12f}"
 
 
-def _csv(whole: Totals, sections: Sequence[Section]) -> Iterator[str]:
+def _csv(whole: Totals, sections: Sequence[Section]) -> str:
+    # A table has no place for remarks.
+    for line in dict.fromkeys(line for s in sections for line in s.note):
+        click.echo(line, err=True)
+    return "".join(_csv_lines(whole, sections))
+
+
+def _csv_lines(whole: Totals, sections: Sequence[Section]) -> Iterator[str]:
     from ..query.export import csv_line
 
     yield csv_line(("by", "key", *_COLUMNS, "share"))

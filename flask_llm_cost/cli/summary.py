@@ -15,7 +15,9 @@ from flask.cli import with_appcontext
 from .drain import drain_first
 from .text import dumps
 from .text import fit
+from .text import iso
 from .text import money
+from .text import pruned
 from .text import short
 
 if t.TYPE_CHECKING:
@@ -70,12 +72,17 @@ def summary(period: str, model: str | None, form: str) -> None:
     drain_first(host)
     with asking(host, model) as calls:
         found = summed(calls, period)
+        limit = current(calls, period).pruned_before()
+    found["pruned_before"] = iso(limit)
     if form == "json":
         click.echo(dumps(found))
         return
     unknown = f"+{found['unpriced']:,} unpriced, +{found['incomplete']:,} incomplete"
     since = found["from"] or "the first call"
-    click.echo(f"Since {since} ({host.settings.timezone})\n")
+    click.echo(f"Since {since} ({host.settings.timezone})")
+    for line in pruned(limit, host.settings.timezone):
+        click.echo(line)
+    click.echo()
     click.echo(f"Cost      {money(found['total_cost'])}  {unknown}")
     click.echo(f"Requests  {found['record_count']:,}")
     click.echo(
@@ -113,7 +120,14 @@ def sessions(period: str, model: str | None, form: str, limit: int) -> None:
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)
     with asking(host, model) as calls:
-        found = [_session(s, host) for s in current(calls, period).sessions(limit)]
+        asked = current(calls, period)
+        before = asked.pruned_before("tag")
+        found = [
+            _session(s, host) | {"pruned_before": iso(before)}
+            for s in asked.sessions(limit)
+        ]
+    for line in pruned(before, host.settings.timezone):
+        click.echo(line, err=form == "json")
     if form == "json":
         click.echo(dumps(found))
         return
@@ -148,6 +162,9 @@ def daily(days: int, model: str | None, form: str) -> None:
     drain_first(host)
     with asking(host, model) as calls:
         by_day = calls.last(days).group_by_period("day")
+        before = calls.last(days).pruned_before()
+    for line in pruned(before, host.settings.timezone):
+        click.echo(line, err=form == "json")
     if form == "json":
         click.echo(dumps([_day(day, totals) for day, totals in by_day.items()]))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import sys
 import typing as t
@@ -53,6 +54,24 @@ def fit(text: str, width: int) -> str:
                 tail = tail[1:]
         shown = f"{head}...{tail}"
     return shown + " " * (width - _cells(shown))
+
+
+def pruned(limit: dt.datetime | None, zone: dt.tzinfo) -> list[str]:
+    """What to say of an answer that lacks calls before a moment; nothing if it does not."""
+    if limit is None:
+        return []
+    local = limit.astimezone(zone)
+    shown = (
+        f"{local:%Y-%m-%d}" if local.time() == dt.time() else f"{local:%Y-%m-%d %H:%M}"
+    )
+    return [f"Calls before {shown} were pruned: this part counts only what is left."]
+
+
+def iso(moment: dt.datetime | None) -> str | None:
+    """A moment in JSON, in UTC."""
+    if moment is None:
+        return None
+    return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")
 
 
 def plain(text: str) -> str:

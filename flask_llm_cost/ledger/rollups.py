@@ -326,7 +326,6 @@ class Roller:
         gone = 0
         with self._engines.explained():
             self._check_zone()
-            self._say_horizon(before)
             while count := self._prune(before, batch):
                 gone += count
                 if progress is not None:
@@ -340,14 +339,13 @@ class Roller:
             query = sa.select(sa.func.count()).select_from(calls)
             return connection.scalar(query.where(_c.started_at < before)) or 0
 
-    def _say_horizon(self, before: dt.datetime) -> None:
-        with self._engine.begin() as connection:
-            self._turn(connection)
-            known = horizon(connection)
-            if known is None or known < before:
-                connection.execute(sa.delete(facts).where(facts.c.name == "horizon"))
-                value = str(utc_ms(before))
-                connection.execute(sa.insert(facts).values(name="horizon", value=value))
+    def _say_horizon(self, connection: sa.Connection, before: dt.datetime) -> None:
+        """In the transaction that deletes: who inserts looks at it after the insert."""
+        known = horizon(connection)
+        if known is None or known < before:
+            connection.execute(sa.delete(facts).where(facts.c.name == "horizon"))
+            value = str(utc_ms(before))
+            connection.execute(sa.insert(facts).values(name="horizon", value=value))
 
     def _prune_tags(self, batch: int) -> None:
         """Delete sets of tags that no call has. One seen lately may be a writer's next."""
@@ -379,6 +377,7 @@ class Roller:
             ).all()
             if not rows:
                 return 0
+            self._say_horizon(connection, before)
             hours: dict[dt.datetime, list[t.Any]] = {}
             for row in rows:
                 start = _hour_at(row.started_at, self._zone)

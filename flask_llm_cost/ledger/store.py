@@ -19,6 +19,7 @@ from ..call import Call
 from ..errors import StorageError
 from .engine import brief
 from .engine import Engines
+from .rollups import horizon
 from .rollups import mark
 from .rows import BIGGEST
 from .rows import row_of
@@ -28,8 +29,14 @@ from .tables import calls as calls_table
 from .tables import tag_sets
 from .tables import tag_values
 
+
+class _Pruned(Exception):
+    """Calls of that time were pruned, and this one may be among them."""
+
+
 # A database that answers so has understood, and will not have this row at any time.
 _REFUSED: t.Final = (
+    _Pruned,
     exc.IntegrityError,
     exc.DataError,
     OverflowError,
@@ -138,6 +145,7 @@ class Store:
             # Never a form that ignores conflicts: MySQL's would cut what does not fit.
             connection.execute(sa.insert(calls_table), [e.row for e in entries])
             mark(connection, (entry.row["started_at"] for entry in entries))
+            _check_horizon(connection, min(entry.key[0] for entry in entries))
 
     def _known(
         self, engine: sa.Engine, entries: Sequence[_Entry]
@@ -211,6 +219,22 @@ class Store:
                 .values(seen_at=now)
             )
         return found
+
+
+def _check_horizon(connection: sa.Connection, first: dt.datetime) -> None:
+    """Let no call in that prune may have moved to the sums: it would count twice.
+
+    To be asked after the insert: a call that is being pruned meanwhile holds that up,
+    until the horizon can be seen here.
+
+    :raises _Pruned: If the first call is older than what was pruned.
+    """
+    limit = horizon(connection)
+    if limit is not None and first < limit:
+        raise _Pruned(
+            f"calls before {limit:%Y-%m-%d %H:%M:%S} UTC were pruned, and one of"
+            f" {first:%Y-%m-%d %H:%M:%S} may be counted in their sums already"
+        )
 
 
 def _insert_missing(connection: sa.Connection, table: sa.Table) -> sa.Insert:

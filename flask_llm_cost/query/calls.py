@@ -21,6 +21,7 @@ from ..ledger import tables
 from ..tags import as_text
 from . import listing
 from . import sessions
+from . import sources
 from . import totals
 from .filters import CallFilter
 from .filters import day_start
@@ -178,8 +179,18 @@ class CallQuery:
     # Answers
 
     def count(self) -> int:
-        """How many."""
-        return self._ask(listing.count)
+        """How many, as :meth:`totals` has it: with those that were pruned, where their
+        sums tell. :meth:`rows` lists those that are still there."""
+        return self.totals().calls
+
+    def pruned_before(self, *by: str) -> dt.datetime | None:
+        """Until when an answer lacks calls that were pruned; ``None`` if it lacks none.
+
+        :param by: What is asked for. Left out: :meth:`totals` and what comes of them;
+            else a name as for :meth:`group_by`, ``"tag"`` for what tags or sessions
+            cost, or ``"event_id"`` for :meth:`rows` and :meth:`select`.
+        """
+        return self._ask(sources.pruned_before, by)
 
     def totals(self) -> Totals:
         """Everything added up: calls, money, tokens, and what is not known."""
@@ -346,11 +357,18 @@ def _bounds(
     """The days that a series covers."""
     first, last = where.first_day, where.last_day
     if first is None or last is None:
-        found = listing.time_range(connection, where)
-        if found is None:
+        found = [
+            moment.astimezone(where.zone).date()
+            for part in (
+                listing.time_range(connection, where),
+                sources.pruned_range(connection, where),
+            )
+            for moment in part or ()
+        ]
+        if not found:
             return None
-        first = first or found[0].astimezone(where.zone).date()
-        last = last or found[1].astimezone(where.zone).date()
+        first = first or min(found)
+        last = last or max(found)
     return first, last
 
 

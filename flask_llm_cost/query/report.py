@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from . import totals as sums
 from .filters import CallFilter
 from .listing import CallRow
 from .listing import top_calls
+from .sources import pruned_before
 from .totals import Group
 from .totals import Totals
 
@@ -30,6 +32,8 @@ class Report:
     """By ``(value,)`` for each key asked for; ``"(untagged)"`` is the rest."""
     dearest: tuple[CallRow, ...]
     """The most expensive calls of known cost."""
+    pruned_before: dt.datetime | None
+    """Calls before this were pruned: ``tags`` and ``dearest`` lack them."""
 
 
 def report(
@@ -55,4 +59,5 @@ def report(
             for row in top_calls(connection, where, sort="expensive", limit=dearest)
             if row.cost_pico is not None
         ),
+        pruned_before=pruned_before(connection, where, ("event_id",)),
     )

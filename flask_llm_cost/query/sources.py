@@ -19,6 +19,7 @@ from ..ledger.rollups import HOUR
 from ..ledger.rollups import hours_of
 from ..ledger.rollups import marked
 from ..ledger.tables import calls
+from ..ledger.tables import rollups
 from .filters import CallFilter
 from .filters import whole_ms
 from .sql import same
@@ -130,7 +131,31 @@ def pruned_before(
     if limit is None or (where.start is not None and where.start >= limit):
         return None
     told = _can_roll(where, by) and _rolls(connection, where.zone)
-    return None if told else limit
+    return None if told and not _cuts(where, limit) else limit
+
+
+def _cuts(where: CallFilter, limit: dt.datetime) -> bool:
+    """Whether a range has a part of an hour whose calls were pruned."""
+    [_, (_, hour)] = _units(where.zone, ())
+    for edge in (where.start, where.end):
+        if edge is not None and hour(whole_ms(edge))[0] < min(limit, whole_ms(edge)):
+            return True
+    return False
+
+
+def pruned_range(
+    connection: sa.Connection, where: CallFilter
+) -> tuple[dt.datetime, dt.datetime] | None:
+    """The first and the last hour that has calls in the sums alone, if they tell."""
+    if not _can_roll(where, ()) or not _rolls(connection, where.zone):
+        return None
+    pruned = Sources(where, (Rolled(("pruned",), where.start, where.end),), ())
+    [row] = connection.execute(
+        sa.select(sa.func.min(rollups.c.start), sa.func.max(rollups.c.start)).where(
+            *pruned.rolled_clauses(rollups)
+        )
+    )
+    return None if row[0] is None else (row[0], row[1])
 
 
 def _can_roll(where: CallFilter, by: Iterable[str]) -> bool:

@@ -39,6 +39,7 @@ from ..query.periods import edges
 from ..query.quality import quality as ask_quality
 from ..query.sessions import sessions as ask_sessions
 from ..query.sessions import UNKNOWN as NO_SESSION
+from ..query.sources import pruned_before
 from ..query.tags import tag_keys
 from ..query.tags import tag_page
 from ..query.totals import breakdown
@@ -153,7 +154,14 @@ def overview() -> str:
             dearest=top_calls(connection, where, sort="expensive", limit=5),
             latest=top_calls(connection, where, sort="recent", limit=5),
             newest=None if answer.totals.calls else _newest(connection),
+            pruned=pruned_before(connection, _compared(where)),
+            pruned_calls=pruned_before(connection, where, ["event_id"]),
         )
+
+
+def _compared(where: CallFilter) -> CallFilter:
+    """A range together with the one before it."""
+    return replace(where, start=where.previous().start)
 
 
 def _last_month(where: CallFilter) -> CallFilter:
@@ -196,6 +204,7 @@ def calls() -> str:
             sizes=PER_PAGE,
             options=_options(connection, slice_.where),
             newest=None if page.total else _newest(connection),
+            pruned=pruned_before(connection, slice_.where, ["event_id"]),
         )
 
 
@@ -251,6 +260,7 @@ def models() -> str:
             answer=answer,
             sorts=MODEL_SORTS,
             newest=None if answer.rows else _newest(connection),
+            pruned=pruned_before(connection, slice_.where, ["provider", "model"]),
         )
 
 
@@ -264,6 +274,7 @@ def tags() -> str:
             slice=slice_,
             answer=answer,
             newest=None if answer.calls else _newest(connection),
+            pruned=pruned_before(connection, slice_.where, ["tag"]),
         )
 
 
@@ -274,6 +285,7 @@ def tag(key: str) -> str:
         answer = tag_page(connection, slice_.where, key, limit=MOST_VALUES)
         return _page(
             "tag",
+            pruned=pruned_before(connection, _compared(slice_.where), ["tag"]),
             slice=slice_,
             answer=answer,
             newest=None if answer.totals.calls else _newest(connection),
@@ -300,6 +312,7 @@ def sessions() -> str:
             unknown=NO_SESSION,
             limit=MOST_SESSIONS,
             newest=None if found else _newest(connection),
+            pruned=pruned_before(connection, slice_.where, ["tag"]),
         )
 
 
@@ -353,6 +366,7 @@ def data_quality() -> str:
             "quality",
             slice=slice_,
             answer=answer,
+            pruned=pruned_before(connection, slice_.where, ["event_id"]),
             set_aside=_spool(lambda: len(host().ledger.set_aside())),
             newest=None if answer.totals.calls else _newest(connection),
             **_age(),

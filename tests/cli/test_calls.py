@@ -126,6 +126,29 @@ def test_a_call_twice_in_a_file_is_one(
     assert said.startswith("5 calls new, 5 the same, 0 different")
 
 
+def test_what_was_pruned_is_refused(
+    exported: pathlib.Path, run: Run, shown: Shown
+) -> None:
+    shown("prune", "--older-than", "7d")
+    old = json.loads(exported.read_text().splitlines()[-1])["event_id"]
+    for more in ((), ("--dry-run",)):
+        result = run("calls", "import", str(exported), *more)
+        assert result.exit_code == 1
+        assert "4 the same, 0 different, 0 bad lines, 1 refused." in result.stdout
+        assert "Calls before 2026-11-13 12:00:00 UTC were pruned" in result.stderr
+        assert f"Refused: {old}\n" in result.stderr
+    assert json.loads(shown("report", "--format", "json"))["totals"]["calls"] == 5
+    assert shown("ledger", "verify") == "The sums are those of the calls.\n"
+
+
+def test_an_export_says_that_calls_are_gone(run: Run, shown: Shown) -> None:
+    shown("prune", "--older-than", "7d")
+    result = run("calls", "export", "--format", "csv")
+    assert len(result.stdout.splitlines()) == 1 + 4
+    assert result.stderr.startswith("Calls before 2026-11-13 12:00 were pruned")
+    assert not run("calls", "export", "--format", "csv", "--days", "7").stderr
+
+
 def test_standard_input_is_a_file_too(
     exported: pathlib.Path, make_app: MakeApp
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import typing as t
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -138,3 +139,33 @@ def test_names_are_cut_to_their_column(name: str, width: int) -> None:
     assert shown.isprintable()
     if shown.isascii():
         assert len(shown) == width
+
+
+GONE: t.Final = (
+    "Calls before 2026-11-13 12:00 were pruned: this part counts only what is left."
+)
+
+
+def test_what_sums_do_not_tell_is_said(shown: Shown) -> None:
+    assert "pruned" not in shown("report")
+    shown("prune", "--older-than", "7d")
+    lines = shown("report").splitlines()
+    places = [n for n, line in enumerate(lines) if line == GONE]
+    assert [lines[n + 1].split("  ")[0] for n in places] == [
+        "Tag feature",
+        "Dearest calls",
+    ]
+    found = json.loads(shown("report", "--format", "json"))
+    assert found["pruned_before"] == "2026-11-13T12:00:00.000+00:00"
+    assert found["totals"]["calls"] == 5
+    assert "pruned" not in shown("report", "--days", "7")
+
+
+@pytest.mark.parametrize("by", ["model", "provider", "day", "session", "tag:feature"])
+def test_a_breakdown_says_what_it_lacks(run: Run, by: str) -> None:
+    run("prune", "--older-than", "7d")
+    lacks = by in ("session", "tag:feature")
+    assert (GONE in run("report", "--by", by).stdout) == lacks
+    result = run("report", "--by", by, "--format", "json")
+    assert (json.loads(result.stdout)["pruned_before"] is not None) == lacks
+    assert (GONE in run("report", "--by", by, "--format", "csv").stderr) == lacks

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from flask_llm_cost.cli.text import dumps
 from tests.cli.conftest import NOW
 from tests.cli.conftest import Run
+from tests.conftest import MakeApp
 
 Shown = Callable[..., str]
 
@@ -125,3 +126,38 @@ values = st.recursive(
 def test_json_keeps_every_digit(value: object) -> None:
     again = parsed(dumps(value))
     assert again == value
+
+
+def test_sessions_say_that_calls_are_gone(run: Run, shown: Shown) -> None:
+    assert json.loads(shown("sessions", "--format", "json"))[0]["pruned_before"] is None
+    shown("prune", "--older-than", "7d")
+    line = (
+        "Calls before 2026-11-13 12:00 were pruned: this part counts only what is left."
+    )
+    assert shown("sessions").startswith(f"{line}\n")
+    result = run("sessions", "--format", "json")
+    assert result.stderr == f"{line}\n"
+    assert {row["pruned_before"] for row in json.loads(result.stdout)} == {
+        "2026-11-13T12:00:00.000+00:00"
+    }
+    assert "pruned" not in shown("sessions", "--period", "day")
+
+
+def test_a_summary_outlives_its_calls(shown: Shown) -> None:
+    before = json.loads(shown("summary", "--period", "all", "--format", "json"))
+    shown("prune", "--older-than", "7d")
+    found = json.loads(shown("summary", "--period", "all", "--format", "json"))
+    assert found == before
+    assert len(found["by_day"]) == 3
+    assert "pruned" not in shown("summary") + shown("daily")
+
+
+def test_a_summary_of_other_days_says_that_calls_are_gone(
+    run: Run, shop: Flask, make_app: MakeApp
+) -> None:
+    run("prune", "--older-than", "7d")
+    database = f"sqlite:///{shop.instance_path}/llm_cost.db"
+    moved = make_app(LLM_COST_DATABASE_URI=database, LLM_COST_TIMEZONE="Asia/Kolkata")
+    moved.extensions["llm_cost"].clock = lambda: NOW
+    said = run("summary", app=moved).stdout
+    assert "Calls before 2026-11-13 17:30 were pruned" in said

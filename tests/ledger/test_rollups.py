@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
 import threading
 import time
@@ -144,10 +145,46 @@ def test_pruning_keeps_the_sums(ledger: Ledger) -> None:
     assert ledger.verify() == []
     with ledger.reading() as connection:
         assert rollups.horizon(connection) == NOON + 30.5 * HOUR
-    spool(ledger, [make_call(99_999, started_at=NOON)])  # later than its pruning
+
+
+@every_database
+def test_what_was_pruned_is_not_counted_twice(ledger: Ledger) -> None:
+    old, new = make_call(1), make_call(2, started_at=NOON + 2 * HOUR)
+    spool(ledger, [old, new])
     ledger.drain()
+    ledger.prune(NOON + HOUR)
     ledger.roll()
-    assert rolled(ledger, "day")["calls"] == before["calls"] + 1
+    before = rolled(ledger, "day")
+    young = make_call(4, started_at=NOON + HOUR)
+    spool(ledger, [old, new, make_call(3), young])  # a dead worker's, say
+    drained = ledger.drain()
+    assert (drained.new, drained.duplicate, drained.set_aside) == (1, 1, 2)
+    ledger.roll()
+    assert rolled(ledger, "day")["calls"] == before["calls"] + 1 == 3
+    assert ledger.verify() == []
+
+
+def test_a_line_older_than_the_horizon_is_kept_with_the_reason(ledger: Ledger) -> None:
+    spool(ledger, [make_call(1)])
+    ledger.drain()
+    ledger.prune(NOON + HOUR)
+    spool(ledger, [make_call(1)])
+    ledger.drain()
+    [path] = ledger.set_aside()
+    assert "UTC were pruned, and one of" in json.loads(path.read_text())["reason"]
+    assert ledger.requeue() == 1
+    assert ledger.drain().set_aside == 1
+    ledger.clear("all")  # and with it the sums that it may be in
+    assert ledger.requeue() == 1
+    assert ledger.drain().new == 1
+
+
+def test_pruning_nothing_forbids_nothing(ledger: Ledger) -> None:
+    spool(ledger, [make_call(1, started_at=NOON + 2 * HOUR)])
+    ledger.drain()
+    assert ledger.prune(NOON + HOUR) == 0
+    spool(ledger, [make_call(2)])
+    assert ledger.drain().new == 1
 
 
 @every_database
@@ -285,8 +322,10 @@ class Chaos:
             )
             for _ in range(20)
         ]
-        assert mine._store.write(made).new == 20
-        self.written.extend(made)
+        stored = mine._store.write(made)
+        refused = {call.event_id for call, _ in stored.refused}
+        assert stored.new == 20 - len(refused)
+        self.written.extend(call for call in made if call.event_id not in refused)
 
     def reprice(self, mine: Ledger, chance: random.Random) -> None:
         start = NOON + chance.randrange(30) * HOUR

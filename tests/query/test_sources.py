@@ -6,6 +6,7 @@ import typing as t
 import zoneinfo
 from collections.abc import Iterator
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import settings
@@ -38,6 +39,7 @@ from .samples import Store
 
 HOUR = dt.timedelta(hours=1)
 LATER = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+UTC = zoneinfo.ZoneInfo("UTC")
 NEW_YORK = zoneinfo.ZoneInfo("America/New_York")
 
 zones = st.sampled_from(["America/New_York", "UTC", "Asia/Kathmandu"]).map(
@@ -199,6 +201,47 @@ def test_an_answer_says_what_it_lacks(store: Store) -> None:
         assert pruned_before(connection, late, ["event_id"]) is None
         assert totals(connection, where).calls == 2
         assert totals(connection, where.narrowed(outcome="ok")).calls == 1
+
+
+@pytest.mark.parametrize("minutes", [0, 1])
+def test_a_part_of_an_hour_that_was_pruned_is_lacking(
+    store: Store, minutes: int
+) -> None:
+    fill(store, [make_call(NOON - 48 * HOUR), make_call()], NEW_YORK)
+    roller(store, NEW_YORK).prune(NOON - 24 * HOUR)
+    cut = NOON - 48 * HOUR + minutes * dt.timedelta(minutes=1)
+    with store.reading() as connection:
+        for where in (
+            CallFilter(start=cut, zone=NEW_YORK),
+            CallFilter(end=cut, zone=NEW_YORK),
+        ):
+            assert (pruned_before(connection, where) is not None) == bool(minutes)
+
+
+def test_one_question_does_not_contradict_itself(store: Store) -> None:
+    old, new = NOON - 400 * 24 * HOUR, NOON
+    fill(store, [make_call(old), make_call(new)], UTC)
+    roller(store, UTC).prune(NOON - HOUR)
+    query = store.query(timezone=UTC)
+    assert query.count() == query.totals().calls == 2
+    assert sum(p.calls for p in query.group_by_period("month").values()) == 2
+    assert sum(p.calls for p in query.group_by("model").values()) == 2
+    assert query.pruned_before() is query.pruned_before("model") is None
+    assert len(query.rows()) == query.where(outcome="ok").count() == 1
+    for lacking in (
+        query.pruned_before("event_id"),
+        query.pruned_before("tag"),
+        query.where(outcome="ok").pruned_before(),
+    ):
+        assert lacking == NOON - HOUR
+
+
+def test_all_calls_may_be_gone(store: Store) -> None:
+    fill(store, [make_call()], UTC)
+    roller(store, UTC).prune(NOON + HOUR)
+    query = store.query(timezone=UTC)
+    assert [p.calls for p in query.group_by_period("day").values()] == [1]
+    assert query.where(outcome="ok").group_by_period("day") == {}
 
 
 def test_nothing_lacks_where_nothing_was_pruned(store: Store) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import html
 import re
 import typing as t
@@ -18,6 +19,7 @@ from flask_llm_cost.call import Usage
 from .conftest import a_call
 from .conftest import a_cost
 from .conftest import MakeSite
+from .conftest import NOW
 from .conftest import Record
 from .conftest import recorder
 
@@ -600,3 +602,40 @@ def test_every_command_that_a_page_names_exists(site: Flask) -> None:
             if not hasattr(command, "commands"):
                 break
             command = command.commands[word]
+
+
+@pytest.fixture
+def pruned(site: Flask, record: Record) -> None:
+    """One call is gone, one is left, and the calls of a third are of today."""
+    for days in (12, 2, 0):
+        record(minutes=60 * 24 * days + 1, tags={"conversation_id": str(days)})
+    assert site.extensions["llm_cost"].ledger.prune(NOW - dt.timedelta(days=7)) == 1
+
+
+GONE = "Calls before 2026-11-11 12:00:00 were pruned: "
+
+
+@pytest.mark.usefixtures("pruned")
+@pytest.mark.parametrize(
+    "path",
+    ["calls", "tags", "tags/conversation_id", "sessions", "data-quality"]
+    + ["?stream=no", "models?tag=conversation_id:2"],
+)
+def test_a_page_says_that_calls_were_pruned(visitor: FlaskClient, path: str) -> None:
+    page = text(visitor.get(f"/llm-costs/{path}").text)
+    assert page.count(GONE) == 1
+    assert page.count("counts only what is left.") == 1
+    day = "&from=2026-11-18" if "?" in path else "?from=2026-11-18"
+    assert GONE not in text(visitor.get(f"/llm-costs/{path}{day}").text)
+
+
+@pytest.mark.usefixtures("pruned")
+def test_totals_have_what_was_pruned_and_lists_say_they_have_not(
+    visitor: FlaskClient,
+) -> None:
+    said = text(visitor.get("/llm-costs/").text)
+    assert "Calls 3" in said
+    head, tail = said.split(GONE + "this part counts only what is left.")
+    assert "Top models" in head
+    assert tail.strip().startswith("Dearest calls")
+    assert GONE not in text(visitor.get("/llm-costs/models").text)
