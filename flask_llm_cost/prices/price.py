@@ -496,7 +496,7 @@ class _Sheet:
         """The meter's rate, or what stands in for it, flagged; ``None`` if nothing may."""
         found = self._find(meter)
         if found is not None:
-            return self._make(meter, found)
+            return self._closer(meter, found) or self._make(meter, found)
         if meter not in _IS_TOKENS:
             return None
         for modality in _MODALITIES:
@@ -508,6 +508,19 @@ class _Sheet:
                     else text._replace(meter=meter, flag="modality_fallback")
                 )
         return self._stand_in(meter)
+
+    def _closer(self, meter: str, found: _Found) -> Rate | None:
+        """What stands in for a rate of another mode or tier than that of the input.
+
+        Claude's cache writes are a multiple of the input of the same mode and tier. All
+        else has no such rule: a standard rate is then nearer than none.
+        """
+        if not self._claude or meter not in _CLAUDE_WRITES:
+            return None
+        base = self._find("input")
+        if base is None or base[1:] <= found[1:]:
+            return None
+        return self._make(meter, base, "derived", _CLAUDE_WRITES[meter])
 
     def _stand_in(self, meter: str) -> Rate | None:
         if meter == "cache_write_30m":
@@ -689,7 +702,20 @@ def read_entry(key: str, value: object, warn: t.Callable[[str], None]) -> Entry:
     :param warn: Told of each key that is not known.
     :raises Malformed: If it is wrong.
     """
-    return Entry(key, read_prices(key, value, warn))
+    prices = read_prices(key, value, warn)
+    for price in prices:
+        if price.rates or price.windows or price.multiplier is not None:
+            continue
+        if price.metadata or price.multipliers or price.valid_from is not None:
+            raise Malformed(
+                f"{key} has no rates: give it input and output in USD per 1M tokens,"
+                " 0 if it is free, or leave it out"
+            )
+        warn(
+            f"{key} has no rates, so that its calls have no cost: give it input and"
+            " output in USD per 1M tokens, or leave it out"
+        )
+    return Entry(key, prices)
 
 
 def _ignore(note: str) -> None:

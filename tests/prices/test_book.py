@@ -415,6 +415,11 @@ def test_a_rate_in_a_file_keeps_every_digit(tmp_path: Path) -> None:
         ('{"m": {"input": null}}', "m: input must be a number, not None"),
         ('{"m": 3}', "m must be a mapping of rates, not 3"),
         ('{"m": []}', "m must have rates"),
+        ('{"m": {"_notes": "mine"}}', "m has no rates: give it input and output"),
+        ('{"m": {"valid_from": "2026-01-01"}}', "m has no rates: .* or leave it out"),
+        ('{"m": {"multipliers": {"region.us": 2}}}', "m has no rates"),
+        ('{"m": [{"input": 1}, {"valid_from": "2026-01-01"}]}', "m has no rates"),
+        ('{"x/*": {"_notes": "mine"}}', r"x/\* has no rates"),
         ('{"m": {"valid_from": "soon"}}', "valid_from must be a date such as"),
         ('{"m": [{"input": 1}, {"input": 2}]}', "give each its own valid_from"),
         ('{"m": {"windows": [{"input": 1}]}}', "a window is a mapping with hours"),
@@ -457,6 +462,17 @@ def test_an_unknown_key_is_named_and_ignored(caplog: pytest.LogCaptureFixture) -
         "overrides: m: 'imput' is no rate and is ignored."
     ]
     assert key(book, "x", "m") == "m"
+
+
+def test_an_empty_entry_says_that_no_price_is_known_and_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        book = PriceBook.layered({"openai/gpt-4o": {}})
+    assert book.cost("openai", "gpt-4o", ONE) is None
+    (record,) = caplog.records
+    assert "LLM_COST_PRICE_OVERRIDES: openai/gpt-4o has no rates" in record.getMessage()
+    assert "give it input and output in USD per 1M" in record.getMessage()
 
 
 @pytest.mark.usefixtures("impatient")

@@ -159,6 +159,64 @@ def test_a_missing_write_is_a_quarter_more_than_input_for_claude() -> None:
     assert (cost.total_usd, cost.flags) == (5, {"derived"})
 
 
+def claude(entry: t.Any, usage: Usage, mode: str | None = None) -> Cost:
+    book = book_of(entry, "anthropic/claude-x")
+    cost = book.cost("anthropic", "claude-x", usage, mode=mode)
+    assert cost is not None
+    return cost
+
+
+@pytest.mark.parametrize(
+    ("more", "usd", "flag"),
+    [
+        ({"batch_cache_write_1h": 4}, "4", None),
+        ({"batch_input": "1.5"}, "3", "derived"),
+        ({"batch_input": "1.5", "cache_write_1h": 6}, "3", "derived"),
+        ({"batch_output": 7, "cache_write_1h": 6}, "6", "mode_fallback"),
+        ({"batch_output": 7}, "6", "derived"),
+    ],
+)
+def test_claudes_hour_write_in_a_batch_goes_by_the_batchs_input(
+    more: dict[str, t.Any], usd: str, flag: str | None
+) -> None:
+    usage = Usage(cache_write_1h_tokens=1_000_000)
+    cost = claude({"input": 3, "output": 15, **more}, usage, "batch")
+    assert cost.total_usd == Decimal(usd)
+    assert cost.flags == ({flag} if flag else set())
+
+
+@pytest.mark.parametrize(
+    ("more", "usd", "flag"),
+    [
+        ({}, "6", None),
+        ({"input_above_200k": 5}, "10", "derived"),
+        ({"input_above_200k": 5, "cache_write_1h_above_200k": 9}, "9", None),
+        ({"batch_input_above_200k": 2}, "6", None),
+    ],
+)
+def test_claudes_hour_write_in_a_tier_goes_by_the_tiers_input(
+    more: dict[str, t.Any], usd: str, flag: str | None
+) -> None:
+    entry = {"input": 3, "cache_write_1h": 6, **more}
+    cost = claude(entry, Usage(cache_write_1h_tokens=1_000_000))
+    assert cost.total_usd == Decimal(usd)
+    assert cost.flags == ({flag} if flag else set())
+
+
+def test_claudes_write_in_a_batchs_tier_goes_by_the_batchs_input_there() -> None:
+    entry = {"input": 4, "cache_write": 5, "cache_write_above_200k": 10}
+    entry |= {"batch_input": 2, "batch_input_above_200k": 4, "batch_cache_write": 2}
+    cost = claude(entry, Usage(cache_write_tokens=1_000_000), "batch")
+    assert (cost.total_usd, cost.flags) == (5, {"derived"})
+
+
+def test_other_caches_have_no_known_ratio_and_keep_the_standard_rate() -> None:
+    entry = {"input": 4, "cache_read": 1, "cache_write_1h": 3, "batch_input": 2}
+    usage = Usage(cache_read_tokens=1_000_000, cache_write_1h_tokens=1_000_000)
+    cost = price(entry, usage, mode="batch")
+    assert (cost.total_usd, cost.flags) == (4, {"mode_fallback"})
+
+
 def test_cached_input_without_a_rate_costs_as_input_and_says_so() -> None:
     cost = price({"input": 2}, Usage(cache_read_tokens=500_000))
     assert (cost.total_usd, cost.flags) == (1, {"derived"})

@@ -523,7 +523,7 @@ def test_old_prices_fail_an_offline_check() -> None:
 
 
 def test_an_entry_without_rates_fails_a_check(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.json", {"m": {"_notes": "to do"}, "n": {"input": 1}})
+    path = write(tmp_path / "p.json", {"m": {}, "n": {"input": 1}})
     document = json.loads(path.read_bytes())
     report = check(PriceBook.layered(file=path), document=document, now=NOW)
     assert report.incomplete == ("m",)
