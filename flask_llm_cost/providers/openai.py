@@ -162,6 +162,8 @@ def usage(notes: Notes, *, hidden_thinking: bool = False) -> Usage | None:
     total_in = count(seen.get("prompt_tokens", seen.get("input_tokens")))
     total_out = count(seen.get("completion_tokens", seen.get("output_tokens")))
     reasoning = count(out.get("reasoning_tokens"))
+    if not total_in or not total_out:
+        _check_sides(notes, total)
     if total != total_in + total_out and total:
         total_in, total_out, reasoning = _settled(
             notes, total, total_in, total_out, reasoning, hidden_thinking
@@ -196,6 +198,33 @@ _OUT: t.Final = (
     "completion_tokens_details",
     "output_tokens_details",
     "output_token_details",
+)
+
+
+_TWO_SIDED: t.Final = frozenset(("chat", "completions", "responses"))
+"""What has an input and an output: an embedding has no output to be counted."""
+
+
+def _check_sides(notes: Notes, total: int) -> None:
+    """Flag a count that is missing, or none at all, where the other one is there."""
+    if notes.operation not in _TWO_SIDED:
+        return
+    into, out = (
+        next((notes.usage[name] for name in names if name in notes.usage), None)
+        for names in _SIDES
+    )
+    if isinstance(into, bool) or isinstance(out, bool):
+        notes.flags.add(CONFLICT)
+    elif into is None and out is not None:
+        notes.flags.add(CONFLICT)
+    elif out is None and into is not None and not total:
+        # An answer without any output may leave its count out; the total shows it.
+        notes.flags.add(CONFLICT)
+
+
+_SIDES: t.Final = (
+    ("prompt_tokens", "input_tokens"),
+    ("completion_tokens", "output_tokens"),
 )
 
 

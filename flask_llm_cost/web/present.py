@@ -72,7 +72,7 @@ FLAGS: t.Final = {
     "mode_fallback": "no price of its mode; priced as standard",
     "prepaid": "reserved capacity, paid elsewhere",
     "unknown_tier": "the service tier is unknown; priced as standard",
-    "usage_conflict": "the counts contradict each other and were clamped",
+    "usage_conflict": "counts contradict each other or are missing",
     "no_usage": "the answer brought no usage",
     "estimated": "the usage was estimated",
     "repeated": "a repeated look at an answer that may be counted already",

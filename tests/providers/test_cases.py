@@ -555,7 +555,18 @@ def test_header_counts_fill_what_a_body_leaves_out() -> None:
             True,
         ),
         ({"prompt_tokens": 5.0, "completion_tokens": "3"}, False),
-        ({"prompt_tokens": 5, "completion_tokens": None}, False),
+        ({"prompt_tokens": None, "completion_tokens": 3}, True),
+        ({"prompt_tokens": True, "completion_tokens": 3}, True),
+        ({"completion_tokens": 3}, True),
+        ({"completion_tokens": 3, "total_tokens": 3}, True),
+        ({"output_tokens": 3}, True),
+        ({"prompt_tokens": 5, "completion_tokens": None}, True),
+        ({"prompt_tokens": 5, "completion_tokens": False}, True),
+        ({"prompt_tokens": 5}, True),
+        ({"prompt_tokens": 5, "total_tokens": 5}, False),
+        ({"prompt_tokens": 5, "completion_tokens": 0}, False),
+        ({"prompt_tokens": 0, "completion_tokens": 3}, False),
+        ({"total_tokens": 5}, False),
     ],
 )
 def test_contradictions_are_clamped_and_flagged(
@@ -565,6 +576,13 @@ def test_contradictions_are_clamped_and_flagged(
     assert reading.usage is not None
     assert reading.usage.total_tokens >= 0
     assert ("usage_conflict" in reading.flags) is flags
+
+
+@pytest.mark.parametrize("path", ["embeddings", "rerank", "moderations"])
+def test_what_has_no_output_misses_none(path: str) -> None:
+    reading = answer(f"{OPENAI}/{path}", {"usage": {"prompt_tokens": 5}})
+    assert reading.usage == Usage(input_tokens=5)
+    assert not reading.flags
 
 
 @pytest.mark.parametrize(
@@ -629,7 +647,7 @@ def test_one_model_with_one_step_shares_nothing() -> None:
 def test_a_place_with_its_own_price_is_flagged() -> None:
     usage = {"input_tokens": 1, "output_tokens": 1, "inference_geo": "us"}
     assert answer(ANTHROPIC, {"usage": usage}).flags == {"region.us"}
-    chat = {"usage": {"prompt_tokens": 1}}
+    chat = {"usage": {"prompt_tokens": 1, "completion_tokens": 1}}
     url = "https://eu.api.openai.com/v1/chat/completions"
     assert answer(url, chat).flags == {"region.eu"}
 
