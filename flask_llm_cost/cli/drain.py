@@ -29,7 +29,7 @@ def drain() -> None:
         click.echo(f"{count(drained.duplicate, 'call')} had been written before.")
     if drained.set_aside:
         click.echo(
-            f"{count(drained.set_aside, 'line')} could not be read and were set aside"
+            f"{count(drained.set_aside, 'line')} could not be stored and were set aside"
             " beside the spool; nothing is lost."
         )
     left = host.ledger.waiting()
