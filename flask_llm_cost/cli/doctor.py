@@ -224,6 +224,7 @@ def prices(host: Host) -> Iterator[Finding]:
 
 def calls(host: Host) -> Iterator[Finding]:
     """When was the last call, and are the late ones priced?"""
+    from ..ledger.jsonl import END
     from ..query.filters import CallFilter
     from ..query.listing import top_calls
     from ..query.totals import breakdown
@@ -233,7 +234,7 @@ def calls(host: Host) -> Iterator[Finding]:
     month = CallFilter(start=now - dt.timedelta(days=30))
     try:
         with host.ledger.reading() as connection:
-            last = top_calls(connection, CallFilter(), sort="recent", limit=1)
+            last = top_calls(connection, CallFilter(end=END), sort="recent", limit=1)
             models = breakdown(connection, month, "provider", "model")
     except StorageError:
         return  # said by database() already

@@ -27,6 +27,10 @@ from ..call import utc_ms
 VERSION: t.Final = 1
 """Of the line format. A line of a later version is refused, never half understood."""
 
+FIRST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+END: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
+"""A call's time is not before the first, and before the second: no zone overflows."""
+
 _COUNTS: t.Final = (
     "input_tokens",
     "input_audio_tokens",
@@ -171,12 +175,9 @@ def check_time(name: str, moment: dt.datetime) -> None:
 
     :raises ValueError: If it is before 1970 or after 2261.
     """
-    if not _FIRST <= moment < _END:
+    if not FIRST <= moment < END:
         raise _wrong(name, moment.isoformat(), "a time from 1970 to 2261")
 
-
-_FIRST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_END: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
 
 _Check: t.TypeAlias = Callable[[str, t.Any], t.Any]
 

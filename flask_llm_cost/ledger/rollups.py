@@ -29,6 +29,8 @@ from ..call import from_ms
 from ..call import utc_ms
 from ..errors import StorageError
 from .engine import Engines
+from .jsonl import END
+from .jsonl import FIRST
 from .tables import calls
 from .tables import facts
 from .tables import marks
@@ -134,8 +136,13 @@ def mark(connection: sa.Connection, moments: Iterable[dt.datetime]) -> None:
 
 
 def marked(connection: sa.Connection) -> set[dt.datetime]:
-    """The hours of UTC whose calls are to be read one by one."""
-    return set(connection.scalars(sa.select(marks.c.hour).distinct()))
+    """The hours of UTC whose calls are to be read one by one.
+
+    Rows of a time that no call can have, which no version writes, are in no sum.
+    """
+    hour = marks.c.hour
+    query = sa.select(hour).where(hour >= FIRST, hour < END).distinct()
+    return set(connection.scalars(query))
 
 
 def hours_of(
@@ -461,7 +468,8 @@ class Roller:
 
     def _hours_with_calls(self, connection: sa.Connection) -> set[dt.datetime]:
         minute = sa.type_coerce(_c.started_at, sa.BigInteger)
-        found = connection.scalars(sa.select(minute - minute % 60_000).distinct())
+        query = sa.select(minute - minute % 60_000).where(*_between(FIRST, END))
+        found = connection.scalars(query.distinct())
         return {_hour_at(from_ms(int(ms)), self._zone) for ms in found}
 
     def _differ(self, connection: sa.Connection, start: dt.datetime) -> Iterator[str]:
@@ -596,6 +604,8 @@ def _these(rows: Sequence[t.Any]) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _hour_at(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
+    if not FIRST <= moment < END:
+        return utc_hour(moment)
     start = day_of(moment, zone)[0]
     return start + (moment - start) // HOUR * HOUR
 
