@@ -125,8 +125,8 @@ class AppState:
         self.extension = extension
         self.clock: Callable[[], dt.datetime] = _now
         """Gives the time of a call that is sent now (aware UTC)."""
-        self.collected: list[Call] | None = None
-        """Where calls go instead of the ledger, while a test records them."""
+        self.owner = _Owner(self, None)
+        """Whose the calls are that are sent now."""
         self.pending_error: LlmCostError | None = None
         """What a setting asks to raise, but had to wait for the next send."""
         self._db = db
@@ -141,6 +141,15 @@ class AppState:
         self._ledger: Ledger | None = None
         self._book: PriceBook | None = None
         self._warned: set[_ModelKey] = set()
+
+    @property
+    def collected(self) -> list[Call] | None:
+        """Where calls go instead of the ledger, while a test records them."""
+        return self.owner.collected
+
+    @collected.setter
+    def collected(self, calls: list[Call] | None) -> None:
+        self.owner = _Owner(self, calls)
 
     @property
     def app(self) -> Flask | None:
@@ -688,7 +697,7 @@ class LlmCost:
         # Whole milliseconds, since that is what the event id and the ledger hold.
         now = _now() if state is None else state.clock()
         started_at = from_ms(utc_ms(at or now))
-        owner = None if state is None else _Owner(state, state.collected)
+        owner = None if state is None else state.owner
         return Hold(
             mint_event_id(started_at), started_at, taken.tags, taken.flags, owner
         )

@@ -122,8 +122,8 @@ def sessions(period: str, model: str | None, form: str, limit: int) -> None:
     with asking(host, model) as calls:
         asked = current(calls, period)
         before = asked.pruned_before("tag")
-        found = [
-            _session(s, host) | {"pruned_before": iso(before)}
+        found: list[dict[str, t.Any]] = [
+            {**_session(s, host), "pruned_before": iso(before)}
             for s in asked.sessions(limit)
         ]
     for line in pruned(before, host.settings.timezone):
