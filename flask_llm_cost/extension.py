@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 import threading
+import time
 import typing as t
 import weakref
 from collections import deque
@@ -101,6 +102,9 @@ _LONGEST_MS: t.Final = 10**12
 _HIGHEST_USD: t.Final = 9_000_000
 """What the ledger holds of one call; more of any of these is a mistake."""
 
+_SILENT_S: t.Final = 10.0
+"""The log tells of one call in so long that could not be stored, and how many others."""
+
 _LINGER_S: t.Final = 1.0
 """So long may a complete stream stay open before it is recorded without its end."""
 
@@ -141,6 +145,8 @@ class AppState:
         self._ledger: Ledger | None = None
         self._book: PriceBook | None = None
         self._warned: set[_ModelKey] = set()
+        self._silent_until = 0.0
+        self._unsaid = 0
 
     @property
     def collected(self) -> list[Call] | None:
@@ -308,13 +314,24 @@ class AppState:
         :param call: ``None`` if nothing is lost: calls wait in the spool for now.
         """
         if self.settings.on_storage_error != "ignore":
-            what = "A call could not be stored" if call else "Calls wait in the spool"
-            _log.warning("%s: %s", what, error)
+            self._say_failed(call, error)
         if self.settings.on_storage_error == "raise" and call is not None:
             self.pending_error = _as_ours(error)
         app = self._app()
         if app is not None:
             signals.send(signals.storage_failed, app, call=call, error=error)
+
+    def _say_failed(self, call: Call | None, error: Exception) -> None:
+        """A disk that is full fails each call: the log says so now and then."""
+        if call is None:
+            _log.warning("Calls wait in the spool: %s", error)
+            return
+        if time.monotonic() < self._silent_until:
+            self._unsaid += 1
+            return
+        more = f" (and {self._unsaid} before it)" if self._unsaid else ""
+        self._silent_until, self._unsaid = time.monotonic() + _SILENT_S, 0
+        _log.warning("A call could not be stored%s: %s", more, error)
 
     def price_unknown(self, call: Call) -> None:
         """A call with usage has no price: say so as the app asked for."""

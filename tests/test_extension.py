@@ -518,3 +518,19 @@ def test_measured_latency_and_a_cost_as_text_are_taken(llm_cost: LlmCost) -> Non
     assert (call.cost.source, call.cost.total_usd) == ("provider", Decimal("1.25"))
     assert llm_cost.flush()
     assert llm_cost.calls.total_cost() == Decimal("1.25")
+
+
+def test_a_storm_of_failures_is_one_line_in_the_log(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(call: Call) -> None:
+        raise RuntimeError("no room")
+
+    app = make_app(LLM_COST_STORAGE=broken)
+    state: AppState = app.extensions["llm_cost"]
+    for _ in range(5):
+        state.extension.track(provider="openai", model="gpt-4o", input_tokens=1)
+    assert caplog.text.count("A call could not be stored") == 1
+    state._silent_until = 0
+    state.extension.track(provider="openai", model="gpt-4o", input_tokens=1)
+    assert "(and 4 before it): no room" in caplog.text
