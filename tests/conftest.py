@@ -11,9 +11,14 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 from flask.testing import FlaskCliRunner
+from hypothesis import settings
 
 from flask_llm_cost import LlmCost
 from flask_llm_cost.extension import AppState
+
+# A slow machine is no failure: speed is measured in benchmarks/.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 MakeApp = t.Callable[..., Flask]
 
