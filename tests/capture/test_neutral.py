@@ -493,12 +493,8 @@ def test_bytes_are_the_same_however_they_are_cut_and_read(
                     break
         return pieces
 
-    pieces = read(session)
-    assert pieces == read(bare)
+    assert read(session) == read(bare)
     assert book.call.outcome == "ok"
-    if decode and b"".join(pieces) != case.body:
-        # urllib3 2.6.0 loses bytes of br where sizes are mixed, without us, too.
-        return
     assert book.call.usage is not None
     assert book.call.usage.total_tokens == 120
 
