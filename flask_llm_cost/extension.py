@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextvars
-import dataclasses
 import datetime as dt
 import functools
 import inspect
 import logging
-import os
-import threading
-import time
 import typing as t
 import weakref
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Coroutine
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
-from decimal import InvalidOperation
-from pathlib import Path
 
 from flask import current_app
 from flask import Flask
 from flask import has_app_context
 
-from . import signals
 from .call import Attempt
 from .call import Call
-from .call import event_time
 from .call import from_ms
 from .call import Hold
 from .call import mint_event_id
@@ -49,13 +39,17 @@ from .config import Settings
 from .errors import ConfigError
 from .errors import LlmCostError
 from .errors import UnknownPrice
+from .state import AppState
+from .state import is_unpriced
+from .state import Owner
+from .state import priced
+from .state import utc_now
 from .tags import Block
 from .tags import snapshot
 from .tags import stepped
 from .tags import TRACE_KEY
 
 if t.TYPE_CHECKING:
-    import sqlalchemy as sa
     from flask.blueprints import Blueprint
     from flask_sqlalchemy import SQLAlchemy
     from requests.adapters import HTTPAdapter
@@ -63,9 +57,6 @@ if t.TYPE_CHECKING:
     from .capture.meter import Tap
     from .capture.requests_adapter import LlmCostAdapter
     from .capture.track_stream import TrackedStream
-    from .ledger import Ledger
-    from .prices import PriceBook
-    from .prices.book import Quote
     from .providers import Provider
     from .query.calls import CallQuery
     from .web import Access
@@ -95,280 +86,6 @@ _LATER: t.Final = (
 """Settings that are checked, but that this version does nothing with yet."""
 
 _DEFAULTS: t.Final = Settings()
-
-_EARLIEST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_LATEST: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
-_LONGEST_MS: t.Final = 10**12
-_HIGHEST_USD: t.Final = 9_000_000
-"""What the ledger holds of one call; more of any of these is a mistake."""
-
-_SILENT_S: t.Final = 10.0
-"""The log tells of one call in so long that could not be stored, and how many others."""
-
-_LINGER_S: t.Final = 1.0
-"""So long may a complete stream stay open before it is recorded without its end."""
-
-_ModelKey: t.TypeAlias = tuple[str, str]
-
-
-class _Owner(t.NamedTuple):
-    """Whose a call is, as of the moment it was sent."""
-
-    state: AppState
-    collected: list[Call] | None
-    """Where a test that was running then collects calls."""
-
-
-class AppState:
-    """What one app holds, in ``app.extensions["llm_cost"]``."""
-
-    def __init__(
-        self, app: Flask, extension: LlmCost, settings: Settings, db: SQLAlchemy | None
-    ) -> None:
-        self.settings = settings
-        self.extension = extension
-        self.clock: Callable[[], dt.datetime] = _now
-        """Gives the time of a call that is sent now (aware UTC)."""
-        self.owner = _Owner(self, None)
-        """Whose the calls are that are sent now."""
-        self.pending_error: LlmCostError | None = None
-        """What a setting asks to raise, but had to wait for the next send."""
-        self._db = db
-        # The app owns this state. A reference back would keep apps of factories alive
-        # through the writer thread.
-        self._app = weakref.ref(app)
-        self._root_path = Path(app.root_path)
-        self._instance_path = app.instance_path
-        self._lock = threading.Lock()
-        self._late: deque[tuple[Call, _Owner]] = deque()
-        self._storing = threading.RLock()
-        self._ledger: Ledger | None = None
-        self._book: PriceBook | None = None
-        self._warned: set[_ModelKey] = set()
-        self._silent_until = 0.0
-        self._unsaid = 0
-
-    @property
-    def collected(self) -> list[Call] | None:
-        """Where calls go instead of the ledger, while a test records them."""
-        return self.owner.collected
-
-    @collected.setter
-    def collected(self, calls: list[Call] | None) -> None:
-        self.owner = _Owner(self, calls)
-
-    @property
-    def app(self) -> Flask | None:
-        """The app, unless it is gone already."""
-        return self._app()
-
-    @property
-    def ledger(self) -> Ledger:
-        """The app's ledger; nothing is opened before its first use."""
-        if self._ledger is None:
-            with self._lock:
-                if self._ledger is None:
-                    self._ledger = self._open_ledger()
-        return self._ledger
-
-    def _open_ledger(self) -> Ledger:
-        from .ledger import open_ledger
-
-        _settle_at_exit()
-        return open_ledger(
-            self.settings,
-            instance_path=self._instance_path,
-            host_engine=self._host_engine if self._has_host_engine() else None,
-            failed=self.storage_failed,
-            gather=self.gather,
-        )
-
-    def _has_host_engine(self) -> bool:
-        app = self._app()
-        if self.settings.database_uri is not None:
-            return False
-        return self._db is not None or (
-            app is not None and "sqlalchemy" in app.extensions
-        )
-
-    def _host_engine(self) -> sa.Engine:
-        app = self._app()
-        if app is None:
-            raise LlmCostError("The app of this ledger is gone.")
-        db: SQLAlchemy = self._db or app.extensions["sqlalchemy"]
-        with app.app_context():
-            engines = db.engines
-        bind = self.settings.bind_key
-        if bind not in engines:
-            known = (
-                ", ".join(repr(name) for name in engines if name is not None) or "none"
-            )
-            raise ConfigError(
-                f"{PREFIX}BIND_KEY is {bind!r}, which is no bind of SQLALCHEMY_BINDS"
-                f" (there: {known})."
-            )
-        return engines[bind]
-
-    @property
-    def book(self) -> PriceBook:
-        """The prices in force: overrides, then the price file, then the bundled book."""
-        if self._book is None:
-            with self._lock:
-                if self._book is None:
-                    self._book = self._open_book()
-        return self._book
-
-    def _open_book(self) -> PriceBook:
-        from .prices import PriceBook
-
-        file = self.settings.prices_file
-        return PriceBook.layered(
-            overrides=self.settings.price_overrides,
-            # As with app.config.from_file: relative to the app, not to where it was started.
-            file=None if file is None else self._root_path / file,
-            aliases=self.settings.model_aliases,
-        )
-
-    def store(self, call: Call, collected: list[Call] | None) -> None:
-        """Hand a priced call to where this app keeps its calls.
-
-        :param collected: Where a test collects them, if one does.
-        """
-        # Storage may be the app's own: whatever it raises, the app's call goes on.
-        try:
-            if collected is not None:
-                collected.append(call)
-            elif callable(self.settings.storage):
-                self.settings.storage(call)
-            elif self.settings.storage == "log":
-                _calls_log.log(self.settings.log_level, "%s", log_line(call))
-            else:
-                self.ledger.append(call)
-        except Exception as error:
-            self.storage_failed(call, error)
-
-    def tell(self, call: Call) -> None:
-        """Tell the app of a call that was recorded."""
-        if _is_unpriced(call):
-            self.price_unknown(call)
-        app = self._app()
-        if app is not None:
-            signals.send(signals.call_recorded, app, call=call)
-
-    def defer(self, call: Call, owner: _Owner) -> None:
-        """Take a call that ended inside ``__del__``: no lock, no I/O, nothing is asked."""
-        self._late.append((call, owner))
-
-    def keep_late(self) -> None:
-        """Keep the calls that ended where they could not be kept. Never raises."""
-        while self._late:
-            # Held until the call is kept, so that no flush in between finds neither.
-            with self._storing:
-                try:
-                    call, owner = self._late.popleft()
-                except IndexError:
-                    return
-                call = _priced(self, call)
-                self.store(call, owner.collected)
-            # Not inside: receivers are the app's code, and may ask the ledger.
-            self.tell(call)
-
-    def gather(self) -> None:
-        """Bring in the calls that are due: the ledger asks before it writes."""
-        from .capture.meter import settle
-
-        settle(_LINGER_S)
-        self.keep_late()
-
-    def quote(self, call: Call, mode: str | None) -> Quote:
-        """What a call cost if a price is known, and what is to be noted of it.
-
-        :raises ValueError: If ``mode`` is given and is none that there is.
-        """
-        if call.shares and call.reported_cost is None:
-            return _joined(
-                {
-                    model: self._quote(call, model, usage, mode)
-                    for model, usage in call.shares.items()
-                }
-            )
-        return self._quote(call, call.model, call.usage, mode)
-
-    def _quote(
-        self, call: Call, model: str, usage: Usage | None, mode: str | None
-    ) -> Quote:
-        return self.book.quote(
-            call.provider,
-            model,
-            usage,
-            at=call.started_at,
-            pricing_mode=mode,
-            service_tier=call.service_tier,
-            reported_cost=call.reported_cost,
-            flags=call.flags,
-        )
-
-    def storage_failed(self, call: Call | None, error: Exception) -> None:
-        """A call could not be stored where it should be: say so as the app asked for.
-
-        :param call: ``None`` if nothing is lost: calls wait in the spool for now.
-        """
-        if self.settings.on_storage_error != "ignore":
-            self._say_failed(call, error)
-        if self.settings.on_storage_error == "raise" and call is not None:
-            self.pending_error = _as_ours(error)
-        app = self._app()
-        if app is not None:
-            signals.send(signals.storage_failed, app, call=call, error=error)
-
-    def _say_failed(self, call: Call | None, error: Exception) -> None:
-        """A disk that is full fails each call: the log says so now and then."""
-        if call is None:
-            _log.warning("Calls wait in the spool: %s", error)
-            return
-        if time.monotonic() < self._silent_until:
-            self._unsaid += 1
-            return
-        more = f" (and {self._unsaid} before it)" if self._unsaid else ""
-        self._silent_until, self._unsaid = time.monotonic() + _SILENT_S, 0
-        _log.warning("A call could not be stored%s: %s", more, error)
-
-    def price_unknown(self, call: Call) -> None:
-        """A call with usage has no price: say so as the app asked for."""
-        key = (call.provider, call.model)
-        if self.settings.on_unknown_price == "warn" and key not in self._warned:
-            # Bounded: model names come from outside.
-            if len(self._warned) < 1000:
-                self._warned.add(key)
-                _log.warning(
-                    "%s This call is recorded without a cost.", UnknownPrice(*key)
-                )
-        elif self.settings.on_unknown_price == "raise":
-            self.pending_error = UnknownPrice(*key)
-        app = self._app()
-        if app is not None:
-            signals.send(signals.price_unknown, app, call=call)
-
-    def let_go(self) -> None:
-        """In a forked child: what the parent was about to keep is the parent's."""
-        self._lock = threading.Lock()
-        self._storing = threading.RLock()
-        self._late.clear()
-
-    def close(self) -> None:
-        """Write what waits, then let go of files, threads and connections."""
-        self.keep_late()
-        if self._ledger is not None:
-            self._ledger.close()
-
-    def raise_pending(self) -> None:
-        """Raise what an earlier call's end could not.
-
-        :raises LlmCostError: Once for each such error.
-        """
-        error, self.pending_error = self.pending_error, None
-        if error is not None:
-            raise error
 
 
 class LlmCost:
@@ -429,7 +146,6 @@ class LlmCost:
         app.cli.add_command(make_group(make_app))
         app.extensions[NAME] = state
         self._states.add(state)
-        _all_states.add(state)
         if settings.instrument and settings.enabled:
             self.instrument(*settings.instrument)
 
@@ -595,23 +311,29 @@ class LlmCost:
         :raises UnknownPrice: If ``LLM_COST_ON_UNKNOWN_PRICE`` is ``"raise"``; the call
             is recorded.
         """
+        from .capture.manual import check_choice
+        from .capture.manual import check_cost
+        from .capture.manual import check_latency
+        from .capture.manual import check_name
+        from .capture.manual import check_time
+
         if usage is None:
             usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         elif input_tokens or output_tokens:
             raise ValueError("Give usage, or input_tokens and output_tokens, not both.")
         elif not isinstance(usage, Usage):
             raise ValueError(f"usage must be a Usage, not {usage!r}")
-        _check_name("provider", provider)
-        _check_name("model", model)
-        _check_name("operation", operation)
+        check_name("provider", provider)
+        check_name("model", model)
+        check_name("operation", operation)
         for key, text in (("service_tier", service_tier), ("response_id", response_id)):
             if text is not None:
-                _check_name(key, text)
-        latency_ms = _check_latency(latency_ms)
-        reported_cost = _check_cost(reported_cost)
-        _check_choice("usage_source", usage_source, USAGE_SOURCES)
-        _check_choice("outcome", outcome, OUTCOMES)
-        at = _check_time(at, event_id)
+                check_name(key, text)
+        latency_ms = check_latency(latency_ms)
+        reported_cost = check_cost(reported_cost)
+        check_choice("usage_source", usage_source, USAGE_SOURCES)
+        check_choice("outcome", outcome, OUTCOMES)
+        at = check_time(at, event_id)
         attempt = Attempt(provider, operation, model, stream, tags)
         state = self._resolve()
         hold = self._hold(state, attempt, at)
@@ -636,10 +358,10 @@ class LlmCost:
         )
         if state is None or not state.settings.enabled:
             return call
-        call = _priced(state, call, pricing_mode)
+        call = priced(state, call, pricing_mode)
         state.store(call, state.collected)
         state.tell(call)
-        if isinstance(state.pending_error, UnknownPrice) and _is_unpriced(call):
+        if isinstance(state.pending_error, UnknownPrice) and is_unpriced(call):
             # The caller is here to be told; no other send need be.
             state.pending_error = None
             raise UnknownPrice(provider, model)
@@ -712,7 +434,7 @@ class LlmCost:
         settings = Settings() if state is None else state.settings
         taken = snapshot(settings, self._tag_providers, attempt.tags)
         # Whole milliseconds, since that is what the event id and the ledger hold.
-        now = _now() if state is None else state.clock()
+        now = utc_now() if state is None else state.clock()
         started_at = from_ms(utc_ms(at or now))
         owner = None if state is None else state.owner
         return Hold(
@@ -724,13 +446,13 @@ class LlmCost:
 
         :return: The call with its cost, unless it is deferred.
         """
-        owner: _Owner = hold.state
+        owner: Owner = hold.state
         state = owner.state
         if deferred:
             state.defer(call, owner)
             return None
         state.keep_late()
-        call = _priced(state, call)
+        call = priced(state, call)
         state.store(call, owner.collected)
         state.tell(call)
         return call
@@ -827,167 +549,6 @@ class LlmCost:
                 " one of an app without LlmCost. Use app.app_context().",
                 count,
             )
-
-
-def _joined(quotes: Mapping[str, Quote]) -> Quote:
-    """The cost of a call that several models took part in: the sum of theirs.
-
-    A part is named by meter and model, such as ``input@claude-opus-4-6``. One model
-    without a price makes the whole incomplete.
-    """
-    from .prices.book import Quote
-
-    flags = frozenset[str]().union(*(quote.flags for quote in quotes.values()))
-    known = {model: q.cost for model, q in quotes.items() if q.cost is not None}
-    if not known:
-        return Quote(None, flags)
-    costs = list(known.values())
-    joined = dataclasses.replace(
-        costs[0],
-        total_usd=sum((cost.total_usd for cost in costs), Decimal(0)),
-        parts={
-            f"{meter}@{model}": part
-            for model, cost in known.items()
-            for meter, part in cost.parts.items()
-        },
-        complete=len(known) == len(quotes) and all(cost.complete for cost in costs),
-        flags=flags - {"unpriced"},
-    )
-    return Quote(joined, joined.flags)
-
-
-def _check_name(key: str, value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{key} must be a text that is not empty, not {value!r}")
-
-
-def _check_latency(value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"latency_ms must be a number of milliseconds, not {value!r}")
-    if not 0 <= value < _LONGEST_MS:
-        raise ValueError(f"latency_ms must be from 0 to {_LONGEST_MS}, not {value!r}")
-    return round(value)
-
-
-def _check_cost(value: object) -> Decimal | None:
-    if value is None:
-        return None
-    wanted = 'reported_cost must be USD >= 0 as Decimal, text or int, such as "0.0125"'
-    if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
-        raise ValueError(f"{wanted}, not {value!r}")
-    try:
-        amount = Decimal(value)
-    except InvalidOperation:
-        raise ValueError(f"{wanted}, not {value!r}") from None
-    if not amount.is_finite() or not 0 <= amount <= _HIGHEST_USD:
-        raise ValueError(f"{wanted} and at most {_HIGHEST_USD}, not {value!r}")
-    return amount
-
-
-def _check_choice(key: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
-
-
-def _check_time(at: dt.datetime | None, event_id: str | None) -> dt.datetime | None:
-    """When a tracked call was sent; an event id says so by itself."""
-    if at is not None and at.tzinfo is None:
-        raise ValueError(f"at must be aware (have a time zone), not {at!r}")
-    if at is not None and not _EARLIEST <= at < _LATEST:
-        raise ValueError(f"at must be between 1970 and {_LATEST.year}, not {at!r}")
-    if event_id is None:
-        return at
-    try:
-        minted = event_time(event_id)
-    except ValueError:
-        raise ValueError(f"event_id must be a UUIDv7, not {event_id!r}") from None
-    if at is not None and utc_ms(at) != utc_ms(minted):
-        raise ValueError(
-            f"event_id {event_id} is of {minted.isoformat()}, not of {at!r}"
-        )
-    return minted
-
-
-@functools.cache
-def _settle_at_exit() -> None:
-    """Have open calls recorded before the ledger's own last flush: it was imported first."""
-    from .capture.meter import settle
-
-    def last() -> None:
-        settle(0, ending=True)
-        for state in list(_all_states):
-            state.keep_late()
-
-    atexit.register(last)
-
-
-_all_states: weakref.WeakSet[AppState] = weakref.WeakSet()
-
-
-def _let_go() -> None:
-    for state in list(_all_states):
-        state.let_go()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
-
-
-def _is_unpriced(call: Call) -> bool:
-    return call.usage is not None and call.cost is None
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
-
-
-def _as_ours(error: Exception) -> LlmCostError:
-    if isinstance(error, LlmCostError):
-        return error
-    ours = LlmCostError(f"A call could not be stored: {error}")
-    ours.__cause__ = error
-    return ours
-
-
-def _priced(state: AppState, call: Call, mode: str | None = None) -> Call:
-    """The call with its cost; its trace id leaves the tags for a column of its own."""
-    cost, flags = call.cost, call.flags
-    if call.usage is not None or call.reported_cost is not None:
-        try:
-            cost, noted = state.quote(call, mode)
-        except Exception:
-            if mode is not None:
-                raise
-            # A call that cannot be priced for whatever reason must still be kept.
-            _log.exception(
-                "A call of %s/%s could not be priced.", call.provider, call.model
-            )
-            noted = frozenset(("price_error", "unpriced"))
-        flags = flags | noted
-    tags = call.tags
-    if TRACE_KEY in tags:
-        tags = {key: value for key, value in tags.items() if key != TRACE_KEY}
-    return dataclasses.replace(call, cost=cost, flags=flags, tags=tags, shares={})
-
-
-def log_line(call: Call) -> str:
-    """A call as the one line that ``LLM_COST_STORAGE="log"`` writes."""
-    parts = [f"{call.provider}/{call.model}"]
-    if call.usage is not None:
-        parts.append(f"tokens={call.usage.total_tokens}")
-    cost = "unknown" if call.cost is None else f"${call.cost.total_usd:.6f}"
-    parts.append(f"cost={cost}")
-    if call.latency_ms is not None:
-        parts.append(f"latency={call.latency_ms}ms")
-    parts.append(f"stream={str(call.stream).lower()}")
-    parts.append(f"source={call.usage_source}")
-    if call.outcome != "ok":
-        parts.append(f"outcome={call.outcome}")
-    if call.tags:
-        parts.append(f"tags={dict(call.tags)}")
-    return " ".join(parts)
 
 
 def make_app(config: Mapping[str, t.Any], instance_path: str | None = None) -> Flask:

@@ -10,7 +10,7 @@ from flask import Flask
 
 from .call import Call
 from .errors import LlmCostError
-from .extension import AppState
+from .state import AppState
 
 
 @contextmanager

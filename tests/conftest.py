@@ -14,7 +14,7 @@ from flask.testing import FlaskCliRunner
 from hypothesis import settings
 
 from flask_llm_cost import LlmCost
-from flask_llm_cost.extension import AppState
+from flask_llm_cost.state import AppState
 
 # A slow machine is no failure: speed is measured in benchmarks/.
 settings.register_profile("untimed", deadline=None)

@@ -28,7 +28,7 @@ from flask_llm_cost import Usage
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import event_time
 from flask_llm_cost.cli.demo import provider
-from flask_llm_cost.extension import AppState
+from flask_llm_cost.state import AppState
 from flask_llm_cost.testing import record_calls
 from tests.conftest import MakeApp
 

@@ -1,0 +1,26 @@
+"""How a call reads as one line of a log."""
+
+from __future__ import annotations
+
+import typing as t
+
+if t.TYPE_CHECKING:
+    from ..call import Call
+
+
+def log_line(call: Call) -> str:
+    """A call as the one line that ``LLM_COST_STORAGE="log"`` writes."""
+    parts = [f"{call.provider}/{call.model}"]
+    if call.usage is not None:
+        parts.append(f"tokens={call.usage.total_tokens}")
+    cost = "unknown" if call.cost is None else f"${call.cost.total_usd:.6f}"
+    parts.append(f"cost={cost}")
+    if call.latency_ms is not None:
+        parts.append(f"latency={call.latency_ms}ms")
+    parts.append(f"stream={str(call.stream).lower()}")
+    parts.append(f"source={call.usage_source}")
+    if call.outcome != "ok":
+        parts.append(f"outcome={call.outcome}")
+    if call.tags:
+        parts.append(f"tags={dict(call.tags)}")
+    return " ".join(parts)

@@ -1,0 +1,376 @@
+"""What one app holds: its settings, ledger and prices, and where its calls go."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import datetime as dt
+import functools
+import logging
+import os
+import threading
+import time
+import typing as t
+import weakref
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from flask import Flask
+
+from . import signals
+from .call import Call
+from .call import Usage
+from .config import PREFIX
+from .config import Settings
+from .errors import ConfigError
+from .errors import LlmCostError
+from .errors import UnknownPrice
+from .tags import TRACE_KEY
+
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+    from flask_sqlalchemy import SQLAlchemy
+
+    from .extension import LlmCost
+    from .ledger import Ledger
+    from .prices import PriceBook
+    from .prices.book import Quote
+
+_log = logging.getLogger("flask_llm_cost")
+_calls_log = logging.getLogger("flask_llm_cost.calls")
+
+_SILENT_S: t.Final = 10.0
+"""The log tells of one call in so long that could not be stored, and how many others."""
+
+_LINGER_S: t.Final = 1.0
+"""So long may a complete stream stay open before it is recorded without its end."""
+
+_ModelKey: t.TypeAlias = tuple[str, str]
+
+
+class Owner(t.NamedTuple):
+    """Whose a call is, as of the moment it was sent."""
+
+    state: AppState
+    collected: list[Call] | None
+    """Where a test that was running then collects calls."""
+
+
+class AppState:
+    """What one app holds, in ``app.extensions["llm_cost"]``."""
+
+    def __init__(
+        self, app: Flask, extension: LlmCost, settings: Settings, db: SQLAlchemy | None
+    ) -> None:
+        self.settings = settings
+        self.extension = extension
+        self.clock: Callable[[], dt.datetime] = utc_now
+        """Gives the time of a call that is sent now (aware UTC)."""
+        self.owner = Owner(self, None)
+        """Whose the calls are that are sent now."""
+        self.pending_error: LlmCostError | None = None
+        """What a setting asks to raise, but had to wait for the next send."""
+        self._db = db
+        # The app owns this state. A reference back would keep apps of factories alive
+        # through the writer thread.
+        self._app = weakref.ref(app)
+        self._root_path = Path(app.root_path)
+        self._instance_path = app.instance_path
+        self._lock = threading.Lock()
+        self._late: deque[tuple[Call, Owner]] = deque()
+        self._storing = threading.RLock()
+        self._ledger: Ledger | None = None
+        self._book: PriceBook | None = None
+        self._warned: set[_ModelKey] = set()
+        self._silent_until = 0.0
+        self._unsaid = 0
+        _all_states.add(self)
+
+    @property
+    def collected(self) -> list[Call] | None:
+        """Where calls go instead of the ledger, while a test records them."""
+        return self.owner.collected
+
+    @collected.setter
+    def collected(self, calls: list[Call] | None) -> None:
+        self.owner = Owner(self, calls)
+
+    @property
+    def app(self) -> Flask | None:
+        """The app, unless it is gone already."""
+        return self._app()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The app's ledger; nothing is opened before its first use."""
+        if self._ledger is None:
+            with self._lock:
+                if self._ledger is None:
+                    self._ledger = self._open_ledger()
+        return self._ledger
+
+    def _open_ledger(self) -> Ledger:
+        from .ledger import open_ledger
+
+        _settle_at_exit()
+        return open_ledger(
+            self.settings,
+            instance_path=self._instance_path,
+            host_engine=self._host_engine if self._has_host_engine() else None,
+            failed=self.storage_failed,
+            gather=self.gather,
+        )
+
+    def _has_host_engine(self) -> bool:
+        app = self._app()
+        if self.settings.database_uri is not None:
+            return False
+        return self._db is not None or (
+            app is not None and "sqlalchemy" in app.extensions
+        )
+
+    def _host_engine(self) -> sa.Engine:
+        app = self._app()
+        if app is None:
+            raise LlmCostError("The app of this ledger is gone.")
+        db: SQLAlchemy = self._db or app.extensions["sqlalchemy"]
+        with app.app_context():
+            engines = db.engines
+        bind = self.settings.bind_key
+        if bind not in engines:
+            known = (
+                ", ".join(repr(name) for name in engines if name is not None) or "none"
+            )
+            raise ConfigError(
+                f"{PREFIX}BIND_KEY is {bind!r}, which is no bind of SQLALCHEMY_BINDS"
+                f" (there: {known})."
+            )
+        return engines[bind]
+
+    @property
+    def book(self) -> PriceBook:
+        """The prices in force: overrides, then the price file, then the bundled book."""
+        if self._book is None:
+            with self._lock:
+                if self._book is None:
+                    self._book = self._open_book()
+        return self._book
+
+    def _open_book(self) -> PriceBook:
+        from .prices import PriceBook
+
+        file = self.settings.prices_file
+        return PriceBook.layered(
+            overrides=self.settings.price_overrides,
+            # As with app.config.from_file: relative to the app, not to where it was started.
+            file=None if file is None else self._root_path / file,
+            aliases=self.settings.model_aliases,
+        )
+
+    def store(self, call: Call, collected: list[Call] | None) -> None:
+        """Hand a priced call to where this app keeps its calls.
+
+        :param collected: Where a test collects them, if one does.
+        """
+        # Storage may be the app's own: whatever it raises, the app's call goes on.
+        try:
+            if collected is not None:
+                collected.append(call)
+            elif callable(self.settings.storage):
+                self.settings.storage(call)
+            elif self.settings.storage == "log":
+                from .ledger.logline import log_line
+
+                _calls_log.log(self.settings.log_level, "%s", log_line(call))
+            else:
+                self.ledger.append(call)
+        except Exception as error:
+            self.storage_failed(call, error)
+
+    def tell(self, call: Call) -> None:
+        """Tell the app of a call that was recorded."""
+        if is_unpriced(call):
+            self.price_unknown(call)
+        app = self._app()
+        if app is not None:
+            signals.send(signals.call_recorded, app, call=call)
+
+    def defer(self, call: Call, owner: Owner) -> None:
+        """Take a call that ended inside ``__del__``: no lock, no I/O, nothing is asked."""
+        self._late.append((call, owner))
+
+    def keep_late(self) -> None:
+        """Keep the calls that ended where they could not be kept. Never raises."""
+        while self._late:
+            # Held until the call is kept, so that no flush in between finds neither.
+            with self._storing:
+                try:
+                    call, owner = self._late.popleft()
+                except IndexError:
+                    return
+                call = priced(self, call)
+                self.store(call, owner.collected)
+            # Not inside: receivers are the app's code, and may ask the ledger.
+            self.tell(call)
+
+    def gather(self) -> None:
+        """Bring in the calls that are due: the ledger asks before it writes."""
+        from .capture.meter import settle
+
+        settle(_LINGER_S)
+        self.keep_late()
+
+    def quote(self, call: Call, mode: str | None) -> Quote:
+        """What a call cost if a price is known, and what is to be noted of it.
+
+        :raises ValueError: If ``mode`` is given and is none that there is.
+        """
+        if call.shares and call.reported_cost is None:
+            from .prices.joined import joined
+
+            return joined(
+                {
+                    model: self._quote(call, model, usage, mode)
+                    for model, usage in call.shares.items()
+                }
+            )
+        return self._quote(call, call.model, call.usage, mode)
+
+    def _quote(
+        self, call: Call, model: str, usage: Usage | None, mode: str | None
+    ) -> Quote:
+        return self.book.quote(
+            call.provider,
+            model,
+            usage,
+            at=call.started_at,
+            pricing_mode=mode,
+            service_tier=call.service_tier,
+            reported_cost=call.reported_cost,
+            flags=call.flags,
+        )
+
+    def storage_failed(self, call: Call | None, error: Exception) -> None:
+        """A call could not be stored where it should be: say so as the app asked for.
+
+        :param call: ``None`` if nothing is lost: calls wait in the spool for now.
+        """
+        if self.settings.on_storage_error != "ignore":
+            self._say_failed(call, error)
+        if self.settings.on_storage_error == "raise" and call is not None:
+            self.pending_error = _as_ours(error)
+        app = self._app()
+        if app is not None:
+            signals.send(signals.storage_failed, app, call=call, error=error)
+
+    def _say_failed(self, call: Call | None, error: Exception) -> None:
+        """A disk that is full fails each call: the log says so now and then."""
+        if call is None:
+            _log.warning("Calls wait in the spool: %s", error)
+            return
+        if time.monotonic() < self._silent_until:
+            self._unsaid += 1
+            return
+        more = f" (and {self._unsaid} before it)" if self._unsaid else ""
+        self._silent_until, self._unsaid = time.monotonic() + _SILENT_S, 0
+        _log.warning("A call could not be stored%s: %s", more, error)
+
+    def price_unknown(self, call: Call) -> None:
+        """A call with usage has no price: say so as the app asked for."""
+        key = (call.provider, call.model)
+        if self.settings.on_unknown_price == "warn" and key not in self._warned:
+            # Bounded: model names come from outside.
+            if len(self._warned) < 1000:
+                self._warned.add(key)
+                _log.warning(
+                    "%s This call is recorded without a cost.", UnknownPrice(*key)
+                )
+        elif self.settings.on_unknown_price == "raise":
+            self.pending_error = UnknownPrice(*key)
+        app = self._app()
+        if app is not None:
+            signals.send(signals.price_unknown, app, call=call)
+
+    def let_go(self) -> None:
+        """In a forked child: what the parent was about to keep is the parent's."""
+        self._lock = threading.Lock()
+        self._storing = threading.RLock()
+        self._late.clear()
+
+    def close(self) -> None:
+        """Write what waits, then let go of files, threads and connections."""
+        self.keep_late()
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def raise_pending(self) -> None:
+        """Raise what an earlier call's end could not.
+
+        :raises LlmCostError: Once for each such error.
+        """
+        error, self.pending_error = self.pending_error, None
+        if error is not None:
+            raise error
+
+
+@functools.cache
+def _settle_at_exit() -> None:
+    """Have open calls recorded before the ledger's own last flush: it was imported first."""
+    from .capture.meter import settle
+
+    def last() -> None:
+        settle(0, ending=True)
+        for state in list(_all_states):
+            state.keep_late()
+
+    atexit.register(last)
+
+
+_all_states: weakref.WeakSet[AppState] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for state in list(_all_states):
+        state.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def is_unpriced(call: Call) -> bool:
+    return call.usage is not None and call.cost is None
+
+
+def utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _as_ours(error: Exception) -> LlmCostError:
+    if isinstance(error, LlmCostError):
+        return error
+    ours = LlmCostError(f"A call could not be stored: {error}")
+    ours.__cause__ = error
+    return ours
+
+
+def priced(state: AppState, call: Call, mode: str | None = None) -> Call:
+    """The call with its cost; its trace id leaves the tags for a column of its own."""
+    cost, flags = call.cost, call.flags
+    if call.usage is not None or call.reported_cost is not None:
+        try:
+            cost, noted = state.quote(call, mode)
+        except Exception:
+            if mode is not None:
+                raise
+            # A call that cannot be priced for whatever reason must still be kept.
+            _log.exception(
+                "A call of %s/%s could not be priced.", call.provider, call.model
+            )
+            noted = frozenset(("price_error", "unpriced"))
+        flags = flags | noted
+    tags = call.tags
+    if TRACE_KEY in tags:
+        tags = {key: value for key, value in tags.items() if key != TRACE_KEY}
+    return dataclasses.replace(call, cost=cost, flags=flags, tags=tags, shares={})
