@@ -71,7 +71,6 @@ _C = t.TypeVar("_C")
 NAME: t.Final = "llm_cost"
 
 _LATER: t.Final = (
-    "inject_stream_usage",
     "monthly_budget",
     "daily_budget",
     "call_budget",
@@ -188,6 +187,7 @@ class LlmCost:
             providers=self._providers,
             tags=tags,
             estimate=self._estimates,
+            inject=self._injects,
             inner=inner,
             **options,
         )
@@ -237,6 +237,7 @@ class LlmCost:
             providers=self._providers,
             tags=tags,
             estimate=self._estimates,
+            inject=self._injects,
         )
 
     def track_stream(
@@ -272,6 +273,10 @@ class LlmCost:
     def _estimates(self) -> bool:
         state = self._resolve(quiet=True)
         return state is not None and state.settings.estimate_usage
+
+    def _injects(self) -> bool:
+        state = self._resolve(quiet=True)
+        return state is not None and state.settings.inject_stream_usage
 
     def suppress(self) -> AbstractContextManager[None]:
         """Capture nothing inside a ``with`` block."""

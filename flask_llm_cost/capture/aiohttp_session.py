@@ -19,6 +19,7 @@ from collections.abc import Callable
 from aiohttp import ClientResponse
 from aiohttp import ClientSession
 from aiohttp import StreamReader
+from multidict import CIMultiDict
 
 from .meter import harmless
 from .meter import Meter
@@ -43,6 +44,8 @@ async def captured(
     meter = tap.open(method, _full(session, url), lambda: _body_of(options))
     if meter is None:
         return await send(method, url, **options)
+    if meter.asking is not None:
+        options = _asking(options, meter.asking) or options
     try:
         response = await send(method, url, **options)
     except BaseException as error:
@@ -72,6 +75,24 @@ def _body_of(options: dict[str, t.Any]) -> bytes | None:
     if data is None and options.get("json") is not None:
         return json.dumps(options["json"], default=str).encode()
     return None
+
+
+@harmless()
+def _asking(options: dict[str, t.Any], body: bytes) -> dict[str, t.Any]:
+    """The options of a request that asks for more."""
+    data, headers = options.get("data"), options.get("headers")
+    if data is None:
+        # As the session writes it, in the app's own JSON.
+        document = options["json"]
+        given = document.get("stream_options") or {}
+        asked = {**document, "stream_options": {**given, "include_usage": True}}
+        return {**options, "json": asked}
+    if headers is not None:
+        headers = CIMultiDict(headers)
+        if "Content-Length" in headers:
+            headers["Content-Length"] = str(len(body))
+    asking = body.decode() if isinstance(data, str) else body
+    return {**options, "data": asking, "headers": headers}
 
 
 @harmless()

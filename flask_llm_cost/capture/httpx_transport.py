@@ -39,6 +39,8 @@ def captured(
     meter = tap.open(request.method, str(request.url), lambda: _body_of(request))
     if meter is None:
         return send(request)
+    if meter.asking is not None:
+        request = _asking(module, request, meter.asking) or request
     try:
         response = send(request)
     except BaseException:
@@ -55,6 +57,8 @@ async def captured_async(
     meter = tap.open(request.method, str(request.url), lambda: _body_of(request))
     if meter is None:
         return await send(request)
+    if meter.asking is not None:
+        request = _asking(module, request, meter.asking) or request
     try:
         response = await send(request)
     except BaseException:
@@ -71,6 +75,21 @@ def _body_of(request: t.Any) -> bytes | None:
     except RuntimeError:
         # RequestNotRead, of either module.
         return None
+
+
+@harmless()
+def _asking(module: t.Any, request: t.Any, body: bytes) -> t.Any:
+    """A request that asks for more; the app's own stays what it is."""
+    headers = request.headers.copy()
+    if "Content-Length" in headers:
+        headers["Content-Length"] = str(len(body))
+    return module.Request(
+        request.method,
+        request.url,
+        headers=headers,
+        content=body,
+        extensions=request.extensions,
+    )
 
 
 @harmless()

@@ -141,10 +141,20 @@ class Tap:
     :param tags: Explicit tags of every call that comes through here.
     :param estimate: Asked for each call: whether to estimate what a stream used whose
         provider does not say.
+    :param inject: Asked for each stream that would not say what it used: whether to ask
+        it to.
     :raises ConfigError: If ``tags`` is neither a mapping nor a callable.
     """
 
-    __slots__ = ("__weakref__", "estimate", "hosts", "providers", "recorder", "tags")
+    __slots__ = (
+        "__weakref__",
+        "estimate",
+        "hosts",
+        "inject",
+        "providers",
+        "recorder",
+        "tags",
+    )
 
     def __init__(
         self,
@@ -154,6 +164,7 @@ class Tap:
         providers: Sequence[Provider] = (),
         tags: TagSource | None = None,
         estimate: Callable[[], bool] | None = None,
+        inject: Callable[[], bool] | None = None,
     ) -> None:
         if tags is not None and not callable(tags) and not isinstance(tags, Mapping):
             raise ConfigError(
@@ -165,6 +176,7 @@ class Tap:
         self.providers = tuple(providers)
         self.tags = tags
         self.estimate = estimate
+        self.inject = inject
 
     @harmless(passing=(LlmCostError,))
     def open(self, method: str, url: str, body: Body) -> Meter | None:
@@ -186,7 +198,7 @@ class Tap:
         token = _guard.set(guard)
         meter = None
         try:
-            meter = self._begin(found, body, guard)
+            meter = self._begin(found, url, body, guard)
         finally:
             if meter is None:
                 guard.on = False
@@ -196,7 +208,7 @@ class Tap:
             _open.add(meter)
         return meter
 
-    def _begin(self, found: Route, body: Body, guard: _Guard) -> Meter | None:
+    def _begin(self, found: Route, url: str, body: Body, guard: _Guard) -> Meter | None:
         sent = body() if callable(body) else body
         estimate = self.estimate is not None and self.estimate()
         exchange = Exchange(found, request_body=sent, estimate=estimate)
@@ -209,7 +221,18 @@ class Tap:
                 tags=self.tags,
             )
         )
-        return None if hold is None else Meter(self.recorder, exchange, hold, guard)
+        if hold is None:
+            return None
+        meter = Meter(self.recorder, exchange, hold, guard)
+        if found.include_usage and exchange.stream:
+            meter.asking = self._asking(exchange, url, sent)
+        return meter
+
+    @harmless()
+    def _asking(self, exchange: Exchange, url: str, sent: bytes | None) -> bytes | None:
+        if self.inject is None or not self.inject():
+            return None
+        return exchange.asking(url, sent)
 
 
 class Meter:
@@ -230,11 +253,14 @@ class Meter:
         "_recorder",
         "_status",
         "_token",
+        "asking",
     )
 
     def __init__(
         self, recorder: Recorder, exchange: Exchange, hold: Hold, guard: _Guard
     ) -> None:
+        self.asking: bytes | None = None
+        """What is to be sent instead of the app's body: it asks for the usage, too."""
         self._recorder = recorder
         self._exchange = exchange
         # Whoever pops the hold records the call. Popping is atomic and takes no lock,

@@ -55,6 +55,7 @@ class LlmCostAdapter(HTTPAdapter):
     :param providers: An app's own, asked before the built-in ones.
     :param tags: Tags of every call: a mapping, or a callable asked once per call.
     :param estimate: As :class:`.Tap` takes it.
+    :param inject: As :class:`.Tap` takes it.
     :param inner: An adapter that does the sending, with its own options.
     :raises ConfigError: If ``tags`` or ``inner`` is of the wrong type, or there are
         options beside ``inner``.
@@ -68,6 +69,7 @@ class LlmCostAdapter(HTTPAdapter):
         providers: Sequence[Provider] = (),
         tags: TagSource | None = None,
         estimate: Callable[[], bool] | None = None,
+        inject: Callable[[], bool] | None = None,
         inner: BaseAdapter | None = None,
         **options: t.Any,
     ) -> None:
@@ -82,7 +84,12 @@ class LlmCostAdapter(HTTPAdapter):
                 f" {type(inner).__name__}."
             )
         self._tap: Tap | None = Tap(
-            recorder, hosts=hosts, providers=providers, tags=tags, estimate=estimate
+            recorder,
+            hosts=hosts,
+            providers=providers,
+            tags=tags,
+            estimate=estimate,
+            inject=inject,
         )
         self._inner = inner
         super().__init__(**options)
@@ -169,6 +176,8 @@ def captured(
     )
     if meter is None:
         return send(request, *args, **options)
+    if meter.asking is not None:
+        request = _asking(request, meter.asking) or request
     try:
         response = send(request, *args, **options)
     except BaseException as error:
@@ -176,6 +185,16 @@ def captured(
         raise
     _follow(response, meter)
     return response
+
+
+@harmless()
+def _asking(request: PreparedRequest, body: bytes) -> PreparedRequest:
+    """A copy that asks for more: the app may send its own again."""
+    asking = request.copy()
+    asking.body = body
+    if "Content-Length" in asking.headers:
+        asking.headers["Content-Length"] = str(len(body))
+    return asking
 
 
 def _text(url: str | bytes | None) -> str:

@@ -6,6 +6,7 @@ say something, read by a dialect. Memory is bounded and nothing here ever raises
 
 from __future__ import annotations
 
+import re
 import typing as t
 from collections.abc import Mapping
 
@@ -21,6 +22,7 @@ from .estimate import Estimate
 from .framing import frame
 from .framing import Framing
 from .request import asked
+from .request import asking
 from .routes import Path
 from .routes import Provider
 from .routes import Route
@@ -93,6 +95,19 @@ class Exchange:
     def over(self) -> bool:
         """The stream said that nothing comes any more (``[DONE]``)."""
         return self._over
+
+    def asking(self, url: str, body: bytes | None) -> bytes | None:
+        """The request's body, changed so that a stream says what it used.
+
+        :param url: With its query, which may name a version.
+        :return: ``None`` if it should stay what it is: it is no stream of that kind, the
+            host would not understand it, or the app says itself what it wants.
+        """
+        if not body or not self.stream or not self.route.include_usage:
+            return None
+        if re.fullmatch(self.route.include_usage, url) is None:
+            return None
+        return asking(body)
 
     def respond(self, status: int, headers: Mapping[str, str]) -> None:
         """Take down the answer's status and headers, before its body."""

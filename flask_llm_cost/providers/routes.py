@@ -48,6 +48,9 @@ class Provider:
     paths: tuple[Path, ...]
     region: str = ""
     """A regular expression for a host that binds to a place; ``(?P<region>...)``."""
+    include_usage: str = ""
+    """A regular expression for URLs, with their query, whose streams say what they used
+    only if they are asked to, and that understand ``stream_options.include_usage``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Route:
     """
     flags: frozenset[str] = frozenset()
     """What the host says of the price: ``region.eu``."""
+    include_usage: str = ""
+    """As :attr:`Provider.include_usage`; empty where it is no matter of this path."""
 
 
 OPENAI_PATHS: t.Final = (
@@ -208,18 +213,46 @@ GATEWAY_PATHS: t.Final = (
 )
 """A gateway speaks like OpenAI, and passes on what others say at paths of theirs."""
 
+_ANY_VERSION: t.Final = r".*/completions(?:\?.*)?"
+_AZURE_VERSIONS: t.Final = (
+    r".*/openai/v1/.*completions(?:\?.*)?"
+    r"|.*/completions\?(?:.*&)?api-version=(?:2024-09|2024-1|202[5-9]|20[3-9]).*"
+)
+"""Earlier versions of its API answer 400 to ``stream_options``."""
+
+_SAY_IF_ASKED: t.Final = frozenset(
+    (
+        "deepinfra",
+        "deepseek",
+        "github",
+        "huggingface",
+        "nebius",
+        "novita",
+        "nvidia",
+        "sambanova",
+    )
+)
+"""The others here say what a stream used in any case, or do not say if they can."""
+
 PROVIDERS: t.Final = (
     Provider(
         "openai",
         ("api.openai.com", "*.api.openai.com"),
         OPENAI_PATHS,
         region=r"(?P<region>[a-z]{2})\.api\.openai\.com",
+        include_usage=_ANY_VERSION,
     ),
-    Provider("anthropic", ("api.anthropic.com",), (*ANTHROPIC_PATHS, *OPENAI_PATHS)),
+    Provider(
+        "anthropic",
+        ("api.anthropic.com",),
+        (*ANTHROPIC_PATHS, *OPENAI_PATHS),
+        include_usage=_ANY_VERSION,
+    ),
     Provider(
         "gemini",
         ("generativelanguage.googleapis.com",),
         (*_COMPATIBLE_GOOGLE, *GEMINI_PATHS, *OPENAI_PATHS),
+        include_usage=_ANY_VERSION,
     ),
     Provider(
         "vertex",
@@ -238,6 +271,7 @@ PROVIDERS: t.Final = (
             "models.inference.ai.azure.com",
         ),
         AZURE_PATHS,
+        include_usage=_AZURE_VERSIONS,
     ),
     Provider(
         "bedrock",
@@ -255,6 +289,7 @@ PROVIDERS: t.Final = (
         "ollama",
         ("ollama.com", "localhost:11434", "127.0.0.1:11434", "[::1]:11434"),
         OLLAMA_PATHS,
+        include_usage=_ANY_VERSION,
     ),
     Provider("watsonx", ("*.ml.cloud.ibm.com",), WATSONX_PATHS),
     Provider(
@@ -278,6 +313,7 @@ PROVIDERS: t.Final = (
             Path(r".*/services/aigc/[a-z-]+/generation", openai.CHAT, "chat"),
             *GATEWAY_PATHS,
         ),
+        include_usage=_ANY_VERSION,
     ),
     Provider(
         "databricks",
@@ -292,7 +328,12 @@ PROVIDERS: t.Final = (
         ),
     ),
     *(
-        Provider(name, tuple(hosts.split()), GATEWAY_PATHS)
+        Provider(
+            name,
+            tuple(hosts.split()),
+            GATEWAY_PATHS,
+            include_usage=_ANY_VERSION if name in _SAY_IF_ASKED else "",
+        )
         for name, hosts in {
             "cerebras": "api.cerebras.ai",
             "crusoe": "api.inference.crusoecloud.com",
@@ -385,8 +426,14 @@ def _route(
                 stream=path.stream,
                 poll=path.method == "GET",
                 flags=_flags(provider, host),
+                include_usage=(
+                    provider.include_usage if path.operation in _ASKABLE else ""
+                ),
             )
     return None
+
+
+_ASKABLE: t.Final = ("chat", "completions")
 
 
 def _flags(provider: Provider, host: str) -> frozenset[str]:
@@ -405,7 +452,8 @@ def _named(
             for provider in (*providers, *PROVIDERS):
                 if provider.name == name:
                     return provider
-            return Provider(name, (), GATEWAY_PATHS)
+            # The app says itself that it speaks like OpenAI.
+            return Provider(name, (), GATEWAY_PATHS, include_usage=_ANY_VERSION)
     return None
 
 

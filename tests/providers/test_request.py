@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import typing as t
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flask_llm_cost.providers import Exchange
+from flask_llm_cost.providers import route
 from flask_llm_cost.providers.request import asked
+from flask_llm_cost.providers.request import asking
 
 
 @pytest.mark.parametrize(
@@ -77,3 +81,127 @@ def test_garbage_asks_for_nothing_that_harms(body: bytes) -> None:
     model, stream = asked(b'{"' + body)
     assert model is None or isinstance(model, str)
     assert stream in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b"{}", b'{"stream_options":{"include_usage":true}}'),
+        (
+            b'{"stream": true }\n',
+            b'{"stream": true ,"stream_options":{"include_usage":true}}\n',
+        ),
+        (
+            b'{"stream_options": null, "stream": true}',
+            b'{"stream_options":{"include_usage":true}, "stream": true}',
+        ),
+        (
+            b'{"stream_options": {"include_obfuscation": false}, "stream": true}',
+            b'{"stream_options":{"include_usage":true,"include_obfuscation": false},'
+            b' "stream": true}',
+        ),
+        (
+            b'{"messages":[{"x":{"stream_options":{}}}],"stream_options":{}}',
+            b'{"messages":[{"x":{"stream_options":{}}}],'
+            b'"stream_options":{"include_usage":true}}',
+        ),
+        (
+            b'{"messages":[{"stream_options":{"include_usage":false}}]}',
+            b'{"messages":[{"stream_options":{"include_usage":false}}],'
+            b'"stream_options":{"include_usage":true}}',
+        ),
+        (b'{"stream_options": {"include_usage": true}}', None),
+        (b'{"stream_options": {"include_usage": false}}', None),
+        (b'{"stream_options": {"include_usage": null}}', None),
+        (b'{"stream_options": []}', None),
+        (b'{"stream_options": {}', None),
+        (b'{"stream_options": ]}', None),
+        (b"[]", None),
+        (b"", None),
+    ],
+)
+def test_a_body_asks_for_usage_and_stays_what_it_is_otherwise(
+    body: bytes, sent: bytes | None
+) -> None:
+    assert asking(body) == sent
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text() | st.sampled_from(["stream_options", "include_usage"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["messages", "stream_options", "model", "x"]), _JSON
+    ),
+    st.sampled_from([None, 1, "\t"]),
+    st.booleans(),
+)
+def test_nothing_but_stream_options_ever_differs(
+    document: dict[str, t.Any], indent: t.Any, ascii_only: bool
+) -> None:
+    body = json.dumps(document, indent=indent, ensure_ascii=ascii_only).encode(
+        "utf-8", "surrogatepass"
+    )
+    changed = asking(body)
+    options = document.get("stream_options")
+    if changed is None:
+        # Said already, wrong, or of a form that no one writes: left alone.
+        assert options is not None
+        return
+    assert json.loads(changed) == {
+        **document,
+        "stream_options": {**(options or {}), "include_usage": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "asks"),
+    [
+        ("https://api.openai.com/v1/chat/completions", {}, True),
+        ("https://eu.api.openai.com/v1/completions", {}, True),
+        ("https://api.openai.com/v1/responses", {}, False),
+        ("https://api.mistral.ai/v1/chat/completions", {}, False),
+        ("https://api.groq.com/openai/v1/chat/completions", {}, False),
+        ("https://api.deepseek.com/chat/completions", {}, True),
+        ("http://localhost:11434/v1/chat/completions", {}, True),
+        ("http://localhost:11434/api/chat", {}, False),
+        ("https://api.anthropic.com/v1/messages", {}, False),
+        ("http://vllm:8000/v1/chat/completions", {"vllm:8000": "ours"}, True),
+        ("http://vllm:8000/v1/chat/completions", {"vllm:8000": "mistral"}, False),
+        (
+            "https://a.openai.azure.com/openai/deployments/d/chat/completions"
+            "?api-version=2024-06-01",
+            {},
+            False,
+        ),
+        (
+            "https://a.openai.azure.com/openai/deployments/d/chat/completions"
+            "?api-version=2024-10-21",
+            {},
+            True,
+        ),
+        ("https://a.openai.azure.com/openai/v1/chat/completions", {}, True),
+        ("https://a.openai.azure.com/openai/deployments/d/completions", {}, False),
+    ],
+)
+def test_only_hosts_that_understand_it_are_asked(
+    url: str, hosts: dict[str, str], asks: bool
+) -> None:
+    found = route("POST", url, hosts=hosts)
+    assert found is not None
+    body = b'{"model":"m","stream":true}'
+    exchange = Exchange(found, request_body=body)
+    assert (exchange.asking(url, body) is not None) is asks
+    plain = b'{"model":"m"}'
+    assert Exchange(found, request_body=plain).asking(url, plain) is None
