@@ -369,6 +369,11 @@ def priced(state: AppState, call: Call, mode: str | None = None) -> Call:
                 "A call of %s/%s could not be priced.", call.provider, call.model
             )
             noted = frozenset(("price_error", "unpriced"))
+        if mode is not None and cost is None:
+            from .prices.again import asked
+
+            # Whoever prices it later must know.
+            noted = noted | {asked(mode)}
         flags = flags | noted
     tags = call.tags
     if TRACE_KEY in tags:

@@ -13,12 +13,15 @@ from flask.cli import with_appcontext
 from .drain import drain_first
 from .period import chosen
 from .prices import prices as prices
+from .reprice import reprice
 from .text import count
 from .text import dumps
 from .text import plain
 
 if t.TYPE_CHECKING:
     from ..query.host import Host
+
+prices.add_command(reprice)
 
 _file = click.option(
     "--file",

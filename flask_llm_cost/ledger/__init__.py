@@ -29,6 +29,10 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
     from .engine import Engines
+    from .revisions import Quote
+    from .revisions import Repriced
+    from .revisions import Reviser
+    from .revisions import Scope
     from .rollups import Roller
     from .store import Store
     from .writer import Drained
@@ -327,6 +331,43 @@ class Ledger:
             today.astimezone(dt.UTC) if scope == "today" else None
         )
 
+    # Pricing again
+
+    def repriceable(self, scope: Scope) -> int:
+        """How many calls :meth:`reprice` would look at."""
+        return self._reviser.countable(scope)
+
+    def reprice(
+        self,
+        scope: Scope,
+        quote: Quote,
+        *,
+        now: dt.datetime,
+        dry_run: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Repriced:
+        """Price calls again; what they had cost before is kept.
+
+        The parameters are those of :meth:`.Reviser.reprice`.
+        """
+        return self._reviser.reprice(
+            scope, quote, now=now, dry_run=dry_run, progress=progress
+        )
+
+    def undo_reprice(
+        self,
+        run: str,
+        *,
+        now: dt.datetime,
+        dry_run: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Repriced:
+        """Give the calls of a run the cost that they had before it.
+
+        The parameters are those of :meth:`.Reviser.undo`.
+        """
+        return self._reviser.undo(run, now=now, dry_run=dry_run, progress=progress)
+
     # Asking
 
     @contextmanager
@@ -455,6 +496,12 @@ class Ledger:
         from .rollups import Roller
 
         return Roller(self._engines, self._settings.timezone)
+
+    @property
+    def _reviser(self) -> Reviser:
+        from .revisions import Reviser
+
+        return Reviser(self._engines)
 
     @contextmanager
     def _mine(self) -> Iterator[None]:

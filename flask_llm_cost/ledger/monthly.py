@@ -275,6 +275,14 @@ class JsonlLedger(Ledger):
         """Nothing was set aside."""
         return 0
 
+    @property
+    def _reviser(self) -> t.NoReturn:
+        raise StorageError(
+            "Monthly files hold each call as it was recorded: they cannot be priced again."
+            " Import them into a database with `flask llm-cost calls import`, and do so"
+            " there."
+        )
+
     # Letting go
 
     def cleanup(self, before: dt.datetime) -> int:

@@ -34,6 +34,7 @@ from .jsonl import FIRST
 from .tables import calls
 from .tables import facts
 from .tables import marks
+from .tables import revisions
 from .tables import rollup_latencies
 from .tables import rollups
 from .tables import SUMS
@@ -403,7 +404,7 @@ class Roller:
         for some in _chunks(rows):
             these = _these(some)
             add(connection, "pruned", start, add_up(connection, *these))
-            connection.execute(sa.delete(calls).where(*these))
+            _delete_calls(connection, some)
 
     def clear(self, since: dt.datetime | None) -> int:
         """Delete the calls since a moment, or all of them, and their sums."""
@@ -431,7 +432,7 @@ class Roller:
                 query = query.where(_c.started_at >= since)
             rows = connection.execute(query.order_by(_c.started_at, _c.event_id)).all()
             for some in _chunks(rows):
-                connection.execute(sa.delete(calls).where(*_these(some)))
+                _delete_calls(connection, some)
             if rows:
                 mark(connection, [row.started_at for row in rows])
         return len(rows)
@@ -595,11 +596,19 @@ def _between(start: dt.datetime, end: dt.datetime) -> list[sa.ColumnElement[bool
     return [_c.started_at >= start, _c.started_at < end]
 
 
-def _these(rows: Sequence[t.Any]) -> tuple[sa.ColumnElement[bool], ...]:
+def _delete_calls(connection: sa.Connection, rows: Sequence[t.Any]) -> None:
+    """Delete calls, and what they had cost before they were priced again."""
+    for table in (revisions, calls):
+        connection.execute(sa.delete(table).where(*_these(rows, table)))
+
+
+def _these(
+    rows: Sequence[t.Any], table: sa.Table = calls
+) -> tuple[sa.ColumnElement[bool], ...]:
     """These calls, which are sorted by time: their range first, which the key has."""
     return (
-        _c.started_at.between(rows[0].started_at, rows[-1].started_at),
-        _c.event_id.in_([row.event_id for row in rows]),
+        table.c.started_at.between(rows[0].started_at, rows[-1].started_at),
+        table.c.event_id.in_([row.event_id for row in rows]),
     )
 
 

@@ -245,3 +245,52 @@ rollup_latencies = sa.Table(
     **_INNODB,
 )
 """How many calls took how long, on a log scale: ``bucket`` is its lower end in ms."""
+
+COSTS: t.Final = (
+    "cost_total",
+    "cost_input",
+    "cost_cache_read",
+    "cost_cache_write",
+    "cost_output",
+    "cost_units",
+    "cost_source",
+    "cost_complete",
+    "flags",
+    "details",
+)
+"""The columns of a call that another price changes."""
+
+revisions = sa.Table(
+    PREFIX + "revisions",
+    metadata,
+    sa.Column("started_at", Millis, nullable=False),
+    sa.Column("event_id", _event_id, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),  # 1, 2, ... of this call
+    sa.Column("run", _text(36), nullable=False),
+    sa.Column("revised_at", Millis, nullable=False),
+    sa.Column("new_total", sa.BigInteger),
+    # As they stood in the call's row until then:
+    sa.Column("cost_total", sa.BigInteger),
+    sa.Column("cost_input", sa.BigInteger),
+    sa.Column("cost_cache_read", sa.BigInteger),
+    sa.Column("cost_cache_write", sa.BigInteger),
+    sa.Column("cost_output", sa.BigInteger),
+    sa.Column("cost_units", sa.BigInteger),
+    sa.Column("cost_source", _text(16)),
+    sa.Column("cost_complete", sa.Boolean(create_constraint=False)),
+    sa.Column("flags", _text(255), nullable=False),
+    sa.Column("details", _long_text),
+    sa.PrimaryKeyConstraint(
+        "started_at", "event_id", "number", name="pk_llm_cost_revisions"
+    ),
+    **_INNODB,
+)
+"""What a call had cost before it was priced again, a row for each time. Rows are only
+added; they go when their call is pruned."""
+
+sa.Index(
+    "ix_llm_cost_revisions_run",
+    revisions.c.run,
+    revisions.c.started_at,
+    revisions.c.event_id,
+)

@@ -18,7 +18,8 @@ def joined(quotes: Mapping[str, Quote]) -> Quote:
     flags = frozenset[str]().union(*(quote.flags for quote in quotes.values()))
     known = {model: q.cost for model, q in quotes.items() if q.cost is not None}
     if not known:
-        return Quote(None, flags)
+        # What each of them used is kept nowhere else: it cannot be priced later.
+        return Quote(None, flags | {"several_models"})
     costs = list(known.values())
     joined = dataclasses.replace(
         costs[0],

@@ -43,7 +43,7 @@ PREPAID: t.Final = frozenset(("provisioned", "reserved", "scale"))
 """Capacity that is paid by the hour or in advance: without a rate, a call's share of it
 is not known."""
 
-_CORE: t.Final = {
+CORE: t.Final = {
     "input": "input_tokens",
     "cache_read": "cache_read_tokens",
     "output": "output_tokens",
@@ -54,9 +54,10 @@ _CORE: t.Final = {
     "output_audio": "output_audio_tokens",
     "output_image": "output_image_tokens",
 }
+"""The meters of the buckets that :class:`.Usage` has, and what it calls them."""
 
 TOKENS: t.Final = (
-    *_CORE,
+    *CORE,
     "reasoning",
     "input_video",
     "input_document",
@@ -307,8 +308,8 @@ Sums: t.TypeAlias = tuple[int, Sequence[Line], Sequence[str], frozenset[str]]
 
 
 _NO_FLAGS: t.Final[frozenset[str]] = frozenset()
-_counts: t.Final = attrgetter(*_CORE.values())
-_CORE_METERS: t.Final = tuple(_CORE)
+_counts: t.Final = attrgetter(*CORE.values())
+_CORE_METERS: t.Final = tuple(CORE)
 _OUTPUT: t.Final = _CORE_METERS.index("output")
 
 
@@ -416,9 +417,9 @@ class Price:
         others = {
             key.meter
             for key in rates
-            if key.meter not in _CORE and key.meter not in _IS_TOKENS
+            if key.meter not in CORE and key.meter not in _IS_TOKENS
         }
-        others.update(name for name in TOKENS if name not in _CORE)
+        others.update(name for name in TOKENS if name not in CORE)
         others.discard("reasoning")
         resolved = {name: sheet.resolve(name) for name in sorted(others)}
         reasoning, request = sheet.reasoning(), resolved.get("request")

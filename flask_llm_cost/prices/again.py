@@ -1,0 +1,102 @@
+"""What does a call that the ledger keeps cost by the prices of now, at its own time?"""
+
+from __future__ import annotations
+
+import typing as t
+from decimal import Decimal
+
+from ..call import Call
+from ..call import OTHER_SIDES
+from ..call import Usage
+from .book import check_mode
+from .book import PriceBook
+from .book import Quote
+from .joined import joined
+from .price import CORE
+from .price import MODES
+from .price import UNITS
+
+_ASKED: t.Final = "asked_"
+
+
+def asked(mode: str) -> str:
+    """The flag of a call without a cost that says which mode it was to be priced in."""
+    return f"{_ASKED}{check_mode(mode) or 'standard'}"
+
+
+def again(book: PriceBook, call: Call) -> Quote:
+    """Price a call of the ledger as it was priced when it was recorded.
+
+    :raises ValueError: If the ledger does not keep all that this takes.
+    """
+    mode = mode_of(call)
+    shares = _shares(call)
+    if not shares:
+        return _quote(book, call, call.model, call.usage, mode)
+    return joined(
+        {
+            model: _quote(book, call, model, usage, mode)
+            for model, usage in shares.items()
+        }
+    )
+
+
+def _quote(
+    book: PriceBook, call: Call, model: str, usage: Usage | None, mode: str | None
+) -> Quote:
+    return book.quote(
+        call.provider,
+        model,
+        usage,
+        at=call.started_at,
+        pricing_mode=mode,
+        service_tier=call.service_tier,
+        reported_cost=call.reported_cost,
+        flags=call.flags,
+    )
+
+
+def mode_of(call: Call) -> str | None:
+    """The mode that a call was priced in, or was to be; ``None``: its tier says it."""
+    for flag in call.flags:
+        if flag.startswith(_ASKED):
+            mode = flag.removeprefix(_ASKED)
+            return mode if mode in MODES else "standard"
+    cost = call.cost
+    # A tier that was not known then may be known now.
+    if cost is None or cost.source == "provider" or "unknown_tier" in call.flags:
+        return None
+    return cost.mode if cost.mode in MODES else "standard"
+
+
+def _shares(call: Call) -> dict[str, Usage]:
+    """What each model used, where several took part: their parts of the cost say so."""
+    if "several_models" in call.flags:
+        raise ValueError("of several models, and what each used is not kept")
+    cost = call.cost
+    if cost is None or not any("@" in meter for meter in cost.parts):
+        return {}
+    if not cost.complete:
+        raise ValueError("of several models, and what one of them used is not kept")
+    used: dict[str, dict[str, Decimal]] = {}
+    for name, part in cost.parts.items():
+        meter, _, model = name.partition("@")
+        used.setdefault(model, {})[meter] = part.quantity
+    return {model: _usage(meters) for model, meters in used.items()}
+
+
+def _usage(meters: dict[str, Decimal]) -> Usage:
+    counts: dict[str, int] = {}
+    other: dict[str, int] = {}
+    units: dict[str, Decimal] = {}
+    for meter, quantity in meters.items():
+        if meter in CORE:
+            counts[CORE[meter]] = counts.get(CORE[meter], 0) + int(quantity)
+        elif meter == "reasoning":
+            counts["reasoning_tokens"] = int(quantity)
+            counts["output_tokens"] = counts.get("output_tokens", 0) + int(quantity)
+        elif meter.startswith(OTHER_SIDES) and meter not in UNITS:
+            other[meter] = int(quantity)
+        else:
+            units[meter] = quantity
+    return Usage(**counts, other_tokens=other, units=units)
