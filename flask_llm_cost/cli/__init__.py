@@ -75,11 +75,13 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
     :param make_app: Makes an app of its own for ``demo``.
     """
     from . import calls
+    from . import clear
     from . import db
     from . import demo
     from . import doctor
     from . import drain
     from . import ledger
+    from . import partition
     from . import pricefile
     from . import prune
     from . import report
@@ -96,6 +98,8 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
         pricefile.prices,
         drain.drain,
         prune.prune,
+        clear.clear,
+        partition.partition,
         ledger.ledger,
         doctor.doctor,
         verify.verify_capture,

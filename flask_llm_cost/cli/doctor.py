@@ -123,6 +123,36 @@ def database(host: Host) -> Iterator[Finding]:
             )
 
 
+def partitions(host: Host) -> Iterator[Finding]:
+    """Where the table of calls has partitions: has the next month one?"""
+    from ..ledger.partitions import broke_off
+    from ..ledger.partitions import last_end
+    from ..ledger.partitions import partitions as parts_of
+
+    try:
+        with host.ledger.reading() as connection:
+            parts, broken = parts_of(connection), broke_off(connection)
+    except StorageError:
+        return  # said by database() already
+    if broken:
+        yield Finding(
+            "error",
+            "partitions",
+            "setting them up broke off, and calls of later months are refused: run"
+            " `flask llm-cost partition` again.",
+        )
+    end = last_end(parts)
+    if not parts or end is None:
+        return
+    # Nothing is lost then, but what lies together is not dropped month by month.
+    ahead = (end - host.clock()).days
+    status: Status = "warn" if ahead < 31 else "ok"
+    hint = ": run `flask llm-cost partition`, and have it run monthly" * (ahead < 31)
+    yield Finding(
+        status, "partitions", f"{len(parts)}, the last month ends {end:%Y-%m-%d}{hint}."
+    )
+
+
 def spool(host: Host) -> Iterator[Finding]:
     """Can calls be taken down, and are they written on?"""
     files = host.settings.storage == "jsonl"
@@ -266,6 +296,7 @@ def calls(host: Host) -> Iterator[Finding]:
 CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     configuration,
     database,
+    partitions,
     spool,
     aside,
     lost,

@@ -33,12 +33,18 @@ def _age(ctx: click.Context, param: click.Parameter, value: str) -> dt.timedelta
     help="In days, such as 90d.",
 )
 @click.option("--dry-run", is_flag=True, help="Say how many calls it would be.")
+@click.option(
+    "--months-only",
+    is_flag=True,
+    help="Only drop partitions; the rest stays until its month is old enough.",
+)
 @with_appcontext
-def prune(older_than: dt.timedelta, dry_run: bool) -> None:
+def prune(older_than: dt.timedelta, dry_run: bool, months_only: bool) -> None:
     """Delete old calls, and keep their sums.
 
     What was spent by hour and day, provider and model stays known; single calls and
     their tags do not. It works in short steps, and may be interrupted and go on later.
+    Where the table has partitions (see `partition`), whole months go with theirs.
 
     \b
     flask llm-cost prune --older-than 90d --dry-run
@@ -48,6 +54,8 @@ def prune(older_than: dt.timedelta, dry_run: bool) -> None:
     length = host.ledger.prunable(before)
     if dry_run:
         click.echo(f"{count(length, 'call')} before {before:%Y-%m-%d %H:%M} UTC.")
+        for part in host.ledger.prunable_months(before):
+            click.echo(f"Partition {part.name} would be dropped.")
         return
     done = 0
     with progress(length, "Pruning") as step:
@@ -57,5 +65,5 @@ def prune(older_than: dt.timedelta, dry_run: bool) -> None:
             step(gone - done)
             done = gone
 
-        gone = host.ledger.prune(before, progress=tell)
+        gone = host.ledger.prune(before, months_only=months_only, progress=tell)
     click.echo(f"{count(gone, 'call')} before {before:%Y-%m-%d %H:%M} UTC deleted.")

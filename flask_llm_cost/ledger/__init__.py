@@ -29,6 +29,8 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
     from .engine import Engines
+    from .partitions import Partition
+    from .partitions import Step
     from .revisions import Quote
     from .revisions import Repriced
     from .revisions import Reviser
@@ -298,18 +300,72 @@ class Ledger:
         before: dt.datetime,
         *,
         batch: int = 1000,
+        months_only: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
         """Delete the calls before a moment; how many they were. Their sums stay.
 
-        It works in short transactions, and may break off and go on at any time. What waits
-        in the spool is stored before: a line of a call that is pruned already could not be
-        told from a new one.
+        Where the table has partitions, whole months go with theirs. The rest goes in short
+        transactions. It may break off and go on at any time. What waits in the spool is
+        stored before: a line of a call that is pruned already could not be told from a
+        new one.
 
-        :param progress: Told how many are gone, after each batch.
+        :param months_only: Leave the rest for later, when its month is over.
+        :param progress: Told how many are gone, after each partition and batch.
         """
         self.drain()
-        return self._roller.prune(before, batch=batch, progress=progress)
+        return self._roller.prune(
+            before, batch=batch, months_only=months_only, progress=progress
+        )
+
+    def prunable_months(self, before: dt.datetime) -> list[Partition]:
+        """Which partitions :meth:`prune` would drop, the oldest first."""
+        from .months import whole_months
+
+        with self.reading() as connection:
+            return whole_months(connection, before)
+
+    # Partitions
+
+    def partitions(self) -> list[Partition]:
+        """The partitions of the table of calls, by time; none if it has none."""
+        from .partitions import partitions
+
+        with self.reading() as connection:
+            return partitions(connection)
+
+    def partition_plan(self, *, ahead: int = 3) -> list[Step]:
+        """What :meth:`partition` would do.
+
+        :raises StorageError: If the database has no partitions.
+        """
+        from .partitions import plan
+
+        engines = self._engines
+        engines.prepare()
+        with engines.connected(engines.writing()) as connection:
+            return plan(connection, dt.datetime.now(dt.UTC), ahead)
+
+    def partition(
+        self, *, ahead: int = 3, told: Callable[[Step], None] | None = None
+    ) -> None:
+        """Give the table of calls monthly partitions, or those that it has not yet.
+
+        :param ahead: How many months after this one have theirs then.
+        :param told: Told of each step before it is done.
+        :raises StorageError: If the database has no partitions, or no step of it could
+            have the table for itself for a moment. What was done stays done.
+        """
+        from .migrate import exclusive
+        from .partitions import run
+
+        engines = self._engines
+        engines.prepare()
+        with engines.explained(), exclusive(engines.writing()):
+            for step in self.partition_plan(ahead=ahead):
+                if told is not None:
+                    told(step)
+                run(engines.writing(), step)
 
     def prunable(self, before: dt.datetime) -> int:
         """How many calls :meth:`prune` would delete."""

@@ -18,6 +18,7 @@ from alembic.util import CommandError
 
 from ..errors import StorageError
 from .migrations import VERSION_TABLE
+from .partitions import is_partition
 from .tables import metadata
 from .tables import PREFIX
 
@@ -31,7 +32,7 @@ _one_at_a_time: t.Final = threading.Lock()
 
 def upgrade(engine: sa.Engine, revision: str = "head") -> None:
     """Bring the tables to a later version. Two processes at once do it once."""
-    with _one_at_a_time, _revisions(), _locked(engine) as connection:
+    with _one_at_a_time, _revisions(), exclusive(engine) as connection:
         command.upgrade(_config(connection=connection), revision)
 
 
@@ -40,7 +41,7 @@ def downgrade(engine: sa.Engine, revision: str) -> None:
 
     :raises ValueError: If there is no such revision.
     """
-    with _one_at_a_time, _revisions(), _locked(engine) as connection:
+    with _one_at_a_time, _revisions(), exclusive(engine) as connection:
         command.downgrade(_config(connection=connection), revision)
 
 
@@ -96,8 +97,11 @@ def _config(**attributes: t.Any) -> Config:
 
 
 @contextlib.contextmanager
-def _locked(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that no other upgrade runs beside, from before the version is read."""
+def exclusive(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction beside which no other changes the tables.
+
+    It is there before the version is read.
+    """
     with engine.connect() as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -143,7 +147,12 @@ def _key(connection: sa.Connection) -> int:
 
 def _is_ours(name: str | None, kind: str, parents: t.Any) -> bool:
     if kind == "table":
-        return name is not None and name.startswith(PREFIX) and name != VERSION_TABLE
+        return (
+            name is not None
+            and name.startswith(PREFIX)
+            and name != VERSION_TABLE
+            and not is_partition(name)
+        )
     return True
 
 

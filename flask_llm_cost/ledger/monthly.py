@@ -38,6 +38,8 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
     from .engine import Engines
+    from .partitions import Partition
+    from .partitions import Step
     from .store import Store
 
 FOLDER: t.Final = "llm_cost_calls"
@@ -256,6 +258,19 @@ class JsonlLedger(Ledger):
         """Nothing can differ."""
         return []
 
+    def partitions(self) -> list[Partition]:
+        """There are none."""
+        return []
+
+    def partition_plan(self, *, ahead: int = 3) -> list[Step]:
+        """Nothing can be done.
+
+        :raises StorageError: Always.
+        """
+        raise StorageError(
+            "Each month is a file of its own already: files have no partitions."
+        )
+
     def roll(self, *, seconds: float | None = None) -> int:
         """Nothing is added up."""
         return 0
@@ -294,6 +309,7 @@ class JsonlLedger(Ledger):
         before: dt.datetime,
         *,
         batch: int = 1000,
+        months_only: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
         """The same, as :meth:`.Ledger.prune` has it; files keep no sums of what is gone."""
@@ -301,6 +317,10 @@ class JsonlLedger(Ledger):
         if progress is not None and gone:
             progress(gone)
         return gone
+
+    def prunable_months(self, before: dt.datetime) -> list[Partition]:
+        """None: files have no partitions."""
+        return []
 
     def prunable(self, before: dt.datetime) -> int:
         """How many calls :meth:`prune` would delete."""

@@ -29,6 +29,8 @@ from ..call import from_ms
 from ..call import utc_ms
 from ..errors import StorageError
 from .engine import Engines
+from .going import going
+from .going import recall
 from .jsonl import END
 from .jsonl import FIRST
 from .tables import calls
@@ -40,6 +42,9 @@ from .tables import rollups
 from .tables import SUMS
 from .tables import tag_sets
 from .tables import tag_values
+
+if t.TYPE_CHECKING:
+    from .months import Months
 
 HOUR: t.Final = dt.timedelta(hours=1)
 _DAY: t.Final = dt.timedelta(days=1)
@@ -139,11 +144,14 @@ def mark(connection: sa.Connection, moments: Iterable[dt.datetime]) -> None:
 def marked(connection: sa.Connection) -> set[dt.datetime]:
     """The hours of UTC whose calls are to be read one by one.
 
-    Rows of a time that no call can have, which no version writes, are in no sum.
+    Rows of a time that no call can have, which no version writes, are in no sum. The
+    sums of calls that are being dropped are right, and a mark there comes too late.
     """
     hour = marks.c.hour
     query = sa.select(hour).where(hour >= FIRST, hour < END).distinct()
-    return set(connection.scalars(query))
+    found = set(connection.scalars(query))
+    time = going(connection)
+    return found if time is None else {h for h in found if not time.touches(h)}
 
 
 def hours_of(
@@ -253,7 +261,8 @@ class Roller:
         with self._engine.begin() as connection:
             self._turn(connection)
             pruned = rollups.c.kind == "pruned"
-            if connection.execute(sa.select(rollups.c.start).where(pruned)).first():
+            known = sa.select(rollups.c.start).where(pruned)
+            if connection.execute(known).first() or going(connection) is not None:
                 raise StorageError(
                     "Some calls were pruned, and their sums by hour are of the zone"
                     f" {fact(connection, 'timezone')}: they cannot be of another."
@@ -268,6 +277,7 @@ class Roller:
         """Forget all sums; every hour that has calls is to be added up."""
         connection.execute(sa.delete(rollups))
         connection.execute(sa.delete(rollup_latencies))
+        recall(connection)
         moment = sa.type_coerce(_c.started_at, sa.BigInteger)
         hours = connection.scalars(sa.select(moment - moment % 3_600_000).distinct())
         found = [from_ms(int(ms)) for ms in hours]
@@ -300,6 +310,8 @@ class Roller:
         try:
             with self._engine.begin() as connection:
                 self._turn(connection, before)
+                if self._goes(connection, hour):
+                    return False
                 _delete(connection, ids)
                 for start, sums in found:
                     replace(connection, "hour", start, sums)
@@ -308,6 +320,11 @@ class Roller:
         except (_Overtaken, exc.IntegrityError):
             return False  # its marks are there; another roller is at work
         return True
+
+    def _goes(self, connection: sa.Connection, hour: dt.datetime) -> bool:
+        """Whether its calls are being dropped: what is left of them adds up to nothing."""
+        time = going(connection)
+        return time is not None and time.touches(hour)
 
     def _compact(self, hour: dt.datetime) -> None:
         """Of the hour that still runs keep one mark: that it is not added up is enough."""
@@ -324,22 +341,34 @@ class Roller:
         before: dt.datetime,
         *,
         batch: int = 1000,
+        months_only: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Delete the calls before a moment, batch by batch; how many they were.
+        """Delete the calls before a moment; how many they were.
 
-        Their sums are kept. It may break off at any time, and go on later.
+        Whole months go with their partitions, others batch by batch. Their sums are kept.
+        It may break off at any time, and go on later.
+
+        :param months_only: Leave those that are not in a partition of such calls only.
         """
         self._engines.prepare()
-        gone = 0
         with self._engines.explained():
             self._check_zone()
-            while count := self._prune(before, batch):
+            gone = self._months.prune(before, progress)
+            while not months_only and (count := self._prune(before, batch)):
                 gone += count
                 if progress is not None:
                     progress(gone)
             self._prune_tags(batch)
         return gone
+
+    @property
+    def _months(self) -> Months:
+        from .months import Months
+
+        return Months(
+            self._engine, self._zone, self._turn, self._say_horizon, self._roll
+        )
 
     def prunable(self, before: dt.datetime) -> int:
         """How many calls :meth:`prune` would delete."""
@@ -447,10 +476,13 @@ class Roller:
         self._engines.prepare()
         with self._engines.snapshot() as connection:
             dirty = {s for h in marked(connection) for s, _ in hours_of(h, self._zone)}
+            time = going(connection)
             starts = connection.scalars(
                 sa.select(rollups.c.start).where(rollups.c.kind == "hour").distinct()
             )
             wanted = set(starts) | self._hours_with_calls(connection)
+            if time is not None:
+                dirty |= {start for start in wanted if time.touches(start)}
             days = {day_of(start, self._zone) for start in wanted | dirty}
             unsure = {day_of(start, self._zone) for start in dirty}
             return [

@@ -1,0 +1,171 @@
+"""How a whole month of calls goes at once, with its partition, while its sums stay.
+
+Not every database can drop a partition and change sums in one transaction. So the sums stay
+those of hours until the calls are gone, and become those of what was pruned after:
+
+#. The horizon is moved, so that no call of that time comes in any more. Then we wait for
+   the writers that may not have seen it yet.
+#. All hours of that time are added up: their sums are exact now, and stay so.
+#. A fact says which time is going: from now on no roller adds it up from its calls.
+#. The partition is dropped.
+#. In one transaction the sums become those of what was pruned, and the fact goes.
+
+It may break off at any point; the next prune goes on. What pages add up is right at
+every moment, since after the second step they read nothing of that time from calls.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from . import rollups
+from .going import announce
+from .going import Going
+from .going import going
+from .going import recall
+from .jsonl import FIRST
+from .partitions import drop
+from .partitions import Partition
+from .partitions import partitions
+from .partitions import wait_for_writers
+from .tables import calls
+from .tables import marks
+from .tables import rollup_latencies
+from .tables import rollups as sums_table
+
+_GOING: t.Final = "going"
+"""The kind of sums of a part of an hour that goes, where the hour is of two months."""
+_MS: t.Final = dt.timedelta(milliseconds=1)
+_NONE: t.Final = rollups.Sums({}, {})
+
+
+def whole_months(connection: sa.Connection, before: dt.datetime) -> list[Partition]:
+    """The partitions that hold nothing but calls before a moment, the oldest first."""
+    return [
+        part
+        for part in partitions(connection)
+        if part.end is not None and part.end <= before
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Months:
+    """Lets whole months of one ledger go. Its roller lends a hand."""
+
+    engine: sa.Engine
+    zone: dt.tzinfo
+    turn: Callable[[sa.Connection], None]
+    say_horizon: Callable[[sa.Connection, dt.datetime], None]
+    roll_hour: Callable[[dt.datetime], bool]
+
+    def prune(
+        self, before: dt.datetime, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Drop the partitions before a moment; how many calls were in them."""
+        gone = self._resume()
+        with self.engine.connect() as connection:
+            parts = whole_months(connection, before)
+        for part in parts:
+            gone += self._prune(part)
+            if progress is not None:
+                progress(gone)
+        return gone
+
+    def _resume(self) -> int:
+        """End what an earlier run has begun, if its partition is dropped."""
+        with self.engine.connect() as connection:
+            time = going(connection)
+            there = {part.end for part in partitions(connection)}
+        if time is None or time.end in there:
+            return 0
+        return self._settle()
+
+    def _prune(self, part: Partition) -> int:
+        assert part.end is not None
+        time = Going(part.start or FIRST, part.end)
+        with self.engine.begin() as connection:
+            self.turn(connection)
+            self.say_horizon(connection, time.end)
+        wait_for_writers(self.engine, part)
+        while not self._announce(time):
+            self._add_up(time)
+        drop(self.engine, part)
+        return self._settle()
+
+    def _add_up(self, time: Going) -> None:
+        with self.engine.connect() as connection:
+            hours = rollups.marked(connection)
+        for hour in sorted(hours):
+            if time.touches(hour):
+                self.roll_hour(hour)
+
+    def _announce(self, time: Going) -> bool:
+        """Say that this time goes, unless it has hours that are to be added up."""
+        with self.engine.begin() as connection:
+            self.turn(connection)
+            recall(connection)  # by a run that broke off
+            if any(time.touches(hour) for hour in rollups.marked(connection)):
+                return False
+            for table in (sums_table, rollup_latencies):
+                connection.execute(sa.delete(table).where(table.c.kind == _GOING))
+            for start, end in self._cut(time):
+                part = _between(max(start, time.start), min(end, time.end))
+                sums = rollups.add_up(connection, *part)
+                rollups.replace(connection, _GOING, start, sums)
+            announce(connection, time)
+        return True
+
+    def _cut(self, time: Going) -> list[tuple[dt.datetime, dt.datetime]]:
+        """The hours of our days that this time has only a part of, with their ends."""
+        edges = [edge for edge in (time.start, time.end) if edge > FIRST]
+        return [
+            (start, end)
+            for edge in edges
+            for start, end in rollups.hours_of(rollups.utc_hour(edge), self.zone)
+            if start < edge < end
+        ]
+
+    def _settle(self) -> int:
+        """The calls are gone: their sums become those of what was pruned."""
+        gone = 0
+        with self.engine.begin() as connection:
+            self.turn(connection)
+            time = going(connection)
+            if time is None:
+                return 0
+            cut = self._cut(time)
+            for start, end in cut:
+                gone += self._move(connection, _GOING, start)
+                left = rollups.add_up(connection, *_between(start, end))
+                rollups.replace(connection, "hour", start, left)
+            for start in self._hours(connection, time, {start for start, _ in cut}):
+                gone += self._move(connection, "hour", start)
+            # Whoever changed one of these calls at the last moment was too late.
+            late = marks.c.hour >= time.start, marks.c.hour < time.end
+            connection.execute(sa.delete(marks).where(*late))
+            recall(connection)
+        return gone
+
+    def _hours(
+        self, connection: sa.Connection, time: Going, cut: set[dt.datetime]
+    ) -> list[dt.datetime]:
+        r = sums_table.c
+        query = sa.select(r.start).where(
+            r.kind == "hour", r.start >= time.start, r.start < time.end
+        )
+        return sorted(set(connection.scalars(query.distinct())) - cut)
+
+    def _move(self, connection: sa.Connection, kind: str, start: dt.datetime) -> int:
+        sums = rollups.read(connection, [kind], start, start + _MS)
+        rollups.add(connection, "pruned", start, sums)
+        rollups.replace(connection, kind, start, _NONE)
+        return sum(values["calls"] for values in sums.totals.values())
+
+
+def _between(start: dt.datetime, end: dt.datetime) -> list[sa.ColumnElement[bool]]:
+    return [calls.c.started_at >= start, calls.c.started_at < end]
