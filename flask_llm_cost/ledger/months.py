@@ -35,11 +35,13 @@ from .partitions import partitions
 from .partitions import wait_for_writers
 from .tables import calls
 from .tables import marks
+from .tables import revisions
 from .tables import rollup_latencies
 from .tables import rollups as sums_table
 
 _GOING: t.Final = "going"
 """The kind of sums of a part of an hour that goes, where the hour is of two months."""
+_BATCH: t.Final = 1000
 _MS: t.Final = dt.timedelta(milliseconds=1)
 _NONE: t.Final = rollups.Sums({}, {})
 
@@ -133,11 +135,13 @@ class Months:
     def _settle(self) -> int:
         """The calls are gone: their sums become those of what was pruned."""
         gone = 0
+        with self.engine.connect() as connection:
+            time = going(connection)
+        if time is None:
+            return 0
+        self._forget_revisions(time)
         with self.engine.begin() as connection:
             self.turn(connection)
-            time = going(connection)
-            if time is None:
-                return 0
             cut = self._cut(time)
             for start, end in cut:
                 gone += self._move(connection, _GOING, start)
@@ -150,6 +154,18 @@ class Months:
             connection.execute(sa.delete(marks).where(*late))
             recall(connection)
         return gone
+
+    def _forget_revisions(self, time: Going) -> None:
+        """What calls had cost before they were priced again goes with them."""
+        at = revisions.c.started_at
+        these = at >= time.start, at < time.end
+        some = sa.select(at).where(*these).order_by(at).limit(_BATCH)
+        while True:
+            with self.engine.begin() as connection:
+                last = connection.scalars(some).all()[-1:]
+                if not last:
+                    return
+                connection.execute(sa.delete(revisions).where(*these, at <= last[0]))
 
     def _hours(
         self, connection: sa.Connection, time: Going, cut: set[dt.datetime]

@@ -12,14 +12,20 @@ import pytest
 import sqlalchemy as sa
 
 from flask_llm_cost.call import Call
+from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger import migrate
 from flask_llm_cost.ledger import months
 from flask_llm_cost.ledger import partitions
 from flask_llm_cost.ledger import rollups
+from flask_llm_cost.ledger import rows
 from flask_llm_cost.ledger.going import going
+from flask_llm_cost.ledger.revisions import revise
+from flask_llm_cost.ledger.revisions import Wanted
 from flask_llm_cost.ledger.tables import calls
+from flask_llm_cost.ledger.tables import COSTS
+from flask_llm_cost.ledger.tables import revisions
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.totals import Totals
 from flask_llm_cost.query.totals import totals
@@ -211,6 +217,25 @@ def _split(ledger: Ledger, back: int) -> None:
                 f"ALTER TABLE llm_cost_calls REORGANIZE PARTITION {first.name}"
                 f" INTO ({parts})"
             )
+
+
+@with_partitions
+def test_what_dropped_calls_had_cost_before_goes_with_them(ledger: Ledger) -> None:
+    ledger.partition()
+    _split(ledger, 3)
+    made = calls_around(month(2), month(1))
+    kept(ledger, made)
+    old = rows.row_of(made[0])
+    same = {name: old[name] for name in COSTS}
+    wanted = [Wanted((call.started_at, call.event_id), same) for call in made]
+    now = dt.datetime.now(dt.UTC)
+    with ledger._engines.writing().begin() as connection:
+        run = mint_event_id(now)
+        assert len(revise(connection, run, now, wanted)) == len(made)
+    ledger.prune(month(1))
+    with ledger.reading() as connection:
+        left = connection.scalars(sa.select(revisions.c.event_id)).all()
+    assert sorted(left) == sorted(c.event_id for c in made if c.started_at >= month(1))
 
 
 @with_partitions
