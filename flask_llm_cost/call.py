@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from decimal import Decimal
+from operator import attrgetter
 from uuid import UUID
 
 Tags: t.TypeAlias = Mapping[str, t.Any]
@@ -44,8 +45,47 @@ OTHER_SIDES: t.Final = ("input_", "cache_read_", "cache_write_", "output_")
 """How the name of a rarer token bucket begins; it says which side it counts for."""
 
 
+class _Plain:
+    """Remembers whether a usage is of the plain kind that most are, for pricing."""
+
+    __slots__ = ("_plain",)
+    _plain: tuple[int, int, int] | None
+    """Input, cache reads and output, if there is nothing else."""
+
+    # A copy has the fields only. Hidden from type checkers, as below.
+    if not t.TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> t.Any:
+            if name != "_plain":
+                raise AttributeError(
+                    f"{type(self).__name__!r} object has no attribute {name!r}"
+                )
+            self._note()
+            return object.__getattribute__(self, "_plain")
+
+    def _note(self) -> None:
+        fresh, cached, out, *rest = _buckets(self)
+        plain = None if any(rest) else (fresh, cached, out)
+        object.__setattr__(self, "_plain", plain)
+
+
+_buckets: t.Final = attrgetter(
+    "input_tokens",
+    "cache_read_tokens",
+    "output_tokens",
+    "input_audio_tokens",
+    "input_image_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "output_audio_tokens",
+    "output_image_tokens",
+    "other_tokens",
+    "units",
+)
+
+
 @dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(_Plain):
     """What one call used, in disjoint buckets: a token is counted once.
 
     :raises ValueError: If a count is negative or not a whole number, or the name of
@@ -89,6 +129,7 @@ class Usage:
                 raise ValueError(
                     f"units[{name!r}] must be a Decimal >= 0, not {quantity!r}"
                 )
+        self._note()
 
     @property
     def total_input_tokens(self) -> int:
@@ -195,8 +236,30 @@ class Part:
     amount_usd: Decimal
 
 
+class _Late:
+    """Lets fields be worked out when one of them is first looked at.
+
+    Pricing is arithmetic with integers, of which an app mostly wants the total. To make
+    decimals, parts and provenance of it takes longer than all the rest.
+    """
+
+    __slots__ = ("_later",)
+
+    # Hidden from type checkers, to which it would make any attribute seem to be one.
+    if not t.TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> t.Any:
+            if name not in self.__dataclass_fields__:
+                raise AttributeError(
+                    f"{type(self).__name__!r} object has no attribute {name!r}"
+                )
+            later = object.__getattribute__(self, "_later")
+            later[0](self, *later[1:])
+            return object.__getattribute__(self, name)
+
+
 @dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(_Late):
     """What one call cost, and how that was found: the total is the sum of the parts."""
 
     total_usd: Decimal

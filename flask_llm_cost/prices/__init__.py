@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from .book import Found as Found
 from .book import PriceBook as PriceBook
 from .book import Quote as Quote
 from .explain import explain as explain
 from .explain import Explanation as Explanation
-from .price import MODES as MODES
+from .meters import MODES as MODES
+from .plan import Found as Found

@@ -8,13 +8,13 @@ from decimal import Decimal
 from ..call import Call
 from ..call import OTHER_SIDES
 from ..call import Usage
-from .book import check_mode
 from .book import PriceBook
 from .book import Quote
 from .joined import joined
-from .price import CORE
-from .price import MODES
-from .price import UNITS
+from .meters import CORE
+from .meters import MODES
+from .meters import UNITS
+from .names import check_mode
 
 _ASKED: t.Final = "asked_"
 

@@ -8,149 +8,45 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
-import logging
 import os
-import re
-import time
 import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
-from functools import lru_cache
 from pathlib import Path
 
 from ..call import Cost
 from ..call import CostSource
 from ..call import Part
 from ..call import Usage
-from ..errors import PriceFileError
-from .price import add_up
-from .price import Entry
-from .price import instant
-from .price import Malformed
-from .price import MODES
-from .price import Parts
-from .price import PREPAID
+from .entry import Entry
+from .layers import bundled_layer
+from .layers import Layer
+from .layers import make_layer
+from .layers import PriceFile
+from .layers import updated
+from .meters import MODES as MODES
+from .meters import PREPAID
+from .meters import RateKey
+from .meters import TOKENS
+from .names import CACHED
+from .names import check_mode
+from .names import DIRECT
+from .names import named
+from .names import names_of
+from .names import provider_name
+from .names import served_mode
+from .names import split
+from .names import undated
+from .plan import Found
+from .plan import Plan
+from .plan import plan_of
 from .price import Price
-from .price import RateKey
-from .price import read_entry
-from .price import Sums
-from .price import Table
 from .price import to_pico
 from .price import to_usd
-from .price import TOKENS
 
-_log = logging.getLogger("flask_llm_cost.prices")
-
-BUNDLED: t.Final = Path(__file__).with_name("bundled.json")
 STALE_AFTER: t.Final = dt.timedelta(days=30)
-
-_SYNONYMS: t.Final = {
-    "google": "gemini",
-    "googleai": "gemini",
-    "vertex_ai": "vertex",
-    "google-vertex": "vertex",
-    "azure_ai": "azure",
-    "azure_openai": "azure",
-    "aws": "bedrock",
-    "amazon_bedrock": "bedrock",
-    "x-ai": "xai",
-    "together_ai": "together",
-    "fireworks_ai": "fireworks",
-    "dashscope": "alibaba",
-    "voyageai": "voyage",
-    "moonshotai": "moonshot",
-    "zhipuai": "zai",
-    "z-ai": "zai",
-    "mistralai": "mistral",
-}
-"""Other spellings of provider names, as gateways and price lists have them."""
-
-_DIRECT: t.Final = frozenset(
-    "openai anthropic gemini vertex azure bedrock mistral cohere watsonx writer alibaba"
-    " cerebras crusoe deepinfra deepseek fireworks groq hyperbolic jina minimax moonshot"
-    " nebius novita nvidia perplexity sambanova snowflake together voyage xai zai".split()
-)
-"""Who bills by a list of their own. Anyone else is a gateway or one's own machine: what
-a model of some name costs elsewhere says nothing of it."""
-
-_SNAPSHOTS: t.Final = (
-    re.compile(r"(.+)-(?:\d{4}-\d{2}-\d{2}|\d{8})\Z", re.ASCII),
-    # As OpenAI's completions name the model that served
-    re.compile(r"(.+):(?:\d{4}-\d{2}-\d{2}|\d{8})-v\d\Z", re.ASCII),
-    # As Vertex AI does, and the Gemini API
-    re.compile(r"(.+)@(?:\d{8}|default)\Z", re.ASCII),
-    re.compile(r"((?:[^/]+/)*gemini-.+)-00\d\Z", re.ASCII),
-    # A fine-tuned model of one's own is priced as `ft:` and the model that it began as.
-    re.compile(r"((?:[^/]+/)?ft:[^:/]+):.*\Z"),
-)
-_MAX_BYTES: t.Final = 8 * 1024 * 1024
-_CACHED: t.Final = 4096
-_CHECK_EVERY: t.Final = 1.0
-
-
-def _named(name: str) -> str:
-    """A key as it is compared: providers in any case and spelling, models as they are."""
-    head, slash, tail = name.partition("/")
-    if not slash:
-        return name
-    head = head.lower()
-    return f"{_SYNONYMS.get(head, head)}/{tail}"
-
-
-def _provider(name: str) -> str:
-    name = name.strip().lower()
-    return _SYNONYMS.get(name, name)
-
-
-class Layer:
-    """The entries of one source, and where they come from."""
-
-    def __init__(
-        self,
-        source: CostSource,
-        entries: Iterable[Entry],
-        *,
-        metadata: Mapping[str, t.Any] | None = None,
-        also: Mapping[str, str] | None = None,
-    ) -> None:
-        self.source: CostSource = source
-        self.metadata = dict(metadata or {})
-        self.entries: dict[str, Entry] = {}
-        self.wildcards: dict[str, Entry] = {}
-        for entry in entries:
-            name = _named(entry.key)
-            head, _, tail = name.partition("/")
-            table = self.wildcards if tail == "*" else self.entries
-            name = head if tail == "*" else name
-            if name in table:
-                raise Malformed(
-                    f"{entry.key} and {table[name].key} are the same model: keep one"
-                )
-            table[name] = entry
-        for other, name in (also or {}).items():
-            self.entries.setdefault(_named(other), self.entries[_named(name)])
-        self._lasts: dict[str, list[Entry]] | None = None
-
-    def get(self, name: str) -> Entry | None:
-        """The entry of exactly that key."""
-        return self.entries.get(_named(name))
-
-    def last(self, name: str) -> list[Entry]:
-        """The entries whose key ends in that name."""
-        lasts = self._lasts
-        if lasts is None:
-            lasts = {}
-            for key, entry in self.entries.items():
-                _, slash, tail = key.rpartition("/")
-                if slash:
-                    lasts.setdefault(tail, []).append(entry)
-            self._lasts = lasts
-        return lasts.get(name, [])
 
 
 class Match(t.NamedTuple):
@@ -162,21 +58,6 @@ class Match(t.NamedTuple):
     by: str
     """``exact``, ``alias``, ``snapshot``, ``borrowed``, ``wildcard`` or ``free``."""
     flags: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The price of a model at a time."""
-
-    key: str
-    """The book's key, as it is written there."""
-    source: CostSource
-    price: Price
-    matched_by: str
-    """``exact``, ``alias``, ``snapshot``, ``borrowed``, ``wildcard`` or ``free``."""
-    flags: frozenset[str] = frozenset()
-    factor: Decimal | None = None
-    """A negotiated ``provider/*`` multiplier."""
 
 
 class Quote(t.NamedTuple):
@@ -208,17 +89,19 @@ class PriceBook:
     ) -> None:
         self._layers: tuple[Layer, ...] = tuple(layers)
         self._aliases = {
-            _named(name): target for name, target in (aliases or {}).items()
+            named(name): target for name, target in (aliases or {}).items()
         }
         self._matches: dict[tuple[str, str], tuple[Match, ...]] = {}
-        self._plans: dict[tuple[str, str, str | None], _Plan] = {}
+        self._plans: dict[tuple[str, str, str | None], Plan] = {}
+        """By provider, model and mode: that of the time that was last asked for."""
+        self._dated: dict[tuple[str, str, str | None, dt.datetime], Plan] = {}
         self._joined: dict[tuple[int, int], tuple[Price, Price, Price]] = {}
-        self._file: _File | None = None
+        self._file: PriceFile | None = None
 
     @classmethod
     def bundled(cls) -> PriceBook:
         """The prices that came with this release."""
-        return cls([_bundled_layer()])
+        return cls([bundled_layer()])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PriceBook:
@@ -226,7 +109,7 @@ class PriceBook:
 
         :raises PriceFileError: If it cannot be read, or is wrong.
         """
-        file = _File(Path(path))
+        file = PriceFile(Path(path))
         book = cls([file.read()])
         book._file = file
         return book
@@ -242,11 +125,11 @@ class PriceBook:
 
         :raises PriceFileError: If the file or an override is wrong.
         """
-        layers = [_layer("override", overrides or {}, "LLM_COST_PRICE_OVERRIDES")]
-        watched = None if file is None else _File(Path(file))
+        layers = [make_layer("override", overrides or {}, "LLM_COST_PRICE_OVERRIDES")]
+        watched = None if file is None else PriceFile(Path(file))
         if watched is not None:
             layers.append(watched.read())
-        book = cls([*layers, _bundled_layer()], aliases=aliases)
+        book = cls([*layers, bundled_layer()], aliases=aliases)
         book._file = watched
         return book
 
@@ -256,7 +139,7 @@ class PriceBook:
     def updated_at(self) -> dt.date | None:
         """When the newest prices in force were taken down; ``None`` if nothing says so."""
         self._refresh()
-        dates = [_updated(layer) for layer in self._layers]
+        dates = [updated(layer) for layer in self._layers]
         return max((date for date in dates if date is not None), default=None)
 
     def stale(self, now: dt.datetime | None = None) -> bool:
@@ -311,8 +194,10 @@ class PriceBook:
         held = self._matches
         matches = held.get((provider, model))
         if matches is None:
-            matches = tuple(_unique(self._search(_provider(provider), model.strip())))
-            if len(held) >= _CACHED:
+            matches = tuple(
+                _unique(self._search(provider_name(provider), model.strip()))
+            )
+            if len(held) >= CACHED:
                 held.clear()
             held[provider, model] = matches
         return matches
@@ -320,17 +205,17 @@ class PriceBook:
     def _search(self, provider: str, model: str) -> t.Iterator[Match]:
         if not model:
             return
-        names = _names(provider, model)
+        names = names_of(provider, model)
         yield from self._exact(names, "exact")
         if model.endswith(":free"):
             yield Match(_FREE, len(self._layers), "bundled", "free", _NONE)
             return
-        snapshots = _undated(names)
+        snapshots = undated(names)
         target = self._target(names)
-        aliased = () if target is None else _names(*_split(target, provider))
+        aliased = () if target is None else names_of(*split(target, provider))
         for number in range(len(self._layers)):
             yield from self._exact(aliased, "alias", number)
-            yield from self._exact(_undated(aliased), "alias", number)
+            yield from self._exact(undated(aliased), "alias", number)
             yield from self._exact(snapshots, "snapshot", number)
         for number, layer in enumerate(self._layers):
             entry = layer.wildcards.get(provider)
@@ -340,7 +225,7 @@ class PriceBook:
 
     def _target(self, names: Iterable[str]) -> str | None:
         for name in names:
-            target = self._aliases.get(_named(name))
+            target = self._aliases.get(named(name))
             if target is not None:
                 return target
         return None
@@ -359,9 +244,9 @@ class PriceBook:
     def _borrow(self, provider: str, model: str) -> t.Iterator[Match]:
         last = model.rpartition("/")[2]
         for number, layer in enumerate(self._layers):
-            if layer.source == "bundled" and provider not in _DIRECT:
+            if layer.source == "bundled" and provider not in DIRECT:
                 return
-            for name in (last, *_undated((last,))):
+            for name in (last, *undated((last,))):
                 entries = layer.last(name)
                 if len(entries) == 1:
                     flags = frozenset(("borrowed_price",))
@@ -375,7 +260,7 @@ class PriceBook:
         made = held.get((id(price), id(fees)))
         if made is None:
             made = (price, fees, price.with_fees(fees))
-            if len(held) >= _CACHED:
+            if len(held) >= CACHED:
                 held.clear()
             held[id(price), id(fees)] = made
         return made[2]
@@ -388,7 +273,9 @@ class PriceBook:
         said: list[Price] = []
         for number, layer in enumerate(self._layers):
             entry = (
-                layer.wildcards.get(_provider(provider)) if layer.wildcards else None
+                layer.wildcards.get(provider_name(provider))
+                if layer.wildcards
+                else None
             )
             price = None if entry is None else entry.at(at)
             if price is None:
@@ -415,9 +302,12 @@ class PriceBook:
         :param mode: ``batch``, ``flex``, ``priority``, ...
         :raises ValueError: If there is no such mode.
         """
-        if mode is not None:
-            mode = check_mode(mode)
-        return self._cost(provider, model, usage, at, mode, _NONE)
+        if self._file is not None:
+            self._refresh()
+        plan = self._plans.get((provider, model, mode))
+        if plan is None or (plan.dated and not plan.holds(at)):
+            plan = self._plan(provider, model, at, mode)
+        return plan.cost(usage)
 
     def price(
         self,
@@ -466,7 +356,7 @@ class PriceBook:
         """As :meth:`price`, with the flags also where no cost is known."""
         mode, noted = check_mode(pricing_mode), _NONE
         if mode is None and pricing_mode is None and service_tier is not None:
-            mode, noted = served_mode(_provider(provider), service_tier)
+            mode, noted = served_mode(provider_name(provider), service_tier)
         cost = None
         if usage is not None:
             cost = self._cost(provider, model, usage, at, mode, flags)
@@ -488,67 +378,59 @@ class PriceBook:
         mode: str | None,
         conditions: frozenset[str],
     ) -> Cost | None:
-        if self._file is not None:
-            self._refresh()
-        plan = self._plans.get((provider, model, mode))
-        if plan is None:
-            plan = self._plan(provider, model, at, mode)
-        if plan.dated or conditions:
-            return self._dated_cost(provider, model, usage, at, mode, conditions)
-        if plan.price is None:
-            return None
-        above = plan.price.tier(usage) if plan.price.thresholds else 0
-        table = plan.tables[above]
-        return _costed(plan, table, add_up(table, usage))
+        if conditions:
+            found = self.find(provider, model, at)
+            if found is not None and not conditions.isdisjoint(found.price.multipliers):
+                plan = plan_of(found, provider, mode, at=at, conditions=conditions)
+                return plan.cost(usage)
+        return self.cost(provider, model, usage, at, mode)
 
     def _plan(
         self, provider: str, model: str, at: dt.datetime | None, mode: str | None
-    ) -> _Plan:
-        """What to do for a model. Kept, but where the date or the hour may matter."""
-        held = self._plans
+    ) -> Plan:
+        """What to do for a model at a time; kept while that may be asked for again.
+
+        :raises ValueError: If there is no such mode.
+        """
+        # Both are taken first, as in _lookup.
+        held, dated = self._plans, self._dated
+        checked = check_mode(mode)
         matches = self._lookup(provider, model)
-        found = self._choose(provider, matches, at)
-        dated = self._is_dated(provider, matches)
-        if found is None:
-            plan = _NO_PLAN._replace(dated=dated)
-        else:
-            dated = dated or bool(found.price.windows)
-            plan = _planned(found, provider, mode, at, _NONE, dated=dated)
-        if len(held) >= _CACHED:
+        moment = _aware(at)
+        span = self._span(provider, matches, moment)
+        key = (provider, model, mode, _EVER if span is None else span[0])
+        plan = dated.get(key)
+        if plan is None:
+            found = self._choose(provider, matches, moment)
+            if found is not None and found.price.windows:
+                # It is another one at another hour.
+                return plan_of(
+                    found, provider, checked, at=moment, span=(moment, moment)
+                )
+            plan = plan_of(found, provider, checked, span=span)
+            if len(dated) >= CACHED:
+                dated.clear()
+            dated[key] = plan
+        if len(held) >= CACHED:
             held.clear()
         held[provider, model, mode] = plan
         return plan
 
-    def _is_dated(self, provider: str, matches: Sequence[Match]) -> bool:
-        """Does it depend on the date which entry, or which of its prices, holds?"""
-        if not matches:
-            return False
-        provider = _provider(provider)
-        said = [layer.wildcards.get(provider) for layer in self._layers]
-        entries = [matches[0].entry, *(entry for entry in said if entry is not None)]
-        return any(
-            len(entry.prices) != 1 or entry.prices[0].valid_from is not None
-            for entry in entries
-        )
-
-    def _dated_cost(
-        self,
-        provider: str,
-        model: str,
-        usage: Usage,
-        at: dt.datetime | None,
-        mode: str | None,
-        conditions: frozenset[str],
-    ) -> Cost | None:
-        moment = at or dt.datetime.now(dt.UTC)
-        found = self.find(provider, model, moment)
-        if found is None:
+    def _span(
+        self, provider: str, matches: Sequence[Match], moment: dt.datetime
+    ) -> tuple[dt.datetime, dt.datetime] | None:
+        """Around a moment, between which dates no other price begins to hold."""
+        name = provider_name(provider)
+        said = (layer.wildcards.get(name) for layer in self._layers)
+        entries = [match.entry for match in matches]
+        entries += [entry for entry in said if entry is not None]
+        dates = {price.valid_from for each in entries for price in each.prices}
+        known = [date for date in dates if date is not None]
+        if not known:
             return None
-        plan = _planned(found, provider, mode, moment, conditions, dated=True)
-        if plan.price is None:
-            return None
-        table = plan.tables[plan.price.tier(usage)]
-        return _costed(plan, table, add_up(table, usage))
+        since = max((date for date in known if date <= moment), default=_EVER)
+        until = min((date for date in known if date > moment), default=_NEVER)
+        return since, until
 
     # The watched file
 
@@ -561,91 +443,26 @@ class PriceBook:
             self._layers = tuple(
                 layer if each.source == "file" else each for each in self._layers
             )
-            self._matches, self._plans, self._joined = {}, {}, {}
+            self._matches, self._joined = {}, {}
+            self._plans, self._dated = {}, {}
 
 
-class _Plan(t.NamedTuple):
-    """A price, compiled for one mode."""
-
-    price: Price | None
-    """``None`` if nothing is known, or nothing for this mode."""
-    dated: bool
-    """Is it to be made anew for each call?"""
-    tables: Mapping[int, Table]
-    """By tier."""
-    source: CostSource
-    key: str
-    flags: frozenset[str]
-    valid_from: dt.datetime | None
+def _unique(matches: Iterable[Match]) -> t.Iterator[Match]:
+    seen: set[int] = set()
+    for match in matches:
+        if id(match.entry) not in seen:
+            seen.add(id(match.entry))
+            yield match
 
 
-_NO_PLAN: t.Final = _Plan(None, False, {}, "bundled", "", _NONE, None)
+_EVER: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
+_NEVER: t.Final = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
-def _planned(
-    found: Found,
-    provider: str,
-    mode: str | None,
-    at: dt.datetime | None,
-    conditions: frozenset[str],
-    *,
-    dated: bool,
-) -> _Plan:
-    price = found.price
-    if mode in PREPAID and mode not in price.modes:
-        return _NO_PLAN._replace(dated=dated)
-    claude = _is_claude(provider, found.key)
-    tables = {
-        above: price.table(
-            above,
-            mode=mode,
-            at=at,
-            conditions=conditions,
-            factor=found.factor,
-            claude=claude,
-        )
-        for above in (0, *price.thresholds)
-    }
-    return _Plan(
-        price, dated, tables, found.source, found.key, found.flags, price.valid_from
-    )
-
-
-def _costed(plan: _Plan, table: Table, sums: Sums) -> Cost | None:
-    pico, lines, missing, flags = sums
-    if missing and not lines:
-        # Not one used meter has a rate: nothing is known, not even a floor.
-        return None
-    if plan.flags:
-        flags = flags | plan.flags
-    cost = _new(Cost)
-    _set_total(cost, to_usd(pico))
-    _set_parts(cost, Parts(lines))
-    _set_source(cost, plan.source)
-    _set_key(cost, plan.key)
-    _set_valid_from(cost, plan.valid_from)
-    _set_tier(cost, table.tier)
-    _set_mode(cost, table.mode)
-    _set_complete(cost, not missing)
-    _set_flags(cost, flags)
-    _set_estimate(cost, None)
-    return cost
-
-
-# A frozen dataclass's own __init__ takes twice as long as this, and as all of the sums.
-_new: t.Final[t.Callable[[type[Cost]], Cost]] = object.__new__
-(
-    _set_total,
-    _set_parts,
-    _set_source,
-    _set_key,
-    _set_valid_from,
-    _set_tier,
-    _set_mode,
-    _set_complete,
-    _set_flags,
-    _set_estimate,
-) = (Cost.__dict__[field.name].__set__ for field in dataclasses.fields(Cost))
+def _aware(at: dt.datetime | None) -> dt.datetime:
+    if at is None:
+        return dt.datetime.now(dt.UTC)
+    return at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
 
 
 def _reported(amount: Decimal, estimate: Cost | None, mode: str | None) -> Cost:
@@ -664,247 +481,4 @@ def _is_amount(value: Decimal) -> bool:
 
 
 def _with_flags(cost: Cost, flags: frozenset[str]) -> Cost:
-    return Cost(
-        cost.total_usd,
-        cost.parts,
-        cost.source,
-        cost.price_key,
-        cost.valid_from,
-        cost.tier,
-        cost.mode,
-        cost.complete,
-        cost.flags | flags,
-        cost.estimate_usd,
-    )
-
-
-# Names
-
-
-def _names(provider: str, model: str) -> tuple[str, ...]:
-    """The keys that mean exactly this model, the closest first."""
-    names = [f"{provider}/{model}", model] if provider else [model]
-    _, slash, last = model.rpartition("/")
-    if slash and last:
-        names += [f"{provider}/{last}", last] if provider else [last]
-    return tuple(dict.fromkeys(names))
-
-
-def _undated(names: Iterable[str]) -> tuple[str, ...]:
-    found = (form.match(name) for name in names for form in _SNAPSHOTS)
-    return tuple(match[1] for match in found if match is not None)
-
-
-def _split(target: str, provider: str) -> tuple[str, str]:
-    """The provider and model of an alias's target; without one, the provider stays."""
-    head, slash, tail = target.partition("/")
-    return (_provider(head), tail) if slash else (provider, target)
-
-
-def _unique(matches: Iterable[Match]) -> t.Iterator[Match]:
-    seen: set[int] = set()
-    for match in matches:
-        if id(match.entry) not in seen:
-            seen.add(id(match.entry))
-            yield match
-
-
-@lru_cache(maxsize=_CACHED)
-def _is_claude(provider: str, key: str) -> bool:
-    return provider.lower() == "anthropic" or "claude" in key.lower()
-
-
-# Modes
-
-_STANDARD: t.Final = frozenset(
-    ("", "standard", "default", "auto", "on_demand", "standard_only", "1")
-    + ("traffic_type_unspecified", "unspecified", "service_tier_unspecified")
-)
-_SERVED: t.Final = {
-    "on_demand_priority": "priority",
-    "on_demand_flex": "flex",
-    "on_demand_offpeak": "off_peak",
-    "provisioned_throughput": "provisioned",
-    # Vertex AI's enum by number, as some clients store it
-    "2": "provisioned",
-    "performance": "optimized",
-}
-_OF_PROVIDER: t.Final = {
-    # A commitment that is paid per month: https://docs.anthropic.com/en/api/service-tiers
-    ("anthropic", "priority"): "reserved",
-}
-
-
-def check_mode(mode: str | None) -> str | None:
-    """A pricing mode as the book knows it; ``None`` for standard.
-
-    :raises ValueError: If there is no such mode.
-    """
-    if mode is None:
-        return None
-    name = mode.strip().lower()
-    if name in ("", "standard", "default"):
-        return None
-    if name not in MODES:
-        raise ValueError(
-            f"pricing_mode must be standard or one of {', '.join(MODES)}, not {mode!r}"
-        )
-    return name
-
-
-def served_mode(provider: str, tier: str) -> tuple[str | None, frozenset[str]]:
-    """The mode of a tier that a provider says it served, and flags."""
-    name = tier.strip().lower().removeprefix("service_tier_")
-    if name in _STANDARD:
-        return None, _NONE
-    mode = _OF_PROVIDER.get((provider, name)) or _SERVED.get(name, name)
-    if mode not in MODES:
-        return None, frozenset(("unknown_tier",))
-    return mode, _NONE
-
-
-# Layers
-
-
-def _updated(layer: Layer) -> dt.date | None:
-    value = layer.metadata.get("updated_at")
-    try:
-        return None if value is None else instant(value, "updated_at").date()
-    except Malformed:
-        return None
-
-
-@cache
-def _bundled_layer() -> Layer:
-    document = json.loads(BUNDLED.read_bytes(), parse_float=Decimal)
-    entries = (Entry(key, raw=value) for key, value in document["models"].items())
-    return Layer(
-        "bundled",
-        entries,
-        metadata=document["metadata"],
-        also=document.get("also"),
-    )
-
-
-def _layer(
-    source: CostSource,
-    models: object,
-    where: str,
-    metadata: Mapping[str, t.Any] | None = None,
-) -> Layer:
-    if not isinstance(models, Mapping):
-        raise PriceFileError(f"{where} must map model names to rates, not {models!r}")
-    notes: list[str] = []
-    try:
-        entries = [
-            read_entry(str(key), value, notes.append) for key, value in models.items()
-        ]
-        layer = Layer(source, entries, metadata=metadata)
-    except Malformed as error:
-        raise PriceFileError(f"{where}: {error}.") from None
-    for note in notes:
-        _log.warning("%s: %s.", where, note)
-    return layer
-
-
-class _File:
-    """A price file that may change while we run."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._stamp: tuple[int, int, int] | None = None
-        self._checked = 0.0
-
-    def read(self) -> Layer:
-        """Read it now.
-
-        :raises PriceFileError: If it cannot be read, or is wrong.
-        """
-        try:
-            self._stamp = _stamp(self.path)
-            if self._stamp[1] > _MAX_BYTES:
-                raise PriceFileError(
-                    f"{self.path} has {self._stamp[1]} bytes; a price file has at most"
-                    f" {_MAX_BYTES}."
-                )
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise PriceFileError(
-                f"{self.path} cannot be read: {error.strerror or error}."
-            ) from error
-        self._checked = time.monotonic()
-        return read_file(self.path, data)
-
-    def changed(self) -> Layer | None:
-        """The new layer if the file changed and is right. Asks at most once a second."""
-        now = time.monotonic()
-        if now - self._checked < _CHECK_EVERY:
-            return None
-        self._checked = now
-        try:
-            stamp = _stamp(self.path)
-        except OSError:
-            stamp = _GONE
-        if stamp == self._stamp:
-            return None
-        try:
-            return self.read()
-        except PriceFileError as error:
-            self._stamp = stamp
-            _log.error("%s The prices read before stay in force.", error)
-            return None
-
-
-_GONE: t.Final = (0, 0, 0)
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def read_file(path: Path, data: bytes) -> Layer:
-    """Read a price file's bytes.
-
-    :raises PriceFileError: If they are no price file.
-    """
-    document = parse_file(path, data)
-    if not isinstance(document, Mapping):
-        raise PriceFileError(
-            f"{path} must hold a mapping, not {type(document).__name__}."
-        )
-    models, metadata = document, None
-    if "models" in document:
-        models, metadata = document["models"], document.get("metadata")
-        if metadata is not None and not isinstance(metadata, Mapping):
-            raise PriceFileError(
-                f"{path}: metadata must be a mapping, not {metadata!r}."
-            )
-    return _layer("file", {} if models is None else models, str(path), metadata)
-
-
-def parse_file(path: Path, data: bytes) -> t.Any:
-    """A price file's document; numbers are exact: ``Decimal``, or text from YAML.
-
-    :raises PriceFileError: If it is neither JSON nor YAML.
-    """
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return _parse_yaml(path, data)
-    try:
-        return json.loads(data, parse_float=Decimal)
-    except (ValueError, RecursionError) as error:
-        raise PriceFileError(f"{path} is no JSON: {error}.") from None
-
-
-def _parse_yaml(path: Path, data: bytes) -> t.Any:
-    try:
-        import yaml
-    except ImportError:
-        raise PriceFileError(
-            f"{path} needs PyYAML: install Flask-LLM-Cost[yaml], or write JSON."
-        ) from None
-    try:
-        # The base loader leaves every scalar text, so that no rate becomes a float.
-        return yaml.load(data, Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise PriceFileError(f"{path} is no YAML: {error}.") from None
+    return dataclasses.replace(cost, flags=cost.flags | flags)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from .book import BUNDLED
+from .layers import BUNDLED
 from .sources import genai_prices
 from .sources import litellm
 from .sources import Sheet

@@ -11,10 +11,10 @@ from decimal import Decimal
 
 from ..call import Cost
 from ..call import Usage
-from .book import check_mode
 from .book import PriceBook
-from .price import PREPAID
-from .price import RateKey
+from .meters import PREPAID
+from .meters import RateKey
+from .names import check_mode
 
 _HOW: t.Final = {
     "exact": "by its name",

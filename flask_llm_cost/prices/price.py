@@ -1,214 +1,36 @@
 """What does so much usage cost at these rates? Exact, in whole pico-dollars.
 
-A rate key is ``[mode_]meter[_above_Nk]``: ``input``, ``batch_output``,
-``priority_cache_read_above_272k``. Tokens are priced in USD per 1M, units per piece.
+Tokens are priced in USD per 1M, units per piece.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import re
 import typing as t
+from collections.abc import ItemsView
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from collections.abc import ValuesView
 from dataclasses import dataclass
 from dataclasses import field
 from decimal import Context
 from decimal import Decimal
-from decimal import DecimalException
 from decimal import ROUND_HALF_EVEN
 from operator import attrgetter
 
 from ..call import Part
 from ..call import Usage
+from .meters import CORE
+from .meters import IS_TOKENS
+from .meters import RateKey
+from .meters import TOKENS
 
-MODES: t.Final = (
-    "batch",
-    "flex",
-    "priority",
-    "fast",
-    "ultrafast",
-    "balanced",
-    "scale",
-    "optimized",
-    "off_peak",
-    "provisioned",
-    "reserved",
-)
-"""The ways to be served that have prices of their own."""
-
-PREPAID: t.Final = frozenset(("provisioned", "reserved", "scale"))
-"""Capacity that is paid by the hour or in advance: without a rate, a call's share of it
-is not known."""
-
-CORE: t.Final = {
-    "input": "input_tokens",
-    "cache_read": "cache_read_tokens",
-    "output": "output_tokens",
-    "cache_write": "cache_write_tokens",
-    "cache_write_1h": "cache_write_1h_tokens",
-    "input_audio": "input_audio_tokens",
-    "input_image": "input_image_tokens",
-    "output_audio": "output_audio_tokens",
-    "output_image": "output_image_tokens",
-}
-"""The meters of the buckets that :class:`.Usage` has, and what it calls them."""
-
-TOKENS: t.Final = (
-    *CORE,
-    "reasoning",
-    "input_video",
-    "input_document",
-    "cache_read_audio",
-    "cache_read_image",
-    "cache_read_video",
-    "cache_write_audio",
-    "cache_write_image",
-    "cache_write_30m",
-    "cache_write_12h",
-    "output_video",
-    "output_citation",
-)
-"""The meters that count tokens: their rates are USD per 1M."""
-
-UNITS: t.Final = (
-    "web_search",
-    "web_search_premium",
-    "x_search",
-    "gateway_search",
-    "file_search",
-    "grounding",
-    "maps_grounding",
-    "code_interpreter",
-    "computer_use",
-    "image_generation",
-    "image",
-    "input_image_piece",
-    "audio_second",
-    "input_audio_second",
-    "output_audio_second",
-    "video_second",
-    "input_video_second",
-    "page",
-    "annotated_page",
-    "search_unit",
-    "classification",
-    "character",
-    "output_character",
-    "pixel",
-    "output_pixel",
-    "session",
-    "request",
-)
-"""The meters that count pieces: their rates are USD each. ``units:`` names others."""
-
-_NAMES: t.Final = {
-    "cached_input": "cache_read",
-    "cache_read_input": "cache_read",
-    "cache_write_input": "cache_write",
-    "cache_creation_input": "cache_write",
-}
-"""As the price files of llm_cost_tracker say it."""
-
-_METERS: t.Final = {
-    **{name: name for name in (*TOKENS, *UNITS)},
-    **_NAMES,
-}
-_IS_TOKENS: t.Final = frozenset(TOKENS)
-_ABOVE: t.Final = re.compile(r"(.+)_above_([1-9][0-9]{0,6})k\Z")
-
-METADATA: t.Final = frozenset(
-    ("_source", "_source_version", "_fetched_at", "_updated", "_notes")
-    + ("_validator_override",)
-)
-"""Keys of an entry that say where it comes from, and are no rates."""
-
-_EXACT: t.Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+EXACT: t.Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _MILLION: t.Final = 10**6
 _PICO: t.Final = 10**12
-_ONE_PICO: t.Final = Decimal("1e-12")
-_LARGEST: t.Final = Decimal(10) ** 9
-
-
-class RateKey(t.NamedTuple):
-    """Where a rate stands: for which way of being served, which meter, which tier."""
-
-    mode: str | None
-    meter: str
-    above: int
-    """Input tokens that a request must exceed; 0 for the base rate."""
-
-    def __str__(self) -> str:
-        mode = "" if self.mode is None else f"{self.mode}_"
-        above = f"_above_{self.above // 1000}k" if self.above else ""
-        return f"{mode}{self.meter}{above}"
-
-
-def parse_key(key: str) -> RateKey | None:
-    """Read a rate key; ``None`` if it is none. The longest known meter wins."""
-    above = 0
-    tail = _ABOVE.match(key)
-    if tail is not None:
-        key, above = tail[1], int(tail[2]) * 1000
-    meter = _METERS.get(key)
-    if meter is not None:
-        return RateKey(None, meter, above)
-    # From the left, so that the longest rest is tried first.
-    for mode in sorted(MODES, key=len):
-        if key.startswith(f"{mode}_"):
-            meter = _METERS.get(key[len(mode) + 1 :])
-            if meter is not None:
-                return RateKey(mode, meter, above)
-    return None
-
-
-class Malformed(ValueError):
-    """A price entry is wrong: the message names key, value and way out."""
-
-
-def decimal_rate(value: object, key: str) -> Decimal:
-    """A rate from a number or its text, exactly as written.
-
-    :raises Malformed: If it is no number, negative, infinite or absurdly large.
-    """
-    number: Decimal | None = None
-    if isinstance(value, (int, Decimal, str, float)) and not isinstance(value, bool):
-        try:
-            # A float of a Python config is taken as it prints, not as it is stored.
-            number = Decimal(str(value).strip())
-        except DecimalException:
-            number = None
-    if number is None or not number.is_finite():
-        raise Malformed(f"{key} must be a number, not {value!r}")
-    if number < 0:
-        raise Malformed(f"{key} must be 0 or more, not {value!r}")
-    if number > _LARGEST or (number and number.adjusted() < -18):
-        raise Malformed(f"{key} must lie between 1e-18 and {_LARGEST}, not {value!r}")
-    return number
-
-
-def instant(value: object, key: str = "valid_from") -> dt.datetime:
-    """A UTC time from a date, a time or the ISO text of one; naive means UTC.
-
-    :raises Malformed: If it is none.
-    """
-    found: dt.datetime | None = None
-    if isinstance(value, dt.datetime):
-        found = value
-    elif isinstance(value, dt.date):
-        found = dt.datetime.combine(value, dt.time(), dt.UTC)
-    elif isinstance(value, str):
-        try:
-            found = dt.datetime.fromisoformat(value.strip())
-        except ValueError:
-            found = None
-    if found is None:
-        raise Malformed(f"{key} must be a date such as 2026-09-01, not {value!r}")
-    if found.tzinfo is None:
-        return found.replace(tzinfo=dt.UTC)
-    return found.astimezone(dt.UTC)
+ONE_PICO: t.Final = Decimal("1e-12")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +70,7 @@ class Rate(t.NamedTuple):
 def make_rate(meter: str, usd: Decimal, flag: str | None = None) -> Rate:
     """Compile a rate to integers. A rate per 1M with up to 6 decimals needs no division."""
     top, bottom = usd.as_integer_ratio()
-    top *= _MILLION if meter in _IS_TOKENS else _PICO
+    top *= _MILLION if meter in IS_TOKENS else _PICO
     if top % bottom == 0:
         return Rate(meter, usd, top // bottom, 1, flag)
     return Rate(meter, usd, top, bottom, flag)
@@ -280,27 +102,46 @@ Line: t.TypeAlias = tuple[Rate, int | Decimal, int]
 
 
 class Parts(Mapping[str, Part]):
-    """The parts of a cost by meter. Each becomes decimal when it is looked at."""
+    """The parts of a cost by meter. They become decimal when one is looked at."""
 
-    __slots__ = ("_lines",)
+    __slots__ = ("_lines", "_made")
 
     def __init__(self, lines: Sequence[Line]) -> None:
         self._lines = lines
+        self._made: dict[str, Part] | None = None
+
+    def _parts(self) -> dict[str, Part]:
+        made = self._made
+        if made is None:
+            made = self._made = {
+                rate.meter: Part(Decimal(quantity), rate.usd, to_usd(pico))
+                for rate, quantity, pico in self._lines
+            }
+        return made
 
     def __getitem__(self, meter: str) -> Part:
-        for rate, quantity, pico in self._lines:
-            if rate.meter == meter:
-                return Part(Decimal(quantity), rate.usd, to_usd(pico))
-        raise KeyError(meter)
+        return self._parts()[meter]
 
     def __iter__(self) -> t.Iterator[str]:
-        return (rate.meter for rate, _, _ in self._lines)
+        return iter(self._parts())
 
     def __len__(self) -> int:
         return len(self._lines)
 
+    def values(self) -> ValuesView[Part]:
+        """Each part."""
+        return self._parts().values()
+
+    def items(self) -> ItemsView[str, Part]:
+        """Each meter and its part."""
+        return self._parts().items()
+
+    def __reduce__(self) -> tuple[type[dict[str, Part]], tuple[dict[str, Part]]]:
+        # What it was made of is of no use elsewhere.
+        return dict, (self._parts(),)
+
     def __repr__(self) -> str:
-        return repr(dict(self))
+        return repr(self._parts())
 
 
 Sums: t.TypeAlias = tuple[int, Sequence[Line], Sequence[str], frozenset[str]]
@@ -337,14 +178,14 @@ class Price:
     @property
     def has_tokens(self) -> bool:
         """Is there a rate for tokens?"""
-        return any(key.meter in _IS_TOKENS for key in self.rates)
+        return any(key.meter in IS_TOKENS for key in self.rates)
 
     def with_fees(self, other: Price) -> Price:
         """With the fees by the piece that another says and this does not."""
         fees = {
             key: rate
             for key, rate in other.rates.items()
-            if key.meter not in _IS_TOKENS and key not in self.rates
+            if key.meter not in IS_TOKENS and key not in self.rates
         }
         if not fees:
             return self
@@ -399,7 +240,7 @@ class Price:
         for condition in sorted(conditions):
             times = self.multipliers.get(condition)
             if times is not None:
-                factor = times if factor is None else _EXACT.multiply(factor, times)
+                factor = times if factor is None else EXACT.multiply(factor, times)
         return factor
 
     def _compile(
@@ -417,7 +258,7 @@ class Price:
         others = {
             key.meter
             for key in rates
-            if key.meter not in CORE and key.meter not in _IS_TOKENS
+            if key.meter not in CORE and key.meter not in IS_TOKENS
         }
         others.update(name for name in TOKENS if name not in CORE)
         others.discard("reasoning")
@@ -486,10 +327,10 @@ class _Sheet:
     ) -> Rate:
         usd = found.usd
         if times is not None:
-            usd = _EXACT.multiply(usd, times)
+            usd = EXACT.multiply(usd, times)
         if self._factor is not None:
-            usd = _EXACT.multiply(usd, self._factor)
-        if flag is None and not found.own_mode and meter in _IS_TOKENS:
+            usd = EXACT.multiply(usd, self._factor)
+        if flag is None and not found.own_mode and meter in IS_TOKENS:
             flag = "mode_fallback"
         return make_rate(meter, usd, flag)
 
@@ -498,7 +339,7 @@ class _Sheet:
         found = self._find(meter)
         if found is not None:
             return self._closer(meter, found) or self._make(meter, found)
-        if meter not in _IS_TOKENS:
+        if meter not in IS_TOKENS:
             return None
         for modality in _MODALITIES:
             if meter.endswith(modality):
@@ -550,12 +391,12 @@ class _Sheet:
         return self._make("reasoning", found)
 
 
-_times: t.Final = _EXACT.multiply
+_times: t.Final = EXACT.multiply
 
 
 def to_usd(pico: int) -> Decimal:
     """Pico-USD as exact decimal USD."""
-    return _times(pico, _ONE_PICO)
+    return _times(pico, ONE_PICO)
 
 
 def to_pico(usd: Decimal) -> int:
@@ -641,7 +482,7 @@ def _rarer(
 
 def _foreign(table: Table, meter: str) -> Rate | None:
     """The text rate, for a kind of token that no price list knows."""
-    if meter in _IS_TOKENS:
+    if meter in IS_TOKENS:
         return None
     for text in ("cache_read", "input", "output"):
         if meter.startswith(f"{text}_"):
@@ -650,222 +491,3 @@ def _foreign(table: Table, meter: str) -> Rate | None:
                 return None
             return rate._replace(meter=meter, flag="modality_fallback")
     return None
-
-
-# Reading entries
-
-
-class Entry:
-    """What a book holds for one key: prices, the earliest first."""
-
-    __slots__ = ("_prices", "_raw", "key")
-
-    def __init__(
-        self, key: str, prices: tuple[Price, ...] | None = None, *, raw: object = None
-    ) -> None:
-        """Make an entry.
-
-        :param raw: What :func:`read_entry` would read, when it is first asked for.
-        """
-        self.key = key
-        self._prices = prices
-        self._raw = raw
-
-    @property
-    def prices(self) -> tuple[Price, ...]:
-        """Every price of this model, by date; the first may have none."""
-        if self._prices is None:
-            self._prices = read_prices(self.key, self._raw, _ignore)
-            self._raw = None
-        return self._prices
-
-    def at(self, moment: dt.datetime | None) -> Price | None:
-        """The price that holds at a time, now if left out; ``None`` before the first."""
-        prices = self._prices or self.prices
-        first = prices[0]
-        if len(prices) == 1 and first.valid_from is None:
-            return first
-        if moment is None:
-            moment = dt.datetime.now(dt.UTC)
-        elif moment.tzinfo is None:
-            moment = moment.replace(tzinfo=dt.UTC)
-        held = None
-        for price in prices:
-            if price.valid_from is not None and price.valid_from > moment:
-                break
-            held = price
-        return held
-
-
-def read_entry(key: str, value: object, warn: t.Callable[[str], None]) -> Entry:
-    """Read a book entry: a mapping of rates, or a list of such with ``valid_from``.
-
-    :param warn: Told of each key that is not known.
-    :raises Malformed: If it is wrong.
-    """
-    prices = read_prices(key, value, warn)
-    for price in prices:
-        if price.rates or price.windows or price.multiplier is not None:
-            continue
-        if price.metadata or price.multipliers or price.valid_from is not None:
-            raise Malformed(
-                f"{key} has no rates: give it input and output in USD per 1M tokens,"
-                " 0 if it is free, or leave it out"
-            )
-        warn(
-            f"{key} has no rates, so that its calls have no cost: give it input and"
-            " output in USD per 1M tokens, or leave it out"
-        )
-    return Entry(key, prices)
-
-
-def _ignore(note: str) -> None:
-    """For the bundled entries, which a test has read."""
-
-
-def read_prices(
-    key: str, value: object, warn: t.Callable[[str], None]
-) -> tuple[Price, ...]:
-    """The prices of an entry, the earliest first.
-
-    :raises Malformed: If it is wrong.
-    """
-    dated = value if isinstance(value, (list, tuple)) else [value]
-    if not dated:
-        raise Malformed(f"{key} must have rates, not an empty list")
-    prices = sorted(
-        (read_price(key, each, warn) for each in dated),
-        key=lambda price: price.valid_from or _EVER,
-    )
-    for earlier, later in zip(prices, prices[1:], strict=False):
-        if earlier.valid_from == later.valid_from:
-            raise Malformed(
-                f"{key} has two prices from"
-                f" {'the beginning' if later.valid_from is None else later.valid_from}:"
-                " give each its own valid_from"
-            )
-    return tuple(prices)
-
-
-_EVER: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
-
-
-def read_price(key: str, value: object, warn: t.Callable[[str], None]) -> Price:
-    """Read one mapping of rates.
-
-    :raises Malformed: If it is wrong.
-    """
-    if not isinstance(value, Mapping):
-        raise Malformed(f"{key} must be a mapping of rates, not {value!r}")
-    rates: dict[RateKey, Decimal] = {}
-    plain: dict[str, t.Any] = {}
-    for name, given in value.items():
-        rate_key = parse_key(str(name))
-        if rate_key is not None:
-            rates[rate_key] = decimal_rate(given, f"{key}: {name}")
-        elif name in _PLAIN or name in METADATA:
-            plain[name] = given
-        else:
-            warn(f"{key}: {name!r} is no rate and is ignored")
-    rates.update(_custom_units(key, plain.pop("units", {})))
-    windows = _windows(key, plain.pop("windows", ()), warn)
-    from_, factor = plain.pop("valid_from", None), plain.pop("multiplier", None)
-    if factor is not None and not key.endswith("/*"):
-        raise Malformed(
-            f"{key}: multiplier is for all models of a provider:"
-            f" write it at {key.partition('/')[0]}/*"
-        )
-    known = [*rates, *(k for window in windows for k in window.rates)]
-    return Price(
-        rates,
-        valid_from=None if from_ is None else instant(from_, f"{key}: valid_from"),
-        multipliers=_factors(key, plain.pop("multipliers", {})),
-        multiplier=None
-        if factor is None
-        else decimal_rate(factor, f"{key}: multiplier"),
-        windows=windows,
-        metadata=plain,
-        thresholds=tuple(sorted({k.above for k in known if k.above})),
-    )
-
-
-_PLAIN: t.Final = frozenset(
-    ("valid_from", "multiplier", "multipliers", "windows", "units")
-)
-
-
-def _custom_units(key: str, value: object) -> dict[RateKey, Decimal]:
-    if not isinstance(value, Mapping):
-        raise Malformed(f"{key}: units must map names to USD each, not {value!r}")
-    return {
-        RateKey(None, str(name), 0): decimal_rate(rate, f"{key}: units.{name}")
-        for name, rate in value.items()
-        if str(name) not in _IS_TOKENS
-    }
-
-
-def _factors(key: str, value: object) -> dict[str, Decimal]:
-    if not isinstance(value, Mapping):
-        raise Malformed(
-            f"{key}: multipliers must map conditions such as region.us to factors,"
-            f" not {value!r}"
-        )
-    return {
-        str(name): decimal_rate(factor, f"{key}: multipliers.{name}")
-        for name, factor in value.items()
-    }
-
-
-def _windows(
-    key: str, value: object, warn: t.Callable[[str], None]
-) -> tuple[Window, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise Malformed(f"{key}: windows must be a list, not {value!r}")
-    return tuple(_window(f"{key}: windows", each, warn) for each in value)
-
-
-def _window(key: str, value: object, warn: t.Callable[[str], None]) -> Window:
-    if not isinstance(value, Mapping) or "hours" not in value:
-        raise Malformed(
-            f'{key}: a window is a mapping with hours: "16:30-00:30" and rates,'
-            f" not {value!r}"
-        )
-    hours = value["hours"]
-    spans = [hours] if isinstance(hours, str) else hours
-    days = value.get("weekdays", ())
-    rates = {k: v for k, v in value.items() if k not in ("hours", "weekdays")}
-    try:
-        return Window(
-            tuple(_span(span) for span in spans),
-            frozenset(_weekday(day) for day in days),
-            read_price(key, rates, warn).rates,
-        )
-    except TypeError:
-        raise Malformed(f"{key}: hours and weekdays must be lists") from None
-    except ValueError as error:
-        if isinstance(error, Malformed):
-            raise
-        raise Malformed(f"{key}: {error}") from None
-
-
-def _weekday(value: object) -> int:
-    day = str(value)
-    if day not in "1234567" or len(day) != 1:
-        raise ValueError(f"weekdays count from 1, Monday, to 7, not {value!r}")
-    return int(day)
-
-
-_SPAN: t.Final = re.compile(r"(\d{1,2}):(\d\d)-(\d{1,2}):(\d\d)\Z")
-
-
-def _span(value: object) -> tuple[int, int]:
-    found = _SPAN.match(str(value))
-    if found is None:
-        raise ValueError(f"hours must look like 16:30-00:30, not {value!r}")
-    start, end = (
-        int(found[1]) * 60 + int(found[2]),
-        int(found[3]) * 60 + int(found[4]),
-    )
-    if max(start, end) > 1440:
-        raise ValueError(f"hours must lie between 00:00 and 24:00, not {value!r}")
-    return start, end

@@ -26,19 +26,19 @@ from pathlib import Path
 
 from ..errors import PriceFileError
 from ..errors import PriceSyncError
-from .book import parse_file
-from .book import read_file
 from .fetch import Answer
 from .fetch import ask
 from .fetch import Progress
 from .fetch import READERS
 from .fetch import TIMEOUT
-from .price import decimal_rate
-from .price import instant
-from .price import Malformed
-from .price import METADATA
-from .price import parse_key
-from .price import RateKey
+from .layers import parse_file
+from .layers import read_file
+from .meters import decimal_rate
+from .meters import instant
+from .meters import Malformed
+from .meters import METADATA
+from .meters import parse_key
+from .meters import RateKey
 
 Models: t.TypeAlias = dict[str, t.Any]
 

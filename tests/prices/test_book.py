@@ -14,9 +14,10 @@ import pytest
 from flask_llm_cost import PriceFileError
 from flask_llm_cost import Usage
 from flask_llm_cost.prices import book as book_module
+from flask_llm_cost.prices import layers as layers_module
 from flask_llm_cost.prices import PriceBook
-from flask_llm_cost.prices.book import _layer
-from flask_llm_cost.prices.book import served_mode
+from flask_llm_cost.prices.layers import make_layer
+from flask_llm_cost.prices.names import served_mode
 
 ONE = Usage(input_tokens=1_000_000)
 RATE = {"input": 1}
@@ -30,9 +31,9 @@ def layers(
 ) -> PriceBook:
     return PriceBook(
         [
-            _layer("override", overrides or {}, "overrides"),
-            _layer("file", file or {}, "file"),
-            _layer("bundled", bundled or {}, "bundled"),
+            make_layer("override", overrides or {}, "overrides"),
+            make_layer("file", file or {}, "file"),
+            make_layer("bundled", bundled or {}, "bundled"),
         ],
         aliases=aliases,
     )
@@ -64,7 +65,7 @@ def test_overrides_go_before_the_file_before_the_bundled() -> None:
     ]
 
 
-def test_an_exact_name_goes_before_a_snapshot_of_a_higher_layer() -> None:
+def test_an_exact_name_goes_before_a_snapshot_of_a_highermake_layer() -> None:
     book = layers({"m": RATE}, None, {"m-2026-01-01": RATE})
     assert key(book, "x", "m-2026-01-01") == "m-2026-01-01"
     assert key(book, "x", "m-2026-02-02") == "m"
@@ -361,7 +362,7 @@ def later(path: Path) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book_module, "_CHECK_EVERY", 0.0)
+    monkeypatch.setattr(layers_module, "_CHECK_EVERY", 0.0)
 
 
 def test_a_file_may_have_metadata_or_only_models(tmp_path: Path) -> None:
@@ -541,7 +542,7 @@ def test_reading_again_harms_no_other_thread(tmp_path: Path) -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book_module, "_CACHED", 10)
+    monkeypatch.setattr(book_module, "CACHED", 10)
     book = layers({"m": RATE})
     for number in range(100):
         assert book.cost("x", f"unknown-{number}", ONE) is None

@@ -15,8 +15,8 @@ from flask_llm_cost import Cost
 from flask_llm_cost import Usage
 from flask_llm_cost.prices import bundle
 from flask_llm_cost.prices import PriceBook
-from flask_llm_cost.prices.book import BUNDLED
-from flask_llm_cost.prices.price import read_entry
+from flask_llm_cost.prices.entry import read_entry
+from flask_llm_cost.prices.layers import BUNDLED
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 NOVEMBER = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from flask_llm_cost.prices import PriceBook
-from flask_llm_cost.prices.price import MODES
-from flask_llm_cost.prices.price import parse_key
+from flask_llm_cost.prices.meters import MODES
+from flask_llm_cost.prices.meters import parse_key
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "prices.rst"
 

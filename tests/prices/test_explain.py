@@ -7,13 +7,13 @@ import pytest
 from flask_llm_cost import Usage
 from flask_llm_cost.prices import explain
 from flask_llm_cost.prices import PriceBook
-from flask_llm_cost.prices.book import _layer
 from flask_llm_cost.prices.explain import nearest
+from flask_llm_cost.prices.layers import make_layer
 
 
 def book(**models: object) -> PriceBook:
     entries = {name.replace("_", "-"): value for name, value in models.items()}
-    return PriceBook([_layer("override", entries, "test")])
+    return PriceBook([make_layer("override", entries, "test")])
 
 
 def test_a_price_is_explained_part_by_part() -> None:
@@ -61,7 +61,7 @@ def test_reasoning_is_not_missed_where_it_has_a_part() -> None:
 
 def test_a_snapshot_and_a_discount_are_told() -> None:
     entries = {"openai/m": {"input": 1}, "openai/*": {"multiplier": "0.5"}}
-    layered = PriceBook([_layer("override", entries, "test")])
+    layered = PriceBook([make_layer("override", entries, "test")])
     text = str(explain(layered, "openai", "m-2026-01-01", Usage(input_tokens=10)))
     assert "as a dated snapshot" in text
     assert "Negotiated multiplier: 0.5" in text

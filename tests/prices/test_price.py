@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 
 from flask_llm_cost import Cost
 from flask_llm_cost import Usage
-from flask_llm_cost.prices.book import _layer
 from flask_llm_cost.prices.book import PriceBook
-from flask_llm_cost.prices.price import decimal_rate
+from flask_llm_cost.prices.layers import make_layer
+from flask_llm_cost.prices.meters import decimal_rate
+from flask_llm_cost.prices.meters import Malformed
+from flask_llm_cost.prices.meters import MODES
+from flask_llm_cost.prices.meters import parse_key
+from flask_llm_cost.prices.meters import RateKey
 from flask_llm_cost.prices.price import divide
-from flask_llm_cost.prices.price import Malformed
-from flask_llm_cost.prices.price import MODES
-from flask_llm_cost.prices.price import parse_key
-from flask_llm_cost.prices.price import RateKey
 from flask_llm_cost.prices.price import to_pico
 
 PICO = Decimal("1e-12")
 
 
 def book_of(entry: t.Any, key: str = "openai/m") -> PriceBook:
-    return PriceBook([_layer("override", {key: entry}, "test")])
+    return PriceBook([make_layer("override", {key: entry}, "test")])
 
 
 def price(entry: t.Any, usage: Usage, **options: t.Any) -> Cost:

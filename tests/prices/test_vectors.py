@@ -11,8 +11,8 @@ import pytest
 
 from flask_llm_cost import Cost
 from flask_llm_cost import Usage
-from flask_llm_cost.prices.book import _layer
 from flask_llm_cost.prices.book import PriceBook
+from flask_llm_cost.prices.layers import make_layer
 
 VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors" / "pricing.json"
 
@@ -53,9 +53,9 @@ def price(case: dict[str, t.Any]) -> Cost | None:
     layers = case["layers"]
     book = PriceBook(
         [
-            _layer("override", layers["overrides"], "overrides"),
-            _layer("file", layers["file"], "file"),
-            _layer("bundled", layers["bundled"], "bundled"),
+            make_layer("override", layers["overrides"], "overrides"),
+            make_layer("file", layers["file"], "file"),
+            make_layer("bundled", layers["bundled"], "bundled"),
         ]
     )
     usage = Usage(**{USAGE.get(k, k): n for k, n in case["usage"].items()})

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from decimal import Decimal
 
-from ..price import Malformed
-from ..price import read_prices
+from ..entry import read_prices
+from ..meters import Malformed
 from . import amount
 from . import Sheet
 from . import tidy

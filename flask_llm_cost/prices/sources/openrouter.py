@@ -9,8 +9,8 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Mapping
 
-from ..price import Malformed
-from ..price import read_price
+from ..entry import read_price
+from ..meters import Malformed
 from . import amount
 from . import never_a_price
 from . import Sheet

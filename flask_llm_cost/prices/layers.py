@@ -1,0 +1,225 @@
+"""Where do prices come from? Overrides, a file that may change, the bundled book."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import time
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+
+from ..call import CostSource
+from ..errors import PriceFileError
+from .entry import Entry
+from .entry import read_entry
+from .meters import instant
+from .meters import Malformed
+from .names import named
+
+_log = logging.getLogger("flask_llm_cost.prices")
+
+BUNDLED: t.Final = Path(__file__).with_name("bundled.json")
+_MAX_BYTES: t.Final = 8 * 1024 * 1024
+_CHECK_EVERY: t.Final = 1.0
+
+
+class Layer:
+    """The entries of one source, and where they come from."""
+
+    def __init__(
+        self,
+        source: CostSource,
+        entries: Iterable[Entry],
+        *,
+        metadata: Mapping[str, t.Any] | None = None,
+        also: Mapping[str, str] | None = None,
+    ) -> None:
+        self.source: CostSource = source
+        self.metadata = dict(metadata or {})
+        self.entries: dict[str, Entry] = {}
+        self.wildcards: dict[str, Entry] = {}
+        for entry in entries:
+            name = named(entry.key)
+            head, _, tail = name.partition("/")
+            table = self.wildcards if tail == "*" else self.entries
+            name = head if tail == "*" else name
+            if name in table:
+                raise Malformed(
+                    f"{entry.key} and {table[name].key} are the same model: keep one"
+                )
+            table[name] = entry
+        for other, name in (also or {}).items():
+            self.entries.setdefault(named(other), self.entries[named(name)])
+        self._lasts: dict[str, list[Entry]] | None = None
+
+    def get(self, name: str) -> Entry | None:
+        """The entry of exactly that key."""
+        return self.entries.get(named(name))
+
+    def last(self, name: str) -> list[Entry]:
+        """The entries whose key ends in that name."""
+        lasts = self._lasts
+        if lasts is None:
+            lasts = {}
+            for key, entry in self.entries.items():
+                _, slash, tail = key.rpartition("/")
+                if slash:
+                    lasts.setdefault(tail, []).append(entry)
+            self._lasts = lasts
+        return lasts.get(name, [])
+
+
+def updated(layer: Layer) -> dt.date | None:
+    """When a layer says that it was taken down."""
+    value = layer.metadata.get("updated_at")
+    try:
+        return None if value is None else instant(value, "updated_at").date()
+    except Malformed:
+        return None
+
+
+@cache
+def bundled_layer() -> Layer:
+    """The prices that came with this release."""
+    document = json.loads(BUNDLED.read_bytes(), parse_float=Decimal)
+    entries = (Entry(key, raw=value) for key, value in document["models"].items())
+    return Layer(
+        "bundled",
+        entries,
+        metadata=document["metadata"],
+        also=document.get("also"),
+    )
+
+
+def make_layer(
+    source: CostSource,
+    models: object,
+    where: str,
+    metadata: Mapping[str, t.Any] | None = None,
+) -> Layer:
+    """Read entries; a key that is not known is named in a warning.
+
+    :param where: What to call their source.
+    :raises PriceFileError: If one is wrong.
+    """
+    if not isinstance(models, Mapping):
+        raise PriceFileError(f"{where} must map model names to rates, not {models!r}")
+    notes: list[str] = []
+    try:
+        entries = [
+            read_entry(str(key), value, notes.append) for key, value in models.items()
+        ]
+        layer = Layer(source, entries, metadata=metadata)
+    except Malformed as error:
+        raise PriceFileError(f"{where}: {error}.") from None
+    for note in notes:
+        _log.warning("%s: %s.", where, note)
+    return layer
+
+
+class PriceFile:
+    """A price file that may change while we run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stamp: tuple[int, int, int] | None = None
+        self._checked = 0.0
+
+    def read(self) -> Layer:
+        """Read it now.
+
+        :raises PriceFileError: If it cannot be read, or is wrong.
+        """
+        try:
+            self._stamp = _stamp(self.path)
+            if self._stamp[1] > _MAX_BYTES:
+                raise PriceFileError(
+                    f"{self.path} has {self._stamp[1]} bytes; a price file has at most"
+                    f" {_MAX_BYTES}."
+                )
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise PriceFileError(
+                f"{self.path} cannot be read: {error.strerror or error}."
+            ) from error
+        self._checked = time.monotonic()
+        return read_file(self.path, data)
+
+    def changed(self) -> Layer | None:
+        """The new layer if the file changed and is right. Asks at most once a second."""
+        now = time.monotonic()
+        if now - self._checked < _CHECK_EVERY:
+            return None
+        self._checked = now
+        try:
+            stamp = _stamp(self.path)
+        except OSError:
+            stamp = _GONE
+        if stamp == self._stamp:
+            return None
+        try:
+            return self.read()
+        except PriceFileError as error:
+            self._stamp = stamp
+            _log.error("%s The prices read before stay in force.", error)
+            return None
+
+
+_GONE: t.Final = (0, 0, 0)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def read_file(path: Path, data: bytes) -> Layer:
+    """Read a price file's bytes.
+
+    :raises PriceFileError: If they are no price file.
+    """
+    document = parse_file(path, data)
+    if not isinstance(document, Mapping):
+        raise PriceFileError(
+            f"{path} must hold a mapping, not {type(document).__name__}."
+        )
+    models, metadata = document, None
+    if "models" in document:
+        models, metadata = document["models"], document.get("metadata")
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise PriceFileError(
+                f"{path}: metadata must be a mapping, not {metadata!r}."
+            )
+    return make_layer("file", {} if models is None else models, str(path), metadata)
+
+
+def parse_file(path: Path, data: bytes) -> t.Any:
+    """A price file's document; numbers are exact: ``Decimal``, or text from YAML.
+
+    :raises PriceFileError: If it is neither JSON nor YAML.
+    """
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _parse_yaml(path, data)
+    try:
+        return json.loads(data, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        raise PriceFileError(f"{path} is no JSON: {error}.") from None
+
+
+def _parse_yaml(path: Path, data: bytes) -> t.Any:
+    try:
+        import yaml
+    except ImportError:
+        raise PriceFileError(
+            f"{path} needs PyYAML: install Flask-LLM-Cost[yaml], or write JSON."
+        ) from None
+    try:
+        # The base loader leaves every scalar text, so that no rate becomes a float.
+        return yaml.load(data, Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise PriceFileError(f"{path} is no YAML: {error}.") from None

@@ -1,0 +1,191 @@
+"""What may a price file say? The names of rates, and what their values are."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import typing as t
+from decimal import Decimal
+from decimal import DecimalException
+
+MODES: t.Final = (
+    "batch",
+    "flex",
+    "priority",
+    "fast",
+    "ultrafast",
+    "balanced",
+    "scale",
+    "optimized",
+    "off_peak",
+    "provisioned",
+    "reserved",
+)
+"""The ways to be served that have prices of their own."""
+
+PREPAID: t.Final = frozenset(("provisioned", "reserved", "scale"))
+"""Capacity that is paid by the hour or in advance: without a rate, a call's share of it
+is not known."""
+
+CORE: t.Final = {
+    "input": "input_tokens",
+    "cache_read": "cache_read_tokens",
+    "output": "output_tokens",
+    "cache_write": "cache_write_tokens",
+    "cache_write_1h": "cache_write_1h_tokens",
+    "input_audio": "input_audio_tokens",
+    "input_image": "input_image_tokens",
+    "output_audio": "output_audio_tokens",
+    "output_image": "output_image_tokens",
+}
+"""The meters of the buckets that :class:`.Usage` has, and what it calls them."""
+
+TOKENS: t.Final = (
+    *CORE,
+    "reasoning",
+    "input_video",
+    "input_document",
+    "cache_read_audio",
+    "cache_read_image",
+    "cache_read_video",
+    "cache_write_audio",
+    "cache_write_image",
+    "cache_write_30m",
+    "cache_write_12h",
+    "output_video",
+    "output_citation",
+)
+"""The meters that count tokens: their rates are USD per 1M."""
+
+UNITS: t.Final = (
+    "web_search",
+    "web_search_premium",
+    "x_search",
+    "gateway_search",
+    "file_search",
+    "grounding",
+    "maps_grounding",
+    "code_interpreter",
+    "computer_use",
+    "image_generation",
+    "image",
+    "input_image_piece",
+    "audio_second",
+    "input_audio_second",
+    "output_audio_second",
+    "video_second",
+    "input_video_second",
+    "page",
+    "annotated_page",
+    "search_unit",
+    "classification",
+    "character",
+    "output_character",
+    "pixel",
+    "output_pixel",
+    "session",
+    "request",
+)
+"""The meters that count pieces: their rates are USD each. ``units:`` names others."""
+
+_NAMES: t.Final = {
+    "cached_input": "cache_read",
+    "cache_read_input": "cache_read",
+    "cache_write_input": "cache_write",
+    "cache_creation_input": "cache_write",
+}
+"""As the price files of llm_cost_tracker say it."""
+
+_METERS: t.Final = {
+    **{name: name for name in (*TOKENS, *UNITS)},
+    **_NAMES,
+}
+IS_TOKENS: t.Final = frozenset(TOKENS)
+_ABOVE: t.Final = re.compile(r"(.+)_above_([1-9][0-9]{0,6})k\Z")
+
+METADATA: t.Final = frozenset(
+    ("_source", "_source_version", "_fetched_at", "_updated", "_notes")
+    + ("_validator_override",)
+)
+"""Keys of an entry that say where it comes from, and are no rates."""
+
+_LARGEST: t.Final = Decimal(10) ** 9
+
+
+class RateKey(t.NamedTuple):
+    """Where a rate stands: for which way of being served, which meter, which tier."""
+
+    mode: str | None
+    meter: str
+    above: int
+    """Input tokens that a request must exceed; 0 for the base rate."""
+
+    def __str__(self) -> str:
+        mode = "" if self.mode is None else f"{self.mode}_"
+        above = f"_above_{self.above // 1000}k" if self.above else ""
+        return f"{mode}{self.meter}{above}"
+
+
+def parse_key(key: str) -> RateKey | None:
+    """Read a rate key; ``None`` if it is none. The longest known meter wins."""
+    above = 0
+    tail = _ABOVE.match(key)
+    if tail is not None:
+        key, above = tail[1], int(tail[2]) * 1000
+    meter = _METERS.get(key)
+    if meter is not None:
+        return RateKey(None, meter, above)
+    # From the left, so that the longest rest is tried first.
+    for mode in sorted(MODES, key=len):
+        if key.startswith(f"{mode}_"):
+            meter = _METERS.get(key[len(mode) + 1 :])
+            if meter is not None:
+                return RateKey(mode, meter, above)
+    return None
+
+
+class Malformed(ValueError):
+    """A price entry is wrong: the message names key, value and way out."""
+
+
+def decimal_rate(value: object, key: str) -> Decimal:
+    """A rate from a number or its text, exactly as written.
+
+    :raises Malformed: If it is no number, negative, infinite or absurdly large.
+    """
+    number: Decimal | None = None
+    if isinstance(value, (int, Decimal, str, float)) and not isinstance(value, bool):
+        try:
+            # A float of a Python config is taken as it prints, not as it is stored.
+            number = Decimal(str(value).strip())
+        except DecimalException:
+            number = None
+    if number is None or not number.is_finite():
+        raise Malformed(f"{key} must be a number, not {value!r}")
+    if number < 0:
+        raise Malformed(f"{key} must be 0 or more, not {value!r}")
+    if number > _LARGEST or (number and number.adjusted() < -18):
+        raise Malformed(f"{key} must lie between 1e-18 and {_LARGEST}, not {value!r}")
+    return number
+
+
+def instant(value: object, key: str = "valid_from") -> dt.datetime:
+    """A UTC time from a date, a time or the ISO text of one; naive means UTC.
+
+    :raises Malformed: If it is none.
+    """
+    found: dt.datetime | None = None
+    if isinstance(value, dt.datetime):
+        found = value
+    elif isinstance(value, dt.date):
+        found = dt.datetime.combine(value, dt.time(), dt.UTC)
+    elif isinstance(value, str):
+        try:
+            found = dt.datetime.fromisoformat(value.strip())
+        except ValueError:
+            found = None
+    if found is None:
+        raise Malformed(f"{key} must be a date such as 2026-09-01, not {value!r}")
+    if found.tzinfo is None:
+        return found.replace(tzinfo=dt.UTC)
+    return found.astimezone(dt.UTC)
