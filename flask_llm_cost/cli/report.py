@@ -44,6 +44,7 @@ _COLUMNS: t.Final = (
     "priced",
     "unpriced",
     "incomplete",
+    "estimated",
     "input_tokens",
     "output_tokens",
     "cache_read_tokens",
@@ -51,6 +52,7 @@ _COLUMNS: t.Final = (
     "reasoning_tokens",
     "total_tokens",
     "cost_usd",
+    "estimated_usd",
 )
 
 
@@ -233,8 +235,7 @@ def _head(where: CallFilter, totals: Totals) -> Iterator[str]:
     yield f"LLM cost report: {count((last - first).days + 1, 'day')}"
     yield f"{first} to {last}, {where.zone}"
     yield ""
-    unknown = f"+{totals.unpriced:,} unpriced, +{totals.incomplete:,} incomplete"
-    yield f"Total cost   {money(totals.cost_usd):>14}   {unknown}"
+    yield f"Total cost   {money(totals.cost_usd):>14}   {_gaps(totals)}"
     yield f"Calls        {totals.calls:>14,}   {totals.failed:,} failed"
     hits = totals.cache_hit_rate
     cached = "" if hits is None else f" ({hits:.0%} from cache)"
@@ -246,6 +247,14 @@ def _head(where: CallFilter, totals: Totals) -> Iterator[str]:
     latency = totals.average_latency_ms
     shown = "unknown" if latency is None else f"{latency:,.0f} ms"
     yield f"Avg latency  {shown:>14}"
+
+
+def _gaps(totals: Totals) -> str:
+    """What a total does not know, and what is no part of it."""
+    known = f"+{totals.unpriced:,} unpriced, +{totals.incomplete:,} incomplete"
+    if not totals.estimated:
+        return known
+    return f"{known}, +{money(totals.estimated_usd)} estimated"
 
 
 def _table(section: Section, most: int | None = None) -> Iterator[str]:
@@ -262,10 +271,8 @@ def _table(section: Section, most: int | None = None) -> Iterator[str]:
             f"  {fit(name, 35)} {totals.calls:>9,}{short(totals.total_tokens):>12}"
             f"{money(totals.cost_usd):>14}{part:>7}"
         )
-        if totals.unpriced or totals.incomplete:
-            yield (
-                f"    +{totals.unpriced:,} unpriced, +{totals.incomplete:,} incomplete"
-            )
+        if totals.unpriced or totals.incomplete or totals.estimated:
+            yield f"    {_gaps(totals)}"
     rest = len(section.rows) - len(shown)
     if rest:
         yield f"  and {rest:,} more: --by {section.by}"
@@ -311,6 +318,7 @@ def plain_usd(amount: Decimal | None) -> str | None:
 def _totals_json(totals: Totals, share: Decimal | None = None) -> dict[str, t.Any]:
     values = {name: getattr(totals, name) for name in _COLUMNS}
     values["cost_usd"] = plain_usd(totals.cost_usd)
+    values["estimated_usd"] = plain_usd(totals.estimated_usd)
     if share is not None:
         values["share"] = f"{share:.6f}"
     return values

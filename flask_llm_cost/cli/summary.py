@@ -78,6 +78,8 @@ def summary(period: str, model: str | None, form: str) -> None:
         click.echo(dumps(found))
         return
     unknown = f"+{found['unpriced']:,} unpriced, +{found['incomplete']:,} incomplete"
+    if found["estimated"]:
+        unknown += f", +{money(found['estimated_cost'])} estimated"
     since = found["from"] or "the first call"
     click.echo(f"Since {since} ({host.settings.timezone})")
     for line in pruned(limit, host.settings.timezone):
@@ -230,6 +232,8 @@ def summed(calls: CallQuery, period: str) -> dict[str, t.Any]:
         "record_count": totals.calls,
         "unpriced": totals.unpriced,
         "incomplete": totals.incomplete,
+        "estimated": totals.estimated,
+        "estimated_cost": _micro(totals.estimated_usd),
     }
 
 
@@ -249,6 +253,8 @@ def _session(session: Session, host: Host) -> dict[str, t.Any]:
         "models": list(session.models),
         "unpriced": totals.unpriced,
         "incomplete": totals.incomplete,
+        "estimated": totals.estimated,
+        "estimated_cost": _micro(totals.estimated_usd),
     }
 
 
@@ -262,6 +268,8 @@ def _day(day: str, totals: Totals) -> dict[str, t.Any]:
         "requests": totals.calls,
         "unpriced": totals.unpriced,
         "incomplete": totals.incomplete,
+        "estimated": totals.estimated,
+        "estimated_cost": _micro(totals.estimated_usd),
     }
 
 

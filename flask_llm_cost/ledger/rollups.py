@@ -69,6 +69,11 @@ _failed: t.Final = sa.and_(
     _c.outcome.in_(SILENT),
 )
 
+_estimated: t.Final = sa.and_(
+    _c.cost_total.is_not(None), _c.usage_source == "estimated"
+)
+_told: t.Final = _c.usage_source != "estimated"
+
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[t.Any]:
     return sa.func.count(sa.case((condition, 1)))
@@ -76,7 +81,7 @@ def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[t.Any]:
 
 MEASURES: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     "calls": sa.func.count(),
-    "priced": sa.func.count(_c.cost_total),
+    "priced": _count(sa.and_(_c.cost_total.is_not(None), _told)),
     "unpriced": _count(_unpriced),
     "unpriced_with_usage": _count(
         sa.and_(_unpriced, _c.total_input_tokens.is_not(None))
@@ -84,7 +89,7 @@ MEASURES: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     "unpriced_tokens": sa.func.sum(
         sa.case((_unpriced, _c.total_input_tokens + _c.total_output_tokens))
     ),
-    "incomplete": _count(_c.cost_complete.is_(sa.false())),
+    "incomplete": _count(sa.and_(_c.cost_complete.is_(sa.false()), _told)),
     "failed": _count(_failed),
     "with_usage": sa.func.count(_c.total_input_tokens),
     "input_tokens": sa.func.sum(_c.total_input_tokens),
@@ -95,7 +100,7 @@ MEASURES: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     "with_latency": sa.func.count(_c.latency_ms),
     "latency_sum_ms": sa.func.sum(_c.latency_ms),
     **{
-        name: sa.func.sum(_c[name])
+        name: sa.func.sum(sa.case((_told, _c[name])))
         for name in (
             "cost_total",
             "cost_input",
@@ -105,6 +110,11 @@ MEASURES: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
             "cost_units",
         )
     },
+    "estimated": _count(_estimated),
+    "estimated_tokens": sa.func.sum(
+        sa.case((_estimated, _c.total_input_tokens + _c.total_output_tokens))
+    ),
+    "cost_estimated": sa.func.sum(sa.case((_estimated, _c.cost_total))),
 }
 """How each of :data:`.tables.SUMS` is found from calls."""
 

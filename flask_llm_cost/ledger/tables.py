@@ -211,8 +211,12 @@ SUMS: t.Final = (
     "cost_cache_write",
     "cost_output",
     "cost_units",
+    "estimated",
+    "estimated_tokens",
+    "cost_estimated",
 )
-"""What a rollup adds up, by the names of :class:`.Totals`; money is pico-USD."""
+"""What a rollup adds up, by the names of :class:`.Totals`; money is pico-USD. Costs of
+estimated usage are in ``cost_estimated`` alone."""
 
 rollups = sa.Table(
     PREFIX + "rollups",

@@ -55,7 +55,7 @@ class CallFilter:
     tags: tuple[tuple[str, str], ...] = ()
     """Pairs of key and value, matched exactly; a call must carry all of them."""
     priced: bool = False
-    """Only calls whose cost is known, incomplete ones included."""
+    """Only calls that have a cost, incomplete and estimated ones included."""
     unpriced: bool = False
     """Only calls that may have cost something, nobody knows how much."""
     untagged: bool = False
@@ -182,13 +182,19 @@ FAILED: t.Final[sa.ColumnElement[bool]] = sa.and_(
 )
 """The attempt was refused or never answered, and brought no usage."""
 
+ESTIMATED: t.Final[sa.ColumnElement[bool]] = sa.and_(
+    calls.c.cost_total.is_not(None), calls.c.usage_source == "estimated"
+)
+"""It has a cost, of usage that was estimated: totals show it apart."""
+
 UNPRICED: t.Final[sa.ColumnElement[bool]] = sa.and_(
     calls.c.cost_total.is_(None),
     sa.or_(
         calls.c.outcome.not_in(SILENT_OUTCOMES), calls.c.total_input_tokens.is_not(None)
     ),
 )
-"""No cost is known, and there may be one. Every call is priced, unpriced or failed."""
+"""No cost is known, and there may be one. Every call is priced, estimated, unpriced
+or failed."""
 
 CONDITIONS: t.Final[t.Mapping[str, sa.ColumnElement[bool]]] = {
     "priced": calls.c.cost_total.is_not(None),

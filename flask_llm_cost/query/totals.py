@@ -22,6 +22,7 @@ from ..ledger.tables import rollups
 from ..ledger.tables import tag_values
 from ..tags import TRACE_KEY
 from .filters import CallFilter
+from .filters import ESTIMATED
 from .filters import FAILED
 from .filters import tag_key
 from .filters import UNPRICED
@@ -40,13 +41,14 @@ NONE: t.Final = "(none)"
 class Totals:
     """What a set of calls adds up to. Two of disjoint sets can be added.
 
-    Money is what is known: read it together with ``unpriced`` and ``incomplete``.
+    Money is what is known: read it together with ``unpriced`` and ``incomplete``. What
+    calls cost whose usage was estimated stands apart, in ``estimated_usd`` alone.
     """
 
     calls: int = 0
     """HTTP attempts, failed ones included."""
     priced: int = 0
-    """Calls whose cost is known, incomplete ones included."""
+    """Calls whose cost is known, incomplete ones included, estimated ones not."""
     unpriced: int = 0
     """Calls that may have cost something, nobody knows how much."""
     unpriced_with_usage: int = 0
@@ -57,6 +59,11 @@ class Totals:
     """Priced calls of which one part has no price: their cost is a floor."""
     failed: int = 0
     """Attempts that were refused or never answered, and brought no usage."""
+    estimated: int = 0
+    """Calls that have a cost, of usage that was estimated."""
+    estimated_tokens: int = 0
+    """What they are thought to have used."""
+    estimated_pico: int = 0
     spend_pico: int = 0
     cost_input_pico: int = 0
     cost_cache_read_pico: int = 0
@@ -88,9 +95,15 @@ class Totals:
         return usd(self.spend_pico)
 
     @property
+    def estimated_usd(self) -> Decimal:
+        """What calls of estimated usage cost; no part of the other sums of money."""
+        return usd(self.estimated_pico)
+
+    @property
     def cost_usd(self) -> Decimal | None:
         """The same, or ``None`` if calls may have cost something and none is priced."""
-        return None if self.unpriced and not self.priced else self.spend_usd
+        known = self.priced or not (self.unpriced or self.estimated)
+        return self.spend_usd if known else None
 
     @property
     def average_usd(self) -> Decimal | None:
@@ -107,7 +120,7 @@ class Totals:
         if not self.unpriced:
             return Decimal(0)
         average = self.average_usd
-        tokens = self.total_tokens - self.unpriced_tokens
+        tokens = self.total_tokens - self.unpriced_tokens - self.estimated_tokens
         if average is None or (self.unpriced_tokens and not tokens):
             return None
         found = average * (self.unpriced - self.unpriced_with_usage)
@@ -134,9 +147,10 @@ class Totals:
     @property
     def usd_per_million(self) -> Decimal | None:
         """What a million tokens cost on average, where every call with usage is priced."""
-        if not self.total_tokens or not self.priced or self.unpriced:
+        tokens = self.total_tokens - self.estimated_tokens
+        if not tokens or not self.priced or self.unpriced:
             return None
-        return self.spend_usd / self.total_tokens * 1_000_000
+        return self.spend_usd / tokens * 1_000_000
 
 
 _FIELDS: t.Final = tuple(f.name for f in dataclasses.fields(Totals))
@@ -363,6 +377,7 @@ def groups(found: Iterable[tuple[tuple[str, ...], Totals]]) -> tuple[Group, ...]
         key=lambda kv: (
             kv[1].cost_usd is None,
             -kv[1].spend_pico,
+            -kv[1].estimated_pico,
             -kv[1].calls,
             kv[0],
         ),
@@ -373,9 +388,10 @@ def groups(found: Iterable[tuple[tuple[str, ...], Totals]]) -> tuple[Group, ...]
     )
 
 
-def _split_sum(table: sa.Table, name: str) -> list[sa.ColumnElement[t.Any]]:
+def _split_sum(
+    name: str, column: sa.ColumnElement[t.Any]
+) -> list[sa.ColumnElement[t.Any]]:
     # One SUM of pico-USD would overflow SQLite's 64 bits at 9.2 million USD.
-    column = table.c[name]
     million = sa.literal_column("1000000", sa.BigInteger)
     return [
         sa.func.sum(quotient(column, million)).label(f"{name}_q"),
@@ -387,6 +403,8 @@ def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[t.Any]:
     return sa.func.count(sa.case((condition, 1)))
 
 
+_TOLD: t.Final = calls.c.usage_source != "estimated"
+
 _MONEY: t.Final = {
     "spend_pico": "cost_total",
     "cost_input_pico": "cost_input",
@@ -394,11 +412,12 @@ _MONEY: t.Final = {
     "cost_cache_write_pico": "cost_cache_write",
     "cost_output_pico": "cost_output",
     "cost_units_pico": "cost_units",
+    "estimated_pico": "cost_estimated",
 }
 
 _SUMS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     "calls": sa.func.count(),
-    "priced": sa.func.count(calls.c.cost_total),
+    "priced": _count(sa.and_(calls.c.cost_total.is_not(None), _TOLD)),
     "unpriced": _count(UNPRICED),
     "unpriced_with_usage": _count(
         sa.and_(UNPRICED, calls.c.total_input_tokens.is_not(None))
@@ -408,8 +427,14 @@ _SUMS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
             (UNPRICED, calls.c.total_input_tokens + calls.c.total_output_tokens),
         )
     ),
-    "incomplete": _count(calls.c.cost_complete.is_(sa.false())),
+    "incomplete": _count(sa.and_(calls.c.cost_complete.is_(sa.false()), _TOLD)),
     "failed": _count(FAILED),
+    "estimated": _count(ESTIMATED),
+    "estimated_tokens": sa.func.sum(
+        sa.case(
+            (ESTIMATED, calls.c.total_input_tokens + calls.c.total_output_tokens),
+        )
+    ),
     "input_tokens": sa.func.sum(calls.c.total_input_tokens),
     "output_tokens": sa.func.sum(calls.c.total_output_tokens),
     "cache_read_tokens": sa.func.sum(calls.c.cache_read_tokens),
@@ -422,15 +447,24 @@ _SUMS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     "latency_sum_ms": sa.func.sum(calls.c.latency_ms),
 }
 
+_COSTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
+    **{
+        name: sa.case((_TOLD, calls.c[name]))
+        for name in _MONEY.values()
+        if name != "cost_estimated"
+    },
+    "cost_estimated": sa.case((ESTIMATED, calls.c.cost_total)),
+}
+
 MEASURES: t.Final[list[sa.ColumnElement[t.Any]]] = [
     *(column.label(name) for name, column in _SUMS.items()),
-    *(half for name in _MONEY.values() for half in _split_sum(calls, name)),
+    *(half for name, column in _COSTS.items() for half in _split_sum(name, column)),
 ]
 """The columns of a question that adds up calls; :func:`totals_of` reads them."""
 
 _ROLLED: t.Final[list[sa.ColumnElement[t.Any]]] = [
     *(sa.func.sum(rollups.c[name]).label(name) for name in _SUMS),
-    *(half for name in _MONEY.values() for half in _split_sum(rollups, name)),
+    *(half for name in _MONEY.values() for half in _split_sum(name, rollups.c[name])),
 ]
 """The same of what is added up already."""
 

@@ -245,6 +245,8 @@ def gaps(totals: Totals) -> list[str]:
         found.append(f"+{totals.unpriced:,} unpriced")
     if totals.incomplete:
         found.append(f"+{totals.incomplete:,} incomplete")
+    if totals.estimated:
+        found.append(f"+{format.money(totals.estimated_usd)} estimated")
     return found
 
 

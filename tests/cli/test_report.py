@@ -10,11 +10,13 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
+from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_llm_cost.cli.text import fit
 from flask_llm_cost.cli.text import money
+from tests.cli.conftest import NOW
 from tests.cli.conftest import Run
 
 Shown = Callable[..., str]
@@ -25,6 +27,27 @@ def test_text_shows_totals_and_what_is_not_known(shown: Shown) -> None:
     assert "LLM cost report: 30 days\n2026-10-22 to 2026-11-20, UTC\n" in text
     assert "$0.008970   +1 unpriced, +1 incomplete" in text
     assert "Tokens                4,360   4,050 in" in text
+
+
+def test_estimates_stand_apart(shop: Flask, shown: Shown) -> None:
+    with shop.app_context():
+        shop.extensions["llm_cost"].extension.track(
+            provider="openai",
+            model="writer",
+            input_tokens=1_000_000,
+            output_tokens=0,
+            usage_source="estimated",
+            at=NOW,
+        )
+    text = shown("report")
+    assert "$0.008970   +1 unpriced, +1 incomplete, +$" in text
+    found = json.loads(shown("report", "--format", "json"))["totals"]
+    assert (found["estimated"], found["cost_usd"]) == (1, "0.008970000000")
+    assert Decimal(found["estimated_usd"]) > Decimal("0.1")
+    summed = json.loads(shown("summary", "--format", "json"))
+    assert (summed["estimated"], summed["total_cost"]) == (1, 0.00897)
+    assert summed["estimated_cost"] > 0
+    assert "incomplete, +$" in shown("summary")
 
 
 def test_text_breaks_down_and_lists_the_dearest(shown: Shown) -> None:

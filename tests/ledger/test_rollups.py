@@ -45,6 +45,8 @@ def calls_over(hours: int, every: int = 20) -> list[Call]:
         changes: dict[str, t.Any] = {"latency_ms": n * 37 % 9000}
         if n % 5 == 0:
             changes |= {"cost": None, "model": "odd", "latency_ms": None}
+        if n % 3 == 0:
+            changes |= {"usage_source": "estimated"}
         if n % 7 == 0:
             changes |= {"usage": None, "cost": None, "outcome": "no_response"}
         made.append(make_call(n, started_at=NOON + n * step, **changes))
@@ -245,6 +247,21 @@ def test_an_upgrade_adds_up_what_was_there(
     ledger.roll()
     assert rolled(ledger, "day") == raw(ledger)
     assert raw(ledger)["calls"] == 100
+
+
+@every_database
+def test_sums_of_before_learn_what_was_estimated(ledger: Ledger) -> None:
+    spool(ledger, calls_over(3))
+    ledger.drain()
+    ledger.roll()
+    before = rolled(ledger, "day")
+    assert before["estimated"]
+    assert before["cost_estimated"]
+    ledger.downgrade("0003")
+    ledger.upgrade()
+    assert ledger.check() == []
+    ledger.roll()
+    assert rolled(ledger, "day") == rolled(ledger, "hour") == raw(ledger) == before
 
 
 zones = st.sampled_from(

@@ -55,6 +55,14 @@ def _one(call: Call) -> Totals:
     pico = 0 if call.cost is None else int(call.cost.total_usd.scaleb(12))
     unpriced = call.cost is None and not silent
     meter = None if call.cost is None else next(iter(call.cost.parts))
+    if call.cost is not None and call.usage_source == "estimated":
+        return Totals(
+            calls=1,
+            estimated=1,
+            estimated_tokens=usage.total_tokens,
+            estimated_pico=pico,
+            **_tokens(call, usage),
+        )
     return Totals(
         calls=1,
         priced=call.cost is not None,
@@ -68,15 +76,21 @@ def _one(call: Call) -> Totals:
         cost_cache_read_pico=pico if meter == "cache_read" else 0,
         cost_output_pico=pico if meter == "output_audio" else 0,
         cost_units_pico=pico if meter == "web_search" else 0,
-        input_tokens=usage.total_input_tokens,
-        output_tokens=usage.total_output_tokens,
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_tokens + usage.cache_write_1h_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        with_usage=call.usage is not None,
-        with_latency=call.latency_ms is not None,
-        latency_sum_ms=call.latency_ms or 0,
+        **_tokens(call, usage),
     )
+
+
+def _tokens(call: Call, usage: Usage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.total_input_tokens,
+        "output_tokens": usage.total_output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens + usage.cache_write_1h_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "with_usage": call.usage is not None,
+        "with_latency": call.latency_ms is not None,
+        "latency_sum_ms": call.latency_ms or 0,
+    }
 
 
 @given(ledgers)
@@ -86,6 +100,33 @@ def test_totals_are_what_adding_up_by_hand_gives(
 ) -> None:
     store.fill(*found)
     assert ask(store, totals, EVERYTHING) == counted(found)
+
+
+def test_what_was_estimated_stands_apart(sqlite: Store) -> None:
+    sqlite.fill(
+        make_call(cost=cost_of("0.25")),
+        make_call(cost=cost_of("4", complete=False), usage_source="estimated"),
+    )
+    found = sqlite.query().totals()
+    assert (found.calls, found.priced, found.incomplete, found.estimated) == (
+        2,
+        1,
+        0,
+        1,
+    )
+    assert (found.spend_usd, found.estimated_usd) == (Decimal("0.25"), Decimal(4))
+    assert found.average_usd == Decimal("0.25")
+    assert found.usd_per_million == Decimal("0.25") / 110 * 1_000_000
+    assert sqlite.query().total_cost() == Decimal("0.25")
+    assert sqlite.query().cost_by("model") == {"gpt-4o": Decimal("0.25")}
+
+
+def test_estimates_alone_are_no_known_cost(sqlite: Store) -> None:
+    sqlite.fill(make_call(cost=cost_of("4"), usage_source="estimated"))
+    found = sqlite.query().totals()
+    assert (found.cost_usd, found.average_usd) == (None, None)
+    assert found.estimated_usd == 4
+    assert sqlite.query().cost_by("model") == {}
 
 
 @given(ledgers)

@@ -74,6 +74,20 @@ def test_incomplete_calls_are_told_beside_the_total(
     assert "≥ $2.00" in text(visitor.get("/llm-costs/calls").text)
 
 
+def test_what_was_estimated_is_told_apart_from_the_total(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost="1.25")
+    record(cost="4", usage_source="estimated", flags=frozenset({"estimated"}))
+    for address in "", "models", "tags/feature":
+        page = visitor.get(f"/llm-costs/{address}").text
+        assert "+$4.00 estimated" in text(page), address
+        assert "$1.25" in text(page), address
+        assert "$5.25" not in page, address
+    assert "Spend $1.25" in text(visitor.get("/llm-costs/").text)
+    assert "estimated 1" in text(visitor.get("/llm-costs/data-quality").text)
+
+
 def test_only_unpriced_calls_have_an_unknown_total(
     visitor: FlaskClient, record: Record
 ) -> None:

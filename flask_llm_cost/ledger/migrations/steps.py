@@ -54,6 +54,18 @@ def drop_table(name: str) -> None:
         op.drop_table(name)
 
 
+def add_column(table: str, column: sa.Column[t.Any]) -> None:
+    """Add a column, unless it is there."""
+    if not _has_column(table, column.name):
+        op.add_column(table, column)
+
+
+def drop_column(table: str, name: str) -> None:
+    """Drop a column, if it is there."""
+    if context.is_offline_mode() or _has_column(table, name):
+        op.drop_column(table, name)
+
+
 def create_index(name: str, table: str, columns: list[str], **options: t.Any) -> None:
     """Create an index, unless it is there."""
     if not _has_index(name, table):
@@ -62,6 +74,13 @@ def create_index(name: str, table: str, columns: list[str], **options: t.Any) ->
 
 def _has_table(name: str) -> bool:
     return not context.is_offline_mode() and sa.inspect(op.get_bind()).has_table(name)
+
+
+def _has_column(table: str, name: str) -> bool:
+    if context.is_offline_mode():
+        return False
+    columns = sa.inspect(op.get_bind()).get_columns(table)
+    return any(column["name"] == name for column in columns)
 
 
 def _has_index(name: str, table: str) -> bool:

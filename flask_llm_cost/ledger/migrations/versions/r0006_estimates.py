@@ -1,0 +1,43 @@
+"""Costs of estimated usage, added up apart from those of usage that was told."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from flask_llm_cost.ledger.migrations import steps
+
+revision = "0006"
+down_revision = "0003"
+
+_TABLE = "llm_cost_rollups"
+_SUMS = ("estimated", "estimated_tokens", "cost_estimated")
+
+
+def upgrade() -> None:
+    for name in _SUMS:
+        steps.add_column(
+            _TABLE, sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
+        )
+    # What was pruned before stays as it was added up: its calls are there no more.
+    _add_up_again()
+
+
+def downgrade() -> None:
+    op.execute(
+        "UPDATE llm_cost_rollups SET priced = priced + estimated,"
+        " cost_total = cost_total + cost_estimated"
+    )
+    for name in _SUMS:
+        steps.drop_column(_TABLE, name)
+    _add_up_again()
+
+
+def _add_up_again() -> None:
+    """Mark the hours that have estimates. (A second run changes nothing.)"""
+    op.execute(
+        "INSERT INTO llm_cost_marks (id, hour) SELECT DISTINCT"
+        " -1 - (started_at - started_at % 3600000), started_at - started_at % 3600000"
+        " FROM llm_cost_calls WHERE usage_source = 'estimated' AND"
+        " -1 - (started_at - started_at % 3600000) NOT IN (SELECT id FROM llm_cost_marks)"
+    )
