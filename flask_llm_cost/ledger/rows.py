@@ -11,6 +11,7 @@ text; counts of tokens and pico-USD are whole numbers.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import json
 import typing as t
@@ -21,13 +22,13 @@ from decimal import Context
 from decimal import Decimal
 from decimal import Inexact
 from decimal import InvalidOperation
+from operator import attrgetter
 
 from ..call import Call
 from ..call import Cost
 from ..call import from_ms
 from ..call import Part
 from ..call import Usage
-from ..call import utc_ms
 from .jsonl import check_id
 
 BIGGEST: t.Final = 2**63 - 1
@@ -64,6 +65,11 @@ _TEXTS: t.Final[Mapping[str, int]] = {
 }
 _FLAGS_LENGTH: t.Final = 255
 
+# One look at an object for many attributes: this runs for each call that is stored.
+_counts: t.Final = attrgetter(*_COUNTS)
+_texts: t.Final = attrgetter(*_TEXTS)
+_LENGTHS: t.Final = tuple(_TEXTS.values())
+
 _GROUPS: t.Final = (
     ("input", "cost_input"),
     ("cache_read", "cost_cache_read"),
@@ -71,21 +77,43 @@ _GROUPS: t.Final = (
     ("output", "cost_output"),
     ("reasoning", "cost_output"),
 )
-_EMPTY_COST: t.Final[Mapping[str, None]] = dict.fromkeys(
-    (
-        "cost_total",
-        "cost_input",
-        "cost_cache_read",
-        "cost_cache_write",
-        "cost_output",
-        "cost_units",
-        "cost_source",
-        "cost_complete",
-    )
+_GROUP_COLUMNS: t.Final = (
+    "cost_input",
+    "cost_cache_read",
+    "cost_cache_write",
+    "cost_output",
+    "cost_units",
 )
-_EMPTY_USAGE: t.Final[Mapping[str, None]] = dict.fromkeys((*_COUNTS, "other_tokens"))
+_COST_COLUMNS: t.Final = (
+    "cost_total",
+    *_GROUP_COLUMNS,
+    "cost_source",
+    "cost_complete",
+)
+COLUMNS: t.Final = (
+    "event_id",
+    "started_at",
+    "stream",
+    "usage_source",
+    "outcome",
+    "http_status",
+    "latency_ms",
+    "first_byte_ms",
+    *_TEXTS,
+    *_COUNTS,
+    "other_tokens",
+    *_COST_COLUMNS,
+    "flags",
+    "details",
+)
+"""The columns of a call in the order of :func:`values_of`."""
 
-_encode: t.Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_NO_COUNTS: t.Final = (None,) * (len(_COUNTS) + 1)
+_NO_COSTS: t.Final = (None,) * len(_COST_COLUMNS)
+
+_encode: t.Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":")
+).encode
 
 # Wide enough that no product of ours is rounded; one that would be is an error.
 _EXACT: t.Final = Context(prec=60, traps=[Inexact, InvalidOperation])
@@ -104,10 +132,15 @@ class TagSet:
 
 def cost_group(meter: str) -> str:
     """The column that a meter's amount counts in, such as ``cost_input``."""
+    return _GROUP_COLUMNS[_group(meter)]
+
+
+@functools.lru_cache(maxsize=1024)
+def _group(meter: str) -> int:
     for prefix, column in _GROUPS:
         if meter.startswith(prefix):
-            return column
-    return "cost_units"
+            return _GROUP_COLUMNS.index(column)
+    return _GROUP_COLUMNS.index("cost_units")
 
 
 def to_pico(usd: Decimal) -> int:
@@ -116,10 +149,13 @@ def to_pico(usd: Decimal) -> int:
     :raises ValueError: If the amount is finer than that, or more than BIGINT holds.
     """
     try:
-        pico = int(usd.scaleb(12, _EXACT).to_integral_exact(context=_EXACT))
-    except (Inexact, InvalidOperation):
+        scaled = usd.scaleb(12, _EXACT)
+        pico = int(scaled)
+    except (Inexact, InvalidOperation, ValueError, OverflowError):
         raise ValueError(f"{usd} USD is no whole number of pico-dollars") from None
-    if abs(pico) > BIGGEST:
+    if pico != scaled:
+        raise ValueError(f"{usd} USD is no whole number of pico-dollars")
+    if not -BIGGEST <= pico <= BIGGEST:
         raise ValueError(f"{usd} USD is more than the ledger can hold for one call")
     return pico
 
@@ -137,42 +173,75 @@ def row_of(call: Call) -> dict[str, t.Any]:
     :raises ValueError: If no database can hold the call: an amount or a count out of
         range, a cost that is not the sum of its parts, an id of another time.
     """
-    check_id(call)
-    flags = set(call.flags)
-    row: dict[str, t.Any] = {
-        "started_at": from_ms(utc_ms(call.started_at)),
-        "event_id": call.event_id,
-        "stream": call.stream,
-        "usage_source": call.usage_source,
-        "outcome": call.outcome,
-        "http_status": _in_range("http_status", call.http_status, 32767),
-        "latency_ms": _in_range("latency_ms", call.latency_ms),
-        "first_byte_ms": _in_range("first_byte_ms", call.first_byte_ms),
-    }
-    for name, length in _TEXTS.items():
-        value = getattr(call, name)
-        row[name] = text = None if value is None else clean(value)[:length]
-        if text != value:
-            flags.add(TRUNCATED)
-    if any(_clean_value(value) != value for value in call.tags.values()):
-        flags.add(TRUNCATED)
-    row.update(_usage_columns(call.usage))
-    row.update(_cost_columns(call.cost))
-    row["flags"] = _join(flags)
-    row["details"] = _details(call)
-    return row
+    row = dict(zip(COLUMNS, values_of(call), strict=True))
+    return row | {"started_at": from_ms(row["started_at"])}
+
+
+def values_of(call: Call) -> tuple[t.Any, ...]:
+    """The values of :data:`COLUMNS` for one call, as drivers take them: times are ms.
+
+    :raises ValueError: As :func:`row_of`.
+    """
+    started_at = check_id(call)
+    texts, cut = _texts_of(call)
+    tags = call.tags and _kept(tuple(call.tags.items()))
+    costs, parts = _costs_of(call.cost)
+    flags = call.flags
+    if cut or (tags and tags.cut):
+        flags = flags | {TRUNCATED}
+    return (
+        call.event_id,
+        started_at,
+        call.stream,
+        call.usage_source,
+        call.outcome,
+        _in_range("http_status", call.http_status, 32767),
+        _in_range("latency_ms", call.latency_ms),
+        _in_range("first_byte_ms", call.first_byte_ms),
+        *texts,
+        *_counts_of(call.usage),
+        *costs,
+        _join(flags) if flags else "",
+        _details(call, parts),
+    )
+
+
+def _texts_of(call: Call) -> tuple[tuple[str | None, ...], bool]:
+    """The texts, and whether one was cut or cleaned."""
+    texts = _texts(call)
+    for text, length in zip(texts, _LENGTHS, strict=True):
+        if text is not None and not (
+            len(text) <= length and text.isascii() and "\0" not in text
+        ):
+            break
+    else:
+        return texts, False
+    kept = tuple(
+        text and clean(text)[:length]
+        for text, length in zip(texts, _LENGTHS, strict=True)
+    )
+    return kept, kept != texts
 
 
 def tag_set_of(tags: Mapping[str, str]) -> TagSet | None:
     """The set that a call's tags are, as the ledger keeps it; ``None`` for no tags."""
-    if not tags:
-        return None
-    kept = {
-        clean(key)[:200]: _clean_value(value) for key, value in sorted(tags.items())
-    }
+    return _kept(tuple(tags.items())).tags if tags else None
+
+
+class _Kept(t.NamedTuple):
+    tags: TagSet
+    cut: bool
+    """Whether a value was cut, or cleaned of what databases refuse."""
+
+
+# Most calls have tags that a call a moment ago had, too.
+@functools.lru_cache(maxsize=1024)
+def _kept(tags: tuple[tuple[str, str], ...]) -> _Kept:
+    kept = {clean(key)[:200]: _clean_value(value) for key, value in sorted(tags)}
     text = _encode(kept)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return TagSet(int.from_bytes(digest) >> 1, text, kept)
+    found = TagSet(int.from_bytes(digest) >> 1, text, kept)
+    return _Kept(found, any(_clean_value(value) != value for _, value in tags))
 
 
 def clean(text: str) -> str:
@@ -198,7 +267,8 @@ def _in_range(name: str, value: int | None, biggest: int = BIGGEST) -> int | Non
     return value
 
 
-def _join(flags: set[str]) -> str:
+@functools.lru_cache(maxsize=1024)
+def _join(flags: frozenset[str]) -> str:
     text = " ".join(sorted(flags))
     if len(text) <= _FLAGS_LENGTH and text.isascii():
         return text
@@ -209,68 +279,68 @@ def _join(flags: set[str]) -> str:
     return " ".join(sorted(kept.split()))
 
 
-def _usage_columns(usage: Usage | None) -> Mapping[str, int | None]:
+def _counts_of(usage: Usage | None) -> tuple[int | None, ...]:
     if usage is None:
-        return _EMPTY_USAGE
-    columns = {name: _in_range(name, getattr(usage, name)) for name in _COUNTS}
-    columns["other_tokens"] = _in_range(
-        "other_tokens", sum(usage.other_tokens.values())
-    )
-    return columns
+        return _NO_COUNTS
+    # A Usage takes no count that is out of range; sums of many may be.
+    counts: tuple[int, ...] = _counts(usage)
+    if not usage.other_tokens:
+        return *counts, 0
+    for name in ("total_input_tokens", "total_output_tokens"):
+        _in_range(name, getattr(usage, name))
+    return *counts, _in_range("other_tokens", sum(usage.other_tokens.values()))
 
 
-def _cost_columns(cost: Cost | None) -> Mapping[str, t.Any]:
+def _costs_of(
+    cost: Cost | None,
+) -> tuple[tuple[t.Any, ...], dict[str, tuple[str, str, int]]]:
+    """The values of the columns, and the parts as the details hold them."""
     if cost is None:
-        return _EMPTY_COST
-    columns: dict[str, t.Any] = {
-        "cost_total": to_pico(cost.total_usd),
-        "cost_input": 0,
-        "cost_cache_read": 0,
-        "cost_cache_write": 0,
-        "cost_output": 0,
-        "cost_units": 0,
-        "cost_source": cost.source,
-        "cost_complete": cost.complete,
-    }
-    rest = columns["cost_total"]
+        return _NO_COSTS, {}
+    total = to_pico(cost.total_usd)
+    sums = [0] * len(_GROUP_COLUMNS)
+    parts = {}
     for meter, part in cost.parts.items():
         pico = to_pico(part.amount_usd)
-        columns[cost_group(meter)] += pico
-        rest -= pico
-    if rest:
+        sums[_group(meter)] += pico
+        parts[meter] = str(part.quantity), str(part.rate), pico
+    if sum(sums) != total:
         raise ValueError(
             f"cost.total_usd: {cost.total_usd} is not the sum of its parts"
-            f" ({from_pico(rest)} USD apart)"
+            f" ({from_pico(total - sum(sums))} USD apart)"
         )
-    return columns
+    return (total, *sums, cost.source, cost.complete), parts
 
 
-def _details(call: Call) -> str | None:
+def _details(call: Call, parts: Mapping[str, t.Any]) -> str | None:
     details: dict[str, t.Any] = {}
-    if call.usage is not None:
-        details["other_tokens"] = dict(call.usage.other_tokens)
-        details["units"] = {name: str(n) for name, n in call.usage.units.items()}
-    if call.cost is not None:
-        details.update(_cost_details(call.cost))
+    usage, cost = call.usage, call.cost
+    if usage is not None and usage.other_tokens:
+        details["other_tokens"] = dict(usage.other_tokens)
+    if usage is not None and usage.units:
+        details["units"] = {name: str(n) for name, n in usage.units.items()}
+    if parts:
+        details["parts"] = parts
+    if cost is not None:
+        _add_provenance(details, cost)
     if call.reported_cost is not None:
         details["reported_cost"] = str(call.reported_cost)
-    kept = {name: value for name, value in details.items() if value}
-    return clean(_encode(kept)) if kept else None
+    return clean(_encode(details)) if details else None
 
 
-def _cost_details(cost: Cost) -> dict[str, t.Any]:
-    return {
-        "parts": {
-            meter: [str(part.quantity), str(part.rate), to_pico(part.amount_usd)]
-            for meter, part in cost.parts.items()
-        },
-        "price_key": cost.price_key,
-        "valid_from": cost.valid_from and cost.valid_from.isoformat(),
-        "tier": cost.tier,
-        "mode": cost.mode,
-        "cost_flags": sorted(cost.flags),
-        "estimate": None if cost.estimate_usd is None else str(cost.estimate_usd),
-    }
+def _add_provenance(details: dict[str, t.Any], cost: Cost) -> None:
+    if cost.price_key:
+        details["price_key"] = cost.price_key
+    if cost.valid_from is not None:
+        details["valid_from"] = cost.valid_from.isoformat()
+    if cost.tier:
+        details["tier"] = cost.tier
+    if cost.mode:
+        details["mode"] = cost.mode
+    if cost.flags:
+        details["cost_flags"] = sorted(cost.flags)
+    if cost.estimate_usd is not None:
+        details["estimate"] = str(cost.estimate_usd)
 
 
 def call_of(row: t.Any, tags: Mapping[str, str] | None = None) -> Call:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import typing as t
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +17,18 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite
 
 from ..call import Call
+from ..call import from_ms
+from ..call import utc_ms
 from ..errors import StorageError
 from .engine import brief
 from .engine import Engines
 from .rollups import horizon
 from .rollups import mark
 from .rows import BIGGEST
-from .rows import row_of
+from .rows import COLUMNS
 from .rows import tag_set_of
 from .rows import TagSet
+from .rows import values_of
 from .tables import calls as calls_table
 from .tables import tag_sets
 from .tables import tag_values
@@ -44,6 +48,7 @@ _REFUSED: t.Final = (
     ValueError,
 )
 _DAY: t.Final = dt.timedelta(days=1)
+
 _REMEMBERED: t.Final = 50_000
 
 
@@ -58,15 +63,41 @@ class Stored:
     """Calls that no retry can store, and why."""
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(t.NamedTuple):
     call: Call
-    row: dict[str, t.Any]
+    values: tuple[t.Any, ...]
     tags: TagSet | None
 
     @property
-    def key(self) -> tuple[dt.datetime, str]:
-        return self.row["started_at"], self.row["event_id"]
+    def key(self) -> tuple[int, str]:
+        """When it started (ms), and its event id."""
+        return self.values[1], self.values[0]
+
+
+class _Statement(t.NamedTuple):
+    sql: str
+    event_id: Callable[[str], t.Any]
+    """An event id as the database holds it."""
+
+
+def _insert_calls(dialect: sa.Dialect) -> _Statement:
+    """What inserts calls, from values in the order of a table's columns.
+
+    It goes to the driver as it is: preparing each row's values for their types would take
+    longer than the database needs to store them. Never a form that ignores conflicts:
+    MySQL's would cut what does not fit.
+    """
+    names = (*COLUMNS, "tag_set_id")
+    quoted = ", ".join(map(dialect.identifier_preparer.quote, names))
+    marker = "?" if dialect.name == "sqlite" else "%s"
+    table = dialect.identifier_preparer.format_table(calls_table)
+    markers = ", ".join([marker] * len(names))
+    kind = calls_table.c.event_id.type.dialect_impl(dialect)
+    return _Statement(
+        # Of names of ours alone.
+        f"INSERT INTO {table} ({quoted}) VALUES ({markers})",  # noqa: S608
+        kind.bind_processor(dialect) or str,
+    )
 
 
 class Store:
@@ -76,6 +107,7 @@ class Store:
         self._engines = engines
         self._places: dict[str, tuple[int, int]] = {}
         """Tag sets known to be there: their ids, and the day on which that was said."""
+        self._made_statement: _Statement | None = None
 
     def write(self, calls: Iterable[Call], *, now: bool = False) -> Stored:
         """Store calls; those that are there already count as duplicates.
@@ -98,14 +130,15 @@ class Store:
         return stored
 
     def _entries(self, calls: Iterable[Call], stored: Stored) -> list[_Entry]:
-        entries: dict[tuple[dt.datetime, str], _Entry] = {}
+        entries: dict[str, _Entry] = {}
         for call in calls:
             try:
-                entry = _Entry(call, row_of(call), tag_set_of(call.tags))
+                entry = _Entry(call, values_of(call), tag_set_of(call.tags))
             except (ValueError, OverflowError) as error:
                 stored.refused.append((call, str(error)))
                 continue
-            if entries.setdefault(entry.key, entry) is not entry:
+            # The time is in the id: two of one id are of one time.
+            if entries.setdefault(call.event_id, entry) is not entry:
                 stored.duplicate += 1
         return list(entries.values())
 
@@ -139,24 +172,34 @@ class Store:
     def _insert(self, engine: sa.Engine, entries: Sequence[_Entry]) -> None:
         """All or none of them, in one transaction."""
         ids = self._intern(engine, entries)
-        for entry in entries:
-            entry.row["tag_set_id"] = entry.tags and ids[entry.tags.text]
+        statement, event_id = self._statement(engine.dialect)
+        rows = [
+            (event_id(values[0]), *values[1:], tags and ids[tags.text])
+            for _, values, tags in entries
+        ]
         with engine.begin() as connection:
-            # Never a form that ignores conflicts: MySQL's would cut what does not fit.
-            connection.execute(sa.insert(calls_table), [e.row for e in entries])
-            mark(connection, (entry.row["started_at"] for entry in entries))
-            _check_horizon(connection, min(entry.key[0] for entry in entries))
+            connection.exec_driver_sql(statement, rows)
+            mark(connection, [entry.call.started_at for entry in entries])
+            _check_horizon(connection, min(entry.call.started_at for entry in entries))
+
+    def _statement(self, dialect: sa.Dialect) -> _Statement:
+        if self._made_statement is None:
+            self._made_statement = _insert_calls(dialect)
+        return self._made_statement
 
     def _known(
         self, engine: sa.Engine, entries: Sequence[_Entry]
-    ) -> set[tuple[dt.datetime, str]]:
+    ) -> set[tuple[int, str]]:
         c = calls_table.c
         query = sa.select(c.started_at, c.event_id).where(
-            c.started_at.in_([entry.key[0] for entry in entries]),
+            c.started_at.in_([from_ms(entry.key[0]) for entry in entries]),
             c.event_id.in_([entry.key[1] for entry in entries]),
         )
         with engine.connect() as connection:
-            return {(row.started_at, row.event_id) for row in connection.execute(query)}
+            return {
+                (utc_ms(row.started_at), row.event_id)
+                for row in connection.execute(query)
+            }
 
     # Tag sets
 

@@ -112,12 +112,15 @@ def test_a_poisoned_line_is_set_aside_alone(
 def test_what_the_database_refuses_is_set_aside_alone(
     database: str | None, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row_of = store.row_of
+    values_of = store.values_of
 
-    def broken(call: Call) -> dict[str, t.Any]:
-        return row_of(call) | ({"provider": None} if call.model == "bad" else {})
+    def broken(call: Call) -> tuple[t.Any, ...]:
+        values = dict(zip(rows.COLUMNS, values_of(call), strict=True))
+        return tuple(
+            (values | {"provider": None} if call.model == "bad" else values).values()
+        )
 
-    monkeypatch.setattr(store, "row_of", broken)
+    monkeypatch.setattr(store, "values_of", broken)
     ledger = make_ledger(database)
     spool(ledger, [make_call(1), make_call(2, model="bad"), make_call(3)])
     drained = ledger.drain()
