@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.call import from_ms
+from flask_llm_cost.ledger.hours import utc_hour
 from flask_llm_cost.ledger.jsonl import FIRST
-from flask_llm_cost.ledger.rollups import utc_hour
 from flask_llm_cost.ledger.tables import calls
 from flask_llm_cost.ledger.tables import marks
 

@@ -99,7 +99,7 @@ def configuration(host: Host) -> Iterator[Finding]:
 
 def database(host: Host) -> Iterator[Finding]:
     """Can the ledger be reached, and are its tables those of this version?"""
-    from ..ledger.rollups import fact
+    from ..ledger.marks import fact
 
     ledger = host.ledger
     try:

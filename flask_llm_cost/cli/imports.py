@@ -61,7 +61,7 @@ def take_in(host: Host, lines: Iterable[bytes], *, dry_run: bool = False) -> Imp
 
 
 def _settle(host: Host, batch: dict[str, Call], done: Imported, dry_run: bool) -> None:
-    from ..ledger.rollups import horizon
+    from ..ledger.marks import horizon
     from ..query.detail import call_detail
 
     with host.ledger.reading() as connection:

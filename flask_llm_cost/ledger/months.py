@@ -23,27 +23,34 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from . import rollups
 from .going import announce
 from .going import Going
 from .going import going
 from .going import recall
+from .hours import hours_of
+from .hours import utc_hour
 from .jsonl import FIRST
+from .marks import marked
 from .partitions import drop
 from .partitions import Partition
 from .partitions import partitions
 from .partitions import wait_for_writers
+from .sums import add
+from .sums import add_up
+from .sums import read
+from .sums import replace
+from .sums import Sums
 from .tables import calls
 from .tables import marks
 from .tables import revisions
 from .tables import rollup_latencies
-from .tables import rollups as sums_table
+from .tables import rollups
 
 _GOING: t.Final = "going"
 """The kind of sums of a part of an hour that goes, where the hour is of two months."""
 _BATCH: t.Final = 1000
 _MS: t.Final = dt.timedelta(milliseconds=1)
-_NONE: t.Final = rollups.Sums({}, {})
+_NONE: t.Final = Sums({}, {})
 
 
 def whole_months(connection: sa.Connection, before: dt.datetime) -> list[Partition]:
@@ -101,7 +108,7 @@ class Months:
 
     def _add_up(self, time: Going) -> None:
         with self.engine.connect() as connection:
-            hours = rollups.marked(connection)
+            hours = marked(connection)
         for hour in sorted(hours):
             if time.touches(hour):
                 self.roll_hour(hour)
@@ -111,14 +118,14 @@ class Months:
         with self.engine.begin() as connection:
             self.turn(connection)
             recall(connection)  # by a run that broke off
-            if any(time.touches(hour) for hour in rollups.marked(connection)):
+            if any(time.touches(hour) for hour in marked(connection)):
                 return False
-            for table in (sums_table, rollup_latencies):
+            for table in (rollups, rollup_latencies):
                 connection.execute(sa.delete(table).where(table.c.kind == _GOING))
             for start, end in self._cut(time):
                 part = _between(max(start, time.start), min(end, time.end))
-                sums = rollups.add_up(connection, *part)
-                rollups.replace(connection, _GOING, start, sums)
+                sums = add_up(connection, *part)
+                replace(connection, _GOING, start, sums)
             announce(connection, time)
         return True
 
@@ -128,7 +135,7 @@ class Months:
         return [
             (start, end)
             for edge in edges
-            for start, end in rollups.hours_of(rollups.utc_hour(edge), self.zone)
+            for start, end in hours_of(utc_hour(edge), self.zone)
             if start < edge < end
         ]
 
@@ -145,8 +152,8 @@ class Months:
             cut = self._cut(time)
             for start, end in cut:
                 gone += self._move(connection, _GOING, start)
-                left = rollups.add_up(connection, *_between(start, end))
-                rollups.replace(connection, "hour", start, left)
+                left = add_up(connection, *_between(start, end))
+                replace(connection, "hour", start, left)
             for start in self._hours(connection, time, {start for start, _ in cut}):
                 gone += self._move(connection, "hour", start)
             # Whoever changed one of these calls at the last moment was too late.
@@ -170,16 +177,16 @@ class Months:
     def _hours(
         self, connection: sa.Connection, time: Going, cut: set[dt.datetime]
     ) -> list[dt.datetime]:
-        r = sums_table.c
+        r = rollups.c
         query = sa.select(r.start).where(
             r.kind == "hour", r.start >= time.start, r.start < time.end
         )
         return sorted(set(connection.scalars(query.distinct())) - cut)
 
     def _move(self, connection: sa.Connection, kind: str, start: dt.datetime) -> int:
-        sums = rollups.read(connection, [kind], start, start + _MS)
-        rollups.add(connection, "pruned", start, sums)
-        rollups.replace(connection, kind, start, _NONE)
+        sums = read(connection, [kind], start, start + _MS)
+        add(connection, "pruned", start, sums)
+        replace(connection, kind, start, _NONE)
         return sum(values["calls"] for values in sums.totals.values())
 
 

@@ -28,7 +28,7 @@ from ..call import event_time
 from ..call import mint_event_id
 from ..errors import StorageError
 from .engine import Engines
-from .rollups import mark
+from .marks import mark
 from .rows import call_of
 from .rows import row_of
 from .tables import calls

@@ -16,11 +16,8 @@ import secrets
 import time
 import typing as t
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -31,188 +28,38 @@ from ..errors import StorageError
 from .engine import Engines
 from .going import going
 from .going import recall
+from .hours import day_of
+from .hours import HOUR
+from .hours import hour_at
+from .hours import hours_of
 from .jsonl import END
 from .jsonl import FIRST
+from .marks import fact
+from .marks import horizon
+from .marks import mark
+from .marks import marked
+from .marks import marks_of
+from .marks import unmark
+from .sums import add
+from .sums import add_up
+from .sums import chunks
+from .sums import read
+from .sums import replace
+from .sums import Sums
 from .tables import calls
 from .tables import facts
-from .tables import marks
 from .tables import revisions
 from .tables import rollup_latencies
 from .tables import rollups
-from .tables import SUMS
 from .tables import tag_sets
 from .tables import tag_values
 
 if t.TYPE_CHECKING:
     from .months import Months
 
-HOUR: t.Final = dt.timedelta(hours=1)
-_DAY: t.Final = dt.timedelta(days=1)
-_CHUNK: t.Final = 500
 _TAGS_SPARED: t.Final = dt.timedelta(days=7)
-_EPOCH: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-Key: t.TypeAlias = tuple[str, str]
-"""Provider and model."""
-
-SILENT: t.Final = ("http_error", "no_response")
-"""Outcomes of attempts that cost nothing unless they say so."""
 
 _c: t.Final = calls.c
-_unpriced: t.Final = sa.and_(
-    _c.cost_total.is_(None),
-    sa.or_(_c.outcome.not_in(SILENT), _c.total_input_tokens.is_not(None)),
-)
-_failed: t.Final = sa.and_(
-    _c.cost_total.is_(None),
-    _c.total_input_tokens.is_(None),
-    _c.outcome.in_(SILENT),
-)
-
-_estimated: t.Final = sa.and_(
-    _c.cost_total.is_not(None), _c.usage_source == "estimated"
-)
-_told: t.Final = _c.usage_source != "estimated"
-
-
-def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[t.Any]:
-    return sa.func.count(sa.case((condition, 1)))
-
-
-MEASURES: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
-    "calls": sa.func.count(),
-    "priced": _count(sa.and_(_c.cost_total.is_not(None), _told)),
-    "unpriced": _count(_unpriced),
-    "unpriced_with_usage": _count(
-        sa.and_(_unpriced, _c.total_input_tokens.is_not(None))
-    ),
-    "unpriced_tokens": sa.func.sum(
-        sa.case((_unpriced, _c.total_input_tokens + _c.total_output_tokens))
-    ),
-    "incomplete": _count(sa.and_(_c.cost_complete.is_(sa.false()), _told)),
-    "failed": _count(_failed),
-    "with_usage": sa.func.count(_c.total_input_tokens),
-    "input_tokens": sa.func.sum(_c.total_input_tokens),
-    "output_tokens": sa.func.sum(_c.total_output_tokens),
-    "cache_read_tokens": sa.func.sum(_c.cache_read_tokens),
-    "cache_write_tokens": sa.func.sum(_c.cache_write_tokens + _c.cache_write_1h_tokens),
-    "reasoning_tokens": sa.func.sum(_c.reasoning_tokens),
-    "with_latency": sa.func.count(_c.latency_ms),
-    "latency_sum_ms": sa.func.sum(_c.latency_ms),
-    **{
-        name: sa.func.sum(sa.case((_told, _c[name])))
-        for name in (
-            "cost_total",
-            "cost_input",
-            "cost_cache_read",
-            "cost_cache_write",
-            "cost_output",
-            "cost_units",
-        )
-    },
-    "estimated": _count(_estimated),
-    "estimated_tokens": sa.func.sum(
-        sa.case((_estimated, _c.total_input_tokens + _c.total_output_tokens))
-    ),
-    "cost_estimated": sa.func.sum(sa.case((_estimated, _c.cost_total))),
-}
-"""How each of :data:`.tables.SUMS` is found from calls."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """What some calls add up to, by provider and model."""
-
-    totals: Mapping[Key, Mapping[str, int]]
-    latencies: Mapping[tuple[str, str, int], int]
-    """Calls by provider, model and bucket."""
-
-
-def latency_bucket(ms: int) -> int:
-    """The lower end of the bucket that a latency falls in: 32 for each doubling."""
-    if ms < 64:
-        return ms
-    if ms >= 2**31:
-        return 2**31
-    return ms - ms % (1 << ms.bit_length() - 6)
-
-
-def utc_hour(moment: dt.datetime) -> dt.datetime:
-    """The hour of UTC that a moment is in: what marks hold."""
-    return moment - (moment - _EPOCH) % HOUR
-
-
-def mark(connection: sa.Connection, moments: Iterable[dt.datetime]) -> None:
-    """Say, in the transaction that changes calls of these times, that it does."""
-    hours = sorted({utc_hour(moment) for moment in moments})
-    connection.execute(
-        sa.insert(marks),
-        [{"id": secrets.randbits(63), "hour": hour} for hour in hours],
-    )
-
-
-def marked(connection: sa.Connection) -> set[dt.datetime]:
-    """The hours of UTC whose calls are to be read one by one.
-
-    Rows of a time that no call can have, which no version writes, are in no sum. The
-    sums of calls that are being dropped are right, and a mark there comes too late.
-    """
-    hour = marks.c.hour
-    query = sa.select(hour).where(hour >= FIRST, hour < END).distinct()
-    found = set(connection.scalars(query))
-    time = going(connection)
-    return found if time is None else {h for h in found if not time.touches(h)}
-
-
-def hours_of(
-    hour: dt.datetime, zone: dt.tzinfo
-) -> list[tuple[dt.datetime, dt.datetime]]:
-    """The hours of a zone's days that an hour of UTC touches, with their ends.
-
-    They are counted from the day's beginning, so that whole ones make up the day also
-    where its clock changes.
-    """
-    found = []
-    day = (hour.astimezone(zone) - _DAY).date()
-    while (start := _begin(day, zone)) < hour + HOUR:
-        day += _DAY
-        end = _begin(day, zone)
-        if end > hour:
-            first = max(start, start + (hour - start) // HOUR * HOUR)
-            while first < min(end, hour + HOUR):
-                found.append((first, min(first + HOUR, end)))
-                first += HOUR
-    return found
-
-
-def day_of(moment: dt.datetime, zone: dt.tzinfo) -> tuple[dt.datetime, dt.datetime]:
-    """When the day of a zone begins and ends that a moment is in."""
-    day = moment.astimezone(zone).date()
-    return _begin(day, zone), _begin(day + _DAY, zone)
-
-
-def _begin(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
-    return dt.datetime.combine(day, dt.time(), tzinfo=zone).astimezone(dt.UTC)
-
-
-def add_up(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> Sums:
-    """Add up calls."""
-    by = (_c.provider, _c.model)
-    columns = [column.label(name) for name, column in MEASURES.items()]
-    rows = connection.execute(sa.select(*by, *columns).where(*where).group_by(*by))
-    totals = {
-        (row.provider, row.model): {n: int(row._mapping[n] or 0) for n in SUMS}
-        for row in rows
-    }
-    latencies: dict[tuple[str, str, int], int] = {}
-    counted = sa.select(*by, _c.latency_ms, sa.func.count().label("n"))
-    known = counted.where(*where, _c.latency_ms.is_not(None))
-    for provider, model, ms, n in connection.execute(
-        known.group_by(*by, _c.latency_ms)
-    ):
-        key = provider, model, latency_bucket(ms)
-        latencies[key] = latencies.get(key, 0) + n
-    return Sums(totals, latencies)
 
 
 class Roller:
@@ -312,7 +159,7 @@ class Roller:
         spans = hours_of(hour, self._zone)
         with self._engine.connect() as connection:
             before = fact(connection, "roller")
-            ids = _marks_of(connection, hour)
+            ids = marks_of(connection, hour)
             found = [
                 (start, add_up(connection, *_between(start, end)))
                 for start, end in spans
@@ -322,7 +169,7 @@ class Roller:
                 self._turn(connection, before)
                 if self._goes(connection, hour):
                     return False
-                _delete(connection, ids)
+                unmark(connection, ids)
                 for start, sums in found:
                     replace(connection, "hour", start, sums)
                 for start, end in sorted({day_of(s, self._zone) for s, _ in spans}):
@@ -339,10 +186,10 @@ class Roller:
     def _compact(self, hour: dt.datetime) -> None:
         """Of the hour that still runs keep one mark: that it is not added up is enough."""
         with self._engine.begin() as connection:
-            ids = _marks_of(connection, hour)
+            ids = marks_of(connection, hour)
             # Never the largest: two at once would each keep another one of theirs,
             # and so none. Both keep the same, or the later one keeps a newer one too.
-            _delete(connection, sorted(ids)[:-1])
+            unmark(connection, sorted(ids)[:-1])
 
     # Pruning
 
@@ -427,7 +274,7 @@ class Roller:
             self._say_horizon(connection, before)
             hours: dict[dt.datetime, list[t.Any]] = {}
             for row in rows:
-                start = _hour_at(row.started_at, self._zone)
+                start = hour_at(row.started_at, self._zone)
                 hours.setdefault(start, []).append(row)
             for start, found in sorted(hours.items()):
                 self._move(connection, start, found)
@@ -440,7 +287,7 @@ class Roller:
         start: dt.datetime,
         rows: Sequence[sa.Row[t.Any]],
     ) -> None:
-        for some in _chunks(rows):
+        for some in chunks(rows):
             these = _these(some)
             add(connection, "pruned", start, add_up(connection, *these))
             _delete_calls(connection, some)
@@ -470,7 +317,7 @@ class Roller:
             if since is not None:
                 query = query.where(_c.started_at >= since)
             rows = connection.execute(query.order_by(_c.started_at, _c.event_id)).all()
-            for some in _chunks(rows):
+            for some in chunks(rows):
                 _delete_calls(connection, some)
             if rows:
                 mark(connection, [row.started_at for row in rows])
@@ -513,7 +360,7 @@ class Roller:
         minute = sa.type_coerce(_c.started_at, sa.BigInteger)
         query = sa.select(minute - minute % 60_000).where(*_between(FIRST, END))
         found = connection.scalars(query.distinct())
-        return {_hour_at(from_ms(int(ms)), self._zone) for ms in found}
+        return {hour_at(from_ms(int(ms)), self._zone) for ms in found}
 
     def _differ(self, connection: sa.Connection, start: dt.datetime) -> Iterator[str]:
         end = min(start + HOUR, day_of(start, self._zone)[1])
@@ -530,108 +377,8 @@ class _Overtaken(Exception):
     """Another roller has changed the rollups since they were read."""
 
 
-def fact(connection: sa.Connection, name: str) -> str | None:
-    """What the ledger knows of itself by that name."""
-    value: str | None = connection.scalar(
-        sa.select(facts.c.value).where(facts.c.name == name)
-    )
-    return value
-
-
-def horizon(connection: sa.Connection) -> dt.datetime | None:
-    """Before this moment calls were pruned: only sums are known. ``None``: none were."""
-    ms = fact(connection, "horizon")
-    return None if ms is None else from_ms(int(ms))
-
-
-def read(
-    connection: sa.Connection,
-    kinds: Sequence[str],
-    start: dt.datetime,
-    end: dt.datetime,
-) -> Sums:
-    """The sums of these kinds that begin between two moments, together."""
-    totals = {}
-    r = rollups.c
-    query = (
-        sa.select(r.provider, r.model, *(sa.func.sum(r[n]).label(n) for n in SUMS))
-        .where(r.kind.in_(kinds), r.start >= start, r.start < end)
-        .group_by(r.provider, r.model)
-    )
-    for row in connection.execute(query):
-        key = row.provider, row.model
-        totals[key] = {name: int(row._mapping[name]) for name in SUMS}
-    x = rollup_latencies.c
-    by = (x.provider, x.model, x.bucket)
-    counted = (
-        sa.select(*by, sa.func.sum(x.calls).label("n"))
-        .where(x.kind.in_(kinds), x.start >= start, x.start < end)
-        .group_by(*by)
-    )
-    latencies = {tuple(row[:3]): int(row.n) for row in connection.execute(counted)}
-    return Sums(totals, t.cast("Mapping[tuple[str, str, int], int]", latencies))
-
-
-def replace(
-    connection: sa.Connection, kind: str, start: dt.datetime, sums: Sums
-) -> None:
-    """Put sums in the place of those that are there."""
-    for table in (rollups, rollup_latencies):
-        connection.execute(
-            sa.delete(table).where(table.c.kind == kind, table.c.start == start)
-        )
-    # Sorted, as every multi-row write: two at once must not wait for each other.
-    totals = [
-        {"kind": kind, "start": start, "provider": key[0], "model": key[1], **values}
-        for key, values in sorted(sums.totals.items())
-    ]
-    if totals:
-        connection.execute(sa.insert(rollups), totals)
-    latencies = [
-        {
-            "kind": kind,
-            "start": start,
-            "provider": key[0],
-            "model": key[1],
-            "bucket": key[2],
-            "calls": n,
-        }
-        for key, n in sorted(sums.latencies.items())
-    ]
-    if latencies:
-        connection.execute(sa.insert(rollup_latencies), latencies)
-
-
-def add(connection: sa.Connection, kind: str, start: dt.datetime, sums: Sums) -> None:
-    """Add sums to those that are there."""
-    there = read(connection, [kind], start, start + dt.timedelta(milliseconds=1))
-    replace(connection, kind, start, merged(there, sums))
-
-
-def merged(one: Sums, two: Sums) -> Sums:
-    """Both together."""
-    totals = {key: dict(values) for key, values in one.totals.items()}
-    for key, values in two.totals.items():
-        mine = totals.setdefault(key, dict.fromkeys(SUMS, 0))
-        for name in SUMS:
-            mine[name] += values[name]
-    latencies = dict(one.latencies)
-    for bucket, n in two.latencies.items():
-        latencies[bucket] = latencies.get(bucket, 0) + n
-    return Sums(totals, latencies)
-
-
 def _of_hours(connection: sa.Connection, start: dt.datetime, end: dt.datetime) -> Sums:
     return read(connection, ["hour", "pruned"], start, end)
-
-
-def _marks_of(connection: sa.Connection, hour: dt.datetime) -> list[int]:
-    return list(connection.scalars(sa.select(marks.c.id).where(marks.c.hour == hour)))
-
-
-def _delete(connection: sa.Connection, ids: Sequence[int]) -> None:
-    for some in _chunks(ids):
-        connection.execute(sa.delete(marks).where(marks.c.id.in_(some)))
 
 
 def _between(start: dt.datetime, end: dt.datetime) -> list[sa.ColumnElement[bool]]:
@@ -652,18 +399,3 @@ def _these(
         table.c.started_at.between(rows[0].started_at, rows[-1].started_at),
         table.c.event_id.in_([row.event_id for row in rows]),
     )
-
-
-def _hour_at(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
-    if not FIRST <= moment < END:
-        return utc_hour(moment)
-    start = day_of(moment, zone)[0]
-    return start + (moment - start) // HOUR * HOUR
-
-
-_T = t.TypeVar("_T")
-
-
-def _chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    for n in range(0, len(items), _CHUNK):
-        yield items[n : n + _CHUNK]

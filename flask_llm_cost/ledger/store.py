@@ -22,8 +22,8 @@ from ..call import utc_ms
 from ..errors import StorageError
 from .engine import brief
 from .engine import Engines
-from .rollups import horizon
-from .rollups import mark
+from .marks import horizon
+from .marks import mark
 from .rows import BIGGEST
 from .rows import COLUMNS
 from .rows import tag_set_of

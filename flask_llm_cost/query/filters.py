@@ -14,7 +14,8 @@ from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
 from ..config import KEY_PATTERN
 from ..errors import FilterError
-from ..ledger.rollups import SILENT
+from ..ledger.measures import SILENT
+from ..ledger.measures import UNPRICED
 from ..ledger.tables import calls
 from ..ledger.tables import tag_values
 from ..tags import TRACE_KEY
@@ -174,27 +175,6 @@ class CallFilter:
         found.extend(c for name, c in CONDITIONS.items() if getattr(self, name))
         return found
 
-
-FAILED: t.Final[sa.ColumnElement[bool]] = sa.and_(
-    calls.c.cost_total.is_(None),
-    calls.c.total_input_tokens.is_(None),
-    calls.c.outcome.in_(SILENT_OUTCOMES),
-)
-"""The attempt was refused or never answered, and brought no usage."""
-
-ESTIMATED: t.Final[sa.ColumnElement[bool]] = sa.and_(
-    calls.c.cost_total.is_not(None), calls.c.usage_source == "estimated"
-)
-"""It has a cost, of usage that was estimated: totals show it apart."""
-
-UNPRICED: t.Final[sa.ColumnElement[bool]] = sa.and_(
-    calls.c.cost_total.is_(None),
-    sa.or_(
-        calls.c.outcome.not_in(SILENT_OUTCOMES), calls.c.total_input_tokens.is_not(None)
-    ),
-)
-"""No cost is known, and there may be one. Every call is priced, estimated, unpriced
-or failed."""
 
 CONDITIONS: t.Final[t.Mapping[str, sa.ColumnElement[bool]]] = {
     "priced": calls.c.cost_total.is_not(None),

@@ -11,9 +11,9 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..ledger.measures import FAILED
 from ..ledger.tables import calls
 from .filters import CallFilter
-from .filters import FAILED
 from .sql import quotient
 from .totals import breakdown
 from .totals import Group

@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from ..ledger.rollups import day_of
-from ..ledger.rollups import fact
-from ..ledger.rollups import horizon
-from ..ledger.rollups import HOUR
-from ..ledger.rollups import hours_of
-from ..ledger.rollups import marked
+from ..ledger.hours import day_of
+from ..ledger.hours import HOUR
+from ..ledger.hours import hours_of
+from ..ledger.marks import fact
+from ..ledger.marks import horizon
+from ..ledger.marks import marked
 from ..ledger.tables import calls
 from ..ledger.tables import rollups
 from .filters import CallFilter

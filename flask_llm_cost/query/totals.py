@@ -17,15 +17,14 @@ import sqlalchemy as sa
 
 from ..call import utc_ms
 from ..errors import FilterError
+from ..ledger.measures import AMOUNTS
+from ..ledger.measures import COUNTS
 from ..ledger.tables import calls
 from ..ledger.tables import rollups
 from ..ledger.tables import tag_values
 from ..tags import TRACE_KEY
 from .filters import CallFilter
-from .filters import ESTIMATED
-from .filters import FAILED
 from .filters import tag_key
-from .filters import UNPRICED
 from .sources import sources
 from .sql import quotient
 from .sql import same
@@ -275,7 +274,9 @@ def _ask(
     if clauses:
         columns = [rollups.c[name] for name in by]
         time = sa.type_coerce(rollups.c.start, sa.BigInteger)
-        select = sa.select(periods.column(time), *columns, *_ROLLED).where(*clauses)
+        select = sa.select(periods.column(time), *columns, *_rolled(rollups)).where(
+            *clauses
+        )
         rows = connection.execute(select.group_by("bucket", *columns))
         periods.add(found, rows, len(by), NONE)
     return found
@@ -399,12 +400,6 @@ def _split_sum(
     ]
 
 
-def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[t.Any]:
-    return sa.func.count(sa.case((condition, 1)))
-
-
-_TOLD: t.Final = calls.c.usage_source != "estimated"
-
 _MONEY: t.Final = {
     "spend_pico": "cost_total",
     "cost_input_pico": "cost_input",
@@ -415,65 +410,26 @@ _MONEY: t.Final = {
     "estimated_pico": "cost_estimated",
 }
 
-_SUMS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
-    "calls": sa.func.count(),
-    "priced": _count(sa.and_(calls.c.cost_total.is_not(None), _TOLD)),
-    "unpriced": _count(UNPRICED),
-    "unpriced_with_usage": _count(
-        sa.and_(UNPRICED, calls.c.total_input_tokens.is_not(None))
-    ),
-    "unpriced_tokens": sa.func.sum(
-        sa.case(
-            (UNPRICED, calls.c.total_input_tokens + calls.c.total_output_tokens),
-        )
-    ),
-    "incomplete": _count(sa.and_(calls.c.cost_complete.is_(sa.false()), _TOLD)),
-    "failed": _count(FAILED),
-    "estimated": _count(ESTIMATED),
-    "estimated_tokens": sa.func.sum(
-        sa.case(
-            (ESTIMATED, calls.c.total_input_tokens + calls.c.total_output_tokens),
-        )
-    ),
-    "input_tokens": sa.func.sum(calls.c.total_input_tokens),
-    "output_tokens": sa.func.sum(calls.c.total_output_tokens),
-    "cache_read_tokens": sa.func.sum(calls.c.cache_read_tokens),
-    "cache_write_tokens": sa.func.sum(
-        calls.c.cache_write_tokens + calls.c.cache_write_1h_tokens
-    ),
-    "reasoning_tokens": sa.func.sum(calls.c.reasoning_tokens),
-    "with_usage": sa.func.count(calls.c.total_input_tokens),
-    "with_latency": sa.func.count(calls.c.latency_ms),
-    "latency_sum_ms": sa.func.sum(calls.c.latency_ms),
-}
-
-_COSTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
-    **{
-        name: sa.case((_TOLD, calls.c[name]))
-        for name in _MONEY.values()
-        if name != "cost_estimated"
-    },
-    "cost_estimated": sa.case((ESTIMATED, calls.c.cost_total)),
-}
-
 MEASURES: t.Final[list[sa.ColumnElement[t.Any]]] = [
-    *(column.label(name) for name, column in _SUMS.items()),
-    *(half for name, column in _COSTS.items() for half in _split_sum(name, column)),
+    *(column.label(name) for name, column in COUNTS.items()),
+    *(half for name, amount in AMOUNTS.items() for half in _split_sum(name, amount)),
 ]
 """The columns of a question that adds up calls; :func:`totals_of` reads them."""
 
-_ROLLED: t.Final[list[sa.ColumnElement[t.Any]]] = [
-    *(sa.func.sum(rollups.c[name]).label(name) for name in _SUMS),
-    *(half for name in _MONEY.values() for half in _split_sum(name, rollups.c[name])),
-]
-"""The same of what is added up already."""
+
+def _rolled(table: sa.Table) -> list[sa.ColumnElement[t.Any]]:
+    """The same of what is added up already."""
+    return [
+        *(sa.func.sum(table.c[name]).label(name) for name in COUNTS),
+        *(half for name in AMOUNTS for half in _split_sum(name, table.c[name])),
+    ]
 
 
 def totals_of(row: sa.Row[t.Any]) -> Totals:
     """What a row that selects :data:`MEASURES` adds up to."""
     # A sum is a Decimal on PostgreSQL and MariaDB, and NULL over nothing.
     values = row._mapping
-    found = {name: int(values[name] or 0) for name in _SUMS}
+    found = {name: int(values[name] or 0) for name in COUNTS}
     for name, column in _MONEY.items():
         whole, rest = values[f"{column}_q"] or 0, values[f"{column}_r"] or 0
         found[name] = int(whole) * 1_000_000 + int(rest)

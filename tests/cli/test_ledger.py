@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger.rollups import marked
+from flask_llm_cost.ledger.marks import marked
 from flask_llm_cost.ledger.tables import calls
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp

@@ -18,9 +18,10 @@ from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger import migrate
 from flask_llm_cost.ledger import months
 from flask_llm_cost.ledger import partitions
-from flask_llm_cost.ledger import rollups
 from flask_llm_cost.ledger import rows
 from flask_llm_cost.ledger.going import going
+from flask_llm_cost.ledger.marks import horizon
+from flask_llm_cost.ledger.marks import mark
 from flask_llm_cost.ledger.revisions import revise
 from flask_llm_cost.ledger.revisions import Wanted
 from flask_llm_cost.ledger.tables import calls
@@ -190,7 +191,7 @@ def test_pruning_drops_whole_months_and_keeps_their_sums(ledger: Ledger) -> None
     assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == sums
     assert ledger.verify() == []
     with ledger.reading() as connection:
-        assert rollups.horizon(connection) == limit
+        assert horizon(connection) == limit
         assert going(connection) is None
 
 
@@ -285,7 +286,7 @@ def test_a_prune_that_broke_off_is_ended_by_the_next(
     assert ever(ledger) == before
     # Nothing that others do meanwhile may lose what is no more to be counted.
     with ledger._engines.writing().begin() as connection:
-        rollups.mark(connection, [month(2) + HOUR, month(2) - HOUR])
+        mark(connection, [month(2) + HOUR, month(2) - HOUR])
     ledger.roll()
     assert ledger.verify() == []
     with pytest.raises(StorageError, match="were pruned"):
@@ -338,7 +339,7 @@ def test_sums_are_exact_while_months_come_and_go(
         mine = make_ledger(database)
         while not done.is_set():
             with mine._engines.writing().begin() as connection:
-                rollups.mark(connection, [made[-1].started_at, made[30].started_at])
+                mark(connection, [made[-1].started_at, made[30].started_at])
             mine.roll()
 
     threads = [threading.Thread(target=watch), threading.Thread(target=roll)]

@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import from_ms
 from flask_llm_cost.errors import StorageError
+from flask_llm_cost.ledger import hours
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger import rollups
+from flask_llm_cost.ledger import marks
+from flask_llm_cost.ledger import measures
 from flask_llm_cost.ledger import rows
+from flask_llm_cost.ledger import sums
+from flask_llm_cost.ledger import tables
 from flask_llm_cost.ledger.tables import calls
-from flask_llm_cost.ledger.tables import marks
 from flask_llm_cost.ledger.tables import rollup_latencies
 from flask_llm_cost.ledger.tables import tag_sets
 from flask_llm_cost.ledger.tables import tag_values
@@ -53,8 +56,8 @@ def calls_over(hours: int, every: int = 20) -> list[Call]:
     return made
 
 
-def _together(found: rollups.Sums) -> dict[str, int]:
-    summed = dict.fromkeys(rollups.SUMS, 0)
+def _together(found: sums.Sums) -> dict[str, int]:
+    summed = dict.fromkeys(tables.SUMS, 0)
     for values in found.totals.values():
         for name, value in values.items():
             summed[name] += value
@@ -64,18 +67,18 @@ def _together(found: rollups.Sums) -> dict[str, int]:
 def rolled(ledger: Ledger, *kinds: str) -> dict[str, int]:
     """Everything in the rollups of these kinds."""
     with ledger.reading() as connection:
-        return _together(rollups.read(connection, kinds, *EVER))
+        return _together(sums.read(connection, kinds, *EVER))
 
 
 def raw(ledger: Ledger) -> dict[str, int]:
     """The same of the calls that are there."""
     with ledger.reading() as connection:
-        return _together(rollups.add_up(connection))
+        return _together(sums.add_up(connection))
 
 
 def marked(ledger: Ledger) -> int:
     with ledger.reading() as connection:
-        return len(connection.execute(sa.select(marks)).all())
+        return len(connection.execute(sa.select(tables.marks)).all())
 
 
 @every_database
@@ -146,7 +149,7 @@ def test_pruning_keeps_the_sums(ledger: Ledger) -> None:
     assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == before
     assert ledger.verify() == []
     with ledger.reading() as connection:
-        assert rollups.horizon(connection) == NOON + 30.5 * HOUR
+        assert marks.horizon(connection) == NOON + 30.5 * HOUR
 
 
 @every_database
@@ -272,10 +275,10 @@ zones = st.sampled_from(
 @given(st.integers(1_200_000_000, 2_000_000_000), zones)
 def test_the_hours_of_a_day_tile_it(second: int, zone: dt.tzinfo) -> None:
     moment = from_ms(second * 1000)
-    hour = rollups.utc_hour(moment)
-    spans = rollups.hours_of(hour, zone)
+    hour = hours.utc_hour(moment)
+    spans = hours.hours_of(hour, zone)
     (mine,) = [(a, b) for a, b in spans if a <= moment < b]
-    assert mine[0] == rollups._hour_at(moment, zone)
+    assert mine[0] == hours.hour_at(moment, zone)
     assert spans[0][0] <= hour
     assert spans[-1][1] >= hour + HOUR
     assert all(one[1] == two[0] for one, two in zip(spans, spans[1:], strict=False))
@@ -294,7 +297,7 @@ def test_latencies_fall_in_the_same_buckets_as_in_questions() -> None:
         connection.execute(sa.insert(table), [{"ms": value} for value in values])
         asked = sa.select(table.c.ms, latency_bucket(table.c.ms))
         for value, bucket in connection.execute(asked):
-            assert bucket == rollups.latency_bucket(value)
+            assert bucket == measures.latency_bucket(value)
     engine.dispose()
 
 
@@ -350,7 +353,7 @@ class Chaos:
         dearer = {"cost_total": c.cost_total + 1, "cost_input": c.cost_input + 1}
         these = sa.update(calls).where(c.started_at == start).values(dearer)
         with mine._engines.explained(), mine._engines.writing().begin() as connection:
-            rollups.mark(connection, [start])
+            marks.mark(connection, [start])
             changed = connection.execute(these).rowcount
         self.repriced.append(changed)
 

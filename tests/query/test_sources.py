@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.ledger import rollups
+from flask_llm_cost.ledger.marks import mark
 from flask_llm_cost.ledger.tables import calls as calls_table
 from flask_llm_cost.ledger.tables import facts
 from flask_llm_cost.ledger.tables import marks
@@ -82,7 +83,7 @@ def add(store: Store, found: list[Call]) -> None:
     with store.engine.begin() as connection:
         samples.insert(connection, found)
         if found:
-            rollups.mark(connection, [call.started_at for call in found])
+            mark(connection, [call.started_at for call in found])
 
 
 @contextlib.contextmanager
@@ -156,7 +157,7 @@ def test_a_call_that_went_is_gone(
             sa.delete(calls_table).where(calls_table.c.event_id.in_(ids))
         )
         if dead:
-            rollups.mark(connection, [call.started_at for call in dead])
+            mark(connection, [call.started_at for call in dead])
     where = CallFilter(zone=zone)
     seen = answers(store, where)
     assert seen[0].calls == len(found) - len(dead)
