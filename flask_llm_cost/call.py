@@ -112,8 +112,17 @@ class Usage(_Plain):
     """What is not a token: ``web_search``, ``image``, ``page``, ``audio_second``, ..."""
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
+        for count in _counts(self):
+            if type(count) is not int or not 0 <= count <= _MOST:
+                self._refuse_counts()
+        if self.other_tokens or self.units:
+            self._check_mappings()
+
+    def _refuse_counts(self) -> None:
+        for name in COUNTS:
             _check_count(name, getattr(self, name))
+
+    def _check_mappings(self) -> None:
         for name, count in self.other_tokens.items():
             if not name.startswith(OTHER_SIDES):
                 raise ValueError(
@@ -165,7 +174,7 @@ class Usage(_Plain):
 
     def plus(self, other: Usage) -> Usage:
         """Both together."""
-        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        counts = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
         return Usage(
             **counts,
             other_tokens=_added(self.other_tokens, other.other_tokens, 0),
@@ -173,10 +182,12 @@ class Usage(_Plain):
         )
 
 
-_COUNTS: t.Final = tuple(
+COUNTS: t.Final = tuple(
     f.name for f in dataclasses.fields(Usage) if f.name not in ("other_tokens", "units")
 )
+"""The names of the token counts that :class:`Usage` has."""
 
+_counts: t.Final = attrgetter(*COUNTS)
 
 _N = t.TypeVar("_N", int, Decimal)
 

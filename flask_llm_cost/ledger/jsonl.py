@@ -14,10 +14,12 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from decimal import Decimal
 from decimal import InvalidOperation
+from operator import attrgetter
 
 from ..call import Call
 from ..call import Cost
 from ..call import CostSource
+from ..call import COUNTS
 from ..call import OUTCOMES
 from ..call import Part
 from ..call import Usage
@@ -31,18 +33,6 @@ FIRST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 END: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
 """A call's time is not before the first, and before the second: no zone overflows."""
 
-_COUNTS: t.Final = (
-    "input_tokens",
-    "input_audio_tokens",
-    "input_image_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "output_tokens",
-    "output_audio_tokens",
-    "output_image_tokens",
-    "reasoning_tokens",
-)
 # Fields that JSON holds as they are, and that are left out where they are None.
 _PLAIN: t.Final = (
     "request_model",
@@ -53,8 +43,12 @@ _PLAIN: t.Final = (
     "service_tier",
     "trace_id",
 )
+_plain: t.Final = attrgetter(*_PLAIN)
+_counts: t.Final = attrgetter(*COUNTS)
 
-_encode: t.Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode: t.Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":")
+).encode
 _encode_ascii: t.Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -70,8 +64,7 @@ def encode(call: Call) -> bytes:
         "usage_source": call.usage_source,
         "outcome": call.outcome,
     }
-    for name in _PLAIN:
-        value = getattr(call, name)
+    for name, value in zip(_PLAIN, _plain(call), strict=True):
         if value is not None:
             line[name] = value
     if call.stream:
@@ -93,13 +86,14 @@ def encode(call: Call) -> bytes:
 
 
 def _moment(moment: dt.datetime) -> str:
-    utc = moment.astimezone(dt.UTC)
-    return utc.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    if moment.tzinfo is not dt.UTC:
+        moment = moment.astimezone(dt.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _usage_fields(usage: Usage) -> dict[str, t.Any]:
     fields: dict[str, t.Any] = {
-        name: count for name in _COUNTS if (count := getattr(usage, name))
+        name: count for name, count in zip(COUNTS, _counts(usage), strict=True) if count
     }
     if usage.other_tokens:
         fields["other_tokens"] = dict(usage.other_tokens)
@@ -117,10 +111,12 @@ def _cost_fields(cost: Cost) -> dict[str, t.Any]:
         },
         "source": cost.source,
     }
-    for name in ("price_key", "tier", "mode"):
-        value = getattr(cost, name)
-        if value is not None:
-            fields[name] = value
+    if cost.price_key is not None:
+        fields["price_key"] = cost.price_key
+    if cost.tier is not None:
+        fields["tier"] = cost.tier
+    if cost.mode is not None:
+        fields["mode"] = cost.mode
     if cost.valid_from is not None:
         fields["valid_from"] = cost.valid_from.isoformat()
     if not cost.complete:
@@ -146,7 +142,12 @@ def decode(line: bytes | str) -> Call:
     version = data.pop("v", None)
     if version != VERSION:
         raise ValueError(f"v: line format {version!r}; this version reads {VERSION}")
-    call: Call = _build(Call, _CALL, data, "")
+    try:
+        call = Call(**_checked(_CALL, data))
+    except _Wrong as wrong:
+        raise ValueError(str(wrong)) from None
+    except TypeError as error:  # a field without a default is missing
+        raise ValueError(f"line: {error}") from None
     check_id(call)
     return call
 
@@ -181,25 +182,58 @@ def check_time(name: str, moment: dt.datetime) -> None:
     :raises ValueError: If it is before 1970 or after 2261.
     """
     if not FIRST <= moment < END:
-        raise _wrong(name, moment.isoformat(), "a time from 1970 to 2261")
+        raise _Wrong(moment.isoformat(), "a time from 1970 to 2261", name)
 
 
-_Check: t.TypeAlias = Callable[[str, t.Any], t.Any]
+_Check: t.TypeAlias = Callable[[t.Any], t.Any]
+"""Gives the value that JSON's stands for, or raises :class:`_Wrong`."""
 
 
-def _build(kind: type, checks: Mapping[str, _Check], data: t.Any, where: str) -> t.Any:
+class _Wrong(ValueError):
+    """A value is not as it must be. Its name is put together on the way out."""
+
+    def __init__(self, value: object, wanted: str, *path: str) -> None:
+        super().__init__(value, wanted)
+        self.problem = f"{_kind(value)} is not {wanted}"
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{'.'.join(self.path)}: {self.problem}"
+
+    def inside(self, name: str) -> t.Self:
+        self.path = (name, *self.path)
+        return self
+
+
+class _Unknown(_Wrong):
+    """There is no field of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(None, "a field", name)
+        self.problem = "no such field"
+
+
+class _Missing(_Wrong):
+    """A field without a default is missing."""
+
+    def __init__(self, error: TypeError) -> None:
+        super().__init__(None, "given")
+        self.problem = str(error)
+
+
+def _checked(checks: Mapping[str, _Check], data: t.Any) -> dict[str, t.Any]:
     if not isinstance(data, dict):
-        raise _wrong(where.rstrip("."), data, "an object")
+        raise _Wrong(data, "an object")
     values = {}
     for name, value in data.items():
         check = checks.get(name)
         if check is None:
-            raise ValueError(f"{where}{name}: no such field")
-        values[name] = check(where + name, value)
-    try:
-        return kind(**values)
-    except TypeError as error:  # a field without a default is missing
-        raise ValueError(f"{where.rstrip('.') or 'line'}: {error}") from None
+            raise _Unknown(name)
+        try:
+            values[name] = check(value)
+        except _Wrong as wrong:
+            raise wrong.inside(name) from None
+    return values
 
 
 def _no_constant(name: str) -> t.NoReturn:
@@ -211,29 +245,25 @@ def _kind(value: object) -> str:
     return text if len(text) <= 60 else text[:60] + "..."
 
 
-def _wrong(name: str, value: object, wanted: str) -> ValueError:
-    return ValueError(f"{name}: {_kind(value)} is not {wanted}")
-
-
-def _text(name: str, value: t.Any) -> str:
+def _text(value: t.Any) -> str:
     if not isinstance(value, str):
-        raise _wrong(name, value, "text")
+        raise _Wrong(value, "text")
     return value
 
 
-def _flag(name: str, value: t.Any) -> bool:
+def _flag(value: t.Any) -> bool:
     if not isinstance(value, bool):
-        raise _wrong(name, value, "true or false")
+        raise _Wrong(value, "true or false")
     return value
 
 
-def _whole(name: str, value: t.Any) -> int:
+def _whole(value: t.Any) -> int:
     if type(value) is not int or value < 0:
-        raise _wrong(name, value, "a whole number >= 0")
+        raise _Wrong(value, "a whole number >= 0")
     return value
 
 
-def _decimal(name: str, value: t.Any) -> Decimal:
+def _decimal(value: t.Any) -> Decimal:
     if isinstance(value, str):
         try:
             number = Decimal(value)
@@ -242,72 +272,82 @@ def _decimal(name: str, value: t.Any) -> Decimal:
         else:
             if number.is_finite():
                 return number
-    raise _wrong(name, value, "a decimal number as text")
+    raise _Wrong(value, "a decimal number as text")
 
 
-def _time(name: str, value: t.Any) -> dt.datetime:
+def _time(value: t.Any) -> dt.datetime:
     try:
-        moment = dt.datetime.fromisoformat(_text(name, value))
+        moment = dt.datetime.fromisoformat(_text(value))
     except ValueError:
-        raise _wrong(name, value, "a time such as 2026-01-31T23:59:59.000Z") from None
+        raise _Wrong(value, "a time such as 2026-01-31T23:59:59.000Z") from None
+    if moment.tzinfo is dt.UTC:
+        return moment
     if moment.tzinfo is None:
-        raise _wrong(name, value, "a time with its zone")
+        raise _Wrong(value, "a time with its zone")
     try:
         return moment.astimezone(dt.UTC)
     except OverflowError:
-        raise _wrong(name, value, "a time that UTC has") from None
+        raise _Wrong(value, "a time that UTC has") from None
 
 
-def _start(name: str, value: t.Any) -> dt.datetime:
-    moment = _time(name, value)
+def _start(value: t.Any) -> dt.datetime:
+    moment = _time(value)
     if moment.microsecond % 1000:
-        raise _wrong(name, value, "a time in whole milliseconds")
+        raise _Wrong(value, "a time in whole milliseconds")
     return moment
 
 
 def _one_of(*choices: str) -> _Check:
-    def check(name: str, value: t.Any) -> str:
+    def check(value: t.Any) -> str:
         if value not in choices:
-            raise _wrong(name, value, f"one of {', '.join(choices)}")
+            raise _Wrong(value, f"one of {', '.join(choices)}")
         return str(value)
 
     return check
 
 
-def _names(name: str, value: t.Any) -> frozenset[str]:
+def _names(value: t.Any) -> frozenset[str]:
     if not isinstance(value, list):
-        raise _wrong(name, value, "a list of names")
-    return frozenset(_text(name, flag) for flag in value)
+        raise _Wrong(value, "a list of names")
+    return frozenset(_text(flag) for flag in value)
 
 
 def _mapping(check: _Check) -> _Check:
-    def checked(name: str, value: t.Any) -> dict[str, t.Any]:
+    def checked(value: t.Any) -> dict[str, t.Any]:
         if not isinstance(value, dict):
-            raise _wrong(name, value, "an object")
-        return {key: check(f"{name}.{key}", item) for key, item in value.items()}
+            raise _Wrong(value, "an object")
+        values = {}
+        for key, item in value.items():
+            try:
+                values[key] = check(item)
+            except _Wrong as wrong:
+                raise wrong.inside(key) from None
+        return values
 
     return checked
 
 
-def _part(name: str, value: t.Any) -> Part:
+def _part(value: t.Any) -> Part:
     if not isinstance(value, list) or len(value) != 3:
-        raise _wrong(name, value, "[quantity, rate, amount]")
-    quantity, rate, amount = (_decimal(name, number) for number in value)
-    return Part(quantity, rate, amount)
+        raise _Wrong(value, "[quantity, rate, amount]")
+    quantity, rate, amount = value
+    return Part(_decimal(quantity), _decimal(rate), _decimal(amount))
 
 
-def _usage(name: str, value: t.Any) -> Usage:
-    usage: Usage = _build(Usage, _USAGE, value, name + ".")
-    return usage
+def _usage(value: t.Any) -> Usage:
+    return Usage(**_checked(_USAGE, value))
 
 
-def _cost(name: str, value: t.Any) -> Cost:
-    cost: Cost = _build(Cost, _COST, value, name + ".")
-    return cost
+def _cost(value: t.Any) -> Cost:
+    values = _checked(_COST, value)
+    try:
+        return Cost(**values)
+    except TypeError as error:
+        raise _Missing(error) from None
 
 
 _USAGE: t.Final[Mapping[str, _Check]] = {
-    **dict.fromkeys(_COUNTS, _whole),
+    **dict.fromkeys(COUNTS, _whole),
     "other_tokens": _mapping(_whole),
     "units": _mapping(_decimal),
 }

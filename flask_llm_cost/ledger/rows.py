@@ -26,6 +26,7 @@ from operator import attrgetter
 
 from ..call import Call
 from ..call import Cost
+from ..call import COUNTS
 from ..call import from_ms
 from ..call import Part
 from ..call import Usage
@@ -40,20 +41,7 @@ TAG_BYTES: t.Final = 1024
 TRUNCATED: t.Final = "truncated_text"
 """The flag of a call whose text was cut, or cleaned of what databases refuse."""
 
-_COUNTS: t.Final = (
-    "input_tokens",
-    "input_audio_tokens",
-    "input_image_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "output_tokens",
-    "output_audio_tokens",
-    "output_image_tokens",
-    "reasoning_tokens",
-    "total_input_tokens",
-    "total_output_tokens",
-)
+_COUNTS: t.Final = (*COUNTS, "total_input_tokens", "total_output_tokens")
 _TEXTS: t.Final[Mapping[str, int]] = {
     "provider": 64,
     "model": 255,
@@ -378,7 +366,7 @@ def call_of(row: t.Any, tags: Mapping[str, str] | None = None) -> Call:
 def _usage_of(row: t.Any, details: Mapping[str, t.Any]) -> Usage | None:
     if row.input_tokens is None:
         return None
-    counts = {n: getattr(row, n) for n in _COUNTS if not n.startswith("total_")}
+    counts = {name: getattr(row, name) for name in COUNTS}
     return Usage(
         **counts,
         other_tokens=details.get("other_tokens", {}),
