@@ -23,7 +23,6 @@ from flask import has_app_context
 
 from .call import Attempt
 from .call import Call
-from .call import from_ms
 from .call import Hold
 from .call import mint_event_id
 from .call import Outcome
@@ -32,7 +31,7 @@ from .call import TagSource
 from .call import Usage
 from .call import USAGE_SOURCES
 from .call import UsageSource
-from .call import utc_ms
+from .call import whole_ms
 from .config import INSTRUMENTS
 from .config import PREFIX
 from .config import Settings
@@ -440,7 +439,7 @@ class LlmCost:
         taken = snapshot(settings, self._tag_providers, attempt.tags)
         # Whole milliseconds, since that is what the event id and the ledger hold.
         now = utc_now() if state is None else state.clock()
-        started_at = from_ms(utc_ms(at or now))
+        started_at = whole_ms(at or now)
         owner = None if state is None else state.owner
         return Hold(
             mint_event_id(started_at), started_at, taken.tags, taken.flags, owner

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import datetime as dt
 import functools
 import logging
@@ -378,4 +377,4 @@ def priced(state: AppState, call: Call, mode: str | None = None) -> Call:
     tags = call.tags
     if TRACE_KEY in tags:
         tags = {key: value for key, value in tags.items() if key != TRACE_KEY}
-    return dataclasses.replace(call, cost=cost, flags=flags, tags=tags, shares={})
+    return call.priced(cost, flags, tags)

@@ -7,7 +7,6 @@ leaves, tells it what passes by, and is done: the meter sees to it that exactly 
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import functools
 import logging
@@ -403,7 +402,7 @@ class Meter:
 
     def _results(self, hold: Hold) -> Iterator[Call]:
         for reading in self._exchange.results():
-            call = _as_call(reading, hold, polled=True)
+            call = _as_call(reading, hold, "ok", None, polled=True)
             if self._counts(call, hold):
                 yield call
 
@@ -450,19 +449,19 @@ class Meter:
         if self._status is not None and not 200 <= self._status < 300:
             outcome = "http_error"
         reading = self._reading(ended)
-        call = _as_call(reading, hold, polled=self._exchange.route.poll)
-        call = dataclasses.replace(call, outcome=outcome, http_status=self._status)
         if self._exchange.route.poll:
-            # How long the look took, and not the answer.
-            return call
-        return dataclasses.replace(
-            call,
+            # How long the look took, and not the answer: that is not known.
+            return _as_call(reading, hold, outcome, self._status, polled=True)
+        first = self._first_byte
+        return _as_call(
+            reading,
+            hold,
+            outcome,
+            self._status,
             latency_ms=round((now - self._began) * 1000),
-            first_byte_ms=(
-                None
-                if self._first_byte is None
-                else round((self._first_byte - self._began) * 1000)
-            ),
+            first_byte_ms=None
+            if first is None
+            else round((first - self._began) * 1000),
         )
 
 
@@ -471,7 +470,16 @@ _SKEW: t.Final = dt.timedelta(days=-1)
 """How long ago an answer that is asked for now may have been made, to be believed."""
 
 
-def _as_call(reading: Reading, hold: Hold, *, polled: bool) -> Call:
+def _as_call(
+    reading: Reading,
+    hold: Hold,
+    outcome: Outcome,
+    http_status: int | None,
+    *,
+    polled: bool = False,
+    latency_ms: int | None = None,
+    first_byte_ms: int | None = None,
+) -> Call:
     event_id, started_at = hold.event_id, hold.started_at
     if polled and reading.response_id is not None:
         # Whichever process asks, and however often: one answer is one row.
@@ -489,8 +497,12 @@ def _as_call(reading: Reading, hold: Hold, *, polled: bool) -> Call:
         operation=reading.operation,
         usage=reading.usage,
         reported_cost=reading.reported_cost,
+        latency_ms=latency_ms,
+        first_byte_ms=first_byte_ms,
         stream=reading.stream,
         usage_source=reading.usage_source,
+        outcome=outcome,
+        http_status=http_status,
         response_id=reading.response_id,
         service_tier=reading.service_tier,
         trace_id=hold.tags.get("trace_id"),

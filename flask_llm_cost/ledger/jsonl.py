@@ -64,9 +64,8 @@ def encode(call: Call) -> bytes:
         "usage_source": call.usage_source,
         "outcome": call.outcome,
     }
-    for name, value in zip(_PLAIN, _plain(call), strict=True):
-        if value is not None:
-            line[name] = value
+    values = zip(_PLAIN, _plain(call), strict=True)
+    line.update({name: value for name, value in values if value is not None})
     if call.stream:
         line["stream"] = True
     if call.usage is not None:
