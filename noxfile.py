@@ -52,6 +52,24 @@ def stress(session: nox.Session) -> None:
 
 
 @nox.session
+def replica(session: nox.Session) -> None:
+    """Run a PostgreSQL with a standby that pages are read from."""
+    install(session, "tests")
+    session.run(
+        "python", "-m", "pytest", "-m", "cluster", "tests/cluster/test_replica.py"
+    )
+
+
+@nox.session
+def galera(session: nox.Session) -> None:
+    """Run a cluster of three MariaDBs; needs galera-4 and rsync."""
+    install(session, "tests")
+    session.run(
+        "python", "-m", "pytest", "-m", "cluster", "tests/cluster/test_galera.py"
+    )
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format and the import contracts."""
     install(session, "lint", "tests")

@@ -123,6 +123,25 @@ def database(host: Host) -> Iterator[Finding]:
             )
 
 
+def replica(host: Host) -> Iterator[Finding]:
+    """Is the replica that pages ask as new as the ledger?"""
+    behind = host.ledger.behind()
+    if behind is not None:
+        late = behind > dt.timedelta(minutes=1)
+        yield Finding(
+            "warn" if late else "ok",
+            "replica",
+            f"its latest call is {behind.total_seconds():,.0f} s older than the ledger's.",
+        )
+    elif host.settings.read_database_uri is not None:
+        yield Finding(
+            "warn",
+            "replica",
+            "it cannot be said whether it is behind: the ledger is empty, or it or the"
+            " replica cannot be asked.",
+        )
+
+
 def partitions(host: Host) -> Iterator[Finding]:
     """Where the table of calls has partitions: has the next month one?"""
     from ..ledger.partitions import broke_off
@@ -130,7 +149,7 @@ def partitions(host: Host) -> Iterator[Finding]:
     from ..ledger.partitions import partitions as parts_of
 
     try:
-        with host.ledger.reading() as connection:
+        with host.ledger.reading(fresh=True) as connection:
             parts, broken = parts_of(connection), broke_off(connection)
     except StorageError:
         return  # said by database() already
@@ -296,6 +315,7 @@ def calls(host: Host) -> Iterator[Finding]:
 CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     configuration,
     database,
+    replica,
     partitions,
     spool,
     aside,

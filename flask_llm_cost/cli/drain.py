@@ -49,3 +49,8 @@ def drain_first(host: Host) -> None:
         with host.ledger.reading():
             pass
         click.echo(f"Not drained: {error}", err=True)
+        return
+    behind = host.ledger.behind()
+    if behind:
+        seconds = f"{behind.total_seconds():,.0f}"
+        click.echo(f"The replica lacks the last {seconds} s of calls.", err=True)

@@ -64,7 +64,7 @@ def _settle(host: Host, batch: dict[str, Call], done: Imported, dry_run: bool) -
     from ..ledger.marks import horizon
     from ..query.detail import call_detail
 
-    with host.ledger.reading() as connection:
+    with host.ledger.reading(fresh=True) as connection:
         limit = done.pruned_before = horizon(connection)
         stored = {event_id: call_detail(connection, event_id) for event_id in batch}
     for event_id, call in batch.items():

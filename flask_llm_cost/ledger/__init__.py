@@ -43,6 +43,7 @@ SPOOL_FOLDER: t.Final = "llm_cost_spool"
 
 _EXIT_SECONDS: t.Final = 5.0
 _SYNC_PAUSE: t.Final = 5.0
+_LAG_PAUSE: t.Final = 30.0
 _ROLL_SECONDS: t.Final = 2.0
 
 Failed: t.TypeAlias = Callable[[Call | None, Exception], None]
@@ -92,6 +93,7 @@ class Ledger:
         self._made_writer: Writer | None = None
         self._absorbing = threading.Lock()
         self._sync_at = 0.0
+        self._lag_at = 0.0
         self._running = False
         self._rescued = False
 
@@ -322,7 +324,7 @@ class Ledger:
         """Which partitions :meth:`prune` would drop, the oldest first."""
         from .months import whole_months
 
-        with self.reading() as connection:
+        with self.reading(fresh=True) as connection:
             return whole_months(connection, before)
 
     # Partitions
@@ -331,7 +333,7 @@ class Ledger:
         """The partitions of the table of calls, by time; none if it has none."""
         from .partitions import partitions
 
-        with self.reading() as connection:
+        with self.reading(fresh=True) as connection:
             return partitions(connection)
 
     def partition_plan(self, *, ahead: int = 3) -> list[Step]:
@@ -427,14 +429,46 @@ class Ledger:
     # Asking
 
     @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self, *, fresh: bool = False) -> Iterator[sa.Connection]:
         """A connection in one read-only transaction, in which nothing changes.
 
+        :param fresh: Not to the replica of ``LLM_COST_READ_DATABASE_URI``: what is read
+            decides what is written.
         :raises StorageError: If the database cannot be used.
         :raises SetupRequired: If its tables are missing or of another version.
         """
-        with self._engines.snapshot() as connection:
+        with self._engines.snapshot(fresh=fresh) as connection:
             yield connection
+
+    def behind(self) -> dt.timedelta | None:
+        """How much older the replica's latest call is than the ledger's.
+
+        ``None``: pages ask no replica, or one of the two cannot be asked.
+        """
+        if self._settings.read_database_uri is None or time.monotonic() < self._lag_at:
+            return None
+        try:
+            latest = [self._latest(fresh) for fresh in (True, False)]
+        except StorageError:
+            # A page must not wait for a database that it does not need, each time.
+            self._lag_at = time.monotonic() + _LAG_PAUSE
+            return None
+        ledger, replica = latest
+        if ledger is None or replica is None:
+            return None if ledger is None else dt.datetime.now(dt.UTC) - ledger
+        return max(ledger - replica, dt.timedelta())
+
+    def _latest(self, fresh: bool) -> dt.datetime | None:
+        import sqlalchemy as sa
+
+        from .tables import calls
+
+        at = calls.c.started_at
+        with self.reading(fresh=fresh) as connection:
+            found: dt.datetime | None = connection.scalar(
+                sa.select(at).order_by(at.desc()).limit(1)
+            )
+        return found
 
     @property
     def database_label(self) -> str:

@@ -131,8 +131,14 @@ class Engines:
         with self._lock:
             engine = self._made.get(name)
             if engine is None:
-                place = self._replica() if name == "replica" else self.place
-                engine = self._made[name] = self._make(place, pool)
+                replica = name == "replica"
+                place = self._replica() if replica else self.place
+                engine = self._make(place, pool)
+                if replica and engine.dialect.name == "postgresql":
+                    # Once a driver has been told, it says one or the other each time,
+                    # and a standby refuses "READ WRITE".
+                    engine = engine.execution_options(postgresql_readonly=True)
+                self._made[name] = engine
             return engine
 
     def _find(self) -> Place:
@@ -290,9 +296,12 @@ class Engines:
             raise
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[sa.Connection]:
-        """One read-only transaction in which nothing changes."""
-        engine = self.asking()
+    def snapshot(self, *, fresh: bool = False) -> Iterator[sa.Connection]:
+        """One read-only transaction in which nothing changes.
+
+        :param fresh: Not of a replica, which may be behind.
+        """
+        engine = self.reading() if fresh else self.asking()
         self.prepare(engine)
         with self.connected(engine) as connection:
             name = connection.dialect.name

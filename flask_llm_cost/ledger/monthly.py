@@ -209,7 +209,7 @@ class JsonlLedger(Ledger):
         return [self.directory / name for name in names if _MONTH.fullmatch(name)]
 
     @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self, *, fresh: bool = False) -> Iterator[sa.Connection]:
         """A connection to an index of all files, in one read-only transaction.
 
         :raises StorageError: If the files cannot be read.
@@ -225,6 +225,9 @@ class JsonlLedger(Ledger):
             raise StorageError(f"{self.directory} cannot be read: {error}") from error
         with index.engines.snapshot() as connection:
             yield connection
+
+    def behind(self) -> None:
+        """Files have no replica."""
 
     @property
     def database_label(self) -> str:

@@ -229,7 +229,7 @@ class Roller:
 
     def prunable(self, before: dt.datetime) -> int:
         """How many calls :meth:`prune` would delete."""
-        with self._engines.snapshot() as connection:
+        with self._engines.snapshot(fresh=True) as connection:
             query = sa.select(sa.func.count()).select_from(calls)
             return connection.scalar(query.where(_c.started_at < before)) or 0
 
@@ -331,7 +331,7 @@ class Roller:
         Hours that have marks are not looked at: they are to be added up.
         """
         self._engines.prepare()
-        with self._engines.snapshot() as connection:
+        with self._engines.snapshot(fresh=True) as connection:
             dirty = {s for h in marked(connection) for s, _ in hours_of(h, self._zone)}
             time = going(connection)
             starts = connection.scalars(

@@ -415,6 +415,7 @@ def _page(name: str, **values: t.Any) -> str:
     return render_template(
         f"llm_cost/{name}.html",
         waiting=waiting(),
+        behind=host().ledger.behind(),
         stored=settings.enabled and settings.storage in ("database", "jsonl"),
         **values,
     )

@@ -1,0 +1,237 @@
+"""Three nodes of MariaDB Galera: every call is in the ledger once, whoever dies."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+import tempfile
+import threading
+import typing as t
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+import sqlalchemy as sa
+
+from flask_llm_cost.call import Call
+from flask_llm_cost.config import Settings
+from flask_llm_cost.errors import StorageError
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.query.filters import CallFilter
+from flask_llm_cost.query.totals import totals
+from tests.ledger.samples import make_call
+from tests.ledger.samples import NOON
+
+from .servers import Galera
+from .servers import galera
+from .servers import wait_until
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[Galera]]:
+    with (
+        tempfile.TemporaryDirectory(prefix="llm-cost-galera-") as folder,
+        galera(Path(folder)) as nodes,
+    ):
+        yield nodes
+
+
+@pytest.fixture
+def ledgers(nodes: list[Galera], tmp_path: Path) -> Iterator[list[Ledger]]:
+    """A ledger for each node, with a spool of its own; the tables are new."""
+    made = [
+        Ledger(Settings(database_uri=node.uri), instance_path=str(tmp_path / node.name))
+        for node in nodes
+    ]
+    if made[0].current() is not None:
+        made[0].downgrade("base")
+    made[0].upgrade()
+    for ledger in made:
+        wait_until(lambda ledger=ledger: ledger.current() == ledger.head(), "no tables")
+    yield made
+    for ledger in made:
+        ledger.close()
+
+
+def made(count: int, worker: int) -> list[Call]:
+    """Calls of a few hours; the same tags for all workers."""
+    return [
+        make_call(
+            n % 500, started_at=NOON + dt.timedelta(seconds=n * 7, microseconds=0)
+        )
+        for n in range(worker, count * 3, 3)
+    ]
+
+
+def settled(ledger: Ledger) -> None:
+    """Wait until nothing waits, and everything is added up."""
+
+    def quiet() -> bool:
+        try:
+            ledger.drain()
+            ledger.roll()
+        except StorageError:
+            return False
+        return ledger.waiting() == 0
+
+    wait_until(quiet, f"{ledger.waiting()} calls wait")
+
+
+def check(ledger: Ledger, calls: list[Call]) -> None:
+    """Each of them is there, exactly once, and the sums say the same."""
+    settled(ledger)
+    with ledger.reading() as connection:
+        ids = connection.exec_driver_sql(
+            "SELECT event_id FROM llm_cost_calls"
+        ).scalars()
+        found = sorted(ids)
+        summed = totals(connection, CallFilter())
+    assert found == sorted(call.event_id for call in calls)
+    assert summed.calls == len(calls)
+    assert summed.cost_usd == sum(c.cost.total_usd for c in calls if c.cost is not None)
+    assert ledger.verify() == []
+    assert ledger.set_aside() == []
+
+
+def conflicts(nodes: list[Galera]) -> int:
+    names = ("wsrep_local_cert_failures", "wsrep_local_bf_aborts")
+    return sum(int(node.status(name)) for node in nodes for name in names)
+
+
+def _write(ledger: Ledger, calls: list[Call], shared: list[Call]) -> None:
+    """The shared ones reach the ledger through every node at once."""
+    for n, call in enumerate(calls):
+        ledger.append(call)
+        if n % 2 == 0:
+            ledger.append(shared[n // 2])
+    while not ledger.flush(10):
+        pass
+
+
+def _roll(ledger: Ledger, done: threading.Event) -> None:
+    while not done.is_set():
+        with contextlib.suppress(StorageError):
+            ledger.roll()
+
+
+def test_writers_and_rollers_on_every_node(
+    nodes: list[Galera], ledgers: list[Ledger]
+) -> None:
+    assert {node.status("wsrep_cluster_size") for node in nodes} == {"3"}
+    before = conflicts(nodes)
+    mine = [made(600, worker) for worker in range(3)]
+    shared = [make_call(n, started_at=NOON - dt.timedelta(hours=1)) for n in range(300)]
+    done = threading.Event()
+
+    writers = [
+        threading.Thread(target=_write, args=(*pair, shared))
+        for pair in zip(ledgers, mine, strict=True)
+    ]
+    rollers = [threading.Thread(target=_roll, args=(each, done)) for each in ledgers]
+    for thread in [*writers, *rollers]:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    for thread in rollers:
+        thread.join()
+    check(ledgers[0], [*shared, *(call for calls in mine for call in calls)])
+    print(f"certification conflicts: {conflicts(nodes) - before}")  # noqa: T201
+
+
+def _connect(nodes: list[Galera]) -> t.Any:
+    """To the first node that is in step: what an app gives as its creator."""
+    failure: Exception | None = None
+    for node in nodes:
+        try:
+            connection = pymysql.connect(
+                host="127.0.0.1",
+                port=node.port,
+                user="t",
+                password="t",
+                database="ledger",
+                connect_timeout=5,
+            )
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW STATUS LIKE 'wsrep_ready'")
+                if cursor.fetchone()[1] == "ON":
+                    return connection
+            connection.close()
+        except pymysql.OperationalError as error:
+            failure = error
+    raise failure or pymysql.OperationalError(1047, "no node is in step")
+
+
+def test_a_node_dies_and_comes_back(
+    nodes: list[Galera], ledgers: list[Ledger], tmp_path: Path
+) -> None:
+    """The third is killed; one ledger waits for it, and one goes to the next node."""
+
+    options = {"creator": functools.partial(_connect, nodes[::-1])}
+    mobile = Ledger(
+        Settings(database_uri=nodes[2].uri, engine_options=options),
+        instance_path=str(tmp_path / "mobile"),
+    )
+    stayers = made(900, 0), made(900, 1)
+    killed = threading.Event()
+
+    def write(ledger: Ledger, calls: list[Call]) -> None:
+        for n, call in enumerate(calls):
+            ledger.append(call)
+            if n == 300:
+                killed.wait(60)
+            if n % 20 == 0:
+                threading.Event().wait(0.02)
+
+    threads = [
+        threading.Thread(target=write, args=(ledgers[2], stayers[0])),
+        threading.Thread(target=write, args=(mobile, stayers[1])),
+    ]
+    for thread in threads:
+        thread.start()
+    threading.Event().wait(0.5)
+    nodes[2].kill()
+    killed.set()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: mobile.flush(5), "the ledger finds no other node")
+    assert ledgers[2].waiting() > 0
+    wait_until(lambda: nodes[0].status("wsrep_cluster_size") == "2", "nobody missed it")
+    nodes[2].start(nodes)
+    settled(ledgers[2])
+    check(ledgers[0], [*stayers[0], *stayers[1]])
+    check(mobile, [*stayers[0], *stayers[1]])
+    mobile.close()
+
+
+def test_months_go_while_others_write(
+    nodes: list[Galera], ledgers: list[Ledger]
+) -> None:
+    ledgers[0].partition(ahead=1)
+    now = dt.datetime.now(dt.UTC)
+    old = [
+        make_call(n, started_at=now - dt.timedelta(days=400, minutes=n))
+        for n in range(90)
+    ]
+    for call in old:
+        ledgers[1].append(call)
+    settled(ledgers[1])
+    new = [
+        make_call(n, started_at=now - dt.timedelta(hours=3, seconds=n))
+        for n in range(900)
+    ]
+    for n, call in enumerate(new):
+        ledgers[n % 3].append(call)
+    assert ledgers[0].prune(now - dt.timedelta(days=300)) == 90
+    for ledger in ledgers:
+        settled(ledger)
+    assert ledgers[2].check() == []
+    with ledgers[2].reading() as connection:
+        assert totals(connection, CallFilter()).calls == 990
+        left = connection.scalar(sa.text("SELECT count(*) FROM llm_cost_calls"))
+    assert left == 900
+    assert ledgers[2].verify() == []
