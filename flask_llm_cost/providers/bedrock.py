@@ -49,6 +49,14 @@ _COUNTS: t.Final = {
 }
 """How vendors name the counts of Converse."""
 
+_THOUGHT: t.Final = (
+    ("output_tokens_details", "thinking_tokens"),
+    ("completion_tokens_details", "reasoning_tokens"),
+)
+"""Where vendors say how many output tokens were reasoning."""
+
+_TIER: t.Final = "x-amzn-bedrock-service-tier"
+
 _HEADERS: t.Final = {
     "x-amzn-bedrock-input-token-count": "inputTokens",
     "x-amzn-bedrock-output-token-count": "outputTokens",
@@ -113,6 +121,10 @@ def _merge(notes: Notes, part: object) -> None:
         for name in "cacheDetails", "cache_creation":
             if part.get(name):
                 notes.usage[name] = part[name]
+        for place, name in _THOUGHT:
+            thought = inner(part, place).get(name)
+            if thought is not None:
+                notes.usage["reasoningTokens"] = thought
 
 
 def _titan(notes: Notes, body: Object) -> None:
@@ -144,13 +156,20 @@ def usage(notes: Notes) -> Usage | None:
     )
     hour += count(inner(seen, "cache_creation").get("ephemeral_1h_input_tokens"))
     writes = notes.carve(written, hour=hour)
+    made = count(seen.get("outputTokens"))
     return Usage(
         input_tokens=count(seen.get("inputTokens")),
         cache_read_tokens=count(seen.get("cacheReadInputTokens")),
         cache_write_tokens=writes["rest"],
         cache_write_1h_tokens=writes["hour"],
-        output_tokens=count(seen.get("outputTokens")),
+        output_tokens=made,
+        reasoning_tokens=min(made, count(seen.get("reasoningTokens"))),
     )
+
+
+def tier(notes: Notes) -> str | None:
+    """The served tier: in the body of Converse, in a header of InvokeModel."""
+    return notes.service_tier or notes.headers.get(_TIER)
 
 
 def last_segment(name: str) -> str:
@@ -182,5 +201,6 @@ INVOKE: t.Final = Dialect(
         "id",
         "model",
     ),
-    headers=frozenset(_HEADERS),
+    headers=frozenset((*_HEADERS, _TIER)),
+    tier=tier,
 )

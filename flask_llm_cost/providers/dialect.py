@@ -196,7 +196,7 @@ class Dialect:
     """What each model used, where several took part and the usage is not all."""
     conditions: Callable[[Notes], frozenset[str]] = lambda notes: frozenset()
     """What else a price may depend on, as flags: ``region.us``."""
-    skim: Callable[[Notes, bytes], None] = lambda notes, text: None
+    skim: Callable[[Notes, bytes], None] | None = None
     """Take notes of what is left of an answer too long to be kept: its ends."""
     result: Callable[[Object], Object | None] | None = None
     """Of a file of batch results: the answer in one line, ``None`` if it failed."""

@@ -207,8 +207,11 @@ class Exchange:
         kind = _OBJECTS.get(str(answer.get("object")), "chat")
         notes = Notes(self.route.provider, operation=kind, service_tier="batch")
         self._dialect.read(notes, answer)
-        # Embeddings have no id of their own, but the line has one.
+        # Embeddings have no id and no date of their own, but the line has both.
         notes.identify(model=None, response_id=line.get("id"))
+        if not notes.created_s:
+            dated = _DATED.match(str(line.get("id")))
+            notes.date(None if dated is None else int(dated[1], 16))
         notes.service_tier, notes.background = "batch", True
         reading = self._reading(notes, ended=True)
         if len(self._results) >= _MOST_RESULTS:
@@ -304,8 +307,9 @@ class Exchange:
         if window.whole and (stream or any(mark in front for mark in dialect.whole)):
             return sparse.parse(front)
         if not window.whole:
-            dialect.skim(notes, bytes(front) + bytes(back))
-            if stream and dialect.envelope:
+            if dialect.skim is not None:
+                dialect.skim(notes, bytes(front) + bytes(back))
+            if stream and f'"{dialect.envelope}"'.encode() in front:
                 return sparse.sketch_inner(
                     front, back, dialect.envelope, dialect.heavy, dialect.tail[0]
                 )
@@ -315,6 +319,9 @@ class Exchange:
             return sparse.parse(front)
         return document
 
+
+_DATED: t.Final = re.compile(r"[a-z_]+_([0-9a-f]{8})[0-9a-f]{20,}$")
+"""An id of OpenAI's that begins with its time, in seconds since 1970."""
 
 _OBJECTS: t.Final = {
     "response": "responses",

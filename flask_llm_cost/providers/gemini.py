@@ -230,6 +230,13 @@ def read_images(notes: Notes, document: Object) -> None:
         notes.units["image"] = Decimal(len(made))
 
 
+def skim_images(notes: Notes, ends: bytes) -> None:
+    """Count the images that can be seen: more may have been between the ends."""
+    count = ends.count(b'"bytesBase64Encoded"')
+    if count:
+        notes.units["image"] = Decimal(count)
+
+
 def images_usage(notes: Notes) -> Usage | None:
     """Images that were made; filtered ones are not."""
     return Usage(units=notes.units) if notes.units else None
@@ -258,4 +265,17 @@ PREDICT: t.Final = dataclasses.replace(
     GENERATE, read=read_prediction, tail=("token_count",), whole=(b'"token_count"',)
 )
 
-IMAGES: t.Final = Dialect(read=read_images, usage=images_usage, whole=(b"",))
+
+def batch_result(line: Object) -> Object | None:
+    """The answer in one line of a batch's output file."""
+    response = inner(line, "response")
+    return response if "usageMetadata" in response else None
+
+
+BATCH: t.Final = Dialect(
+    read=read, usage=usage, tier=tier, whole=(b"",), result=batch_result
+)
+
+IMAGES: t.Final = Dialect(
+    read=read_images, usage=images_usage, whole=(b"",), skim=skim_images
+)

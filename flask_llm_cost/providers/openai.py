@@ -63,7 +63,9 @@ def read(notes: Notes, document: Object) -> None:
     body: Object = response if isinstance(response, dict) else document
     if kind == "response.created":
         notes.model = notes.response_id = None
-    notes.identify(model=body.get("model"), response_id=body.get("id"))
+    # Alibaba's own API names the request.
+    identity = body.get("id", body.get("request_id"))
+    notes.identify(model=body.get("model"), response_id=identity)
     notes.date(body.get("created_at") or body.get("created"))
     notes.background = body.get("background") is True
     tier = body.get("service_tier")
@@ -94,16 +96,30 @@ def batch_result(line: Object) -> Object | None:
 def read_images(notes: Notes, document: Object) -> None:
     """Take notes of images: models before gpt-image are billed for each, not by token."""
     read(notes, document)
-    if not (_COUNTED & notes.usage.keys()):
-        count = len(items(document.get("data")))
-        if count:
-            notes.units["image"] = Decimal(count)
+    if _COUNTED & notes.usage.keys():
+        notes.units.pop("image", None)
+        return
+    count = len(items(document.get("data")))
+    if count:
+        notes.units["image"] = Decimal(count)
+
+
+def skim_images(notes: Notes, ends: bytes) -> None:
+    """Count the images that can be seen: more may have been between the ends."""
+    count = len(_IMAGE.findall(ends))
+    if count:
+        notes.units["image"] = Decimal(count)
+
+
+_IMAGE: t.Final = re.compile(rb'"(?:b64_json|url)"\s*:\s*"')
 
 
 def read_audio(notes: Notes, document: Object) -> None:
     """Take notes of a transcript: billed by token, or by second."""
     read(notes, document)
-    seconds = amount(notes.usage.get("seconds"))
+    seconds = amount(
+        notes.usage.get("seconds", notes.usage.get("prompt_audio_seconds"))
+    )
     if seconds is None and not (_COUNTED & notes.usage.keys()):
         seconds = amount(document.get("duration"))
     if seconds:
@@ -126,13 +142,24 @@ def _usage_of(body: Object) -> object:
 
 def _tools(notes: Notes, body: Object) -> None:
     counts: dict[str, int] = {}
+    containers: set[str] = set()
     for item in items(body.get("output")):
         if isinstance(item, dict) and item.get("status") != "failed":
             unit = _TOOLS.get(str(item.get("type")))
-            if unit is not None:
+            if unit is not None and not _same_container(item, containers):
                 counts[unit] = counts.get(unit, 0) + 1
     for unit, count in counts.items():
         notes.units[unit] = Decimal(count)
+
+
+def _same_container(item: Object, containers: set[str]) -> bool:
+    """Whether code ran where code of this answer ran before: a container is billed once."""
+    name = item.get("container_id")
+    if not isinstance(name, str) or item.get("type") != "code_interpreter_call":
+        return False
+    known = name in containers
+    containers.add(name)
+    return known
 
 
 def skim(notes: Notes, ends: bytes) -> None:
@@ -249,7 +276,7 @@ def _settled(
     elif surplus == reasoning:
         # xAI chat: reasoning stands beside completion_tokens; the total proves it.
         out += surplus
-    elif surplus == notes.count(_first_object(notes.usage, _INTO).get("audio_tokens")):
+    elif surplus == _audio_beside(notes, surplus):
         # Mistral: audio stands beside prompt_tokens; the total proves it.
         into += surplus
     elif hidden:
@@ -258,6 +285,14 @@ def _settled(
     else:
         notes.flags.add(CONFLICT)
     return into, out, reasoning
+
+
+def _audio_beside(notes: Notes, surplus: int) -> int:
+    named = _first_object(notes.usage, _INTO).get("audio_tokens")
+    if named is None and notes.count(notes.usage.get("prompt_audio_seconds")):
+        # Its older answers give seconds alone: what is beside the text is their tokens.
+        return surplus
+    return notes.count(named)
 
 
 _CACHED: t.Final = ("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens")
@@ -332,6 +367,8 @@ def _images(seen: Object) -> object:
 
 def _output(notes: Notes, total: int, out: Object) -> dict[str, t.Any]:
     audio, image = out.get("audio_tokens"), out.get("image_tokens")
+    if not out and notes.operation in _MADE_OF:
+        return {_MADE_OF[notes.operation]: total}
     if not audio and not image:
         return {"output_tokens": total}
     made = notes.carve(total, audio=notes.count(audio), image=notes.count(image))
@@ -341,6 +378,12 @@ def _output(notes: Notes, total: int, out: Object) -> dict[str, t.Any]:
         "output_image_tokens": made["image"],
     }
 
+
+_MADE_OF: t.Final = {
+    "images": "output_image_tokens",
+    "speech": "output_audio_tokens",
+}
+"""What output is where no details say it: an answer there is nothing else."""
 
 _SEARCHED: t.Final = frozenset(
     ("num_search_queries", "server_tool_use", "server_tool_use_details")
@@ -425,11 +468,20 @@ BATCH: t.Final = Dialect(
 )
 
 IMAGES: t.Final = dataclasses.replace(
-    CHAT, read=read_images, heavy=frozenset(), tail=("usage",)
+    CHAT,
+    read=read_images,
+    heavy=frozenset(),
+    tail=("usage",),
+    envelope="",
+    skim=skim_images,
 )
 
 AUDIO: t.Final = dataclasses.replace(
-    CHAT, read=read_audio, heavy=frozenset(), tail=("usage", "duration")
+    CHAT,
+    read=read_audio,
+    heavy=frozenset(),
+    tail=("usage", "duration"),
+    envelope="",
 )
 
 HIDDEN_THINKING: t.Final = dataclasses.replace(

@@ -115,6 +115,7 @@ GEMINI_PATHS: t.Final = (
     Path(
         rf"{_MODEL}:(?:embedContent|batchEmbedContents)", gemini.GENERATE, "embeddings"
     ),
+    Path(r".*/files/[^/:]+:download", gemini.BATCH, "batch", method="GET"),
     Path(r".*/interactions", gemini.INTERACTIONS, "responses"),
     Path(r".*/interactions/[^/:]+", gemini.INTERACTIONS, "responses", method="GET"),
 )
@@ -124,7 +125,13 @@ _COMPATIBLE_GOOGLE: t.Final = (
     Path(r".*/endpoints/[^/]+/chat/completions", openai.HIDDEN_THINKING, "chat"),
 )
 
-_ANTHROPIC_ON_VERTEX: t.Final = r".*/publishers/anthropic/models/(?P<model>[^/:]+)"
+_ANTHROPIC_ON_VERTEX: t.Final = (
+    r".*/publishers/anthropic/models/(?P<model>(?!count-tokens:)[^/:]+)"
+)
+
+_MODEL_ON_VERTEX: t.Final = (
+    r".*/(?:models|endpoints)/(?P<model>(?!count-tokens:)[^/:]+)"
+)
 
 VERTEX_PATHS: t.Final = (
     *GEMINI_PATHS,
@@ -136,8 +143,8 @@ VERTEX_PATHS: t.Final = (
         "chat",
         stream=True,
     ),
-    Path(rf"{_MODEL}:rawPredict", openai.CHAT, "chat"),
-    Path(rf"{_MODEL}:streamRawPredict", openai.CHAT, "chat", stream=True),
+    Path(rf"{_MODEL_ON_VERTEX}:rawPredict", openai.CHAT, "chat"),
+    Path(rf"{_MODEL_ON_VERTEX}:streamRawPredict", openai.CHAT, "chat", stream=True),
     Path(rf"{_MODEL}:predict", gemini.PREDICT, "embeddings"),
 )
 
@@ -277,6 +284,7 @@ PROVIDERS: t.Final = (
         "bedrock",
         (
             "bedrock-runtime*.amazonaws.com",
+            "bedrock-runtime*.api.aws",
             "bedrock-runtime*.amazonaws.com.cn",
             "*.bedrock-runtime.*.vpce.amazonaws.com",
             "bedrock-mantle.*.api.aws",
@@ -300,7 +308,11 @@ PROVIDERS: t.Final = (
     Provider(
         "snowflake",
         ("*.snowflakecomputing.com",),
-        (Path(r".*/cortex/inference:complete", openai.CHAT, "chat"), *GATEWAY_PATHS),
+        (
+            Path(r".*/cortex/inference:complete", openai.CHAT, "chat"),
+            Path(r".*/cortex/inference:embed", openai.EMBEDDINGS, "embeddings"),
+            *GATEWAY_PATHS,
+        ),
     ),
     Provider(
         "alibaba",
@@ -311,6 +323,8 @@ PROVIDERS: t.Final = (
         ),
         (
             Path(r".*/services/aigc/[a-z-]+/generation", openai.CHAT, "chat"),
+            Path(r".*/services/embeddings/.*", openai.EMBEDDINGS, "embeddings"),
+            Path(r".*/services/rerank/.*", openai.EMBEDDINGS, "rerank"),
             *GATEWAY_PATHS,
         ),
         include_usage=_ANY_VERSION,
@@ -407,15 +421,17 @@ def _route(
 ) -> Route | None:
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").lower()
-        port = parts.port
+        # A name may end with a dot: that of the root.
+        host = (parts.hostname or "").lower().rstrip(".")
+        port = parts.port or _PORTS.get(parts.scheme)
     except ValueError:
         return None
     provider = _named(host, port, hosts, providers) or _known(host, port, providers)
     if provider is None:
         return None
+    where = parts.path.rstrip("/")
     for path in provider.paths:
-        found = re.fullmatch(path.pattern, parts.path)
+        found = re.fullmatch(path.pattern, where)
         if found is not None and path.method == method.upper():
             model = found.groupdict().get("model")
             return Route(
@@ -433,6 +449,8 @@ def _route(
     return None
 
 
+_PORTS: t.Final = {"https": 443, "http": 80}
+
 _ASKABLE: t.Final = ("chat", "completions")
 
 
@@ -448,7 +466,7 @@ def _named(
     providers: tuple[Provider, ...],
 ) -> Provider | None:
     for pattern, name in hosts:
-        if pattern.lower() in (host, f"{host}:{port}"):
+        if pattern.lower() in (host, _with_port(host, port)):
             for provider in (*providers, *PROVIDERS):
                 if provider.name == name:
                     return provider
@@ -462,6 +480,10 @@ def _known(
 ) -> Provider | None:
     for provider in (*providers, *PROVIDERS):
         for pattern in provider.hosts:
-            if fnmatch.fnmatchcase(host, pattern) or pattern == f"{host}:{port}":
+            if fnmatch.fnmatchcase(host, pattern) or pattern == _with_port(host, port):
                 return provider
     return None
+
+
+def _with_port(host: str, port: int | None) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -150,11 +150,15 @@ def sketch(
     :param names: The first is looked for in all of ``back``, the others near its end.
     """
     members = head(front, heavy)
-    near = back
+    near: Text | None = None
     for name in names:
         if name not in members:
-            members.update(tail(near, name) or {})
-        near = back[-_NEAR:]
+            if near is None:
+                members.update(tail(back, name) or {})
+            else:
+                members.update(tail(near, name) or {})
+        if near is None and len(names) > 1:
+            near = back if len(back) <= _NEAR else back[-_NEAR:]
     return members
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import brotli
 import pytest
+import zstandard
 
 from flask_llm_cost.call import Reading
 from flask_llm_cost.call import Usage
@@ -87,7 +88,8 @@ ENCODINGS: dict[str, t.Callable[[bytes], bytes]] = {
     "identity": bytes,
     "gzip": gzip.compress,
     "deflate": zlib.compress,
-    "br": brotli.compress,
+    "br": lambda body: bytes(brotli.compress(body, quality=1)),
+    "zstd": lambda body: zstandard.ZstdCompressor().compress(body),
 }
 
 
@@ -206,7 +208,7 @@ def test_byte_by_byte_reads_the_same(rows: list[tuple[Row, Row | None]]) -> None
         row["id"]
         for row, meant in rows
         if meant is not None
-        and len(row["response_body"]) < 2000
+        and len(row["response_body"]) < 20_000
         and read_in_pieces(row, pick, 1) != read(row)
     ]
     assert not wrong

@@ -1,0 +1,206 @@
+"""The same exchange in another dress means the same."""
+
+from __future__ import annotations
+
+import random
+import typing as t
+from collections.abc import Callable
+from urllib.parse import urlsplit
+from urllib.parse import urlunsplit
+
+import pytest
+
+from flask_llm_cost.call import Reading
+from flask_llm_cost.providers import Exchange
+from flask_llm_cost.providers import read_exchange
+from flask_llm_cost.providers import route
+
+from .test_corpus import CORPUS
+from .test_corpus import ENCODINGS
+from .test_corpus import hosts
+from .test_corpus import load
+from .test_corpus import request_body
+from .test_corpus import Row
+
+pytestmark = pytest.mark.skipif(not CORPUS.exists(), reason="no ../shared")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    meant = {row["id"] for row in load("expected.jsonl.gz")}
+    return [row for row in load("traffic.jsonl.gz") if row["id"] in meant]
+
+
+def read(row: Row, **changes: t.Any) -> Reading | None:
+    asked: dict[str, t.Any] = {
+        "method": row["method"],
+        "url": row["url"],
+        "request_body": request_body(row),
+        "status": row["status"],
+        "headers": row["response_headers"],
+        "body": row["response_body"].encode(),
+        "hosts": hosts(row),
+    }
+    return read_exchange(**(asked | changes))
+
+
+def _parts(url: str, **changes: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(**changes))
+
+
+def _shouted(row: Row) -> dict[str, t.Any]:
+    parts = urlsplit(row["url"])
+    return {"url": _parts(row["url"], scheme="HTTPS", netloc=parts.netloc.upper())}
+
+
+def _with_port(row: Row) -> dict[str, t.Any]:
+    parts = urlsplit(row["url"])
+    if parts.port is not None:
+        return {}
+    port = {"https": 443, "http": 80}.get(parts.scheme, 443)
+    return {"url": _parts(row["url"], netloc=f"{parts.netloc}:{port}")}
+
+
+def _with_user(row: Row) -> dict[str, t.Any]:
+    parts = urlsplit(row["url"])
+    return {"url": _parts(row["url"], netloc=f"user:pass@{parts.netloc}")}
+
+
+def _other_scheme(row: Row) -> dict[str, t.Any]:
+    parts = urlsplit(row["url"])
+    if parts.scheme not in ("http", "https"):
+        return {}
+    other = "http" if parts.scheme == "https" else "https"
+    return {"url": _parts(row["url"], scheme=other)}
+
+
+def _with_slash(row: Row) -> dict[str, t.Any]:
+    return {"url": _parts(row["url"], path=urlsplit(row["url"]).path + "/")}
+
+
+def _with_query(row: Row) -> dict[str, t.Any]:
+    query = urlsplit(row["url"]).query
+    return {"url": _parts(row["url"], query=f"{query}&trace=a%2Fb".lstrip("&"))}
+
+
+def _behind_a_prefix(row: Row) -> dict[str, t.Any]:
+    """What an app's own gateway that passes everything on looks like."""
+    found = route(row["method"], row["url"], hosts=hosts(row))
+    if found is None or found.model is not None:
+        return {}
+    where = {"gate.internal:8443": found.provider}
+    path = "/llm/proxy" + urlsplit(row["url"]).path
+    url = _parts(row["url"], netloc="gate.internal:8443", path=path)
+    return {"url": url, "hosts": where}
+
+
+def _loud_headers(row: Row) -> dict[str, t.Any]:
+    return {"headers": {k.upper(): v for k, v in row["response_headers"].items()}}
+
+
+def _other_type(row: Row) -> dict[str, t.Any]:
+    return {"headers": {**_quiet(row), "content-type": "text/plain"}}
+
+
+def _quiet(row: Row) -> dict[str, str]:
+    return {k.lower(): v for k, v in row["response_headers"].items()}
+
+
+def _quiet_method(row: Row) -> dict[str, t.Any]:
+    return {"method": row["method"].lower()}
+
+
+def _with_mark(row: Row) -> dict[str, t.Any]:
+    return {"body": b"\xef\xbb\xbf" + row["response_body"].encode()}
+
+
+def _with_blanks(row: Row) -> dict[str, t.Any]:
+    body = row["response_body"]
+    return {"body": f"\n {body}\n\n".encode()} if body.startswith("{") else {}
+
+
+def _other_ends(row: Row) -> dict[str, t.Any]:
+    body = row["response_body"]
+    sent = body.startswith(("data:", "event:", ":")) and row["body_encoding"] == "text"
+    if not sent or "\r" in body:
+        return {}
+    return {"body": body.replace("\n", "\r\n").encode()}
+
+
+def _old_ends(row: Row) -> dict[str, t.Any]:
+    changed = _other_ends(row)
+    return {"body": changed["body"].replace(b"\r\n", b"\r")} if changed else {}
+
+
+def _with_comments(row: Row) -> dict[str, t.Any]:
+    changed = _other_ends(row)
+    if not changed:
+        return {}
+    body = changed["body"].replace(b"\r\n", b"\n").replace(b"\n\n", b"\n\n: ping\n\n")
+    return {"body": b": hello\n\n" + body}
+
+
+DRESSES: dict[str, Callable[[Row], dict[str, t.Any]]] = {
+    "host in capitals": _shouted,
+    "port of the scheme": _with_port,
+    "user and password": _with_user,
+    "the other scheme": _other_scheme,
+    "a slash at the end": _with_slash,
+    "one more parameter": _with_query,
+    "a gateway": _behind_a_prefix,
+    "headers in capitals": _loud_headers,
+    "another content type": _other_type,
+    "method in small letters": _quiet_method,
+    "a byte order mark": _with_mark,
+    "blanks around": _with_blanks,
+    "CRLF": _other_ends,
+    "CR": _old_ends,
+    "comments between": _with_comments,
+}
+
+_SAME_OF_HOST = ("region.",)
+"""Flags that come from the host, which a gateway's has not."""
+
+
+def _essence(reading: Reading | None, dress: str) -> object:
+    if reading is None or dress != "a gateway":
+        return reading
+    flags = {f for f in reading.flags if not f.startswith(_SAME_OF_HOST)}
+    return (reading.usage, reading.model, reading.response_id, flags)
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+def test_in_another_dress_it_means_the_same(rows: list[Row], dress: str) -> None:
+    wrong, changed = [], 0
+    for row in rows:
+        changes = DRESSES[dress](row)
+        if not changes:
+            continue
+        changed += 1
+        before, after = read(row), read(row, **changes)
+        if _essence(before, dress) != _essence(after, dress):
+            wrong.append((row["id"], before, after))
+    assert changed > 100
+    assert not wrong, wrong[:3]
+
+
+@pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e != "identity"])
+def test_in_any_encoding_it_means_the_same(rows: list[Row], encoding: str) -> None:
+    """Whole, and each in pieces of another size; see the corpus for the long form."""
+    pick, wrong = random.Random(encoding), []
+    for row in rows:
+        found = route(row["method"], row["url"], hosts=hosts(row))
+        if found is None:
+            continue
+        exchange = Exchange(found, request_body=request_body(row))
+        spelled = pick.choice([encoding, encoding.upper(), f" {encoding} "])
+        exchange.respond(
+            row["status"], {**row["response_headers"], "Content-Encoding": spelled}
+        )
+        body = ENCODINGS[encoding](row["response_body"].encode())
+        size = pick.choice([37, 1000, 50_000])
+        for at in range(0, len(body), size):
+            exchange.feed(body[at : at + size], decoded=False)
+        if exchange.reading(ended=True) != read(row):
+            wrong.append(row["id"])
+    assert not wrong
