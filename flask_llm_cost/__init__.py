@@ -22,6 +22,7 @@ if t.TYPE_CHECKING:
     from .errors import UnknownPrice as UnknownPrice
     from .extension import LlmCost as LlmCost
     from .providers import Provider as Provider
+    from .request import request_tags as request_tags
     from .signals import budget_exceeded as budget_exceeded
     from .signals import budget_threshold as budget_threshold
     from .signals import call_recorded as call_recorded
@@ -43,6 +44,7 @@ _HOMES: t.Final = {
     ),
     "extension": ("LlmCost",),
     "providers": ("Provider",),
+    "request": ("request_tags",),
     "signals": (
         "budget_exceeded",
         "budget_threshold",
@@ -74,6 +76,7 @@ __all__ = [
     "budget_threshold",
     "call_recorded",
     "price_unknown",
+    "request_tags",
     "storage_failed",
 ]
 

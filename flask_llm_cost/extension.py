@@ -38,6 +38,8 @@ from .config import Settings
 from .errors import ConfigError
 from .errors import LlmCostError
 from .errors import UnknownPrice
+from .request import current
+from .request import watch
 from .state import AppState
 from .state import is_unpriced
 from .state import Owner
@@ -79,7 +81,6 @@ _LATER: t.Final = (
     "alert_webhook_url",
     "alert_webhook_secret",
     "alert_allow_private",
-    "cost_header",
 )
 """Settings that are checked, but that this version does nothing with yet."""
 
@@ -141,6 +142,7 @@ class LlmCost:
         from .ledger.shield import hide_tables
 
         hide_tables(app)
+        watch(app, header=settings.cost_header)
         app.cli.add_command(make_group(make_app))
         app.extensions[NAME] = state
         self._states.add(state)
@@ -364,6 +366,8 @@ class LlmCost:
             return call
         call = priced(state, call, pricing_mode)
         state.store(call, state.collected)
+        if hold.state.request is not None:
+            hold.state.request.add(call)
         state.tell(call)
         if isinstance(state.pending_error, UnknownPrice) and is_unpriced(call):
             # The caller is here to be told; no other send need be.
@@ -440,7 +444,7 @@ class LlmCost:
         # Whole milliseconds, since that is what the event id and the ledger hold.
         now = utc_now() if state is None else state.clock()
         started_at = whole_ms(at or now)
-        owner = None if state is None else state.owner
+        owner = None if state is None else _owner(state)
         return Hold(
             mint_event_id(started_at), started_at, taken.tags, taken.flags, owner
         )
@@ -458,6 +462,8 @@ class LlmCost:
         state.keep_late()
         call = priced(state, call)
         state.store(call, owner.collected)
+        if owner.request is not None:
+            owner.request.add(call)
         state.tell(call)
         return call
 
@@ -553,6 +559,12 @@ class LlmCost:
                 " one of an app without LlmCost. Use app.app_context().",
                 count,
             )
+
+
+def _owner(state: AppState) -> Owner:
+    """Whose a call is that is sent now."""
+    request = current()
+    return state.owner if request is None else state.owner._replace(request=request)
 
 
 def make_app(config: Mapping[str, t.Any], instance_path: str | None = None) -> Flask:

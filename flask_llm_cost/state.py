@@ -25,6 +25,7 @@ from .config import Settings
 from .errors import ConfigError
 from .errors import LlmCostError
 from .errors import UnknownPrice
+from .request import RequestCost
 from .tags import TRACE_KEY
 
 if t.TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Owner(t.NamedTuple):
     state: AppState
     collected: list[Call] | None
     """Where a test that was running then collects calls."""
+    request: RequestCost | None = None
+    """The request that sent it."""
 
 
 class AppState:
@@ -210,6 +213,8 @@ class AppState:
                     return
                 call = priced(self, call)
                 self.store(call, owner.collected)
+            if owner.request is not None:
+                owner.request.add(call)
             # Not inside: receivers are the app's code, and may ask the ledger.
             self.tell(call)
 

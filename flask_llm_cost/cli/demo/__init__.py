@@ -87,7 +87,7 @@ def _run(
     from .traffic import plan
 
     with serve_each(pause=0.004) as urls:
-        app = _app(make_app, folder, urls, database_uri)
+        app = demo_app(make_app, folder, urls, database_uri)
         state = app.extensions["llm_cost"]
         try:
             click.echo(f"Ledger: {state.ledger.database_label}")
@@ -105,7 +105,10 @@ def _run(
             state.close()
 
 
-def _app(make_app: t.Any, folder: str, urls: Urls, database_uri: str | None) -> Flask:
+def demo_app(
+    make_app: t.Any, folder: str, urls: Urls, database_uri: str | None = None
+) -> Flask:
+    """The imaginary app, with the dashboard at :data:`MOUNT`."""
     from flask import redirect
 
     from ..db import from_here

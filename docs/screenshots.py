@@ -1,0 +1,188 @@
+"""Take pictures of every page: ``python docs/screenshots.py [--docs]``.
+
+The demo's calls, an empty ledger and a broken one are shown by a headless Chromium (its
+path in ``LLM_COST_TEST_CHROMIUM``), at 1280 and 390 pixels, light and dark. The pictures go
+into ``screenshots/``, to be looked at; with ``--docs`` those of the docs are made anew, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import os
+import pathlib
+import tempfile
+import threading
+import typing as t
+from collections.abc import Iterator
+
+from flask import Flask
+from playwright.sync_api import Browser
+from playwright.sync_api import sync_playwright
+from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler
+
+from flask_llm_cost.cli import demo
+from flask_llm_cost.cli.demo.provider import serve_each
+from flask_llm_cost.cli.demo.traffic import plan
+from flask_llm_cost.extension import make_app
+
+ROOT: t.Final = pathlib.Path(__file__).resolve().parents[1]
+
+NOW: t.Final = dt.datetime(2026, 11, 18, 14, 40, tzinfo=dt.UTC)
+
+ARGS: t.Final = ("--no-sandbox", "--disable-gpu", "--force-color-profile=srgb")
+
+PAGES: t.Final = {
+    "overview": "/",
+    "overview-day": "/?from=2026-11-18&to=2026-11-18",
+    "models": "/models",
+    "calls": "/calls",
+    "calls-filtered": "/calls?tag=feature:chat&outcome=ok&sort=expensive&per=25",
+    "tags": "/tags",
+    "tag": "/tags/feature",
+    "sessions": "/sessions",
+    "budgets": "/budgets",
+    "prices": "/prices",
+    "prices-search": "/prices?q=sonnet",
+    "quality": "/data-quality",
+    "wrong": "/calls?from=2026-13-01&per=7",
+    "missing": "/calls/nothing",
+}
+
+DOCS: t.Final = (
+    ("overview", "/", 1280, "light", 1180),
+    ("overview-dark", "/", 1280, "dark", 820),
+    ("calls", PAGES["calls-filtered"], 1280, "light", 820),
+    ("call", "CALL", 1280, "light", 1000),
+    ("quality", "/data-quality", 1280, "light", 820),
+    ("phone", "/", 390, "light", 844),
+)
+"""Name, page, width, scheme and height of the pictures in the docs."""
+
+
+class Quiet(WSGIRequestHandler):
+    """Says nothing of each request."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+@contextlib.contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """Serve an app on a free port of this machine."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}{demo.MOUNT}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        app.extensions["llm_cost"].close()
+
+
+@contextlib.contextmanager
+def full(folder: str, calls: int) -> Iterator[str]:
+    """The demo's month."""
+    with serve_each() as urls:
+        app = demo.demo_app(make_app, folder, urls)
+        state = app.extensions["llm_cost"]
+        state.clock = lambda: NOW
+        state.ledger.upgrade()
+        demo.send(app, urls, plan(calls, NOW))
+        if not state.extension.flush(60):
+            raise SystemExit("Some calls still wait to be written.")
+    with served(app) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def bare(folder: str, **config: t.Any) -> Iterator[str]:
+    """A ledger without calls, or without a database that answers."""
+    app = make_app(config, folder)
+    llm_cost = app.extensions["llm_cost"].extension
+    app.register_blueprint(llm_cost.blueprint(access="public"), url_prefix=demo.MOUNT)
+    with served(app) as address:
+        yield address
+
+
+def shoot(
+    browser: Browser,
+    url: str,
+    file: pathlib.Path,
+    *,
+    width: int,
+    scheme: t.Literal["light", "dark"],
+    height: int | None = None,
+) -> None:
+    """Take one picture; without a height of the whole page."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height or 900}, color_scheme=scheme
+    )
+    page = context.new_page()
+    page.goto(url)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=file, full_page=height is None)
+    context.close()
+
+
+def first_call(browser: Browser, address: str) -> str:
+    """The path of the dearest call of an OpenAI-style API."""
+    page = browser.new_page()
+    page.goto(f"{address}/calls?sort=expensive&provider=anthropic")
+    href = page.locator("tbody th a").first.get_attribute("href") or ""
+    page.close()
+    return href.removeprefix(demo.MOUNT)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--calls", type=int, default=3000)
+    parser.add_argument("--only", default="", help="pages whose names begin so")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "screenshots")
+    options = parser.parse_args()
+    binary = os.environ.get("LLM_COST_TEST_CHROMIUM")
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        browser = enter(sync_playwright()).chromium.launch(
+            executable_path=binary, args=list(ARGS)
+        )
+        stack.callback(browser.close)
+        address = enter(full(enter(tempfile.TemporaryDirectory()), options.calls))
+        empty = enter(bare(enter(tempfile.TemporaryDirectory())))
+        down = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
+        broken = enter(
+            bare(enter(tempfile.TemporaryDirectory()), LLM_COST_DATABASE_URI=down)
+        )
+        call = first_call(browser, address)
+        pages = {name: address + path for name, path in PAGES.items()}
+        pages |= {"call": address + call, "empty": f"{empty}/", "down": f"{broken}/"}
+        pages |= {
+            "empty-calls": f"{empty}/calls",
+            "empty-quality": f"{empty}/data-quality",
+        }
+        for name, url in pages.items():
+            if not name.startswith(options.only):
+                continue
+            for width in (1280, 390):
+                for scheme in t.get_args(t.Literal["light", "dark"]):
+                    file = options.out / f"{name}-{width}-{scheme}.png"
+                    shoot(browser, url, file, width=width, scheme=scheme)
+        if options.docs:
+            for name, path, width, scheme, height in DOCS:
+                shoot(
+                    browser,
+                    address + (call if path == "CALL" else path),
+                    ROOT / "docs" / "images" / f"{name}.png",
+                    width=width,
+                    scheme=t.cast(t.Any, scheme),
+                    height=height,
+                )
+
+
+if __name__ == "__main__":
+    main()
