@@ -51,6 +51,33 @@ def stress(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-m", "stress", *session.posargs)
 
 
+SDKS = {
+    "openai2": ("openai", "openai>=2,<3", "httpx"),
+    "groq": ("groq", "groq"),
+    "cohere": ("cohere", "cohere"),
+    "ollama": ("ollama", "ollama"),
+    "mistralai": ("mistralai", "mistralai>=3"),
+    "langchain-openai": ("langchain_openai", "langchain-openai"),
+    "pydantic-ai": ("pydantic_ai", "pydantic-ai-slim[openai]"),
+    "litellm": ("litellm", "litellm", "aiohttp"),
+    "genai-without-aiohttp": ("google_genai", "google-genai>=3"),
+}
+"""SDKs that are rare or conflict: their module in tests/capture/sdks, and packages."""
+
+
+@nox.session
+@nox.parametrize("name", list(SDKS), ids=list(SDKS))
+def sdk(session: nox.Session, name: str) -> None:
+    """Run the matrix of captured calls with another SDK: ``nox -s "sdk(groq)"``."""
+    driver, *packages = SDKS[name]
+    install(session, "sdk")
+    session.install(*packages)
+    session.run(
+        *("python", "-m", "pytest", "tests/capture/sdks", *session.posargs),
+        env={"LLM_COST_SDKS": driver},
+    )
+
+
 @nox.session
 def replica(session: nox.Session) -> None:
     """Run a PostgreSQL with a standby that pages are read from."""

@@ -54,6 +54,8 @@ class Answer:
     """Seconds to wait before the answer."""
     hangs: bool = False
     """Keep the connection open, in silence, where it would die."""
+    silent: bool = False
+    """Do not answer at all, until the test is over."""
 
     def sent(self) -> bytes:
         return encode(self.body, self.encoding)
@@ -137,6 +139,10 @@ class _Handler(BaseHTTPRequestHandler):
         scene.requests.append(seen)
         answer = scene.next()
         time.sleep(answer.delay)
+        if answer.silent:
+            self.server.released.wait(10)
+            self.close_connection = True
+            return
         body = answer.sent()
         head = [f"HTTP/1.1 {answer.status} Status"]
         head += [f"{name}: {value}" for name, value in answer.headers]
