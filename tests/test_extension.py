@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import threading
 import time
 import typing as t
 import weakref
@@ -430,6 +431,68 @@ def test_an_abandoned_call_reaches_the_ledger_by_itself(llm_cost: LlmCost) -> No
     until = time.monotonic() + 10
     while llm_cost.calls.count() == 0 and time.monotonic() < until:
         time.sleep(0.05)
+    assert llm_cost.calls.count() == 1
+
+
+@pytest.mark.parametrize("storage", ["database", "jsonl"])
+def test_a_del_during_an_append_does_not_hang(make_app: MakeApp, storage: str) -> None:
+    """Garbage is collected inside every lock there is, and each time a stream ends in it."""
+    app = make_app(LLM_COST_STORAGE=storage)
+    llm_cost: LlmCost = app.extensions["llm_cost"].extension
+
+    class Abandoned:
+        def __init__(self) -> None:
+            self.cycle = self
+            hold = llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
+            assert hold is not None
+            self.hold = hold
+
+        def __del__(self) -> None:
+            call = Call(
+                self.hold.event_id,
+                self.hold.started_at,
+                "openai",
+                "gpt-4o",
+                outcome="interrupted",
+            )
+            llm_cost.record(call, self.hold, deferred=True)
+
+    def work() -> None:
+        for _ in range(100):
+            Abandoned()
+            llm_cost.track(provider="openai", model="gpt-4o", input_tokens=1)
+
+    before = gc.get_threshold()
+    gc.set_threshold(5, 2, 2)
+    try:
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert llm_cost.flush(60)
+    with app.app_context():
+        assert llm_cost.calls.where(outcome="interrupted").count() == 400
+        assert llm_cost.calls.count() == 800
+
+
+def test_a_child_does_not_keep_what_its_parent_was_about_to(
+    app: Flask, llm_cost: LlmCost
+) -> None:
+    _abandon(llm_cost)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            status = 0 if llm_cost.flush() else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert llm_cost.flush()
     assert llm_cost.calls.count() == 1
 
 

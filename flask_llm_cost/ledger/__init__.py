@@ -10,7 +10,6 @@ import threading
 import time
 import typing as t
 import weakref
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +56,6 @@ class Ledger:
     :param instance_path: Where files go that the settings do not place elsewhere.
     :param host_engine: Gives the host's engine, if its database is the ledger's.
     :param failed: Told of what could not be stored. It must not raise.
-    :param finish: Completes a call that was handed to :meth:`defer`.
     :param gather: Called before each drain: appends calls that are due. It must not raise.
     """
 
@@ -68,7 +66,6 @@ class Ledger:
         instance_path: str,
         host_engine: Callable[[], sa.Engine] | None = None,
         failed: Failed | None = None,
-        finish: Callable[[Call], Call] | None = None,
         gather: Callable[[], None] | None = None,
     ) -> None:
         self.lost = 0
@@ -78,7 +75,6 @@ class Ledger:
         self._get_host = host_engine
         self._host: sa.Engine | None = None
         self._failed = failed
-        self._finish = finish
         self._gather = gather
         self._fresh()
         _ledgers.add(self)
@@ -86,12 +82,10 @@ class Ledger:
     def _fresh(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._deferred: deque[Call] = deque()
         self._made_spool: Spool | None = None
         self._made_engines: Engines | None = None
         self._made_store: Store | None = None
         self._made_writer: Writer | None = None
-        self._absorbing = threading.Lock()
         self._sync_at = 0.0
         self._lag_at = 0.0
         self._running = False
@@ -127,10 +121,6 @@ class Ledger:
         else:
             self.wake()
 
-    def defer(self, call: Call) -> None:
-        """Keep a call from inside ``__del__`` or a signal handler: no lock, no I/O."""
-        self._deferred.append(call)
-
     def wake(self) -> None:
         """See that this process's writer runs. Never raises, and costs nothing twice."""
         if self._running and self._pid == os.getpid():
@@ -141,24 +131,9 @@ class Ledger:
             self._tell(None, error)
 
     def _absorb(self) -> None:
-        """Bring what was deferred to the spool."""
+        """Bring in what is due, before anything is stored or asked."""
         if self._gather is not None:
             self._gather()
-        with self._absorbing:
-            while self._deferred:
-                # It leaves the queue only when it is in the spool: flush() looks there.
-                self._keep_deferred(self._deferred[0])
-                self._deferred.popleft()
-
-    def _keep_deferred(self, call: Call) -> None:
-        try:
-            if self._finish is not None:
-                call = self._finish(call)
-            self._spool.append(encode(call))
-        except OSError as error:
-            self._rescue(call, error)
-        except Exception as error:
-            self._lose(call, error)
 
     def _write_now(self, call: Call) -> bool:
         """Write to the database at once; if that fails, the spool has it for now."""
@@ -219,9 +194,8 @@ class Ledger:
         return self._flush(timeout, once=False)
 
     def _flush(self, timeout: float, *, once: bool) -> bool:
-        if self._gather is not None:
-            self._gather()
-        if not self._deferred and not self._has_spool():
+        self._absorb()
+        if not self._has_spool():
             return True
         return self._writer.flush(timeout, once=once)
 
@@ -238,7 +212,7 @@ class Ledger:
 
     def waiting(self) -> int:
         """How many calls are captured, but not in the database yet."""
-        return self._spool.waiting() + len(self._deferred)
+        return self._spool.waiting()
 
     def set_aside(self) -> list[Path]:
         """The files of lines that cannot be stored."""
@@ -635,7 +609,6 @@ def open_ledger(
     instance_path: str,
     host_engine: Callable[[], sa.Engine] | None = None,
     failed: Failed | None = None,
-    finish: Callable[[Call], Call] | None = None,
     gather: Callable[[], None] | None = None,
 ) -> Ledger:
     """The ledger that the settings ask for: in a database, or in monthly files.
@@ -649,7 +622,6 @@ def open_ledger(
             settings,
             instance_path=instance_path,
             failed=failed,
-            finish=finish,
             gather=gather,
         )
     return Ledger(
@@ -657,7 +629,6 @@ def open_ledger(
         instance_path=instance_path,
         host_engine=host_engine,
         failed=failed,
-        finish=finish,
         gather=gather,
     )
 

@@ -55,7 +55,6 @@ class JsonlLedger(Ledger):
     It takes the place of :class:`.Ledger` where ``LLM_COST_STORAGE`` is ``"jsonl"``.
 
     :param failed: Told of what could not be stored. It must not raise.
-    :param finish: Completes a call that was handed to :meth:`defer`.
     :param gather: Called before files are read: appends calls that are due.
     """
 
@@ -65,7 +64,6 @@ class JsonlLedger(Ledger):
         *,
         instance_path: str,
         failed: Callable[[Call | None, Exception], None] | None = None,
-        finish: Callable[[Call], Call] | None = None,
         gather: Callable[[], None] | None = None,
     ) -> None:
         self.directory = Path(instance_path, settings.jsonl_dir or FOLDER)
@@ -75,7 +73,6 @@ class JsonlLedger(Ledger):
             settings,
             instance_path=instance_path,
             failed=failed,
-            finish=finish,
             gather=gather,
         )
 
@@ -90,7 +87,7 @@ class JsonlLedger(Ledger):
         return self.directory
 
     def let_go(self) -> None:
-        """In a forked child: what is deferred and indexed is the parent's."""
+        """In a forked child: what is indexed is the parent's."""
         index = self._index
         self._fresh()
         if index is not None:
@@ -123,17 +120,7 @@ class JsonlLedger(Ledger):
                 raise
 
     def wake(self) -> None:
-        """Write what was deferred. Never raises."""
-        self._absorb()
-
-    def _keep_deferred(self, call: Call) -> None:
-        try:
-            if self._finish is not None:
-                call = self._finish(call)
-        except Exception as error:
-            self._lose(call, error)
-        else:
-            self.append(call)
+        """Nothing is left to a thread."""
 
     def _lose(self, call: Call, error: Exception) -> None:
         if isinstance(error, OSError):
@@ -144,7 +131,7 @@ class JsonlLedger(Ledger):
         super()._lose(call, error)
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Write what was deferred: everything else is written already."""
+        """Write what is due: everything else is written already."""
         self._absorb()
         return True
 
@@ -157,11 +144,11 @@ class JsonlLedger(Ledger):
         return Drained()
 
     def waiting(self) -> int:
-        """How many calls are deferred."""
-        return len(self._deferred)
+        """None: each call is written at once."""
+        return 0
 
     def close(self) -> None:
-        """Write what was deferred, and delete the index."""
+        """Write what is due, and delete the index."""
         self._absorb()
         index, self._index = self._index, None
         if index is not None:

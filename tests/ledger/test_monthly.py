@@ -4,8 +4,6 @@ import datetime as dt
 import gc
 import os
 import stat
-import subprocess
-import sys
 import threading
 import typing as t
 import zoneinfo
@@ -15,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from flask_llm_cost.call import Call
 from flask_llm_cost.config import Settings
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import monthly
@@ -187,19 +184,6 @@ def test_appends_during_a_cleanup_are_not_lost(make_files: MakeFiles) -> None:
     assert len(kept) == 600
 
 
-def test_what_is_deferred_is_finished_and_kept(make_files: MakeFiles) -> None:
-    def finish(call: Call) -> Call:
-        return make_call(7, event_id=call.event_id, started_at=call.started_at)
-
-    files = make_files(finish=finish)
-    files.defer(make_call(1))
-    assert files.waiting() == 1
-    assert [call.usage for call in files.query()] == [make_call(7).usage]
-    files.defer(make_call(2))
-    assert files.flush()
-    assert files.waiting() == 0
-
-
 def test_a_child_leaves_its_parents_index_alone(files: JsonlLedger) -> None:
     files.append(make_call(1))
     assert _count(files) == 1
@@ -251,23 +235,3 @@ def test_files_have_neither_tables_nor_sums(files: JsonlLedger) -> None:
         files.sql()
     with pytest.raises(StorageError, match="no tables"):
         files.downgrade("base")
-
-
-def test_the_end_of_the_process_writes_what_was_deferred(
-    files: JsonlLedger, tmp_path: Path
-) -> None:
-    code = (
-        "import sys; from flask_llm_cost.ledger import open_ledger\n"
-        "from flask_llm_cost.config import Settings\n"
-        "from tests.ledger.samples import make_call\n"
-        "l = open_ledger(Settings(storage='jsonl'), instance_path=sys.argv[1])\n"
-        "l.append(make_call(1)); l.defer(make_call(2))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(list(files.query())) == 2

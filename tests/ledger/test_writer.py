@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 import typing as t
 import weakref
@@ -255,61 +254,6 @@ def test_a_forked_child_records_for_itself(ledger: Ledger) -> None:
     assert len(stored(ledger)) == 3
 
 
-def test_a_child_does_not_write_what_its_parent_deferred(ledger: Ledger) -> None:
-    ledger.defer(make_call())
-    pid = os.fork()
-    if pid == 0:
-        os._exit(ledger.waiting())
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert ledger.flush()
-    assert len(stored(ledger)) == 1
-
-
-class _Unfinished:
-    """Records itself when it is collected, as an abandoned stream does."""
-
-    def __init__(self, ledger: Ledger, number: int) -> None:
-        self.ledger, self.number = ledger, number
-        self.cycle = self
-
-    def __del__(self) -> None:
-        self.ledger.defer(make_call(self.number, outcome="unfinished"))
-
-
-def test_a_del_during_an_append_does_not_hang(ledger: Ledger) -> None:
-    def work(offset: int) -> None:
-        for n in range(offset, offset + 200):
-            _Unfinished(ledger, n)
-            ledger.append(make_call(n + 10_000))
-
-    before = gc.get_threshold()
-    gc.set_threshold(5, 2, 2)  # collect everywhere, inside locks too
-    try:
-        threads = [threading.Thread(target=work, args=(k * 200,)) for k in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        assert not any(thread.is_alive() for thread in threads)
-    finally:
-        gc.set_threshold(*before)
-    gc.collect()
-    assert ledger.flush()
-    assert len(stored(ledger)) == 1600
-
-
-def test_a_deferred_call_is_finished_before_it_is_kept(tmp_path: Path) -> None:
-    ledger = Ledger(
-        Settings(),
-        instance_path=str(tmp_path / "instance"),
-        finish=lambda call: dataclasses.replace(call, flags=frozenset({"finished"})),
-    )
-    ledger.defer(make_call())
-    assert ledger.flush()
-    assert stored(ledger)[0].flags == {"finished"}
-    ledger.close()
-
-
 @every_database
 def test_a_sync_write_is_there_at_once(
     database: str | None, make_ledger: MakeLedger
@@ -424,7 +368,7 @@ def test_the_end_of_the_process_writes_what_waits(
         "from flask_llm_cost.config import Settings\n"
         "from tests.ledger.samples import make_call\n"
         "l = Ledger(Settings(), instance_path=sys.argv[1])\n"
-        "l.append(make_call(1)); l.defer(make_call(2))"
+        "l.append(make_call(1)); l.append(make_call(2))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "instance")],
