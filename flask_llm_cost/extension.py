@@ -145,6 +145,7 @@ class LlmCost:
         watch(app, header=settings.cost_header)
         app.cli.add_command(make_group(make_app))
         app.extensions[NAME] = state
+        app.teardown_appcontext(state.tend)
         self._states.add(state)
         if settings.instrument and settings.enabled:
             self.instrument(*settings.instrument)

@@ -308,6 +308,11 @@ class AppState:
         if self._ledger is not None:
             self._ledger.close()
 
+    def tend(self, error: BaseException | None) -> None:
+        """At an app context's end: store what waits, where no thread does that."""
+        if self._ledger is not None:
+            self._ledger.tend()
+
     def raise_pending(self) -> None:
         """Raise what an earlier call's end could not.
 

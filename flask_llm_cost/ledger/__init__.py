@@ -88,6 +88,7 @@ class Ledger:
         self._made_writer: Writer | None = None
         self._sync_at = 0.0
         self._lag_at = 0.0
+        self._tend_at = 0.0
         self._running = False
         self._rescued = False
 
@@ -129,6 +130,20 @@ class Ledger:
             self._running = self._writer.start()
         except Exception as error:
             self._tell(None, error)
+
+    def tend(self) -> None:
+        """Do the writer's work where it has no thread. Never raises.
+
+        For the end of a request: where there is a thread, it costs nothing.
+        """
+        if self._running or not self._has_spool() or time.monotonic() < self._tend_at:
+            return
+        try:
+            pause = self._writer.cycle()
+        except Exception as error:
+            self._tell(None, error)
+            pause = _SYNC_PAUSE
+        self._tend_at = time.monotonic() + pause
 
     def _absorb(self) -> None:
         """Bring in what is due, before anything is stored or asked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import sys
 import threading
 import time
 import typing as t
@@ -91,6 +92,8 @@ class Writer:
 
     def start(self) -> bool:
         """Start the thread, once; False if threads cannot be had."""
+        if not _threads_run():
+            return False
         if self._thread is None:
             thread = threading.Thread(
                 # The thread does not keep a closed app's ledger alive.
@@ -269,6 +272,18 @@ class Writer:
             _log.warning("The ledger's writer tries again.", exc_info=error)
         pause = POLL_SECONDS * 2.0 ** min(self._failed_in_a_row - 1, 10)
         return min(pause, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+
+
+def _threads_run() -> bool:
+    """Whether a thread goes on while no request is handled.
+
+    uWSGI stops them all then, in whatever they do, unless it is told to enable threads.
+    """
+    server = sys.modules.get("uwsgi")
+    options = getattr(server, "opt", None)
+    return not isinstance(options, dict) or bool(
+        {"enable-threads", "threads", "gevent"} & options.keys()
+    )
 
 
 def _decode(line: bytes) -> Call:
