@@ -133,7 +133,12 @@ def full(host: Host, where: CallFilter, form: str = "text") -> str:
         Section("provider", "Providers", _rows(found.providers)),
         Section("model", "Models", _rows(found.models)),
         *(
-            Section(f"tag:{key}", f"Tag {key}", _rows(groups), note)
+            Section(
+                f"tag:{key}",
+                f"Tag {key}",
+                _rows(groups),
+                pruned(found.tags_pruned_before[key], where.zone),
+            )
             for key, groups in found.tags.items()
         ),
     ]
@@ -159,10 +164,15 @@ def single(host: Host, where: CallFilter, by: str, form: str = "text") -> str:
     from ..query.sources import pruned_before
     from ..query.totals import totals
 
-    names = {"model": ("provider", "model"), "provider": ("provider",), "day": ()}
+    names = {
+        "model": ("provider", "model"),
+        "provider": ("provider",),
+        "day": (),
+        "session": (f"tag:{host.settings.session_tag}",),
+    }
     with host.ledger.reading() as connection:
         whole = totals(connection, where)
-        limit = pruned_before(connection, where, names.get(by, ("tag",)))
+        limit = pruned_before(connection, where, names.get(by, (by,)))
         section = _section(host, connection, where, by)
     section = replace(section, note=pruned(limit, where.zone))
     if form == "json":

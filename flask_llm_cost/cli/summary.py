@@ -123,7 +123,7 @@ def sessions(period: str, model: str | None, form: str, limit: int) -> None:
     drain_first(host)
     with asking(host, model) as calls:
         asked = current(calls, period)
-        before = asked.pruned_before("tag")
+        before = asked.pruned_before("session")
         found: list[dict[str, t.Any]] = [
             {**_session(s, host), "pruned_before": iso(before)}
             for s in asked.sessions(limit)

@@ -574,7 +574,9 @@ class Ledger:
     def _roller(self) -> Roller:
         from .rollups import Roller
 
-        return Roller(self._engines, self._settings.timezone)
+        return Roller(
+            self._engines, self._settings.timezone, self._settings.rollup_tags
+        )
 
     @property
     def _reviser(self) -> Reviser:

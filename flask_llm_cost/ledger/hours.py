@@ -49,6 +49,13 @@ def _begin(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
     return dt.datetime.combine(day, dt.time(), tzinfo=zone).astimezone(dt.UTC)
 
 
+def day_at(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
+    """When the day of a zone begins that a moment is in."""
+    if not FIRST <= moment < END:
+        return utc_hour(moment)
+    return day_of(moment, zone)[0]
+
+
 def hour_at(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
     """When the hour of a zone's day begins that a moment is in."""
     if not FIRST <= moment < END:

@@ -23,10 +23,12 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from . import tag_sums
 from .going import announce
 from .going import Going
 from .going import going
 from .going import recall
+from .hours import day_of
 from .hours import hours_of
 from .hours import utc_hour
 from .jsonl import FIRST
@@ -126,6 +128,8 @@ class Months:
                 part = _between(max(start, time.start), min(end, time.end))
                 sums = add_up(connection, *part)
                 replace(connection, _GOING, start, sums)
+            days = self._days(connection, time)
+            tag_sums.freeze(connection, days, time.start, time.end)
             announce(connection, time)
         return True
 
@@ -138,6 +142,20 @@ class Months:
             for start, end in hours_of(utc_hour(edge), self.zone)
             if start < edge < end
         ]
+
+    def _days(
+        self, connection: sa.Connection, time: Going
+    ) -> list[tuple[dt.datetime, dt.datetime]]:
+        """The days of our zone that have calls of this time, with their ends."""
+        at = calls.c.started_at
+        these = _between(max(time.start, FIRST), time.end)
+        first = connection.scalar(sa.select(sa.func.min(at)).where(*these))
+        if first is None:
+            return []
+        found = [day_of(first, self.zone)]
+        while found[-1][1] < time.end:
+            found.append(day_of(found[-1][1], self.zone))
+        return found
 
     def _settle(self) -> int:
         """The calls are gone: their sums become those of what was pruned."""
@@ -156,6 +174,7 @@ class Months:
                 replace(connection, "hour", start, left)
             for start in self._hours(connection, time, {start for start, _ in cut}):
                 gone += self._move(connection, "hour", start)
+            tag_sums.settle(connection)
             # Whoever changed one of these calls at the last moment was too late.
             late = marks.c.hour >= time.start, marks.c.hour < time.end
             connection.execute(sa.delete(marks).where(*late))

@@ -12,6 +12,7 @@ What is pruned is moved, in the same transaction as the delete, to sums of its o
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import secrets
 import time
 import typing as t
@@ -25,9 +26,11 @@ from sqlalchemy import exc
 from ..call import from_ms
 from ..call import utc_ms
 from ..errors import StorageError
+from . import tag_sums
 from .engine import Engines
 from .going import going
 from .going import recall
+from .hours import day_at
 from .hours import day_of
 from .hours import HOUR
 from .hours import hour_at
@@ -66,11 +69,15 @@ class Roller:
     """Brings the rollups of one ledger up to its calls.
 
     :param zone: Whose hours and days.
+    :param tags: Keys to add up the values of, beside those that are declared already.
     """
 
-    def __init__(self, engines: Engines, zone: dt.tzinfo) -> None:
+    def __init__(
+        self, engines: Engines, zone: dt.tzinfo, tags: Sequence[str] = ()
+    ) -> None:
         self._engines = engines
         self._zone = zone
+        self._tags = tags
 
     def roll(self, now: dt.datetime, *, seconds: float | None = None) -> int:
         """Add up the hours that have marks and are over; how many were.
@@ -83,6 +90,7 @@ class Roller:
         done = 0
         with self._engines.explained():
             self._check_zone()
+            self._declare()
             with self._engine.connect() as connection:
                 hours = sorted(marked(connection))
             for hour in hours:
@@ -92,6 +100,7 @@ class Roller:
                     self._compact(hour)
                 elif self._roll(hour):
                     done += 1
+            self._roll_tags(now, until)
         return done
 
     @property
@@ -134,6 +143,7 @@ class Roller:
         """Forget all sums; every hour that has calls is to be added up."""
         connection.execute(sa.delete(rollups))
         connection.execute(sa.delete(rollup_latencies))
+        tag_sums.start_again(connection, since=None)
         recall(connection)
         moment = sa.type_coerce(_c.started_at, sa.BigInteger)
         hours = connection.scalars(sa.select(moment - moment % 3_600_000).distinct())
@@ -172,8 +182,10 @@ class Roller:
                 unmark(connection, ids)
                 for start, sums in found:
                     replace(connection, "hour", start, sums)
-                for start, end in sorted({day_of(s, self._zone) for s, _ in spans}):
+                days = sorted({day_of(s, self._zone) for s, _ in spans})
+                for start, end in days:
                     replace(connection, "day", start, _of_hours(connection, start, end))
+                tag_sums.mark_days(connection, (start for start, _ in days))
         except (_Overtaken, exc.IntegrityError):
             return False  # its marks are there; another roller is at work
         return True
@@ -190,6 +202,61 @@ class Roller:
             # Never the largest: two at once would each keep another one of theirs,
             # and so none. Both keep the same, or the later one keeps a newer one too.
             unmark(connection, sorted(ids)[:-1])
+
+    # Tags
+
+    def _declare(self) -> None:
+        """See that the keys are declared. One that was stays so until it is forgotten:
+        what was pruned could not be added up again."""
+        with self._engine.connect() as connection:
+            known = {found.key for found in tag_sums.declared(connection)}
+        if known.issuperset(self._tags):
+            return
+        with self._engine.begin() as connection:
+            self._turn(connection)
+            known = {found.key for found in tag_sums.declared(connection)}
+            new = [key for key in self._tags if key not in known]
+            tag_sums.declare(connection, new, horizon(connection))
+
+    def forget(self, key: str) -> bool:
+        """Add up by a key no more; whether it was declared."""
+        self._engines.prepare()
+        with self._engines.explained(), self._engine.begin() as connection:
+            self._turn(connection)
+            return tag_sums.forget(connection, key)
+
+    def _roll_tags(self, now: dt.datetime, until: float | None) -> None:
+        """Add up by tags the days that are over and have no hour that is to be added up."""
+        with self._engine.connect() as connection:
+            days = tag_sums.marked_days(connection)
+        for start, keys in reversed(days.items()):
+            if until is not None and time.monotonic() > until:
+                return
+            end = day_of(start, self._zone)[1]
+            if end <= now:
+                self._roll_tag_day(start, end, keys)
+
+    def _roll_tag_day(
+        self, start: dt.datetime, end: dt.datetime, keys: Sequence[str]
+    ) -> None:
+        with self._engine.connect() as connection:
+            before = fact(connection, "roller")
+            if any(start - HOUR < hour < end for hour in marked(connection)):
+                return  # its hours come first, and then it is marked again
+            if self._goes(connection, start) or self._goes(connection, end):
+                return
+            found = {
+                key: tag_sums.day_values(connection, key, start, end) for key in keys
+            }
+        try:
+            with self._engine.begin() as connection:
+                self._turn(connection, before)
+                if self._goes(connection, start) or self._goes(connection, end):
+                    return
+                for key, values in found.items():
+                    tag_sums.keep_day(connection, key, start, values)
+        except _Overtaken:
+            return  # its mark is there
 
     # Pruning
 
@@ -211,6 +278,7 @@ class Roller:
         self._engines.prepare()
         with self._engines.explained():
             self._check_zone()
+            self._declare()
             gone = self._months.prune(before, progress)
             while not months_only and (count := self._prune(before, batch)):
                 gone += count
@@ -276,6 +344,11 @@ class Roller:
             for row in rows:
                 start = hour_at(row.started_at, self._zone)
                 hours.setdefault(start, []).append(row)
+            for start, of_day in itertools.groupby(
+                rows, lambda row: day_at(row.started_at, self._zone)
+            ):
+                for some in chunks(list(of_day)):
+                    tag_sums.keep_pruned(connection, start, *_these(some))
             for start, found in sorted(hours.items()):
                 self._move(connection, start, found)
             mark(connection, [row.started_at for row in rows])
@@ -354,6 +427,7 @@ class Roller:
                     if read(connection, ["day"], start, end)
                     != _of_hours(connection, start, end)
                 ),
+                *tag_sums.differ(connection, days - unsure),
             ]
 
     def _hours_with_calls(self, connection: sa.Connection) -> set[dt.datetime]:

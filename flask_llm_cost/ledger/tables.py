@@ -298,3 +298,43 @@ sa.Index(
     revisions.c.started_at,
     revisions.c.event_id,
 )
+
+tag_keys = sa.Table(
+    PREFIX + "tag_keys",
+    metadata,
+    sa.Column("key", _text(200), primary_key=True),
+    # Calls before this were pruned when the key was declared: nothing is known of them.
+    sa.Column("since", Millis),
+    # The day from which on it has too many values to be added up.
+    sa.Column("until", Millis),
+    **_INNODB,
+)
+"""The keys whose values calls are added up by."""
+
+tag_marks = sa.Table(
+    PREFIX + "tag_marks",
+    metadata,
+    sa.Column("key", _text(200), nullable=False),
+    sa.Column("start", Millis, nullable=False),
+    sa.PrimaryKeyConstraint("key", "start", name="pk_llm_cost_tag_marks"),
+    **_INNODB,
+)
+"""Days of a key that are to be added up. Only who has the rollers' turn changes them."""
+
+tag_rollups = sa.Table(
+    PREFIX + "tag_rollups",
+    metadata,
+    sa.Column("key", _text(200), nullable=False),
+    sa.Column("kind", _text(8), nullable=False),
+    sa.Column("start", Millis, nullable=False),
+    # A value itself is too long for a primary key on MySQL and MariaDB.
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("value", _text(1024), nullable=False),  # "" for calls without the key
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in SUMS),
+    sa.PrimaryKeyConstraint(
+        "key", "kind", "start", "number", name="pk_llm_cost_tag_rollups"
+    ),
+    **_INNODB,
+)
+"""Calls added up by the values of a key. ``kind`` is ``pruned`` (by day, of calls that
+are there no more) or ``day`` (of all)."""

@@ -187,8 +187,9 @@ class CallQuery:
         """Until when an answer lacks calls that were pruned; ``None`` if it lacks none.
 
         :param by: What is asked for. Left out: :meth:`totals` and what comes of them;
-            else a name as for :meth:`group_by`, ``"tag"`` for what tags or sessions
-            cost, or ``"event_id"`` for :meth:`rows` and :meth:`select`.
+            else a name as for :meth:`group_by`, ``"tag:KEY"`` for what the values of a
+            tag cost, ``"session"`` for sessions, or ``"event_id"`` for :meth:`rows`
+            and :meth:`select`.
         """
         return self._ask(sources.pruned_before, by)
 

@@ -33,7 +33,9 @@ class Report:
     dearest: tuple[CallRow, ...]
     """The most expensive calls of known cost."""
     pruned_before: dt.datetime | None
-    """Calls before this were pruned: ``tags`` and ``dearest`` lack them."""
+    """Calls before this were pruned: ``dearest`` lacks them."""
+    tags_pruned_before: Mapping[str, dt.datetime | None]
+    """The same of each of ``tags``."""
 
 
 def report(
@@ -48,6 +50,7 @@ def report(
     :param tags: The tag keys to break down by, such as ``Settings.rollup_tags``.
     :param dearest: How many of the dearest calls to list.
     """
+    tags = tuple(tags)
     return Report(
         where=where,
         totals=sums.totals(connection, where),
@@ -60,4 +63,7 @@ def report(
             if row.cost_pico is not None
         ),
         pruned_before=pruned_before(connection, where, ("event_id",)),
+        tags_pruned_before={
+            key: pruned_before(connection, where, (f"tag:{key}",)) for key in tags
+        },
     )

@@ -20,6 +20,9 @@ from ..ledger.marks import horizon
 from ..ledger.marks import marked
 from ..ledger.tables import calls
 from ..ledger.tables import rollups
+from ..ledger.tag_sums import Declared
+from ..ledger.tag_sums import declared
+from ..ledger.tag_sums import marked_days
 from .filters import CallFilter
 from .filters import whole_ms
 from .sql import same
@@ -66,12 +69,16 @@ class Sources:
     rolled: tuple[Rolled, ...]
     spans: tuple[_Span, ...]
     """What is read from calls."""
+    tag: str | None = None
+    """The key by whose values sums are kept that are read."""
 
     def rolled_clauses(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
         """The conditions on a table of sums; none if nothing is read from it."""
         if not self.rolled:
             return []
         found = [sa.or_(*(part.clause(table) for part in self.rolled))]
+        if self.tag is not None:
+            return [table.c.key == self.tag, *found]
         for name in ROLLED_BY:
             value = getattr(self.where, name)
             if value is not None:
@@ -117,21 +124,87 @@ def sources(
     return Sources(where, tuple(plan.rolled), tuple(_joined(plan.spans)))
 
 
+def tag_sources(
+    connection: sa.Connection,
+    where: CallFilter,
+    key: str,
+    edges: Sequence[dt.datetime] = (),
+) -> Sources:
+    """Where to read the sums by the values of a tag from.
+
+    Sums of days, where the key is one that is added up and whole days are asked for;
+    calls for the rest.
+    """
+    only_calls = Sources(where, (), ((None, None),))
+    known = _declared(connection, where, key)
+    units = [unit for unit in _units(where.zone, edges) if unit[0] == "day"]
+    if known is None or not units:
+        return only_calls
+    day = units[0][1]
+    days = {day(start) for start, _ in _dirty(connection, where)}
+    days |= {day(start) for start in marked_days(connection, key)}
+    if len(days) > _MANY:
+        pruned = Rolled(("pruned",), where.start, where.end)
+        return replace(only_calls, rolled=(pruned,), tag=key)
+    start = None if where.start is None else whole_ms(where.start)
+    end = None if where.end is None else whole_ms(where.end)
+    plan = _Plan(sorted(days))
+    if known.until is None or not _before(known.until, end):
+        plan.cover(start, end, units)
+    else:
+        # From then on it has too many values to be added up.
+        first = known.until if start is None else max(start, known.until)
+        if _before(start, known.until):
+            plan.cover(start, known.until, units)
+        plan.spans.append((first, end))
+        plan.rolled.append(Rolled(("pruned",), first, end))
+    return Sources(where, tuple(plan.rolled), tuple(_joined(plan.spans)), key)
+
+
+def _declared(
+    connection: sa.Connection, where: CallFilter, key: str
+) -> Declared | None:
+    """The key, if sums by its values can answer."""
+    plain = CallFilter(start=where.start, end=where.end, zone=where.zone)
+    if where != plain or not _rolls(connection, where.zone):
+        return None
+    return next((one for one in declared(connection) if one.key == key), None)
+
+
 def pruned_before(
     connection: sa.Connection, where: CallFilter, by: Iterable[str] = ()
 ) -> dt.datetime | None:
     """Until when an answer lacks calls that were pruned; ``None`` if it lacks none.
 
-    Sums by provider and model outlive their calls. What they do not tell (single calls,
-    tags, outcomes, ...) is known only of calls that are still there.
+    Sums by provider and model outlive their calls, and those by the values of the tags in
+    ``LLM_COST_ROLLUP_TAGS``. What they do not tell (single calls, outcomes, ...) is known
+    only of calls that are still there.
 
-    :param by: What is asked for; ``"event_id"`` for the calls themselves.
+    :param by: What is asked for; ``"event_id"`` for the calls themselves, ``"tag:KEY"``
+        for the values of a tag.
     """
     limit = horizon(connection)
     if limit is None or (where.start is not None and where.start >= limit):
         return None
+    by = tuple(by)
+    if len(by) == 1 and by[0].startswith("tag:"):
+        return _tag_pruned_before(connection, where, by[0].removeprefix("tag:"), limit)
     told = _can_roll(where, by) and _rolls(connection, where.zone)
     return None if told and not _cuts(where, limit) else limit
+
+
+def _tag_pruned_before(
+    connection: sa.Connection, where: CallFilter, key: str, limit: dt.datetime
+) -> dt.datetime | None:
+    known = _declared(connection, where, key)
+    if known is None or (known.until is not None and known.until < limit):
+        return limit
+    for edge in (where.start, where.end):
+        # Of a part of a day that was pruned nothing is known.
+        if edge is not None and day_of(edge, where.zone)[0] < min(limit, edge):
+            return limit
+    since = known.since
+    return None if since is None or not _before(where.start, since) else since
 
 
 def _cuts(where: CallFilter, limit: dt.datetime) -> bool:

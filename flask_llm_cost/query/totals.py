@@ -21,11 +21,13 @@ from ..ledger.measures import AMOUNTS
 from ..ledger.measures import COUNTS
 from ..ledger.tables import calls
 from ..ledger.tables import rollups
+from ..ledger.tables import tag_rollups
 from ..ledger.tables import tag_values
 from ..tags import TRACE_KEY
 from .filters import CallFilter
 from .filters import tag_key
 from .sources import sources
+from .sources import tag_sources
 from .sql import quotient
 from .sql import same
 
@@ -290,15 +292,21 @@ def _ask_tag(
 ) -> _Found:
     value, source = tag_column(key)
     periods = _Periods(edges)
-    time = sa.type_coerce(calls.c.started_at, sa.BigInteger)
-    rows = connection.execute(
-        sa.select(periods.column(time), value, *MEASURES)
-        .select_from(source)
-        .where(*where.clauses())
-        .group_by("bucket", value)
-    )
+    read_from = tag_sources(connection, where, key, edges)
     found: _Found = {}
-    periods.add(found, rows, 1, UNTAGGED)
+    clauses = read_from.call_clauses()
+    if clauses:
+        time = sa.type_coerce(calls.c.started_at, sa.BigInteger)
+        select = sa.select(periods.column(time), value, *MEASURES).select_from(source)
+        rows = connection.execute(select.where(*clauses).group_by("bucket", value))
+        periods.add(found, rows, 1, UNTAGGED)
+    clauses = read_from.rolled_clauses(tag_rollups)
+    if clauses:
+        value = tag_rollups.c.value
+        time = sa.type_coerce(tag_rollups.c.start, sa.BigInteger)
+        select = sa.select(periods.column(time), value, *_rolled(tag_rollups))
+        rows = connection.execute(select.where(*clauses).group_by("bucket", value))
+        periods.add(found, rows, 1, UNTAGGED)
     return found
 
 

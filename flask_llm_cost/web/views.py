@@ -285,7 +285,7 @@ def tag(key: str) -> str:
         answer = tag_page(connection, slice_.where, key, limit=MOST_VALUES)
         return _page(
             "tag",
-            pruned=pruned_before(connection, _compared(slice_.where), ["tag"]),
+            pruned=pruned_before(connection, _compared(slice_.where), [f"tag:{key}"]),
             slice=slice_,
             answer=answer,
             newest=None if answer.totals.calls else _newest(connection),

@@ -28,6 +28,8 @@ from flask_llm_cost.ledger.tables import calls
 from flask_llm_cost.ledger.tables import COSTS
 from flask_llm_cost.ledger.tables import revisions
 from flask_llm_cost.query.filters import CallFilter
+from flask_llm_cost.query.totals import Group
+from flask_llm_cost.query.totals import tag_breakdown
 from flask_llm_cost.query.totals import Totals
 from flask_llm_cost.query.totals import totals
 
@@ -76,6 +78,12 @@ def ever(ledger: Ledger) -> Totals:
     zone = ledger._settings.timezone
     with ledger.reading() as connection:
         return totals(connection, CallFilter(zone=zone))
+
+
+def by_user(ledger: Ledger) -> tuple[Group, ...]:
+    zone = ledger._settings.timezone
+    with ledger.reading() as connection:
+        return tag_breakdown(connection, CallFilter(zone=zone), "user")
 
 
 def spans(ledger: Ledger) -> list[tuple[dt.datetime | None, dt.datetime | None]]:
@@ -255,14 +263,18 @@ def test_months_only_leaves_the_rest_for_later(ledger: Ledger) -> None:
 def test_an_hour_of_two_months_is_parted(
     database: str, make_ledger: MakeLedger, zone: str
 ) -> None:
-    ledger = make_ledger(database, timezone=zoneinfo.ZoneInfo(zone))
+    ledger = make_ledger(
+        database, timezone=zoneinfo.ZoneInfo(zone), rollup_tags=("user",)
+    )
     ledger.partition()
     _split(ledger, 3)
     kept(ledger, calls_around(month(2), month(1)))
-    before, sums = ever(ledger), raw(ledger)
+    before, sums, users = ever(ledger), raw(ledger), by_user(ledger)
     assert ledger.prune(month(1)) == 18
+    assert by_user(ledger) == users
     ledger.roll()
     assert ever(ledger) == before
+    assert by_user(ledger) == users
     assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == sums
     assert ledger.verify() == []
 
@@ -270,12 +282,16 @@ def test_an_hour_of_two_months_is_parted(
 @with_partitions
 @pytest.mark.parametrize("dropped", [False, True])
 def test_a_prune_that_broke_off_is_ended_by_the_next(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, dropped: bool
+    database: str,
+    make_ledger: MakeLedger,
+    monkeypatch: pytest.MonkeyPatch,
+    dropped: bool,
 ) -> None:
+    ledger = make_ledger(database, rollup_tags=("user",))
     ledger.partition()
     _split(ledger, 3)
     kept(ledger, calls_around(month(2), month(1)))
-    before = ever(ledger)
+    before, users = ever(ledger), by_user(ledger)
     with monkeypatch.context() as death:
         if dropped:
             death.setattr(months.Months, "_settle", _die)
@@ -283,7 +299,7 @@ def test_a_prune_that_broke_off_is_ended_by_the_next(
             death.setattr(months, "drop", _die)
         with pytest.raises(ZeroDivisionError):
             ledger.prune(month(1))
-    assert ever(ledger) == before
+    assert (ever(ledger), by_user(ledger)) == (before, users)
     # Nothing that others do meanwhile may lose what is no more to be counted.
     with ledger._engines.writing().begin() as connection:
         mark(connection, [month(2) + HOUR, month(2) - HOUR])
@@ -292,8 +308,9 @@ def test_a_prune_that_broke_off_is_ended_by_the_next(
     with pytest.raises(StorageError, match="were pruned"):
         ledger.rezone()
     ledger.prune(month(1))
-    assert ever(ledger) == before
+    assert (ever(ledger), by_user(ledger)) == (before, users)
     ledger.roll()
+    assert by_user(ledger) == users
     assert ledger.verify() == []
     assert raw(ledger)["calls"] == 6
 

@@ -7,6 +7,7 @@ import threading
 import time
 import typing as t
 import zoneinfo
+from collections import Counter
 from decimal import Decimal
 
 import pytest
@@ -28,7 +29,14 @@ from flask_llm_cost.ledger.tables import calls
 from flask_llm_cost.ledger.tables import rollup_latencies
 from flask_llm_cost.ledger.tables import tag_sets
 from flask_llm_cost.ledger.tables import tag_values
+from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.latency import latency_bucket
+from flask_llm_cost.query.periods import edges
+from flask_llm_cost.query.totals import breakdown
+from flask_llm_cost.query.totals import series
+from flask_llm_cost.query.totals import sum_up
+from flask_llm_cost.query.totals import tag_breakdown
+from flask_llm_cost.query.totals import totals
 
 from .conftest import every_database
 from .conftest import MakeLedger
@@ -38,6 +46,8 @@ from .test_ledger import spool
 
 EVER = (from_ms(0), from_ms(4_000_000_000_000))
 HOUR = dt.timedelta(hours=1)
+TAGS = ("feature", "user")
+DAYS = (NOON.date(), NOON.date() + dt.timedelta(days=1))
 
 
 def calls_over(hours: int, every: int = 20) -> list[Call]:
@@ -310,9 +320,14 @@ class Chaos:
         self.written: list[Call] = []
         self.repriced: list[int] = []
         self.errors: list[BaseException] = []
+        self.polls = 0
 
-    def run(self) -> None:
-        steps = [self.write] * 4 + [self.roll] * 2 + [self.reprice, self.prune]
+    def run(self, writers: int) -> None:
+        steps = (
+            [self.write] * writers
+            + [self.roll] * 2
+            + [self.reprice, self.prune, self.poll]
+        )
         threads = [
             threading.Thread(target=self.work, args=(step, n))
             for n, step in enumerate(steps)
@@ -338,6 +353,7 @@ class Chaos:
             make_call(
                 chance.randrange(10**6),
                 started_at=NOON + chance.randrange(30) * HOUR,
+                tags={"user": str(chance.randrange(5)), "feature": "chat"},
                 latency_ms=chance.randrange(500),
             )
             for _ in range(20)
@@ -360,16 +376,37 @@ class Chaos:
     def roll(self, mine: Ledger, chance: random.Random) -> None:
         mine.roll()
 
+    def poll(self, mine: Ledger, chance: random.Random) -> None:
+        """A page: its parts must agree, whatever happens meanwhile."""
+        where = CallFilter()
+        with mine.reading() as connection:
+            whole = totals(connection, where)
+            parts = [
+                breakdown(connection, where, "provider", "model"),
+                tag_breakdown(connection, where, "user"),
+                tag_breakdown(connection, where, "feature"),
+            ]
+            days = edges("day", *DAYS, dt.UTC)
+            assert sum_up(series(connection, where, days)) == whole
+        assert all(sum_up(g.totals for g in part) == whole for part in parts)
+        self.polls += 1
+
     def prune(self, mine: Ledger, chance: random.Random) -> None:
         mine.prune(NOON + chance.randrange(10) * HOUR, batch=50)
         time.sleep(0.05)
 
 
-def chaos(ledger: Ledger, make_ledger: t.Callable[[], Ledger], seconds: float) -> None:
+def chaos(
+    ledger: Ledger,
+    make_ledger: t.Callable[[], Ledger],
+    seconds: float,
+    writers: int = 4,
+) -> None:
     """Writers, rollers, a repricer and a pruner at once; then the sums must be right."""
     work = Chaos(make_ledger, seconds)
-    work.run()
+    work.run(writers)
     assert work.errors == []
+    assert work.polls
     ledger.roll()
     assert marked(ledger) == 0
     found = rolled(ledger, "hour", "pruned")
@@ -380,6 +417,11 @@ def chaos(ledger: Ledger, make_ledger: t.Callable[[], Ledger], seconds: float) -
     )
     assert found["cost_total"] == rows.to_pico(written) + sum(work.repriced)
     assert found["cost_total"] == found["cost_input"]
+    users = Counter(call.tags["user"] for call in work.written)
+    with ledger.reading() as connection:
+        by_user = tag_breakdown(connection, CallFilter(), "user")
+    assert {group.key[0]: group.totals.calls for group in by_user} == users
+    assert sum_up(g.totals for g in by_user).spend_pico == found["cost_total"]
     assert ledger.verify() == []
 
 
@@ -387,7 +429,7 @@ def chaos(ledger: Ledger, make_ledger: t.Callable[[], Ledger], seconds: float) -
 def test_sums_are_exact_whoever_is_at_work(
     database: str | None, ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
-    chaos(ledger, lambda: make_ledger(database), 3)
+    chaos(ledger, lambda: make_ledger(database, rollup_tags=TAGS), 4)
 
 
 @pytest.mark.stress
@@ -395,4 +437,4 @@ def test_sums_are_exact_whoever_is_at_work(
 def test_sums_are_exact_for_longer(
     database: str | None, ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
-    chaos(ledger, lambda: make_ledger(database), 20)
+    chaos(ledger, lambda: make_ledger(database, rollup_tags=TAGS), 30, writers=12)

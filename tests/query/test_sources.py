@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.ledger import rollups
+from flask_llm_cost.ledger import tag_sums
 from flask_llm_cost.ledger.marks import mark
 from flask_llm_cost.ledger.tables import calls as calls_table
 from flask_llm_cost.ledger.tables import facts
@@ -25,10 +26,14 @@ from flask_llm_cost.query.overview import overview
 from flask_llm_cost.query.periods import edges
 from flask_llm_cost.query.sources import pruned_before
 from flask_llm_cost.query.sources import sources
+from flask_llm_cost.query.tags import tag_page
+from flask_llm_cost.query.tags import top_values
 from flask_llm_cost.query.totals import breakdown
 from flask_llm_cost.query.totals import series
 from flask_llm_cost.query.totals import series_by
 from flask_llm_cost.query.totals import sum_up
+from flask_llm_cost.query.totals import tag_breakdown
+from flask_llm_cost.query.totals import tag_series
 from flask_llm_cost.query.totals import totals
 
 from . import samples
@@ -65,8 +70,11 @@ class Engines:
         yield
 
 
+TAGS = ("feature", "user")
+
+
 def roller(store: Store, zone: dt.tzinfo) -> rollups.Roller:
-    return rollups.Roller(t.cast(t.Any, Engines(store)), zone)
+    return rollups.Roller(t.cast(t.Any, Engines(store)), zone, TAGS)
 
 
 def fill(store: Store, found: list[Call], zone: dt.tzinfo) -> None:
@@ -111,12 +119,15 @@ def answers(store: Store, where: CallFilter) -> list[t.Any]:
             breakdown(connection, where, "model"),
             breakdown(connection, where, "outcome"),
             percentiles(connection, where, "provider", "model"),
+            tag_breakdown(connection, where, "feature"),
         ]
         for days in (spring, autumn):
             for span in ("hour", "day", "month"):
                 marks = edges(t.cast(t.Any, span), *days)
                 found.append(series(connection, where, marks))
                 found.append(series_by(connection, where, marks, "model"))
+                if span != "hour":
+                    found.append(tag_series(connection, where, marks, "user"))
     return found
 
 
@@ -231,7 +242,7 @@ def test_one_question_does_not_contradict_itself(store: Store) -> None:
     assert len(query.rows()) == query.where(outcome="ok").count() == 1
     for lacking in (
         query.pruned_before("event_id"),
-        query.pruned_before("tag"),
+        query.pruned_before("tag:session"),
         query.where(outcome="ok").pruned_before(),
     ):
         assert lacking == NOON - HOUR
@@ -332,3 +343,72 @@ def test_a_few_late_calls_cost_a_few_hours(store: Store) -> None:
         assert totals(connection, where).calls == 104
         parts = breakdown(connection, where, "provider")
         assert sum_up(group.totals for group in parts).calls == 104
+
+
+def test_a_year_by_tag_is_read_from_sums_alone(store: Store) -> None:
+    made = [
+        make_call(NOON - n * 24 * HOUR, tags={"feature": "chat" if n % 3 else ""})
+        for n in range(1, 40)
+    ]
+    fill(store, made, NEW_YORK)
+    where = days("2025-04-20", "2026-04-19")
+    with store.engine.begin() as connection:
+        connection.execute(sa.delete(calls_table))  # and nobody is told
+    with store.reading() as connection:
+        page = tag_page(connection, where, "feature")
+        top = top_values(connection, where, "feature")
+    assert {v.value: v.totals.calls for v in page.values} == {
+        "chat": 26,
+        "(untagged)": 13,
+    }
+    assert [v.totals for v in top.values] == [v.totals for v in page.values]
+    assert sum(day.calls for value in page.values for day in value.days) == 39
+
+
+def test_a_key_that_is_not_declared_is_asked_of_calls(store: Store) -> None:
+    fill(store, [make_call(tags={"plan": "free"})], UTC)
+    roller(store, UTC).prune(NOON + HOUR)
+    query = store.query(timezone=UTC)
+    assert query.group_by_tag("plan") == {}
+    assert query.pruned_before("tag:plan") == NOON + HOUR
+    assert query.group_by_tag("feature")["(untagged)"].calls == 1
+    assert query.pruned_before("tag:feature") is None
+    assert query.where(model="gpt-4o").pruned_before("tag:feature") == NOON + HOUR
+
+
+def test_what_was_pruned_before_a_key_was_declared_is_said(store: Store) -> None:
+    fill(store, [make_call(NOON - 72 * HOUR, tags={"plan": "a"}), make_call()], UTC)
+    roller(store, UTC).prune(NOON - HOUR)
+    with_plan = rollups.Roller(t.cast(t.Any, Engines(store)), UTC, ("plan",))
+    with_plan.roll(LATER)
+    query = store.query(timezone=UTC)
+    assert query.pruned_before("tag:plan") == NOON - HOUR
+    assert query.pruned_before("tag:feature") is None
+    late = query.between(NOON.date(), NOON.date())
+    assert late.group_by_tag("plan")["(untagged)"].calls == 1
+
+
+def test_a_key_with_too_many_values_is_asked_of_calls_from_then_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tag_sums, "MOST_VALUES", 3)
+    few = [make_call(NOON - 48 * HOUR, tags={"user": str(n)}) for n in range(2)]
+    many = [make_call(NOON - 24 * HOUR, tags={"user": str(n)}) for n in range(5)]
+    fill(store, [*few, *many, make_call(tags={"user": "0"})], UTC)
+    with store.reading() as connection:
+        [_, user] = tag_sums.declared(connection)
+        assert user.until == NOON - 36 * HOUR
+        where = CallFilter(zone=UTC)
+        values = tag_breakdown(connection, where, "user")
+        assert sum(group.totals.calls for group in values) == 8
+    query = store.query(timezone=UTC)
+    roller(store, UTC).prune(NOON - 40 * HOUR)
+    assert query.pruned_before("tag:user") is None
+    assert sum(p.calls for p in query.group_by_tag("user").values()) == 8
+    roller(store, UTC).prune(NOON - HOUR)
+    assert query.pruned_before("tag:user") == NOON - HOUR
+    roller(store, UTC).roll(LATER)
+    assert query.group_by_tag("user")["0"].calls == 2
+    assert roller(store, UTC).forget("user")
+    assert not roller(store, UTC).forget("user")
+    assert query.group_by_tag("user")["0"].calls == 1
