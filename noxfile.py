@@ -97,6 +97,15 @@ def galera(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the readers; the options are libFuzzer's: ``-- -max_total_time=600``."""
+    install(session, "tests", "fuzz")
+    folder = session.create_tmp()
+    options = session.posargs or ["-max_total_time=300"]
+    session.run("python", "-m", "tests.providers.fuzz", folder, *options)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format and the import contracts."""
     install(session, "lint", "tests")

@@ -18,6 +18,7 @@ from flask_llm_cost import errors
 from flask_llm_cost import extension
 from flask_llm_cost import signals
 from flask_llm_cost.cli import make_group
+from flask_llm_cost.providers.routes import PROVIDERS
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYS = [config.PREFIX + f.name.upper() for f in fields(config.Settings)]
@@ -111,3 +112,23 @@ def test_the_test_servers_are_in_the_readme() -> None:
     sources = "".join(path.read_text("utf-8") for path in ROOT.glob("tests/**/*.py"))
     for name in set(re.findall(r"LLM_COST_TEST_[A-Z]+", sources)):
         assert f"`{name}`" in text
+
+
+def test_the_page_of_providers_names_every_host() -> None:
+    rows = re.findall(
+        r"^    \* - ``(\S+)``\n      - (.*)\n      - :doc:`(\S+)`$",
+        page("providers"),
+        re.MULTILINE,
+    )
+    shown = {name: tuple(re.findall(r"``(\S+?)``", hosts)) for name, hosts, _ in rows}
+    assert shown == {provider.name: provider.hosts for provider in PROVIDERS}
+    assert all((ROOT / "docs" / f"{family}.rst").exists() for *_, family in rows)
+
+
+@pytest.mark.parametrize(
+    "family", sorted(path.stem for path in (ROOT / "docs" / "providers").iterdir())
+)
+def test_a_family_of_providers_names_its_sources(family: str) -> None:
+    assert family == "own" or re.search(
+        r"Sources?:.*?https://", page(f"providers/{family}"), re.DOTALL
+    )

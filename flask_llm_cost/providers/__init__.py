@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .dialect import Dialect
+from .dialect import needles
+from .dialect import Notes
 from .exchange import Exchange
 from .exchange import Path
 from .exchange import Provider
@@ -11,10 +14,13 @@ from .exchange import route
 from .exchange import route_to
 
 __all__ = [
+    "Dialect",
     "Exchange",
+    "Notes",
     "Path",
     "Provider",
     "Route",
+    "needles",
     "read_exchange",
     "route",
     "route_to",

@@ -75,6 +75,7 @@ FLAGS: t.Final = {
     "usage_conflict": "counts contradict each other or are missing",
     "no_usage": "the answer brought no usage",
     "estimated": "the usage was estimated",
+    "results_dropped": "results of a batch were not taken: there were too many at once",
     "repeated": "a repeated look at an answer that may be counted already",
     "broken_frames": "parts of the stream could not be read",
     "unreadable_encoding": "the answer's content encoding could not be undone",

@@ -4,14 +4,19 @@ import dataclasses
 import datetime as dt
 import html
 import re
+import threading
 import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import requests
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import StrictUndefined
+from werkzeug.serving import make_server
 
 import flask_llm_cost.web
 from flask_llm_cost.call import Usage
@@ -555,6 +560,41 @@ def test_data_quality_says_what_is_missing_and_what_to_do(
     assert "openai refused with 429 1" in said
     assert "LLM_COST_PRICE_OVERRIDES" in said
     assert "include_usage" in said
+
+
+def test_data_quality_shows_what_contradicts_itself(make_site: MakeSite) -> None:
+    """From the answer to the page: more was cached than there was."""
+    with provider_of_contradictions() as url:
+        app = make_site(LLM_COST_PROVIDER_HOSTS={url.removeprefix("http://"): "ours"})
+        state = app.extensions["llm_cost"]
+        state.clock = lambda: dt.datetime.now(dt.UTC)
+        with requests.Session() as session:
+            session.mount("http://", state.extension.adapter())
+            session.post(f"{url}/v1/chat/completions", json={"model": "m"})
+        assert state.ledger.flush()
+        said = text(app.test_client().get("/llm-costs/data-quality").text)
+    assert "contradict each other or are missing 1" in said
+
+
+@contextmanager
+def provider_of_contradictions() -> Iterator[str]:
+    app = Flask("contradictions")
+
+    @app.post("/v1/chat/completions")
+    def chat() -> dict[str, t.Any]:
+        details = {"cached_tokens": 161}
+        counts = {"prompt_tokens": 31, "completion_tokens": 5, "total_tokens": 36}
+        return {"id": "c1", "usage": {**counts, "prompt_tokens_details": details}}
+
+    server = make_server("127.0.0.1", 0, app)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_data_quality_finds_double_counts(visitor: FlaskClient, record: Record) -> None:
