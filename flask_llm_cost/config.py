@@ -84,7 +84,9 @@ def _optional(check: Check) -> Check:
     return checked
 
 
-def _one_of(*names: str) -> Check:
+def check_one_of(*names: str) -> Check:
+    """Make a check for one of some names."""
+
     def check(key: str, value: object) -> str:
         if not isinstance(value, str) or value not in names:
             raise _wrong(key, value, "one of " + ", ".join(repr(n) for n in names))
@@ -125,7 +127,8 @@ def _check_folder(key: str, path: Path) -> None:
         raise _wrong(key, str(path), "the path of a folder, or of none yet")
 
 
-def _money(key: str, value: object) -> Decimal:
+def check_money(key: str, value: object) -> Decimal:
+    """See that a value is an amount of USD."""
     wanted = 'a number of USD from 0 to 1e12, such as "250" or Decimal("0.50")'
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise _wrong(key, value, wanted)
@@ -202,7 +205,8 @@ def _tags(key: str, value: object) -> t.Any:
     return dict(value)
 
 
-def _zone(key: str, value: object) -> dt.tzinfo:
+def check_zone(key: str, value: object) -> dt.tzinfo:
+    """See that a value names a time zone."""
     wanted = 'the name of an IANA time zone, such as "Europe/Berlin"'
     if not isinstance(value, str):
         raise _wrong(key, value, wanted)
@@ -336,7 +340,7 @@ class Settings:
     """A replica for pages and reports."""
     engine_options: Mapping[str, t.Any] = _setting({}, _mapping)
     """More arguments for SQLAlchemy's ``create_engine``."""
-    write: str = _setting("spool", _one_of("spool", "sync"))
+    write: str = _setting("spool", check_one_of("spool", "sync"))
     """``"spool"`` appends to a file and lets a thread write to the database; ``"sync"``
     writes at the end of each call, for hosts whose disk dies with the container."""
     spool_dir: Path | None = _setting(None, _optional(_path))
@@ -347,9 +351,9 @@ class Settings:
     jsonl_dir: Path | None = _setting(None, _optional(_path))
     """Where ``STORAGE="jsonl"`` writes, relative to the instance folder; ``None`` is
     ``llm_cost_calls`` there."""
-    timezone: dt.tzinfo = _setting(dt.UTC, _zone)
+    timezone: dt.tzinfo = _setting(dt.UTC, check_zone)
     """IANA name of the zone of days, reports and budgets."""
-    week_start: str = _setting("monday", _one_of("monday", "sunday", "saturday"))
+    week_start: str = _setting("monday", check_one_of("monday", "sunday", "saturday"))
     """The first day of a week."""
     default_tags: Mapping[str, t.Any] | Callable[[], t.Any] = _setting({}, _tags)
     """Tags of every call: a mapping, or a callable asked once per call."""
@@ -392,21 +396,21 @@ class Settings:
     """Estimate the usage of streams that carry none, and mark it as estimated."""
     inject_stream_usage: bool = _setting(False, _flag)
     """Ask OpenAI-style streams for their usage where the app's request does not."""
-    monthly_budget: Decimal | None = _setting(None, _optional(_money))
+    monthly_budget: Decimal | None = _setting(None, _optional(check_money))
     """USD per calendar month."""
-    daily_budget: Decimal | None = _setting(None, _optional(_money))
+    daily_budget: Decimal | None = _setting(None, _optional(check_money))
     """USD per day."""
-    call_budget: Decimal | None = _setting(None, _optional(_money))
+    call_budget: Decimal | None = _setting(None, _optional(check_money))
     """USD per call."""
     budgets: tuple[Mapping[str, t.Any], ...] = _setting((), _budgets)
     """Further budgets."""
-    budget_behavior: str = _setting("notify", _one_of("notify", "raise", "block"))
+    budget_behavior: str = _setting("notify", check_one_of("notify", "raise", "block"))
     """What a spent budget does."""
     on_budget_exceeded: Callable[..., t.Any] | None = _setting(None, _optional(_call))
     """Called when a budget is spent."""
-    on_storage_error: str = _setting("warn", _one_of("ignore", "warn", "raise"))
+    on_storage_error: str = _setting("warn", check_one_of("ignore", "warn", "raise"))
     """What a failed write does."""
-    on_unknown_price: str = _setting("warn", _one_of("ignore", "warn", "raise"))
+    on_unknown_price: str = _setting("warn", check_one_of("ignore", "warn", "raise"))
     """What a model without a price does."""
     alert_webhook_url: str | None = _setting(None, _optional(_url))
     """Where budget alerts are posted."""
