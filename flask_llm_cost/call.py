@@ -360,6 +360,10 @@ class Attempt:
     stream: bool = False
     tags: TagSource | None = None
     """Explicit tags: the adapter's, or the caller's own."""
+    body: bytes | None = field(default=None, repr=False)
+    """What is sent, where it can be known: an upper bound is read from it, and no more."""
+    poll: bool = False
+    """It only asks for the answer to an earlier request, which was paid for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 
     LlmCostError
     ├── ConfigError        a wrong LLM_COST_* setting (also a ValueError)
-    ├── BudgetExceeded     a budget stopped a call before it was sent (not raised yet)
+    ├── BudgetExceeded     a budget is spent: it stopped a call, or the call spent it
     ├── UnknownPrice       LLM_COST_ON_UNKNOWN_PRICE is "raise"
     ├── StorageError       the ledger cannot be read or written
     │   └── SetupRequired  its tables are missing or of an older version
@@ -16,7 +16,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import typing as t
+from collections.abc import Mapping
 from decimal import Decimal
 
 if t.TYPE_CHECKING:
@@ -40,6 +42,10 @@ class BudgetExceeded(LlmCostError):
     :param spent_usd: What was spent in this period, in USD.
     :param resets_at: When the period ends (aware UTC), ``None`` for a per-call budget.
     :param call: The call that crossed the limit, ``None`` if none was sent.
+    :param tags: Whose budget it is, where each value of a tag has one.
+    :param held_usd: What calls under way may still cost.
+    :param lost_usd: What counts for calls of which no one knows what they cost.
+    :param estimate_usd: What the call that was refused may have cost.
     """
 
     def __init__(
@@ -51,9 +57,24 @@ class BudgetExceeded(LlmCostError):
         spent_usd: Decimal,
         resets_at: dt.datetime | None = None,
         call: Call | None = None,
+        tags: Mapping[str, str] | None = None,
+        held_usd: Decimal = Decimal(0),
+        lost_usd: Decimal = Decimal(0),
+        estimate_usd: Decimal | None = None,
     ) -> None:
+        more = "".join(
+            f", ${amount.normalize():f} {what}"
+            for amount, what in (
+                (held_usd, "held for calls under way"),
+                (lost_usd, "lost"),
+                (estimate_usd or Decimal(0), "asked for"),
+            )
+            if amount
+        )
+        whose = "".join(f" of {key} {value!r}" for key, value in (tags or {}).items())
         super().__init__(
-            f"The {period} budget {budget!r} is spent: ${spent_usd} of ${limit_usd}."
+            f"The {period} budget {budget!r}{whose} is spent:"
+            f" ${spent_usd.normalize():f} of ${limit_usd.normalize():f}{more}."
         )
         self.budget = budget
         self.period = period
@@ -61,6 +82,20 @@ class BudgetExceeded(LlmCostError):
         self.spent_usd = spent_usd
         self.resets_at = resets_at
         self.call = call
+        self.tags: Mapping[str, str] = dict(tags or {})
+        self.held_usd = held_usd
+        self.lost_usd = lost_usd
+        self.estimate_usd = estimate_usd
+
+    def retry_after(self, now: dt.datetime | None = None) -> int | None:
+        """Seconds until the period ends, for a ``Retry-After`` header.
+
+        ``None`` if it never does.
+        """
+        if self.resets_at is None:
+            return None
+        left = self.resets_at - (now or dt.datetime.now(dt.UTC))
+        return max(1, math.ceil(left.total_seconds()))
 
 
 class UnknownPrice(LlmCostError):

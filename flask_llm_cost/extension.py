@@ -72,12 +72,6 @@ _C = t.TypeVar("_C")
 NAME: t.Final = "llm_cost"
 
 _LATER: t.Final = (
-    "monthly_budget",
-    "daily_budget",
-    "call_budget",
-    "budgets",
-    "budget_behavior",
-    "on_budget_exceeded",
     "alert_webhook_url",
     "alert_webhook_secret",
     "alert_allow_private",
@@ -249,6 +243,7 @@ class LlmCost:
         model: str | None = None,
         tags: TagSource | None = None,
         latency_ms: int | None = None,
+        enforce_budget: bool = False,
     ) -> TrackedStream:
         """Record a stream that no client library shows us, when its block ends.
 
@@ -256,6 +251,8 @@ class LlmCost:
         :meth:`~.TrackedStream.event`, or the usage with :meth:`~.TrackedStream.usage`.
 
         :param latency_ms: How long the call took; measured from the block if left out.
+        :param enforce_budget: Let budgets refuse it, as a call that is captured: entering
+            the block raises :exc:`.BudgetExceeded` then.
         """
         from .capture.track_stream import TrackedStream
 
@@ -266,6 +263,7 @@ class LlmCost:
             tags=tags,
             latency_ms=latency_ms,
             providers=self._providers,
+            begin=self.begin if enforce_budget else self._begin_freely,
         )
 
     def _hosts(self) -> Mapping[str, str]:
@@ -306,6 +304,7 @@ class LlmCost:
         service_tier: str | None = None,
         response_id: str | None = None,
         event_id: str | None = None,
+        enforce_budget: bool = False,
     ) -> Call:
         """Record a call that was made without HTTP capture.
 
@@ -314,7 +313,10 @@ class LlmCost:
         :param at: When the call was sent (aware); now if left out.
         :param reported_cost: USD, as the provider itself reports it.
         :param event_id: A UUIDv7 of the time ``at``: the same id is recorded once.
+        :param enforce_budget: Record it only if the budgets that block have room for it.
         :raises ValueError: For a wrong count, mode, name or time.
+        :raises BudgetExceeded: If a budget that raises or blocks is spent with this call,
+            which is recorded; or, with ``enforce_budget``, was before, and it is not.
         :raises UnknownPrice: If ``LLM_COST_ON_UNKNOWN_PRICE`` is ``"raise"``; the call
             is recorded.
         """
@@ -366,15 +368,29 @@ class LlmCost:
         if state is None or not state.settings.enabled:
             return call
         call = priced(state, call, pricing_mode)
-        state.store(call, state.collected)
-        if hold.state.request is not None:
-            hold.state.request.add(call)
-        state.tell(call)
+        state.keep_tracked(call, hold.state, enforce=enforce_budget)
         if isinstance(state.pending_error, UnknownPrice) and is_unpriced(call):
             # The caller is here to be told; no other send need be.
             state.pending_error = None
             raise UnknownPrice(provider, model)
         return call
+
+    def enforce_budget(
+        self, tags: TagSource | None = None, *, provider: str = "", model: str = ""
+    ) -> None:
+        """Raise if a budget has no room left: of those that raise or block.
+
+        :param tags: Whose budgets: explicit tags, beside those that a call here would have.
+        :param provider: Of the call that is to be made, where budgets go by model.
+        :raises BudgetExceeded: For the budget of the longest period.
+        :raises StorageError: If a budget cannot be asked, and its ``on_error`` is
+            ``"closed"``.
+        """
+        state = self._resolve()
+        if state is None or not state.enforcer.stops:
+            return
+        hold = self._hold(state, Attempt(provider, "chat", model, tags=tags), None)
+        state.enforcer.enforce(provider, model, hold.tags, hold.started_at)
 
     # Tagging
 
@@ -426,16 +442,27 @@ class LlmCost:
     def begin(self, attempt: Attempt) -> Hold | None:
         """Take down what must be known when an attempt is sent.
 
+        :raises BudgetExceeded: If a budget does not let it be sent.
         :raises LlmCostError: What an earlier call's end had to leave to this send.
         """
+        return self._begin(attempt, enforce=True)
+
+    def _begin_freely(self, attempt: Attempt) -> Hold | None:
+        return self._begin(attempt, enforce=False)
+
+    def _begin(self, attempt: Attempt, *, enforce: bool) -> Hold | None:
         state = self._resolve()
         if state is None or not state.settings.enabled:
             return None
         state.raise_pending()
         state.keep_late()
-        if state.collected is None and state.settings.storage in ("database", "jsonl"):
+        recorded = state.collected is None
+        if recorded and state.settings.storage in ("database", "jsonl"):
             state.ledger.wake()
-        return self._hold(state, attempt, None)
+        hold = self._hold(state, attempt, None)
+        if recorded and state.enforcer.stops:
+            state.enforcer.begin(attempt, hold, admit=enforce)
+        return hold
 
     def _hold(
         self, state: AppState | None, attempt: Attempt, at: dt.datetime | None

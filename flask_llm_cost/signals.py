@@ -19,10 +19,12 @@ call_recorded: NamedSignal = _names.signal("llm-cost-call-recorded")
 """Sent after a call was handed to the ledger. Keyword ``call``: the :class:`.Call`."""
 
 budget_threshold: NamedSignal = _names.signal("llm-cost-budget-threshold")
-"""For spend that crosses a threshold of a budget. Not sent yet: budgets come later."""
+"""Sent once when spend passes a part of a budget's limit. Keyword ``alert``: the
+:class:`.Alert`; its ``call`` is the one that passed it."""
 
 budget_exceeded: NamedSignal = _names.signal("llm-cost-budget-exceeded")
-"""For spend that reaches a budget's limit. Not sent yet: budgets come later."""
+"""Sent once in each window of a budget, when its limit is reached or its first call is
+refused. Keyword ``alert``: the :class:`.Alert`."""
 
 price_unknown: NamedSignal = _names.signal("llm-cost-price-unknown")
 """Sent when a call with usage has no price. Keyword ``call``: the :class:`.Call`."""

@@ -13,15 +13,19 @@ import typing as t
 import weakref
 from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 from flask import Flask
 
 from . import signals
+from .budgets import defined
 from .call import Call
 from .call import Usage
 from .config import PREFIX
 from .config import Settings
+from .enforce import Enforcer
+from .errors import BudgetExceeded
 from .errors import ConfigError
 from .errors import LlmCostError
 from .errors import UnknownPrice
@@ -34,6 +38,7 @@ if t.TYPE_CHECKING:
 
     from .extension import LlmCost
     from .ledger import Ledger
+    from .ledger.budgeting import Budgeting
     from .prices import PriceBook
     from .prices.book import Quote
 
@@ -85,6 +90,13 @@ class AppState:
         self._ledger: Ledger | None = None
         self._book: PriceBook | None = None
         self._warned: set[_ModelKey] = set()
+        self.enforcer = Enforcer(
+            defined(settings) if settings.enabled else (),
+            ledger=lambda: self.ledger,
+            price=self._price,
+            app=self._app,
+            callback=settings.on_budget_exceeded,
+        )
         self._silent_until = 0.0
         self._unsaid = 0
         _all_states.add(self)
@@ -122,7 +134,27 @@ class AppState:
             host_engine=self._host_engine if self._has_host_engine() else None,
             failed=self.storage_failed,
             gather=self.gather,
+            budgeting=self._budgeting(),
         )
+
+    def _budgeting(self) -> Budgeting | None:
+        from .ledger.budgeting import Budgeting
+
+        enforcer = self.enforcer
+        if not enforcer.budgets:
+            return None
+        return Budgeting(enforcer.budgets, enforcer.limit, enforcer.told)
+
+    def _price(
+        self,
+        provider: str,
+        model: str,
+        usage: Usage,
+        at: dt.datetime,
+        tier: str | None,
+    ) -> Decimal | None:
+        quote = self.book.quote(provider, model, usage, at=at, service_tier=tier)
+        return None if quote.cost is None else quote.cost.total_usd
 
     def _has_host_engine(self) -> bool:
         app = self._app()
@@ -175,20 +207,72 @@ class AppState:
 
         :param collected: Where a test collects them, if one does.
         """
+        error = self.keep(call, collected)
+        if error is not None:
+            self.enforcer.raise_later(call, error)
+
+    def keep(
+        self,
+        call: Call,
+        collected: list[Call] | None,
+        *,
+        tracked: bool = False,
+        enforced: bool = False,
+    ) -> BudgetExceeded | None:
+        """As :meth:`store`; the error, if a budget that raises is spent with this call.
+
+        :param tracked: The app tells of it by hand, and is there to be told.
+        :param enforced: Its budgets admitted it before.
+        """
         # Storage may be the app's own: whatever it raises, the app's call goes on.
         try:
             if collected is not None:
                 collected.append(call)
-            elif callable(self.settings.storage):
-                self.settings.storage(call)
-            elif self.settings.storage == "log":
-                from .ledger.logline import log_line
-
-                _calls_log.log(self.settings.log_level, "%s", log_line(call))
-            else:
-                self.ledger.append(call)
+                return None
+            storage, enforcer = self.settings.storage, self.enforcer
+            if storage == "database":
+                if not enforcer.budgets:
+                    self.ledger.append(call)
+                    return None
+                now = enforcer.stops and enforcer.at_once(call, tracked=tracked)
+                written = self.ledger.append(call, now=now)
+                return enforcer.after(
+                    call, written=written, tracked=tracked, enforced=enforced
+                )
+            if not self._hand_over(call, storage) or not enforcer.budgets:
+                return None
+            return enforcer.without_ledger(call)
         except Exception as error:
             self.storage_failed(call, error)
+            return None
+
+    def keep_tracked(self, call: Call, owner: Owner, *, enforce: bool) -> None:
+        """Keep a call that the app tells of by hand, and tell the app.
+
+        :param enforce: Only if the budgets that block have room for it.
+        :raises BudgetExceeded: If they have not; or if one that raises or blocks is spent
+            with this call, which is kept.
+        """
+        if enforce and owner.collected is None:
+            self.enforcer.admit(call)
+        exceeded = self.keep(call, owner.collected, tracked=True, enforced=enforce)
+        if owner.request is not None:
+            owner.request.add(call)
+        self.tell(call)
+        if exceeded is not None:
+            raise exceeded
+
+    def _hand_over(self, call: Call, storage: t.Any) -> bool:
+        """Give a call to another storage; whether budgets are to look at it."""
+        if callable(storage):
+            return storage(call) is not False
+        if storage == "log":
+            from .ledger.logline import log_line
+
+            _calls_log.log(self.settings.log_level, "%s", log_line(call))
+        else:
+            self.ledger.append(call)
+        return True
 
     def tell(self, call: Call) -> None:
         """Tell the app of a call that was recorded."""

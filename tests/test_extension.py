@@ -61,9 +61,10 @@ def test_a_corrupt_price_file_stops_the_set_up(
 def test_a_setting_without_effect_yet_is_said_so(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make_app(LLM_COST_MONTHLY_BUDGET=10)
+    make_app(LLM_COST_ALERT_ALLOW_PRIVATE=True)
     assert (
-        "LLM_COST_MONTHLY_BUDGET is set, but this version does nothing" in caplog.text
+        "LLM_COST_ALERT_ALLOW_PRIVATE is set, but this version does nothing"
+        in caplog.text
     )
 
 

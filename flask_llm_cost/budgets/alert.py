@@ -47,8 +47,8 @@ class Alert:
             "period": self.period,
             "tags": dict(self.tags),
             "threshold": str(self.threshold),
-            "limit_usd": f"{self.limit_usd:f}",
-            "spent_usd": f"{self.spent_usd:f}",
+            "limit_usd": f"{self.limit_usd.normalize():f}",
+            "spent_usd": f"{self.spent_usd.normalize():f}",
             "starts_at": _iso(self.starts_at),
             "resets_at": _iso(self.resets_at),
         }
@@ -61,7 +61,7 @@ class Alert:
         what = "is spent" if self.exceeded else f"has passed {percent}%"
         line = (
             f"The {self.period} budget {name} {what}:"
-            f" ${self.spent_usd:f} of ${self.limit_usd:f}."
+            f" ${self.spent_usd.normalize():f} of ${self.limit_usd.normalize():f}."
         )
         if self.resets_at is not None:
             line += f" It resets at {self.resets_at:%Y-%m-%d %H:%M} UTC."

@@ -218,6 +218,8 @@ class Tap:
                 request_model=exchange.request_model,
                 stream=exchange.stream,
                 tags=self.tags,
+                body=sent,
+                poll=found.poll,
             )
         )
         if hold is None:

@@ -19,6 +19,8 @@ from ..call import Call
 from ..config import Settings
 from ..errors import StorageError
 from . import destination
+from .budgeting import Budgeting
+from .budgeting import Budgets
 from .jsonl import encode
 from .migrations import HEAD
 from .spool import Spool
@@ -57,6 +59,7 @@ class Ledger:
     :param host_engine: Gives the host's engine, if its database is the ledger's.
     :param failed: Told of what could not be stored. It must not raise.
     :param gather: Called before each drain: appends calls that are due. It must not raise.
+    :param budgeting: The budgets to be kept, if there are any.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Ledger:
         host_engine: Callable[[], sa.Engine] | None = None,
         failed: Failed | None = None,
         gather: Callable[[], None] | None = None,
+        budgeting: Budgeting | None = None,
     ) -> None:
         self.lost = 0
         """Calls that neither the spool nor the database would take."""
@@ -76,6 +80,7 @@ class Ledger:
         self._host: sa.Engine | None = None
         self._failed = failed
         self._gather = gather
+        self._budgeting = budgeting
         self._fresh()
         _ledgers.add(self)
 
@@ -86,6 +91,7 @@ class Ledger:
         self._made_engines: Engines | None = None
         self._made_store: Store | None = None
         self._made_writer: Writer | None = None
+        self._made_budgets: Budgets | None = None
         self._sync_at = 0.0
         self._lag_at = 0.0
         self._tend_at = 0.0
@@ -108,12 +114,19 @@ class Ledger:
 
     # Taking calls
 
-    def append(self, call: Call) -> None:
-        """Keep a call. Never raises: what goes wrong is told to ``failed``."""
+    def append(self, call: Call, *, now: bool = False) -> bool:
+        """Keep a call. Never raises: what goes wrong is told to ``failed``.
+
+        :param now: Write it to the database at once, whatever the settings say.
+        :return: Whether it is in the database already.
+        """
         # The app's request goes on, whatever happens in here.
         try:
-            if self._settings.write == "sync" and self._write_now(call):
-                return
+            now = now or self._settings.write == "sync"
+            if now and self._write_now(call):
+                if self._budgeting is not None:
+                    self.wake()  # the writer's thread tells of budgets
+                return True
             self._spool.append(encode(call))
         except OSError as error:
             self._rescue(call, error)
@@ -121,6 +134,7 @@ class Ledger:
             self._lose(call, error)
         else:
             self.wake()
+        return False
 
     def wake(self) -> None:
         """See that this process's writer runs. Never raises, and costs nothing twice."""
@@ -206,7 +220,9 @@ class Ledger:
 
         :return: False if some of it is not: it waits in the spool, or was set aside.
         """
-        return self._flush(timeout, once=False)
+        done = self._flush(timeout, once=False)
+        self.tell()
+        return done
 
     def _flush(self, timeout: float, *, once: bool) -> bool:
         self._absorb()
@@ -223,7 +239,9 @@ class Ledger:
 
         :raises StorageError: If the database is away or its tables are missing.
         """
-        return self._writer.drain(orphans=True)
+        drained = self._writer.drain(orphans=True)
+        self.tell()
+        return drained
 
     def waiting(self) -> int:
         """How many calls are captured, but not in the database yet."""
@@ -253,7 +271,7 @@ class Ledger:
             spool, engines = self._made_spool, self._made_engines
             writer = self._made_writer
             self._made_spool = self._made_engines = None
-            self._made_writer = self._made_store = None
+            self._made_writer = self._made_store = self._made_budgets = None
             self._running = False
         if writer is not None:
             writer.stop(_EXIT_SECONDS)
@@ -374,9 +392,13 @@ class Ledger:
         today = dt.datetime.combine(
             dt.datetime.now(zone).date(), dt.time(), tzinfo=zone
         )
-        return self._roller.clear(
-            today.astimezone(dt.UTC) if scope == "today" else None
-        )
+        since = today.astimezone(dt.UTC) if scope == "today" else None
+        gone = self._roller.clear(since)
+        budgets = self.budgets
+        if budgets is not None:
+            with self._engines.explained(), self._engines.writing().begin() as change:
+                budgets.counters.clear(change, since)
+        return gone
 
     # Pricing again
 
@@ -558,6 +580,7 @@ class Ledger:
                     self._absorb,
                     functools.partial(self._tell, None),
                     functools.partial(self.roll, seconds=_ROLL_SECONDS),
+                    self._work,
                 )
             return self._made_writer
 
@@ -567,8 +590,29 @@ class Ledger:
             if self._made_store is None:
                 from .store import Store
 
-                self._made_store = Store(self._engines)
+                budgets = self.budgets
+                counters = None if budgets is None else budgets.counters
+                self._made_store = Store(self._engines, counters)
             return self._made_store
+
+    @property
+    def budgets(self) -> Budgets | None:
+        """The budgets that are kept here, if there are any."""
+        if self._budgeting is None:
+            return None
+        with self._mine():
+            if self._made_budgets is None:
+                self._made_budgets = Budgets(self._engines, self._budgeting)
+            return self._made_budgets
+
+    def _work(self) -> None:
+        if self._made_budgets is not None:
+            self._made_budgets.work()
+
+    def tell(self) -> None:
+        """Tell the app of the thresholds of budgets that were passed."""
+        if self._made_budgets is not None:
+            self._made_budgets.tell()
 
     @property
     def _roller(self) -> Roller:
@@ -582,7 +626,8 @@ class Ledger:
     def _reviser(self) -> Reviser:
         from .revisions import Reviser
 
-        return Reviser(self._engines)
+        budgets = self.budgets
+        return Reviser(self._engines, None if budgets is None else budgets.counters)
 
     @contextmanager
     def _mine(self) -> Iterator[None]:
@@ -627,6 +672,7 @@ def open_ledger(
     host_engine: Callable[[], sa.Engine] | None = None,
     failed: Failed | None = None,
     gather: Callable[[], None] | None = None,
+    budgeting: Budgeting | None = None,
 ) -> Ledger:
     """The ledger that the settings ask for: in a database, or in monthly files.
 
@@ -647,6 +693,7 @@ def open_ledger(
         host_engine=host_engine,
         failed=failed,
         gather=gather,
+        budgeting=budgeting,
     )
 
 

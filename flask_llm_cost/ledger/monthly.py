@@ -95,13 +95,14 @@ class JsonlLedger(Ledger):
 
     # Taking calls
 
-    def append(self, call: Call) -> None:
+    def append(self, call: Call, *, now: bool = False) -> bool:
         """Keep a call. Never raises: what goes wrong is told to ``failed``."""
         # The app's request goes on, whatever happens in here.
         try:
             self._append(call)
         except Exception as error:
             self._lose(call, error)
+        return False
 
     def _append(self, call: Call) -> None:
         jsonl.check_id(call)

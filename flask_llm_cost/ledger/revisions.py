@@ -27,6 +27,7 @@ from ..call import Cost
 from ..call import event_time
 from ..call import mint_event_id
 from ..errors import StorageError
+from .budgets import Counters
 from .engine import Engines
 from .marks import mark
 from .rows import call_of
@@ -96,6 +97,7 @@ class Delta:
     event_id: str
     provider: str
     model: str
+    """As it was asked for, if that is known: budgets go by it."""
     tags: Mapping[str, str]
     before: int | None
     after: int | None
@@ -258,8 +260,10 @@ def _deltas(
         Delta(
             *each.key,
             provider=rows[each.key]["provider"],
-            model=rows[each.key]["model"],
-            tags=tags.get(rows[each.key]["tag_set_id"], {}),
+            model=rows[each.key]["request_model"] or rows[each.key]["model"],
+            tags=_traced(
+                tags.get(rows[each.key]["tag_set_id"], {}), rows[each.key]["trace_id"]
+            ),
             before=rows[each.key]["cost_total"],
             after=each.columns["cost_total"],
         )
@@ -267,11 +271,16 @@ def _deltas(
     ]
 
 
+def _traced(tags: Mapping[str, str], trace_id: str | None) -> Mapping[str, str]:
+    return tags if trace_id is None else {**tags, "trace_id": trace_id}
+
+
 class Reviser:
     """Prices the calls of one ledger again."""
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: Engines, counters: Counters | None = None) -> None:
         self._engines = engines
+        self._counters = counters
 
     def reprice(
         self,
@@ -349,6 +358,8 @@ class Reviser:
             return
         with self._engine.begin() as connection:
             changed = revise(connection, done.run, now, wanted)
+            if self._counters is not None:
+                self._counters.change(connection, changed)
         for each in changed:
             done.count(each.before, each.after)
         if len(changed) < len(wanted):

@@ -20,6 +20,7 @@ from ..call import Call
 from ..call import from_ms
 from ..call import utc_ms
 from ..errors import StorageError
+from .budgets import Counters
 from .engine import brief
 from .engine import Engines
 from .marks import horizon
@@ -103,8 +104,9 @@ def _insert_calls(dialect: sa.Dialect) -> _Statement:
 class Store:
     """Writes calls to one ledger."""
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: Engines, counters: Counters | None = None) -> None:
         self._engines = engines
+        self._counters = counters
         self._places: dict[str, tuple[int, int]] = {}
         """Tag sets known to be there: their ids, and the day on which that was said."""
         self._made_statement: _Statement | None = None
@@ -172,6 +174,9 @@ class Store:
     def _insert(self, engine: sa.Engine, entries: Sequence[_Entry]) -> None:
         """All or none of them, in one transaction."""
         ids = self._intern(engine, entries)
+        calls = [entry.call for entry in entries]
+        counters = self._counters
+        shares = [] if counters is None else counters.prepared(engine, calls)
         statement, event_id = self._statement(engine.dialect)
         rows = [
             (event_id(values[0]), *values[1:], tags and ids[tags.text])
@@ -181,6 +186,10 @@ class Store:
             connection.exec_driver_sql(statement, rows)
             mark(connection, [entry.call.started_at for entry in entries])
             _check_horizon(connection, min(entry.call.started_at for entry in entries))
+            if counters is not None:
+                alerts = counters.count(connection, calls, shares)
+        if counters is not None:
+            counters.stored(calls, alerts)
 
     def _statement(self, dialect: sa.Dialect) -> _Statement:
         if self._made_statement is None:

@@ -338,3 +338,83 @@ tag_rollups = sa.Table(
 )
 """Calls added up by the values of a key. ``kind`` is ``pruned`` (by day, of calls that
 are there no more) or ``day`` (of all)."""
+
+budgets = sa.Table(
+    PREFIX + "budgets",
+    metadata,
+    sa.Column("definition", _text(32), primary_key=True),
+    sa.Column("name", _text(100), nullable=False),
+    sa.Column("since", Millis, nullable=False),
+    **_INNODB,
+)
+"""Since when every call is counted in a budget as it stores. A window that began before
+is counted up from its calls once."""
+
+budget_windows = sa.Table(
+    PREFIX + "budget_windows",
+    metadata,
+    sa.Column("id", _text(32), primary_key=True),  # a hash of all that it is of
+    sa.Column("definition", _text(32), nullable=False),
+    sa.Column("name", _text(100), nullable=False),
+    sa.Column("period", _text(8), nullable=False),
+    sa.Column("whose", _long_text, nullable=False),  # JSON: tags of which each has one
+    sa.Column("starts_at", Millis, nullable=False),
+    sa.Column("ends_at", Millis),  # NULL: never
+    # Pico-USD: what is allowed is NULL where the app names no limit.
+    sa.Column("allowed", sa.BigInteger),
+    sa.Column("spent", sa.BigInteger, nullable=False),
+    sa.Column("held", sa.BigInteger, nullable=False),
+    sa.Column("lost", sa.BigInteger, nullable=False),
+    **_INNODB,
+)
+"""What was spent in each window of each budget, and what is held for calls under way."""
+
+sa.Index(
+    "ix_llm_cost_budget_windows_name",
+    budget_windows.c.name,
+    budget_windows.c.starts_at,
+)
+
+budget_holds = sa.Table(
+    PREFIX + "budget_holds",
+    metadata,
+    sa.Column("event_id", _event_id, nullable=False),
+    sa.Column("window_id", _text(32), nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("state", _text(8), nullable=False),
+    sa.Column("expires_at", Millis, nullable=False),
+    sa.PrimaryKeyConstraint("event_id", "window_id", name="pk_llm_cost_budget_holds"),
+    **_INNODB,
+)
+"""What a call under way may cost. ``state`` is ``held``, ``lost`` (its lease ran out) or
+``unpriced`` (its row came without a price, and the budget counts the estimate)."""
+
+sa.Index(
+    "ix_llm_cost_budget_holds_lease", budget_holds.c.state, budget_holds.c.expires_at
+)
+sa.Index("ix_llm_cost_budget_holds_window", budget_holds.c.window_id)
+
+budget_alerts = sa.Table(
+    PREFIX + "budget_alerts",
+    metadata,
+    sa.Column("window_id", _text(32), nullable=False),
+    sa.Column("threshold", sa.BigInteger, nullable=False),  # in millionths
+    sa.Column("raised_at", Millis, nullable=False),
+    sa.PrimaryKeyConstraint("window_id", "threshold", name="pk_llm_cost_budget_alerts"),
+    **_INNODB,
+)
+"""The thresholds that were passed: a row is there once, however many processes pass it."""
+
+outbox = sa.Table(
+    PREFIX + "outbox",
+    metadata,
+    sa.Column("id", _text(32), primary_key=True),
+    sa.Column("created_at", Millis, nullable=False),
+    sa.Column("due_at", Millis, nullable=False),
+    sa.Column("attempts", sa.BigInteger, nullable=False),
+    sa.Column("body", _long_text, nullable=False),
+    **_INNODB,
+)
+"""Alerts that the webhook has not accepted yet."""
+
+sa.Index("ix_llm_cost_outbox_due", outbox.c.due_at)

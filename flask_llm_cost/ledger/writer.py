@@ -58,6 +58,7 @@ class Writer:
     :param absorb: Brings what waits in memory to the spool; called before each drain.
     :param failed: Told when the database goes away.
     :param roll: Adds up what was written, for some seconds at most.
+    :param work: What else is due after each drain. It must not raise.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Writer:
         absorb: Callable[[], None],
         failed: Callable[[Exception], None],
         roll: Callable[[], object] | None = None,
+        work: Callable[[], None] | None = None,
     ) -> None:
         self.failures = 0
         """Drains that failed, since the start."""
@@ -77,6 +79,7 @@ class Writer:
         self._absorb = absorb
         self._failed = failed
         self._roll = roll
+        self._work = work
         self._roll_at = 0.0
         self._roll_failed = False
         self._wrote = False
@@ -241,6 +244,8 @@ class Writer:
                 _log.info("The ledger can be written again.")
             self._failed_in_a_row = 0
             pause = POLL_SECONDS
+        if self._work is not None:
+            self._work()
         with self._changed:
             self._changed.notify_all()
         if self._wrote and not self._failed_in_a_row:

@@ -1,0 +1,789 @@
+"""What was spent of each budget: counters that move with the calls they count.
+
+A window of a budget is a row. Whoever inserts, changes or deletes a call changes the
+rows of its windows in the same transaction, so that what was spent is what the calls
+cost, to the pico-dollar, whoever died meanwhile. Rows are always changed in the order of
+their ids, and holds before windows: two transactions never wait for each other.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import typing as t
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from ..budgets import Alert
+from ..budgets import Budget
+from ..budgets import tags_of
+from ..budgets import Window
+from ..budgets.budget import model_of
+from ..call import Call
+from .engine import Engines
+from .marks import horizon
+from .outbox import post
+from .rows import BIGGEST
+from .rows import from_pico
+from .rows import tag_set_of
+from .rows import to_pico
+from .tables import budget_alerts
+from .tables import budget_holds
+from .tables import budget_windows
+from .tables import budgets as budgets_table
+from .tables import calls
+from .tables import rollups
+from .tables import tag_values
+
+Limits: t.TypeAlias = Callable[[Budget, Mapping[str, str]], Decimal | None]
+"""What a budget allows, asked with whose it is; ``None`` if that cannot be told."""
+
+MILLION: t.Final = 1_000_000
+_REMEMBERED: t.Final = 20_000
+_CHUNK: t.Final = 500
+_c: t.Final = calls.c
+_w: t.Final = budget_windows.c
+_h: t.Final = budget_holds.c
+_a: t.Final = budget_alerts.c
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One window of a budget that a call counts in."""
+
+    budget: Budget
+    whose: Mapping[str, str]
+    window: Window
+    id: str
+
+
+class Changed(t.Protocol):
+    """A call that costs something else now, in pico-USD; ``None`` is unknown."""
+
+    @property
+    def started_at(self) -> dt.datetime: ...
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+    @property
+    def before(self) -> int | None: ...
+    @property
+    def after(self) -> int | None: ...
+
+
+@dataclass(slots=True)
+class _Delta:
+    spent: int = 0
+    held: int = 0
+    lost: int = 0
+
+
+@dataclass(slots=True)
+class _Move:
+    """What one transaction does to the windows."""
+
+    deltas: dict[str, _Delta] = field(default_factory=dict)
+    shares: dict[str, Share] = field(default_factory=dict)
+    costs: dict[str, list[tuple[int, Call | None]]] = field(default_factory=dict)
+
+    def at(self, window: str) -> _Delta:
+        return self.deltas.setdefault(window, _Delta())
+
+
+class Counters:
+    """The counters of one ledger's budgets.
+
+    :param limits: Says what a budget allows.
+    :param webhook: Whether alerts are also to be posted.
+    """
+
+    def __init__(
+        self,
+        engines: Engines,
+        budgets: Sequence[Budget],
+        limits: Limits,
+        *,
+        webhook: bool = False,
+    ) -> None:
+        self.budgets = tuple(b for b in budgets if b.period != "call")
+        self._of_calls = [b for b in budgets if b.period == "call"]
+        self._engines = engines
+        self._limits = limits
+        self._webhook = webhook
+        self.passed: deque[Alert] = deque()
+        """Alerts that are committed, and that the app is to be told of."""
+        self.telling = False
+        self.under_way: dict[str, None] = {}
+        """Calls of this process that have holds and are not stored yet."""
+        self._since: dict[str, dt.datetime] = {}
+        self._known: dict[str, None] = {}
+        self._told: dict[tuple[str, int], None] = {}
+
+    # Whose budgets a call counts in
+
+    def shares(
+        self, provider: str, model: str, tags: Mapping[str, str], at: dt.datetime
+    ) -> list[Share]:
+        """The windows that a call of that time counts in."""
+        if not self.budgets:
+            return []
+        kept = tag_set_of(tags)
+        clean = {} if kept is None else kept.tags
+        found = []
+        for budget in self.budgets:
+            whose = budget.whose(clean)
+            if whose is not None and budget.covers(provider, model):
+                span = budget.window(at)
+                found.append(Share(budget, whose, span, budget.key(whose, span)))
+        return found
+
+    def shares_of(self, call: Call) -> list[Share]:
+        """The windows that a call counts in."""
+        return self.shares(
+            call.provider, model_of(call), tags_of(call), call.started_at
+        )
+
+    def allowed(self, share: Share) -> int | None:
+        """What a window allows now, in pico-USD."""
+        limit = self._limits(share.budget, share.whose)
+        # More than BIGINT holds is more than can ever be counted as spent.
+        return None if limit is None else min(int(limit.scaleb(12)), BIGGEST)
+
+    # Windows
+
+    def ensure(self, engine: sa.Engine, shares: Iterable[Share]) -> None:
+        """See that windows are there, before the transaction that counts in them."""
+        missing = {s.id: s for s in shares if s.id not in self._known}
+        if not missing:
+            return
+        order = sorted(missing)
+        there: set[str] = set()
+        with engine.connect() as connection:
+            for some in _chunks(order):
+                there.update(
+                    connection.scalars(sa.select(_w.id).where(_w.id.in_(some)))
+                )
+        for share in (missing[key] for key in order):
+            if share.id not in there:
+                self._make(engine, share)
+            self._remember(share.id)
+
+    def _remember(self, window: str) -> None:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[window] = None
+
+    def forget(self) -> None:
+        """The windows may be gone: see again whether they are there."""
+        self._known.clear()
+        self._told.clear()
+        self._since.clear()
+
+    def _make(self, engine: sa.Engine, share: Share) -> None:
+        since = self._counted_since(engine, share.budget)
+        try:
+            with engine.begin() as connection:
+                # First of all: who comes meanwhile waits here, and so counts after the
+                # sum below was made. Each call is in one of the two.
+                connection.execute(
+                    sa.insert(budget_windows).values(
+                        id=share.id,
+                        definition=share.budget.definition,
+                        name=share.budget.name,
+                        period=share.budget.period,
+                        whose=_text(share.whose),
+                        starts_at=share.window.start,
+                        ends_at=share.window.end,
+                        allowed=self.allowed(share),
+                        spent=0,
+                        held=0,
+                        lost=0,
+                    )
+                )
+                if share.window.start < since:
+                    spent = spent_of(
+                        connection, share.budget, share.whose, share.window
+                    )
+                    connection.execute(
+                        sa.update(budget_windows)
+                        .where(_w.id == share.id)
+                        .values(spent=spent)
+                    )
+        except exc.IntegrityError:
+            return  # another made it meanwhile
+
+    def _counted_since(self, engine: sa.Engine, budget: Budget) -> dt.datetime:
+        known = self._since.get(budget.definition)
+        if known is not None:
+            return known
+        b = budgets_table.c
+        query = sa.select(b.since).where(b.definition == budget.definition)
+        with engine.connect() as connection:
+            found = connection.scalar(query)
+        if found is None:
+            found = dt.datetime.now(dt.UTC)
+            try:
+                with engine.begin() as connection:
+                    connection.execute(
+                        sa.insert(budgets_table).values(
+                            definition=budget.definition, name=budget.name, since=found
+                        )
+                    )
+            except exc.IntegrityError:
+                with engine.connect() as connection:
+                    found = connection.scalar(query) or found
+        self._since[budget.definition] = found
+        return found
+
+    # Counting
+
+    def prepared(self, engine: sa.Engine, new: Sequence[Call]) -> list[list[Share]]:
+        """The windows that each call counts in, which are there from now on."""
+        if not self.budgets:
+            return [[] for _ in new]
+        found = [self.shares_of(call) for call in new]
+        self.ensure(engine, (share for shares in found for share in shares))
+        return found
+
+    def stored(self, calls: Iterable[Call], alerts: Iterable[Alert]) -> None:
+        """After the commit: these calls are in the ledger, and so are the alerts."""
+        self.passed.extend(alerts)
+        if self.under_way:
+            for call in calls:
+                self.under_way.pop(call.event_id, None)
+
+    def count(
+        self,
+        connection: sa.Connection,
+        new: Sequence[Call],
+        shares: Sequence[list[Share]],
+    ) -> list[Alert]:
+        """Count calls, in the transaction that inserts them, and settle their holds.
+
+        :param shares: Of each call, as they were ensured before.
+        :return: The thresholds that were passed, to be told of after the commit.
+        """
+        if not self.budgets and not self._of_calls:
+            return []
+        move = _Move()
+        unpriced = {
+            call.event_id: {s.id for s in found if s.budget.unpriced == "estimate"}
+            for call, found in zip(new, shares, strict=True)
+            if call.cost is None and call.usage is not None
+        }
+        kept = self._settle(connection, new, unpriced, move)
+        for call, found in zip(new, shares, strict=True):
+            self._add(move, call, found)
+            wanted = unpriced.get(call.event_id)
+            if wanted:
+                self._assume(
+                    connection,
+                    move,
+                    call,
+                    [
+                        s
+                        for s in found
+                        if s.id in wanted and (call.event_id, s.id) not in kept
+                    ],
+                )
+        self._write(connection, move)
+        alerts = self._pass(connection, move)
+        return [*self._single(connection, new), *alerts]
+
+    def _add(self, move: _Move, call: Call, shares: Iterable[Share]) -> None:
+        cost = 0 if call.cost is None else to_pico(call.cost.total_usd)
+        for share in shares:
+            move.shares[share.id] = share
+            move.at(share.id).spent += cost
+            move.costs.setdefault(share.id, []).append((cost, call))
+
+    def _settle(
+        self,
+        connection: sa.Connection,
+        new: Sequence[Call],
+        unpriced: Mapping[str, set[str]],
+        move: _Move,
+    ) -> set[tuple[str, str]]:
+        """Replace what was held for these calls; which of it is kept as an estimate."""
+        if not any(
+            budget.holds or budget.unpriced == "estimate" for budget in self.budgets
+        ):
+            return set()
+        kept = set()
+        for some in _chunks([call.event_id for call in new]):
+            rows = connection.execute(
+                sa.select(budget_holds)
+                .where(_h.event_id.in_(some))
+                .order_by(_h.event_id, _h.window_id)
+                .with_for_update()
+            ).all()
+            gone = []
+            for row in rows:
+                delta = move.at(row.window_id)
+                if row.state == "held":
+                    delta.held -= row.amount
+                else:
+                    delta.lost -= row.amount
+                if row.window_id in unpriced.get(row.event_id, ()):
+                    delta.lost += row.amount
+                    kept.add((row.event_id, row.window_id))
+                else:
+                    gone.append(row.event_id)
+            if gone:
+                _delete_holds(
+                    connection,
+                    [r for r in rows if (r.event_id, r.window_id) not in kept],
+                )
+        for event, window in sorted(kept):
+            connection.execute(
+                sa.update(budget_holds)
+                .where(_h.event_id == event, _h.window_id == window)
+                .values(state="unpriced")
+            )
+        return kept
+
+    def _assume(
+        self,
+        connection: sa.Connection,
+        move: _Move,
+        call: Call,
+        shares: Sequence[Share],
+    ) -> None:
+        """Count the estimates of a call that has no price, until it gets one."""
+        rows = []
+        for share in shares:
+            amount = _assumed(share.budget, call)
+            move.at(share.id).lost += amount
+            rows.append(
+                {
+                    "event_id": call.event_id,
+                    "window_id": share.id,
+                    "amount": amount,
+                    "state": "unpriced",
+                    "expires_at": call.started_at,
+                }
+            )
+        if rows:
+            connection.execute(sa.insert(budget_holds), rows)
+
+    def _write(self, connection: sa.Connection, move: _Move) -> None:
+        rows = [
+            {
+                "id_": key,
+                "spent_": delta.spent,
+                "room_": BIGGEST - max(delta.spent, 0),
+                "held_": delta.held,
+                "lost_": delta.lost,
+                "allowed_": self.allowed(move.shares[key])
+                if key in move.shares
+                else None,
+            }
+            for key, delta in sorted(move.deltas.items())
+        ]
+        if rows:
+            connection.execute(_CHANGE, rows)
+
+    # Alerts
+
+    def _pass(self, connection: sa.Connection, move: _Move) -> list[Alert]:
+        """The thresholds that are passed now, and were not told of before.
+
+        The rows of the windows are locked here: no other passes the same meanwhile.
+        """
+        ids = sorted(key for key in move.costs if key in move.shares)
+        found: list[tuple[Share, int, t.Any]] = []
+        for some in _chunks(ids):
+            query = sa.select(_w.id, _w.spent, _w.allowed).where(_w.id.in_(some))
+            for row in connection.execute(query):
+                if row.allowed is None:
+                    continue
+                share = move.shares[row.id]
+                for part in share.budget.thresholds:
+                    millionths = int(part * MILLION)
+                    at = _threshold(row.allowed, millionths)
+                    if row.spent >= at and (row.id, millionths) not in self._told:
+                        found.append((share, millionths, row))
+        return self._tell(connection, found, move) if found else []
+
+    def _tell(
+        self,
+        connection: sa.Connection,
+        found: Sequence[tuple[Share, int, t.Any]],
+        move: _Move,
+    ) -> list[Alert]:
+        there: set[tuple[str, int]] = set()
+        for some in _chunks(sorted({share.id for share, _, _ in found})):
+            query = sa.select(_a.window_id, _a.threshold).where(_a.window_id.in_(some))
+            there.update((r.window_id, r.threshold) for r in connection.execute(query))
+        if len(self._told) >= _REMEMBERED:
+            self._told.clear()
+        self._told.update(dict.fromkeys(there))
+        alerts = []
+        for share, millionths, row in sorted(found, key=_in_order):
+            if (share.id, millionths) in there:
+                continue
+            total, call = _passed_by(
+                row.spent, _threshold(row.allowed, millionths), move.costs[share.id]
+            )
+            alert = alert_of(share, row.allowed, total, millionths, call)
+            raise_alert(connection, share.id, millionths, alert, self._webhook)
+            alerts.append(alert)
+        return alerts
+
+    def refused(self, engine: sa.Engine, share: Share, row: t.Any) -> None:
+        """A call was refused for a budget: that is told of once for each window."""
+        if (share.id, MILLION) in self._told:
+            return
+        alert = alert_of(share, row.allowed, row.spent, MILLION, None)
+        with engine.begin() as connection:
+            # The lock under which alerts are raised.
+            connection.execute(
+                sa.update(budget_windows)
+                .where(_w.id == share.id)
+                .values(allowed=row.allowed)
+            )
+            query = sa.select(_a.threshold).where(
+                _a.window_id == share.id, _a.threshold == MILLION
+            )
+            fresh = connection.execute(query).first() is None
+            if fresh:
+                raise_alert(connection, share.id, MILLION, alert, self._webhook)
+        self._told[share.id, MILLION] = None
+        if fresh:
+            self.passed.append(alert)
+
+    def _single(self, connection: sa.Connection, new: Iterable[Call]) -> list[Alert]:
+        """Calls that alone cost as much as a budget allows for one."""
+        alerts = []
+        for budget in self._of_calls:
+            for call in new:
+                alert = self.alert_of_call(budget, call)
+                if alert is not None:
+                    if self._webhook:
+                        post(connection, alert)
+                    alerts.append(alert)
+        return alerts
+
+    def alert_of_call(self, budget: Budget, call: Call) -> Alert | None:
+        """The alert of one call that costs as much as a budget allows for one."""
+        return call_alert(budget, call, self._limits)
+
+    # What changes later
+
+    def change(self, connection: sa.Connection, changed: Sequence[Changed]) -> None:
+        """Count calls that cost something else now, in the transaction that says so."""
+        if not self.budgets:
+            return
+        move = _Move()
+        for each in changed:
+            shares = self.shares(each.provider, each.model, each.tags, each.started_at)
+            for share in shares:
+                move.at(share.id).spent += (each.after or 0) - (each.before or 0)
+        priced = [each.event_id for each in changed if each.after is not None]
+        for some in _chunks(priced):
+            rows = connection.execute(
+                sa.select(budget_holds)
+                .where(_h.event_id.in_(some), _h.state == "unpriced")
+                .order_by(_h.event_id, _h.window_id)
+                .with_for_update()
+            ).all()
+            for row in rows:
+                move.at(row.window_id).lost -= row.amount
+            _delete_holds(connection, rows)
+        self._write(connection, move)
+
+    def clear(self, connection: sa.Connection, since: dt.datetime | None) -> None:
+        """After calls were deleted: what is left is what was spent.
+
+        Windows stay, since writers know them; so do the holds of calls under way.
+
+        :param since: Windows that ended before are left alone; ``None``: none are.
+        """
+        rows = self._locked(
+            connection,
+            sa.true()
+            if since is None
+            else sa.or_(_w.ends_at.is_(None), _w.ends_at > since),
+        )
+        self._told.clear()
+        for row in rows:
+            values: dict[str, int] = {}
+            spent = 0 if since is None else self._spent(connection, row)
+            if spent is not None:
+                values["spent"] = spent
+            if since is None:
+                values["lost"] = 0
+                connection.execute(
+                    sa.delete(budget_holds).where(
+                        _h.window_id == row.id, _h.state != "held"
+                    )
+                )
+            connection.execute(sa.delete(budget_alerts).where(_a.window_id == row.id))
+            if values:
+                change = sa.update(budget_windows).where(_w.id == row.id)
+                connection.execute(change.values(values))
+
+    def _locked(
+        self, connection: sa.Connection, where: sa.ColumnElement[bool]
+    ) -> Sequence[sa.Row[t.Any]]:
+        """Windows that no other changes until this transaction ends."""
+        if connection.dialect.name == "sqlite":
+            # It locks nothing for a SELECT; it has one writer, from its first write on.
+            connection.execute(
+                sa.update(budget_windows).where(sa.false()).values(held=0)
+            )
+        query = sa.select(budget_windows).where(where).order_by(_w.id)
+        return connection.execute(query.with_for_update()).all()
+
+    def _spent(self, connection: sa.Connection, row: t.Any) -> int | None:
+        """What the ledger says was spent in a window; ``None`` if it cannot tell."""
+        for budget in self.budgets:
+            if budget.definition == row.definition:
+                span = Window(row.starts_at, row.ends_at)
+                if not checkable(connection, budget, span):
+                    return None
+                return spent_of(connection, budget, json.loads(row.whose), span)
+        return None
+
+    def differences(self, connection: sa.Connection) -> tuple[list[str], int]:
+        """Where counters differ from the ledger, a line each; how many cannot be told."""
+        held = self._held(connection)
+        lines, unsure = [], 0
+        for row in connection.execute(
+            sa.select(budget_windows).order_by(_w.name, _w.starts_at, _w.id)
+        ):
+            spent = self._spent(connection, row)
+            unsure += spent is None
+            for name, is_, should in (
+                ("spent", row.spent, spent),
+                ("held", row.held, held.get((row.id, True), 0)),
+                ("lost", row.lost, held.get((row.id, False), 0)),
+            ):
+                if should is not None and is_ != should:
+                    lines.append(
+                        f"{row.name} {row.whose if row.whose != '{}' else ''}"
+                        f" {row.starts_at:%Y-%m-%d %H:%M}: {name} is"
+                        f" ${from_pico(is_):f}, and should be ${from_pico(should):f}"
+                    )
+        return lines, unsure
+
+    def _held(self, connection: sa.Connection) -> dict[tuple[str, bool], int]:
+        query = sa.select(
+            _h.window_id, _h.state, sa.func.sum(_h.amount).label("amount")
+        ).group_by(_h.window_id, _h.state)
+        found: dict[tuple[str, bool], int] = {}
+        for row in connection.execute(query):
+            key = row.window_id, row.state == "held"
+            found[key] = found.get(key, 0) + int(row.amount)
+        return found
+
+    def mend(self, connection: sa.Connection) -> None:
+        """Set every counter to what the ledger says."""
+        rows = self._locked(connection, sa.true())
+        held = self._held(connection)
+        for row in rows:
+            spent = self._spent(connection, row)
+            connection.execute(
+                sa.update(budget_windows)
+                .where(_w.id == row.id)
+                .values(
+                    spent=row.spent if spent is None else spent,
+                    held=held.get((row.id, True), 0),
+                    lost=held.get((row.id, False), 0),
+                )
+            )
+
+
+_CHANGE: t.Final = (
+    sa.update(budget_windows)
+    .where(_w.id == sa.bindparam("id_", type_=_w.id.type))
+    .values(
+        # What is spent beyond BIGINT is more than any limit: it is not to lose a call.
+        spent=sa.case(
+            (
+                _w.spent > sa.bindparam("room_", type_=sa.BigInteger),
+                sa.literal(BIGGEST, sa.BigInteger),
+            ),
+            else_=_w.spent + sa.bindparam("spent_", type_=sa.BigInteger),
+        ),
+        held=_w.held + sa.bindparam("held_", type_=sa.BigInteger),
+        lost=_w.lost + sa.bindparam("lost_", type_=sa.BigInteger),
+        allowed=sa.func.coalesce(
+            sa.bindparam("allowed_", type_=sa.BigInteger), _w.allowed
+        ),
+    )
+)
+
+
+def _chunks(items: Sequence[t.Any]) -> Iterable[Sequence[t.Any]]:
+    for n in range(0, len(items), _CHUNK):
+        yield items[n : n + _CHUNK]
+
+
+def _text(whose: Mapping[str, str]) -> str:
+    return json.dumps(dict(sorted(whose.items())), ensure_ascii=False)
+
+
+def _threshold(allowed: int, millionths: int) -> int:
+    """From how many pico-USD on a part of a limit is reached."""
+    return -(-allowed * millionths // MILLION)
+
+
+def _in_order(found: tuple[Share, int, t.Any]) -> tuple[int, int, str]:
+    share, millionths, _ = found
+    return share.budget.order, millionths, share.id
+
+
+def _passed_by(
+    spent: int, at: int, costs: Sequence[tuple[int, Call | None]]
+) -> tuple[int, Call | None]:
+    """Which of the calls counted just now passed a threshold, and the total with it."""
+    total = spent - sum(cost for cost, _ in costs)
+    for cost, call in costs:
+        total += cost
+        if total >= at:
+            return total, call
+    return spent, None
+
+
+def _assumed(budget: Budget, call: Call) -> int:
+    estimate = budget.estimate
+    amount = estimate(call) if callable(estimate) else estimate
+    return max(0, int(Decimal(str(amount)).scaleb(12)))
+
+
+def _delete_holds(connection: sa.Connection, rows: Sequence[t.Any]) -> None:
+    if rows:
+        connection.execute(
+            sa.delete(budget_holds).where(
+                _h.event_id == sa.bindparam("event_", type_=_h.event_id.type),
+                _h.window_id == sa.bindparam("window_", type_=_h.window_id.type),
+            ),
+            [{"event_": r.event_id, "window_": r.window_id} for r in rows],
+        )
+
+
+def alert_of(
+    share: Share, allowed: int, total: int, millionths: int, call: Call | None
+) -> Alert:
+    """The alert of a threshold of a window."""
+    return Alert(
+        budget=share.budget.name,
+        period=share.budget.period,
+        limit_usd=from_pico(allowed),
+        spent_usd=from_pico(total),
+        threshold=Decimal(millionths) / MILLION,
+        tags=share.whose,
+        starts_at=share.window.start,
+        resets_at=share.window.end,
+        call=call,
+    )
+
+
+def call_alert(budget: Budget, call: Call, limits: Limits) -> Alert | None:
+    """The alert of one call that costs as much as a budget allows for one."""
+    whose = budget.whose(tags_of(call))
+    if call.cost is None or whose is None:
+        return None
+    limit = limits(budget, whose)
+    if not budget.covers(call.provider, model_of(call)) or limit is None:
+        return None
+    if call.cost.total_usd < limit:
+        return None
+    return Alert(
+        budget=budget.name,
+        period=budget.period,
+        limit_usd=limit,
+        spent_usd=call.cost.total_usd,
+        threshold=Decimal(1),
+        tags=whose,
+        call=call,
+    )
+
+
+def raise_alert(
+    connection: sa.Connection, window: str, millionths: int, alert: Alert, webhook: bool
+) -> None:
+    """Take down that a threshold was passed.
+
+    :raises IntegrityError: If it was taken down before.
+    """
+    connection.execute(
+        sa.insert(budget_alerts).values(
+            window_id=window, threshold=millionths, raised_at=dt.datetime.now(dt.UTC)
+        )
+    )
+    if webhook:
+        post(connection, alert)
+
+
+# What the ledger says was spent
+
+
+def spent_of(
+    connection: sa.Connection, budget: Budget, whose: Mapping[str, str], span: Window
+) -> int:
+    """What the calls of a window cost, in pico-USD.
+
+    Pruned calls are in it where a budget is of all calls: only their sums are known.
+    """
+    where = [_c.started_at >= span.start, _c.cost_total.is_not(None)]
+    if span.end is not None:
+        where.append(_c.started_at < span.end)
+    for key, value in {**budget.tags, **whose}.items():
+        where.append(_tagged(key, value))
+    by = (_c.provider, _c.model, _c.request_model)
+    query = sa.select(
+        *by,
+        # In two parts: the sum of all may be more than an engine's integer holds.
+        sa.func.sum(_c.cost_total - _c.cost_total % MILLION).label("millions"),
+        sa.func.sum(_c.cost_total % MILLION).label("rest"),
+    )
+    total = sum(
+        int(row.millions) + int(row.rest)
+        for row in connection.execute(query.where(*where).group_by(*by))
+        if budget.covers(row.provider, row.request_model or row.model)
+    )
+    if not budget.tags and not budget.models:
+        total += _pruned(connection, span)
+    return min(total, BIGGEST)
+
+
+def _tagged(key: str, value: str) -> sa.ColumnElement[bool]:
+    if key == "trace_id":
+        return _c.trace_id == value
+    sets = sa.select(tag_values.c.tag_set_id).where(
+        tag_values.c.key == key, tag_values.c.value == value
+    )
+    return _c.tag_set_id.in_(sets)
+
+
+def _pruned(connection: sa.Connection, span: Window) -> int:
+    r = rollups.c
+    query = sa.select(sa.func.sum(r.cost_total)).where(
+        r.kind == "pruned", r.start >= span.start
+    )
+    if span.end is not None:
+        query = query.where(r.start < span.end)
+    return int(connection.scalar(query) or 0)
+
+
+def checkable(connection: sa.Connection, budget: Budget, span: Window) -> bool:
+    """Whether the ledger still knows what every call of a window cost."""
+    limit = horizon(connection)
+    whole = not budget.tags and not budget.models
+    return whole or limit is None or limit <= span.start

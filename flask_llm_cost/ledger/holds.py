@@ -1,0 +1,258 @@
+"""Holds: what a call may cost is set aside before it is sent, so that the limit holds.
+
+A hold is taken by one conditional UPDATE for each window, in the order of their ids, in
+one transaction. It has a lease, which its process renews while the call is under way. It
+is settled in the transaction that inserts the call. A hold whose lease ran out is lost:
+it counts until the call's row comes after all, or someone frees it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import time
+import typing as t
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from .budgets import _chunks
+from .budgets import Counters
+from .budgets import Share
+from .engine import Engines
+from .rows import BIGGEST
+from .tables import budget_holds
+from .tables import budget_windows
+
+LEASE: t.Final = dt.timedelta(seconds=120)
+_TRIES: t.Final = 5
+_w: t.Final = budget_windows.c
+_h: t.Final = budget_holds.c
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one window stands, in pico-USD."""
+
+    share: Share
+    allowed: int
+    spent: int
+    held: int
+    lost: int
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether nothing is left."""
+        return self.spent + self.held + self.lost >= self.allowed
+
+
+class Ask(t.NamedTuple):
+    """What one call may cost, in pico-USD, and in which window."""
+
+    share: Share
+    amount: int
+
+
+class Holds:
+    """The holds of one ledger's budgets."""
+
+    def __init__(self, engines: Engines, counters: Counters) -> None:
+        self._engines = engines
+        self._counters = counters
+
+    @property
+    def _engine(self) -> sa.Engine:
+        # A caller waits for it: the pool that gives up soon.
+        return self._engines.reading()
+
+    def take(self, event_id: str, asks: Sequence[Ask]) -> Standing | None:
+        """Set aside what a call may cost, in all of its windows or in none.
+
+        :return: The window that refused it; ``None`` if it may be sent.
+        :raises StorageError: If that cannot be told.
+        """
+        self._engines.prepare()
+        with self._engines.explained():
+            self._counters.ensure(self._engine, (ask.share for ask in asks))
+            order = sorted(asks, key=lambda ask: ask.share.id)
+            refused = self._insist(event_id, order)
+            if refused is not None:
+                standing = self.standing([refused.share])
+                if standing:
+                    self._counters.refused(self._engine, refused.share, standing[0])
+                    return standing[0]
+                # The windows were cleared: they begin anew.
+                self._counters.forget()
+                self._counters.ensure(self._engine, (ask.share for ask in asks))
+                refused = self._insist(event_id, order)
+                if refused is not None:
+                    return self.standing([refused.share])[0]
+        self._counters.under_way[event_id] = None
+        return None
+
+    def _insist(self, event_id: str, asks: Sequence[Ask]) -> Ask | None:
+        """Take it, also where the database asks to try again, as after a deadlock."""
+        for left in reversed(range(_TRIES)):
+            try:
+                return self._take(event_id, asks)
+            except exc.OperationalError as error:
+                if not left or error.connection_invalidated:
+                    raise
+                time.sleep(random.uniform(0.001, 0.02))
+        raise AssertionError("unreachable")
+
+    def _take(self, event_id: str, asks: Sequence[Ask]) -> Ask | None:
+        expires_at = dt.datetime.now(dt.UTC) + LEASE
+        with self._engine.connect() as connection:
+            for ask in asks:
+                allowed = self._counters.allowed(ask.share)
+                if allowed is None:
+                    continue
+                room = allowed - min(ask.amount, BIGGEST)
+                taken = connection.execute(
+                    sa.update(budget_windows)
+                    .where(
+                        _w.id == ask.share.id,
+                        # Written so that no sum leaves BIGINT.
+                        _w.spent <= room - _w.held - _w.lost,
+                        _w.spent < allowed - _w.held - _w.lost,
+                    )
+                    .values(held=_w.held + ask.amount, allowed=allowed)
+                )
+                if taken.rowcount != 1:
+                    connection.rollback()
+                    return ask
+            connection.execute(
+                sa.insert(budget_holds),
+                [
+                    {
+                        "event_id": event_id,
+                        "window_id": ask.share.id,
+                        "amount": ask.amount,
+                        "state": "held",
+                        "expires_at": expires_at,
+                    }
+                    for ask in asks
+                ],
+            )
+            connection.commit()
+        return None
+
+    def standing(self, shares: Sequence[Share]) -> list[Standing]:
+        """How windows stand; those without a limit are left out."""
+        by_id = {share.id: share for share in shares}
+        query = sa.select(budget_windows).where(_w.id.in_(sorted(by_id)))
+        found = []
+        with self._engine.connect() as connection:
+            rows = {row.id: row for row in connection.execute(query)}
+        for share in shares:
+            row, allowed = rows.get(share.id), self._counters.allowed(share)
+            if row is not None and allowed is not None:
+                found.append(Standing(share, allowed, row.spent, row.held, row.lost))
+        return found
+
+    def look(self, shares: Sequence[Share]) -> list[Standing]:
+        """As :meth:`standing`, of windows that may not be there yet.
+
+        :raises StorageError: If the database is away, or its tables are.
+        """
+        self._engines.prepare()
+        with self._engines.explained():
+            self._counters.ensure(self._engine, shares)
+            return self.standing(shares)
+
+    # Leases
+
+    def tend(self) -> None:
+        """Renew the leases of this process's calls, and let those that ran out be lost."""
+        now = dt.datetime.now(dt.UTC)
+        events = sorted(self._counters.under_way)
+        for some in _chunks(events):
+            renew = (
+                sa.update(budget_holds)
+                .where(_h.event_id.in_(some), _h.state == "held")
+                .values(expires_at=now + LEASE)
+            )
+            with self._engine.begin() as connection:
+                connection.execute(renew)
+        self.sweep(now)
+
+    def sweep(self, now: dt.datetime) -> int:
+        """Let holds be lost whose lease ran out; how many there were."""
+        query = (
+            sa.select(_h.event_id, _h.window_id, _h.amount)
+            .where(_h.state == "held", _h.expires_at < now)
+            .order_by(_h.event_id, _h.window_id)
+            .limit(1000)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return sum(self._lose(row, now) for row in rows)
+
+    def _lose(self, row: t.Any, now: dt.datetime) -> int:
+        # One hold in one transaction, which so waits for no other hold.
+        with self._engine.begin() as connection:
+            lost = connection.execute(
+                sa.update(budget_holds)
+                .where(
+                    _h.event_id == row.event_id,
+                    _h.window_id == row.window_id,
+                    _h.state == "held",
+                    # It may have been renewed meanwhile.
+                    _h.expires_at < now,
+                )
+                .values(state="lost")
+            ).rowcount
+            if lost:
+                connection.execute(
+                    sa.update(budget_windows)
+                    .where(_w.id == row.window_id)
+                    .values(held=_w.held - row.amount, lost=_w.lost + row.amount)
+                )
+        return lost
+
+    def free(
+        self,
+        states: Sequence[str],
+        *,
+        name: str | None = None,
+        event_id: str | None = None,
+    ) -> int:
+        """Free holds in these states, of a budget or of a call; how many there were."""
+        query = sa.select(_h.event_id, _h.window_id, _h.amount, _h.state).where(
+            _h.state.in_(states)
+        )
+        if name is not None:
+            windows = sa.select(_w.id).where(_w.name == name)
+            query = query.where(_h.window_id.in_(windows))
+        if event_id is not None:
+            query = query.where(_h.event_id == event_id)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(_h.event_id, _h.window_id)).all()
+        return sum(self._free(row) for row in rows)
+
+    def _free(self, row: t.Any) -> int:
+        column = _w.held if row.state == "held" else _w.lost
+        with self._engine.begin() as connection:
+            freed = connection.execute(
+                sa.delete(budget_holds).where(
+                    _h.event_id == row.event_id,
+                    _h.window_id == row.window_id,
+                    _h.state == row.state,
+                )
+            ).rowcount
+            if freed:
+                connection.execute(
+                    sa.update(budget_windows)
+                    .where(_w.id == row.window_id)
+                    .values({column.name: column - row.amount})
+                )
+        return freed
+
+    def release(self, event_id: str) -> None:
+        """Free the hold of a call that was not sent after all."""
+        self._counters.under_way.pop(event_id, None)
+        with self._engines.explained():
+            self.free(["held"], event_id=event_id)
