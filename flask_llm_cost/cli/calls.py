@@ -99,10 +99,10 @@ def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:
 def import_(file: t.BinaryIO, dry_run: bool) -> None:
     """Bring the calls of FILE into the ledger, as `calls export --format jsonl` wrote them.
 
-    FILE may be `-` for standard input. A call that is there already stays as it is; one
-    that is there with other values is named, and one from before what was pruned is
-    refused, as it may be counted already. Ends with 1 if there are such, or lines that
-    are no calls. Doing it twice does no harm.
+    The files of Clacky's BillingStore are understood, too. FILE may be `-` for standard
+    input. A call that is there already stays as it is; one that is there with other values
+    is named, and one from before what was pruned is refused, as it may be counted already.
+    Ends with 1 if there are such, or lines that are no calls. Doing it twice does no harm.
     """
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)

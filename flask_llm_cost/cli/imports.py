@@ -37,15 +37,13 @@ def take_in(host: Host, lines: Iterable[bytes], *, dry_run: bool = False) -> Imp
 
     :param dry_run: Only compare.
     """
-    from ..ledger import jsonl
-
     done = Imported()
     batch: dict[str, Call] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            call = jsonl.decode(line)
+            call = _decode(line, host.settings.session_tag)
         except ValueError as error:
             done.bad.append(f"line {number}: {error}")
             continue
@@ -58,6 +56,16 @@ def take_in(host: Host, lines: Iterable[bytes], *, dry_run: bool = False) -> Imp
             batch = {}
     _settle(host, batch, done, dry_run)
     return done
+
+
+def _decode(line: bytes, session_tag: str) -> Call:
+    """A line of ours, or of Clacky's."""
+    from ..ledger import clacky
+    from ..ledger import jsonl
+
+    if clacky.is_clacky(line):
+        return clacky.decode(line, session_tag)
+    return jsonl.decode(line)
 
 
 def _settle(host: Host, batch: dict[str, Call], done: Imported, dry_run: bool) -> None:

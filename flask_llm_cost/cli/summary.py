@@ -70,7 +70,7 @@ def summary(period: str, model: str | None, form: str) -> None:
     """
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)
-    with asking(host, model) as calls:
+    with asking(host, model, period) as calls:
         found = summed(calls, period)
         limit = current(calls, period).pruned_before()
     found["pruned_before"] = iso(limit)
@@ -121,7 +121,7 @@ def sessions(period: str, model: str | None, form: str, limit: int) -> None:
     """
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)
-    with asking(host, model) as calls:
+    with asking(host, model, period) as calls:
         asked = current(calls, period)
         before = asked.pruned_before("session")
         found: list[dict[str, t.Any]] = [
@@ -162,7 +162,7 @@ def daily(days: int, model: str | None, form: str) -> None:
     """Show every one of the last days, those without calls too."""
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)
-    with asking(host, model) as calls:
+    with asking(host, model, days) as calls:
         by_day = calls.last(days).group_by_period("day")
         before = calls.last(days).pruned_before()
     for line in pruned(before, host.settings.timezone):
@@ -181,11 +181,18 @@ def daily(days: int, model: str | None, form: str) -> None:
 
 
 @contextlib.contextmanager
-def asking(host: Host, model: str | None = None) -> Iterator[CallQuery]:
-    """Questions that all see the same moment of the ledger."""
+def asking(
+    host: Host, model: str | None = None, period: str | int = "all"
+) -> Iterator[CallQuery]:
+    """Questions that all see the same moment of the ledger.
+
+    :param period: Nothing before that is asked for: a current one, or so many days.
+    """
     from ..query.calls import CallQuery
 
-    with host.ledger.reading() as connection:
+    nobody = CallQuery(host.ledger.reading, host.settings, host.clock)
+    asked = nobody.last(period) if isinstance(period, int) else current(nobody, period)
+    with host.ledger.reading(since=asked.filter.start) as connection:
         calls = CallQuery(
             lambda: contextlib.nullcontext(connection), host.settings, host.clock
         )

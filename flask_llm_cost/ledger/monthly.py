@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import heapq
 import os
 import re
-import shutil
-import tempfile
 import threading
 import typing as t
-import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from pathlib import Path
 from ..call import Call
 from ..config import Settings
 from ..errors import StorageError
+from . import billing
 from . import jsonl
 from . import Ledger
 from .migrations import HEAD
@@ -37,10 +36,9 @@ except ImportError:  # Windows: appends of several processes are then on their o
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from .engine import Engines
+    from .index import Index
     from .partitions import Partition
     from .partitions import Step
-    from .store import Store
 
 FOLDER: t.Final = "llm_cost_calls"
 
@@ -78,7 +76,7 @@ class JsonlLedger(Ledger):
 
     def _fresh(self) -> None:
         super()._fresh()
-        self._index: _Index | None = None
+        self._index: Index | None = None
         self._making = threading.Lock()
 
     @property
@@ -158,13 +156,37 @@ class JsonlLedger(Ledger):
     # Asking
 
     def query(
-        self, start: dt.datetime | None = None, end: dt.datetime | None = None
+        self,
+        start: dt.datetime | None = None,
+        end: dt.datetime | None = None,
+        *,
+        model: str | None = None,
+        session_id: str | None = None,
+        limit: int | None = None,
     ) -> Iterator[Call]:
         """The calls from a moment until before another, in the order of the files.
 
         Only the files of these months are read. A line that is no call is passed over
         and counted in :attr:`malformed`.
+
+        :param model: Only calls of this model.
+        :param session_id: Only calls of this session, by ``LLM_COST_SESSION_TAG``.
+        :param limit: The latest so many, the latest first.
         """
+        tag = self._settings.session_tag
+        found = (
+            call
+            for call in self._between(start, end)
+            if (model is None or call.model == model)
+            and (session_id is None or call.tags.get(tag) == session_id)
+        )
+        if limit is None:
+            return found
+        return iter(heapq.nlargest(limit, found, key=_age))
+
+    def _between(
+        self, start: dt.datetime | None, end: dt.datetime | None
+    ) -> Iterator[Call]:
         self._absorb()
         self.malformed = 0
         first = None if start is None else self._path(start).name
@@ -188,6 +210,90 @@ class JsonlLedger(Ledger):
                     except ValueError:
                         self.malformed += 1
 
+    def summary(
+        self,
+        period: str = "month",
+        model: str | None = None,
+        *,
+        now: dt.datetime | None = None,
+    ) -> dict[str, t.Any]:
+        """The totals of the current day, week, month or year, by model and day too.
+
+        :param period: ``"day"``, ``"week"``, ``"month"``, ``"year"`` or ``"all"``, by
+            ``LLM_COST_TIMEZONE``.
+        :raises ValueError: For another period.
+        """
+        now = now or dt.datetime.now(dt.UTC)
+        start, end = self._period(period, now)
+        return billing.summary(
+            self.query(start, end, model=model),
+            period=period,
+            start=start,
+            now=now,
+            zone=self._settings.timezone,
+        )
+
+    def session_summary(
+        self,
+        period: str = "month",
+        model: str | None = None,
+        limit: int = 50,
+        *,
+        now: dt.datetime | None = None,
+    ) -> list[dict[str, t.Any]]:
+        """What each session of that period cost, the dearest first.
+
+        ``LLM_COST_SESSION_NAMES`` gives names; sessions it does not know are one row then.
+
+        :raises ValueError: For another period.
+        """
+        span = self._period(period, now or dt.datetime.now(dt.UTC))
+        return billing.session_summary(
+            self.query(*span, model=model),
+            tag=self._settings.session_tag,
+            names=self._settings.session_names,
+            limit=limit,
+            zone=self._settings.timezone,
+        )
+
+    def daily_breakdown(
+        self,
+        days: int = 30,
+        model: str | None = None,
+        *,
+        now: dt.datetime | None = None,
+    ) -> list[dict[str, t.Any]]:
+        """Every one of the last days, the oldest first, those without calls too."""
+        today = self._today(now or dt.datetime.now(dt.UTC))
+        first = today - dt.timedelta(days=days - 1)
+        end = self._begin(today + dt.timedelta(days=1))
+        return billing.daily_breakdown(
+            self.query(self._begin(first), end, model=model),
+            first=first,
+            last=today,
+            zone=self._settings.timezone,
+        )
+
+    def _period(
+        self, period: str, now: dt.datetime
+    ) -> tuple[dt.datetime | None, dt.datetime | None]:
+        """When the current one begins, and when the next."""
+        week_start = self._settings.week_start
+        today = self._today(now)
+        first = day = billing.first_day(period, today, week_start)
+        if first is None or day is None:
+            return None, None
+        while billing.first_day(period, day, week_start) == first:
+            day += dt.timedelta(days=1)
+        return self._begin(first), self._begin(day)
+
+    def _today(self, now: dt.datetime) -> dt.date:
+        return now.astimezone(self._settings.timezone).date()
+
+    def _begin(self, day: dt.date) -> dt.datetime:
+        zone = self._settings.timezone
+        return dt.datetime.combine(day, dt.time(), tzinfo=zone).astimezone(dt.UTC)
+
     def files(self) -> list[Path]:
         """The files that there are, by month."""
         try:
@@ -197,18 +303,25 @@ class JsonlLedger(Ledger):
         return [self.directory / name for name in names if _MONTH.fullmatch(name)]
 
     @contextmanager
-    def reading(self, *, fresh: bool = False) -> Iterator[sa.Connection]:
-        """A connection to an index of all files, in one read-only transaction.
+    def reading(
+        self, *, fresh: bool = False, since: dt.datetime | None = None
+    ) -> Iterator[sa.Connection]:
+        """A connection to an index of the files, in one read-only transaction.
 
+        :param since: Files of earlier months need not be in it.
         :raises StorageError: If the files cannot be read.
         """
         self._absorb()
         with self._making:
             if self._index is None:
-                self._index = _Index()
+                from .index import Index
+
+                self._index = Index()
             index = self._index
         try:
-            self.malformed = index.update(self.files())
+            first = "" if since is None else self._path(since).name
+            wanted = [path for path in self.files() if path.name >= first]
+            self.malformed = index.update(wanted)
         except OSError as error:
             raise StorageError(f"{self.directory} cannot be read: {error}") from error
         with index.engines.snapshot() as connection:
@@ -346,76 +459,8 @@ class JsonlLedger(Ledger):
         return self.directory / f"{moment.astimezone(dt.UTC):%Y-%m}.jsonl"
 
 
-class _Index:
-    """What the files hold, in a temporary database of this process."""
-
-    def __init__(self) -> None:
-        from .engine import Engines
-        from .store import Store
-
-        self._folder = tempfile.mkdtemp(prefix="llm-cost-index-")
-        self.engines: Engines = Engines(Settings(), self._folder, None)
-        self._store: Store = Store(self.engines)
-        self._lock = threading.Lock()
-        self._known: dict[Path, tuple[int, int, int]] = {}
-        """How far each file is read: its inode, the offset, and the lines skipped."""
-        self._remover = weakref.finalize(self, shutil.rmtree, self._folder, True)
-
-    def update(self, files: list[Path]) -> int:
-        """Read what is new in the files; how many of all lines are no calls."""
-        with self._lock:
-            if not self._continues(files):
-                self._empty()
-            for path in files:
-                self._follow(path)
-            return sum(skipped for _, _, skipped in self._known.values())
-
-    def _continues(self, files: list[Path]) -> bool:
-        """Whether every file that was read is still there, and has only grown."""
-        for path, (inode, offset, _) in self._known.items():
-            if path not in files:
-                return False
-            stat = path.stat()
-            if stat.st_ino != inode or stat.st_size < offset:
-                return False
-        return True
-
-    def _empty(self) -> None:
-        from .tables import calls
-
-        with self.engines.writing().begin() as connection:
-            connection.execute(calls.delete())
-        self._known.clear()
-
-    def _follow(self, path: Path) -> None:
-        with path.open("rb") as file:
-            inode = os.fstat(file.fileno()).st_ino
-            _, offset, skipped = self._known.get(path, (inode, 0, 0))
-            file.seek(offset)
-            batch: list[Call] = []
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break  # still being written, or torn: the next append ends it
-                offset += len(line)
-                try:
-                    batch += [jsonl.decode(line)] if line.strip() else []
-                except ValueError:
-                    skipped += 1
-                if len(batch) >= _BATCH:
-                    skipped += len(self._store.write(batch).refused)
-                    batch = []
-            if batch:
-                skipped += len(self._store.write(batch).refused)
-        self._known[path] = inode, offset, skipped
-
-    def let_go(self) -> None:
-        """In a forked child: the folder is the parent's."""
-        self._remover.detach()
-        self.engines.let_go()
-
-    def close(self) -> None:
-        self.engines.close()
-        self._remover()
+def _age(call: Call) -> tuple[dt.datetime, str]:
+    return call.started_at, call.event_id
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 import typing as t
+import uuid
 import zoneinfo
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from flask_llm_cost.config import Settings
 from flask_llm_cost.errors import StorageError
+from flask_llm_cost.ledger import jsonl
 from flask_llm_cost.ledger import monthly
 from flask_llm_cost.ledger import open_ledger
 from flask_llm_cost.ledger.monthly import JsonlLedger
@@ -235,3 +237,16 @@ def test_files_have_neither_tables_nor_sums(files: JsonlLedger) -> None:
         files.sql()
     with pytest.raises(StorageError, match="no tables"):
         files.downgrade("base")
+
+
+def test_a_file_made_anew_is_read_anew(files: JsonlLedger) -> None:
+    files.append(make_call(1))
+    assert _count(files) == 1
+    others = [make_call(2), make_call(3)]
+    # In place: it has the old one's number, and is longer.
+    files.files()[0].write_bytes(b"".join(map(jsonl.encode, others)))
+    with files.reading() as connection:
+        ids = connection.exec_driver_sql(
+            "SELECT event_id FROM llm_cost_calls"
+        ).scalars()
+        assert {uuid.UUID(i) for i in ids} == {uuid.UUID(c.event_id) for c in others}
