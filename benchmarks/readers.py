@@ -32,7 +32,8 @@ _CHUNKS = 2000
 
 
 def answer(size: int) -> bytes:
-    text = 'A "quoted" word,\nand a line. ' * (size // 30)
+    # Escaped, the text has 33 bytes; all else has about 560.
+    text = 'A "quoted" word,\nand a line. ' * ((size - 560) // 33)
     return json.dumps(
         {
             "id": "chatcmpl-1",
@@ -58,17 +59,22 @@ def whole(body: bytes) -> Reading:
     return exchange.reading(ended=True)
 
 
-def light(body: bytes) -> object:
-    """Only the members that matter, as far as msgspec's typed decoding goes."""
-    return sparse.sketch(body, body, _DIALECT.heavy, _DIALECT.tail)["usage"]
+def usage(body: bytes) -> object:
+    """The usage alone, as a mapping."""
+    return (sparse.tail(body, "usage") or {})["usage"]
 
 
-def typed() -> Callable[[bytes], object] | None:
-    """msgspec's decoder of the usage alone, where msgspec is installed."""
+def members(body: bytes) -> object:
+    """All that is read of such an answer: its model, id, tier and usage."""
+    return sparse.sketch(body, body, _DIALECT.heavy, _DIALECT.tail)
+
+
+def typed() -> dict[str, Callable[[bytes], object]]:
+    """msgspec's typed decoders of the same, where msgspec is installed."""
     try:
         msgspec = importlib.import_module("msgspec")
     except ImportError:
-        return None
+        return {}
     details = msgspec.defstruct("Details", [("cached_tokens", int, 0)])
     usage = msgspec.defstruct(
         "Usage",
@@ -78,8 +84,13 @@ def typed() -> Callable[[bytes], object] | None:
             ("prompt_tokens_details", t.Optional[details], None),  # noqa: UP045
         ],
     )
-    decoder = msgspec.json.Decoder(msgspec.defstruct("Answer", [("usage", usage)]))
-    return t.cast(Callable[[bytes], object], decoder.decode)
+    alone = msgspec.defstruct("Answer", [("usage", usage)])
+    named = [(name, t.Any, None) for name in ("id", "model", "created", "service_tier")]
+    answer = msgspec.defstruct("Whole", [("usage", usage), *named])
+    return {
+        "msgspec typed: usage": msgspec.json.Decoder(alone).decode,
+        "msgspec typed: all members": msgspec.json.Decoder(answer).decode,
+    }
 
 
 def chunk(number: int, usage: str) -> bytes:
@@ -106,17 +117,18 @@ def parse_every(chunks: list[bytes]) -> None:
 
 
 def bodies() -> None:
-    decode = typed()
+    peers = typed()
     for size, calls in ((2_000, 500), (50_000, 100), (1_000_000, 5)):
         body = answer(size)
         assert whole(body).usage == _MEANS
         candidates: dict[str, Callable[[], object]] = {
             "json.loads": lambda body=body: json.loads(body),
-            "the usage alone": lambda body=body: light(body),
+            "usage": lambda body=body: usage(body),
+            "all members": lambda body=body: members(body),
             "a whole exchange": lambda body=body: whole(body),
         }
-        if decode is not None:
-            candidates["msgspec, typed"] = lambda body=body: decode(body)
+        for name, decode in peers.items():
+            candidates[name] = lambda body=body, decode=decode: decode(body)
         run(f"Read {len(body):,} bytes", candidates, calls=calls)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from time import perf_counter
 
 from ..call import Attempt
@@ -33,6 +34,7 @@ from ..call import TagSource
 from ..errors import ConfigError
 from ..errors import LlmCostError
 from ..providers import Exchange
+from ..providers import NO_CALL
 from ..providers import Provider
 from ..providers import Route
 from ..providers import route
@@ -397,6 +399,9 @@ class Meter:
 
     def _calls(self, hold: Hold, outcome: Outcome, ended: bool) -> Iterator[Call]:
         """What the attempt comes to: mostly one call."""
+        if self._exchange.route.operation == NO_CALL:
+            self._note_batch(ended)
+            return
         call = self._call(hold, outcome, ended)
         if self._counts(call, hold):
             yield call
@@ -404,9 +409,27 @@ class Meter:
 
     def _results(self, hold: Hold) -> Iterator[Call]:
         for reading in self._exchange.results():
+            reading = self._dated(reading)
             call = _as_call(reading, hold, "ok", None, polled=True)
             if self._counts(call, hold):
                 yield call
+
+    def _note_batch(self, ended: bool) -> None:
+        """Remember when a batch was made: clients look at it before they fetch results."""
+        batch = self._reading(ended)
+        if batch.response_id is not None and batch.created_at is not None:
+            _remember(_made, (batch.provider, batch.response_id), batch.created_at)
+
+    def _dated(self, reading: Reading) -> Reading:
+        """A result without a date of its own, with its batch's: so it is one row for ever.
+
+        Where that is not known it has the time of the first look by this process.
+        """
+        batch = self._exchange.route.batch
+        if batch is None or reading.created_at is not None:
+            return reading
+        made = _made.get((reading.provider, batch))
+        return replace(reading, created_at=made)
 
     def _counts(self, call: Call, hold: Hold) -> bool:
         """Whether this is a call of its own, and not only another look at one.
@@ -424,9 +447,7 @@ class Meter:
         answer = (id(hold.state), call.provider, call.response_id)
         if route.poll and answer in _billed:
             return False
-        _billed[answer] = None
-        if len(_billed) > _REMEMBERED:
-            _billed.popitem(last=False)
+        _remember(_billed, answer, None)
         return True
 
     def _reading(self, ended: bool) -> Reading:
@@ -523,6 +544,18 @@ _REMEMBERED: t.Final = 10_000
 
 _billed: OrderedDict[tuple[int, str, str], None] = OrderedDict()
 """Answers of this process whose usage is recorded, by app; the oldest are forgotten."""
+
+_made: OrderedDict[tuple[str, str], dt.datetime] = OrderedDict()
+"""When the batches were made that this process has looked at, by provider and id."""
+
+_K = t.TypeVar("_K")
+_V = t.TypeVar("_V")
+
+
+def _remember(what: OrderedDict[_K, _V], key: _K, value: _V) -> None:
+    what[key] = value
+    if len(what) > _REMEMBERED:
+        what.popitem(last=False)
 
 
 def follow(recorder: Recorder, exchange: Exchange, hold: Hold) -> Meter:

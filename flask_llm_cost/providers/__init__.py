@@ -6,6 +6,7 @@ from .dialect import Dialect
 from .dialect import needles
 from .dialect import Notes
 from .exchange import Exchange
+from .exchange import NO_CALL
 from .exchange import Path
 from .exchange import Provider
 from .exchange import read_exchange
@@ -16,6 +17,7 @@ from .exchange import route_to
 __all__ = [
     "Dialect",
     "Exchange",
+    "NO_CALL",
     "Notes",
     "Path",
     "Provider",

@@ -9,6 +9,7 @@ https://docs.claude.com/en/api/messages (Usage), .../build-with-claude/streaming
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import typing as t
 from decimal import Decimal
@@ -125,6 +126,17 @@ def batch_result(line: Object) -> Object | None:
     return inner(result, "message") if result.get("type") == "succeeded" else None
 
 
+def read_batch(notes: Notes, document: Object) -> None:
+    """Take notes of a batch itself: when it was made, which its results do not say."""
+    notes.identify(model=None, response_id=document.get("id"))
+    try:
+        made = dt.datetime.fromisoformat(str(document.get("created_at")))
+    except ValueError:
+        return
+    if made.tzinfo is not None:
+        notes.date(made.timestamp())
+
+
 MESSAGES: t.Final = Dialect(
     read=read,
     usage=usage,
@@ -146,3 +158,5 @@ BATCH: t.Final = Dialect(
     whole=(b"",),
     result=batch_result,
 )
+
+BATCH_STATE: t.Final = Dialect(read=read_batch, usage=lambda notes: None, whole=(b"",))

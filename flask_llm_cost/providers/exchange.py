@@ -23,6 +23,7 @@ from .framing import frame
 from .framing import Framing
 from .request import asked
 from .request import asking
+from .routes import NO_CALL
 from .routes import Path
 from .routes import Provider
 from .routes import Route
@@ -32,6 +33,7 @@ from .window import Window
 
 __all__ = [
     "Exchange",
+    "NO_CALL",
     "Path",
     "Provider",
     "Route",
@@ -66,7 +68,7 @@ class Exchange:
         self.stream = route.stream
         """The request asks for a stream."""
         self._dialect = route.dialect
-        self._needles = route.dialect.needles
+        self._searches = tuple(needle.search for needle in route.dialect.needles)
         self._notes = Notes(provider=route.provider, operation=route.operation)
         self._decoding: Decoding | None = None
         self._framing: Framing | None = None
@@ -127,7 +129,13 @@ class Exchange:
             if type(data) is not bytes:
                 data = bytes(data)
             if decoded or self._decoding is None:
-                self._take(data)
+                framing = self._framing
+                if framing is None:
+                    self._take(data)
+                    return
+                # Inline: this is done for every chunk of every stream.
+                for window in framing.feed(data, self._needed):
+                    self._document(self._notes, window)
             else:
                 for piece in self._decoding.decode(data):
                     self._take(piece)
@@ -269,8 +277,8 @@ class Exchange:
     def _needed(self, data: bytes) -> bool:
         if self._events < _GREETINGS or self._estimate is not None:
             return True
-        for needle in self._needles:
-            if needle.search(data):
+        for search in self._searches:
+            if search(data):
                 return True
         return False
 
@@ -364,7 +372,7 @@ def read_exchange(
     :param hosts: As ``LLM_COST_PROVIDER_HOSTS``.
     """
     found = route(method, url, hosts=hosts)
-    if found is None or found.operation == "batch":
+    if found is None or found.operation in ("batch", NO_CALL):
         return None
     exchange = Exchange(found, request_body=request_body)
     exchange.respond(status, headers)

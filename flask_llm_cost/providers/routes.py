@@ -70,11 +70,16 @@ class Route:
     A reading with the flag ``repeated`` does not. A file of batch results brings none, but
     :meth:`Exchange.results`, each a call.
     """
+    batch: str | None = None
+    """The batch whose results it asks for, where they have no dates of their own."""
     flags: frozenset[str] = frozenset()
     """What the host says of the price: ``region.eu``."""
     include_usage: str = ""
     """As :attr:`Provider.include_usage`; empty where it is no matter of this path."""
 
+
+NO_CALL: t.Final = "batches"
+"""The operation of what is looked at and is no call: when a batch was made."""
 
 OPENAI_PATHS: t.Final = (
     Path(r".*/chat/completions", openai.CHAT, "chat"),
@@ -102,7 +107,16 @@ ANTHROPIC_PATHS: t.Final = (
     Path(r".*/v1/messages", anthropic.MESSAGES, "chat"),
     Path(r".*/v1/complete", anthropic.MESSAGES, "completions"),
     Path(
-        r".*/v1/messages/batches/[^/]+/results", anthropic.BATCH, "batch", method="GET"
+        r".*/v1/messages/batches/(?P<batch>[^/]+)/results",
+        anthropic.BATCH,
+        "batch",
+        method="GET",
+    ),
+    Path(
+        r".*/v1/messages/batches/[^/]+",
+        anthropic.BATCH_STATE,
+        NO_CALL,
+        method="GET",
     ),
 )
 
@@ -441,6 +455,7 @@ def _route(
                 model=None if model is None else bedrock.last_segment(unquote(model)),
                 stream=path.stream,
                 poll=path.method == "GET",
+                batch=found.groupdict().get("batch"),
                 flags=_flags(provider, host),
                 include_usage=(
                     provider.include_usage if path.operation in _ASKABLE else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import datetime as dt
 import gc
 import json
 import logging
@@ -399,6 +400,43 @@ def test_each_line_of_a_batch_result_is_one_call_once(
     assert tokens == [3, 4, 5, 3, 4, 5]
     assert len({call.event_id for call in book.calls}) == 3
     assert {call.service_tier for call in book.calls} == {"batch"}
+
+
+def look(book: Book, url: str, body: bytes) -> None:
+    meter = Tap(book).open("GET", url, None)
+    assert meter is not None
+    meter.respond(200, {})
+    meter.feed(body, decoded=True)
+    meter.end()
+
+
+def test_results_without_dates_have_their_batchs(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Anthropic's client does: it looks at the batch, then fetches its results."""
+    url = "https://api.anthropic.com/v1/messages/batches/msgbatch_1"
+    batch = {"id": "msgbatch_1", "created_at": "2026-08-20T18:37:24.100435Z"}
+    usage = {"input_tokens": 3, "output_tokens": 4}
+    message = {"type": "message", "id": "msg_1", "model": "c", "usage": usage}
+    line = {"custom_id": "a", "result": {"type": "succeeded", "message": message}}
+    for _ in range(2):
+        monkeypatch.setattr("flask_llm_cost.capture.meter._billed", OrderedDict())
+        monkeypatch.setattr("flask_llm_cost.capture.meter._made", OrderedDict())
+        look(book, url, json.dumps(batch).encode())
+        look(book, f"{url}/results", json.dumps(line).encode() + b"\n")
+    first, second = book.calls
+    assert first.event_id == second.event_id
+    assert first.started_at == dt.datetime(2026, 8, 20, 18, 37, 24, tzinfo=dt.UTC)
+    assert (first.service_tier, first.response_id) == ("batch", "msg_1")
+
+
+def test_an_embedding_is_dated_by_the_id_of_its_line(book: Book) -> None:
+    url = "https://api.openai.com/v1/files/file-1/content"
+    answer = batch_line(3, id=None, object="list", created=None)
+    answer["id"] = "batch_req_6a6001aa4f0c8190b1a3d8e6f5c4b3a2"
+    for _ in range(2):
+        look(book, url, json.dumps(answer).encode() + b"\n")
+    assert {call.started_at.timestamp() for call in book.calls} == {0x6A6001AA}
 
 
 def test_a_batch_of_embeddings_has_the_ids_of_its_lines(book: Book) -> None:
