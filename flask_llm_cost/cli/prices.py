@@ -14,11 +14,9 @@ from .drain import drain_first
 from .text import digits
 from .text import dumps
 from .text import fit
-from .text import money
 from .text import plain
 
 if t.TYPE_CHECKING:
-    from ..call import Call
     from ..call import Usage
     from ..prices import Explanation
     from ..query.host import Host
@@ -77,7 +75,9 @@ def explain(
 ) -> None:
     """Show which price a model has, why that one, and what a call costs by it.
 
-    Ends with 1 if there is none, and names those that look alike.
+    Ends with 1 if there is none, and names those that look alike. With --call, the cost
+    that stands on a call is worked out again from its own parts; 1 then means that it has
+    none, that a rate was missing, or that it does not follow from them.
 
     \b
     flask llm-cost prices explain openai gpt-4o
@@ -89,13 +89,12 @@ def explain(
     if event_id is not None:
         if provider is not None:
             raise click.UsageError("Give PROVIDER and MODEL, or --call, not both.")
-        found = _explain_call(host, event_id)
-    elif provider is None or model is None:
+        ok = _explain_call(host, event_id)
+        click.get_current_context().exit(0 if ok else 1)
+    if provider is None or model is None:
         raise click.UsageError("Give PROVIDER and MODEL, or --call EVENT_ID.")
-    else:
-        found = _explained(
-            host, provider, model, _usage(input_tokens, output_tokens), at, mode
-        )
+    used = _usage(input_tokens, output_tokens)
+    found = _explained(host, provider, model, used, at, mode)
     click.echo("\n".join(plain(line) for line in str(found).splitlines()))
     if not found.ok:
         click.get_current_context().exit(1)
@@ -125,41 +124,43 @@ def _explained(
         raise click.UsageError(str(error)) from None
 
 
-def _explain_call(host: Host, event_id: str) -> Explanation:
-    """Print what a call's row says of its cost; explain it by the book of today."""
+def _explain_call(host: Host, event_id: str) -> bool:
+    """Replay what a call's row says of its cost; then say what the book of now says."""
+    from ..prices import explain
+    from ..prices.again import mode_of
+    from ..prices.replay import replay
     from ..query.detail import call_detail
+    from ..query.detail import revisions_of
 
     drain_first(host)
     with host.ledger.reading() as connection:
         detail = call_detail(connection, event_id)
+        revised = revisions_of(connection, event_id)
     if detail is None:
         raise click.ClickException(f"No call {event_id!r} in the ledger.")
     call = detail.call
-    for line in _frozen(call):
+    found = replay(host.book, call)
+    lines = str(found).splitlines()
+    for each in revised:
+        before = "unknown" if each.before is None else f"${digits(each.before)}"
+        lines.append(
+            f"Priced again {each.at:%Y-%m-%d %H:%M} UTC, run {each.run}: before, {before}"
+        )
+    lines += ["", "The price book in force now:"]
+    lines += str(
+        explain(
+            host.book,
+            call.provider,
+            call.model,
+            call.usage,
+            call.started_at,
+            mode_of(call),
+            flags=call.flags,
+        )
+    ).splitlines()
+    for line in lines:
         click.echo(plain(line))
-    click.echo("\nBy the price book in force now:")
-    mode = None if call.cost is None else call.cost.mode
-    return _explained(
-        host, call.provider, call.model, call.usage, call.started_at, mode
-    )
-
-
-def _frozen(call: Call) -> t.Iterator[str]:
-    yield f"Call {call.event_id} of {call.started_at:%Y-%m-%d %H:%M:%S} UTC"
-    yield f"{call.provider}/{call.model}, {call.operation}, {call.outcome}"
-    cost = call.cost
-    if cost is None:
-        why = "its usage is not known" if call.usage is None else "no price was known"
-        yield f"Cost: unknown; {why}."
-        return
-    floor = "" if cost.complete else " or more"
-    since = (
-        "" if cost.valid_from is None else f", valid from {cost.valid_from:%Y-%m-%d}"
-    )
-    yield f"Cost: {money(cost.total_usd)}{floor}, {cost.source} {cost.price_key}{since}"
-    for meter, part in cost.parts.items():
-        amount, rate = digits(part.amount_usd), digits(part.rate)
-        yield f"  {meter}: {digits(part.quantity)} at {rate} = ${amount}"
+    return found.ok
 
 
 @prices.command("list")

@@ -24,12 +24,13 @@ _HOW: t.Final = {
     "wildcard": "as any model of that provider",
     "free": "as a free variant",
 }
-_WHERE: t.Final = {
+HOW_LAYERS: t.Final = {
     "override": "the overrides",
     "file": "the price file",
     "bundled": "the bundled prices",
     "provider": "the provider's own report",
 }
+"""What to call the source of a price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Explanation:
         if self.key is None:
             return f"No price is known for {name}."
         matched = (
-            f"{name} is priced as {self.key}, found in {_WHERE[self.source or 'file']}"
+            f"{name} is priced as {self.key}, found in {HOW_LAYERS[self.source or 'file']}"
             f" {_HOW[self.matched_by or 'exact']}"
         )
         if "prepaid" in self.flags:
@@ -134,10 +135,13 @@ def explain(
     usage: Usage | None = None,
     at: dt.datetime | None = None,
     mode: str | None = None,
+    *,
+    flags: frozenset[str] = frozenset(),
 ) -> Explanation:
     """Say how a model's price is found, and what a usage costs by it.
 
     :param usage: One token in and one out, if left out.
+    :param flags: Those of a call: ``region.us`` among them selects a multiplier.
     :raises ValueError: If there is no such mode.
     """
     moment = at or dt.datetime.now(dt.UTC)
@@ -166,10 +170,17 @@ def explain(
             flags=frozenset(("unpriced",)),
             nearest=nearest(book, provider, model),
         )
-    cost = book.cost(provider, model, used, moment, name)
-    flags = found.flags if cost is None else cost.flags
+    cost = book.price(
+        provider,
+        model,
+        used,
+        at=moment,
+        pricing_mode=name or "standard",
+        flags=flags,
+    )
+    noted = found.flags if cost is None else cost.flags
     if name in PREPAID and name not in found.price.modes:
-        flags = flags | {"prepaid"}
+        noted = noted | {"prepaid"}
     updated = book.metadata(found.source).get("updated_at")
     return Explanation(
         provider=provider,
@@ -186,8 +197,8 @@ def explain(
         layer_updated_at=None if updated is None else str(updated),
         factor=found.factor,
         cost=cost,
-        missing=_missing(used, cost),
-        flags=flags,
+        missing=missing_of(used, cost),
+        flags=noted,
     )
 
 
@@ -195,7 +206,8 @@ def _ordered(rates: Mapping[RateKey, Decimal]) -> list[RateKey]:
     return sorted(rates, key=lambda key: (key.mode or "", key.above, key.meter))
 
 
-def _missing(usage: Usage, cost: Cost | None) -> tuple[str, ...]:
+def missing_of(usage: Usage, cost: Cost | None) -> tuple[str, ...]:
+    """The meters that were used, and have no part of the cost."""
     used = {
         "input": usage.input_tokens,
         "input_audio": usage.input_audio_tokens,
@@ -209,9 +221,10 @@ def _missing(usage: Usage, cost: Cost | None) -> tuple[str, ...]:
         **usage.other_tokens,
         **usage.units,
     }
-    parts = {} if cost is None else dict(cost.parts)
+    # Where several models took part, each has parts of its own.
+    parts = {meter.partition("@")[0] for meter in ({} if cost is None else cost.parts)}
     if "reasoning" in parts:
-        parts.setdefault("output", parts["reasoning"])
+        parts.add("output")
     return tuple(name for name, count in used.items() if count and name not in parts)
 
 

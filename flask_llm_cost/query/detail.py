@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import typing as t
 from collections.abc import Iterable
@@ -16,7 +17,9 @@ from ..call import Call
 from ..call import event_time
 from ..call import Usage
 from ..ledger.rows import call_of
+from ..ledger.rows import from_pico
 from ..ledger.tables import calls
+from ..ledger.tables import revisions
 from ..ledger.tables import tag_sets
 from .filters import CallFilter
 from .listing import Reading
@@ -62,6 +65,41 @@ def call_detail(connection: sa.Connection, event_id: str) -> CallDetail | None:
         .where(calls.c.started_at == moment, calls.c.event_id == str(UUID(event_id)))
     ).first()
     return None if row is None else _detail(_call(row))
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One time that a call got another cost."""
+
+    at: dt.datetime
+    run: str
+    before: Decimal | None
+    """USD; ``None`` if it was unknown."""
+    after: Decimal | None
+
+
+def revisions_of(connection: sa.Connection, event_id: str) -> tuple[Revision, ...]:
+    """Each time that a call was priced again, the first one first."""
+    try:
+        moment = event_time(event_id)
+    except (ValueError, OverflowError):
+        return ()
+    query = (
+        sa.select(revisions)
+        .where(
+            revisions.c.started_at == moment,
+            revisions.c.event_id == str(UUID(event_id)),
+        )
+        .order_by(revisions.c.number)
+    )
+    return tuple(
+        Revision(row.revised_at, row.run, _usd(row.cost_total), _usd(row.new_total))
+        for row in connection.execute(query)
+    )
+
+
+def _usd(pico: int | None) -> Decimal | None:
+    return None if pico is None else from_pico(pico)
 
 
 def stream_calls(reading: Reading, where: CallFilter) -> Iterator[Call]:

@@ -59,10 +59,44 @@ def test_a_call_is_explained_by_its_row_and_by_the_book(
         args=["llm-cost", "prices", "explain", "--call", call.event_id]
     )
     assert f"Call {call.event_id} of 2026-11-20 12:00:00 UTC" in result.stdout
-    assert "Cost: $0.000570 or more, override anthropic/thinker" in result.stdout
+    assert (
+        "Cost: $0.00057 or more, by the overrides, key anthropic/thinker"
+        in result.stdout
+    )
+    assert "Valid from: no date; mode: standard; tier: base" in result.stdout
     assert "  cache_read: 900 at 0.3 = $0.00027" in result.stdout
-    assert "By the price book in force now:\nanthropic/thinker is" in result.stdout
-    assert result.exit_code == 1  # output has no rate there
+    assert "Replayed: $0.00057, the same to the pico-dollar." in result.stdout
+    assert "No rate for: output" in result.stdout
+    assert "The price book in force now:\nanthropic/thinker is" in result.stdout
+    assert result.exit_code == 1
+
+
+def explained_call(app: Flask, event_id: str) -> tuple[int, str]:
+    args = ["llm-cost", "prices", "explain", "--call", event_id]
+    result = app.test_cli_runner().invoke(args=args)
+    return result.exit_code, result.stdout
+
+
+def test_a_priced_call_is_replayed(shown: Shown, shop: Flask) -> None:
+    shown("drain")
+    ledger = shop.extensions["llm_cost"].ledger
+    call, *_ = stream_calls(ledger.reading, CallFilter(model="writer"))
+    code, text = explained_call(shop, call.event_id)
+    assert code == 0
+    assert "  output: 100 at 8 = $0.0008" in text
+    assert "Replayed: $0.0028, the same to the pico-dollar." in text
+    assert "By the prices of now: the same." in text
+
+
+def test_an_unpriced_call_has_its_nearest_names(shown: Shown, shop: Flask) -> None:
+    shown("drain")
+    ledger = shop.extensions["llm_cost"].ledger
+    [call] = stream_calls(ledger.reading, CallFilter(model="mystery"))
+    code, text = explained_call(shop, call.event_id)
+    assert code == 1
+    assert "Cost: unknown; no price was known." in text
+    assert "No rate for: input" in text
+    assert "No price is known for openai/mystery." in text
 
 
 def test_a_call_that_is_not_there(run: Run) -> None:
