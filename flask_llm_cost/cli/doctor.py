@@ -259,6 +259,8 @@ def prices(host: Host) -> Iterator[Finding]:
     except LlmCostError as error:
         yield Finding("error", "prices", _line(error))
         return
+    if host.book.problem is not None:
+        yield Finding("error", "prices", _line(LlmCostError(host.book.problem)))
     if not host.book.stale(host.clock()):
         yield Finding("ok", "prices", f"of {updated}.")
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import sys
 import typing as t
 from pathlib import Path
@@ -19,6 +21,13 @@ from .text import dumps
 from .text import plain
 
 if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from ..prices import PriceBook
+    from ..prices.check import Impact
+    from ..prices.check import Report
+    from ..prices.fetch import Answer
+    from ..query.filters import CallFilter
     from ..query.host import Host
 
 prices.add_command(reprice)
@@ -31,23 +40,58 @@ _file = click.option(
 )
 
 
+def _sources(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    found = {}
+    for value in values:
+        name, equals, where = value.partition("=")
+        if not equals or not name or not where:
+            raise click.BadParameter(
+                f"{value!r} is no source: write litellm=prices.json, or"
+                " openrouter=https://openrouter.ai/api/v1/models."
+            )
+        found[name] = where
+    return found
+
+
+_source = click.option(
+    "--source",
+    metavar="NAME=URL",
+    multiple=True,
+    callback=_sources,
+    help="Ask this source, a URL or a path, instead of those of LLM_COST_PRICE_SOURCES.",
+)
+
+
 @prices.command()
+@click.argument("path", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @_file
 @with_appcontext
-def init(file: Path | None) -> None:
-    """Make an empty price file, to be filled by hand or by `prices sync --add`."""
-    from ..prices.sync import write
+def init(path: Path | None, file: Path | None) -> None:
+    """Write a commented starter to PATH, to be filled by hand or by `prices sync --add`.
 
-    path = _path(file)
-    if path.exists():
-        raise click.ClickException(f"{path} is there already; it is left as it is.")
-    note = "USD per 1M tokens. A new rate is a new entry with a later valid_from."
-    write(path, {"metadata": {"note": note}, "models": {}})
-    click.echo(f"{path} made. Name it in LLM_COST_PRICES_FILE.")
+    A name that ends in .yaml or .yml makes a YAML file, else it is JSON.
+    """
+    from ..prices.starter import starter
+
+    if path is not None and file is not None:
+        raise click.UsageError("Give PATH or --file, not both.")
+    made = _path(file if path is None else path)
+    if made.exists():
+        raise click.ClickException(f"{made} is there already; it is left as it is.")
+    try:
+        made.write_text(starter(made), encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(
+            f"{made} cannot be written: {error.strerror}."
+        ) from None
+    click.echo(f"{made} made. Name it in LLM_COST_PRICES_FILE.")
 
 
 @prices.command()
 @_file
+@_source
 @click.option("--preview", is_flag=True, help="Show the difference, and write nothing.")
 @click.option(
     "--strict",
@@ -69,6 +113,7 @@ def init(file: Path | None) -> None:
 @with_appcontext
 def sync(
     file: Path | None,
+    source: dict[str, str],
     preview: bool,
     strict: bool,
     accept: tuple[str, ...],
@@ -86,16 +131,18 @@ def sync(
     from ..prices.sync import sync
 
     host: Host = current_app.extensions["llm_cost"]
-    made = sync(
-        _path(file),
-        host.settings.price_sources,
-        now=host.clock(),
-        accept=accept,
-        add=add,
-        preview=preview,
-        strict=strict,
-        progress=_Asking(),
-    )
+    path = _path(file)
+    with _Asking() as progress:
+        made = sync(
+            path,
+            source or host.settings.price_sources,
+            now=host.clock(),
+            accept=accept,
+            add=add,
+            preview=preview,
+            strict=strict,
+            progress=progress,
+        )
     for line in made.lines:
         click.echo(plain(line))
     changed = len({change.model for change in made.changes}) + len(made.added)
@@ -105,13 +152,20 @@ def sync(
 
 @prices.command()
 @_file
+@_source
 @click.option("--offline", is_flag=True, help="Ask no source.")
 @click.option(
     "--days",
     type=click.IntRange(1, 3660),
     default=30,
     show_default=True,
-    help="Look for prices of models used in so many days.",
+    help="Which models are in use: those of so many days.",
+)
+@click.option(
+    "--all",
+    "count_all",
+    is_flag=True,
+    help="Let drift count also of models that are neither in the file nor in use.",
 )
 @click.option(
     "--format",
@@ -121,33 +175,49 @@ def sync(
     show_default=True,
 )
 @with_appcontext
-def check(file: Path | None, offline: bool, days: int, form: str) -> None:
+def check(
+    file: Path | None,
+    source: dict[str, str],
+    offline: bool,
+    days: int,
+    count_all: bool,
+    form: str,
+) -> None:
     """Check that prices are current, and that every model in use has one. For CI.
 
-    Without --offline this asks the sources over the network what `prices sync` would
-    change. Ends with 1 if that is anything, if a model in use has no price, or if the
-    prices are old.
+    Without --offline this asks the sources over the network. Ends with 1 if a price
+    moved of a model that is in the price file or in use, if a source failed or a price
+    was refused, if a model in use has no price, or if the prices are old. What the changes
+    would have cost on the calls of the last days is worked out, too.
     """
     from ..prices.check import check
-    from ..prices.sync import sync
+    from ..prices.sync import ask_all
+    from ..prices.sync import read_document
 
     host: Host = current_app.extensions["llm_cost"]
-    plan = None
-    if not offline and (file is not None or host.settings.prices_file is not None):
-        plan = sync(
-            _path(file),
-            host.settings.price_sources,
-            now=host.clock(),
-            preview=True,
-            progress=_Asking(),
-        )
+    path = None
+    if file is not None or host.settings.prices_file is not None:
+        path = _path(file)
+    document = None if path is None else read_document(path)
+    answers: list[Answer] = []
+    if not offline:
+        with _Asking() as progress:
+            answers = ask_all(
+                source or host.settings.price_sources,
+                now=host.clock(),
+                progress=progress,
+            )
+    book = _book(host, file)
     found = check(
-        host.book,
-        plan=plan,
-        document=None if plan is None else plan.document,
+        book,
+        document=document,
+        answers=answers,
         used=_used(host, days),
         now=host.clock(),
+        problem=book.problem,
+        count_all=count_all,
     )
+    found = dataclasses.replace(found, impact=_impact(host, book, found, days))
     if form == "json":
         click.echo(dumps(found.as_json()))
     else:
@@ -156,14 +226,76 @@ def check(file: Path | None, offline: bool, days: int, form: str) -> None:
     click.get_current_context().exit(found.exit_code)
 
 
+def _book(host: Host, file: Path | None) -> PriceBook:
+    """The prices as they would be in force with that file."""
+    from ..prices import PriceBook
+
+    if file is None or not file.exists():
+        return host.book
+    return PriceBook.layered(
+        overrides=host.settings.price_overrides,
+        file=file.absolute(),
+        aliases=host.settings.model_aliases,
+    )
+
+
 def _used(host: Host, days: int) -> list[tuple[str, str]]:
-    from ..query.totals import breakdown
+    from ..query.used import models_in_use
 
     drain_first(host)
+    with host.ledger.reading() as connection:
+        return models_in_use(connection, chosen(host, days, None, None))
+
+
+def _impact(
+    host: Host, book: PriceBook, found: Report, days: int
+) -> tuple[Impact, ...]:
+    """What the changes would have cost on the calls of the last days."""
+    from ..prices.check import changed_models
+    from ..prices.check import impact
+    from ..query.detail import stream_calls
+
+    models = changed_models(found)
+    if not models:
+        return ()
     where = chosen(host, days, None, None)
     with host.ledger.reading() as connection:
-        groups = breakdown(connection, where, "provider", "model")
-    return [(group.key[0], group.key[1]) for group in groups if group.totals.with_usage]
+        names = _used_by(book, connection, where, models, host.clock())
+    return impact(
+        book,
+        models,
+        (
+            call
+            for name in names
+            for call in stream_calls(
+                host.ledger.reading,
+                dataclasses.replace(where, provider=name[0], model=name[1]),
+            )
+            if call.usage is not None
+            and (call.cost is None or call.cost.source != "provider")
+        ),
+        now=host.clock(),
+    )
+
+
+def _used_by(
+    book: PriceBook,
+    connection: sa.Connection,
+    where: CallFilter,
+    models: dict[str, t.Any],
+    now: dt.datetime,
+) -> list[tuple[str, str]]:
+    """The models in use that these entries price."""
+    from ..query.used import models_in_use
+
+    priced = {
+        name: book.find(*name, at=now) for name in models_in_use(connection, where)
+    }
+    return [
+        name
+        for name, found in priced.items()
+        if found is not None and found.key in models
+    ]
 
 
 def _path(file: Path | None) -> Path:
@@ -179,12 +311,22 @@ def _path(file: Path | None) -> Path:
 
 
 class _Asking:
-    """Says on a terminal who is being asked, since that may take a while."""
+    """Shows on a terminal who is being asked and how much has come; it may take a while."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._said: str | None = None
+
+    def __enter__(self) -> t.Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._said is not None:
+            click.echo("", err=True)
 
     def __call__(self, source: str, size: int) -> None:
-        if source not in self._said and sys.stderr.isatty():
-            self._said.add(source)
-            click.echo(f"Reading {source} ...", err=True)
+        if not sys.stderr.isatty():
+            return
+        if self._said not in (None, source):
+            click.echo("", err=True)
+        self._said = source
+        click.echo(f"\rReading {source}: {size / 1e6:.1f} MB ", err=True, nl=False)

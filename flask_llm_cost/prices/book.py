@@ -133,6 +133,19 @@ class PriceBook:
         book._file = watched
         return book
 
+    def amended(self, models: Mapping[str, t.Any]) -> PriceBook:
+        """This book with entries that go before those of the file and the bundled ones.
+
+        :raises PriceFileError: If one is wrong.
+        """
+        self._refresh()
+        layer = make_layer("file", models, "The prices")
+        over = [each for each in self._layers if each.source == "override"]
+        rest = [each for each in self._layers if each.source != "override"]
+        book = PriceBook([*over, layer, *rest])
+        book._aliases = self._aliases
+        return book
+
     # What is in it
 
     @property
@@ -141,6 +154,12 @@ class PriceBook:
         self._refresh()
         dates = [updated(layer) for layer in self._layers]
         return max((date for date in dates if date is not None), default=None)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the price file that is there now is not the one in force, if it is not."""
+        self._refresh()
+        return None if self._file is None else self._file.problem
 
     def stale(self, now: dt.datetime | None = None) -> bool:
         """Are the prices older than 30 days, or of unknown age?"""

@@ -129,6 +129,8 @@ class PriceFile:
         self.path = path
         self._stamp: tuple[int, int, int] | None = None
         self._checked = 0.0
+        self.problem: str | None = None
+        """Why the file that is there now is not the one in force."""
 
     def read(self) -> Layer:
         """Read it now.
@@ -148,7 +150,9 @@ class PriceFile:
                 f"{self.path} cannot be read: {error.strerror or error}."
             ) from error
         self._checked = time.monotonic()
-        return read_file(self.path, data)
+        layer = read_file(self.path, data)
+        self.problem = None
+        return layer
 
     def changed(self) -> Layer | None:
         """The new layer if the file changed and is right. Asks at most once a second."""
@@ -166,7 +170,8 @@ class PriceFile:
             return self.read()
         except PriceFileError as error:
             self._stamp = stamp
-            _log.error("%s The prices read before stay in force.", error)
+            self.problem = f"{error} The prices read before stay in force."
+            _log.error("%s", self.problem)
             return None
 
 
@@ -190,12 +195,13 @@ def read_file(path: Path, data: bytes) -> Layer:
         )
     models, metadata = document, None
     if "models" in document:
-        models, metadata = document["models"], document.get("metadata")
+        # In YAML nothing at all is empty text.
+        models, metadata = document["models"] or {}, document.get("metadata") or None
         if metadata is not None and not isinstance(metadata, Mapping):
             raise PriceFileError(
                 f"{path}: metadata must be a mapping, not {metadata!r}."
             )
-    return make_layer("file", {} if models is None else models, str(path), metadata)
+    return make_layer("file", models, str(path), metadata)
 
 
 def parse_file(path: Path, data: bytes) -> t.Any:
@@ -220,6 +226,8 @@ def _parse_yaml(path: Path, data: bytes) -> t.Any:
         ) from None
     try:
         # The base loader leaves every scalar text, so that no rate becomes a float.
-        return yaml.load(data, Loader=yaml.BaseLoader)
+        document = yaml.load(data, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise PriceFileError(f"{path} is no YAML: {error}.") from None
+    # One of nothing but comments holds nothing yet.
+    return {} if document is None else document

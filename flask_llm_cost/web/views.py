@@ -352,6 +352,7 @@ def _age() -> dict[str, t.Any]:
     book = host().book
     return {
         "prices_at": book.updated_at,
+        "prices_problem": book.problem,
         "stale": book.stale(host().clock()),
         "stale_days": STALE_AFTER_DAYS,
     }

@@ -10,6 +10,9 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
+from flask_llm_cost.prices import PriceBook
+from flask_llm_cost.prices.layers import make_layer
+from flask_llm_cost.prices.starter import _EXAMPLES
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 
@@ -55,6 +58,27 @@ def test_init_makes_a_file_once(prices: Prices, path: pathlib.Path) -> None:
     assert path.read_text() == "{}"
 
 
+@pytest.mark.parametrize("name", ["p.json", "p.yaml"])
+def test_a_starter_explains_itself_and_can_be_synced(
+    run: Run, app: Flask, tmp_path: pathlib.Path, name: str
+) -> None:
+    path = tmp_path / name
+    made = run("prices", "init", str(path), app=app)
+    assert made.exit_code == 0, made.output
+    assert "_source: manual keeps" in path.read_text()
+    assert PriceBook.load(path).entries() == {}
+    done = run("prices", "sync", "--file", str(path), "--add", "openai/*", app=app)
+    assert done.exit_code == 0, done.output
+    assert "_source: manual keeps" in path.read_text()
+    assert PriceBook.load(path).find("openai", "gpt-4o") is not None
+    both = run("prices", "init", str(path), "--file", str(path), app=app)
+    assert both.exit_code == 2
+
+
+def test_the_examples_of_a_starter_are_prices() -> None:
+    assert make_layer("file", _EXAMPLES, "the starter").entries
+
+
 def test_sync_adds_what_is_asked_for(prices: Prices, path: pathlib.Path) -> None:
     result = prices("sync", "--add", "openai/gpt-4*")
     assert result.exit_code == 0, result.output
@@ -96,6 +120,71 @@ def test_check_fails_on_a_price_that_moved(prices: Prices, path: pathlib.Path) -
     assert path.read_text() == before
 
 
+def test_a_source_may_be_named_for_once(prices: Prices, tmp_path: pathlib.Path) -> None:
+    other = tmp_path / "other.json"
+    dear = {**SOURCE["gpt-4o"], "input_cost_per_token": 3e-06}
+    other.write_text(json.dumps({"gpt-4o": dear}))
+    prices("sync", "--add", "openai/gpt-4*")
+    again = prices("sync", "--source", f"litellm={other}")
+    assert "~ openai/gpt-4o: input 2.5 -> 3" in again.stdout
+    assert prices("check", "--source", f"litellm={other}").exit_code == 0
+    assert prices("check").exit_code == 1
+    assert prices("sync", "--source", "litellm").exit_code == 2
+    assert prices("sync", "--source", "nobody=x.json").exit_code == 1
+
+
+def test_check_prices_the_last_month_by_what_the_sources_say(
+    make_app: MakeApp, run: Run, tmp_path: pathlib.Path
+) -> None:
+    path, source = tmp_path / "p.json", tmp_path / "litellm.json"
+    path.write_text(json.dumps({"openai/writer": {"input": 2, "output": 8}}))
+    entry = {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "input_cost_per_token": 3e-06,
+        "output_cost_per_token": 8e-06,
+    }
+    source.write_text(json.dumps({"writer": entry}))
+    app = make_app(
+        LLM_COST_PRICES_FILE=str(path), LLM_COST_PRICE_SOURCES={"litellm": str(source)}
+    )
+    track = app.extensions["llm_cost"].extension.track
+    with app.app_context():
+        for _ in range(3):
+            track(
+                provider="openai", model="writer", input_tokens=1000, output_tokens=100
+            )
+        track(provider="openai", model="writer", input_tokens=9, reported_cost="0.5")
+    text = run("prices", "check", app=app)
+    assert text.exit_code == 1
+    assert (
+        "$ openai/writer: 3 calls of late cost $0.0084 by the prices in force,"
+        " $0.0114 by those of the sources" in text.stdout
+    )
+    found = json.loads(run("prices", "check", "--format", "json", app=app).stdout)
+    assert found["impact"] == [
+        {
+            "model": "openai/writer",
+            "calls": 3,
+            "before_usd": "0.0084",
+            "after_usd": "0.0114",
+        }
+    ]
+
+
+def test_check_fails_on_a_file_that_broke_since(
+    make_app: MakeApp, run: Run, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "p.json"
+    path.write_text('{"openai/writer": {"input": 2}}')
+    app = make_app(LLM_COST_PRICES_FILE=str(path))
+    assert app.extensions["llm_cost"].book.find("openai", "writer") is not None
+    path.write_text("{oops")
+    result = run("prices", "check", "--offline", app=app)
+    assert result.exit_code == 1
+    assert "is no JSON" in result.output
+
+
 def test_check_fails_on_a_model_in_use_without_a_price(run: Run) -> None:
     result = run("prices", "check", "--offline")
     assert result.exit_code == 1
@@ -107,3 +196,28 @@ def test_without_a_file_it_says_how_to_name_one(run: Run, app: Flask) -> None:
         result = run("prices", command, app=app)
         assert result.exit_code == 2
         assert "--file PATH" in result.stderr
+
+
+def test_a_file_that_broke_since_is_told_of_everywhere(
+    make_app: MakeApp, run: Run, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "p.json"
+    path.write_text('{"openai/writer": {"input": 2}}')
+    app = make_app(LLM_COST_PRICES_FILE=str(path))
+    state = app.extensions["llm_cost"]
+    app.register_blueprint(
+        state.extension.blueprint(access="public"), url_prefix="/costs"
+    )
+    with app.app_context():
+        state.extension.track(provider="openai", model="writer", input_tokens=1)
+        state.extension.flush()
+    assert state.book.problem is None
+    path.write_text("{oops")
+    state.book._file._checked = -9.0
+    assert "is no JSON" in run("doctor", app=app).output
+    for page in ("prices", "data-quality"):
+        assert "is no JSON" in app.test_client().get(f"/costs/{page}").text
+    path.write_text('{"openai/writer": {"input": 3}}')
+    state.book._file._checked = -9.0
+    assert "is no JSON" not in run("doctor", app=app).output
+    assert "is no JSON" not in app.test_client().get("/costs/prices").text

@@ -65,7 +65,7 @@ def test_overrides_go_before_the_file_before_the_bundled() -> None:
     ]
 
 
-def test_an_exact_name_goes_before_a_snapshot_of_a_highermake_layer() -> None:
+def test_an_exact_name_goes_before_a_snapshot_of_a_higher_layer() -> None:
     book = layers({"m": RATE}, None, {"m-2026-01-01": RATE})
     assert key(book, "x", "m-2026-01-01") == "m-2026-01-01"
     assert key(book, "x", "m-2026-02-02") == "m"

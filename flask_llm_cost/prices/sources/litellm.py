@@ -180,8 +180,10 @@ class _Sheet:
         except Malformed as error:
             self.refused[name] = str(error)
             return None
-        if self.nil:
-            self.zeros[name] = tuple(self.nil)
+        # Two fields may mean one rate, of which the other one is filled in.
+        nil = tuple(key for key in self.nil if key not in rates)
+        if nil:
+            self.zeros[name] = nil
         if not any(key not in ("multipliers", "windows") for key in rates):
             return None
         return rates

@@ -1,0 +1,25 @@
+"""Which models were used of late, such that a price is needed for them?"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ..ledger.tables import calls
+from .filters import CallFilter
+
+
+def models_in_use(
+    connection: sa.Connection, where: CallFilter
+) -> list[tuple[str, str]]:
+    """Provider and model of calls with usage whose cost no provider reports, sorted."""
+    c = calls.c
+    query = (
+        sa.select(c.provider, c.model)
+        .where(
+            *where.clauses(),
+            c.total_input_tokens.is_not(None),
+            sa.or_(c.cost_source.is_(None), c.cost_source != "provider"),
+        )
+        .distinct()
+    )
+    return sorted((row.provider, row.model) for row in connection.execute(query))
