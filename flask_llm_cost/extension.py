@@ -126,6 +126,10 @@ class LlmCost:
         state = AppState(app, self, settings, self._db)
         if settings.prices_file is not None or settings.price_overrides:
             state.book  # noqa: B018 - a broken price file shows now, not in a request
+        if settings.estimate_usage and settings.enabled:
+            from .providers.estimate import prepare
+
+            prepare()
         for name in _LATER:
             if getattr(settings, name) != getattr(_DEFAULTS, name):
                 _log.warning(

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import socket
 import sys
 import types
 import typing as t
+from pathlib import Path
 
 import pytest
+import tiktoken
+import tiktoken.load
+import tiktoken.registry
+from flask import Flask
 
 from flask_llm_cost.call import Reading
 from flask_llm_cost.call import Usage
+from flask_llm_cost.providers import estimate
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import route
 
@@ -97,3 +106,78 @@ def test_an_encoding_that_the_app_has_loaded_counts(
     registry.ENCODINGS = {"o200k_base": Words()}  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tiktoken.registry", registry)
     assert follow(CHUNKS).usage == Usage(input_tokens=40, output_tokens=41)
+
+
+ADDRESS = "https://encodings.invalid/tiny.tiktoken"
+# Every byte is a token, and so is "four".
+RANKS = [bytes([n]) for n in range(256)] + [b"fo", b"ur", b"four"]
+TINY = b"".join(base64.b64encode(w) + b" %d\n" % n for n, w in enumerate(RANKS))
+DIGEST = hashlib.sha256(TINY).hexdigest()
+
+
+def tiny() -> dict[str, t.Any]:
+    ranks = tiktoken.load.load_tiktoken_bpe(ADDRESS, expected_hash=DIGEST)
+    return {
+        "name": "o200k_base",
+        "pat_str": r"\w+|\W",
+        "mergeable_ranks": ranks,
+        "special_tokens": {},
+    }
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """tiktoken as it is where an encoding is tiny, and there is no network."""
+    tiktoken.registry._find_constructors()
+    monkeypatch.setitem(tiktoken.registry.ENCODING_CONSTRUCTORS, "o200k_base", tiny)
+    monkeypatch.setattr(tiktoken.registry, "ENCODINGS", {})
+    monkeypatch.setattr(estimate, "_FILES", {"o200k_base": (ADDRESS, DIGEST)})
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+
+    def refuse(*args: object, **options: object) -> t.NoReturn:
+        raise AssertionError("it went to the network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return tmp_path
+
+
+def put(folder: Path, data: bytes) -> Path:
+    path = folder / hashlib.sha1(ADDRESS.encode()).hexdigest()
+    path.write_bytes(data)
+    return path
+
+
+def test_an_encoding_that_is_on_the_disk_is_loaded_and_counts(folder: Path) -> None:
+    put(folder, TINY)
+    assert estimate.prepare() == "o200k_base"
+    # 40 letters, each a token; nine times "four", and "four" with an "s".
+    assert follow(CHUNKS).usage == Usage(input_tokens=40, output_tokens=11)
+
+
+@pytest.mark.parametrize("data", [None, b"", TINY[:-9]])
+def test_an_encoding_that_is_not_there_is_not_fetched(
+    folder: Path, data: bytes | None
+) -> None:
+    path = folder / "none" if data is None else put(folder, data)
+    assert estimate.prepare() is None
+    assert follow(CHUNKS).usage == Usage(input_tokens=10, output_tokens=11)
+    assert path.exists() is (data is not None)
+
+
+def test_a_long_run_of_one_letter_is_counted_in_pieces(folder: Path) -> None:
+    put(folder, TINY)
+    estimate.prepare()
+    long = chunk(choices=[{"delta": {"content": "four" * 50_000}}])
+    usage = follow([long]).usage
+    assert usage is not None
+    assert usage.output_tokens == 50_000
+
+
+def test_an_app_that_estimates_is_set_up_with_it(
+    folder: Path, make_app: t.Callable[..., Flask]
+) -> None:
+    put(folder, TINY)
+    make_app()
+    assert not tiktoken.registry.ENCODINGS
+    make_app(LLM_COST_ESTIMATE_USAGE=True)
+    assert "o200k_base" in tiktoken.registry.ENCODINGS
