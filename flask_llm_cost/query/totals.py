@@ -147,9 +147,9 @@ class Totals:
 
     @property
     def usd_per_million(self) -> Decimal | None:
-        """What a million tokens cost on average, where every call with usage is priced."""
-        tokens = self.total_tokens - self.estimated_tokens
-        if not tokens or not self.priced or self.unpriced:
+        """What a million tokens of the priced calls cost on average."""
+        tokens = self.total_tokens - self.estimated_tokens - self.unpriced_tokens
+        if not tokens or not self.priced:
             return None
         return self.spend_usd / tokens * 1_000_000
 

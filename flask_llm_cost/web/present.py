@@ -86,6 +86,29 @@ FLAGS: t.Final = {
     "truncated_text": "a text was too long and was cut",
 }
 
+ADVICE: t.Final = {
+    "unpriced": "Give it a price in LLM_COST_PRICE_OVERRIDES; free is a price of 0.",
+    "borrowed_price": "If that is not its price, give it one of its own.",
+    "derived": "If that is not what you pay, add the rate to your price file.",
+    "modality_fallback": "Add a rate such as input_audio to your price file.",
+    "mode_fallback": "Add a rate such as batch_input to your price file.",
+    "prepaid": "Give the deployment a rate, if its calls should have a cost.",
+    "unknown_tier": "Alias or price the tier, if it does not cost the same.",
+    "usage_conflict": "Compare a few with the provider's bill.",
+    "no_usage": "Ask streams for usage, and read them to their end.",
+    "estimated": "Ask the provider for usage: LLM_COST_INJECT_STREAM_USAGE.",
+    "results_dropped": "Read the results of a batch in smaller parts, or track them.",
+    "repeated": "Look whether its response id is there twice.",
+    "broken_frames": "If it goes on, a proxy in between may change answers.",
+    "unreadable_encoding": "Install what decodes it (brotli, zstandard), or refuse it.",
+    "unreadable_event": "If it goes on, a newer version may read it.",
+    "reader_error": "The app's log has the traceback: it is a fault of this package.",
+    "tags_dropped": "Send fewer or shorter ones: LLM_COST_MAX_TAGS, and letters in keys.",
+    "tag_error": "The app's log says which source, and why.",
+    "truncated_text": "Shorten the name at its source, if it matters.",
+}
+"""What to do about a flag."""
+
 
 COVERAGE: t.Final = {
     "cost": ("Cost", "Give these models a price, below."),

@@ -42,6 +42,7 @@ from ..query.sessions import UNKNOWN as NO_SESSION
 from ..query.sources import pruned_before
 from ..query.tags import tag_keys
 from ..query.tags import tag_page
+from ..query.tags import top_values
 from ..query.totals import breakdown
 from ..query.totals import series
 from ..query.totals import Totals
@@ -202,7 +203,7 @@ def calls() -> str:
             page=page,
             sorts=CALL_SORTS,
             sizes=PER_PAGE,
-            options=_options(connection, slice_.where),
+            options=_options(connection, slice_.where, host().settings.rollup_tags),
             newest=None if page.total else _newest(connection),
             pruned=pruned_before(connection, slice_.where, ["event_id"]),
         )
@@ -386,14 +387,23 @@ def _newest(connection: sa.Connection) -> CallRow | None:
     return next(iter(top_calls(connection, CallFilter(), sort="recent", limit=1)), None)
 
 
-def _options(connection: sa.Connection, where: CallFilter) -> dict[str, list[str]]:
-    """Names that fit the range, to choose from."""
-    groups = breakdown(
-        connection, CallFilter(start=where.start, end=where.end), "provider", "model"
-    )
+def _options(
+    connection: sa.Connection, where: CallFilter, keys: Sequence[str]
+) -> dict[str, list[str]]:
+    """What is in the slice, to choose from, the dearest first: a browser searches it."""
+    # Sums tell of these; another filter would read every call for a list of words.
+    range_ = CallFilter(start=where.start, end=where.end, zone=where.zone)
+    groups = breakdown(connection, range_, "provider", "model")
+    fitting = [g.key[1] for g in groups if where.provider in (None, g.key[0])]
+    tags = [
+        f"{key}:{row.value}"
+        for key in keys
+        for row in top_values(connection, range_, key, limit=MOST_VALUES).values
+        if not row.untagged
+    ]
+    found = {"providers": [g.key[0] for g in groups], "models": fitting, "tags": tags}
     return {
-        "providers": list(dict.fromkeys(g.key[0] for g in groups))[:MOST_OPTIONS],
-        "models": list(dict.fromkeys(g.key[1] for g in groups))[:MOST_OPTIONS],
+        name: list(dict.fromkeys(words))[:MOST_OPTIONS] for name, words in found.items()
     }
 
 

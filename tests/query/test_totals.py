@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import typing as t
 import zoneinfo
@@ -263,8 +262,10 @@ def test_the_cache_hit_rate_is_of_all_input(sqlite: Store) -> None:
 def test_a_million_tokens_cost_what_they_cost(sqlite: Store) -> None:
     sqlite.fill(make_call(cost=cost_of("0.0011")))
     assert ask(sqlite, totals, EVERYTHING).usd_per_million == Decimal(10)
-    unpriced = dataclasses.replace(ask(sqlite, totals, EVERYTHING), unpriced=1)
-    assert unpriced.usd_per_million is None
+    sqlite.fill(make_call(cost=cost_of("0.0011")), make_call(cost=None))
+    assert ask(sqlite, totals, EVERYTHING).usd_per_million == Decimal(10)
+    sqlite.fill(make_call(cost=None))
+    assert ask(sqlite, totals, EVERYTHING).usd_per_million is None
 
 
 def test_unpriced_calls_are_held_against_the_priced_ones(sqlite: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import threading
 import typing as t
@@ -24,6 +25,32 @@ ARGS = (
 ).split()
 
 WIDTHS = (390, 1280)
+
+ADDRESSES = (
+    "/",
+    "/?from=2026-11-18",
+    "/?from=2025-01-01",
+    "/models",
+    "/models?sort=latency",
+    "/calls",
+    "/calls?tag=tenant:t1&outcome=ok&sort=slow&per=25",
+    "/calls?sort=unknown_pricing",
+    "/calls?provider=nobody",
+    "/tags",
+    "/tags/feature",
+    "/sessions",
+    "/prices",
+    "/prices?q=sonnet-4-5",
+    "/prices?q=no-such-model",
+    "/data-quality",
+    "/calls?from=x&per=7",
+    "/calls/nothing",
+    "/nothing",
+)
+
+AXE = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+  .filter(v => v.impact === "serious" || v.impact === "critical")
+  .map(v => v.id + ": " + v.help + " " + v.nodes.map(n => n.html).join(" | "))"""
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +87,24 @@ def serve() -> Iterator[t.Callable[[Flask], str]]:
 
 @pytest.fixture
 def full(make_site: MakeSite, serve: t.Callable[[Flask], str]) -> str:
-    app = make_site()
+    app = make_site(LLM_COST_ROLLUP_TAGS=("feature", "tenant"))
     ledger = app.extensions["llm_cost"].ledger
-    for number in range(120):
+    for number in range(8):
+        ledger.append(a_call(minutes=10 + 1440 * number, model="bulk", cost="3"))
+    ledger.append(a_call(minutes=5, model="bulk", cost="99", tags={"tenant": "t9"}))
+    ledger.append(a_call(usage=None, cost=None, outcome="interrupted", stream=True))
+    for number in range(240):
         ledger.append(
             a_call(
                 minutes=number * 300,
                 model=f"a-model-with-a-rather-long-name-{number % 7}-20260101",
                 provider=("openai", "anthropic", "gemini")[number % 3],
                 cost=None if number % 11 == 0 else f"0.00{number}7",
-                tags={"feature": "chat" * (number % 9), "tenant": f"t{number % 5}"},
+                tags={
+                    "feature": "chat" * (number % 9),
+                    "tenant": f"t{number % 5}",
+                    "session": f"talk-{number // 4}",
+                },
                 outcome="http_error" if number % 13 == 0 else "ok",
             )
         )
@@ -109,6 +144,38 @@ class Visit:
             "[document.documentElement.scrollWidth, innerWidth]"
         )
         assert width <= window, f"{self.page.url} is {width} px wide"
+
+
+def barriers(visit: Visit) -> list[str]:
+    """What keeps someone from using the page, as axe-core sees it."""
+    # Evaluated by the browser's own tools: the page's policy keeps all scripts out.
+    package = importlib.resources.files("axe_playwright_python")
+    visit.page.evaluate((package / "axe.min.js").read_text("utf-8"))
+    return t.cast("list[str]", visit.page.evaluate(AXE))
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_no_page_has_a_barrier(
+    browser: Browser, full: str, width: int, scheme: t.Literal["light", "dark"]
+) -> None:
+    visit = Visit(browser, width)
+    visit.page.emulate_media(color_scheme=scheme)
+    found = {}
+    for address in ADDRESSES:
+        visit.goto(full + address)
+        found[address] = barriers(visit)
+    visit.goto(f"{full}/calls?sort=expensive")
+    visit.page.locator("tbody th a").first.click()
+    visit.settled()
+    found["call"] = barriers(visit)
+    assert not {page: what for page, what in found.items() if what}
+
+
+def test_axe_finds_a_barrier_where_there_is_one(browser: Browser, full: str) -> None:
+    visit = Visit(browser, 1280)
+    visit.goto(f"{full}/")
+    visit.page.evaluate("document.querySelector('.brand').style.color = '#eee'")
+    assert any("contrast" in found for found in barriers(visit))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

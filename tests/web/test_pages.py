@@ -20,6 +20,7 @@ from werkzeug.serving import make_server
 
 import flask_llm_cost.web
 from flask_llm_cost.call import Usage
+from flask_llm_cost.web import present
 
 from .conftest import a_call
 from .conftest import a_cost
@@ -90,7 +91,9 @@ def test_what_was_estimated_is_told_apart_from_the_total(
         assert "$1.25" in text(page), address
         assert "$5.25" not in page, address
     assert "Spend $1.25" in text(visitor.get("/llm-costs/").text)
-    assert "estimated 1" in text(visitor.get("/llm-costs/data-quality").text)
+    assert "the usage was estimated" in text(
+        visitor.get("/llm-costs/data-quality").text
+    )
 
 
 def test_only_unpriced_calls_have_an_unknown_total(
@@ -573,7 +576,7 @@ def test_data_quality_shows_what_contradicts_itself(make_site: MakeSite) -> None
             session.post(f"{url}/v1/chat/completions", json={"model": "m"})
         assert state.ledger.flush()
         said = text(app.test_client().get("/llm-costs/data-quality").text)
-    assert "contradict each other or are missing 1" in said
+    assert "contradict each other or are missing" in said
 
 
 @contextmanager
@@ -693,3 +696,55 @@ def test_totals_have_what_was_pruned_and_lists_say_they_have_not(
     assert "Top models" in head
     assert tail.strip().startswith("Dearest calls")
     assert GONE not in text(visitor.get("/llm-costs/models").text)
+
+
+def options(page: str, name: str) -> list[str]:
+    part = page.partition(f'<datalist id="{name}">')[2].partition("</datalist>")[0]
+    return re.findall(r'value="([^"]+)"', part)
+
+
+def test_filters_offer_what_is_in_the_slice(make_site: MakeSite) -> None:
+    app = make_site(LLM_COST_ROLLUP_TAGS=("feature",))
+    put = recorder(app)
+    put(provider="openai", model="gpt-4o", cost="2", tags={"feature": "chat"})
+    put(provider="gemini", model="flash", cost="1", tags={"feature": "search"})
+    put(provider="old", model="older", minutes=60 * 24 * 90, tags={"feature": "gone"})
+    page = app.test_client().get("/llm-costs/calls").text
+    assert options(page, "providers") == ["openai", "gemini"]
+    assert options(page, "models") == ["gpt-4o", "flash"]
+    assert options(page, "tags") == ["feature:chat", "feature:search"]
+    page = app.test_client().get("/llm-costs/calls?provider=gemini").text
+    assert options(page, "models") == ["flash"]
+
+
+def test_filters_offer_no_more_than_a_hundred(site: Flask) -> None:
+    ledger = site.extensions["llm_cost"].ledger
+    for number in range(120):
+        ledger.append(a_call(model=f"model-{number}"))
+    assert ledger.flush()
+    page = site.test_client().get("/llm-costs/calls").text
+    assert len(options(page, "models")) == 100
+
+
+def test_a_call_leads_to_what_explains_its_price(
+    visitor: FlaskClient, record: Record
+) -> None:
+    call = record(cost="0.5")
+    page = visitor.get(f"/llm-costs/calls/{call.event_id}").text
+    assert f"flask llm-cost prices explain --call {call.event_id}" in page
+    [link] = re.findall(r'href="([^"]+)">The price in force today', page)
+    assert "gpt-4o" in text(visitor.get(html.unescape(link)).text)
+
+
+def test_failed_attempts_alone_cost_no_zero(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(cost=None, usage=None, outcome="http_error", http_status=429, model="busy")
+    body = visitor.get("/llm-costs/models").text.partition("<tbody>")[2]
+    row = body.partition("</tr>")[0]
+    assert "$0" not in row
+    assert "unknown" not in row
+
+
+def test_every_remark_says_what_to_do() -> None:
+    assert present.ADVICE.keys() == present.FLAGS.keys()

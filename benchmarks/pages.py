@@ -1,0 +1,206 @@
+"""What a page takes at a million calls, and the share of database and template.
+
+``pages.py [--calls N] [--database-uri URL | --folder DIR] [--rounds N]``. Without a URL the
+ledger is an SQLite file, in a temporary folder unless one is named. A ledger that has calls
+already is asked as it is. More than a million are made on PostgreSQL only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import itertools
+import random
+import statistics
+import tempfile
+import time
+import typing as t
+from collections.abc import Iterator
+from decimal import Decimal
+
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_llm_cost.call import Call
+from flask_llm_cost.call import Cost
+from flask_llm_cost.call import mint_event_id
+from flask_llm_cost.call import Part
+from flask_llm_cost.call import Usage
+from flask_llm_cost.extension import make_app
+from flask_llm_cost.ledger.tables import calls
+
+NOW: t.Final = dt.datetime(2026, 11, 18, 12, tzinfo=dt.UTC)
+DAYS: t.Final = 180
+MODELS: t.Final = [
+    (provider, f"{provider}-model-{n}")
+    for provider in ("openai", "anthropic", "gemini", "mistral")
+    for n in range(6)
+]
+BATCH: t.Final = 5_000
+MOST_MADE: t.Final = 1_000_000
+
+PAGES: t.Final = {
+    "overview": ("/", True),
+    "overview, 90 days": ("/?from=2026-08-21", True),
+    "models": ("/models", True),
+    "tag of a rollup": ("/tags/feature", True),
+    "prices": ("/prices", True),
+    "calls, latest": ("/calls", False),
+    "calls, dearest": ("/calls?sort=expensive", False),
+    "calls of a tag": ("/calls?tag=user:u77", False),
+    "tags": ("/tags", False),
+    "tag, 500 values": ("/tags/user", False),
+    "sessions": ("/sessions", False),
+    "data quality": ("/data-quality", False),
+}
+"""Path, and whether kept sums answer it: those are meant to take 300 ms at most."""
+
+
+def made(count: int) -> Iterator[Call]:
+    """Calls spread over half a year, at any hour."""
+    rng = random.Random(7)
+    span = DAYS * 86_400_000
+    for _ in range(count):
+        at = NOW - dt.timedelta(milliseconds=rng.randrange(span))
+        provider, model = rng.choice(MODELS)
+        tokens, out = rng.randrange(100, 20_000), rng.randrange(10, 2_000)
+        usd = Decimal(tokens * 3 + out * 15).scaleb(-6)
+        user = rng.randrange(500)
+        yield Call(
+            event_id=mint_event_id(at),
+            started_at=at.replace(microsecond=at.microsecond // 1000 * 1000),
+            provider=provider,
+            model=model,
+            usage=Usage(input_tokens=tokens, output_tokens=out),
+            usage_source="response",
+            cost=None
+            if rng.random() < 0.01
+            else Cost(
+                usd, {"input": Part(Decimal(tokens), Decimal(3), usd)}, "bundled"
+            ),
+            latency_ms=rng.randrange(100, 9_000),
+            response_id=f"r{rng.getrandbits(60)}",
+            tags={
+                "feature": f"f{user % 8}",
+                "user": f"u{user}",
+                "session": f"s{user}-{rng.randrange(4)}",
+            },
+        )
+
+
+def fill(app: Flask, count: int) -> None:
+    """Write calls in batches, then add them up; a ledger that has some keeps them."""
+    ledger = app.extensions["llm_cost"].ledger
+    ledger.upgrade()
+    if app.extensions["llm_cost"].extension.calls.rows(limit=1):
+        return
+    start = time.perf_counter()
+    found = made(min(count, MOST_MADE))
+    while batch := list(itertools.islice(found, BATCH)):
+        ledger._store.write(batch)
+    multiply(ledger, count // MOST_MADE - 1)
+    print(f"written after {time.perf_counter() - start:.0f} s")
+    ledger.rezone()
+    while ledger.roll():
+        pass
+    print(f"added up after {time.perf_counter() - start:.0f} s")
+
+
+def multiply(ledger: t.Any, more: int) -> None:
+    """Let PostgreSQL itself copy a million calls, each time a millisecond later."""
+    names = [c.name for c in calls.c if c.name not in ("event_id", "started_at")]
+    columns = ", ".join(f'"{name}"' for name in names)
+    with ledger._engines.writing().begin() as connection:
+        for turn in range(1, more + 1):
+            connection.execute(
+                sa.text(
+                    f"INSERT INTO {calls.name} (started_at, event_id, {columns})"  # noqa: S608
+                    f" SELECT started_at + {turn}, gen_random_uuid(), {columns}"
+                    f" FROM {calls.name} ORDER BY started_at LIMIT {MOST_MADE}"
+                )
+            )
+
+
+class Clock:
+    """Adds up what the database takes, and what there is beside it."""
+
+    def __init__(self, engines: t.Iterable[sa.Engine]) -> None:
+        self.spent = 0.0
+        self.asked = 0
+        for engine in engines:
+            sa.event.listen(engine, "before_cursor_execute", self._begin)
+            sa.event.listen(engine, "after_cursor_execute", self._end)
+
+    def _begin(self, *args: t.Any) -> None:
+        self._start = time.perf_counter()
+
+    def _end(self, *args: t.Any) -> None:
+        self.spent += time.perf_counter() - self._start
+        self.asked += 1
+
+
+def measure(app: Flask, rounds: int) -> None:
+    """Ask each page in turn, so that a machine's mood falls on all of them."""
+    client = app.test_client()
+    ledger = app.extensions["llm_cost"].ledger
+    clock = Clock([ledger._engines.reading()])
+    rendered = [0.0]
+    render = app.jinja_env.template_class.render
+
+    def timed(*args: t.Any, **values: t.Any) -> str:
+        start = time.perf_counter()
+        try:
+            return t.cast(str, render(*args, **values))
+        finally:
+            rendered[0] += time.perf_counter() - start
+
+    app.jinja_env.template_class.render = timed
+    found: dict[str, list[tuple[float, float, float, int]]] = {n: [] for n in PAGES}
+    for number in range(rounds + 1):
+        for name, (path, _) in PAGES.items():
+            clock.spent, clock.asked, rendered[0] = 0.0, 0, 0.0
+            start = time.perf_counter()
+            response = client.get(f"/llm-costs{path}")
+            took = time.perf_counter() - start
+            assert response.status_code == 200, (name, response.text)
+            if number:  # the first round warms up
+                found[name].append((took, clock.spent, rendered[0], clock.asked))
+    app.jinja_env.template_class.render = render
+    print(
+        "\n| page | median ms | database | template | rest | statements | kept sums |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---|")
+    for name, rows in found.items():
+        took, asked, templates, count = map(statistics.median, zip(*rows, strict=True))
+        rest = took - asked - templates
+        parts = " | ".join(f"{part / took:.0%}" for part in (asked, templates, rest))
+        kept = "yes" if PAGES[name][1] else ""
+        print(f"| {name} | {took * 1000:.0f} | {parts} | {count:.0f} | {kept} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--calls", type=int, default=MOST_MADE)
+    parser.add_argument("--database-uri")
+    parser.add_argument("--folder", help="where the SQLite file is, and stays")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        config: dict[str, t.Any] = {"LLM_COST_ROLLUP_TAGS": ("feature",)}
+        if options.database_uri:
+            config["LLM_COST_DATABASE_URI"] = options.database_uri
+        app = make_app(config, options.folder or folder)
+        state = app.extensions["llm_cost"]
+        state.clock = lambda: NOW
+        app.register_blueprint(
+            state.extension.blueprint(access="public"), url_prefix="/llm-costs"
+        )
+        try:
+            fill(app, options.calls)
+            measure(app, options.rounds)
+        finally:
+            state.close()
+
+
+if __name__ == "__main__":
+    main()
