@@ -149,17 +149,44 @@ def sketch(
 
     :param names: The first is looked for in all of ``back``, the others near its end.
     """
-    members = head(front, heavy)
+    first = names[0]
+    members = _joined(front, back, heavy, first)
+    if members is None:
+        members = head(front, heavy)
+        if first not in members:
+            members.update(tail(back, first) or {})
     near: Text | None = None
-    for name in names:
+    for name in names[1:]:
         if name not in members:
             if near is None:
-                members.update(tail(back, name) or {})
-            else:
-                members.update(tail(near, name) or {})
-        if near is None and len(names) > 1:
-            near = back if len(back) <= _NEAR else back[-_NEAR:]
+                near = back if len(back) <= _NEAR else back[-_NEAR:]
+            members.update(tail(near, name) or {})
     return members
+
+
+def _joined(
+    front: Text, back: Text, heavy: frozenset[str], name: str
+) -> dict[str, t.Any] | None:
+    """Both ends as one object, what is between them left out: mostly it is one.
+
+    If the ends were of two depths, there would be a bracket too few or too many, or the
+    name would not be at the top.
+    """
+    found = _any_of(heavy).search(front, 0, _FIRST) if heavy else None
+    if found is None:
+        return None
+    at = back.rfind(_quoted(name))
+    if at < 0 or (back is front and at < found.start()):
+        return None
+    try:
+        text = (front[: found.start()] + back[at:]).decode()
+        members, end = _value(text)
+    except _DAMAGE:
+        return None
+    if name not in members or (end < len(text) and not text[end:].isspace()):
+        return None
+    found_members: dict[str, t.Any] = members
+    return found_members
 
 
 def sketch_inner(
