@@ -16,6 +16,7 @@ import typing as t
 
 from ..call import Usage
 from . import sparse
+from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
@@ -26,6 +27,7 @@ from .dialect import Object
 _COUNTS: t.Final = {
     "inputTokens": "inputTokens",
     "outputTokens": "outputTokens",
+    "totalTokens": "totalTokens",
     "cacheReadInputTokens": "cacheReadInputTokens",
     "cacheReadInputTokenCount": "cacheReadInputTokens",
     "cacheWriteInputTokens": "cacheWriteInputTokens",
@@ -136,14 +138,7 @@ def _titan(notes: Notes, body: Object) -> None:
 
 def usage(notes: Notes) -> Usage | None:
     """Converse's counts, from the body, else from the last event or the headers."""
-    seen = dict(notes.usage)
-    for elsewhere, names in (
-        (notes.seen.get("metrics", {}), _COUNTS),
-        (notes.headers, _HEADERS),
-    ):
-        for name, known in names.items():
-            if elsewhere.get(name) is not None:
-                seen.setdefault(known, elsewhere[name])
+    seen = _filled(notes)
     if not notes.usage and not any(notes.count(n) for n in seen.values()):
         # Rerankers and image models: their headers say 0, for tokens are not billed.
         return None
@@ -157,7 +152,7 @@ def usage(notes: Notes) -> Usage | None:
     hour += count(inner(seen, "cache_creation").get("ephemeral_1h_input_tokens"))
     writes = notes.carve(written, hour=hour)
     made = count(seen.get("outputTokens"))
-    return Usage(
+    found = Usage(
         input_tokens=count(seen.get("inputTokens")),
         cache_read_tokens=count(seen.get("cacheReadInputTokens")),
         cache_write_tokens=writes["rest"],
@@ -165,6 +160,30 @@ def usage(notes: Notes) -> Usage | None:
         output_tokens=made,
         reasoning_tokens=min(made, count(seen.get("reasoningTokens"))),
     )
+    total = seen.get("totalTokens")
+    # Earlier answers leave caches out of it.
+    if total is not None and count(total) not in (
+        found.total_tokens,
+        found.input_tokens + made,
+    ):
+        notes.flags.add(CONFLICT)
+    return found
+
+
+def _filled(notes: Notes) -> dict[str, t.Any]:
+    """What the body says, and for the rest what the last event or the headers say."""
+    seen, count = dict(notes.usage), notes.count
+    for elsewhere, names in (
+        (notes.seen.get("metrics", {}), _COUNTS),
+        (notes.headers, _HEADERS),
+    ):
+        for name, known in names.items():
+            value = elsewhere.get(name)
+            if value is None:
+                continue
+            if count(seen.setdefault(known, value)) != count(value):
+                notes.flags.add(CONFLICT)
+    return seen
 
 
 def tier(notes: Notes) -> str | None:

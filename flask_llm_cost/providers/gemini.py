@@ -98,6 +98,7 @@ def usage(notes: Notes) -> Usage | None:
     )
     made = count(seen.get("candidatesTokenCount", seen.get("responseTokenCount")))
     thoughts = count(seen.get("thoughtsTokenCount"))
+    _check_total(notes, prompt["cached"] + prompt["rest"] + tools + made + thoughts)
     out = _kinds(notes, "candidatesTokensDetails", "responseTokensDetails")
     parts = notes.carve(
         made,
@@ -123,6 +124,14 @@ def usage(notes: Notes) -> Usage | None:
         reasoning_tokens=thoughts,
         units=_units(notes),
     )
+
+
+def _check_total(notes: Notes, parts: int) -> None:
+    """Flag a total that is not the sum. A live session's leaves thinking out."""
+    total = notes.usage.get("totalTokenCount")
+    if total is not None and "responseTokenCount" not in notes.usage:
+        if notes.count(total) != parts:
+            notes.flags.add(CONFLICT)
 
 
 def _kinds(notes: Notes, *names: str) -> dict[str, int]:

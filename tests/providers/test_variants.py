@@ -531,6 +531,56 @@ def test_a_variant(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "body", "usage"),
+    [
+        (
+            f"{BEDROCK}/m/converse",
+            {"usage": {"inputTokens": 5, "outputTokens": 6, "totalTokens": 99}},
+            Usage(input_tokens=5, output_tokens=6),
+        ),
+        (
+            f"{BEDROCK}/m/invoke-with-response-stream",
+            {
+                "type": "message_stop",
+                "usage": {"input_tokens": 5, "output_tokens": 133},
+                "amazon-bedrock-invocationMetrics": {"outputTokenCount": 97},
+            },
+            Usage(input_tokens=5, output_tokens=133),
+        ),
+        (
+            f"{VERTEX}/publishers/google/models/gemini-2.5-pro:generateContent",
+            {
+                "usageMetadata": {
+                    "promptTokenCount": 5,
+                    "candidatesTokenCount": 6,
+                    "totalTokenCount": 99,
+                }
+            },
+            Usage(input_tokens=5, output_tokens=6),
+        ),
+        (
+            "https://r.openai.azure.com/openai/v1/chat/completions",
+            {
+                "usage": {
+                    "prompt_tokens": 31,
+                    "completion_tokens": 5,
+                    "total_tokens": 36,
+                    "prompt_tokens_details": {"cached_tokens": 161},
+                }
+            },
+            Usage(cache_read_tokens=31, output_tokens=5),
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_kept_sane_and_flagged(
+    url: str, body: dict[str, t.Any], usage: Usage
+) -> None:
+    reading = answer(url, body)
+    assert reading.usage == usage
+    assert "usage_conflict" in reading.flags
+
+
+@pytest.mark.parametrize(
     ("url", "body", "cost"),
     [
         (
