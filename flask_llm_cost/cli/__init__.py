@@ -74,6 +74,7 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
 
     :param make_app: Makes an app of its own for ``demo``.
     """
+    from . import budgets
     from . import calls
     from . import clear
     from . import db
@@ -101,6 +102,7 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
         clear.clear,
         partition.partition,
         ledger.ledger,
+        budgets.budgets,
         doctor.doctor,
         verify.verify_capture,
         demo.demo_command(make_app),

@@ -57,11 +57,31 @@ class Budgets:
         )
         self.holds: Holds = Holds(engines, self.counters)
         self.outbox: Outbox = Outbox(engines)
+        self.defined: Sequence[Budget] = budgeting.budgets
+        self._engines = engines
         self._budgeting = budgeting
         self._telling = threading.RLock()
         self._tend_at = 0.0
         self._post_at = 0.0
         self._posting = threading.Lock()
+
+    def mend(self) -> None:
+        """Set every counter to what the ledger says."""
+        self._engines.prepare()
+        with self._engines.explained(), self._engines.writing().begin() as connection:
+            self.counters.mend(connection)
+
+    def free(
+        self,
+        states: Sequence[str],
+        *,
+        name: str | None = None,
+        event_id: str | None = None,
+    ) -> int:
+        """Free holds in these states, of a budget or of a call; how many there were."""
+        self._engines.prepare()
+        with self._engines.explained():
+            return self.holds.free(states, name=name, event_id=event_id)
 
     def tell(self) -> None:
         """Tell the app of what was passed. Waits while another thread does so."""

@@ -1,0 +1,167 @@
+"""Many processes against one limit, killed at any moment: it holds in every state seen."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_llm_cost import LlmCost
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.ledger.tables import budget_holds
+from flask_llm_cost.ledger.tables import budget_windows
+from tests.conftest import MakeApp
+
+SPENDER = Path(__file__).with_name("spender.py")
+ESTIMATE = Decimal("0.01")
+
+
+class Crowd:
+    """Processes that spend, of which some are killed and others follow."""
+
+    def __init__(self, folder: str, config: dict[str, t.Any], threads: int) -> None:
+        self._options = {"folder": folder, "config": config, "threads": threads}
+        self._running: list[subprocess.Popen[bytes]] = []
+        self.killed = 0
+        self._seed = 0
+
+    def start(self, calls: int) -> None:
+        self._seed += 1
+        options = self._options | {"calls": calls, "seed": self._seed}
+        self._running.append(
+            subprocess.Popen([sys.executable, str(SPENDER), json.dumps(options)])
+        )
+
+    def kill_one(self, chance: random.Random) -> None:
+        victim = chance.choice(self._running)
+        if victim.poll() is None:
+            os.kill(victim.pid, signal.SIGKILL)
+            victim.wait()
+            self.killed += 1
+        self._running.remove(victim)
+
+    @property
+    def busy(self) -> bool:
+        return any(process.poll() is None for process in self._running)
+
+    def codes(self) -> set[int]:
+        return {process.wait() for process in self._running}
+
+    def stop(self) -> None:
+        for process in self._running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def observed(ledger: Ledger) -> t.Any:
+    with ledger.reading() as connection:
+        return connection.execute(sa.select(budget_windows)).first()
+
+
+def crowded(
+    make_app: MakeApp, database: str | None, *, processes: int, threads: int, calls: int
+) -> tuple[Flask, Crowd]:
+    """Let a crowd spend, with a look at every moment; what is there at the end."""
+    limit = ESTIMATE * processes * threads * calls / 4
+    config = {
+        "LLM_COST_DATABASE_URI": database,
+        "LLM_COST_BUDGETS": [
+            {
+                "name": "all",
+                "limit_usd": str(limit),
+                "period": "total",
+                "behavior": "block",
+                "estimate": str(ESTIMATE),
+                "on_error": "closed",
+            }
+        ],
+    }
+    app = make_app(**config)
+    ledger: Ledger = app.extensions["llm_cost"].ledger
+    ledger.upgrade()
+    crowd, chance = Crowd(app.instance_path, config, threads), random.Random(1)
+    try:
+        for _ in range(processes):
+            crowd.start(calls)
+        until, kill_at, seen = time.monotonic() + 240, time.monotonic() + 1.5, 0
+        while crowd.busy and time.monotonic() < until:
+            row = observed(ledger)
+            if row is not None:
+                seen += 1
+                assert row.spent + row.held + row.lost <= row.allowed
+                assert min(row.spent, row.held, row.lost) >= 0
+            if crowd.killed < processes and time.monotonic() > kill_at:
+                crowd.kill_one(chance)
+                crowd.start(calls)
+                kill_at = time.monotonic() + chance.uniform(0.2, 0.8)
+            time.sleep(0.005)
+        assert crowd.codes() <= {0, -signal.SIGKILL}
+        assert seen
+    finally:
+        crowd.stop()
+    return app, crowd
+
+
+def settles(app: Flask) -> None:
+    """What is left when the dust has settled."""
+    ledger: Ledger = app.extensions["llm_cost"].ledger
+    budgets = ledger.budgets
+    assert budgets is not None
+    ledger.drain()
+    budgets.holds.sweep(dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
+    row = observed(ledger)
+    with app.app_context():
+        llm_cost: LlmCost = app.extensions["llm_cost"].extension
+        total = llm_cost.calls.total_cost()
+        assert llm_cost.calls.count()
+    assert Decimal(row.spent).scaleb(-12) == total
+    assert row.held == 0
+    assert row.spent + row.lost <= row.allowed
+    with ledger.reading() as connection:
+        assert budgets.counters.differences(connection) == ([], 0)
+        left = connection.execute(sa.select(budget_holds.c.state)).scalars().all()
+    # Only calls whose process was killed before it had taken them down.
+    assert set(left) <= {"lost"}
+    assert budgets.holds.free(["lost"], name="all") == len(left)
+    after = observed(ledger)
+    assert (after.spent, after.held, after.lost) == (row.spent, 0, 0)
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> t.Iterator[str | None]:
+    from tests.ledger.conftest import empty_database as make
+
+    yield from make.__wrapped__(request)  # type: ignore[attr-defined]
+
+
+every_database = pytest.mark.parametrize(
+    "database", ["SQLITE", "POSTGRESQL", "MARIADB"], indirect=True
+)
+
+
+@every_database
+def test_a_limit_holds(make_app: MakeApp, database: str | None) -> None:
+    app, crowd = crowded(make_app, database, processes=4, threads=4, calls=19)
+    assert crowd.killed
+    settles(app)
+
+
+@pytest.mark.stress
+@every_database
+def test_a_limit_holds_for_long(make_app: MakeApp, database: str | None) -> None:
+    app, crowd = crowded(make_app, database, processes=16, threads=4, calls=60)
+    assert crowd.killed == 16
+    settles(app)

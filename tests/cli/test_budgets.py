@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import typing as t
+from decimal import Decimal
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_llm_cost.errors import BudgetExceeded
+from flask_llm_cost.ledger.holds import Ask
+from flask_llm_cost.ledger.tables import budget_windows
+from tests.conftest import MakeApp
+
+EVENT = "01890a5d-ac96-774b-bcce-b302099a8057"
+USER = {
+    "name": "user",
+    "limit_usd": "0.02",
+    "tags": {"user": "*"},
+    "period": "day",
+    "behavior": "block",
+}
+
+
+@pytest.fixture
+def budgeted(make_app: MakeApp) -> Flask:
+    return make_app(LLM_COST_MONTHLY_BUDGET="10", LLM_COST_BUDGETS=[USER])
+
+
+def run(app: Flask, *arguments: str, status: int = 0) -> str:
+    result = app.test_cli_runner().invoke(args=["llm-cost", "budgets", *arguments])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def as_json(app: Flask, *arguments: str) -> list[dict[str, t.Any]]:
+    text = run(app, *arguments, "--format", "json")
+    return t.cast(list[dict[str, t.Any]], json.loads(text))
+
+
+def spend(app: Flask, usd: str, user: str = "ada") -> None:
+    with app.app_context():
+        app.extensions["llm_cost"].extension.track(
+            provider="openai", model="gpt-4o", reported_cost=usd, tags={"user": user}
+        )
+
+
+def test_a_list_says_how_budgets_stand(budgeted: Flask) -> None:
+    spend(budgeted, "0.015")
+    with pytest.raises(BudgetExceeded):
+        spend(budgeted, "0.025", "bob")
+    text = run(budgeted, "list")
+    assert "monthly: $0.04 of $10 (0.4 %)" in text
+    assert "user user:ada: $0.015 of $0.02 (75.0 %)" in text
+    assert "user user:bob: $0.025 of $0.02 (125.0 %)  SPENT" in text
+
+
+def test_a_list_as_json_has_exact_amounts(budgeted: Flask) -> None:
+    spend(budgeted, "0.015")
+    found: list[dict[str, t.Any]] = json.loads(
+        run(budgeted, "show", "user", "--format", "json")
+    )
+    assert [(f["spent_usd"], f["tags"], f["passed"]) for f in found] == [
+        ("0.015", {"user": "ada"}, ["0.5"])
+    ]
+
+
+def test_verify_finds_drift_and_mends_it(budgeted: Flask) -> None:
+    spend(budgeted, "0.015")
+    assert "what the calls cost" in run(budgeted, "verify")
+    ledger = budgeted.extensions["llm_cost"].ledger
+    with ledger._engines.writing().begin() as connection:
+        connection.execute(sa.update(budget_windows).values(spent=1))
+    assert "2 differences found" in run(budgeted, "verify", status=1)
+    assert "2 counters set right" in run(budgeted, "verify", "--fix")
+    run(budgeted, "verify")
+
+
+def test_lost_holds_are_freed(budgeted: Flask) -> None:
+    spend(budgeted, "0.001")
+    state = budgeted.extensions["llm_cost"]
+    with budgeted.app_context():
+        (call,) = state.extension.calls.rows()
+        budgets = state.ledger.budgets
+        shares = budgets.counters.shares(
+            call.provider, call.model, {"user": "ada"}, call.started_at
+        )
+        asks = [Ask(s, 5 * 10**9) for s in shares if s.budget.name == "user"]
+        assert budgets.holds.take(EVENT, asks) is None
+    assert "held $0.005" in run(budgeted, "list")
+    assert "0 holds freed" in run(budgeted, "reset-hold", "user")
+    freed = run(budgeted, "reset-hold", "--event-id", EVENT)
+    assert "1 hold freed" in freed
+    assert (
+        Decimal(
+            json.loads(run(budgeted, "show", "user", "--format", "json"))[0]["held_usd"]
+        )
+        == 0
+    )
+
+
+def test_an_unknown_budget_names_those_there_are(budgeted: Flask) -> None:
+    assert "there are 'monthly', 'user'" in run(budgeted, "show", "x", status=2)
+    assert "--event-id" in run(budgeted, "reset-hold", status=2)
+
+
+def test_without_budgets_it_says_how_to_have_one(make_app: MakeApp) -> None:
+    assert "LLM_COST_MONTHLY_BUDGET" in run(make_app(), "list", status=1)
