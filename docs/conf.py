@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+import sys
 import typing as t
 
 from docutils import nodes
@@ -47,6 +49,18 @@ def issue(
     return [nodes.inline(rawtext, f"#{text}", classes=["issue"])], []
 
 
+def write_reference(app: Sphinx) -> None:
+    """Make the page of commands from the commands: it cannot fall behind."""
+    sys.path.insert(0, str(app.srcdir))
+    from cli_reference import reference
+
+    page, text = pathlib.Path(app.srcdir, "commands.rst"), reference()
+    # A page that did not change is not read again.
+    if not page.exists() or page.read_text("utf-8") != text:
+        page.write_text(text, "utf-8")
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_role("issue", issue)
+    app.connect("builder-inited", write_reference)

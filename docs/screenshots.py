@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime as dt
 import os
 import pathlib
@@ -26,6 +27,7 @@ from werkzeug.serving import WSGIRequestHandler
 from flask_llm_cost.cli import demo
 from flask_llm_cost.cli.demo.provider import serve_each
 from flask_llm_cost.cli.demo.traffic import plan
+from flask_llm_cost.cli.demo.traffic import Planned
 from flask_llm_cost.extension import make_app
 
 ROOT: t.Final = pathlib.Path(__file__).resolve().parents[1]
@@ -92,11 +94,24 @@ def full(folder: str, calls: int) -> Iterator[str]:
         state = app.extensions["llm_cost"]
         state.clock = lambda: NOW
         state.ledger.upgrade()
-        demo.send(app, urls, plan(calls, NOW))
+        demo.send(app, urls, months(calls))
         if not state.extension.flush(60):
             raise SystemExit("Some calls still wait to be written.")
     with served(app) as address:
         yield address
+
+
+def months(calls: int) -> list[Planned]:
+    """The demo's month, one before it, and a tenant's bulk job on the last day."""
+    now = plan(calls, NOW)
+    bulk = [
+        p for p in now if p.tags.get("tenant") == "globex" and "claude" in str(p.body)
+    ]
+    rush = [
+        dataclasses.replace(p, at=NOW - dt.timedelta(minutes=n % 300))
+        for n, p in enumerate(bulk * 3)
+    ]
+    return [*plan(calls * 2 // 3, NOW - dt.timedelta(days=30)), *now, *rush]
 
 
 @contextlib.contextmanager

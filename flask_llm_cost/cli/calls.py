@@ -59,7 +59,7 @@ def export(
 
     \b
     flask llm-cost calls export --format csv --days 7 --output calls.csv
-    flask llm-cost calls export --format jsonl --from 2026-01-01 --to 2026-06-30 | gzip
+    flask llm-cost calls export --format jsonl --days 90 | gzip > calls.gz
     """
     host: Host = current_app.extensions["llm_cost"]
     where = chosen(host, days, from_, to)

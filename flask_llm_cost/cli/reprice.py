@@ -69,7 +69,7 @@ def reprice(
 
     \b
     flask llm-cost prices reprice --from 2026-11-01 --dry-run
-    flask llm-cost prices reprice --from 2026-11-01 --to 2026-11-15 --model openai/my-model
+    flask llm-cost prices reprice --from 2026-11-01 --model openai/my-model
     flask llm-cost prices reprice --undo last
     """
     host: Host = current_app.extensions["llm_cost"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 import re
 from collections.abc import Iterator
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from flask_llm_cost.cli import make_group
 from flask_llm_cost.extension import make_app
@@ -57,3 +59,31 @@ def test_every_command_teaches(name: str) -> None:
     for param in command.params:
         if isinstance(param, click.Option) and param.name != "form":
             assert param.help, f"{name} {param.opts}"
+
+
+def reference() -> dict[str, str]:
+    """The generated page: what is below each command."""
+    path = DOCS.with_name("cli_reference.py")
+    spec = importlib.util.spec_from_file_location("cli_reference", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text: str = module.reference()
+    parts = re.split(r"^([a-z -]+)\n-+\n\n\.\. code-block:: text\n", text, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_the_reference_is_what_help_says_and_fits_80_columns() -> None:
+    pages = reference()
+    assert set(pages) == set(COMMANDS)
+    group = make_group(make_app)
+    for name, page in pages.items():
+        shown = CliRunner().invoke(
+            group,
+            [*name.split(), "--help"],
+            prog_name="flask llm-cost",
+            terminal_width=80,
+        )
+        assert page.split() == shown.output.split(), name
+        assert all(len(line) <= 84 for line in page.splitlines()), name

@@ -238,3 +238,45 @@ def test_a_spool_that_cannot_be_counted_hides_no_numbers(
     shutil.rmtree(blocker, ignore_errors=True)
     blocker.write_text("not a folder")
     assert app.test_client().get("/llm-costs/").status_code == 200
+
+
+EVIL = {
+    "a query of 100 KB": "model=" + "x" * 100_000,
+    "100 KB of tags": "&".join(f"tag=k{n}:v" for n in range(9_000)),
+    "500 tags": "&".join(f"tag=key{n}:value" for n in range(500)),
+    "invalid UTF-8": "provider=%ff%fe&tag=%c3%28:%80&q=%ff",
+    "a null byte": "provider=%00&model=%00&trace_id=%00&tag=a:%00&q=%00",
+    "a lone surrogate": "model=%ed%a0%80&tag=a:%ed%a0%80",
+    "a huge cursor": "after=" + "A" * 90_000,
+    "a cursor of numbers": "before=" + "9" * 5_000,
+    "SQL in sort": "sort=cost_total;DROP TABLE llm_cost_calls--",
+    "SQL in a name": "provider=' OR '1'='1&model=\\' UNION SELECT 1--&tag=a:' OR 1=1--",
+    "SQL in per": "per=25;SELECT pg_sleep(9)",
+    "SQL in a tag's key": "tag=a'--:b",
+    "a number beyond all": "per=" + "9" * 400,
+    "many of each": "&".join("from=2026-11-01&provider=a" for _ in range(2_000)),
+    "a bracketed name": "tag[feature]=chat&tag[]=x&provider[]=y",
+    "no equals": "&&&=&=x&tag&provider&sort",
+}
+"""Answered with a page, a 400, or (a query that is too long) a 414; a 5xx is a fault."""
+
+
+@pytest.mark.parametrize("query", EVIL.values(), ids=EVIL)
+def test_evil_addresses_are_refused_or_bounded(
+    visitor: FlaskClient, record: Record, query: str
+) -> None:
+    record(tags={f"key{n}": "value" for n in range(50)})
+    for page in (*PAGES, "prices", "budgets", "calls/" + "9" * 300):
+        response = visitor.get(f"/llm-costs/{page}?{query}")
+        assert response.status_code in (200, 400, 404, 414)
+        # What comes back is bounded, too: it does not repeat all that was sent.
+        assert len(response.data) < 300_000
+    assert visitor.get("/llm-costs/").status_code == 200
+
+
+def test_names_of_any_length_fit_their_pages(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record(provider="p" * 64, model="m" * 255, tags={"k" * 200: "v" * 1024})
+    for page in (*PAGES, "tags/" + "k" * 200):
+        assert visitor.get(f"/llm-costs/{page}").status_code == 200
