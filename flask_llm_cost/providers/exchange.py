@@ -295,17 +295,20 @@ class Exchange:
             notes.flags.add("broken_frames")
 
     def _document(self, notes: Notes, window: Window) -> None:
-        self._events += 1
+        # What is only looked at on the way may come again, longer: it leaves no trace.
+        final = notes is self._notes
+        self._events += final
         if window.length < 16 and window.head.strip() == b"[DONE]":
-            notes.complete = self._over = True
+            notes.complete = True
+            self._over = self._over or final
             return
         document = self._decoded(notes, window)
         if isinstance(document, dict):
             if self._dialect.result is None:
                 self._dialect.read(notes, document)
-            else:
+            elif final:
                 self._result(document)
-            if self._estimate is not None and notes is self._notes:
+            if self._estimate is not None and final:
                 self._estimate.event(document)
 
     def _decoded(self, notes: Notes, window: Window) -> t.Any:

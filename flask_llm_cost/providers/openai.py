@@ -96,12 +96,28 @@ def batch_result(line: Object) -> Object | None:
 def read_images(notes: Notes, document: Object) -> None:
     """Take notes of images: models before gpt-image are billed for each, not by token."""
     read(notes, document)
+    drawn = inner(document, "svg_usage") or inner(notes.usage, "svg_usage")
+    if drawn:
+        notes.seen["svg_usage"] = drawn
     if _COUNTED & notes.usage.keys():
         notes.units.pop("image", None)
         return
     count = len(items(document.get("data")))
     if count:
         notes.units["image"] = Decimal(count)
+
+
+def image_shares(notes: Notes) -> dict[str, Usage]:
+    """What another model used that drew lines: it is beside the images' usage."""
+    drawn = notes.seen.get("svg_usage")
+    images, model = usage(notes), notes.model or notes.request_model
+    if drawn is None or images is None or model is None:
+        return {}
+    lines = usage(Notes(usage=dict(drawn), operation="chat", flags=notes.flags))
+    name = drawn.get("model")
+    if lines is None or not isinstance(name, str) or name == model:
+        return {}
+    return {model: images, name: lines}
 
 
 def skim_images(notes: Notes, ends: bytes) -> None:
@@ -474,6 +490,7 @@ IMAGES: t.Final = dataclasses.replace(
     tail=("usage",),
     envelope="",
     skim=skim_images,
+    shares=image_shares,
 )
 
 AUDIO: t.Final = dataclasses.replace(

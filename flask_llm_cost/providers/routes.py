@@ -17,6 +17,7 @@ from . import anthropic
 from . import bedrock
 from . import cohere
 from . import gemini
+from . import groq
 from . import mistral
 from . import ollama
 from . import openai
@@ -355,6 +356,11 @@ PROVIDERS: t.Final = (
             *GATEWAY_PATHS,
         ),
     ),
+    Provider(
+        "groq",
+        ("api.groq.com",),
+        (Path(r".*/chat/completions", groq.CHAT, "chat"), *GATEWAY_PATHS),
+    ),
     *(
         Provider(
             name,
@@ -369,7 +375,6 @@ PROVIDERS: t.Final = (
             "deepseek": "api.deepseek.com",
             "fireworks": "api.fireworks.ai",
             "github": "models.github.ai",
-            "groq": "api.groq.com",
             "huggingface": "router.huggingface.co api-inference.huggingface.co",
             "hyperbolic": "api.hyperbolic.xyz",
             "jina": "api.jina.ai",

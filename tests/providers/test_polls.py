@@ -97,6 +97,15 @@ def test_a_batch_of_one_line_is_a_batch() -> None:
     assert [r.operation for r in exchange.results()] == ["chat"]
 
 
+def test_a_look_on_the_way_takes_no_result() -> None:
+    exchange = fetch(f"{OPENAI}/files/file-1/content", batch_line(3))
+    exchange.reading(ended=False)
+    assert exchange.results() == []
+    exchange.feed(b"\n", decoded=True)
+    exchange.reading(ended=True)
+    assert len(exchange.results()) == 1
+
+
 def test_what_no_one_asks_for_is_not_kept_for_ever() -> None:
     exchange = fetch(f"{OPENAI}/files/file-1/content", *[batch_line(3)] * 10_010)
     assert exchange.reading(ended=True).flags == {"results_dropped"}

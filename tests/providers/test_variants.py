@@ -620,6 +620,55 @@ def test_the_bill_that_is_in_the_answer(
     assert answer(url, {"usage": body}).reported_cost == Decimal(cost)
 
 
+def test_models_of_a_compound_answer_share_it() -> None:
+    url = "https://api.groq.com/openai/v1/chat/completions"
+    parts = [
+        {
+            "model": "llama-3.3-70b",
+            "usage": {"prompt_tokens": 9, "completion_tokens": 1},
+        },
+        {
+            "model": "llama-4-scout",
+            "usage": {"prompt_tokens": 5, "completion_tokens": 2},
+        },
+        {
+            "model": "llama-3.3-70b",
+            "usage": {"prompt_tokens": 7, "completion_tokens": 3},
+        },
+    ]
+    told = {"prompt_tokens": 21, "completion_tokens": 6, "total_tokens": 27}
+    body = {
+        "model": "groq/compound",
+        "choices": [],
+        "usage": told,
+        "usage_breakdown": {"models": parts},
+    }
+    shares = {
+        "llama-3.3-70b": Usage(input_tokens=16, output_tokens=4),
+        "llama-4-scout": Usage(input_tokens=5, output_tokens=2),
+    }
+    reading = answer(url, body)
+    assert reading.usage == Usage(input_tokens=21, output_tokens=6)
+    assert reading.shares == shares
+    last = {
+        "choices": [],
+        "x_groq": {"usage": told, "usage_breakdown": {"models": parts}},
+    }
+    assert answer(url, sse(body | {"usage": None}, last)).shares == shares
+
+
+def test_lines_are_drawn_by_another_model() -> None:
+    drawn = {"model": "gpt-lines", "input_tokens": 5, "output_tokens": 80}
+    told = {"input_tokens": 9, "output_tokens": 40, "total_tokens": 49}
+    body = {"data": [{"b64_json": "A"}], "usage": told, "svg_usage": drawn}
+    reading = answer(f"{OPENAI}/images/generations", body, model="gpt-image-2")
+    assert reading.usage == Usage(input_tokens=9, output_image_tokens=40)
+    assert reading.shares == {
+        "gpt-image-2": Usage(input_tokens=9, output_image_tokens=40),
+        "gpt-lines": Usage(input_tokens=5, output_tokens=80),
+    }
+
+
 def test_alibabas_request_is_named() -> None:
     url, body, _ = CASES["Alibaba's own API"]
     assert answer(url, body, model="qwen-max").response_id == "req-1"

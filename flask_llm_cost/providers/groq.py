@@ -1,0 +1,43 @@
+"""What do Groq's answers say beside OpenAI's: which models took part in a compound one?
+
+Its systems answer by several models, each billed at its own rates. Source:
+https://console.groq.com/docs/compound, usage_breakdown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..call import Usage
+from . import openai
+from .dialect import inner
+from .dialect import items
+from .dialect import Notes
+from .dialect import Object
+
+
+def read(notes: Notes, document: Object) -> None:
+    """Take notes of an answer, or of one event of a stream."""
+    openai.read(notes, document)
+    for place in (document, inner(document, "x_groq")):
+        models = items(inner(place, "usage_breakdown").get("models"))
+        if models:
+            notes.seen["models"] = models
+
+
+def shares(notes: Notes) -> dict[str, Usage]:
+    """What each model used, where one or more took part in the named one's answer."""
+    parts: dict[str, Usage] = {}
+    for entry in items(notes.seen.get("models")):
+        seen = inner(entry, "usage")
+        model = entry.get("model") if seen else None
+        if isinstance(model, str):
+            part = Notes(operation=notes.operation, usage=dict(seen), flags=notes.flags)
+            used = openai.usage(part)
+            if used is not None:
+                parts[model] = parts[model].plus(used) if model in parts else used
+    return {} if parts.keys() <= {notes.model} else parts
+
+
+CHAT: t.Final = dataclasses.replace(openai.CHAT, read=read, shares=shares)
