@@ -9,7 +9,6 @@ https://docs.claude.com/en/api/messages (Usage), .../build-with-claude/streaming
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import typing as t
 from decimal import Decimal
@@ -120,21 +119,16 @@ def tier(notes: Notes) -> str | None:
     return served if isinstance(served, str) else notes.service_tier
 
 
-def batch_result(line: Object) -> Object | None:
+def batch_results(line: Object) -> list[Object]:
     """The message in one line of a batch's results."""
     result = inner(line, "result")
-    return inner(result, "message") if result.get("type") == "succeeded" else None
+    return [inner(result, "message")] if result.get("type") == "succeeded" else []
 
 
 def read_batch(notes: Notes, document: Object) -> None:
     """Take notes of a batch itself: when it was made, which its results do not say."""
     notes.identify(model=None, response_id=document.get("id"))
-    try:
-        made = dt.datetime.fromisoformat(str(document.get("created_at")))
-    except ValueError:
-        return
-    if made.tzinfo is not None:
-        notes.date(made.timestamp())
+    notes.date_iso(document.get("created_at"))
 
 
 MESSAGES: t.Final = Dialect(
@@ -156,7 +150,7 @@ BATCH: t.Final = Dialect(
     conditions=conditions,
     tier=tier,
     whole=(b"",),
-    result=batch_result,
+    results=batch_results,
 )
 
 BATCH_STATE: t.Final = Dialect(read=read_batch, usage=lambda notes: None, whole=(b"",))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import re
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -88,6 +90,16 @@ class Notes:
         """Keep when the answer began, if that is given in seconds since 1970."""
         if isinstance(seconds, (int, float)) and 0 < seconds < _FAR:
             self.created_s = int(seconds)
+
+    def date_iso(self, moment: object) -> None:
+        """The same of a moment written as ISO 8601 has it, with its zone."""
+        if isinstance(moment, str):
+            try:
+                made = dt.datetime.fromisoformat(moment)
+            except ValueError:
+                return
+            if made.tzinfo is not None:
+                self.date(made.timestamp())
 
     def count(self, value: object) -> int:
         """A count from JSON, never negative: what cannot be one is 0 and flagged."""
@@ -198,7 +210,7 @@ class Dialect:
     """What else a price may depend on, as flags: ``region.us``."""
     skim: Callable[[Notes, bytes], None] | None = None
     """Take notes of what is left of an answer too long to be kept: its ends."""
-    result: Callable[[Object], Object | None] | None = None
-    """Of a file of batch results: the answer in one line, ``None`` if it failed."""
+    results: Callable[[Object], Iterable[Object]] | None = None
+    """Of batch results: the answers in one line or document, without those that failed."""
     headers: frozenset[str] = frozenset()
     """Response headers it reads."""

@@ -209,9 +209,11 @@ class Exchange:
         return found
 
     def _result(self, line: Mapping[str, t.Any]) -> None:
-        answer = None if self._dialect.result is None else self._dialect.result(line)
-        if answer is None:
-            return
+        if self._dialect.results is not None:
+            for answer in self._dialect.results(line):
+                self._answer(line, answer)
+
+    def _answer(self, line: Mapping[str, t.Any], answer: Mapping[str, t.Any]) -> None:
         kind = _OBJECTS.get(str(answer.get("object")), "chat")
         notes = Notes(self.route.provider, operation=kind, service_tier="batch")
         self._dialect.read(notes, answer)
@@ -304,7 +306,7 @@ class Exchange:
             return
         document = self._decoded(notes, window)
         if isinstance(document, dict):
-            if self._dialect.result is None:
+            if self._dialect.results is None:
                 self._dialect.read(notes, document)
             elif final:
                 self._result(document)

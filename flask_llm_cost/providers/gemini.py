@@ -48,6 +48,7 @@ def read(notes: Notes, document: Object) -> None:
         model=document.get("modelVersion", document.get("model_version")),
         response_id=document.get("responseId", document.get("response_id")),
     )
+    notes.date_iso(document.get("createTime"))
     seen = document.get("usageMetadata", document.get("usage_metadata"))
     if isinstance(seen, dict):
         seen = {_wire_name(name): value for name, value in seen.items()}
@@ -275,14 +276,21 @@ PREDICT: t.Final = dataclasses.replace(
 )
 
 
-def batch_result(line: Object) -> Object | None:
-    """The answer in one line of a batch's output file."""
-    response = inner(line, "response")
-    return response if "usageMetadata" in response else None
+def batch_results(document: Object) -> list[Object]:
+    """The answers in one line of a batch's output file, or in a batch that holds them.
+
+    They have no date: those in a batch are given that of the batch.
+    """
+    batch = inner(document, "metadata") or document
+    output = inner(batch, "output") or inner(document, "response")
+    lines = items(inner(output, "inlinedResponses").get("inlinedResponses"))
+    made = {"createTime": batch.get("createTime")}
+    answers = [{**made, **inner(line, "response")} for line in (*lines, document)]
+    return [answer for answer in answers if "usageMetadata" in answer]
 
 
 BATCH: t.Final = Dialect(
-    read=read, usage=usage, tier=tier, whole=(b"",), result=batch_result
+    read=read, usage=usage, tier=tier, whole=(b"",), results=batch_results
 )
 
 IMAGES: t.Final = Dialect(

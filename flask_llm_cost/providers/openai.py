@@ -87,10 +87,10 @@ def read_run(notes: Notes, document: Object) -> None:
         notes.merge(document.get("usage"))
 
 
-def batch_result(line: Object) -> Object | None:
+def batch_results(line: Object) -> list[Object]:
     """The answer in one line of a batch's output file."""
     response = inner(line, "response")
-    return inner(response, "body") if response.get("status_code") == 200 else None
+    return [inner(response, "body")] if response.get("status_code") == 200 else []
 
 
 def read_images(notes: Notes, document: Object) -> None:
@@ -480,7 +480,7 @@ EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=("usage", "model"))
 RUNS: t.Final = dataclasses.replace(CHAT, read=read_run)
 
 BATCH: t.Final = Dialect(
-    read=read, usage=usage, cost=cost, whole=(b"",), result=batch_result
+    read=read, usage=usage, cost=cost, whole=(b"",), results=batch_results
 )
 
 IMAGES: t.Final = dataclasses.replace(

@@ -131,6 +131,7 @@ GEMINI_PATHS: t.Final = (
         rf"{_MODEL}:(?:embedContent|batchEmbedContents)", gemini.GENERATE, "embeddings"
     ),
     Path(r".*/files/[^/:]+:download", gemini.BATCH, "batch", method="GET"),
+    Path(r".*/v1(?:beta|alpha)?/batches/[^/:]+", gemini.BATCH, "batch", method="GET"),
     Path(r".*/interactions", gemini.INTERACTIONS, "responses"),
     Path(r".*/interactions/[^/:]+", gemini.INTERACTIONS, "responses", method="GET"),
 )

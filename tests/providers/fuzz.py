@@ -46,6 +46,8 @@ SENDERS: tuple[tuple[str, str], ...] = (
     ("POST", "https://us-south.ml.cloud.ibm.com/ml/v1/text/generation_stream"),
     ("POST", "https://openrouter.ai/api/v1/chat/completions"),
     ("POST", "https://api.x.ai/v1/chat/completions"),
+    ("POST", "https://api.groq.com/openai/v1/chat/completions"),
+    ("GET", f"{_GEMINI}/v1beta/batches/b"),
 )
 _ENCODINGS: t.Final = ("", "gzip", "deflate", "br", "zstd", "gzip, br", "unheard-of")
 _REQUEST: t.Final = b'{"stream":true,"messages":[{"content":"hello"}]}'

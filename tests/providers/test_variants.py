@@ -785,6 +785,34 @@ def test_geminis_batch_file_has_an_answer_in_each_line() -> None:
     assert [r.usage for r in results] == [Usage(input_tokens=7, output_tokens=3)] * 2
 
 
+def test_geminis_batch_may_hold_its_answers() -> None:
+    url = "https://generativelanguage.googleapis.com/v1beta/batches/b1"
+    told = {"promptTokenCount": 13, "candidatesTokenCount": 1, "thoughtsTokenCount": 43}
+    answers = [
+        {"response": {"usageMetadata": told, "responseId": f"r{n}"}} for n in (1, 2)
+    ]
+    answers.append({"error": {"code": 3}})
+    made = "2026-08-19T14:34:12.267870162Z"
+    batch: dict[str, t.Any] = {"name": "batches/b1", "metadata": {"createTime": made}}
+    for done in (False, True):
+        if done:
+            inlined = {"inlinedResponses": {"inlinedResponses": answers}}
+            batch["metadata"]["output"] = inlined
+        found = route("GET", url)
+        assert found is not None
+        exchange = Exchange(found, request_body=None)
+        exchange.respond(200, {})
+        exchange.feed(json.dumps(batch, indent=2).encode(), decoded=True)
+        assert exchange.reading(ended=True).usage is None
+        results = exchange.results()
+        assert [r.response_id for r in results] == (["r1", "r2"] if done else [])
+    assert results[0].usage == Usage(
+        input_tokens=13, output_tokens=44, reasoning_tokens=43
+    )
+    assert results[0].created_at is not None
+    assert results[0].created_at.isoformat() == "2026-08-19T14:34:12+00:00"
+
+
 def test_bedrocks_frames_in_base64_hold_what_vendors_stream() -> None:
     events = [
         {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 9}}},
