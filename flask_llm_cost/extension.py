@@ -179,8 +179,10 @@ class LlmCost:
             ``max_retries`` and ``pool_maxsize``.
         :raises ConfigError: If ``tags`` is neither, or both ``inner`` and options are given.
         """
+        from .capture.clients import note
         from .capture.requests_adapter import LlmCostAdapter
 
+        note("requests", "adapter")
         return LlmCostAdapter(
             self,
             hosts=self._hosts,

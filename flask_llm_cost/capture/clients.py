@@ -50,6 +50,23 @@ def uninstrument(names: Iterable[str] = INSTRUMENTS) -> None:
             patch.off()
 
 
+def ways() -> dict[str, tuple[str, ...]]:
+    """How each library is captured in this process: by what, of those that are."""
+    found = {name: set(how) for name, how in _seen.items()}
+    for name, patches in _patches.items():
+        if any(patch.tap is not None for patch in patches):
+            found.setdefault(name, set()).add("instrument")
+    return {name: tuple(sorted(how)) for name, how in found.items()}
+
+
+def note(library: str, way: str) -> None:
+    """Remember that a client of a library is captured in this process."""
+    _seen.setdefault(library, set()).add(way)
+
+
+_seen: dict[str, set[str]] = {}
+
+
 def _checked(names: Iterable[str]) -> tuple[str, ...]:
     chosen = (names,) if isinstance(names, str) else tuple(names)
     for name in chosen:
@@ -105,8 +122,9 @@ def wrap(tap: Tap, client: t.Any) -> tuple[str, ...]:
             f"No HTTP client was found in this {type(client).__name__}. Wrap the client"
             " that it uses, or capture all of them with llm_cost.instrument()."
         )
-    for _, work in found.values():
+    for name, work in found.values():
         work()
+        note(name, "wrap")
     return tuple(dict.fromkeys(name for name, _ in found.values()))
 
 

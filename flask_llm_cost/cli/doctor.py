@@ -29,6 +29,9 @@ if t.TYPE_CHECKING:
 
 _TRIAL_BYTES: t.Final = 4096
 
+ALONE: t.Final = "flask_llm_cost"
+"""The import name of the app that commands make where there is none."""
+
 Status: t.TypeAlias = t.Literal["ok", "warn", "error"]
 
 
@@ -314,8 +317,30 @@ def calls(host: Host) -> Iterator[Finding]:
         )
 
 
+def clients(host: Host) -> Iterator[Finding]:
+    """Is what the installed SDKs send captured?"""
+    from ..capture.clients import ways
+    from ..query.filters import CallFilter
+    from ..query.totals import breakdown
+    from .installed import look
+
+    # Without an app (`python -m flask_llm_cost`) no one makes any client here.
+    if not host.settings.enabled or current_app.import_name == ALONE:
+        return
+    month = CallFilter(start=host.clock() - dt.timedelta(days=30))
+    seen: set[str] = set()
+    try:
+        with host.ledger.reading() as connection:
+            seen = {group.key[0] for group in breakdown(connection, month, "provider")}
+    except StorageError:
+        pass  # said by database() already
+    for found in look(ways(), seen):
+        yield Finding(found.status, found.name, found.message)
+
+
 CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     configuration,
+    clients,
     database,
     replica,
     partitions,

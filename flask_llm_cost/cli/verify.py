@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import importlib
 import typing as t
+from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..errors import LlmCostError
+from ..errors import StorageError
+from ..signals import call_recorded
 from .doctor import Finding
 from .text import money
 from .text import plain
@@ -17,14 +25,14 @@ if t.TYPE_CHECKING:
     from flask import Flask
 
     from ..call import Call
+    from .demo.provider import Urls
 
 FEATURE: t.Final = "llm_cost_verify"
 """The tag ``feature`` of the calls that are sent."""
 
-_ASKED: t.Final[tuple[tuple[str, str, dict[str, t.Any]], ...]] = (
-    (
-        "openai",
-        "https://api.openai.com/v1/chat/completions",
+_ASKED: t.Final[dict[str, tuple[str, dict[str, t.Any]]]] = {
+    "openai": (
+        "/v1/chat/completions",
         {
             "model": "gpt-4o-mini",
             "messages": [{"role": "user", "content": "Hello"}],
@@ -32,34 +40,35 @@ _ASKED: t.Final[tuple[tuple[str, str, dict[str, t.Any]], ...]] = (
             "stream_options": {"include_usage": True},
         },
     ),
-    (
-        "anthropic",
-        "https://api.anthropic.com/v1/messages",
+    "anthropic": (
+        "/v1/messages",
         {
             "model": "claude-haiku-4-5",
             "max_tokens": 50,
             "messages": [{"role": "user", "content": "Hello"}],
         },
     ),
-    (
-        "gemini",
-        "https://generativelanguage.googleapis.com/v1beta/models/"
-        "gemini-2.5-flash:generateContent",
+    "gemini": (
+        "/v1beta/models/gemini-2.5-flash:generateContent",
         {"contents": [{"parts": [{"text": "Hello"}]}]},
     ),
-)
+}
+
+_Send: t.TypeAlias = Callable[[str, dict[str, t.Any]], None]
 
 
 @click.command("verify-capture")
 @with_appcontext
 def verify_capture() -> None:
-    """Send a call of each dialect to a fake provider, and see what is captured of it.
+    """Send calls to a fake provider, and see what is captured of them.
 
-    They go through the app's own adapter, are tagged and priced as any other call, and
-    are shown instead of stored. Nothing leaves this machine. Signals are sent; the calls
-    carry the tag feature=llm_cost_verify. Ends with 1 if something is amiss.
+    A call of each dialect goes through the app's own adapter, and one through each
+    library that is instrumented. They are tagged, priced and stored as any other call,
+    looked for in the ledger, and removed from it. Nothing leaves this machine. Signals are
+    sent; the calls carry the tag feature=llm_cost_verify. Ends with 1 if something is amiss.
     """
-    findings = list(verify(current_app))
+    # Signals know the app itself, not what stands for it.
+    findings = list(verify(current_app.extensions["llm_cost"].app))
     for found in findings:
         click.echo(f"[{found.status:>5}] {found.name}: {plain(found.message)}")
     if any(found.status == "error" for found in findings):
@@ -67,53 +76,199 @@ def verify_capture() -> None:
 
 
 def verify(app: Flask) -> Iterator[Finding]:
-    """What became of one call of each dialect."""
-    import requests
-
-    from .demo.provider import serve
+    """What became of each call."""
+    from .demo.provider import serve_each
 
     state = app.extensions["llm_cost"]
     if not state.settings.enabled:
         yield Finding("error", "capture", "LLM_COST_ENABLED is False.")
         return
-    with serve(pause=0) as url, requests.Session() as session:
-        session.mount("https://", state.extension.adapter(inner=_redirect(url)))
-        for provider, asked, body in _ASKED:
-            before, state.collected = state.collected, []
-            try:
+    try:
+        stores = _stores(state)
+    except StorageError as error:
+        yield Finding("error", "ledger", " ".join(str(error).split()))
+        return
+    stored: list[Call] = []
+    with serve_each(pause=0) as urls, _hosts(state, urls):
+        for name, provider, send in _ways(state.extension):
+            path, body = _ASKED[provider]
+            with _told(app, state, stores) as calls:
                 with state.extension.tags(feature=FEATURE):
-                    session.post(asked, json=body, timeout=10).close()
-                calls: list[Call] = state.collected
-            finally:
-                state.collected = before
-            yield _judged(provider, calls)
+                    send(getattr(urls, provider) + path, body)
+            stored += calls
+            yield _judged(name, calls)
+    if stores:
+        yield _taken_back(state, stored)
 
 
-def _redirect(url: str) -> t.Any:
-    """An adapter that sends to the fake provider what was meant for a real one."""
-    from requests.adapters import HTTPAdapter
+def _stores(state: t.Any) -> bool:
+    """Whether calls go to a ledger that can be asked.
 
-    class Redirect(HTTPAdapter):
-        def send(self, request: t.Any, *args: t.Any, **options: t.Any) -> t.Any:
-            request.url = url + request.path_url
-            return super().send(request, *args, **options)
+    :raises StorageError: If they should, and it cannot be.
+    """
+    if state.settings.storage != "database" or state.collected is not None:
+        return False
+    with state.ledger.reading():
+        return True
 
-    return Redirect()
+
+@contextmanager
+def _hosts(state: t.Any, urls: Urls) -> Iterator[None]:
+    """Let the fake provider be known, in this process and for now."""
+    before = state.settings
+    hosts = {**before.provider_hosts, **urls.hosts}
+    state.settings = dataclasses.replace(before, provider_hosts=hosts)
+    try:
+        yield
+    finally:
+        state.settings = before
 
 
-def _judged(provider: str, calls: list[Call]) -> Finding:
+@contextmanager
+def _told(app: Flask, state: t.Any, stores: bool) -> Iterator[list[Call]]:
+    """The calls that are recorded inside, which are stored if they can be looked for."""
+    calls: list[Call] = []
+
+    def receive(sender: Flask, call: Call, **_: t.Any) -> None:
+        if call.tags.get("feature") == FEATURE or not call.tags:
+            calls.append(call)
+
+    before = state.collected
+    if not stores:
+        state.collected = []
+    try:
+        with call_recorded.connected_to(receive, sender=app):
+            yield calls
+    finally:
+        state.collected = before
+
+
+def _taken_back(state: t.Any, calls: list[Call]) -> Finding:
+    """Look for the calls in the ledger, and remove them."""
+    from ..query.detail import call_detail
+
+    ids = [call.event_id for call in calls]
+    try:
+        written = state.extension.flush(30)
+        with state.ledger.reading() as connection:
+            found = [each for each in ids if call_detail(connection, each) is not None]
+        gone = state.ledger.withdraw(ids)
+    except LlmCostError as error:
+        return Finding("error", "ledger", " ".join(str(error).split()))
+    if not written or len(found) < len(ids) or gone < len(found):
+        return Finding(
+            "error",
+            "ledger",
+            f"{len(ids)} calls were captured, {len(found)} of them found and {gone} removed"
+            " again. Others carry the tag feature=llm_cost_verify; `doctor` says where they"
+            " wait.",
+        )
+    return Finding("ok", "ledger", f"{gone} calls found, and removed again.")
+
+
+def _ways(extension: t.Any) -> Iterator[tuple[str, str, _Send]]:
+    """Through what calls are sent: the adapter, and what is instrumented."""
+    from ..capture.clients import ways
+
+    for provider in _ASKED:
+        yield provider, provider, _through_adapter(extension)
+    for library, how in sorted(ways().items()):
+        if "instrument" in how:
+            yield library, "openai", _SENDS[library]
+            if library.startswith("httpx"):
+                yield f"{library} async", "openai", _async_send(library)
+
+
+def _through_adapter(extension: t.Any) -> _Send:
+    import requests
+
+    def send(url: str, body: dict[str, t.Any]) -> None:
+        with requests.Session() as session:
+            session.trust_env = False
+            session.mount("http://", extension.adapter())
+            session.post(url, json=body, timeout=10).close()
+
+    return send
+
+
+def _by_requests(url: str, body: dict[str, t.Any]) -> None:
+    import requests
+
+    with requests.Session() as session:
+        session.trust_env = False
+        session.post(url, json=body, timeout=10).close()
+
+
+def _send(library: str) -> _Send:
+    def send(url: str, body: dict[str, t.Any]) -> None:
+        module: t.Any = importlib.import_module(library)
+        with module.Client(trust_env=False, timeout=10) as client:
+            client.post(url, json=body)
+
+    return send
+
+
+def _async_send(library: str) -> _Send:
+    def send(url: str, body: dict[str, t.Any]) -> None:
+        module: t.Any = importlib.import_module(library)
+
+        async def main() -> None:
+            async with module.AsyncClient(trust_env=False, timeout=10) as client:
+                await client.post(url, json=body)
+
+        asyncio.run(main())
+
+    return send
+
+
+def _by_aiohttp(url: str, body: dict[str, t.Any]) -> None:
+    import aiohttp
+
+    async def main() -> None:
+        async with aiohttp.ClientSession() as session:
+            async with session.post(url, json=body) as response:
+                await response.read()
+
+    asyncio.run(main())
+
+
+def _by_botocore(url: str, body: dict[str, t.Any]) -> None:
+    import json
+
+    from botocore.awsrequest import AWSRequest
+    from botocore.httpsession import URLLib3Session
+
+    headers = {"Content-Type": "application/json"}
+    request = AWSRequest("POST", url, headers, data=json.dumps(body).encode())
+    session = URLLib3Session(timeout=10)
+    try:
+        session.send(request.prepare())
+    finally:
+        session.close()
+
+
+_SENDS: t.Final[dict[str, _Send]] = {
+    "requests": _by_requests,
+    "httpx": _send("httpx"),
+    "httpx2": _send("httpx2"),
+    "aiohttp": _by_aiohttp,
+    "botocore": _by_botocore,
+}
+
+
+def _judged(name: str, calls: list[Call]) -> Finding:
     if len(calls) != 1:
-        return Finding("error", provider, f"{len(calls)} calls captured instead of 1.")
+        return Finding("error", name, f"{len(calls)} calls captured instead of 1.")
     [call] = calls
     if call.usage is None:
-        return Finding("error", provider, f"{call.model} captured without its usage.")
+        return Finding("error", name, f"{call.model} captured without its usage.")
     if call.tags.get("feature") != FEATURE:
-        return Finding("error", provider, f"{call.model} captured without its tags.")
+        return Finding("error", name, f"{call.model} captured without its tags.")
     if call.cost is None:
-        return Finding("warn", provider, f"{call.model} captured, but has no price.")
+        return Finding("warn", name, f"{call.model} captured, but has no price.")
     return Finding(
         "ok",
-        provider,
+        name,
         f"{call.model} captured: {call.usage.total_input_tokens:,} tokens in,"
         f" {call.usage.total_output_tokens:,} out, {money(call.cost.total_usd)}.",
     )

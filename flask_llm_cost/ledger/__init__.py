@@ -12,6 +12,7 @@ import typing as t
 import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -399,6 +400,14 @@ class Ledger:
             with self._engines.explained(), self._engines.writing().begin() as change:
                 budgets.counters.clear(change, since)
         return gone
+
+    def withdraw(self, event_ids: Sequence[str]) -> int:
+        """Delete calls that were only a trial, and what they added to the sums.
+
+        :return: How many there were.
+        :raises StorageError: If the ledger cannot be written.
+        """
+        return self._roller.withdraw(event_ids)
 
     # Pricing again
 

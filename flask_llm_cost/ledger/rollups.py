@@ -23,6 +23,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from ..call import event_time
 from ..call import from_ms
 from ..call import utc_ms
 from ..errors import StorageError
@@ -395,6 +396,25 @@ class Roller:
             if rows:
                 mark(connection, [row.started_at for row in rows])
         return len(rows)
+
+    def withdraw(self, event_ids: Sequence[str]) -> int:
+        """Delete these calls, and what they added to the sums, as if they had not been."""
+        self._engines.prepare()
+        gone = 0
+        with self._engines.explained():
+            for some in chunks(sorted(event_ids)):
+                with self._engine.begin() as connection:
+                    self._turn(connection)
+                    query = sa.select(_c.started_at, _c.event_id)
+                    # The time is in the id, and the key begins with it.
+                    times = {event_time(each) for each in some}
+                    query = query.where(_c.event_id.in_(some), _c.started_at.in_(times))
+                    rows = connection.execute(query.order_by(_c.started_at)).all()
+                    if rows:
+                        _delete_calls(connection, rows)
+                        mark(connection, [row.started_at for row in rows])
+                gone += len(rows)
+        return gone
 
     # Verifying
 

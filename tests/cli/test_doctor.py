@@ -7,10 +7,12 @@ import json
 import pathlib
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 from flask import Flask
 
+from flask_llm_cost.capture import clients
 from flask_llm_cost.cli import doctor
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
@@ -34,6 +36,14 @@ def examined(run: Run) -> Callable[..., dict[str, tuple[str, str]]]:
 Examined = Callable[..., dict[str, tuple[str, str]]]
 
 
+@pytest.fixture
+def instrumented(shop: Flask) -> Iterator[None]:
+    shop.extensions["llm_cost"].extension.instrument()
+    yield
+    clients.uninstrument()
+
+
+@pytest.mark.usefixtures("instrumented")
 def test_a_healthy_ledger_has_no_error(
     shop: Flask, shown: Shown, examined: Examined
 ) -> None:
@@ -45,6 +55,7 @@ def test_a_healthy_ledger_has_no_error(
     assert "2026-11-20 12:00:00 UTC" in found["calls"][1]
 
 
+@pytest.mark.usefixtures("instrumented")
 def test_text_has_a_line_for_each_check(shown: Shown) -> None:
     lines = shown("doctor").splitlines()
     assert all(line.startswith("[") for line in lines)

@@ -1,41 +1,104 @@
-"""``verify-capture``: each dialect is captured, and nothing is stored of it."""
+"""``verify-capture``: calls go the configured way, are found, and leave nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from flask import Flask
 
 from flask_llm_cost import Call
 from flask_llm_cost import call_recorded
+from flask_llm_cost.capture import clients
 from flask_llm_cost.query.detail import stream_calls
 from flask_llm_cost.query.filters import CallFilter
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 
 
+@pytest.fixture
+def bare() -> Iterator[None]:
+    """Nothing of the process is captured afterwards."""
+    yield
+    clients.uninstrument()
+
+
 def test_a_call_of_each_dialect_arrives(make_app: MakeApp, run: Run) -> None:
     result = run("verify-capture", app=make_app())
     assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines] == [
+    *calls, ledger = result.stdout.splitlines()
+    assert [line.split(":")[0] for line in calls] == [
         "[   ok] openai",
         "[   ok] anthropic",
         "[   ok] gemini",
     ]
-    assert all("tokens in" in line and "$0." in line for line in lines)
+    assert all("tokens in" in line and "$0." in line for line in calls)
+    assert ledger == "[   ok] ledger: 3 calls found, and removed again."
 
 
-def test_nothing_is_stored_but_receivers_are_told(app: Flask, run: Run) -> None:
+@pytest.mark.usefixtures("bare")
+def test_each_library_that_is_instrumented_is_tried(
+    make_app: MakeApp, run: Run
+) -> None:
+    result = run("verify-capture", app=make_app(LLM_COST_INSTRUMENT=True))
+    assert result.exit_code == 0, result.output
+    names = [
+        line.split(":")[0].removeprefix("[   ok] ")
+        for line in result.stdout.splitlines()
+    ]
+    assert names[3:] == [
+        "aiohttp",
+        "botocore",
+        "httpx",
+        "httpx async",
+        "httpx2",
+        "httpx2 async",
+        "requests",
+        "ledger",
+    ]
+
+
+@pytest.mark.parametrize("write", ["spool", "sync"])
+def test_calls_are_taken_back_and_others_stay(
+    write: str, make_app: MakeApp, run: Run
+) -> None:
+    app = make_app(LLM_COST_WRITE=write)
+    state = app.extensions["llm_cost"]
     told: list[Call] = []
 
     def receive(sender: Flask, call: Call) -> None:
         told.append(call)
 
+    with app.app_context():
+        own = state.extension.track(provider="openai", model="gpt-4o", input_tokens=1)
+        assert state.extension.flush(10)
     with call_recorded.connected_to(receive, sender=app):
         run("verify-capture", app=app)
     assert [call.tags for call in told] == [{"feature": "llm_cost_verify"}] * 3
-    state = app.extensions["llm_cost"]
     assert state.extension.flush(10)
-    assert list(stream_calls(state.ledger.reading, CallFilter())) == []
+    left = list(stream_calls(state.ledger.reading, CallFilter()))
+    assert [call.event_id for call in left] == [own.event_id]
+    assert state.ledger.verify() == []
+    assert state.settings.provider_hosts == {}
+
+
+def test_a_ledger_that_cannot_be_read_is_said_so_and_nothing_is_sent(
+    make_app: MakeApp, run: Run, tmp_path: Path
+) -> None:
+    app = make_app(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path}/no/such/x.db")
+    result = run("verify-capture", app=app)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("[error] ledger:")
+    assert app.extensions["llm_cost"].ledger.waiting() == 0
+
+
+def test_storage_of_an_apps_own_is_spared(make_app: MakeApp, run: Run) -> None:
+    kept: list[Call] = []
+    result = run("verify-capture", app=make_app(LLM_COST_STORAGE=kept.append))
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 3
+    assert not kept
 
 
 def test_a_capture_that_is_off_fails(make_app: MakeApp, run: Run) -> None:

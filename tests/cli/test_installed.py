@@ -1,0 +1,108 @@
+"""What the doctor says of the clients and SDKs that are installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from flask_llm_cost.capture import clients
+from flask_llm_cost.cli.installed import LIBRARIES
+from flask_llm_cost.cli.installed import libraries_of
+from flask_llm_cost.cli.installed import look
+from flask_llm_cost.cli.installed import SDKS
+from flask_llm_cost.config import INSTRUMENTS
+from tests.cli.conftest import Run
+
+NAMED = {sdk.name: sdk for sdk in SDKS}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(clients, "_seen", {})
+    yield
+    clients.uninstrument()
+
+
+def said(**ways: tuple[str, ...]) -> dict[str, tuple[str, str]]:
+    return {name: (status, message) for status, name, message in look(ways, ())}
+
+
+def test_every_library_is_known() -> None:
+    assert tuple(LIBRARIES) == INSTRUMENTS
+
+
+def test_what_an_sdk_sends_through_is_what_it_requires() -> None:
+    assert libraries_of(NAMED["openai"]) == ["httpx2"]
+    assert libraries_of(NAMED["google-genai"]) == ["httpx2", "aiohttp"]
+    assert libraries_of(NAMED["boto3"]) == ["botocore"]
+
+
+def test_an_sdk_that_nothing_captures_is_an_error_with_a_way_out() -> None:
+    status, message = said(requests=("adapter",))["SDK openai"]
+    assert status == "error"
+    assert importlib.metadata.version("openai") in message
+    assert "nothing captures httpx2" in message
+    assert "LLM_COST_INSTRUMENT = True" in message
+    assert "llm_cost.wrap(client)" in message
+
+
+def test_half_of_an_sdk_is_not_enough() -> None:
+    status, message = said(httpx2=("wrap",))["SDK google-genai"]
+    assert status == "error"
+    assert "nothing captures aiohttp" in message
+
+
+def test_what_is_captured_is_said_with_how() -> None:
+    found = said(httpx2=("instrument", "wrap"), botocore=("wrap",))
+    assert found["SDK openai"][0] == "ok"
+    assert "captured by instrument and wrap" in found["SDK openai"][1]
+    assert found["SDK boto3"][0] == "ok"
+    assert found["client httpx2"][1].endswith("instrument, wrap.")
+    assert found["client aiohttp"][1].endswith("not captured here.")
+
+
+def test_packages_for_much_else_only_warn() -> None:
+    assert said()["SDK boto3"][0] == "warn"
+
+
+def test_an_sdk_whose_calls_are_in_the_ledger_only_warns() -> None:
+    found = {each.name: each for each in look({}, ("openai",))}
+    assert found["SDK openai"].status == "warn"
+    assert "calls of openai" in found["SDK openai"].message
+    assert found["SDK anthropic"].status == "error"
+
+
+def test_what_cannot_be_captured_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "xai_sdk-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: xai-sdk\nVersion: 1.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    status, message = said()["SDK xai-sdk"]
+    assert status == "error"
+    assert message.startswith("1.0. It speaks gRPC")
+    assert "base_url" in message
+
+
+def test_the_doctor_sees_how_this_process_captures(app: Flask, run: Run) -> None:
+    extension = app.extensions["llm_cost"].extension
+
+    def examined() -> dict[str, tuple[str, str]]:
+        found = json.loads(run("doctor", "--format", "json", app=app).stdout)
+        return {each["name"]: (each["status"], each["message"]) for each in found}
+
+    assert examined()["SDK openai"][0] == "error"
+    extension.adapter()
+    assert examined()["client requests"][1].endswith(": adapter.")
+    extension.instrument("httpx2")
+    assert examined()["SDK openai"][0] == "ok"
+    extension.uninstrument()
+    assert examined()["SDK openai"][0] == "error"
