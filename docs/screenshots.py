@@ -109,7 +109,7 @@ def months(calls: int) -> list[Planned]:
     ]
     rush = [
         dataclasses.replace(p, at=NOW - dt.timedelta(minutes=n % 300))
-        for n, p in enumerate(bulk * 3)
+        for n, p in enumerate(bulk * 2)
     ]
     return [*plan(calls * 2 // 3, NOW - dt.timedelta(days=30)), *now, *rush]
 

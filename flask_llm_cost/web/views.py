@@ -68,6 +68,8 @@ MOST_SESSIONS: t.Final = 100
 STALE_AFTER_DAYS: t.Final = 30
 MOST_VALUES: t.Final = 100
 MOST_PRICES: t.Final = 200
+MOST_SORTED: t.Final = 20_000
+"""Calls that the overview looks through; more are for the page of calls."""
 
 F = t.TypeVar("F", bound=SliceForm)
 
@@ -152,7 +154,10 @@ def overview() -> str:
             chart=charts.bar_chart(list(points)),
             by_hour=by_hour,
             heat=ask_heat(connection, _last_month(where)),
-            dearest=top_calls(connection, where, sort="expensive", limit=5),
+            # No sum tells them: all calls of the range are looked through.
+            dearest=top_calls(connection, where, sort="expensive", limit=5)
+            if answer.totals.calls <= MOST_SORTED
+            else [],
             latest=top_calls(connection, where, sort="recent", limit=5),
             newest=None if answer.totals.calls else _newest(connection),
             pruned=pruned_before(connection, _compared(where)),

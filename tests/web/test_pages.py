@@ -21,6 +21,7 @@ from werkzeug.serving import make_server
 import flask_llm_cost.web
 from flask_llm_cost.call import Usage
 from flask_llm_cost.web import present
+from flask_llm_cost.web import views
 
 from .conftest import a_call
 from .conftest import a_cost
@@ -748,3 +749,14 @@ def test_failed_attempts_alone_cost_no_zero(
 
 def test_every_remark_says_what_to_do() -> None:
     assert present.ADVICE.keys() == present.FLAGS.keys()
+
+
+def test_the_overview_looks_through_no_more_calls_than_it_can(
+    visitor: FlaskClient, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(cost="7.5")
+    assert "look through" not in text(visitor.get("/llm-costs/").text)
+    monkeypatch.setattr(views, "MOST_SORTED", 0)
+    page = visitor.get("/llm-costs/").text
+    assert "1 call to look through: find them" in text(page)
+    assert "sort=expensive" in page
