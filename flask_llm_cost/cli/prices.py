@@ -165,6 +165,19 @@ def _explain_call(host: Host, event_id: str) -> bool:
 
 @prices.command("list")
 @click.argument("search", required=False)
+@click.option("--provider", metavar="NAME", help="Only prices of this provider.")
+@click.option(
+    "--source",
+    type=click.Choice(["override", "file", "bundled"]),
+    help="Only prices that come from there.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["name", *_SHOWN]),
+    default="name",
+    show_default=True,
+    help="By name, or by a rate, the dearest first; those without it come last.",
+)
 @click.option(
     "--at",
     metavar="TIME",
@@ -179,13 +192,27 @@ def _explain_call(host: Host, event_id: str) -> bool:
     show_default=True,
 )
 @with_appcontext
-def list_(search: str | None, at: dt.datetime | None, form: str) -> None:
+def list_(
+    search: str | None,
+    provider: str | None,
+    source: str | None,
+    sort: str,
+    at: dt.datetime | None,
+    form: str,
+) -> None:
     """List the prices in force, all or those whose name has SEARCH in it.
 
     USD per 1M tokens. Json has every rate. Ends with 1 if there is none.
     """
     host: Host = current_app.extensions["llm_cost"]
-    rows = in_force(host, at or host.clock(), search or "")
+    rows = [
+        row
+        for row in in_force(host, at or host.clock(), search or "")
+        if (provider is None or row["key"].lower().startswith(f"{provider.lower()}/"))
+        and source in (None, row["source"])
+    ]
+    if sort != "name":
+        rows.sort(key=lambda row: row["rates"].get(sort, Decimal(-1)), reverse=True)
     if form == "json":
         click.echo(dumps(rows))
     elif form == "csv":
@@ -199,7 +226,8 @@ def list_(search: str | None, at: dt.datetime | None, form: str) -> None:
             cells = "".join(f"{'' if r is None else digits(r):>12}" for r in rates)
             click.echo(f"{fit(row['key'], 33)} {cells}  {row['source']}")
     if not rows:
-        click.echo(f"No price has {search!r} in its name.", err=True)
+        asked = f"No price has {search!r} in its name." if search else "No such price."
+        click.echo(asked, err=True)
         click.get_current_context().exit(1)
 
 

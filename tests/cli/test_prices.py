@@ -135,6 +135,25 @@ def test_prices_are_those_of_the_time(make_app: MakeApp, run: Run) -> None:
     assert run(*args, "--at", "2025-03-01", app=app).exit_code == 1
 
 
+def test_a_list_can_be_narrowed_and_sorted(shown: Shown, run: Run) -> None:
+    def keys(*args: str) -> list[str]:
+        rows = json.loads(shown("prices", "list", *args, "--format", "json"))
+        return [row["key"] for row in rows]
+
+    ours = keys("--source", "override")
+    assert ours == ["anthropic/thinker", "openai/writer"]
+    assert keys("--source", "override", "--sort", "output") == ours[::-1]
+    assert keys("--source", "override", "--sort", "input") == ours
+    assert keys("--provider", "OpenAI", "--source", "override") == ["openai/writer"]
+    dear = json.loads(
+        shown("prices", "list", "gpt-4", "--sort", "output", "--format", "json"),
+        parse_float=Decimal,
+    )
+    rates = [row["rates"].get("output", -1) for row in dear]
+    assert rates == sorted(rates, reverse=True)
+    assert run("prices", "list", "--provider", "nobody").exit_code == 1
+
+
 def test_prices_are_listed(shown: Shown) -> None:
     text = shown("prices", "list", "WRITER")
     assert "openai/writer" in text

@@ -149,6 +149,9 @@ def _values(
         yield meter, amount(price.get("base"))
         for tier in price.get("tiers", ()):
             start = amount(tier.get("start"))
+            # xAI's tiers begin at 200,000 tokens: above 199,999, as it is said here.
+            if start is not None and start % 1000 == 999:
+                start += 1
             if start is None or start % 1000:
                 yield None, None
             else:
