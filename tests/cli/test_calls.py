@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import pathlib
 import stat
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
 from flask import Flask
 
+from flask_llm_cost.cli.calls import lines
 from flask_llm_cost.ledger import jsonl
 from flask_llm_cost.query.detail import stream_calls
 from flask_llm_cost.query.export import COLUMNS
 from flask_llm_cost.query.filters import CallFilter
+from flask_llm_cost.state import AppState
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
+from tests.query.samples import make_call
+from tests.query.samples import NOON
 
 Shown = Callable[..., str]
 
@@ -157,3 +163,17 @@ def test_standard_input_is_a_file_too(
         args=["llm-cost", "calls", "import", "-"], input=exported.read_bytes()
     )
     assert result.stdout.startswith("5 calls new")
+
+
+def test_lossless_lines_come_with_flat_memory(app: Flask, state: AppState) -> None:
+    for second in range(6000):
+        state.ledger.append(make_call(NOON + dt.timedelta(seconds=second)))
+    assert state.ledger.flush(60)
+    assert next(iter(lines(state, CallFilter(), "jsonl")))
+    tracemalloc.start()
+    seen = sum(1 for _ in lines(state, CallFilter(), "jsonl"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seen == 6000
+    # A thousand calls at a time: all of them at once would be five times this.
+    assert peak < 16_000_000

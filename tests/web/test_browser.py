@@ -259,3 +259,16 @@ def test_the_keyboard_reaches_the_content_first(browser: Browser, full: str) -> 
     )
     visit.page.keyboard.press("Enter")
     assert visit.page.url.endswith("#main")
+
+
+def test_a_page_is_fit_for_paper(browser: Browser, full: str) -> None:
+    visit = Visit(browser, 800)
+    visit.page.emulate_media(media="print", color_scheme="dark")
+    visit.goto(f"{full}/")
+    for gone in (".nav", ".range", ".days"):
+        assert not visit.page.locator(gone).first.is_visible()
+    for there in (".spend", ".chart .plot", "[aria-labelledby=providers] table"):
+        assert visit.page.locator(there).first.is_visible()
+    paper = "getComputedStyle(document.documentElement).backgroundColor"
+    assert visit.page.evaluate(paper) == "rgb(255, 255, 255)"
+    assert len(visit.page.pdf(format="A4")) > 10_000

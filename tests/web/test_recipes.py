@@ -128,3 +128,21 @@ def test_behind_a_proxy_links_have_its_prefix(make_app: MakeApp) -> None:
     page = client.get("/llm-costs/models", headers=headers).text
     assert 'href="/shop/llm-costs/"' in page
     assert 'href="/llm-costs' not in page
+
+
+def test_an_app_adds_to_the_layout(make_app: MakeApp, tmp_path: pathlib.Path) -> None:
+    found = re.search(
+        r"^\.\. code-block:: html\+jinja\n((?:\n|    .*\n)+)", DOCS.read_text(), re.M
+    )
+    assert found is not None
+    folder = tmp_path / "templates" / "llm_cost"
+    folder.mkdir(parents=True)
+    folder.joinpath("base.html").write_text(textwrap.dedent(found[1]))
+    app = make_app()
+    app.jinja_loader.searchpath.append(str(tmp_path / "templates"))  # type: ignore[union-attr]
+    client = mounted(app, 'llm_cost.blueprint(access="public")')
+    for address in ("", "models", "prices?q=gpt-4o", "nothing"):
+        page = client.get(f"/llm-costs/{address}").text
+        assert '<a href="/">Back to the shop</a>' in page
+        assert 'href="/static/costs.css"' in page
+        assert page.count("<h1>") == 1
