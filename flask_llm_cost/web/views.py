@@ -21,6 +21,8 @@ from flask import stream_with_context
 from werkzeug.exceptions import NotFound
 
 from ..errors import StorageError
+from ..query.budgets import Standing
+from ..query.budgets import standings
 from ..query.detail import call_detail
 from ..query.export import csv_lines
 from ..query.filters import CallFilter
@@ -49,6 +51,7 @@ from ..query.totals import Totals
 from . import assets
 from . import charts
 from . import format
+from . import gauge
 from . import present
 from . import pricelist
 from .forms import CALL_SORTS
@@ -65,6 +68,8 @@ _logger = logging.getLogger("flask_llm_cost.web")
 DAYS_BY_HOUR: t.Final = 2
 MOST_OPTIONS: t.Final = 100
 MOST_SESSIONS: t.Final = 100
+MOST_WINDOWS: t.Final = 50
+MOST_SHOWN: t.Final = 4
 STALE_AFTER_DAYS: t.Final = 30
 MOST_VALUES: t.Final = 100
 MOST_PRICES: t.Final = 200
@@ -153,6 +158,8 @@ def overview() -> str:
             answer=answer,
             chart=charts.bar_chart(list(points)),
             by_hour=by_hour,
+            gauge=gauge,
+            budgets=_fullest(connection),
             heat=ask_heat(connection, _last_month(where)),
             # No sum tells them: all calls of the range are looked through.
             dearest=top_calls(connection, where, sort="expensive", limit=5)
@@ -322,6 +329,33 @@ def sessions() -> str:
         )
 
 
+def budgets() -> str:
+    """How the budgets stand, whoever they are of."""
+    kept, now = host().ledger.budgets, host().clock()
+    defined = () if kept is None else kept.defined
+    found: Sequence[Standing] = ()
+    if kept is not None:
+        with host().ledger.reading() as connection:
+            found = standings(connection, defined, now, most=MOST_WINDOWS)
+    return _page(
+        "budgets",
+        gauge=gauge,
+        groups=gauge.by_budget(found),
+        of_calls=[budget for budget in defined if budget.period == "call"],
+        most=MOST_WINDOWS,
+        now=now,
+    )
+
+
+def _fullest(connection: sa.Connection) -> list[Standing]:
+    """The budgets that the overview shows: the fullest of each."""
+    kept = host().ledger.budgets
+    if kept is None:
+        return []
+    found = standings(connection, kept.defined, host().clock(), most=1)
+    return sorted(found, key=lambda each: each.share or 0, reverse=True)[:MOST_SHOWN]
+
+
 def _names(ids: Sequence[str]) -> Mapping[str, str]:
     names = host().settings.session_names
     try:
@@ -446,6 +480,7 @@ PAGES: t.Final = (
     Page("/tags", "tags", tags, "Tags"),
     Page("/tags/<key>", "tag", tag, section="tags"),
     Page("/sessions", "sessions", sessions, "Sessions"),
+    Page("/budgets", "budgets", budgets, "Budgets"),
     Page("/prices", "prices", prices, "Prices"),
     Page("/data-quality", "data_quality", data_quality, "Data quality"),
 )

@@ -1,0 +1,125 @@
+"""How full is a budget? The widths of its gauge, in percent of its length."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import groupby
+
+from ..query.budgets import Standing
+from . import format
+
+_BEHAVIORS: t.Final = {
+    "notify": ("notifies", ""),
+    "raise": ("raises", "warn"),
+    "block": ("blocks", "good"),
+}
+_UNPRICED: t.Final = {
+    "ignore": "count nothing",
+    "estimate": "count at their estimate",
+    "block": "are refused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a gauge."""
+
+    name: str
+    x: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A threshold on a gauge."""
+
+    x: float
+    passed: bool
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A budget's gauge: its length is the limit, or what is used if that is more."""
+
+    pieces: tuple[Piece, ...]
+    marks: tuple[Mark, ...]
+    title: str
+
+
+def gauge(standing: Standing) -> Gauge | None:
+    """The gauge of one window; ``None`` where the app names no limit."""
+    limit = standing.limit_usd
+    if limit is None:
+        return None
+    whole = max(limit, standing.used_usd)
+    pieces, x = [], 0.0
+    for name, amount in (
+        ("spent", standing.spent_usd),
+        ("held", standing.held_usd),
+        ("lost", standing.lost_usd),
+    ):
+        width = _share(amount, whole)
+        if amount:
+            pieces.append(Piece(name, x, width))
+        x += width
+    marks = tuple(
+        Mark(
+            _share(limit * part, whole),
+            part in standing.passed,
+            f"{percent(part)} of the limit",
+        )
+        for part in standing.budget.thresholds
+    )
+    said = format.percent(standing.share) if standing.share is not None else "all"
+    return Gauge(tuple(pieces), marks, f"{said} of the limit is used")
+
+
+def behavior(standing: Standing) -> tuple[str, str]:
+    """What a budget does, and the tone of that."""
+    word, tone = _BEHAVIORS[standing.budget.behavior]
+    return (f"{word}, with holds" if standing.budget.holds else word), tone
+
+
+def unpriced(standing: Standing) -> str:
+    """What calls without a price do in a budget."""
+    return _UNPRICED[standing.budget.unpriced]
+
+
+def scope(standing: Standing) -> str:
+    """Which calls count in a budget, in words."""
+    budget = standing.budget
+    parts = [
+        f"each {key}" if value == "*" else f"{key}:{value}"
+        for key, value in budget.tags.items()
+    ]
+    parts += [", ".join(budget.models)] if budget.models else []
+    return " · ".join(parts) or "all calls"
+
+
+def passed(standing: Standing) -> str:
+    """The thresholds that were passed, in words."""
+    return ", ".join(percent(part) for part in standing.passed)
+
+
+def percent(part: Decimal) -> str:
+    """A threshold as it was set: 0.5 is 50%."""
+    return f"{(part * 100).normalize():f}%"
+
+
+def by_budget(found: Sequence[Standing]) -> list[tuple[Standing, list[Standing]]]:
+    """The windows of each budget, behind one that speaks for it."""
+    groups = [list(group) for _, group in groupby(found, lambda s: s.budget.name)]
+    return [(group[0], group) for group in groups]
+
+
+def is_each(standing: Standing) -> bool:
+    """Whether each value of a tag has such a budget."""
+    return "*" in standing.budget.tags.values()
+
+
+def _share(part: Decimal, whole: Decimal) -> float:
+    return float(round(part / whole * 100, 3)) if whole else 0.0
