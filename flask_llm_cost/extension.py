@@ -33,7 +33,6 @@ from .call import USAGE_SOURCES
 from .call import UsageSource
 from .call import whole_ms
 from .config import INSTRUMENTS
-from .config import PREFIX
 from .config import Settings
 from .errors import ConfigError
 from .errors import LlmCostError
@@ -70,15 +69,6 @@ _R = t.TypeVar("_R")
 _C = t.TypeVar("_C")
 
 NAME: t.Final = "llm_cost"
-
-_LATER: t.Final = (
-    "alert_webhook_url",
-    "alert_webhook_secret",
-    "alert_allow_private",
-)
-"""Settings that are checked, but that this version does nothing with yet."""
-
-_DEFAULTS: t.Final = Settings()
 
 
 class LlmCost:
@@ -130,12 +120,6 @@ class LlmCost:
             from .providers.estimate import prepare
 
             prepare()
-        for name in _LATER:
-            if getattr(settings, name) != getattr(_DEFAULTS, name):
-                _log.warning(
-                    "%s is set, but this version does nothing with it yet.",
-                    PREFIX + name.upper(),
-                )
         from .cli import make_group
         from .ledger.shield import hide_tables
 

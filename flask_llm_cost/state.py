@@ -143,7 +143,16 @@ class AppState:
         enforcer = self.enforcer
         if not enforcer.budgets:
             return None
-        return Budgeting(enforcer.budgets, enforcer.limit, enforcer.told)
+        settings, send = self.settings, None
+        if settings.alert_webhook_url is not None:
+            from .budgets.webhook import Webhook
+
+            send = Webhook(
+                settings.alert_webhook_url,
+                secret=settings.alert_webhook_secret,
+                private=settings.alert_allow_private,
+            )
+        return Budgeting(enforcer.budgets, enforcer.limit, enforcer.told, send)
 
     def _price(
         self,

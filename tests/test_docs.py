@@ -22,7 +22,6 @@ from flask_llm_cost.providers.routes import PROVIDERS
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYS = [config.PREFIX + f.name.upper() for f in fields(config.Settings)]
-LATER = [config.PREFIX + name.upper() for name in extension._LATER]
 
 
 def page(name: str) -> str:
@@ -61,16 +60,6 @@ def test_a_documented_default_is_the_default(key: str) -> None:
         assert default.keys() == expected.keys()
     else:
         assert getattr(config.Settings.read({key: default}), field) == expected
-
-
-@pytest.mark.parametrize("key", LATER)
-def test_a_setting_that_does_nothing_yet_says_so(key: str) -> None:
-    assert "*Not used yet.*" in entries()[key]
-
-
-def test_only_settings_that_do_nothing_yet_are_said_to() -> None:
-    noted = {key for key, text in entries().items() if "*Not used yet.*" in text}
-    assert noted == set(LATER)
 
 
 def test_the_commands_page_has_every_command_and_no_other() -> None:

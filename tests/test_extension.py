@@ -58,16 +58,6 @@ def test_a_corrupt_price_file_stops_the_set_up(
         make_app(LLM_COST_PRICES_FILE=str(prices))
 
 
-def test_a_setting_without_effect_yet_is_said_so(
-    make_app: MakeApp, caplog: pytest.LogCaptureFixture
-) -> None:
-    make_app(LLM_COST_ALERT_ALLOW_PRIVATE=True)
-    assert (
-        "LLM_COST_ALERT_ALLOW_PRIVATE is set, but this version does nothing"
-        in caplog.text
-    )
-
-
 def test_tracked_calls_are_priced_and_counted_once(llm_cost: LlmCost) -> None:
     at = dt.datetime(2026, 11, 1, 12, 30, 15, 123456, dt.UTC)
     usage = Usage(input_tokens=1000, cache_read_tokens=2000, output_tokens=500)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import random
 import typing as t
 import uuid
@@ -14,6 +15,8 @@ import sqlalchemy as sa
 from ..budgets import Alert
 from .engine import Engines
 from .tables import outbox
+
+_log = logging.getLogger("flask_llm_cost")
 
 LEASE: t.Final = dt.timedelta(seconds=60)
 """So long has one process to deliver it before another tries."""
@@ -93,6 +96,10 @@ class Outbox:
     def _put_off(self, number: str, attempts: int, created_at: dt.datetime) -> None:
         now = dt.datetime.now(dt.UTC)
         if now - created_at > _KEPT:
+            _log.error(
+                "The webhook did not take an alert for %d days: it is given up.",
+                _KEPT.days,
+            )
             self._strike(number)
             return
         pause = min(dt.timedelta(seconds=2.0 ** min(attempts, 20)), _LONGEST_PAUSE)

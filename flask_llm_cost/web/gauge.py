@@ -56,16 +56,15 @@ def gauge(standing: Standing) -> Gauge | None:
     if limit is None:
         return None
     whole = max(limit, standing.used_usd)
-    pieces, x = [], 0.0
+    pieces, end = [], Decimal(0)
     for name, amount in (
         ("spent", standing.spent_usd),
         ("held", standing.held_usd),
         ("lost", standing.lost_usd),
     ):
-        width = _share(amount, whole)
+        x, end = _share(end, whole), end + amount
         if amount:
-            pieces.append(Piece(name, x, width))
-        x += width
+            pieces.append(Piece(name, x, round(_share(end, whole) - x, 3)))
     marks = tuple(
         Mark(
             _share(limit * part, whole),

@@ -93,6 +93,6 @@ def test_a_gauge_is_never_longer_than_itself(
     standing = Standing(budget, {}, NOW, None, limit, spent, held, lost, (), 0, None)
     found = t.cast(t.Any, gauge(standing))
     ends = [piece.x + piece.width for piece in found.pieces]
-    assert all(end <= 100.001 for end in ends)
+    assert all(end <= 100.01 for end in ends)
     assert sorted(ends) == ends
     assert all(0 <= mark.x <= 100.001 for mark in found.marks)

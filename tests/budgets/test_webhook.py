@@ -1,0 +1,136 @@
+"""Alerts reach the webhook: at least once, signed, and nowhere else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import json
+import time
+import typing as t
+
+import pytest
+import sqlalchemy as sa
+
+from flask_llm_cost.budgets.webhook import _is_public
+from flask_llm_cost.budgets.webhook import Refused
+from flask_llm_cost.budgets.webhook import Webhook
+from flask_llm_cost.ledger.tables import outbox
+from tests.capture.server import Answer
+from tests.capture.server import Provider
+from tests.capture.server import Scene
+from tests.conftest import MakeApp
+
+from .test_enforce import spend
+
+SECRET = "a shared secret"
+
+
+def settings(provider: Provider, **more: t.Any) -> dict[str, t.Any]:
+    return {
+        "LLM_COST_DAILY_BUDGET": "1",
+        "LLM_COST_ALERT_WEBHOOK_URL": provider.url("/hook?key=1"),
+        "LLM_COST_ALERT_WEBHOOK_SECRET": SECRET,
+        "LLM_COST_ALERT_ALLOW_PRIVATE": True,
+    } | more
+
+
+def wait_for(scene: Scene, count: int) -> None:
+    until = time.monotonic() + 20
+    while len(scene.requests) < count and time.monotonic() < until:
+        time.sleep(0.02)
+    assert len(scene.requests) == count
+
+
+def test_an_alert_is_posted_and_signed(make_app: MakeApp, provider: Provider) -> None:
+    scene = provider.play(Answer(b"ok"))
+    app = make_app(**settings(provider))
+    spend(app, "0.6", tags={"note": "private"})
+    wait_for(scene, 1)
+    (seen,) = scene.requests
+    headers = {key.lower(): value for key, value in seen.headers.items()}
+    signed = headers["x-llm-cost-timestamp"].encode() + b"." + seen.body
+    digest = hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
+    assert headers["x-llm-cost-signature"] == f"sha256={digest}"
+    assert (seen.method, seen.path) == ("POST", "/hook?key=1")
+    document = json.loads(seen.body)
+    assert document["text"].startswith(
+        "The day budget 'daily' has passed 50%: $0.6 of $1."
+    )
+    assert document["event"] == "budget_threshold"
+    assert document["limit_usd"] == "1"
+    assert document["id"] == headers["idempotency-key"]
+    assert "private" not in seen.body.decode()
+
+
+def test_what_is_refused_is_tried_again(make_app: MakeApp, provider: Provider) -> None:
+    scene = provider.play(Answer(b"no", status=503), Answer(b"ok"))
+    app = make_app(**settings(provider, LLM_COST_ALERT_WEBHOOK_SECRET=None))
+    spend(app, "0.6")
+    wait_for(scene, 1)
+    ledger = app.extensions["llm_cost"].ledger
+    # As if the pause were over.
+    until = time.monotonic() + 20
+    while len(scene.requests) < 2 and time.monotonic() < until:
+        with ledger._engines.writing().begin() as connection:
+            connection.execute(
+                sa.update(outbox)
+                .where(outbox.c.attempts > 0)
+                .values(due_at=dt.datetime.now(dt.UTC))
+            )
+        time.sleep(0.2)
+        ledger.budgets.deliver()
+    first, second = (json.loads(seen.body) for seen in scene.requests)
+    assert first == second
+    with ledger.reading() as connection:
+        assert connection.execute(sa.select(outbox)).first() is None
+
+
+def test_a_redirect_is_not_followed(provider: Provider) -> None:
+    scene = provider.play(
+        Answer(status=302, headers=(("Location", provider.url("/elsewhere")),))
+    )
+    with pytest.raises(Refused, match="answered 302"):
+        Webhook(provider.url("/hook"), private=True)("1", b"{}")
+    assert len(scene.requests) == 1
+
+
+def test_a_private_address_is_refused_unless_it_is_allowed(provider: Provider) -> None:
+    scene = provider.play(Answer(b"ok"))
+    for host in ("127.0.0.1", "localhost"):
+        with pytest.raises(Refused, match="ALERT_ALLOW_PRIVATE"):
+            Webhook(f"http://{host}:{provider.server_port}/hook")("1", b"{}")
+    assert scene.connections == 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "::1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::a9fe:a9fe",
+        "2002:7f00:1::",
+        "fe80::1%eth0",
+        "fd00::1",
+    ],
+)
+def test_what_is_private_is_known_in_any_form(address: str) -> None:
+    assert not _is_public(address)
+
+
+def test_public_addresses_are_public() -> None:
+    assert _is_public("8.8.8.8")
+    assert _is_public("2606:4700::1111")
+
+
+def test_the_url_is_not_told(provider: Provider) -> None:
+    provider.play(Answer(status=500))
+    with pytest.raises(Refused) as info:
+        Webhook(provider.url("/hook/secret-path"), private=True)("1", b"{}")
+    assert "secret-path" not in str(info.value)
