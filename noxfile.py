@@ -135,5 +135,5 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, or those named; nothing depends on the numbers."""
     install(session, "tests")
-    for name in session.posargs or ["adapter", "pricing", "readers"]:
+    for name in session.posargs or ["adapter", "ledger", "pricing", "readers"]:
         session.run("python", f"benchmarks/{name}.py")
