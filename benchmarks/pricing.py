@@ -11,6 +11,7 @@ models in turn, with provider and model as arguments, and returns the exact tota
 from __future__ import annotations
 
 import datetime as dt
+import os
 import statistics
 import subprocess
 import sys
@@ -99,6 +100,8 @@ def ours_whole(provider: str, model: str) -> object:
 
 
 def litellm() -> dict[str, Pricer]:
+    # It would ask the network for its prices else.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm
 
     def per_token(provider: str, model: str) -> object:

@@ -58,7 +58,11 @@ FEES: t.Final[dict[str, Rates]] = {
         "_notes": "https://docs.x.ai/docs/models",
     },
 }
-"""Fees of tools that are the same for all models, and in neither source or not in full."""
+"""Fees of tools that are the same for all models, and in neither source or not in full.
+
+They are those of the makers' published price lists, which ``_notes`` name. No source is
+there to check them against: whoever makes the bundled prices anew should look there.
+"""
 
 _LISTED: t.Final = frozenset(
     ("openai", "anthropic", "gemini", "deepseek", "xai", "mistral")
