@@ -8,6 +8,10 @@ from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import HealthCheck
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
@@ -15,6 +19,8 @@ from flask_llm_cost.call import Part
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger import revisions
+from flask_llm_cost.ledger.jsonl import END
+from flask_llm_cost.ledger.jsonl import FIRST
 from flask_llm_cost.ledger.revisions import Delta
 from flask_llm_cost.ledger.revisions import Repriced
 from flask_llm_cost.ledger.revisions import revise
@@ -26,6 +32,7 @@ from flask_llm_cost.ledger.tables import revisions as table
 
 from .conftest import every_database
 from .conftest import MakeLedger
+from .samples import calls as any_calls
 from .samples import make_call
 from .samples import NOON
 
@@ -316,3 +323,34 @@ def test_the_table_of_revisions_goes_and_comes_without_a_call_changed(
     assert stored(ledger) == before
     assert kept(ledger) == []
     assert ledger.check() == []
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(any_calls(), min_size=1, max_size=12), st.booleans())
+def test_what_is_taken_back_is_as_it_was(
+    ledger: Ledger, made: list[Call], every: bool
+) -> None:
+    ledger.clear("all")
+    keep(ledger, *made)
+    before = stored(ledger)
+    scope = Scope(FIRST, END, priced=every)
+    ledger.reprice(scope, quote, now=NOW)
+    after = stored(ledger)
+    reported = [row for row in before if row["cost_source"] == "provider"]
+    assert all(row in after for row in reported)
+    assert all(
+        row["cost_total"] is not None
+        for row in after
+        if row["total_input_tokens"] is not None and row["model"] != "nobody-knows"
+    )
+    if after != before:
+        ledger.undo_reprice("last", now=NOW)
+        assert stored(ledger) == before
+        ledger.undo_reprice("last", now=NOW)
+        assert stored(ledger) == after
+    ledger.roll()
+    assert ledger.verify() == []
