@@ -18,6 +18,7 @@ from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import read_exchange
 from flask_llm_cost.providers import route
 from flask_llm_cost.providers.sparse import head
+from flask_llm_cost.providers.sparse import sketch
 from flask_llm_cost.providers.sparse import tail
 
 CHAT = "https://api.openai.com/v1/chat/completions"
@@ -291,6 +292,24 @@ def test_the_last_members_are_those_from_the_name_on(
     elif found is not None:  # it looks at the last few places of the name only
         rest = names[names.index("usage") :]
         assert found == {name: members[name] for name in rest}
+
+
+@given(
+    members=MEMBERS,
+    indent=st.sampled_from([None, 2]),
+    raw=st.booleans(),
+    blanks=st.sampled_from(["", "\n ", "\ufeff"]),
+)
+@settings(max_examples=300)
+def test_both_ends_at_once_are_members_of_the_whole(
+    members: dict[str, t.Any], indent: int | None, raw: bool, blanks: str
+) -> None:
+    text = json.dumps(members, indent=indent, ensure_ascii=not raw)
+    body = f"{blanks}{text}{blanks.strip(chr(0xFEFF))}".encode()
+    found = sketch(body, body, frozenset({"choices"}), ("usage", "id"))
+    assert found == {name: members[name] for name in found}
+    if "choices" not in members:
+        assert found.keys() == members.keys()
 
 
 def test_usage_is_found_behind_megabytes_of_content() -> None:
