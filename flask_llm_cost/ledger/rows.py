@@ -167,10 +167,10 @@ def values_of(call: Call) -> tuple[t.Any, ...]:
     """
     started_at = check_id(call)
     texts, cut = _texts_of(call)
-    tags = call.tags and _kept(tuple(call.tags.items()))
+    tags = _kept(tuple(call.tags.items())) if call.tags else None
     costs, parts = _costs_of(call.cost)
     flags = call.flags
-    if cut or (tags and tags.cut):
+    if cut or (tags is not None and tags.cut):
         flags = flags | {TRUNCATED}
     return (
         call.event_id,
