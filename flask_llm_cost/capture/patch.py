@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import typing as t
 from collections.abc import Callable
@@ -34,7 +35,9 @@ class Patch:
     """A method of a class that is captured while there is a tap.
 
     Others may patch the same method before and after us, and take their patches off in
-    any order. So ours looks at the tap each time, and is put back only where it is on top.
+    any order. So ours looks at the tap each time, and is put back only where it can be seen
+    to be: on top, or right below proxies of wrapt, as OpenTelemetry makes them. It is put
+    below them in the first place, since such a proxy can only be taken off from the top.
 
     :param owner: The class whose method it is.
     :param around: Makes the new method, from this patch and the one that was there. It
@@ -60,18 +63,36 @@ class Patch:
             self.tap = tap
             if self._buried():
                 return
-            self._original = vars(self._owner)[self._name]
+            above, self._original = self._top()
             method = self._around(self, self._original)
             self._ours = functools.wraps(self._original)(method)
-            setattr(self._owner, self._name, self._ours)
+            self._put(above, self._ours)
 
     def off(self) -> None:
         """Capture nothing any more."""
         with _lock:
             self.tap = None
-            if self._ours is not None and vars(self._owner)[self._name] is self._ours:
-                setattr(self._owner, self._name, self._original)
+            above, method = self._top()
+            if self._ours is not None and method is self._ours:
+                self._put(above, self._original)
                 self._ours = self._original = None
+
+    def _top(self) -> tuple[t.Any, t.Any]:
+        """The lowest proxy of wrapt on top of the method, if any, and what is below it."""
+        above, method = None, vars(self._owner)[self._name]
+        wrapt: t.Any = sys.modules.get("wrapt")
+        # Since wrapt 2, not all of its proxies are what it calls ObjectProxy.
+        proxies: t.Any = getattr(wrapt, "BaseObjectProxy", None)
+        proxies = proxies or getattr(wrapt, "ObjectProxy", ())
+        while isinstance(method, proxies):
+            above, method = method, method.__wrapped__
+        return above, method
+
+    def _put(self, above: t.Any, method: t.Any) -> None:
+        if above is None:
+            setattr(self._owner, self._name, method)
+        else:
+            above.__wrapped__ = method
 
     def _buried(self) -> bool:
         """Whether our method is still there, on top or below what others put on it."""
