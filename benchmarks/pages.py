@@ -115,7 +115,10 @@ def multiply(ledger: t.Any, more: int) -> None:
             connection.execute(
                 sa.text(
                     f"INSERT INTO {calls.name} (started_at, event_id, {columns})"  # noqa: S608
-                    f" SELECT started_at + {turn}, gen_random_uuid(), {columns}"
+                    f" SELECT started_at + {turn},"
+                    f" (lpad(to_hex(started_at + {turn}), 12, '0') || '7'"
+                    " || substr(md5(random()::text), 1, 3) || '8'"
+                    f" || substr(md5(random()::text), 1, 15))::uuid, {columns}"
                     f" FROM {calls.name} ORDER BY started_at LIMIT {MOST_MADE}"
                 )
             )

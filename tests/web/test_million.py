@@ -52,8 +52,10 @@ def fill(app: Flask, doublings: int) -> int:
             connection.execute(
                 sa.text(
                     f"INSERT INTO {calls.name} (started_at, event_id, {columns})"
-                    f" SELECT started_at + {2**turn}, lower(hex(randomblob(16))), {columns}"
-                    f" FROM {calls.name}"
+                    f" SELECT started_at + {2**turn}, printf('%012x', started_at + {2**turn})"
+                    " || '7' || substr(lower(hex(randomblob(2))), 2)"
+                    " || '8' || substr(lower(hex(randomblob(8))), 2),"
+                    f" {columns} FROM {calls.name}"
                 )
             )
     ledger.rezone()
