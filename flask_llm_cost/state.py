@@ -141,9 +141,9 @@ class AppState:
         from .ledger.budgeting import Budgeting
 
         enforcer = self.enforcer
-        if not enforcer.budgets:
-            return None
         settings, send = self.settings, None
+        if not enforcer.budgets or settings.storage != "database":
+            return None
         if settings.alert_webhook_url is not None:
             from .budgets.webhook import Webhook
 

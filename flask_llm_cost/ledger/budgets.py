@@ -266,6 +266,32 @@ class Counters:
             for call in calls:
                 self.under_way.pop(call.event_id, None)
 
+    def repeated(self, engine: sa.Engine, events: Iterable[str]) -> None:
+        """These calls were in the ledger before: what is held for them again goes."""
+        missing = object()
+        pop = t.cast(t.Any, self.under_way.pop)
+        mine = [event for event in events if pop(event, missing) is not missing]
+        if not mine:
+            return
+        with engine.begin() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.execute(_NOTHING)
+            move = _Move()
+            query = (
+                sa.select(budget_holds)
+                .where(_h.event_id.in_(mine), _h.state == "held")
+                .order_by(_h.event_id, _h.window_id)
+            )
+            rows = connection.execute(query.with_for_update()).all()
+            for row in rows:
+                move.at(row.window_id).held -= row.amount
+            _delete_holds(connection, rows)
+            self._write(connection, move)
+
+    def refuses(self, event: str) -> None:
+        """A call cannot be stored: its hold is not renewed any more, and so is lost."""
+        self.under_way.pop(event, None)
+
     def count(
         self,
         connection: sa.Connection,
@@ -543,9 +569,7 @@ class Counters:
         """Windows that no other changes until this transaction ends."""
         if connection.dialect.name == "sqlite":
             # It locks nothing for a SELECT; it has one writer, from its first write on.
-            connection.execute(
-                sa.update(budget_windows).where(sa.false()).values(held=0)
-            )
+            connection.execute(_NOTHING)
         query = sa.select(budget_windows).where(where).order_by(_w.id)
         return connection.execute(query.with_for_update()).all()
 
@@ -607,6 +631,8 @@ class Counters:
                 )
             )
 
+
+_NOTHING: t.Final = sa.update(budget_windows).where(sa.false()).values(held=0)
 
 _CHANGE: t.Final = (
     sa.update(budget_windows)

@@ -97,6 +97,8 @@ class Holds:
         for left in reversed(range(_TRIES)):
             try:
                 return self._take(event_id, asks)
+            except exc.IntegrityError:
+                return None  # this very call has its hold already
             except exc.OperationalError as error:
                 if not left or error.connection_invalidated:
                     raise
@@ -105,11 +107,13 @@ class Holds:
 
     def _take(self, event_id: str, asks: Sequence[Ask]) -> Ask | None:
         expires_at = dt.datetime.now(dt.UTC) + LEASE
+        limited: list[Ask] = []
         with self._engine.connect() as connection:
             for ask in asks:
                 allowed = self._counters.allowed(ask.share)
                 if allowed is None:
                     continue
+                limited.append(ask)
                 room = allowed - min(ask.amount, BIGGEST)
                 taken = connection.execute(
                     sa.update(budget_windows)
@@ -124,6 +128,8 @@ class Holds:
                 if taken.rowcount != 1:
                     connection.rollback()
                     return ask
+            if not limited:
+                return None
             connection.execute(
                 sa.insert(budget_holds),
                 [
@@ -134,7 +140,7 @@ class Holds:
                         "state": "held",
                         "expires_at": expires_at,
                     }
-                    for ask in asks
+                    for ask in limited
                 ],
             )
             connection.commit()

@@ -154,6 +154,8 @@ class Store:
         except _REFUSED:
             known = self._known(engine, entries)
             stored.duplicate += len(known)
+            if self._counters is not None:
+                self._counters.repeated(engine, [event for _, event in known])
             rest = [entry for entry in entries if entry.key not in known]
             for entry in rest:
                 self._insert_one(engine, entry, stored)
@@ -168,6 +170,8 @@ class Store:
                 stored.duplicate += 1
             else:
                 stored.refused.append((entry.call, brief(error)))
+                if self._counters is not None:
+                    self._counters.refuses(entry.call.event_id)
         else:
             stored.new += 1
 

@@ -6,6 +6,7 @@ import datetime as dt
 import threading
 import typing as t
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import requests
@@ -253,6 +254,9 @@ def test_a_limit_may_be_asked_of_the_app(make_app: MakeApp) -> None:
     assert info.value.limit_usd == Decimal("0.1")
     limits["small"] = "1"
     spend(app, "0.5", tags={"tenant": "small"}, enforce_budget=True)
+    ledger = app.extensions["llm_cost"].ledger
+    with ledger.reading() as connection:
+        assert ledger.budgets.counters.differences(connection) == ([], 0)
 
 
 def test_own_storage_that_returns_false_skips_budgets(
@@ -268,6 +272,22 @@ def test_own_storage_that_returns_false_skips_budgets(
     assert told == []
     spend(app, 1)
     assert len(told) == 1
+
+
+def test_without_a_ledger_no_budget_opens_one(make_app: MakeApp) -> None:
+    app = make_app(
+        LLM_COST_STORAGE="log",
+        LLM_COST_DAILY_BUDGET="1",
+        LLM_COST_BUDGET_BEHAVIOR="block",
+    )
+    with app.app_context():
+        extension_of(app).enforce_budget()
+        stream = extension_of(app).track_stream(
+            provider="openai", model="gpt-4o", enforce_budget=True
+        )
+        with stream:
+            stream.usage(input_tokens=5)
+    assert not list(Path(app.instance_path).glob("*.db"))
 
 
 def test_a_callback_that_raises_harms_no_one(

@@ -313,3 +313,19 @@ def test_a_renamed_served_model_counts_where_it_was_held(
     write(ledger, call, replace(costing("0.1", 5), model="gpt-5"))
     assert only(ledger).spent == 2 * 10**11
     assert drift(ledger) == []
+
+
+@every_database
+def test_a_call_that_is_told_of_again_leaves_nothing_held(
+    budgeted: MakeBudgeted,
+) -> None:
+    ledger = budgeted(BLOCK)
+    call = costing("0.2")
+    assert take(ledger, call, "0.2")
+    assert take(ledger, call, "0.2")
+    assert amounts(ledger) == (0, Decimal("0.2"), 0)
+    write(ledger, call)
+    assert take(ledger, call, "0.2")
+    write(ledger, call)
+    assert amounts(ledger) == (Decimal("0.2"), 0, 0)
+    assert drift(ledger) == []

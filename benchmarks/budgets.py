@@ -1,0 +1,120 @@
+"""What do budgets cost a call? Holds and settlement against no budget, interleaved.
+
+    python benchmarks/budgets.py                    # SQLite
+    LLM_COST_TEST_POSTGRESQL=... LLM_COST_TEST_MARIADB=... python benchmarks/budgets.py
+
+Each round sends calls through the recorder (begin, record) while the writer's thread stores
+and settles them, and takes the time that a call takes its sender; rounds of the kinds follow
+each other, so that the machine's noise meets all.
+Databases are emptied of the ledger's tables at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import typing as t
+from decimal import Decimal
+
+from flask import Flask
+
+from flask_llm_cost import LlmCost
+from flask_llm_cost.call import Attempt
+from flask_llm_cost.call import Call
+from flask_llm_cost.call import Usage
+
+CALLS: t.Final = 160
+ROUNDS: t.Final = 5
+WRITERS: t.Final = (1, 16)
+
+_ALL: t.Final = {"name": "all", "limit_usd": "1000000", "period": "day"}
+KINDS: t.Final[dict[str, list[dict[str, t.Any]]]] = {
+    "no budget": [],
+    "notify": [_ALL],
+    "block, no holds": [_ALL | {"behavior": "block", "hard": False}],
+    "block, holds": [_ALL | {"behavior": "block", "estimate": "0.01"}],
+}
+
+
+def make(uri: str | None, budgets: list[dict[str, t.Any]]) -> tuple[Flask, LlmCost]:
+    """An app on a database."""
+    app = Flask("benchmark", instance_path=tempfile.mkdtemp())
+    app.config.update(LLM_COST_DATABASE_URI=uri, LLM_COST_BUDGETS=budgets)
+    llm_cost = LlmCost(app)
+    app.extensions["llm_cost"].ledger.upgrade()
+    return app, llm_cost
+
+
+def send(app: Flask, llm_cost: LlmCost, calls: int, begun: list[float]) -> None:
+    """Make calls, and take down how long each one's beginning took."""
+    with app.app_context():
+        for _ in range(calls):
+            start = time.perf_counter()
+            hold = llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
+            begun.append(time.perf_counter() - start)
+            assert hold is not None
+            call = Call(
+                hold.event_id,
+                hold.started_at,
+                "openai",
+                "gpt-4o",
+                usage=Usage(input_tokens=100, output_tokens=100),
+                reported_cost=Decimal("0.001"),
+                tags=hold.tags,
+            )
+            llm_cost.record(call, hold)
+
+
+def run(app: Flask, llm_cost: LlmCost, writers: int) -> tuple[float, float]:
+    """Milliseconds of a call's beginning (the median), and of a call for its senders."""
+    begun: list[float] = []
+    start = time.perf_counter()
+    threads = [
+        threading.Thread(target=send, args=(app, llm_cost, CALLS // writers, begun))
+        for _ in range(writers)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sent = time.perf_counter() - start
+    with app.app_context():
+        assert llm_cost.flush(60)
+    return statistics.median(begun) * 1000, sent / CALLS * 1000
+
+
+def main() -> None:
+    """Print a table for each database."""
+    uris: dict[str, str | None] = {"SQLite": None}
+    for name in ("PostgreSQL", "MariaDB"):
+        uri = os.environ.get(f"LLM_COST_TEST_{name.upper()}")
+        if uri:
+            uris[name] = uri
+    for name, uri in uris.items():
+        apps = {kind: make(uri, budgets) for kind, budgets in KINDS.items()}
+        for writers in WRITERS:
+            found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+            for _ in range(ROUNDS):
+                for kind, (app, llm_cost) in apps.items():
+                    found[kind].append(run(app, llm_cost, writers))
+            base = statistics.median(each[1] for each in found["no budget"])
+            for kind, each in found.items():
+                begin = statistics.median(one[0] for one in each)
+                whole = statistics.median(one[1] for one in each)
+                sys.stdout.write(
+                    f"{name:<11} {writers:>2} writers  {kind:<16} begin {begin:7.3f} ms"
+                    f"   call {whole:7.3f} ms   {whole / base:5.2f}x\n"
+                )
+        for app, _ in apps.values():
+            app.extensions["llm_cost"].close()
+        app, _ = make(uri, [])
+        app.extensions["llm_cost"].ledger.downgrade("base")
+        app.extensions["llm_cost"].close()
+
+
+if __name__ == "__main__":
+    main()
