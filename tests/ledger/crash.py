@@ -1,6 +1,6 @@
 """Appends calls from threads and forked children until it is killed.
 
-Each acknowledged call's event id is written to standard output, in one write.
+Each acknowledged call's event id and cost are written to standard output, in one write.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def write(ledger: Ledger, seconds: float) -> None:
         started_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
         call = make_call(random.randrange(1000), started_at=started_at)
         ledger.append(call)
-        os.write(1, f"{call.event_id}\n".encode())
+        assert call.cost is not None
+        os.write(1, f"{call.event_id} {call.cost.total_usd}\n".encode())
         time.sleep(random.random() / 200)
 
 

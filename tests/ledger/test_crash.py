@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,8 +23,13 @@ from .test_ledger import stored
 ROOT = Path(__file__).parents[2]
 
 
-def run_and_kill(uri: str | None, folder: Path, seconds: float) -> set[str]:
-    """Let a process with threads and children append, kill all, give what it acked."""
+def run_and_kill(
+    uri: str | None, folder: Path, meanwhile: Callable[[], object]
+) -> dict[str, Decimal]:
+    """Let a process with threads and children append, kill all, give what it acked.
+
+    :param meanwhile: What happens until it is killed.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.ledger.crash", uri or "", str(folder), "4", "2"],
         stdout=subprocess.PIPE,
@@ -29,32 +37,45 @@ def run_and_kill(uri: str | None, folder: Path, seconds: float) -> set[str]:
         start_new_session=True,
     )
     assert process.stdout is not None
-    first = process.stdout.readline()
-    time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGKILL)
-    acked = {line.strip() for line in [first, *process.stdout] if line.endswith(b"\n")}
-    process.stdout.close()
-    process.wait()
-    return {line.decode() for line in acked}
+    lines: list[bytes] = []
+    # Read all the while, or a long run would wait for its pipe.
+    reader = threading.Thread(target=lines.extend, args=(process.stdout,))
+    reader.start()
+    try:
+        while not lines and process.poll() is None:
+            time.sleep(0.01)
+        meanwhile()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        reader.join()
+        process.stdout.close()
+        process.wait()
+    acked = (line.decode().split() for line in lines if line.endswith(b"\n"))
+    return {event_id: Decimal(cost) for event_id, cost in acked}
 
 
-def crash(ledger: Ledger, uri: str | None, folder: Path, rounds: int) -> None:
-    """Kill so many processes, drain, and see that what they acknowledged is there once."""
-    acked: set[str] = set()
-    for _ in range(rounds):
-        new = run_and_kill(uri, folder, random.uniform(0.1, 0.7))
-        assert new
-        acked |= new
+def check(ledger: Ledger, acked: dict[str, Decimal], rounds: int) -> None:
+    """Drain, and see that what was acknowledged is there once, to the pico-dollar."""
     ledger.drain()
     assert ledger.waiting() == 0
     assert ledger.set_aside() == []
     calls = stored(ledger)
-    ids = [call.event_id for call in calls]
-    assert len(ids) == len(set(ids))
-    assert acked <= set(ids)
+    costs = {c.event_id: c.cost.total_usd for c in calls if c.cost is not None}
+    assert len(costs) == len(calls)
+    assert {event_id: costs.get(event_id) for event_id in acked} == acked
+    assert sum(costs[event_id] for event_id in acked) == sum(acked.values())
     # What was appended and not acknowledged when it died may be there: one a thread.
-    assert len(ids) - len(acked) <= 6 * rounds
-    assert all(c.cost is not None and c.cost.total_usd > Decimal(0) for c in calls)
+    assert len(costs) - len(acked) <= 6 * rounds
+
+
+def crash(ledger: Ledger, uri: str | None, folder: Path, rounds: int) -> None:
+    acked: dict[str, Decimal] = {}
+    for _ in range(rounds):
+        pause = random.uniform(0.1, 0.7)
+        new = run_and_kill(uri, folder, functools.partial(time.sleep, pause))
+        assert new
+        acked |= new
+    check(ledger, acked, rounds)
 
 
 @every_database

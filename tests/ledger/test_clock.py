@@ -1,0 +1,39 @@
+"""A machine's clock jumps, and no call is lost, doubled or out of its own time."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from flask_llm_cost.ledger import Ledger
+
+from .samples import make_call
+from .samples import NOON
+from .test_ledger import stored
+
+
+@pytest.mark.parametrize(
+    "jump", [dt.timedelta(hours=-1), dt.timedelta(days=-400), dt.timedelta(days=400)]
+)
+def test_calls_after_a_jump_of_the_clock_keep_their_own_time(
+    ledger: Ledger, jump: dt.timedelta
+) -> None:
+    made = [make_call(number) for number in range(3)]
+    for call in made:
+        ledger.append(call)
+    assert ledger.flush()
+    later = [make_call(n, started_at=NOON + jump) for n in range(3)]
+    for call in later:
+        ledger.append(call)
+    assert ledger.flush()
+    assert ledger.set_aside() == []
+    found = stored(ledger)
+    assert sorted(call.event_id for call in found) == sorted(
+        call.event_id for call in [*made, *later]
+    )
+    assert {call.started_at for call in found} == {
+        call.started_at for call in [*made, *later]
+    }
+    ledger.roll()
+    assert ledger.verify() == []
