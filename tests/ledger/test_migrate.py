@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import typing as t
@@ -110,28 +109,6 @@ def test_two_processes_upgrade_at_once(
     ]
     results = [process.communicate("\n", timeout=60) for process in both]
     assert [out.strip() for out, _ in results] == [HEAD, HEAD], results
-
-
-def _offline(text: str, engine: sa.Engine) -> None:
-    """Run SQL text as one would by hand: statement by statement."""
-    text = re.sub(r"--.*", "", text)
-    with engine.connect() as connection:
-        for statement in text.split(";"):
-            if statement.strip():
-                connection.exec_driver_sql(statement)
-        connection.commit()
-
-
-@every_database
-def test_the_sql_text_makes_the_same_tables(
-    empty_database: str | None, make_ledger: MakeLedger
-) -> None:
-    ledger = make_ledger(empty_database)
-    engine = ledger._engines.writing()
-    _offline(ledger.sql(), engine)
-    assert ledger.current() == HEAD
-    with ledger.reading() as connection:
-        assert migrate.check(connection) == []
 
 
 @pytest.mark.parametrize("empty_database", ["POSTGRESQL", "MARIADB"], indirect=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flask_llm_cost.config import Settings
+from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger.shield import NotOurs
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +24,9 @@ from flask_llm_cost.ledger.shield import hide_tables
 
 app = Flask(__name__)
 app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///host.db"
-app.config["SQLALCHEMY_BINDS"] = {"costs": "sqlite:///host.db"}
+bind = os.environ.get("BIND", "host.db")
+if bind:
+    app.config["SQLALCHEMY_BINDS"] = {"costs": f"sqlite:///{bind}"}
 db = SQLAlchemy()
 if not os.environ.get("BARE"):
     hide_tables(app)
@@ -35,7 +39,7 @@ class Note(db.Model):
 @app.cli.command()
 def prepare():
     ledger = Ledger(Settings(), instance_path=app.instance_path,
-                    host_engine=lambda: db.engines["costs"])
+                    host_engine=lambda: db.engines["costs" if bind else None])
     ledger.upgrade()
     ledger.close()
 """
@@ -63,16 +67,76 @@ def _generated(folder: Path, *init: str, **env: str) -> str:
     return script.read_text()
 
 
+LAYOUTS = [
+    ([], ""),  # the app's own database
+    ([], "host.db"),  # a bind that is the same database
+    ([], "costs.db"),
+    (["--multidb"], "host.db"),
+    (["--multidb"], ""),
+    (["--multidb"], "costs.db"),
+]
+
+
 @pytest.mark.parametrize(
-    "init", [[], pytest.param(["--multidb"], marks=pytest.mark.stress)]
+    ("init", "bind"),
+    [
+        layout if n == 3 else pytest.param(*layout, marks=pytest.mark.stress)
+        for n, layout in enumerate(LAYOUTS)
+    ],
 )
 def test_a_hosts_migrations_know_nothing_of_our_tables(
-    tmp_path: Path, init: list[str]
+    tmp_path: Path, init: list[str], bind: str
 ) -> None:
     pytest.importorskip("flask_migrate")
-    script = _generated(tmp_path, *init)
+    script = _generated(tmp_path, *init, BIND=bind)
     assert "note" in script
     assert "llm_cost" not in script
+
+
+ENV = """
+import sqlalchemy as sa
+from alembic import context
+from flask_llm_cost.ledger.shield import NotOurs
+
+metadata = sa.MetaData()
+sa.Table("note", metadata, sa.Column("id", sa.Integer, primary_key=True))
+engine = sa.create_engine("sqlite:///host.db")
+with engine.connect() as connection:
+    context.configure(
+        connection=connection, target_metadata=metadata, include_name=NotOurs()
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+def test_a_host_with_plain_alembic_passes_the_rule_itself(tmp_path: Path) -> None:
+    ledger = Ledger(
+        Settings(database_uri=f"sqlite:///{tmp_path}/host.db"),
+        instance_path=str(tmp_path / "instance"),
+    )
+    ledger.upgrade()
+    ledger.close()
+
+    def alembic(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", *arguments],
+            cwd=tmp_path,
+            env=os.environ
+            | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    alembic("init", "migrations")
+    (tmp_path / "migrations" / "env.py").write_text(ENV)
+    alembic("revision", "--autogenerate", "-m", "notes")
+    (script,) = (tmp_path / "migrations" / "versions").glob("*.py")
+    text = script.read_text()
+    assert "create_table('note'" in text
+    assert "llm_cost" not in text
 
 
 @pytest.mark.stress

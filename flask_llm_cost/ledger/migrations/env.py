@@ -15,6 +15,8 @@ attributes = context.config.attributes
 if context.is_offline_mode():
     context.configure(
         dialect_name=attributes["dialect"],
+        # Text for a client, not for a driver: those want each "%" doubled.
+        dialect_opts={"paramstyle": "named"},
         target_metadata=metadata,
         version_table=VERSION_TABLE,
         literal_binds=True,

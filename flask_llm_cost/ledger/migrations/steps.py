@@ -62,8 +62,13 @@ def add_column(table: str, column: sa.Column[t.Any]) -> None:
 
 def drop_column(table: str, name: str) -> None:
     """Drop a column, if it is there."""
-    if context.is_offline_mode() or _has_column(table, name):
+    if has_column(table, name):
         op.drop_column(table, name)
+
+
+def has_column(table: str, name: str) -> bool:
+    """Whether a column is there; as SQL text, everything is as it was."""
+    return context.is_offline_mode() or _has_column(table, name)
 
 
 def create_index(name: str, table: str, columns: list[str], **options: t.Any) -> None:

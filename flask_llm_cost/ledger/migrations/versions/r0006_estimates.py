@@ -24,10 +24,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute(
-        "UPDATE llm_cost_rollups SET priced = priced + estimated,"
-        " cost_total = cost_total + cost_estimated"
-    )
+    # A second run must not add them again, nor look for columns that the first dropped.
+    if steps.has_column(_TABLE, "estimated"):
+        op.execute(
+            "UPDATE llm_cost_rollups SET priced = priced + estimated,"
+            " cost_total = cost_total + cost_estimated,"
+            " estimated = 0, cost_estimated = 0"
+        )
     for name in _SUMS:
         steps.drop_column(_TABLE, name)
     _add_up_again()
