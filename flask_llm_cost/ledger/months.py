@@ -172,8 +172,12 @@ class Months:
                 gone += self._move(connection, _GOING, start)
                 left = add_up(connection, *_between(start, end))
                 replace(connection, "hour", start, left)
-            for start in self._hours(connection, time, {start for start, _ in cut}):
-                gone += self._move(connection, "hour", start)
+            parted = {start for start, _ in cut}
+            if self._has_pruned(connection, time):
+                for start in self._hours(connection, time, parted):
+                    gone += self._move(connection, "hour", start)
+            else:
+                gone += self._move_all(connection, time, parted)
             tag_sums.settle(connection)
             # Whoever changed one of these calls at the last moment was too late.
             late = marks.c.hour >= time.start, marks.c.hour < time.end
@@ -201,6 +205,35 @@ class Months:
             r.kind == "hour", r.start >= time.start, r.start < time.end
         )
         return sorted(set(connection.scalars(query.distinct())) - cut)
+
+    def _has_pruned(self, connection: sa.Connection, time: Going) -> bool:
+        """Whether calls of that time were pruned before, by the batch."""
+        r = rollups.c
+        known = sa.select(r.start).where(
+            r.kind == "pruned", r.start >= time.start, r.start < time.end
+        )
+        return connection.execute(known.limit(1)).first() is not None
+
+    def _move_all(
+        self, connection: sa.Connection, time: Going, but: set[dt.datetime]
+    ) -> int:
+        """Make all hours those of what was pruned, where there are none of these yet."""
+        r = rollups.c
+        gone = 0
+        for table in (rollups, rollup_latencies):
+            these = [
+                table.c.kind == "hour",
+                table.c.start >= time.start,
+                table.c.start < time.end,
+                table.c.start.not_in(sorted(but)),
+            ]
+            if table is rollups:
+                gone = int(
+                    connection.scalar(sa.select(sa.func.sum(r.calls)).where(*these))
+                    or 0
+                )
+            connection.execute(sa.update(table).where(*these).values(kind="pruned"))
+        return gone
 
     def _move(self, connection: sa.Connection, kind: str, start: dt.datetime) -> int:
         sums = read(connection, [kind], start, start + _MS)
