@@ -198,6 +198,8 @@ def check(
     path = None
     if file is not None or host.settings.prices_file is not None:
         path = _path(file)
+    if path is not None and not path.exists():
+        raise click.ClickException(f"{path} is not there: `prices init` makes it.")
     document = None if path is None else read_document(path)
     answers: list[Answer] = []
     if not offline:

@@ -103,6 +103,12 @@ def test_a_source_that_is_away_fails(
     assert not path.exists()
 
 
+def test_check_of_a_file_that_is_not_there_fails(prices: Prices) -> None:
+    result = prices("check", "--offline")
+    assert result.exit_code == 1
+    assert "is not there" in result.stderr
+
+
 def test_check_is_content_with_what_was_synced(prices: Prices) -> None:
     prices("sync", "--add", "openai/gpt-4*")
     assert prices("check").exit_code == 0
