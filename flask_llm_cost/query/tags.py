@@ -12,7 +12,6 @@ from ..ledger.tables import tag_values
 from .filters import CallFilter
 from .periods import edges
 from .totals import change
-from .totals import groups
 from .totals import sum_up
 from .totals import tag_breakdown
 from .totals import tag_series
@@ -138,8 +137,9 @@ def tag_page(
         daily: dict[tuple[str, ...], tuple[Totals, ...]] = {}
     else:
         marks = edges("day", first, last, where.zone)
-        daily = tag_series(connection, where, marks, key)
-        rows = groups((value, sum_up(days)) for value, days in daily.items())
+        rows = tag_breakdown(connection, where, key)
+        listed = [row.key[0] for row in rows[:limit]]
+        daily = tag_series(connection, where, marks, key, listed)
         before = {
             row.key: row.totals
             for row in tag_breakdown(connection, where.previous(), key)

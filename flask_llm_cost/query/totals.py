@@ -154,6 +154,7 @@ class Totals:
         return self.spend_usd / tokens * 1_000_000
 
 
+_ZERO: t.Final = Totals()
 _FIELDS: t.Final = tuple(f.name for f in dataclasses.fields(Totals))
 
 
@@ -242,12 +243,16 @@ def tag_series(
     where: CallFilter,
     edges: Sequence[dt.datetime],
     key: str,
+    values: Sequence[str] | None = None,
 ) -> dict[tuple[str, ...], tuple[Totals, ...]]:
-    """The same for each value of a tag, as in :func:`tag_breakdown`."""
+    """The same for each value of a tag, as in :func:`tag_breakdown`.
+
+    :param values: Only of these.
+    """
     if len(edges) < 2:
         return {}
     where = where.between(edges[0], edges[-1])
-    found = _ask_tag(connection, where, key, edges)
+    found = _ask_tag(connection, where, key, edges, values)
     return {value: tuple(parts) for value, parts in found.items()}
 
 
@@ -289,6 +294,7 @@ def _ask_tag(
     where: CallFilter,
     key: str,
     edges: Sequence[dt.datetime] = (),
+    values: Sequence[str] | None = None,
 ) -> _Found:
     value, source = tag_column(key)
     periods = _Periods(edges)
@@ -298,6 +304,7 @@ def _ask_tag(
     if clauses:
         time = sa.type_coerce(calls.c.started_at, sa.BigInteger)
         select = sa.select(periods.column(time), value, *MEASURES).select_from(source)
+        clauses += _among(value, values)
         rows = connection.execute(select.where(*clauses).group_by("bucket", value))
         periods.add(found, rows, 1, UNTAGGED)
     clauses = read_from.rolled_clauses(tag_rollups)
@@ -305,9 +312,22 @@ def _ask_tag(
         value = tag_rollups.c.value
         time = sa.type_coerce(tag_rollups.c.start, sa.BigInteger)
         select = sa.select(periods.column(time), value, *_rolled(tag_rollups))
+        clauses += _among(value, values)
         rows = connection.execute(select.where(*clauses).group_by("bucket", value))
         periods.add(found, rows, 1, UNTAGGED)
     return found
+
+
+def _among(
+    column: sa.ColumnElement[t.Any], values: Sequence[str] | None
+) -> list[sa.ColumnElement[bool]]:
+    if values is None:
+        return []
+    named = [value for value in values if value != UNTAGGED]
+    found: list[sa.ColumnElement[bool]] = [column.in_(named)]
+    if UNTAGGED in values:
+        found += [column.is_(None), column == "", column == UNTAGGED]
+    return [sa.or_(*found)]
 
 
 class _Periods:
@@ -330,9 +350,11 @@ class _Periods:
         marks, step = self._marks, self._step
         for row in rows:
             key = tuple(value or nothing for value in row[1 : 1 + width])
-            parts = found.setdefault(key, [Totals()] * (len(marks) - 1))
+            parts = found.setdefault(key, [_ZERO] * (len(marks) - 1))
             period = bisect_right(marks, marks[0] + int(row[0]) * step) - 1
-            parts[period if step else 0] += totals_of(row)
+            period, more = (period if step else 0), totals_of(row)
+            # Mostly the first; adding costs more than reading a row.
+            parts[period] = more if parts[period] is _ZERO else parts[period] + more
 
 
 BREAKDOWNS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
