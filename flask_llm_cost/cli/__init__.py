@@ -87,6 +87,7 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
     from . import prune
     from . import report
     from . import summary
+    from . import tags
     from . import verify
 
     return (
@@ -102,6 +103,7 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
         clear.clear,
         partition.partition,
         ledger.ledger,
+        tags.tags,
         budgets.budgets,
         doctor.doctor,
         verify.verify_capture,

@@ -338,6 +338,38 @@ def clients(host: Host) -> Iterator[Finding]:
         yield Finding(found.status, found.name, found.message)
 
 
+def tags(host: Host) -> Iterator[Finding]:
+    """Is there a tag that differs with each call?"""
+    from ..ledger.tag_sums import declared
+    from ..ledger.tag_sums import MOST_VALUES
+    from ..query.tags import variety
+
+    try:
+        with host.ledger.reading() as connection:
+            found = variety(connection)
+            keys = declared(connection)
+    except StorageError:
+        return  # said by database() already
+    if found.unique:
+        yield Finding(
+            "warn",
+            "tags",
+            f"{found.sets:,} sets of tags for {count(found.calls, 'call')}: the tag"
+            f" {found.key} alone has {found.values:,} values. Sets are stored once each, so"
+            " one for every call makes the ledger several times larger and tag pages slow."
+            " Name the tag trace_id, which has a column of its own, or leave it out.",
+        )
+    for known in keys:
+        if known.until is not None:
+            yield Finding(
+                "warn",
+                "tags",
+                f"{known.key} has had over {MOST_VALUES:,} values in a day, and is not"
+                f" added up since {known.until:%Y-%m-%d}. Take it out of"
+                f" LLM_COST_ROLLUP_TAGS and run `flask llm-cost tags forget {known.key}`.",
+            )
+
+
 CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     configuration,
     clients,
@@ -349,6 +381,7 @@ CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     lost,
     prices,
     calls,
+    tags,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import datetime as dt
 import functools
 import os
@@ -31,6 +32,7 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
     from .engine import Engines
+    from .erase import Erased
     from .partitions import Partition
     from .partitions import Step
     from .revisions import Quote
@@ -47,6 +49,7 @@ _EXIT_SECONDS: t.Final = 5.0
 _SYNC_PAUSE: t.Final = 5.0
 _LAG_PAUSE: t.Final = 30.0
 _ROLL_SECONDS: t.Final = 2.0
+_ERASE_PAUSE: t.Final = 0.5
 
 Failed: t.TypeAlias = Callable[[Call | None, Exception], None]
 """Told that a call could not be kept; or, with ``None``, that the ledger cannot be
@@ -408,6 +411,52 @@ class Ledger:
         :raises StorageError: If the ledger cannot be written.
         """
         return self._roller.withdraw(event_ids)
+
+    # Tags
+
+    def erase_tag(
+        self,
+        key: str,
+        value: str,
+        *,
+        timeout: float = 10.0,
+        progress: Callable[[Erased], None] | None = None,
+    ) -> Erased:
+        """Take a value of a tag out of everything: calls are then without that tag.
+
+        Totals stay as they are; the value's become those of calls without the tag. It works
+        in short transactions, and may break off and be run again. Calls that are
+        recorded meanwhile are found too, but the app must stop to give them the value.
+
+        :param timeout: How long to wait for lines of other processes, in seconds.
+        :param progress: Told what was erased so far, after each batch.
+        """
+        from .erase import erase_aside
+        from .erase import Erased
+        from .erase import stored_value
+        from .jsonl import without_tag
+
+        erased = Erased()
+        tell = progress or (lambda erased: None)
+        until = time.monotonic() + timeout
+        while True:
+            self.drain()
+            self._roller.erase(key, stored_value(key, value), erased, tell)
+            erased.waiting = 0
+            for line in self._spool.lines():
+                with contextlib.suppress(ValueError):  # torn, or set aside soon
+                    erased.waiting += without_tag(line, key, value) is not None
+            if not erased.waiting or time.monotonic() > until:
+                break
+            time.sleep(_ERASE_PAUSE)
+        # What another process has stored since.
+        self._roller.erase(key, stored_value(key, value), erased, tell)
+        erase_aside(self._spool, key, value, erased)
+        return erased
+
+    def forget_tag(self, key: str) -> bool:
+        """Add calls up by a tag no more, and drop its sums; whether they were kept."""
+        return self._roller.forget(key)
 
     # Pricing again
 

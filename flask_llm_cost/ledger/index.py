@@ -16,6 +16,8 @@ from . import jsonl
 from .engine import Engines
 from .store import Store
 from .tables import calls
+from .tables import tag_sets
+from .tables import tag_values
 
 _BATCH: t.Final = 500
 _LAST_BYTES: t.Final = 512
@@ -71,7 +73,9 @@ class Index:
 
     def _empty(self) -> None:
         with self.engines.writing().begin() as connection:
-            connection.execute(calls.delete())
+            for table in (calls, tag_values, tag_sets):
+                connection.execute(table.delete())
+        self._store = Store(self.engines)  # one that knows no sets of tags
         self._known.clear()
 
     def _follow(self, path: Path) -> None:

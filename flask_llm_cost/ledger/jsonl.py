@@ -25,6 +25,7 @@ from ..call import Part
 from ..call import Usage
 from ..call import USAGE_SOURCES
 from ..call import utc_ms
+from ..tags import TRACE_KEY
 
 VERSION: t.Final = 1
 """Of the line format. A line of a later version is refused, never half understood."""
@@ -154,6 +155,29 @@ def decode(line: bytes | str) -> Call:
 _UUID7: t.Final = re.compile(
     r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 )
+
+
+def without_tag(line: bytes, key: str, value: str) -> bytes | None:
+    """The line without a tag of that value; ``None`` if it has none.
+
+    :raises ValueError: If it is no JSON object.
+    """
+    data = json.loads(line)
+    if not isinstance(data, dict):
+        raise ValueError("not a JSON object")
+    tags = data.get("tags")
+    if not isinstance(tags, dict):
+        tags = {}
+    tagged = tags.get(key) == value
+    traced = key == TRACE_KEY and data.get(TRACE_KEY) == value
+    if tagged:
+        data["tags"] = {k: v for k, v in tags.items() if k != key}
+    if traced:
+        del data[TRACE_KEY]
+    if not tagged and not traced:
+        return None
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
 
 
 def check_id(call: Call) -> int:

@@ -36,6 +36,7 @@ except ImportError:  # Windows: appends of several processes are then on their o
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from .erase import Erased
     from .index import Index
     from .partitions import Partition
     from .partitions import Step
@@ -402,6 +403,31 @@ class JsonlLedger(Ledger):
             " there."
         )
 
+    # Tags
+
+    def erase_tag(
+        self,
+        key: str,
+        value: str,
+        *,
+        timeout: float = 10.0,
+        progress: Callable[[Erased], None] | None = None,
+    ) -> Erased:
+        """Take a value of a tag out of all files, as :meth:`.Ledger.erase_tag` does."""
+        from .erase import Erased
+
+        self._absorb()
+        erased = Erased()
+        for path in self.files():
+            _edit(path, key, value, erased)
+            if progress is not None:
+                progress(erased)
+        return erased
+
+    def forget_tag(self, key: str) -> bool:
+        """No sums are kept."""
+        return False
+
     # Letting go
 
     def cleanup(self, before: dt.datetime) -> int:
@@ -514,14 +540,39 @@ def _rewrite(path: Path, keep: Callable[[Call], bool]) -> int:
         if not kept:
             path.unlink()
         elif gone:
-            new = path.with_suffix(".new")
-            out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(out, "wb") as file:
-                file.writelines(kept)
-                file.flush()
-                os.fsync(out)
-            new.replace(path)
+            _put(path, kept)
     return gone
+
+
+def _edit(path: Path, key: str, value: str, erased: Erased) -> None:
+    """Take a value of a tag out of the lines of a file."""
+    with _locked(path, os.O_RDWR) as fd:
+        lines: list[bytes] = []
+        found = 0
+        with os.fdopen(os.dup(fd), "rb") as file:
+            for line in file:
+                try:
+                    changed = jsonl.without_tag(line, key, value)
+                except ValueError:
+                    changed = None
+                    erased.unreadable += value.encode() in line
+                found += changed is not None
+                lines.append(line if changed is None else changed + b"\n")
+        if found:
+            _put(path, lines)
+            erased.lines += found
+            erased.calls += found
+
+
+def _put(path: Path, lines: list[bytes]) -> None:
+    """Put a whole new file in the place of one that is locked."""
+    new = path.with_suffix(".new")
+    out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(out, "wb") as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(out)
+    new.replace(path)
 
 
 def _stays(line: bytes, keep: Callable[[Call], bool]) -> bool:

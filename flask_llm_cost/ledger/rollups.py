@@ -59,6 +59,7 @@ from .tables import tag_sets
 from .tables import tag_values
 
 if t.TYPE_CHECKING:
+    from .erase import Erased
     from .months import Months
 
 _TAGS_SPARED: t.Final = dt.timedelta(days=7)
@@ -225,6 +226,20 @@ class Roller:
         with self._engines.explained(), self._engine.begin() as connection:
             self._turn(connection)
             return tag_sums.forget(connection, key)
+
+    def erase(
+        self,
+        key: str,
+        value: str,
+        erased: Erased,
+        progress: Callable[[Erased], None],
+    ) -> None:
+        """Take a value of a tag out of the tables."""
+        from .erase import Eraser
+
+        self._engines.prepare()
+        with self._engines.explained():
+            Eraser(self._engine, self._turn, key, value).run(erased, progress)
 
     def _roll_tags(self, now: dt.datetime, until: float | None) -> None:
         """Add up by tags the days that are over and have no hour that is to be added up."""

@@ -236,22 +236,38 @@ class Spool:
             if path.name.split(".")[0] in self._accepted
         ]
 
+    def aside(self) -> Iterator[tuple[Path, bytes, str]]:
+        """The lines that were set aside, each with its file and the reason.
+
+        :raises ValueError: If such a file is not as :meth:`set_aside` left it.
+        """
+        for path in self.bad():
+            try:
+                found = json.loads(path.read_bytes())
+                line = found["line"].encode("utf-8", "surrogateescape")
+                reason = str(found["reason"])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path} holds no line that was set aside") from error
+            yield path, line, reason
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines that wait for the database, in files of every process."""
+        for path in self._paths():
+            with contextlib.suppress(FileNotFoundError):  # stored meanwhile
+                yield from path.read_bytes().split(b"\n")
+
     def requeue(self) -> int:
         """Append the lines that were set aside once more; how many they are.
 
         :raises OSError: If they cannot be appended. They stay where they are then.
         :raises ValueError: If such a file is not as :meth:`set_aside` left it.
         """
-        files = self.bad()
-        for path in files:
-            try:
-                line = json.loads(path.read_bytes())["line"]
-                text = line.encode("utf-8", "surrogateescape")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path} holds no line that was set aside") from error
-            self.append(text.rstrip(b"\n") + b"\n")
+        count = 0
+        for path, line, _ in list(self.aside()):
+            self.append(line.rstrip(b"\n") + b"\n")
             path.unlink()
-        return len(files)
+            count += 1
+        return count
 
     def close(self) -> None:
         """Let go of all files; one that holds no line is deleted."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import typing as t
 from dataclasses import dataclass
 from decimal import Decimal
 
 import sqlalchemy as sa
 
 from ..ledger.tables import calls
+from ..ledger.tables import tag_sets
 from ..ledger.tables import tag_values
 from .filters import CallFilter
 from .periods import edges
@@ -182,3 +184,42 @@ def top_values(
         other_count=len(rows[limit:]),
         totals=sum_up(row.totals for row in rows),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Variety:
+    """How much tags differ from call to call."""
+
+    sets: int
+    """Distinct sets of tags."""
+    calls: int
+    """Calls that are there."""
+    key: str | None
+    """The key with the most values; ``None`` without tags."""
+    values: int
+    """How many those are."""
+
+    @property
+    def unique(self) -> bool:
+        """Sets are nearly as many as calls: some tag differs with each call."""
+        return self.sets >= MANY_SETS and 2 * self.sets > self.calls
+
+
+MANY_SETS: t.Final = 1_000
+"""Below this it does not matter."""
+
+
+def variety(connection: sa.Connection) -> Variety:
+    """Ask whether sets of tags are shared by calls, as they should be."""
+    count = sa.func.count()
+    sets = connection.scalar(sa.select(count).select_from(tag_sets)) or 0
+    present = connection.scalar(sa.select(count).select_from(calls)) or 0
+    values = sa.func.count(sa.distinct(tag_values.c.value)).label("values_of_key")
+    row = connection.execute(
+        sa.select(tag_values.c.key, values)
+        .group_by(tag_values.c.key)
+        .order_by(values.desc(), tag_values.c.key)
+        .limit(1)
+    ).first()
+    key, most = (None, 0) if row is None else (row[0], int(row[1]))
+    return Variety(sets=sets, calls=present, key=key, values=most)
