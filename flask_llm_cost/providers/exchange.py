@@ -175,7 +175,8 @@ class Exchange:
 
     def _reading(self, notes: Notes, *, ended: bool) -> Reading:
         dialect = self._dialect
-        usage = dialect.usage(notes)
+        # Both may set flags: they are asked before those are taken.
+        usage, shares = dialect.usage(notes), dialect.shares(notes)
         estimate = None if self._estimate is None else self._estimate.usage()
         if usage is None and estimate is not None:
             notes.flags.add("estimated")
@@ -196,7 +197,7 @@ class Exchange:
             service_tier=dialect.tier(notes),
             reported_cost=dialect.cost(notes),
             flags=flags | notes.flags,
-            shares=dialect.shares(notes),
+            shares=shares,
             created_at=from_ms(notes.created_s * 1000) if notes.created_s else None,
         )
 

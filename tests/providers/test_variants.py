@@ -657,6 +657,14 @@ def test_models_of_a_compound_answer_share_it() -> None:
     assert answer(url, sse(body | {"usage": None}, last)).shares == shares
 
 
+def test_what_a_share_lacks_is_flagged() -> None:
+    url = "https://api.groq.com/openai/v1/chat/completions"
+    models = [{"model": "llama-3.3-70b", "usage": {"completion_tokens": 1}}]
+    told = {"prompt_tokens": 21, "completion_tokens": 6, "total_tokens": 27}
+    body = {"usage": told, "usage_breakdown": {"models": models}}
+    assert answer(url, body).flags == {"usage_conflict"}
+
+
 def test_lines_are_drawn_by_another_model() -> None:
     drawn = {"model": "gpt-lines", "input_tokens": 5, "output_tokens": 80}
     told = {"input_tokens": 9, "output_tokens": 40, "total_tokens": 49}
