@@ -421,10 +421,11 @@ def frame(start: bytes) -> Framing | None:
     Content types are not asked: a plain JSON error answers a request for a stream, and
     gateways send streams as ``text/plain``.
     """
-    if start.startswith(b"\0"):
-        if len(start) < _PRELUDE.size:
+    bare = start.lstrip()
+    if bare.startswith(b"\0"):
+        if len(bare) < _PRELUDE.size:
             return None
-        return EventStream() if is_prelude(start) else ServerSentEvents()
+        return EventStream() if is_prelude(bare) else ServerSentEvents()
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text or b"\xef\xbb\xbf".startswith(start):
         return None
