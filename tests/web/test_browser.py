@@ -39,6 +39,7 @@ ADDRESSES = (
     "/tags",
     "/tags/feature",
     "/sessions",
+    "/budgets",
     "/prices",
     "/prices?q=sonnet-4-5",
     "/prices?q=no-such-model",
@@ -87,7 +88,9 @@ def serve() -> Iterator[t.Callable[[Flask], str]]:
 
 @pytest.fixture
 def full(make_site: MakeSite, serve: t.Callable[[Flask], str]) -> str:
-    app = make_site(LLM_COST_ROLLUP_TAGS=("feature", "tenant"))
+    app = make_site(
+        LLM_COST_ROLLUP_TAGS=("feature", "tenant"), LLM_COST_MONTHLY_BUDGET="100"
+    )
     ledger = app.extensions["llm_cost"].ledger
     for number in range(8):
         ledger.append(a_call(minutes=10 + 1440 * number, model="bulk", cost="3"))
