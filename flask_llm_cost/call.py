@@ -377,6 +377,8 @@ class Hold:
     flags: frozenset[str] = frozenset()
     state: t.Any = None
     """The recorder's own: which app this call belongs to."""
+    book: int = 0
+    """The same for all calls of one app, whichever of its requests sent them."""
 
 
 class Recorder(t.Protocol):

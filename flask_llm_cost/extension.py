@@ -464,7 +464,12 @@ class LlmCost:
         started_at = whole_ms(at or now)
         owner = None if state is None else _owner(state)
         return Hold(
-            mint_event_id(started_at), started_at, taken.tags, taken.flags, owner
+            mint_event_id(started_at),
+            started_at,
+            taken.tags,
+            taken.flags,
+            owner,
+            book=id(state),
         )
 
     def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> Call | None:

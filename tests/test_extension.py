@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 import gc
+import json
 import logging
 import os
 import signal
@@ -415,6 +416,27 @@ def test_an_abandoned_call_is_collected_and_touches_no_file(
         _abandon(llm_cost)
     assert [call.outcome for call in calls] == ["interrupted"]
     assert not Path(app.instance_path).exists()
+
+
+def test_an_answer_that_another_request_asks_for_again_is_billed_once(
+    app: Flask, llm_cost: LlmCost
+) -> None:
+    url = "https://api.openai.com/v1/responses"
+    done = {
+        "id": "resp_two_requests",
+        "model": "gpt-5",
+        "background": True,
+        "usage": {"input_tokens": 5, "output_tokens": 2},
+    }
+    with record_calls(app) as calls:
+        for method, path in (("POST", ""), ("GET", "/resp_two_requests")):
+            with app.test_request_context():
+                meter = llm_cost._tap().open(method, url + path, b"{}")
+                assert meter is not None
+                meter.respond(200, {"content-type": "application/json"})
+                meter.feed(json.dumps(done).encode(), decoded=True)
+                meter.end()
+    assert [call.response_id for call in calls] == ["resp_two_requests"]
 
 
 def test_an_abandoned_call_reaches_the_ledger_by_itself(llm_cost: LlmCost) -> None:

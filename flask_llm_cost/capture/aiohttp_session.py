@@ -15,6 +15,7 @@ import typing as t
 import weakref
 from collections.abc import Awaitable
 from collections.abc import Callable
+from collections.abc import Coroutine
 
 from aiohttp import ClientResponse
 from aiohttp import ClientSession
@@ -41,7 +42,7 @@ async def captured(
 
     :param send: The session's ``_request``, bound to it.
     """
-    meter = tap.open(method, _full(session, url), lambda: _body_of(options))
+    meter = tap.open(method, _full(session, url) or "", lambda: _body_of(options))
     if meter is None:
         return await send(method, url, **options)
     if meter.asking is not None:
@@ -50,7 +51,7 @@ async def captured(
         response = await send(method, url, **options)
     except BaseException as error:
         # With `raise_for_status` the answer is an exception.
-        meter.no_response(getattr(error, "status", None) or None)
+        meter.no_response(_status_of(error))
         raise
     decoded = options.get("auto_decompress")
     if decoded is None:
@@ -59,10 +60,16 @@ async def captured(
     return response
 
 
+@harmless()
 def _full(session: ClientSession, url: t.Any) -> str:
     base = getattr(session, "_base_url", None)
     text = str(url)
     return text if base is None or "://" in text else str(base.join(type(base)(text)))
+
+
+def _status_of(error: BaseException) -> int | None:
+    status = getattr(error, "status", None)
+    return status or None if isinstance(status, int) else None
 
 
 def _body_of(options: dict[str, t.Any]) -> bytes | None:
@@ -241,14 +248,15 @@ def wrap(tap: Tap, session: ClientSession) -> None:
     )
 
 
-async def _request(
+def _request(
     tap: Tap,
     wrapped: weakref.ref[ClientSession],
     method: str,
     str_or_url: t.Any,
     **options: t.Any,
-) -> ClientResponse:
+) -> Coroutine[t.Any, t.Any, ClientResponse]:
+    # Now, and not when it is awaited: from here on the call keeps its session alive.
     session = wrapped()
     assert session is not None
     send = functools.partial(type(session)._request, session)
-    return await captured(tap, session, send, method, str_or_url, **options)
+    return captured(tap, session, send, method, str_or_url, **options)

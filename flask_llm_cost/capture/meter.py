@@ -210,7 +210,7 @@ class Tap:
         return meter
 
     def _begin(self, found: Route, url: str, body: Body, guard: _Guard) -> Meter | None:
-        sent = body() if callable(body) else body
+        sent = _sent(body)
         estimate = self.estimate is not None and self.estimate()
         exchange = Exchange(found, request_body=sent, estimate=estimate)
         hold = self.recorder.begin(
@@ -236,6 +236,12 @@ class Tap:
         if self.inject is None or not self.inject():
             return None
         return exchange.asking(url, sent)
+
+
+@harmless()
+def _sent(body: Body) -> bytes | None:
+    """What is sent. Should it be unreadable to us, the call is still a call."""
+    return body() if callable(body) else body
 
 
 class Meter:
@@ -444,7 +450,7 @@ class Meter:
             return False
         if not route.poll and call.operation not in _POLLED:
             return True
-        answer = (id(hold.state), call.provider, call.response_id)
+        answer = (hold.book, call.provider, call.response_id)
         if route.poll and answer in _billed:
             return False
         _remember(_billed, answer, None)

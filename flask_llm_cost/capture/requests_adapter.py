@@ -176,13 +176,16 @@ def captured(
     )
     if meter is None:
         return send(request, *args, **options)
+    sent = request
     if meter.asking is not None:
-        request = _asking(request, meter.asking) or request
+        sent = _asking(request, meter.asking) or request
     try:
-        response = send(request, *args, **options)
+        response = send(sent, *args, **options)
     except BaseException as error:
         meter.no_response(_last_status(error))
         raise
+    if sent is not request and getattr(response, "request", None) is sent:
+        response.request = request
     _follow(response, meter)
     return response
 
@@ -201,6 +204,7 @@ def _text(url: str | bytes | None) -> str:
     return url.decode("latin-1") if isinstance(url, bytes) else url or ""
 
 
+@harmless()
 def _last_status(error: BaseException) -> int | None:
     """The status after which ``max_retries`` gave up: "too many 503 error responses"."""
     if not isinstance(error, RetryError):

@@ -284,3 +284,74 @@ def test_a_recorder_may_forbid(provider: Provider, tap: Tap, book: Book) -> None
 
     run(tap, work)
     assert not scene.requests
+
+
+class Key:
+    """What a session's own JSON may write, and ours may not."""
+
+
+def test_json_that_only_the_session_can_write_is_still_a_call(
+    provider: Provider, tap: Tap, book: Book
+) -> None:
+    scene = provider.play(Answer(CHAT_JSON))
+
+    async def work(session: aiohttp.ClientSession) -> bytes:
+        async with session.post(provider.url(), json={Key(): 1}) as response:
+            return await response.read()
+
+    assert run(tap, work, json_serialize=lambda document: "{}") == CHAT_JSON
+    assert scene.requests[0].body == b"{}"
+    assert (book.call.outcome, book.call.model) == ("ok", "gpt-4o-2024-08-06")
+
+
+def test_a_wrong_address_is_the_error_that_it_always_was(
+    provider: Provider, tap: Tap, book: Book
+) -> None:
+    async def work(session: aiohttp.ClientSession) -> None:
+        await session.post("//[bad")
+
+    errors = []
+    for each in (tap, None):
+        with pytest.raises(aiohttp.InvalidURL) as raised:
+            run(each, work, base_url=provider.url("/"))
+        errors.append((type(raised.value), str(raised.value)))
+    assert errors[0] == errors[1]
+    assert book.calls == []
+
+
+def test_an_error_of_a_middleware_with_a_status_of_its_own_is_a_record(
+    provider: Provider, tap: Tap, book: Book
+) -> None:
+    class OutOfOrder(Exception):
+        status = "out of order"
+
+    async def middleware(request: t.Any, handler: t.Any) -> t.NoReturn:
+        raise OutOfOrder
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        with pytest.raises(OutOfOrder):
+            await session.post(provider.url(), json=ASK, middlewares=(middleware,))
+
+    run(tap, work)
+    assert (book.call.outcome, book.call.http_status) == ("no_response", None)
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
+def test_a_call_keeps_its_session_alive_until_it_is_awaited(
+    provider: Provider, tap: Tap, book: Book
+) -> None:
+    provider.play(Answer(CHAT_JSON))
+
+    def post() -> t.Any:
+        session = aiohttp.ClientSession()
+        aiohttp_session.wrap(tap, session)
+        return session.post(provider.url(), json=ASK)
+
+    async def main() -> bytes:
+        call = post()
+        gc.collect()
+        async with call as response:
+            return t.cast(bytes, await response.read())
+
+    assert asyncio.run(main()) == CHAT_JSON
+    assert book.call.outcome == "ok"

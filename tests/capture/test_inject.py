@@ -191,7 +191,7 @@ def test_the_app_keeps_the_request_it_prepared(
         clients.wrap(tap, session)
         clients.wrap(tap, client)
         for _ in range(2):
-            session.send(prepared)
+            assert session.send(prepared).request is prepared
             response = client.send(request)
     assert prepared.body == request.content == response.request.content == BODY
     assert prepared.headers["Content-Length"] == str(len(BODY))

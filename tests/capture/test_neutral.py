@@ -376,6 +376,20 @@ def test_an_error_of_the_adapter_is_the_same_object(
     assert book.call.outcome == "no_response"
 
 
+def test_an_error_of_an_adapter_of_the_apps_own_may_say_nothing(
+    stub_session: t.Any, book: Book
+) -> None:
+    error = requests.exceptions.RetryError()
+
+    def fail() -> t.NoReturn:
+        raise error
+
+    with pytest.raises(requests.exceptions.RetryError) as raised:
+        stub_session(fail).post("http://stub/v1/chat/completions", json=ASK)
+    assert raised.value is error
+    assert (book.call.outcome, book.call.http_status) == ("no_response", None)
+
+
 def test_an_interrupt_during_the_send_is_a_record(
     stub_session: t.Any, book: Book
 ) -> None:
