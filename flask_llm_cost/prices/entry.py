@@ -15,6 +15,7 @@ from .meters import Malformed
 from .meters import METADATA
 from .meters import parse_key
 from .meters import RateKey
+from .meters import spellings
 from .price import Price
 from .price import Window
 
@@ -123,10 +124,19 @@ def read_price(key: str, value: object, warn: t.Callable[[str], None]) -> Price:
         raise Malformed(f"{key} must be a mapping of rates, not {value!r}")
     rates: dict[RateKey, Decimal] = {}
     plain: dict[str, t.Any] = {}
+    spelled = spellings(map(str, value))
     for name, given in value.items():
         rate_key = parse_key(str(name))
         if rate_key is not None:
-            rates[rate_key] = decimal_rate(given, f"{key}: {name}")
+            rate = decimal_rate(given, f"{key}: {name}")
+            chosen = spelled[rate_key]
+            if chosen == str(name):
+                rates[rate_key] = rate
+            elif rate != decimal_rate(value[chosen], f"{key}: {chosen}"):
+                warn(
+                    f"{key}: {name} and {chosen} are the same rate and differ;"
+                    f" {chosen} holds"
+                )
         elif name in _PLAIN or name in METADATA:
             plain[name] = given
         else:
@@ -230,6 +240,6 @@ def _span(value: object) -> tuple[int, int]:
         int(found[1]) * 60 + int(found[2]),
         int(found[3]) * 60 + int(found[4]),
     )
-    if max(start, end) > 1440:
+    if max(start, end) > 1440 or max(found[2], found[4]) > "59":
         raise ValueError(f"hours must lie between 00:00 and 24:00, not {value!r}")
     return start, end

@@ -19,6 +19,7 @@ from .entry import Entry
 from .entry import read_entry
 from .meters import instant
 from .meters import Malformed
+from .meters import number_of
 from .names import named
 
 _log = logging.getLogger("flask_llm_cost.prices")
@@ -212,9 +213,21 @@ def parse_file(path: Path, data: bytes) -> t.Any:
     if path.suffix.lower() in (".yaml", ".yml"):
         return _parse_yaml(path, data)
     try:
-        return json.loads(data, parse_float=Decimal)
+        return json.loads(data, parse_float=number_of, object_pairs_hook=_mapping)
+    except Malformed as error:
+        raise PriceFileError(f"{path}: {error}.") from None
     except (ValueError, RecursionError) as error:
         raise PriceFileError(f"{path} is no JSON: {error}.") from None
+
+
+def _mapping(pairs: Iterable[tuple[t.Any, t.Any]]) -> dict[t.Any, t.Any]:
+    """A mapping. One that says a thing twice says nothing that can be trusted."""
+    found: dict[t.Any, t.Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise Malformed(f"{key!r} stands twice in one mapping: keep one")
+        found[key] = value
+    return found
 
 
 def _parse_yaml(path: Path, data: bytes) -> t.Any:
@@ -226,8 +239,16 @@ def _parse_yaml(path: Path, data: bytes) -> t.Any:
         ) from None
     try:
         # The base loader leaves every scalar text, so that no rate becomes a float.
-        document = yaml.load(data, Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError) as error:
+        class Loader(yaml.BaseLoader):
+            def construct_mapping(self, node: t.Any, deep: bool = False) -> t.Any:
+                found = super().construct_mapping(node, deep)
+                _mapping((key.value, None) for key, _ in node.value)
+                return found
+
+        document = yaml.load(data, Loader=Loader)
+    except Malformed as error:
+        raise PriceFileError(f"{path}: {error}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PriceFileError(f"{path} is no YAML: {error}.") from None
     # One of nothing but comments holds nothing yet.
     return {} if document is None else document

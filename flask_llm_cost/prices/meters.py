@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import typing as t
+from collections.abc import Iterable
 from decimal import Decimal
 from decimal import DecimalException
 
@@ -91,10 +92,10 @@ UNITS: t.Final = (
 _NAMES: t.Final = {
     "cached_input": "cache_read",
     "cache_read_input": "cache_read",
-    "cache_write_input": "cache_write",
     "cache_creation_input": "cache_write",
+    "cache_write_input": "cache_write",
 }
-"""As the price files of llm_cost_tracker say it."""
+"""As the price files of llm_cost_tracker say it, older names first."""
 
 _METERS: t.Final = {
     **{name: name for name in (*TOKENS, *UNITS)},
@@ -126,6 +127,21 @@ class RateKey(t.NamedTuple):
         return f"{mode}{self.meter}{above}"
 
 
+def spellings(names: Iterable[str]) -> dict[RateKey, str]:
+    """Which of the names of a mapping says a rate: our own, else the newest of the others."""
+    found: dict[RateKey, str] = {}
+    for name in names:
+        key = parse_key(name)
+        if key is not None and _age(name) <= _age(found.get(key, name)):
+            found[key] = name
+    return found
+
+
+def _age(name: str) -> int:
+    ages = [age for age, old in enumerate(_NAMES, 1) if old in name]
+    return len(_NAMES) + 1 - max(ages) if ages else 0
+
+
 def parse_key(key: str) -> RateKey | None:
     """Read a rate key; ``None`` if it is none. The longest known meter wins."""
     above = 0
@@ -142,6 +158,15 @@ def parse_key(key: str) -> RateKey | None:
             if meter is not None:
                 return RateKey(mode, meter, above)
     return None
+
+
+def number_of(text: str) -> Decimal | str:
+    """A number of JSON, exactly; one that no price can be stays text, to be refused there."""
+    try:
+        number = Decimal(text)
+    except DecimalException:
+        return text
+    return number if abs(number.adjusted()) < 1000 else text
 
 
 class Malformed(ValueError):
@@ -188,4 +213,9 @@ def instant(value: object, key: str = "valid_from") -> dt.datetime:
         raise Malformed(f"{key} must be a date such as 2026-09-01, not {value!r}")
     if found.tzinfo is None:
         return found.replace(tzinfo=dt.UTC)
-    return found.astimezone(dt.UTC)
+    try:
+        return found.astimezone(dt.UTC)
+    except OverflowError:
+        raise Malformed(
+            f"{key} must be a date between the years 1 and 9999, not {value!r}"
+        ) from None

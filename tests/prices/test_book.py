@@ -548,3 +548,69 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert book.cost("x", f"unknown-{number}", ONE) is None
     assert len(book._matches) <= 10
     assert len(book._plans) <= 10
+
+
+# Files that nobody should trust
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("p.json", '{"models": {"m": {"input": 1}, "m": {"input": 9}}}', "'m' stands"),
+        ("p.json", '{"models": {"m": {"input": 1, "input": 9}}}', "'input' stands"),
+        ("p.yaml", "models:\n  m: {input: 1}\n  m: {input: 9}\n", "'m' stands"),
+        ("p.json", '{"models": {"m": {"input": 1e99999999999999999999}}}', "m: input"),
+        ("p.json", '{"models": {"m": {"input": 1e-99999999999999999999}}}', "m: input"),
+        (
+            "p.json",
+            '{"m": {"input": 1, "valid_from": "0001-01-01T00:00:00+14:00"}}',
+            "between the years",
+        ),
+        (
+            "p.json",
+            '{"m": {"input": 1, "windows": [{"hours": "10:99-11:00", "input": 2}]}}',
+            "10:99-11:00",
+        ),
+    ],
+)
+def test_a_file_that_contradicts_itself_or_the_calendar_is_refused(
+    tmp_path: Path, name: str, text: str, reason: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(PriceFileError, match=reason):
+        PriceBook.load(path)
+
+
+def test_a_date_beyond_the_calendar_has_no_age(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(
+        '{"metadata": {"updated_at": "0001-01-01T00:00+14:00"}, "models": {}}'
+    )
+    assert PriceBook.load(path).stale()
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "usage"),
+    [
+        ("cached_input", "cache_read_input", Usage(cache_read_tokens=1_000_000)),
+        ("cache_read_input", "cache_read", Usage(cache_read_tokens=1_000_000)),
+        (
+            "cache_creation_input",
+            "cache_write_input",
+            Usage(cache_write_tokens=1_000_000),
+        ),
+    ],
+)
+def test_of_two_names_of_a_rate_the_newer_holds_in_any_order(
+    older: str, newer: str, usage: Usage, caplog: pytest.LogCaptureFixture
+) -> None:
+    for rates in ({older: 7, newer: 3}, {newer: 3, older: 7}):
+        caplog.clear()
+        cost = layers({"m": {"input": 1, **rates}}).cost("x", "m", usage)
+        assert cost is not None
+        assert cost.total_usd == 3
+        assert f"{older} and {newer} are the same rate and differ" in caplog.text
+    caplog.clear()
+    layers({"m": {"input": 1, older: 3, newer: 3}})
+    assert not caplog.text
