@@ -72,5 +72,5 @@ COHERE: t.Final = Dialect(
     usage=usage,
     needles=needles(rb'"billed_units"', rb'"message-end"', rb'"stream-end"'),
     heavy=frozenset(("message", "text", "texts", "embeddings", "results")),
-    tail=("usage", "meta"),
+    tail=("usage", "meta", "id", "response_id"),
 )

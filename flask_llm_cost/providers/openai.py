@@ -475,7 +475,7 @@ RESPONSES: t.Final = dataclasses.replace(
 )
 """Answers with items that are billed one by one."""
 
-EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=("usage", "model"))
+EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=("usage", "model", "id"))
 
 RUNS: t.Final = dataclasses.replace(CHAT, read=read_run)
 
@@ -497,7 +497,7 @@ AUDIO: t.Final = dataclasses.replace(
     CHAT,
     read=read_audio,
     heavy=frozenset(),
-    tail=("usage", "duration"),
+    tail=("usage", "duration", "model"),
     envelope="",
 )
 

@@ -848,3 +848,36 @@ def test_bedrocks_frames_in_base64_hold_what_vendors_stream() -> None:
     reading = answer(url, body)
     assert reading.usage == Usage(input_tokens=9, output_tokens=40, reasoning_tokens=25)
     assert reading.usage_source == "stream_final"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (f"{OPENAI}/embeddings", {"usage": {"prompt_tokens": 7, "total_tokens": 7}}),
+        (
+            "https://api.cohere.com/v2/embed",
+            {"meta": {"billed_units": {"input_tokens": 7}}},
+        ),
+        (
+            "https://api.cohere.com/v2/chat",
+            {"usage": {"billed_units": {"input_tokens": 7}}},
+        ),
+        (
+            "https://api.cohere.com/v1/chat",
+            {"meta": {"billed_units": {"input_tokens": 7}}},
+        ),
+    ],
+)
+def test_an_id_may_stand_anywhere(url: str, told: dict[str, t.Any]) -> None:
+    content = {"data": [], "embeddings": [], "message": {}, "text": "hi"}
+    identity = {"id": "r1"} if "/v1/chat" not in url else {"response_id": "r1"}
+    for order in (
+        (identity, content, told),
+        (content, identity, told),
+        (content, told, identity),
+        (told, content, identity),
+    ):
+        body = {name: value for part in order for name, value in part.items()}
+        reading = answer(url, body)
+        assert reading.usage == Usage(input_tokens=7)
+        assert reading.response_id == "r1"
