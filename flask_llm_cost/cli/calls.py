@@ -28,6 +28,13 @@ if t.TYPE_CHECKING:
     from ..query.host import Host
 
 
+_WAY_OUT: t.Final = {
+    False: "one that is older may be counted in them already. With --raw-only such"
+    " calls can be looked at again, and no total changes.",
+    True: "these are not in them, so they cannot be among those calls.",
+}
+
+
 @click.group()
 def calls() -> None:
     """Take single calls out of the ledger, and bring some in."""
@@ -95,8 +102,13 @@ def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:
 @calls.command("import")
 @click.argument("file", type=click.File("rb"))
 @click.option("--dry-run", is_flag=True, help="Compare, and write nothing.")
+@click.option(
+    "--raw-only",
+    is_flag=True,
+    help="Take calls that were pruned, too, to be looked at: no total changes.",
+)
 @with_appcontext
-def import_(file: t.BinaryIO, dry_run: bool) -> None:
+def import_(file: t.BinaryIO, dry_run: bool, raw_only: bool) -> None:
     """Bring the calls of FILE into the ledger, as `calls export --format jsonl` wrote them.
 
     The files of Clacky's BillingStore are understood, too. FILE may be `-` for standard
@@ -107,20 +119,21 @@ def import_(file: t.BinaryIO, dry_run: bool) -> None:
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)
     with progress(_size(file), "Reading") as step:
-        done = take_in(host, _told(file, step), dry_run=dry_run)
+        done = take_in(host, _told(file, step), dry_run=dry_run, raw_only=raw_only)
     would = "would be new" if dry_run else "new"
+    back = f", {done.back:,} {'to be ' if dry_run else ''}put back" if raw_only else ""
     refused = f", {len(done.refused):,} refused" if done.refused else ""
     click.echo(
         f"{count(done.new, 'call')} {would}, {done.same:,} the same,"
         f" {len(done.different):,} different, {count(len(done.bad), 'bad line')}"
-        f"{refused}."
+        f"{back}{refused}."
     )
     _complain("The ledger has otherwise", done.different)
     _complain("Not read", done.bad)
     if done.refused:
         click.echo(
             f"Calls before {done.pruned_before:%Y-%m-%d %H:%M:%S} UTC were pruned, and"
-            " their sums are kept: one that is older may be counted in them already.",
+            f" their sums are kept: {_WAY_OUT[raw_only]}",
             err=True,
         )
     _complain("Refused", done.refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,17 +28,27 @@ class Imported:
     bad: list[str] = field(default_factory=list)
     """Lines that are no calls, and why."""
     refused: list[str] = field(default_factory=list)
-    """Ids of calls that are older than what was pruned. They may be counted already."""
+    """Ids of calls that are older than what was pruned, and why they were not taken."""
+    back: int = 0
+    """Calls that were pruned, and can be looked at again."""
     pruned_before: dt.datetime | None = None
     """Until when calls were pruned."""
 
 
-def take_in(host: Host, lines: Iterable[bytes], *, dry_run: bool = False) -> Imported:
+def take_in(
+    host: Host,
+    lines: Iterable[bytes],
+    *,
+    dry_run: bool = False,
+    raw_only: bool = False,
+) -> Imported:
     """Import line by line. What the ledger has already stays as it is.
 
     :param dry_run: Only compare.
+    :param raw_only: Take calls that were pruned, too: no sum changes by them.
     """
     done = Imported()
+    settle = functools.partial(_settle, host, done, dry_run, raw_only)
     batch: dict[str, Call] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -52,9 +63,9 @@ def take_in(host: Host, lines: Iterable[bytes], *, dry_run: bool = False) -> Imp
         else:
             batch[call.event_id] = call
         if len(batch) >= _BATCH:
-            _settle(host, batch, done, dry_run)
+            settle(batch)
             batch = {}
-    _settle(host, batch, done, dry_run)
+    settle(batch)
     return done
 
 
@@ -68,20 +79,23 @@ def _decode(line: bytes, session_tag: str) -> Call:
     return jsonl.decode(line)
 
 
-def _settle(host: Host, batch: dict[str, Call], done: Imported, dry_run: bool) -> None:
+def _settle(
+    host: Host, done: Imported, dry_run: bool, raw_only: bool, batch: dict[str, Call]
+) -> None:
     from ..ledger.marks import horizon
     from ..query.detail import call_detail
 
     with host.ledger.reading(fresh=True) as connection:
         limit = done.pruned_before = horizon(connection)
         stored = {event_id: call_detail(connection, event_id) for event_id in batch}
+    old = []
     for event_id, call in batch.items():
         there = stored[event_id]
         if there is not None:
             _compare(done, there.call, call)
             continue
         if limit is not None and call.started_at < limit:
-            done.refused.append(event_id)
+            old.append(call)
             continue
         done.new += 1
         if not dry_run:
@@ -89,6 +103,21 @@ def _settle(host: Host, batch: dict[str, Call], done: Imported, dry_run: bool) -
     if not dry_run:
         # What is in the file twice, far apart, must be found the second time.
         host.ledger.drain()
+    _settle_old(host, done, dry_run, raw_only, old)
+
+
+def _settle_old(
+    host: Host, done: Imported, dry_run: bool, raw_only: bool, old: list[Call]
+) -> None:
+    if not raw_only:
+        done.refused += [call.event_id for call in old]
+    elif dry_run:
+        done.back += len(old)
+    elif old:
+        stored = host.ledger.put_back(old)
+        done.back += stored.new
+        done.same += stored.duplicate  # another import was faster
+        done.refused += [f"{call.event_id}: {why}" for call, why in stored.refused]
 
 
 def _compare(done: Imported, there: Call, call: Call) -> None:

@@ -12,6 +12,7 @@ import time
 import typing as t
 import weakref
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ if t.TYPE_CHECKING:
     from .revisions import Scope
     from .rollups import Roller
     from .store import Store
+    from .store import Stored
     from .writer import Drained
 
 SPOOL_FOLDER: t.Final = "llm_cost_spool"
@@ -330,6 +332,17 @@ class Ledger:
         return self._roller.prune(
             before, batch=batch, months_only=months_only, progress=progress
         )
+
+    def put_back(self, calls: Iterable[Call]) -> Stored:
+        """Store calls from before the last :meth:`prune`, which deleted them.
+
+        They can be looked at again, and no total changes: each is taken out of the sums
+        of what was pruned, in the same transaction. One that cannot be in those sums is
+        refused. Budgets have counted them when they were new, and do not do so again.
+
+        :raises StorageError: If the ledger cannot be written.
+        """
+        return self._roller.put_back(calls)
 
     def prunable_months(self, before: dt.datetime) -> list[Partition]:
         """Which partitions :meth:`prune` would drop, the oldest first."""

@@ -17,6 +17,7 @@ import secrets
 import time
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 
@@ -50,6 +51,7 @@ from .sums import chunks
 from .sums import read
 from .sums import replace
 from .sums import Sums
+from .sums import these
 from .tables import calls
 from .tables import facts
 from .tables import revisions
@@ -59,8 +61,10 @@ from .tables import tag_sets
 from .tables import tag_values
 
 if t.TYPE_CHECKING:
+    from ..call import Call
     from .erase import Erased
     from .months import Months
+    from .store import Stored
 
 _TAGS_SPARED: t.Final = dt.timedelta(days=7)
 
@@ -364,7 +368,7 @@ class Roller:
                 rows, lambda row: day_at(row.started_at, self._zone)
             ):
                 for some in chunks(list(of_day)):
-                    tag_sums.keep_pruned(connection, start, *_these(some))
+                    tag_sums.keep_pruned(connection, start, *these(some))
             for start, found in sorted(hours.items()):
                 self._move(connection, start, found)
             mark(connection, [row.started_at for row in rows])
@@ -377,9 +381,18 @@ class Roller:
         rows: Sequence[sa.Row[t.Any]],
     ) -> None:
         for some in chunks(rows):
-            these = _these(some)
-            add(connection, "pruned", start, add_up(connection, *these))
+            add(connection, "pruned", start, add_up(connection, *these(some)))
             _delete_calls(connection, some)
+
+    def put_back(self, old: Iterable[Call]) -> Stored:
+        """Store calls that were pruned, and take them out of the sums of what was."""
+        from .put_back import PutBack
+        from .store import Store
+
+        self._engines.prepare()
+        with self._engines.explained():
+            self._check_zone()
+        return Store(self._engines, put_back=PutBack(self._turn, self._zone)).write(old)
 
     def clear(self, since: dt.datetime | None) -> int:
         """Delete the calls since a moment, or all of them, and their sums."""
@@ -497,14 +510,4 @@ def _between(start: dt.datetime, end: dt.datetime) -> list[sa.ColumnElement[bool
 def _delete_calls(connection: sa.Connection, rows: Sequence[t.Any]) -> None:
     """Delete calls, and what they had cost before they were priced again."""
     for table in (revisions, calls):
-        connection.execute(sa.delete(table).where(*_these(rows, table)))
-
-
-def _these(
-    rows: Sequence[t.Any], table: sa.Table = calls
-) -> tuple[sa.ColumnElement[bool], ...]:
-    """These calls, which are sorted by time: their range first, which the key has."""
-    return (
-        table.c.started_at.between(rows[0].started_at, rows[-1].started_at),
-        table.c.event_id.in_([row.event_id for row in rows]),
-    )
+        connection.execute(sa.delete(table).where(*these(rows, table)))

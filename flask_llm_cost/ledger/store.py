@@ -30,9 +30,13 @@ from .rows import COLUMNS
 from .rows import tag_set_of
 from .rows import TagSet
 from .rows import values_of
+from .sums import NotThere
 from .tables import calls as calls_table
 from .tables import tag_sets
 from .tables import tag_values
+
+if t.TYPE_CHECKING:
+    from .put_back import PutBack
 
 
 class _Pruned(Exception):
@@ -42,6 +46,7 @@ class _Pruned(Exception):
 # A database that answers so has understood, and will not have this row at any time.
 _REFUSED: t.Final = (
     _Pruned,
+    NotThere,
     exc.IntegrityError,
     exc.DataError,
     OverflowError,
@@ -104,8 +109,15 @@ def _insert_calls(dialect: sa.Dialect) -> _Statement:
 class Store:
     """Writes calls to one ledger."""
 
-    def __init__(self, engines: Engines, counters: Counters | None = None) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        counters: Counters | None = None,
+        put_back: PutBack | None = None,
+    ) -> None:
         self._engines = engines
+        self._put_back = put_back
+        """If given, calls are taken that were pruned, and those alone."""
         self._counters = counters
         self._places: dict[str, tuple[int, int]] = {}
         """Tag sets known to be there: their ids, and the day on which that was said."""
@@ -187,9 +199,14 @@ class Store:
             for _, values, tags in entries
         ]
         with engine.begin() as connection:
+            if self._put_back is not None:
+                self._put_back.begin(connection)
             connection.exec_driver_sql(statement, rows)
             mark(connection, [entry.call.started_at for entry in entries])
-            _check_horizon(connection, min(entry.call.started_at for entry in entries))
+            if self._put_back is not None:
+                self._put_back.settle(connection, calls)
+            else:
+                _check_horizon(connection, min(call.started_at for call in calls))
             if counters is not None:
                 alerts = counters.count(connection, calls, shares)
         if counters is not None:

@@ -19,6 +19,7 @@ from .tables import rollups
 from .tables import SUMS
 
 _CHUNK: t.Final = 500
+_LESS: t.Final = "the sums of what was pruned have less {} of {}"
 _c: t.Final = calls.c
 
 Key: t.TypeAlias = tuple[str, str]
@@ -116,6 +117,53 @@ def add(connection: sa.Connection, kind: str, start: dt.datetime, sums: Sums) ->
     """Add sums to those that are there."""
     there = read(connection, [kind], start, start + dt.timedelta(milliseconds=1))
     replace(connection, kind, start, merged(there, sums))
+
+
+def take(connection: sa.Connection, kind: str, start: dt.datetime, sums: Sums) -> None:
+    """Take sums out of those that are there: what :func:`add` does, undone.
+
+    :raises NotThere: If they are not in them.
+    """
+    there = read(connection, [kind], start, start + dt.timedelta(milliseconds=1))
+    totals = {key: dict(values) for key, values in there.totals.items()}
+    for key, values in sums.totals.items():
+        mine = totals.setdefault(key, dict.fromkeys(SUMS, 0))
+        subtract(mine, values, "/".join(key))
+        if not any(mine.values()):
+            del totals[key]
+    latencies = dict(there.latencies)
+    for bucket, n in sums.latencies.items():
+        left = latencies.pop(bucket, 0) - n
+        if left < 0:
+            raise NotThere(_LESS.format("latencies", "/".join(bucket[:2])))
+        if left:
+            latencies[bucket] = left
+    replace(connection, kind, start, Sums(totals, latencies))
+
+
+class NotThere(Exception):
+    """Sums cannot be taken out of others: they are no part of them."""
+
+
+def subtract(mine: dict[str, int], values: Mapping[str, int], whose: str) -> None:
+    """Take sums out of others of the same names.
+
+    :raises NotThere: If something would be less than nothing.
+    """
+    for name in SUMS:
+        mine[name] -= values[name]
+        if mine[name] < 0:
+            raise NotThere(_LESS.format(name, whose))
+
+
+def these(
+    rows: Sequence[t.Any], table: sa.Table = calls
+) -> tuple[sa.ColumnElement[bool], ...]:
+    """These calls, which are sorted by time: their range first, which the key has."""
+    return (
+        table.c.started_at.between(rows[0].started_at, rows[-1].started_at),
+        table.c.event_id.in_([row.event_id for row in rows]),
+    )
 
 
 def merged(one: Sums, two: Sums) -> Sums:

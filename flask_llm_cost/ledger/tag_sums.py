@@ -20,6 +20,8 @@ import sqlalchemy as sa
 from ..tags import TRACE_KEY
 from .measures import MEASURES
 from .sums import chunks
+from .sums import NotThere
+from .sums import subtract
 from .tables import calls
 from .tables import rollups
 from .tables import SUMS
@@ -56,6 +58,13 @@ class Declared:
     def covers(self, start: dt.datetime) -> bool:
         """Whether a day that begins then is to be added up."""
         return self.until is None or start < self.until
+
+    def told(self) -> list[sa.ColumnElement[bool]]:
+        """Which calls stay in its sums when they are pruned.
+
+        One from before may be back for a while; others of its time are in no sum.
+        """
+        return [] if self.since is None else [calls.c.started_at >= self.since]
 
 
 def declared(connection: sa.Connection) -> list[Declared]:
@@ -194,8 +203,32 @@ def keep_pruned(
     for known in declared(connection):
         if known.covers(start):
             there = read_values(connection, known.key, "pruned", start)
-            more = add_up_values(connection, known.key, *where)
+            more = add_up_values(connection, known.key, *where, *known.told())
             _keep(connection, known.key, "pruned", start, merged_values(there, more))
+
+
+def take_pruned(
+    connection: sa.Connection, start: dt.datetime, *where: sa.ColumnElement[bool]
+) -> None:
+    """Take calls of a day, which are there again, out of the sums of what was pruned.
+
+    :raises NotThere: If they are not in them.
+    """
+    for known in declared(connection):
+        less = add_up_values(connection, known.key, *where, *known.told())
+        left = dict(read_values(connection, known.key, "pruned", start))
+        try:
+            for value, sums in less.items():
+                mine = dict(left.pop(value, dict.fromkeys(SUMS, 0)))
+                subtract(mine, sums, f"tag {known.key}")
+                if any(mine.values()):
+                    left[value] = mine
+        except NotThere:
+            if known.covers(start):
+                raise
+            # It had too many values by then: what was pruned since is in no sum.
+        else:
+            replace_values(connection, known.key, "pruned", start, left)
 
 
 def day_values(
@@ -229,7 +262,7 @@ def freeze(
         part = _c.started_at >= max(start, first), _c.started_at < min(end, last)
         for known in declared(connection):
             if known.covers(start):
-                found = add_up_values(connection, known.key, *part)
+                found = add_up_values(connection, known.key, *part, *known.told())
                 _keep(connection, known.key, _GOING, start, found)
                 values = day_values(connection, known.key, start, end)
                 keep_day(connection, known.key, start, values)

@@ -142,9 +142,42 @@ def test_what_was_pruned_is_refused(
         assert result.exit_code == 1
         assert "4 the same, 0 different, 0 bad lines, 1 refused." in result.stdout
         assert "Calls before 2026-11-13 12:00:00 UTC were pruned" in result.stderr
+        assert "With --raw-only such calls can be looked at again" in result.stderr
         assert f"Refused: {old}\n" in result.stderr
     assert json.loads(shown("report", "--format", "json"))["totals"]["calls"] == 5
     assert shown("ledger", "verify") == "The sums are those of the calls.\n"
+
+
+def test_what_was_pruned_comes_back_and_no_total_changes(
+    exported: pathlib.Path, run: Run, shown: Shown
+) -> None:
+    totals = json.loads(shown("report", "--format", "json"))["totals"]
+    shown("prune", "--older-than", "7d")
+    dry = shown("calls", "import", "--raw-only", "--dry-run", str(exported))
+    assert dry == "0 calls would be new, 4 the same, 0 different, 0 bad lines," + (
+        " 1 to be put back.\n"
+    )
+    said = shown("calls", "import", "--raw-only", str(exported))
+    assert said.endswith(", 1 put back.\n")
+    assert shown("calls", "export", "--format", "jsonl") == exported.read_text()
+    again = shown("calls", "import", "--raw-only", str(exported))
+    assert again.startswith("0 calls new, 5 the same, 0 different")
+    assert json.loads(shown("report", "--format", "json"))["totals"] == totals
+    assert shown("ledger", "verify") == "The sums are those of the calls.\n"
+
+
+def test_a_call_that_was_never_pruned_is_not_put_back(
+    exported: pathlib.Path, run: Run, shown: Shown
+) -> None:
+    shown("prune", "--older-than", "7d")
+    *rest, old = exported.read_text().splitlines(keepends=True)
+    model = json.loads(old)["model"]
+    exported.write_text(old.replace(f'"model":"{model}"', '"model":"another"'))
+    result = run("calls", "import", "--raw-only", str(exported))
+    assert result.exit_code == 1
+    assert "0 put back, 1 refused." in result.stdout
+    assert "the sums of what was pruned have less calls of" in result.stderr
+    assert len(shown("calls", "export", "--format", "jsonl").splitlines()) == len(rest)
 
 
 def test_an_export_says_that_calls_are_gone(run: Run, shown: Shown) -> None:
