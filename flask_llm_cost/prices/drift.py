@@ -18,9 +18,9 @@ from fnmatch import fnmatchcase
 from .fetch import Answer
 from .meters import decimal_rate
 from .meters import instant
-from .meters import METADATA
 from .meters import parse_key
 from .meters import RateKey
+from .meters import spellings
 
 Models: t.TypeAlias = dict[str, t.Any]
 
@@ -257,7 +257,7 @@ class _Work:
     # What becomes of a model
 
     def follow(self, model: str, models: Models) -> None:
-        latest = _latest(models[model])
+        latest = _latest(models[model], self.now)
         if latest is None or latest.get("_source") == "manual":
             return
         if latest.get("_source") in self.failed:
@@ -273,12 +273,13 @@ class _Work:
             return
         self._compare(model, offers)
         held = _rates(latest)
-        zeros = offers[0].zeros
+        offered = _joined(offers)
+        zeros = offers[0].zeros | {key for key, rate in offered.items() if not rate}
         fallen = sorted(str(key) for key in zeros if held.get(key))
         if fallen and model not in self.accept:
             self.rejected[model] = f"{fallen[0]} falls to 0"
             return
-        self._update(model, models, latest, held, _joined(offers), offers[0])
+        self._update(model, models, latest, held, offered, offers[0])
 
     def _update(
         self,
@@ -319,10 +320,10 @@ class _Work:
         *,
         dated: bool,
     ) -> None:
-        spelled = {parse_key(name): name for name in latest}
         fresh = dict(latest)
         for key, rate in moved.items():
-            fresh[spelled.get(key) or str(key)] = rate
+            names = [name for name in latest if parse_key(name) == key]
+            fresh.update(dict.fromkeys(names or [str(key)], rate))
         fresh.update(_stamp(first.answer))
         before = models[model]
         listed = list(before) if isinstance(before, list) else [before]
@@ -331,7 +332,8 @@ class _Work:
             listed[listed.index(latest)] = fresh
         else:
             fresh["valid_from"] = _time(self.now)
-            listed = [each for each in listed if _since(each) != instant(self.now)]
+            since = _since(fresh)
+            listed = [each for each in listed if _since(each) != since]
             listed.append(fresh)
         models[model] = listed[0] if len(listed) == 1 else listed
 
@@ -420,10 +422,12 @@ def _stamp(answer: Answer) -> dict[str, str]:
 # What a file's entry says
 
 
-def _latest(entry: object) -> Mapping[str, t.Any] | None:
+def _latest(entry: object, now: dt.datetime) -> Mapping[str, t.Any] | None:
+    """The price in force. One that is to hold later is nothing that a source contradicts."""
     listed = entry if isinstance(entry, list) else [entry]
     mappings = [each for each in listed if isinstance(each, Mapping)]
-    return max(mappings, key=_since, default=None)
+    begun = [each for each in mappings if _since(each) <= now]
+    return max(begun, key=_since, default=None)
 
 
 _EVER: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
@@ -435,12 +439,9 @@ def _since(entry: Mapping[str, t.Any]) -> dt.datetime:
 
 
 def _rates(entry: Mapping[str, t.Any]) -> dict[RateKey, Decimal]:
-    rates: dict[RateKey, Decimal] = {}
-    for name, value in entry.items():
-        key = parse_key(str(name))
-        if key is not None and name not in METADATA:
-            rates[key] = decimal_rate(value, str(name))
-    return rates
+    return {
+        key: decimal_rate(entry[name], name) for key, name in spellings(entry).items()
+    }
 
 
 def _may_leap(entry: Mapping[str, t.Any]) -> bool:

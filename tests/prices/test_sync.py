@@ -654,3 +654,104 @@ def test_an_entry_without_rates_fails_a_check(tmp_path: Path) -> None:
     report = check(PriceBook.layered(file=path), document=document, now=NOW)
     assert report.incomplete == ("m",)
     assert not report.ok
+
+
+# Sources that lie, and files of two spellings
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input_cost_per_token", "1e-99999999999999999999"),
+        ("input_cost_per_token", "1e400"),
+        ("tiered_pricing", "[1]"),
+        ("tiered_pricing", '[{"range": 5}]'),
+        ("tiered_pricing", '[{"range": {"a": 1}}]'),
+        ("off_peak_pricing", '{"windows": 5}'),
+        ("off_peak_pricing", '{"windows": [{}]}'),
+    ],
+)
+def test_an_entry_of_no_known_shape_stops_no_other(
+    tmp_path: Path, field: str, value: str
+) -> None:
+    path = write(tmp_path / "p.json", {"openai/a": {"input": 2}, "openai/b": RATES})
+    upstream = tmp_path / "litellm.json"
+    upstream.write_text(
+        '{"a": {"litellm_provider": "openai", "input_cost_per_token": 1e-6},'
+        ' "b": {"litellm_provider": "openai", "input_cost_per_token": 3e-6,'
+        f' "output_cost_per_token": 1e-5, "{field}": {value}}}}}'
+    )
+    made = sync(path, {"litellm": str(upstream)}, now=NOW)
+    assert made.lines[0] == "~ openai/a: input 2 -> 1"
+    assert list(made.rejected) == ["openai/b"]
+    assert models(path)["openai/b"] == RATES
+
+
+RATES = {"input": 2, "output": 10}
+
+
+def test_an_odd_model_of_genai_prices_stops_no_other(tmp_path: Path) -> None:
+    source = tmp_path / "genai.json"
+    good = {"id": "m", "prices": {"input_mtok": 1, "output_mtok": 2}}
+    source.write_text(
+        json.dumps([5, {"id": "openai", "models": [{"prices": {}}, 7, good]}])
+    )
+    answer = ask("genai-prices", str(source), now=NOW)
+    assert answer.sheet is not None, answer.error
+    assert list(answer.sheet.models) == ["openai/m"]
+    assert len(answer.sheet.refused) == 2
+
+
+@pytest.mark.parametrize("name", ["gpt\ud800", "gpt\x1b[2J", "gpt\n~ openai/x: input"])
+def test_a_name_that_would_forge_the_diff_is_no_model(
+    path: Path, source: Source, name: str
+) -> None:
+    said = upstream() | {name: upstream()["gpt-4o"]}
+    made = sync(path, {"litellm": source.says("/l", said)}, now=NOW, add=["*"])
+    assert made.added == ()
+    assert list(models(path)) == ["openai/gpt-4o"]
+
+
+def test_a_cache_that_becomes_free_is_refused_until_someone_says_so(
+    tmp_path: Path, source: Source
+) -> None:
+    held = {"input": 2.5, "output": 10, "cache_read": 1.25}
+    path = write(tmp_path / "p.json", {"openai/gpt-4o": held})
+    url = source.says("/l", upstream(cache_read_input_token_cost=0))
+    made = sync(path, {"litellm": url}, now=NOW)
+    assert made.rejected == {"openai/gpt-4o": "cache_read falls to 0"}
+    made = sync(path, {"litellm": url}, now=NOW, accept=["openai/gpt-4o"])
+    assert models(path)["openai/gpt-4o"][1]["cache_read"] == 0
+
+
+def test_a_price_that_is_to_come_is_no_drift(tmp_path: Path, source: Source) -> None:
+    coming = {"valid_from": "2027-01-01", "input": 2, "output": 8}
+    entry = [{"input": 2.5, "output": 10}, coming]
+    path = write(tmp_path / "p.json", {"openai/gpt-4o": entry})
+    made = sync(path, {"litellm": source.says("/l", upstream())}, now=NOW)
+    assert made.up_to_date
+    sync(path, {"litellm": source.says("/l", upstream(3e-6))}, now=NOW)
+    dates = [each.get("valid_from") for each in models(path)["openai/gpt-4o"]]
+    assert sorted(dates, key=str) == ["2026-11-22T06:30:00Z", "2027-01-01", None]
+
+
+def test_two_changes_in_one_second_leave_a_right_file(
+    path: Path, source: Source
+) -> None:
+    for millis, cost in ((100, 3e-6), (900, 4e-6)):
+        moment = NOW + dt.timedelta(milliseconds=millis)
+        sync(path, {"litellm": source.says("/l", upstream(cost))}, now=moment)
+    found = PriceBook.load(path).find("openai", "gpt-4o", NOW + dt.timedelta(seconds=1))
+    assert found is not None
+    assert {str(key): rate for key, rate in found.price.rates.items()}["input"] == 4
+
+
+def test_a_rate_is_changed_under_every_name_that_it_has(
+    tmp_path: Path, source: Source
+) -> None:
+    held = {"input": 2.5, "output": 10, "cached_input": 1.25, "cache_read_input": 1.25}
+    path = write(tmp_path / "p.json", {"openai/gpt-4o": held})
+    said = upstream(cache_read_input_token_cost=1e-6)
+    sync(path, {"litellm": source.says("/l", said)}, now=NOW)
+    new = models(path)["openai/gpt-4o"][1]
+    assert (new["cached_input"], new["cache_read_input"]) == (1, 1)

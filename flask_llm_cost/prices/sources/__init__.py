@@ -9,6 +9,11 @@ from dataclasses import field
 from decimal import Context
 from decimal import Decimal
 
+ODD: t.Final = (ValueError, KeyError, TypeError, AttributeError, IndexError) + (
+    ArithmeticError,
+)
+"""What reading an entry of another shape than ever seen may raise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -50,7 +55,8 @@ def amount(value: object) -> Decimal | None:
             return None
     else:
         return None
-    return number if number.is_finite() else None
+    # Beyond this nothing is a price, and arithmetic no longer holds it.
+    return number if number.is_finite() and abs(number.adjusted()) < 40 else None
 
 
 def tidy(number: Decimal) -> Decimal:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from ..entry import read_prices
 from ..meters import Malformed
 from . import amount
+from . import ODD
 from . import Sheet
 from . import tidy
 
@@ -58,11 +59,18 @@ def read(document: object) -> Sheet:
         raise ValueError("genai-prices' data must be a JSON list of providers")
     sheet = Sheet()
     for provider in document:
+        if not isinstance(provider, Mapping):
+            continue
         # Hugging Face passes calls on to others: which one served is not in its name.
         if str(provider.get("id", "")).startswith("huggingface"):
             continue
         for model in provider.get("models", ()):
-            _read_model(sheet, str(provider["id"]), model)
+            try:
+                _read_model(sheet, str(provider["id"]), model)
+            except ODD as error:
+                name = model.get("id") if isinstance(model, Mapping) else model
+                name = f"{provider.get('id')}/{name}"
+                sheet.refused[name] = f"its entry cannot be read: {error!r}"
     for other in [name for name in sheet.also if name in sheet.models]:
         del sheet.also[other]
     return sheet

@@ -14,6 +14,7 @@ from ..entry import read_price
 from ..meters import Malformed
 from . import amount
 from . import never_a_price
+from . import ODD
 from . import Sheet
 from . import tidy
 
@@ -179,6 +180,9 @@ class _Sheet:
             read_price(name, rates, _ignore)
         except Malformed as error:
             self.refused[name] = str(error)
+            return None
+        except ODD as error:
+            self.refused[name] = f"its entry cannot be read: {error!r}"
             return None
         # Two fields may mean one rate, of which the other one is filled in.
         nil = tuple(key for key in self.nil if key not in rates)

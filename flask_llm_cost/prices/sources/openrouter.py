@@ -13,6 +13,7 @@ from ..entry import read_price
 from ..meters import Malformed
 from . import amount
 from . import never_a_price
+from . import ODD
 from . import Sheet
 from . import tidy
 
@@ -66,6 +67,10 @@ def _read_model(sheet: Sheet, ident: str, pricing: object) -> None:
         read_price(ident, rates, _ignore)
     except Malformed as error:
         sheet.refused.update(dict.fromkeys(names, str(error)))
+        return
+    except ODD as error:
+        reason = f"its entry cannot be read: {error!r}"
+        sheet.refused.update(dict.fromkeys(names, reason))
         return
     zeros = tuple(key for key, rate in rates.items() if rate == 0)
     if ident.endswith(":free"):
