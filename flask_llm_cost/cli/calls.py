@@ -91,12 +91,11 @@ def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:
     from ..ledger import jsonl
     from ..query.detail import stream_calls
     from ..query.export import csv_lines
-    from ..query.listing import stream_rows
 
     if form == "jsonl":
         return map(jsonl.encode, stream_calls(host.ledger.reading, where))
-    rows = stream_rows(host.ledger.reading, where)
-    return (line.encode("utf-8", "replace") for line in csv_lines(rows))
+    text = csv_lines(host.ledger.reading, where)
+    return (line.encode("utf-8", "replace") for line in text)
 
 
 @calls.command("import")

@@ -105,7 +105,7 @@ def _usd(pico: int | None) -> Decimal | None:
 def stream_calls(reading: Reading, where: CallFilter) -> Iterator[Call]:
     """Every call that fits with all that is known of it, the latest first.
 
-    Memory stays flat, as in :func:`.stream_rows`.
+    Memory stays flat, as in :func:`.walk`.
     """
     for rows in walk(reading, where, _COLUMNS, _SOURCE):
         yield from map(_call, rows)

@@ -233,16 +233,6 @@ def narrowed(where: CallFilter, sort: str) -> CallFilter:
     return replace(where, unpriced=True) if sort == "unknown_pricing" else where
 
 
-def stream_rows(reading: Reading, where: CallFilter) -> Iterator[CallRow]:
-    """Every call that fits, the latest first, for an export of any length.
-
-    Each thousand is read in a transaction of its own: memory stays flat, and a slow
-    reader holds no old snapshot open.
-    """
-    for rows in walk(reading, where, _ROW, _SOURCE):
-        yield from map(_row, rows)
-
-
 def walk(
     reading: Reading,
     where: CallFilter,
@@ -250,7 +240,11 @@ def walk(
     source: sa.FromClause,
     size: int = 1000,
 ) -> Iterator[Sequence[sa.Row[t.Any]]]:
-    """Batches of rows from the latest to the first; ``event_id`` must be a column."""
+    """Batches of rows from the latest to the first; ``event_id`` must be a column.
+
+    Each is read in a transaction of its own: memory stays flat, and a slow reader holds
+    no old snapshot open.
+    """
     place: _Place | None = None
     while True:
         past = [] if place is None else [_past("recent", place)]
@@ -266,7 +260,7 @@ def walk(
             yield rows
         if len(rows) < size:
             return
-        place = _Place(None, rows[-1]._mapping["event_id"])
+        place = _Place(None, str(UUID(str(rows[-1]._mapping["event_id"]))))
 
 
 def _decode(cursor: str) -> str:

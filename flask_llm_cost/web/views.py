@@ -33,7 +33,6 @@ from ..query.host import Host
 from ..query.listing import call_page
 from ..query.listing import CallRow
 from ..query.listing import narrowed
-from ..query.listing import stream_rows
 from ..query.listing import top_calls
 from ..query.models import models as ask_models
 from ..query.overview import overview as ask_overview
@@ -225,7 +224,7 @@ def calls_csv() -> Response:
     """Every call of a slice, for a spreadsheet."""
     slice_ = _slice(CallsForm, ".calls")
     where = narrowed(slice_.where, slice_.form.sort.word)
-    lines = csv_lines(stream_rows(host().ledger.reading, where))
+    lines = csv_lines(host().ledger.reading, where)
     # A ledger that cannot be read is a page that says so, not a file that breaks off.
     head = [next(lines), next(lines, "")]
     name = f"llm-calls-{where.first_day}-to-{where.last_day}.csv"

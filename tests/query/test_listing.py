@@ -18,7 +18,6 @@ from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.listing import call_page
 from flask_llm_cost.query.listing import CallPage
 from flask_llm_cost.query.listing import SORTS
-from flask_llm_cost.query.listing import stream_rows
 from flask_llm_cost.query.listing import top_calls
 
 from .samples import cost_of
@@ -268,24 +267,6 @@ def test_the_top_of_an_order(store: Store) -> None:
     with store.reading() as connection:
         top = top_calls(connection, EVERYTHING, sort="expensive", limit=3)
     assert [row.cost_usd for row in top] == [3, 3, 3]
-
-
-def test_an_export_streams_every_row_the_latest_first(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = many(2100)
-    store.fill(*found)
-    rows = list(stream_rows(store.reading, EVERYTHING))
-    assert [row.event_id for row in rows] == expected_order(found, "recent")
-
-
-def test_an_export_holds_no_connection_between_batches(sqlite: Store) -> None:
-    sqlite.fill(*many(1500))
-    rows = stream_rows(sqlite.reading, EVERYTHING)
-    for _ in range(1001):
-        next(rows)
-    assert sqlite.engine.pool.checkedin() == 1  # type: ignore[attr-defined]
-    assert len(list(rows)) == 499
 
 
 def plan(store: Store, statement: sa.Select[t.Any]) -> str:
