@@ -9,10 +9,12 @@ https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/Generate
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 from decimal import Decimal
 
 from ..call import Usage
+from . import sparse
 from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
@@ -52,19 +54,34 @@ def read(notes: Notes, document: Object) -> None:
     seen = document.get("usageMetadata", document.get("usage_metadata"))
     if isinstance(seen, dict):
         seen = {_wire_name(name): value for name, value in seen.items()}
+        most = notes.seen.setdefault("most", {})
         for name in _CUMULATIVE:
-            if notes.count(notes.usage.get(name)) > notes.count(
-                seen.get(name, 1 << 40)
-            ):
-                # Neither the last nor the largest count is provably right.
-                notes.flags.add(CONFLICT)
+            if seen.get(name) is not None:
+                most[name] = max(most.get(name, 0), notes.count(seen[name]))
         notes.merge(seen)
+    _searches(notes, document)
+
+
+def _searches(notes: Notes, document: Object) -> None:
     for candidate in items(document.get("candidates")):
         grounding = inner(candidate, "groundingMetadata")
         for query in items(grounding.get("webSearchQueries")):
             if query:
                 # Streams may repeat them. Only a trace of the text is kept.
                 notes.seen.setdefault("queries", set()).add(hash(str(query)))
+
+
+def skim(notes: Notes, ends: bytes) -> None:
+    """Take notes of the searches of an answer too long to be kept, such as an image."""
+    for found in _QUERIES.finditer(ends):
+        queries = items(sparse.parse(found.group(1)))
+        grounding = {"groundingMetadata": {"webSearchQueries": queries}}
+        _searches(notes, {"candidates": [grounding]})
+
+
+_QUERIES: t.Final = re.compile(
+    rb'"webSearchQueries"\s*:\s*(\[(?:[^"\]]|"(?:[^"\\]|\\.)*+")*+\])'
+)
 
 
 def _wire_name(name: str) -> str:
@@ -97,6 +114,10 @@ def usage(notes: Notes) -> Usage | None:
             for k in ("audio", "image", "video")
         },
     )
+    if any(count(seen.get(name)) < n for name, n in notes.seen.get("most", {}).items()):
+        # Neither the last nor the largest count is provably right. Those between may
+        # begin anew after a tool was used.
+        notes.flags.add(CONFLICT)
     made = count(seen.get("candidatesTokenCount", seen.get("responseTokenCount")))
     thoughts = count(seen.get("thoughtsTokenCount"))
     _check_total(notes, prompt["cached"] + prompt["rest"] + tools + made + thoughts)
@@ -260,6 +281,7 @@ GENERATE: t.Final = Dialect(
     heavy=frozenset(("candidates", "embedding", "embeddings")),
     tail=("usageMetadata", "modelVersion", "responseId"),
     whole=(b'"groundingMetadata"',),
+    skim=skim,
 )
 
 INTERACTIONS: t.Final = dataclasses.replace(
@@ -269,10 +291,15 @@ INTERACTIONS: t.Final = dataclasses.replace(
     heavy=frozenset(("steps", "outputs")),
     tail=("usage", "model", "id", "service_tier"),
     whole=(),
+    skim=None,
 )
 
 PREDICT: t.Final = dataclasses.replace(
-    GENERATE, read=read_prediction, tail=("token_count",), whole=(b'"token_count"',)
+    GENERATE,
+    read=read_prediction,
+    tail=("token_count",),
+    whole=(b'"token_count"',),
+    skim=None,
 )
 
 

@@ -21,6 +21,7 @@ from . import groq
 from . import mistral
 from . import ollama
 from . import openai
+from . import perplexity
 from . import realtime
 from . import watsonx
 from .dialect import Dialect
@@ -362,6 +363,11 @@ PROVIDERS: t.Final = (
         ("api.groq.com",),
         (Path(r".*/chat/completions", groq.CHAT, "chat"), *GATEWAY_PATHS),
     ),
+    Provider(
+        "perplexity",
+        ("api.perplexity.ai",),
+        (Path(r".*/chat/completions", perplexity.CHAT, "chat"), *GATEWAY_PATHS),
+    ),
     *(
         Provider(
             name,
@@ -385,7 +391,6 @@ PROVIDERS: t.Final = (
             "novita": "api.novita.ai",
             "nvidia": "integrate.api.nvidia.com ai.api.nvidia.com",
             "openrouter": "openrouter.ai",
-            "perplexity": "api.perplexity.ai",
             "portkey": "api.portkey.ai",
             "pydantic-gateway": "gateway.pydantic.dev",
             "sambanova": "api.sambanova.ai",

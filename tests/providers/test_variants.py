@@ -881,3 +881,74 @@ def test_an_id_may_stand_anywhere(url: str, told: dict[str, t.Any]) -> None:
         reading = answer(url, body)
         assert reading.usage == Usage(input_tokens=7)
         assert reading.response_id == "r1"
+
+
+def test_perplexitys_research_is_told_beside_the_completion() -> None:
+    told = {
+        "prompt_tokens": 33,
+        "completion_tokens": 7163,
+        "total_tokens": 7196,
+        "citation_tokens": 19028,
+        "num_search_queries": 18,
+        "reasoning_tokens": 73997,
+    }
+    reading = answer("https://api.perplexity.ai/chat/completions", {"usage": told})
+    assert reading.usage == Usage(
+        input_tokens=33,
+        output_tokens=7163 + 73997,
+        reasoning_tokens=73997,
+        other_tokens={"output_citation": 19028},
+        units={"web_search": Decimal(18)},
+    )
+    assert reading.flags == frozenset()
+
+
+@pytest.mark.parametrize(("last", "flags"), [(447, set()), (5, {"usage_conflict"})])
+def test_geminis_counts_may_begin_anew_but_not_end_below(
+    last: int, flags: set[str]
+) -> None:
+    """After a search in files the answer begins anew; its last count holds all."""
+    url = (
+        "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-flash"
+        ":streamGenerateContent?alt=sse"
+    )
+    events = [
+        {"usageMetadata": {"promptTokenCount": 8, "thoughtsTokenCount": n}}
+        for n in (419, 28, last)
+    ]
+    reading = answer(url, sse(*events))
+    assert reading.usage == Usage(
+        input_tokens=8, output_tokens=last, reasoning_tokens=last
+    )
+    assert reading.flags == flags
+
+
+@pytest.mark.parametrize("size", [1000, 3_000_000])
+@pytest.mark.parametrize("stream", [False, True])
+def test_searches_for_an_image_of_any_size_are_counted(size: int, stream: bool) -> None:
+    image = {"inlineData": {"mimeType": "image/png", "data": "A" * size}}
+    body = {
+        "candidates": [
+            {
+                "content": {"parts": [image], "role": "model"},
+                "groundingMetadata": {
+                    "webSearchQueries": ['a ]\\" b', "c"],
+                    "searchEntryPoint": {"renderedContent": "<p>"},
+                },
+            }
+        ],
+        "usageMetadata": {
+            "promptTokenCount": 9,
+            "candidatesTokenCount": 1120,
+            "totalTokenCount": 1129,
+            "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1120}],
+        },
+    }
+    url = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro-image"
+    whole = sse(body) if stream else json.dumps(body).encode()
+    verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
+    assert _streamed(f"{url}:{verb}", whole).usage == Usage(
+        input_tokens=9,
+        output_image_tokens=1120,
+        units={"grounding": Decimal(2)},
+    )

@@ -1,0 +1,35 @@
+"""What do Perplexity's research models say beside what OpenAI's answers do?
+
+Reasoning and the tokens of citations stand beside ``completion_tokens``, each with a
+rate of its own, and the total leaves both out. Source:
+https://docs.perplexity.ai/getting-started/models/models/sonar-deep-research and
+.../getting-started/pricing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..call import Usage
+from . import openai
+from .dialect import Notes
+
+
+def usage(notes: Notes) -> Usage | None:
+    """Cut the provider's counts into disjoint buckets."""
+    found = openai.usage(notes)
+    if found is None:
+        return None
+    reasoning = notes.count(notes.usage.get("reasoning_tokens"))
+    cited = notes.count(notes.usage.get("citation_tokens"))
+    others = {"output_citation": cited} if cited else {}
+    return dataclasses.replace(
+        found,
+        output_tokens=found.output_tokens + reasoning,
+        reasoning_tokens=found.reasoning_tokens + reasoning,
+        other_tokens={**found.other_tokens, **others},
+    )
+
+
+CHAT: t.Final = dataclasses.replace(openai.CHAT, usage=usage)
