@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import datetime as dt
-import functools
 import logging
 import os
 import threading
@@ -100,6 +99,9 @@ class AppState:
         self._silent_until = 0.0
         self._unsaid = 0
         _all_states.add(self)
+        if settings.enabled:
+            # Other storages than a ledger have calls that are due at the end, too.
+            _settle_at_exit()
 
     @property
     def collected(self) -> list[Call] | None:
@@ -416,17 +418,21 @@ class AppState:
             raise error
 
 
-@functools.cache
 def _settle_at_exit() -> None:
-    """Have open calls recorded before the ledger's own last flush: it was imported first."""
+    """Have open calls recorded at the end, before what was registered until now.
+
+    So the ledger, where there is one, is imported first: its last flush comes after it.
+    """
+    atexit.unregister(_settle_all)
+    atexit.register(_settle_all)
+
+
+def _settle_all() -> None:
     from .capture.meter import settle
 
-    def last() -> None:
-        settle(0, ending=True)
-        for state in list(_all_states):
-            state.keep_late()
-
-    atexit.register(last)
+    settle(0, ending=True)
+    for state in list(_all_states):
+        state.keep_late()
 
 
 _all_states: weakref.WeakSet[AppState] = weakref.WeakSet()

@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import typing as t
@@ -407,6 +409,26 @@ def test_an_abandoned_call_reaches_a_storage_of_the_apps_own(make_app: MakeApp) 
     assert [call.outcome for call in stored] == ["interrupted"]
     assert stored[0].cost is not None
     assert not Path(app.instance_path).exists()
+
+
+def test_an_open_call_reaches_a_storage_of_the_apps_own_at_the_end() -> None:
+    code = """
+import flask, flask_llm_cost
+app = flask.Flask("host")
+app.config["LLM_COST_STORAGE"] = lambda call: print(call.outcome)
+llm_cost = flask_llm_cost.LlmCost(app)
+url = "https://api.openai.com/v1/responses"
+meters = []
+for _ in range(2):
+    meters.append(llm_cost._tap().open("POST", url, b"{}"))
+    meters[-1].respond(200, {})
+meters.pop().abandon()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert sorted(done.stdout.split()) == ["interrupted", "unfinished"]
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_abandoned_call_is_collected_and_touches_no_file(

@@ -64,11 +64,17 @@ class SpoolFile:
         """
         if self._torn:  # what is left of an earlier line stays a line of its own
             line = b"\n" + line
+        torn = self._torn
         written = os.write(self._fd, line)
         try:
             while written < len(line):
                 self._torn = True
                 written += os.write(self._fd, line[written:])
+        except OSError:
+            # Half a line would be set aside as a call that is lost; it is not yet.
+            os.ftruncate(self._fd, self.size)
+            written, self._torn = 0, torn
+            raise
         finally:
             self.size += written
         self._torn = False
@@ -220,12 +226,14 @@ class Spool:
             {"reason": reason, "line": line.decode("utf-8", "surrogateescape")}
         )
         self.directory.mkdir(0o700, parents=True, exist_ok=True)
-        fd = os.open(path, _OPEN | os.O_CREAT | os.O_TRUNC, 0o600)
+        # Its name only when it is whole: the line leaves the spool for it.
+        made = path.with_suffix(f".{secrets.token_hex(8)}")
         try:
-            os.write(fd, text.encode() + b"\n")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+            _write_whole(made, text.encode() + b"\n")
+            made.replace(path)
+        except OSError:
+            made.unlink(missing_ok=True)
+            raise
         return path
 
     def bad(self) -> list[Path]:
@@ -369,6 +377,17 @@ def _let_go() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a new file, to the disk. A write on a disk that gets full may be a short one."""
+    fd = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _read_at(fd: int, size: int, offset: int) -> bytes:

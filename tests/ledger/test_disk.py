@@ -1,0 +1,165 @@
+"""The disk is full, or may not be written, or is to be waited for; and calls come back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flask_llm_cost.call import Call
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.ledger import spool as spool_module
+from flask_llm_cost.ledger.jsonl import encode
+
+from .conftest import every_database
+from .conftest import MakeLedger
+from .samples import make_call
+from .test_ledger import spool
+from .test_ledger import stored
+
+resource = pytest.importorskip("resource")
+
+_NOBODY: t.Final = 65534
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """No file can have a whole line, and a write gives up in the middle of it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """The process may look into the folder, and write nothing there."""
+    root = os.geteuid() == 0
+    paths = [folder, *folder.iterdir()]
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths}
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    if root:  # which may do everything
+        for parent in folder.parents:
+            if str(parent).startswith("/tmp/"):
+                parent.chmod(0o755)
+        os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        for path, mode in modes.items():
+            if path.exists():
+                path.chmod(mode)
+
+
+@every_database
+@pytest.mark.parametrize("trouble", [full_disk, read_only])
+def test_what_the_disk_refuses_goes_to_the_database_or_is_counted(
+    trouble: Callable[[Path], t.Any],
+    database: str | None,
+    make_ledger: MakeLedger,
+    tmp_path: Path,
+) -> None:
+    told: list[Call | None] = []
+    ledger = make_ledger(database, failed=lambda call, error: told.append(call))
+    (tmp_path / "instance").mkdir(exist_ok=True)
+    calls = [make_call(n) for n in range(10)]
+    with trouble(tmp_path / "instance"):
+        for call in calls[:8]:
+            ledger.append(call)
+    for call in calls[8:]:
+        ledger.append(call)
+    assert ledger.flush()
+    lost = [call for call in told if call is not None]
+    # A ledger that is a file on that disk cannot take them either.
+    assert lost == (calls[:8] if database is None else [])
+    assert told
+    assert ledger.lost == len(lost)
+    assert stored(ledger) == [call for call in calls if call not in lost]
+    assert (ledger.waiting(), ledger.set_aside()) == (0, [])
+
+
+def test_a_line_leaves_the_spool_only_when_it_is_whole_elsewhere(
+    ledger: Ledger,
+) -> None:
+    line = b"{no call" + b"x" * 200
+    spool(ledger, [make_call(1)])
+    ledger._spool.append(line + b"\n")
+    with full_disk(ledger.folder), pytest.raises(OSError, match="too large"):
+        ledger._spool.set_aside(line, "why")
+    assert ledger.set_aside() == []
+    assert ledger.drain().set_aside == 1
+    [(_, kept, _)] = ledger._spool.aside()
+    assert kept == line
+    assert os.listdir(ledger.folder) == [ledger.set_aside()[0].name]
+
+
+def test_a_line_put_right_by_hand_is_stored_once(
+    ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    call = make_call(1)
+    ledger._spool.append(encode(call).replace(b"{", b"[", 1))
+    assert ledger.drain().set_aside == 1
+    (path,) = ledger.set_aside()
+    kept = json.loads(path.read_bytes())
+    path.write_text(json.dumps(kept | {"line": encode(call).decode()}))
+    before = path.read_bytes()
+    # Who tries it again may die before the file is gone: then it is tried once more.
+    dying = make_ledger()
+    assert dying.requeue() == 1
+    path.write_bytes(before)
+    assert ledger.requeue() == 1
+    assert ledger.drain().new + dying.drain().new == 1
+    assert stored(ledger) == [call]
+    assert (ledger.set_aside(), ledger.waiting()) == ([], 0)
+
+
+def test_what_cannot_be_tried_again_stays_where_it_is(ledger: Ledger) -> None:
+    lines = [b"{%d%s" % (n, b"x" * 200) for n in range(3)]
+    for line in lines:
+        ledger._spool.set_aside(line, "why")
+    with full_disk(ledger.folder), pytest.raises(OSError, match="too large"):
+        ledger.requeue()
+    assert sorted(line for _, line, _ in ledger._spool.aside()) == lines
+    assert ledger.waiting() == 0
+    assert ledger.requeue() == 3
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+def test_a_call_is_on_the_disk_when_its_request_goes_on(
+    fsync: bool, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = make_ledger(spool_fsync=fsync)
+    synced: list[tuple[bool, int]] = []
+    sync = os.fsync
+
+    def watched(fd: int) -> None:
+        sync(fd)
+        found = os.fstat(fd)
+        synced.append((stat.S_ISDIR(found.st_mode), found.st_size))
+
+    monkeypatch.setattr(spool_module.os, "fsync", watched)
+    lines = [encode(make_call(n)) for n in range(2)]
+    for line in lines:
+        ledger._spool.append(line)
+    sizes = [size for folder, size in synced if not folder]
+    ends = [len(lines[0]), len(lines[0]) + len(lines[1])]
+    assert sizes == (ends if fsync else [])
+    # The file's name must be there, too, after a power cut.
+    assert [folder for folder, _ in synced[:1]] == ([True] if fsync else [])
+    ledger.drain()
+    with ledger._engines.writing().connect() as connection:
+        # A line is deleted when its row is committed, which is then as durable.
+        level = connection.exec_driver_sql("PRAGMA synchronous").scalar()
+    assert level == (2 if fsync else 1)
