@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import time
 import typing as t
 from pathlib import Path
 
 import pytest
+import requests
 import sqlalchemy as sa
 from flask import Flask
 from flask_login import current_user
@@ -16,7 +21,12 @@ from flask_sqlalchemy import SQLAlchemy
 
 from flask_llm_cost import LlmCost
 from flask_llm_cost import SetupRequired
+from flask_llm_cost import signals
 from flask_llm_cost import StorageError
+from flask_llm_cost.call import Attempt
+from tests.cluster.servers import answers
+from tests.cluster.servers import free_ports
+from tests.cluster.servers import PostgreSQL
 from tests.conftest import MakeApp
 
 
@@ -175,3 +185,109 @@ def test_a_hosts_own_sqlite_memory_is_left_alone(tmp_path: Path) -> None:
         assert sa.inspect(db.session.connection()).get_table_names() == ["host_rows"]
     assert (tmp_path / "instance" / "llm_cost.db").exists()
     _finish(app, db)
+
+
+def _encrypted(folder: Path) -> tuple[PostgreSQL, Path]:
+    """A server that takes encrypted connections alone, and its certificate."""
+    (port,) = free_ports(1)
+    server = PostgreSQL(folder, port)
+    server.make()
+    certificate, key = server.data / "server.crt", server.data / "server.key"
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", str(key), "-out", str(certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    key.chmod(0o600)
+    if os.geteuid() == 0:
+        shutil.chown(key, "postgres")
+        shutil.chown(certificate, "postgres")
+    (server.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 trust\n")
+    return server, certificate
+
+
+def test_a_hosts_tls_arguments_are_the_ledgers(tmp_path: Path) -> None:
+    server, certificate = _encrypted(tmp_path / "server")
+    server.start("ssl=on")
+    arguments = {"sslmode": "verify-full", "sslrootcert": str(certificate)}
+    options = {"connect_args": arguments}
+    try:
+        assert not answers(f"{server.uri}?sslmode=disable")
+        app, db, llm_cost = _host(
+            tmp_path, server.uri, SQLALCHEMY_ENGINE_OPTIONS=options
+        )
+        _run(app, "db", "upgrade")
+        _track(app, 2)
+        assert llm_cost.flush()
+        with app.app_context():
+            assert llm_cost.calls.count() == 2
+        engines = app.extensions["llm_cost"].ledger._engines
+        for engine in (engines.writing(), engines.reading()):
+            with engine.connect() as connection:
+                seen = connection.exec_driver_sql(
+                    "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+                )
+                assert seen.scalar() is True
+                info = connection.connection.dbapi_connection.info  # type: ignore[union-attr]
+                assert info.get_parameters()["sslmode"] == "verify-full"
+        _finish(app, db)
+    finally:
+        server.stop()
+
+
+def test_a_lost_call_is_an_error_of_the_next_one_where_the_app_wants_that(
+    tmp_path: Path, make_app: MakeApp
+) -> None:
+    (tmp_path / "file").touch()
+    app = make_app(
+        LLM_COST_ON_STORAGE_ERROR="raise",
+        LLM_COST_SPOOL_DIR=str(tmp_path / "file" / "spool"),
+        LLM_COST_DATABASE_URI="postgresql+psycopg://me:hush@127.0.0.1:9/costs",
+        LLM_COST_PROVIDER_HOSTS={"127.0.0.1:9": "openai"},
+    )
+    llm_cost: LlmCost = app.extensions["llm_cost"].extension
+    url = "http://127.0.0.1:9/v1/chat/completions"
+    with requests.Session() as session:
+        llm_cost.wrap(session)
+        raised = []
+        for _ in range(3):
+            with pytest.raises((requests.ConnectionError, StorageError)) as error:
+                session.post(url, json={"model": "gpt-4o"})
+            raised.append(error.type)
+        assert "hush" not in str(error.value)
+    # The error stands for the call that is lost; it is said before the next is sent.
+    assert raised == [
+        requests.ConnectionError,
+        StorageError,
+        requests.ConnectionError,
+    ]
+    assert app.extensions["llm_cost"].ledger.lost == 2
+
+
+def test_a_call_that_waits_in_the_spool_is_no_error(
+    tmp_path: Path, make_app: MakeApp
+) -> None:
+    failed: list[t.Any] = []
+    app = make_app(
+        LLM_COST_ON_STORAGE_ERROR="raise",
+        LLM_COST_DATABASE_URI="postgresql+psycopg://me:hush@127.0.0.1:9/costs",
+    )
+    llm_cost: LlmCost = app.extensions["llm_cost"].extension
+
+    def receiver(sender: Flask, call: t.Any, error: Exception) -> None:
+        failed.append(call)
+
+    with signals.storage_failed.connected_to(receiver, app):
+        _track(app)
+        until = time.monotonic() + 60
+        while not failed and time.monotonic() < until:
+            assert not llm_cost.flush(0.2)
+    assert failed == [None]
+    with app.app_context():
+        # What raises if there is something to be raised.
+        assert llm_cost.begin(Attempt("openai", "chat")) is not None
+    assert app.extensions["llm_cost"].ledger.waiting() == 1
