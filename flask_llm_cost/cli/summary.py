@@ -209,7 +209,9 @@ def current(calls: CallQuery, period: str) -> CallQuery:
         return calls.this_month()
     if period == "year":
         today = calls.now().astimezone(calls.settings.timezone).date()
-        return calls.between(today.replace(month=1, day=1), today)
+        return calls.between(
+            today.replace(month=1, day=1), today.replace(month=12, day=31)
+        )
     return calls
 
 
