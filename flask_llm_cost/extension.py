@@ -501,7 +501,10 @@ class LlmCost:
         return CallQuery(state.ledger.reading, state.settings, state.clock)
 
     def flush(self, timeout: float = 10) -> bool:
-        """Wait until everything captured so far is in the ledger.
+        """Wait until everything that this process captured so far is in the ledger.
+
+        What an ended process left in the spool is taken over by the next writer, or by
+        ``flask llm-cost drain``.
 
         :param timeout: Seconds to wait at most.
         :return: False if some calls still wait in the spool.

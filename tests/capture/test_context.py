@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import threading
 import typing as t
-import uuid
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import fakeredis
@@ -17,6 +18,7 @@ import pytest
 import requests
 import rq
 from celery import Celery
+from celery.contrib.testing.worker import start_worker
 from flask import Flask
 from flask import Response
 from flask import stream_with_context
@@ -24,8 +26,11 @@ from rq.timeouts import TimerDeathPenalty
 
 from flask_llm_cost import Call
 from flask_llm_cost import LlmCost
+from flask_llm_cost.query.detail import stream_calls
+from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.testing import record_calls
 from tests.capture.server import Answer
+from tests.capture.server import CHAT_JSON
 from tests.capture.server import CHAT_STREAM
 from tests.capture.server import Provider
 from tests.conftest import MakeApp
@@ -135,8 +140,10 @@ def test_one_object_of_several_apps_drops_what_is_no_ones(
     assert "1 calls were not recorded" in caplog.text
 
 
+@pytest.mark.parametrize("eager", [True, False])
 @pytest.mark.filterwarnings("ignore")
 def test_a_celery_task_with_an_app_context_is_captured(
+    eager: bool,
     app: Flask,
     llm_cost: LlmCost,
     calls: list[Call],
@@ -144,14 +151,24 @@ def test_a_celery_task_with_an_app_context_is_captured(
     provider: Provider,
 ) -> None:
     celery = Celery("tasks", broker="memory://", backend="cache+memory://")
-    celery.conf.task_always_eager = True
+    celery.conf.task_always_eager = eager
 
-    @celery.task(name=uuid.uuid4().hex)
+    # Celery shares tasks between all its apps, in no order: one of the same name, of
+    # another test and its app, could be run instead.
+    @celery.task(shared=False)
     def work(user: int) -> int:
         with app.app_context(), llm_cost.tags(user=user):
             return session.post(provider.url(), json=ASK).status_code
 
-    assert [work.delay(n).get() for n in range(6)] == [200] * 6
+    if eager:
+        results = [work.delay(n).get() for n in range(6)]
+    else:
+        with start_worker(
+            celery, pool="threads", concurrency=3, perform_ping_check=False
+        ):
+            pending = [work.delay(n) for n in range(6)]
+            results = [result.get(timeout=60) for result in pending]
+    assert results == [200] * 6
     assert sorted(call.tags["user"] for call in calls) == list("012345")
 
 
@@ -199,6 +216,47 @@ def test_a_click_command_of_the_app_is_captured(
     result = app.test_cli_runner().invoke(args=["ask"])
     assert result.output == "200\n"
     assert calls[0].usage is not None
+
+
+_SCRIPT: t.Final = """
+import sys
+import requests
+from flask import Flask
+from flask_llm_cost import LlmCost
+
+url, host, folder = sys.argv[1:]
+app = Flask("script", instance_path=folder)
+app.config["LLM_COST_PROVIDER_HOSTS"] = {host: "openai"}
+llm_cost = LlmCost(app)
+llm_cost.instrument()
+with app.app_context(), llm_cost.tags(script="nightly"):
+    requests.post(url, json={"model": "gpt-4o"}, timeout=60)
+requests.post(url, json={"model": "gpt-4o"}, timeout=60)  # the only app there is
+"""
+
+
+@pytest.mark.parametrize("storable", [True, False])
+def test_what_a_script_calls_outlives_it(
+    storable: bool, make_app: MakeApp, provider: Provider
+) -> None:
+    """In the ledger; or, if its end could not wait for that, in the spool."""
+    provider.play(Answer(CHAT_JSON))
+    app = make_app()
+    ledger = app.extensions["llm_cost"].ledger
+    database = Path(app.instance_path, "llm_cost.db")
+    if not storable:
+        database.mkdir(parents=True)
+    arguments = provider.url(), provider.host, app.instance_path
+    subprocess.run([sys.executable, "-c", _SCRIPT, *arguments], check=True, timeout=120)
+    if not storable:
+        assert ledger.waiting() == 2
+        database.rmdir()
+    # The end of a process waits for some seconds only, which a busy machine may need
+    # to load the database's driver: the rest is taken over by whoever drains next.
+    ledger.drain()
+    assert ledger.waiting() == 0
+    calls = list(stream_calls(ledger.reading, CallFilter()))
+    assert sorted(call.tags.get("script", "") for call in calls) == ["", "nightly"]
 
 
 def test_a_task_that_was_started_inside_a_call_is_not_blind(
