@@ -22,6 +22,7 @@ if t.TYPE_CHECKING:
     from ..query.host import Host
 
 _SHOWN: t.Final = ("input", "cache_read", "output")
+_TOKENS: t.Final = click.IntRange(0, 2**53)
 
 
 @click.group()
@@ -46,10 +47,8 @@ def _at(
 @prices.command()
 @click.argument("provider", required=False)
 @click.argument("model", required=False)
-@click.option(
-    "--input-tokens", type=click.IntRange(0), help="Work out a call of this size."
-)
-@click.option("--output-tokens", type=click.IntRange(0), help="Likewise.")
+@click.option("--input-tokens", type=_TOKENS, help="Work out a call of this size.")
+@click.option("--output-tokens", type=_TOKENS, help="Likewise.")
 @click.option("--mode", help="A pricing mode, such as batch, flex or priority.")
 @click.option(
     "--at",
@@ -234,7 +233,11 @@ def list_(
 def in_force(host: Host, at: dt.datetime, search: str) -> list[dict[str, t.Any]]:
     """The prices that hold at a time, by name."""
     found = []
-    for source, entry in host.book.entries().values():
+    # One that has several names is listed once.
+    held = {
+        id(entry): (source, entry) for source, entry in host.book.entries().values()
+    }
+    for source, entry in held.values():
         price = entry.at(at)
         if price is None or search.lower() not in entry.key.lower():
             continue

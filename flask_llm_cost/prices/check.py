@@ -177,7 +177,12 @@ def _other_lines(report: Report) -> Iterator[str]:
     made = report.others
     if made is None or made.up_to_date:
         return
+    if report.count_all:
+        for model, reason in made.rejected.items():
+            yield f"! {model}: refused, {reason}"
     names = sorted({each.model for each in made.changes} | set(made.held))
+    if not names:
+        return
     mark = "!" if report.count_all else "."
     yield (
         f"{mark} {len(names):,} other models of the bundled prices, not in use, cost"

@@ -53,6 +53,8 @@ def sync(
         mode anything went wrong.
     """
     moment = now or dt.datetime.now(dt.UTC)
+    # What a link points to is written, and the link stays one.
+    path = Path(os.path.realpath(path))
     with contextlib.nullcontext() if preview else _lock(path):
         document = read_document(path)
         known = {} if accept or add else known_versions(document)

@@ -188,3 +188,16 @@ def test_a_broken_price_file_is_one_line(
     result = run("prices", "list", app=app)
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {path}")
+
+
+def test_a_call_larger_than_any_is_no_usage(run: Run) -> None:
+    args = ("prices", "explain", "openai", "writer", "--input-tokens", str(2**53 + 1))
+    result = run(*args)
+    assert result.exit_code == 2
+    assert "--input-tokens" in result.stderr
+
+
+def test_a_model_of_several_names_is_listed_once(shown: Shown) -> None:
+    rows = json.loads(shown("prices", "list", "--format", "json"))
+    keys = [row["key"] for row in rows]
+    assert len(keys) == len(set(keys))

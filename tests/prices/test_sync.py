@@ -755,3 +755,26 @@ def test_a_rate_is_changed_under_every_name_that_it_has(
     sync(path, {"litellm": source.says("/l", said)}, now=NOW)
     new = models(path)["openai/gpt-4o"][1]
     assert (new["cached_input"], new["cache_read_input"]) == (1, 1)
+
+
+def test_a_link_stays_a_link(path: Path, source: Source) -> None:
+    link = path.with_name("link.json")
+    link.symlink_to(path.name)
+    sync(link, {"litellm": source.says("/l", upstream())}, now=NOW)
+    assert link.is_symlink()
+    assert models(path)["openai/gpt-4o"][1]["input"] == Decimal("2.5")
+
+
+def test_a_check_of_all_says_what_it_refuses_of_others(source: Source) -> None:
+    url = source.says("/l", upstream(-1))
+    answers = ask_all({"litellm": url}, now=NOW)
+    report = check(PriceBook.bundled(), answers=answers, now=NOW, count_all=True)
+    assert report.exit_code == 1
+    assert any(line.startswith("! openai/gpt-4o: refused") for line in report.lines)
+
+
+def test_a_check_counts_no_others_where_a_source_failed(tmp_path: Path) -> None:
+    answers = ask_all({"litellm": str(tmp_path / "none.json")}, now=NOW)
+    report = check(PriceBook.bundled(), answers=answers, now=NOW)
+    assert report.exit_code == 1
+    assert not any("other models" in line for line in report.lines)
