@@ -157,7 +157,8 @@ def _whole(
     if not any(answer.error is None for answer in work.answers):
         return copy.deepcopy(dict(document))
     metadata["updated_at"] = work.now.date().isoformat()
-    sources = dict(metadata.get("sources") or {})
+    said = metadata.get("sources")
+    sources = dict(said) if isinstance(said, Mapping) else {}
     for answer in work.answers:
         if answer.error is None:
             sources[answer.name] = {
@@ -445,9 +446,11 @@ def _rates(entry: Mapping[str, t.Any]) -> dict[RateKey, Decimal]:
 
 
 def _may_leap(entry: Mapping[str, t.Any]) -> bool:
-    allowed = entry.get("_validator_override") or ()
-    return "skip_relative_change" in (
-        [allowed] if isinstance(allowed, str) else list(allowed)
+    allowed = entry.get("_validator_override")
+    if isinstance(allowed, str):
+        return allowed == "skip_relative_change"
+    return isinstance(allowed, (list, tuple, Mapping)) and (
+        "skip_relative_change" in allowed
     )
 
 

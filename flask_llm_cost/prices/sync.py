@@ -119,11 +119,11 @@ def known_versions(document: Mapping[str, t.Any]) -> dict[tuple[str, str], str]:
     metadata = (document.get("metadata") or {}) if "models" in document else {}
     if metadata.get("synced_sha256") != digest(models_of(document)):
         return {}
-    said = metadata.get("sources") or {}
+    said = metadata.get("sources")
     return {
         (name, str(each.get("url"))): str(each["version"])
-        for name, each in said.items()
-        if each.get("version")
+        for name, each in (said.items() if isinstance(said, Mapping) else ())
+        if isinstance(each, Mapping) and each.get("version")
     }
 
 

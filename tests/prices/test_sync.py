@@ -20,6 +20,7 @@ from flask_llm_cost import PriceSyncError
 from flask_llm_cost import Usage
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.check import check
+from flask_llm_cost.prices.drift import digest
 from flask_llm_cost.prices.fetch import Answer
 from flask_llm_cost.prices.fetch import ask
 from flask_llm_cost.prices.sync import ask_all
@@ -778,3 +779,25 @@ def test_a_check_counts_no_others_where_a_source_failed(tmp_path: Path) -> None:
     report = check(PriceBook.bundled(), answers=answers, now=NOW)
     assert report.exit_code == 1
     assert not any("other models" in line for line in report.lines)
+
+
+@pytest.mark.parametrize("said", ["x", ["x"], 5, {"litellm": 5}])
+def test_metadata_that_someone_wrote_stops_no_sync(
+    tmp_path: Path, source: Source, said: object
+) -> None:
+    held = {"openai/gpt-4o": {"input": 2, "output": 10}}
+    path = tmp_path / "p.json"
+    metadata = {"sources": said, "synced_sha256": digest(held)}
+    path.write_text(json.dumps({"metadata": metadata, "models": held}))
+    made = sync(path, {"litellm": source.says("/l", upstream())}, now=NOW)
+    assert made.lines == ("~ openai/gpt-4o: input 2 -> 2.5",)
+
+
+@pytest.mark.parametrize("allowed", [True, 5, None, "skip", ["other"]])
+def test_an_override_that_says_nothing_known_allows_nothing(
+    tmp_path: Path, source: Source, allowed: object
+) -> None:
+    held = {"input": 2, "output": 10, "_validator_override": allowed}
+    path = write(tmp_path / "p.json", {"openai/gpt-4o": held})
+    made = sync(path, {"litellm": source.says("/l", upstream(30e-6))}, now=NOW)
+    assert list(made.held) == ["openai/gpt-4o"]
