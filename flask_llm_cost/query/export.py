@@ -109,6 +109,9 @@ def _quoted(cell: str) -> str:
     return cell
 
 
+_SECONDS: t.Final = [f"{number:02d}." for number in range(60)]
+_MILLIS: t.Final = [f"{number:03d}Z" for number in range(1000)]
+
 _BATCH: t.Final = 2000  # some 4 MB
 
 _SOURCE: t.Final[sa.FromClause] = calls.outerjoin(
@@ -181,7 +184,7 @@ def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
             f"{reasoning},{total},{cost if cost is None else _usd(cost)},"
         )
         yield (
-            f"{_minute(at // 60_000)}{at // 1000 % 60:02d}.{at % 1000:03d}Z,"
+            f"{_minute(at // 60_000)}{_SECONDS[at // 1000 % 60]}{_MILLIS[at % 1000]},"
             f"{_uuid(event_id)},{_common(provider, model, operation)},"
             # Nothing else in them has letters.
             f"{numbers.replace('None', '')}"
@@ -209,7 +212,9 @@ def _usd(pico: int) -> str:
     """Stored money with every digit, as :func:`_cell` writes a ``Decimal``."""
     if pico < 0:
         return "-" + _usd(-pico)
-    text = f"{pico:013d}"
+    text = str(pico)
+    if len(text) <= 12:
+        return ("0." + text.zfill(12)).rstrip("0") if pico else "0"
     return f"{text[:-12]}.{text[-12:]}".rstrip("0").rstrip(".")
 
 
