@@ -20,6 +20,12 @@ from .conftest import MakeLedger
 from .samples import make_call
 from .samples import NOON
 from .test_ledger import spool
+from .test_partitions import _split
+from .test_partitions import calls_around
+from .test_partitions import ever
+from .test_partitions import kept
+from .test_partitions import month
+from .test_partitions import with_partitions
 from .test_rollups import calls_over
 from .test_rollups import HOUR
 from .test_rollups import raw
@@ -154,3 +160,27 @@ def test_a_month_that_is_being_dropped_is_left_alone(filled: Ledger) -> None:
     with pytest.raises(StorageError, match="being dropped"):
         filled.put_back(tagged(1))
     assert raw(filled)["calls"] == 0
+
+
+@with_partitions
+def test_calls_of_a_dropped_month_come_back_and_go_again(ledger: Ledger) -> None:
+    ledger.partition()
+    _split(ledger, 5)
+    made = calls_around(*(month(n) for n in range(5)))
+    kept(ledger, made)
+    before = ever(ledger)
+    limit = month(2) + 1.5 * HOUR
+    gone = ledger.prune(limit)
+    for _ in range(2):
+        old = [call for call in made if call.started_at < limit]
+        stored = ledger.put_back(old)
+        assert (stored.new, stored.refused) == (gone, [])
+        assert ever(ledger) == before
+        ledger.roll()
+        assert rolled(ledger, "pruned")["calls"] == 0
+        assert ledger.partition_plan() == []
+        assert ledger.verify() == []
+        assert ledger.prune(limit) == gone
+        assert ever(ledger) == before
+    ledger.roll()
+    assert ledger.verify() == []
