@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -122,6 +123,20 @@ COVERAGE: t.Final = {
     "response_id": ("Response id", "Not every API gives one; it finds double counts."),
 }
 """What a call should have, and what to do where it has not."""
+
+COVERAGE_LINKS: t.Final[Mapping[str, Mapping[str, str]]] = {
+    "cost": {"sort": "unknown_pricing"},
+    "usage": {"usage_source": "unknown"},
+    "stream_usage": {"usage_source": "unknown", "stream": "yes"},
+}
+"""The conditions on a page of calls that find those where it is missing."""
+
+FLAG_LINKS: t.Final[Mapping[str, Mapping[str, str]]] = {
+    "unpriced": {"sort": "unknown_pricing"},
+    "no_usage": {"usage_source": "unknown"},
+    "estimated": {"usage_source": "estimated"},
+}
+"""The conditions that find the calls of a flag, where there are such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +270,11 @@ def why_unpriced(call: Call) -> str:
 def why_failed(status: str) -> str:
     """``429`` as ``refused with 429``, an outcome as its word."""
     return f"refused with {status}" if status.isdigit() else outcome(status)[0]
+
+
+def failed_as(status: str) -> str:
+    """The outcome of attempts that :func:`why_failed` names."""
+    return "http_error" if status.isdigit() else status
 
 
 def explain(call: Call) -> str:

@@ -566,6 +566,35 @@ def test_data_quality_says_what_is_missing_and_what_to_do(
     assert "include_usage" in said
 
 
+def test_what_is_missing_leads_to_its_calls(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record()
+    record(cost=None, model="mystery", usage_source="manual")
+    mute = {"cost": None, "usage": None, "usage_source": "unknown"}
+    record(**mute, model="mute", stream=True, flags=frozenset({"unpriced", "no_usage"}))
+    record(**mute, model="refused", outcome="http_error", http_status=429)
+    record(usage_source="estimated", model="guess", flags=frozenset({"estimated"}))
+    quality = visitor.get("/llm-costs/data-quality").text
+
+    def behind(section: str, row: str) -> set[str]:
+        table = quality.partition(f'aria-labelledby="{section}"')[2]
+        line = re.search(f"<tr>(?:(?!</tr>).)*>{row}<.*?</tr>", table, re.DOTALL)
+        assert line is not None
+        [href] = re.findall(r'href="([^"]+)"', line[0])
+        calls = visitor.get(html.unescape(href)).text
+        return set(re.findall(r'href="/llm-costs/calls/[^"]+" title="([^"]+)"', calls))
+
+    assert behind("coverage", "Cost") == {"mystery", "mute"}
+    assert behind("coverage", "Usage of streams") == {"mute"}
+    assert behind("coverage", "Usage") == {"mute", "refused"}
+    assert behind("usage", "mute") == {"mute"}
+    assert behind("failed", "openai") == {"refused"}
+    assert behind("flags", "unpriced") == {"mystery", "mute"}
+    assert behind("flags", "no usage") == {"mute", "refused"}
+    assert behind("flags", "estimated") == {"guess"}
+
+
 def test_data_quality_shows_what_contradicts_itself(make_site: MakeSite) -> None:
     """From the answer to the page: more was cached than there was."""
     with provider_of_contradictions() as url:
