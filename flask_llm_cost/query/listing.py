@@ -173,14 +173,17 @@ def call_page(
     first = 1 if rows else 0
     if earlier:
         first += count(connection, where, _past(sort, _Place.of(rows[0], sort), True))
+    last = first + len(rows) - 1 if rows else 0
+    # The last page, and one without rows at all, say by themselves how many there are.
+    known = not later and (bool(rows) or after is None)
     return CallPage(
         where=where,
         sort=sort,
         per=per,
         rows=tuple(rows),
         first=first,
-        last=first + len(rows) - 1 if rows else 0,
-        total=count(connection, where),
+        last=last,
+        total=last if known else count(connection, where),
         next=_Place.of(rows[-1], sort).cursor(sort) if later else None,
         previous=_Place.of(rows[0], sort).cursor(sort) if earlier else None,
     )

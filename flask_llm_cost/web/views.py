@@ -23,6 +23,7 @@ from werkzeug.exceptions import NotFound
 from ..errors import StorageError
 from ..query.budgets import Standing
 from ..query.budgets import standings
+from ..query.choices import choices
 from ..query.detail import call_detail
 from ..query.export import csv_lines
 from ..query.filters import CallFilter
@@ -43,7 +44,6 @@ from ..query.sessions import UNKNOWN as NO_SESSION
 from ..query.sources import pruned_before
 from ..query.tags import tag_keys
 from ..query.tags import tag_page
-from ..query.tags import top_values
 from ..query.totals import breakdown
 from ..query.totals import series
 from ..query.totals import Totals
@@ -214,7 +214,9 @@ def calls() -> str:
             page=page,
             sorts=CALL_SORTS,
             sizes=PER_PAGE,
-            options=_options(connection, slice_.where, host().settings.rollup_tags),
+            options=choices(
+                connection, page.where, host().settings.rollup_tags, most=MOST_OPTIONS
+            ),
             newest=None if page.total else _newest(connection),
             pruned=pruned_before(connection, slice_.where, ["event_id"]),
         )
@@ -423,26 +425,6 @@ def _days(at: dt.datetime) -> dict[str, str]:
 
 def _newest(connection: sa.Connection) -> CallRow | None:
     return next(iter(top_calls(connection, CallFilter(), sort="recent", limit=1)), None)
-
-
-def _options(
-    connection: sa.Connection, where: CallFilter, keys: Sequence[str]
-) -> dict[str, list[str]]:
-    """What is in the slice, to choose from, the dearest first: a browser searches it."""
-    # Sums tell of these; another filter would read every call for a list of words.
-    range_ = CallFilter(start=where.start, end=where.end, zone=where.zone)
-    groups = breakdown(connection, range_, "provider", "model")
-    fitting = [g.key[1] for g in groups if where.provider in (None, g.key[0])]
-    tags = [
-        f"{key}:{row.value}"
-        for key in keys
-        for row in top_values(connection, range_, key, limit=MOST_VALUES).values
-        if not row.untagged
-    ]
-    found = {"providers": [g.key[0] for g in groups], "models": fitting, "tags": tags}
-    return {
-        name: list(dict.fromkeys(words))[:MOST_OPTIONS] for name, words in found.items()
-    }
 
 
 def waiting() -> int | None:

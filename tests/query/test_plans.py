@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_llm_cost.ledger.tables import facts
+from flask_llm_cost.query.choices import choices
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
 from flask_llm_cost.query.listing import call_page
@@ -39,6 +40,7 @@ FROM_SUMS: dict[str, t.Any] = {
     "models": models,
     "heat": heat,
     "tag": lambda c, w: tag_page(c, w, "feature"),
+    "choices": lambda c, w: choices(c, w, ("feature",), most=100),
 }
 FROM_CALLS: dict[str, t.Any] = {
     "report": lambda c, w: report(c, w, tags=("feature",)),
@@ -54,6 +56,12 @@ FROM_CALLS: dict[str, t.Any] = {
     "tag keys": tag_keys,
     "sessions": lambda c, w: sessions(c, w, "user"),
     "quality": quality,
+    "choices of a person": lambda c, w: choices(
+        c, w.narrowed(tags=(("user", "u7"),)), ("feature",), most=100
+    ),
+    "choices of streams": lambda c, w: choices(
+        c, w.narrowed(stream=True), ("feature",), most=100
+    ),
 }
 
 
@@ -110,6 +118,15 @@ def scans(store: Store, statement: str, values: t.Any) -> list[str]:
 def test_days_are_asked_of_the_sums_alone(full: Store, name: str) -> None:
     where = CallFilter(start=END - 5 * DAY, end=END, zone=UTC)
     assert asked(full, FROM_SUMS[name], where) == []
+
+
+def test_calls_of_nobody_are_looked_for_once(full: Store) -> None:
+    def question(connection: sa.Connection, where: CallFilter) -> None:
+        assert call_page(connection, where).total == 0
+        assert choices(connection, where, ("feature",), most=100).models == ()
+
+    where = CallFilter(start=END - 5 * DAY, end=END, zone=UTC, provider="nobody")
+    assert len(asked(full, question, where)) == 1
 
 
 @pytest.mark.parametrize("name", FROM_CALLS)
