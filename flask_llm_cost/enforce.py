@@ -163,19 +163,9 @@ class Enforcer:
                 continue
             if not budget.covers(attempt.provider, attempt.request_model):
                 continue
-            limit = self.limit(budget, whose)
             amount = self._certain(budget, attempt, hold.started_at)
-            if limit is not None and amount is not None and amount > limit:
-                self._refuse(
-                    BudgetExceeded(
-                        budget.name,
-                        period=budget.period,
-                        limit_usd=limit,
-                        spent_usd=Decimal(0),
-                        tags=whose,
-                        estimate_usd=amount,
-                    ),
-                )
+            if amount is not None:
+                self._allow_single(budget, whose, amount)
 
     def _certain(
         self, budget: Budget, attempt: Attempt, at: dt.datetime
@@ -253,7 +243,10 @@ class Enforcer:
         :raises BudgetExceeded: If a budget that blocks has no room for it.
         :raises StorageError: If a budget cannot be asked, and is closed then.
         """
-        kept = self._kept() if self.stops else None
+        if not self.stops:
+            return
+        self._admit_single(call)
+        kept = self._kept()
         if kept is None:
             return
         amount = _pico(Decimal(0) if call.cost is None else call.cost.total_usd)
@@ -263,6 +256,32 @@ class Enforcer:
             if share.budget.behavior != "notify"
         ]
         self._admit(call.event_id, [(share, amount) for share in shares])
+
+    def _admit_single(self, call: Call) -> None:
+        """Refuse a call that cost more than a budget allows for one."""
+        for budget in self.budgets:
+            whose = budget.whose(tags_of(call))
+            if budget.period != "call" or budget.behavior != "block" or whose is None:
+                continue
+            if call.cost is None or not budget.covers(call.provider, model_of(call)):
+                continue
+            self._allow_single(budget, whose, call.cost.total_usd)
+
+    def _allow_single(
+        self, budget: Budget, whose: Mapping[str, str], amount: Decimal
+    ) -> None:
+        limit = self.limit(budget, whose)
+        if limit is not None and amount > limit:
+            self._refuse(
+                BudgetExceeded(
+                    budget.name,
+                    period=budget.period,
+                    limit_usd=limit,
+                    spent_usd=Decimal(0),
+                    tags=whose,
+                    estimate_usd=amount,
+                ),
+            )
 
     # What a call may cost
 
@@ -445,8 +464,12 @@ def _bound(attempt: Attempt) -> Bound:
 
 
 def _pico(usd: Decimal) -> int:
-    """Whole pico-USD, rounded up: an estimate is not to be too small."""
-    return -int((-usd.scaleb(12)).to_integral_value(rounding="ROUND_FLOOR"))
+    """Whole pico-USD, rounded up: an estimate is not to be too small.
+
+    No limit is more than BIGINT holds, so neither need an estimate be.
+    """
+    pico = -int((-usd.scaleb(12)).to_integral_value(rounding="ROUND_FLOOR"))
+    return min(pico, 2**63 - 1)
 
 
 def _usd(pico: int) -> Decimal:

@@ -235,7 +235,8 @@ def _thresholds(at: str, value: object) -> tuple[Decimal, ...]:
     wanted = "a list of numbers above 0 and up to 1, such as [0.5, 0.8, 1.0]"
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise ConfigError(f"{at} must be {wanted}, not {value!r}.")
-    found = {check_money(f"{at} entry", item) for item in value}
+    # Kept in millionths: two that are one there would be taken down twice.
+    found = {round(check_money(f"{at} entry", item), 6) for item in value}
     if not all(0 < part <= 1 for part in found):
         raise ConfigError(f"{at} must be {wanted}, not {value!r}.")
     # The limit itself is always told of.

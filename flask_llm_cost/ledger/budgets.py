@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import typing as t
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from ..budgets import tags_of
 from ..budgets import Window
 from ..budgets.budget import model_of
 from ..call import Call
+from ..config import check_money
 from .engine import Engines
 from .marks import horizon
 from .outbox import post
@@ -46,6 +48,8 @@ from .tables import tag_values
 
 Limits: t.TypeAlias = Callable[[Budget, Mapping[str, str]], Decimal | None]
 """What a budget allows, asked with whose it is; ``None`` if that cannot be told."""
+
+_log = logging.getLogger("flask_llm_cost")
 
 MILLION: t.Final = 1_000_000
 _REMEMBERED: t.Final = 20_000
@@ -688,8 +692,20 @@ def _passed_by(
 
 def _assumed(budget: Budget, call: Call) -> int:
     estimate = budget.estimate
-    amount = estimate(call) if callable(estimate) else estimate
-    return max(0, int(Decimal(str(amount)).scaleb(12)))
+    if not callable(estimate):
+        return min(int(Decimal(estimate).scaleb(12)), BIGGEST)
+    # The app's own code: whatever it raises or gives, the call is stored.
+    try:
+        amount = check_money("estimate", estimate(call))
+    except Exception:
+        _log.exception(
+            "The estimate of the budget %r failed: the call %s, which has no price, counts"
+            " nothing in it.",
+            budget.name,
+            call.event_id,
+        )
+        return 0
+    return min(int(amount.scaleb(12)), BIGGEST)
 
 
 def _delete_holds(connection: sa.Connection, rows: Sequence[t.Any]) -> None:

@@ -15,6 +15,7 @@ from flask import Flask
 from flask_llm_cost import LlmCost
 from flask_llm_cost import signals
 from flask_llm_cost.budgets import Alert
+from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import Call
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import StorageError
@@ -413,3 +414,55 @@ def test_the_recipe_answers_429(make_app: MakeApp) -> None:
     response = client.get("/ask")
     assert response.status_code == 429
     assert 0 < int(response.headers["Retry-After"]) <= 86_400
+
+
+def test_an_enforced_call_meets_the_budget_of_one_call(make_app: MakeApp) -> None:
+    app = make_app(LLM_COST_CALL_BUDGET="0.1", LLM_COST_BUDGET_BEHAVIOR="block")
+    with pytest.raises(BudgetExceeded) as info:
+        spend(app, "1", enforce_budget=True)
+    assert info.value.estimate_usd == 1
+    spend(app, "0.1", enforce_budget=True)
+    with app.app_context():
+        assert extension_of(app).calls.total_cost() == Decimal("0.1")
+
+
+@pytest.mark.parametrize("estimate", [lambda call: 1 / 0, lambda call: float("nan")])
+def test_an_estimate_that_fails_loses_no_call(
+    make_app: MakeApp, estimate: t.Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(
+        LLM_COST_BUDGETS=[
+            {"name": "x", "limit_usd": 5, "unpriced": "estimate", "estimate": estimate}
+        ]
+    )
+    with app.app_context():
+        extension_of(app).track(provider="openai", model="made-up", input_tokens=5)
+        assert extension_of(app).flush()
+        assert extension_of(app).calls.count() == 1
+    assert "The estimate of the budget 'x' failed" in caplog.text
+
+
+def test_thresholds_that_are_one_lose_no_call(make_app: MakeApp) -> None:
+    app = make_app(
+        LLM_COST_BUDGETS=[
+            {"name": "x", "limit_usd": 5, "thresholds": [0.5, 0.50000001]}
+        ]
+    )
+    spend(app, "4")
+    with app.app_context():
+        assert extension_of(app).calls.count() == 1
+
+
+@pytest.mark.parametrize("limit", ["5", "1e12"])
+def test_an_estimate_beyond_all_limits_is_refused(
+    make_app: MakeApp, limit: str
+) -> None:
+    entry = {"name": "x", "limit_usd": limit, "behavior": "block", "estimate": "1e9"}
+    app = make_app(LLM_COST_BUDGETS=[entry])
+    with app.app_context():
+        llm_cost = extension_of(app)
+        attempt = Attempt("openai", "chat", "gpt-4o")
+        if limit == "1e12":
+            assert llm_cost.begin(attempt)
+        with pytest.raises(BudgetExceeded):
+            llm_cost.begin(attempt)
