@@ -85,6 +85,16 @@ class Enforcer:
 
     def limit(self, budget: Budget, whose: Mapping[str, str]) -> Decimal | None:
         """What a budget allows; ``None`` if the app names none. Never raises."""
+        try:
+            return self.limit_asked(budget, whose)
+        except StorageError:
+            return None
+
+    def limit_asked(self, budget: Budget, whose: Mapping[str, str]) -> Decimal | None:
+        """What a budget allows, where a call waits for it.
+
+        :raises StorageError: If it cannot be found, and the budget is closed then.
+        """
         if not callable(budget.limit_usd):
             return budget.limit_usd
         # The app's own code, which may ask its own tables: it must harm no call.
@@ -93,13 +103,20 @@ class Enforcer:
             with contextlib.nullcontext() if app is None else app.app_context():
                 limit = budget.limit_usd(dict(whose))
             return None if limit is None else check_money("limit_usd", limit)
-        except Exception:
+        except Exception as error:
+            closed = budget.on_error == "closed"
             if self._speaks():
                 _log.exception(
-                    "The limit of the budget %r could not be found; it is as if there were"
-                    " none.",
+                    "The limit of the budget %r could not be found; %s.",
                     budget.name,
+                    "no call is let through"
+                    if closed
+                    else "it is as if there were none",
                 )
+            if closed:
+                raise StorageError(
+                    f"its limit could not be found ({type(error).__name__})"
+                ) from error
             return None
 
     def _speaks(self) -> bool:
@@ -270,7 +287,11 @@ class Enforcer:
     def _allow_single(
         self, budget: Budget, whose: Mapping[str, str], amount: Decimal
     ) -> None:
-        limit = self.limit(budget, whose)
+        try:
+            limit = self.limit_asked(budget, whose)
+        except StorageError as error:
+            self._cannot_tell([budget], error)
+            return
         if limit is not None and amount > limit:
             self._refuse(
                 BudgetExceeded(

@@ -154,7 +154,13 @@ class AppState:
                 secret=settings.alert_webhook_secret,
                 private=settings.alert_allow_private,
             )
-        return Budgeting(enforcer.budgets, enforcer.limit, enforcer.told, send)
+        return Budgeting(
+            enforcer.budgets,
+            enforcer.limit,
+            enforcer.told,
+            send,
+            asked=enforcer.limit_asked,
+        )
 
     def _price(
         self,

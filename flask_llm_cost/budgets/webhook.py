@@ -48,8 +48,11 @@ class Webhook:
         host = self._url.hostname or ""
         try:
             status = self._post(host, number, body)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except OSError as error:
             raise Refused(f"{host}: {type(error).__name__}: {error}") from error
+        except (http.client.HTTPException, ValueError) as error:
+            # Their words may repeat the path, which is often the secret.
+            raise Refused(f"{host}: {type(error).__name__}") from None
         if not 200 <= status < 300:
             raise Refused(f"{host} answered {status}")
 
@@ -109,10 +112,24 @@ def _is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         if inner is not None:
             return inner.is_global and not inner.is_multicast
+        if any(parsed in network for network in _LOCAL):
+            return False
     return parsed.is_global and not parsed.is_multicast
 
 
 _NAT64: t.Final = ipaddress.IPv6Network("64:ff9b::/96")
+_LOCAL: t.Final = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "::/96",  # an address of IPv4, in the form that is no longer used
+            "::ffff:0:0:0/96",  # and in the one of translators
+            "64:ff9b:1::/48",  # NAT64 inside a network
+            "fec0::/10",  # once the private addresses of IPv6
+        ),
+    )
+)
+"""What ``is_global`` takes for public, and is not."""
 
 
 def _target(url: SplitResult) -> str:

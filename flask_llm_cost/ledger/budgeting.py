@@ -39,6 +39,8 @@ class Budgeting:
     """Tells the app of an alert. It must not raise."""
     send: Callable[[str, bytes], None] | None = None
     """Posts an alert to the webhook, with its id; raises if it was not accepted."""
+    asked: Callable[[Budget, Mapping[str, str]], Decimal | None] | None = None
+    """As ``limits``, for a call that waits: may raise a ``StorageError``."""
 
 
 class Budgets:
@@ -54,6 +56,7 @@ class Budgets:
             budgeting.budgets,
             budgeting.limits,
             webhook=budgeting.send is not None,
+            asked=budgeting.asked,
         )
         self.holds: Holds = Holds(engines, self.counters)
         self.outbox: Outbox = Outbox(engines)

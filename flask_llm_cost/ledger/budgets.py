@@ -113,6 +113,7 @@ class Counters:
 
     :param limits: Says what a budget allows.
     :param webhook: Whether alerts are also to be posted.
+    :param asked: As ``limits``, where a call waits for it: may raise a ``StorageError``.
     """
 
     def __init__(
@@ -122,11 +123,13 @@ class Counters:
         limits: Limits,
         *,
         webhook: bool = False,
+        asked: Limits | None = None,
     ) -> None:
         self.budgets = tuple(b for b in budgets if b.period != "call")
         self._of_calls = [b for b in budgets if b.period == "call"]
         self._engines = engines
         self._limits = limits
+        self._asked = asked or limits
         self._webhook = webhook
         self.passed: deque[Alert] = deque()
         """Alerts that are committed, and that the app is to be told of."""
@@ -163,7 +166,17 @@ class Counters:
 
     def allowed(self, share: Share) -> int | None:
         """What a window allows now, in pico-USD."""
-        limit = self._limits(share.budget, share.whose)
+        return self._allows(self._limits, share)
+
+    def asked(self, share: Share) -> int | None:
+        """As :meth:`allowed`, where a call waits for it.
+
+        :raises StorageError: If that cannot be told, and its budget is closed then.
+        """
+        return self._allows(self._asked, share)
+
+    def _allows(self, limits: Limits, share: Share) -> int | None:
+        limit = limits(share.budget, share.whose)
         # More than BIGINT holds is more than can ever be counted as spent.
         return None if limit is None else min(int(limit.scaleb(12)), BIGGEST)
 

@@ -9,25 +9,31 @@ it counts until the call's row comes after all, or someone frees it.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import random
 import time
 import typing as t
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from ..errors import StorageError
 from .budgets import _chunks
 from .budgets import Counters
 from .budgets import Share
+from .engine import brief
 from .engine import Engines
-from .rows import BIGGEST
 from .tables import budget_holds
 from .tables import budget_windows
 
 LEASE: t.Final = dt.timedelta(seconds=120)
 _TRIES: t.Final = 5
+_PATIENCE_S: t.Final = 1.0
+_log: t.Final = logging.getLogger("flask_llm_cost")
 _w: t.Final = budget_windows.c
 _h: t.Final = budget_holds.c
 
@@ -74,47 +80,71 @@ class Holds:
         :raises StorageError: If that cannot be told.
         """
         self._engines.prepare()
+        # Before the transaction: it is the app's own code, which may write to this database.
+        limits = self._limits(ask.share for ask in asks)
+        order = sorted(
+            (ask for ask in asks if ask.share.id in limits),
+            key=lambda ask: ask.share.id,
+        )
+        if not order:
+            return None
         with self._engines.explained():
-            self._counters.ensure(self._engine, (ask.share for ask in asks))
-            order = sorted(asks, key=lambda ask: ask.share.id)
-            refused = self._insist(event_id, order)
-            if refused is not None:
-                standing = self.standing([refused.share])
-                if standing:
-                    self._counters.refused(self._engine, refused.share, standing[0])
-                    return standing[0]
+            for _ in range(2):
+                self._counters.ensure(self._engine, (ask.share for ask in order))
+                refused = self._insist(event_id, order, limits)
+                if refused is None:
+                    self._counters.under_way[event_id] = None
+                    return None
+                for standing in self._standing([refused.share], limits):
+                    self._say(standing)
+                    return standing
                 # The windows were cleared: they begin anew.
                 self._counters.forget()
-                self._counters.ensure(self._engine, (ask.share for ask in asks))
-                refused = self._insist(event_id, order)
-                if refused is not None:
-                    return self.standing([refused.share])[0]
-        self._counters.under_way[event_id] = None
-        return None
+        raise StorageError("the windows of its budgets are gone")
 
-    def _insist(self, event_id: str, asks: Sequence[Ask]) -> Ask | None:
+    def _limits(self, shares: Iterable[Share]) -> dict[str, int]:
+        """What windows allow; those without a limit are left out."""
+        found = {share.id: self._counters.asked(share) for share in shares}
+        return {key: allowed for key, allowed in found.items() if allowed is not None}
+
+    def _say(self, standing: Standing) -> None:
+        """Take down that a window refused a call: it is refused, come what may."""
+        try:
+            self._counters.refused(self._engine, standing.share, standing)
+        except exc.SQLAlchemyError as error:
+            _log.warning(
+                "That the budget %r refuses calls could not be taken down; the next that it"
+                " refuses tries again: %s",
+                standing.share.budget.name,
+                brief(error),
+            )
+
+    def _insist(
+        self, event_id: str, asks: Sequence[Ask], limits: Mapping[str, int]
+    ) -> Ask | None:
         """Take it, also where the database asks to try again, as after a deadlock."""
+        until = time.monotonic() + _PATIENCE_S
         for left in reversed(range(_TRIES)):
             try:
-                return self._take(event_id, asks)
+                return self._take(event_id, asks, limits)
             except exc.IntegrityError:
                 return None  # this very call has its hold already
             except exc.OperationalError as error:
-                if not left or error.connection_invalidated:
+                # A lock that was waited for in vain is not a deadlock, which is told at once.
+                late = time.monotonic() > until
+                if not left or late or error.connection_invalidated:
                     raise
                 time.sleep(random.uniform(0.001, 0.02))
         raise AssertionError("unreachable")
 
-    def _take(self, event_id: str, asks: Sequence[Ask]) -> Ask | None:
+    def _take(
+        self, event_id: str, asks: Sequence[Ask], limits: Mapping[str, int]
+    ) -> Ask | None:
         expires_at = dt.datetime.now(dt.UTC) + LEASE
-        limited: list[Ask] = []
         with self._engine.connect() as connection:
             for ask in asks:
-                allowed = self._counters.allowed(ask.share)
-                if allowed is None:
-                    continue
-                limited.append(ask)
-                room = allowed - min(ask.amount, BIGGEST)
+                allowed = limits[ask.share.id]
+                room = allowed - ask.amount
                 taken = connection.execute(
                     sa.update(budget_windows)
                     .where(
@@ -128,8 +158,6 @@ class Holds:
                 if taken.rowcount != 1:
                     connection.rollback()
                     return ask
-            if not limited:
-                return None
             connection.execute(
                 sa.insert(budget_holds),
                 [
@@ -140,7 +168,7 @@ class Holds:
                         "state": "held",
                         "expires_at": expires_at,
                     }
-                    for ask in limited
+                    for ask in asks
                 ],
             )
             connection.commit()
@@ -148,13 +176,17 @@ class Holds:
 
     def standing(self, shares: Sequence[Share]) -> list[Standing]:
         """How windows stand; those without a limit are left out."""
-        by_id = {share.id: share for share in shares}
-        query = sa.select(budget_windows).where(_w.id.in_(sorted(by_id)))
+        return self._standing(shares, self._limits(shares))
+
+    def _standing(
+        self, shares: Sequence[Share], limits: Mapping[str, int]
+    ) -> list[Standing]:
+        query = sa.select(budget_windows).where(_w.id.in_(sorted(limits)))
         found = []
         with self._engine.connect() as connection:
             rows = {row.id: row for row in connection.execute(query)}
         for share in shares:
-            row, allowed = rows.get(share.id), self._counters.allowed(share)
+            row, allowed = rows.get(share.id), limits.get(share.id)
             if row is not None and allowed is not None:
                 found.append(Standing(share, allowed, row.spent, row.held, row.lost))
         return found

@@ -466,3 +466,71 @@ def test_an_estimate_beyond_all_limits_is_refused(
             assert llm_cost.begin(attempt)
         with pytest.raises(BudgetExceeded):
             llm_cost.begin(attempt)
+
+
+@pytest.mark.parametrize("period", ["day", "call"])
+@pytest.mark.parametrize("hard", [True, False])
+@pytest.mark.parametrize("on_error", ["open", "closed"])
+def test_a_limit_that_cannot_be_found_does_as_the_budget_says(
+    make_app: MakeApp, on_error: str, hard: bool, period: str
+) -> None:
+    def limit(tags: t.Any) -> t.Any:
+        raise RuntimeError("the app's table is gone")
+
+    app = make_app(
+        LLM_COST_BUDGETS=[
+            {
+                "name": "x",
+                "limit_usd": limit,
+                "period": period,
+                "behavior": "block",
+                "estimate": "1",
+                "on_error": on_error,
+                "hard": hard,
+            }
+        ]
+    )
+    with app.app_context():
+        llm_cost = extension_of(app)
+        if on_error == "closed":
+            with pytest.raises(StorageError, match="'x' .* limit could not be found"):
+                llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
+        else:
+            assert llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
+    # What was spent already is written down, whatever becomes of the limit.
+    spend(app, "1")
+    with app.app_context():
+        assert extension_of(app).calls.count() == 1
+
+
+def test_a_limit_is_asked_once_for_a_call(make_app: MakeApp) -> None:
+    answers: list[t.Any] = [0]
+
+    def limit(tags: t.Any) -> t.Any:
+        return answers.pop(0)
+
+    app = make_app(
+        LLM_COST_BUDGETS=[{"name": "x", "limit_usd": limit, "behavior": "block"}]
+    )
+    with app.app_context():
+        llm_cost = extension_of(app)
+        attempt = Attempt("openai", "chat", "gpt-4o")
+        answers[:] = [0, 0]
+        with pytest.raises(BudgetExceeded):
+            llm_cost.begin(attempt)
+        answers[:] = [0]
+        with pytest.raises(BudgetExceeded):
+            llm_cost.begin(attempt)
+
+
+def test_a_refusal_stands_where_it_cannot_be_taken_down(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(LLM_COST_DAILY_BUDGET="0", LLM_COST_BUDGET_BEHAVIOR="block")
+    ledger = app.extensions["llm_cost"].ledger
+    ledger.upgrade()
+    with ledger._engines.writing().begin() as connection:
+        connection.exec_driver_sql("DROP TABLE llm_cost_budget_alerts")
+    with app.app_context(), pytest.raises(BudgetExceeded):
+        extension_of(app).begin(Attempt("openai", "chat", "gpt-4o"))
+    assert "could not be taken down" in caplog.text

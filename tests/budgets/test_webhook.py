@@ -118,6 +118,10 @@ def test_a_private_address_is_refused_unless_it_is_allowed(provider: Provider) -
         "2002:7f00:1::",
         "fe80::1%eth0",
         "fd00::1",
+        "fec0::1",
+        "::10.0.0.1",
+        "::ffff:0:10.0.0.1",
+        "64:ff9b:1::a00:1",
     ],
 )
 def test_what_is_private_is_known_in_any_form(address: str) -> None:
@@ -133,4 +137,7 @@ def test_the_url_is_not_told(provider: Provider) -> None:
     provider.play(Answer(status=500))
     with pytest.raises(Refused) as info:
         Webhook(provider.url("/hook/secret-path"), private=True)("1", b"{}")
+    assert "secret-path" not in str(info.value)
+    with pytest.raises(Refused) as info:
+        Webhook(provider.url("/hook/a secret-path"), private=True)("1", b"{}")
     assert "secret-path" not in str(info.value)
