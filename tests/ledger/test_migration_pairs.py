@@ -311,3 +311,31 @@ def test_the_sql_text_of_each_step_can_be_run_on_data(
     _keeps(before, _ours(_read(engine)))
     assert ledger.current() == ledger.head()
     assert ledger.check() == []
+
+
+@pytest.mark.parametrize("empty_database", ["POSTGRESQL"], indirect=True)
+@pytest.mark.parametrize("down", [False, True])
+def test_sums_can_be_read_while_all_calls_are(
+    empty_database: str, make_ledger: MakeLedger, down: bool
+) -> None:
+    engine = make_ledger(empty_database)._engines.writing()
+    migrate.upgrade(engine, "0006" if down else "0003")
+    seen: list[int] = []
+
+    def beside(connection: sa.Connection, *args: t.Any) -> None:
+        if seen or not args[1].startswith("INSERT INTO llm_cost_marks"):
+            return
+        seen.append(1)
+        with engine.connect() as other:
+            other.exec_driver_sql("SET LOCAL lock_timeout = 500")
+            other.exec_driver_sql("SELECT * FROM llm_cost_rollups")
+            # But none adds up meanwhile.
+            with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+                other.exec_driver_sql("UPDATE llm_cost_facts SET value = 'x'")
+
+    sa.event.listen(engine, "before_cursor_execute", beside)
+    if down:
+        migrate.downgrade(engine, "0003")
+    else:
+        migrate.upgrade(engine, "0006")
+    assert seen

@@ -15,15 +15,18 @@ _SUMS = ("estimated", "estimated_tokens", "cost_estimated")
 
 
 def upgrade() -> None:
+    early = _reads_calls_first()
     for name in _SUMS:
         steps.add_column(
             _TABLE, sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
         )
     # What was pruned before stays as it was added up: its calls are there no more.
-    _add_up_again()
+    if not early:
+        _add_up_again()
 
 
 def downgrade() -> None:
+    early = _reads_calls_first()
     # A second run must not add them again, nor look for columns that the first dropped.
     if steps.has_column(_TABLE, "estimated"):
         op.execute(
@@ -33,7 +36,22 @@ def downgrade() -> None:
         )
     for name in _SUMS:
         steps.drop_column(_TABLE, name)
+    if not early:
+        _add_up_again()
+
+
+def _reads_calls_first() -> bool:
+    """Mark the hours beforehand where that can be; whether it could.
+
+    PostgreSQL locks out all who read the sums from the first ALTER until the end, and
+    reading all calls takes long. Meanwhile this has the rollers' turn, so that none adds
+    up in the old way what is marked here. MySQL and MariaDB would end it with the ALTER.
+    """
+    if op.get_context().dialect.name != "postgresql":
+        return False
+    op.execute("UPDATE llm_cost_facts SET value = '0006' WHERE name = 'roller'")
     _add_up_again()
+    return True
 
 
 def _add_up_again() -> None:
