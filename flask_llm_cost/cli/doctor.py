@@ -126,6 +126,36 @@ def database(host: Host) -> Iterator[Finding]:
             )
 
 
+def columns(host: Host) -> Iterator[Finding]:
+    """Has each table the columns that its version says it has?"""
+    import sqlalchemy as sa
+
+    from ..ledger.tables import metadata
+
+    missing: list[str] = []
+    try:
+        with host.ledger.reading(fresh=True) as connection:
+            seen = sa.inspect(connection)
+            for table in metadata.sorted_tables:
+                there = (
+                    {column["name"] for column in seen.get_columns(table.name)}
+                    if seen.has_table(table.name)
+                    else set()
+                )
+                missing += [str(c) for c in table.columns if c.name not in there]
+    except StorageError:
+        return  # said by database() already
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        yield Finding(
+            "error",
+            "columns",
+            f"the database lacks {', '.join(missing[:5])}{more}, though its version is"
+            " that of this package: something else changed the tables. Put them back from"
+            " a backup; `flask llm-cost db sql` prints what they were made with.",
+        )
+
+
 def replica(host: Host) -> Iterator[Finding]:
     """Is the replica that pages ask as new as the ledger?"""
     behind = host.ledger.behind()
@@ -374,6 +404,7 @@ CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     configuration,
     clients,
     database,
+    columns,
     replica,
     partitions,
     spool,

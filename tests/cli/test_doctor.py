@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.capture import clients
@@ -210,3 +211,16 @@ def test_a_changed_zone_is_an_error(
     assert "those of UTC" in found["timezone"][1]
     run("ledger", "rezone", app=after)
     assert "timezone" not in examined(app=after)
+
+
+def test_a_column_that_is_gone_is_an_error(shop: Flask, examined: Examined) -> None:
+    assert "columns" not in examined()
+    ledger = shop.extensions["llm_cost"].ledger
+    with ledger.reading() as connection:
+        url = connection.engine.url
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.text("ALTER TABLE llm_cost_calls DROP COLUMN operation"))
+    found = examined()
+    assert found["exit"][0] == "1"
+    assert found["columns"][0] == "error"
+    assert "llm_cost_calls.operation" in found["columns"][1]
