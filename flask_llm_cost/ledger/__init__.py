@@ -418,12 +418,14 @@ class Ledger:
         return gone
 
     def withdraw(self, event_ids: Sequence[str]) -> int:
-        """Delete calls that were only a trial, and what they added to the sums.
+        """Delete calls that were only a trial, and what they added to sums and budgets.
 
         :return: How many there were.
         :raises StorageError: If the ledger cannot be written.
         """
-        return self._roller.withdraw(event_ids)
+        budgets = self.budgets
+        counters = None if budgets is None else budgets.counters
+        return self._roller.withdraw(event_ids, counters)
 
     # Tags
 

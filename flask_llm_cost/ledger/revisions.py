@@ -271,6 +271,13 @@ def _deltas(
     ]
 
 
+def withdrawn(connection: sa.Connection, rows: Sequence[_Row]) -> list[Delta]:
+    """Calls that are taken back, as calls that cost nothing now."""
+    by_key = {(row["started_at"], row["event_id"]): row for row in rows}
+    due = [Wanted(key, {"cost_total": 0}) for key in by_key]
+    return _deltas(connection, due, by_key)
+
+
 def _traced(tags: Mapping[str, str], trace_id: str | None) -> Mapping[str, str]:
     return tags if trace_id is None else {**tags, "trace_id": trace_id}
 

@@ -62,6 +62,7 @@ from .tables import tag_values
 
 if t.TYPE_CHECKING:
     from ..call import Call
+    from .budgets import Counters
     from .erase import Erased
     from .months import Months
     from .store import Stored
@@ -425,22 +426,33 @@ class Roller:
                 mark(connection, [row.started_at for row in rows])
         return len(rows)
 
-    def withdraw(self, event_ids: Sequence[str]) -> int:
-        """Delete these calls, and what they added to the sums, as if they had not been."""
+    def withdraw(
+        self, event_ids: Sequence[str], counters: Counters | None = None
+    ) -> int:
+        """Delete these calls, and what they added to the sums, as if they had not been.
+
+        :param counters: Of the budgets that they count in, if there are any.
+        """
+        from .revisions import withdrawn
+
         self._engines.prepare()
         gone = 0
         with self._engines.explained():
             for some in chunks(sorted(event_ids)):
                 with self._engine.begin() as connection:
                     self._turn(connection)
-                    query = sa.select(_c.started_at, _c.event_id)
+                    query = sa.select(calls)
                     # The time is in the id, and the key begins with it.
                     times = {event_time(each) for each in some}
                     query = query.where(_c.event_id.in_(some), _c.started_at.in_(times))
                     rows = connection.execute(query.order_by(_c.started_at)).all()
                     if rows:
+                        trials = [row._asdict() for row in rows]
+                        changed = withdrawn(connection, trials)
                         _delete_calls(connection, rows)
                         mark(connection, [row.started_at for row in rows])
+                        if counters is not None:
+                            counters.change(connection, changed)
                 gone += len(rows)
         return gone
 

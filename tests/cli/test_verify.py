@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost import Call
 from flask_llm_cost import call_recorded
 from flask_llm_cost.capture import clients
+from flask_llm_cost.ledger.tables import budget_windows
 from flask_llm_cost.query.detail import stream_calls
 from flask_llm_cost.query.filters import CallFilter
 from tests.cli.conftest import Run
@@ -81,6 +83,17 @@ def test_calls_are_taken_back_and_others_stay(
     assert [call.event_id for call in left] == [own.event_id]
     assert state.ledger.verify() == []
     assert state.settings.provider_hosts == {}
+
+
+def test_budgets_do_not_count_what_was_taken_back(make_app: MakeApp, run: Run) -> None:
+    app = make_app(
+        LLM_COST_BUDGETS=[{"name": "all", "limit_usd": 100, "period": "total"}]
+    )
+    ledger = app.extensions["llm_cost"].ledger
+    assert run("verify-capture", app=app).exit_code == 0
+    with ledger.reading() as connection:
+        assert list(connection.scalars(sa.select(budget_windows.c.spent))) == [0]
+        assert ledger.budgets.counters.differences(connection) == ([], 0)
 
 
 def test_a_ledger_that_cannot_be_read_is_said_so_and_nothing_is_sent(
