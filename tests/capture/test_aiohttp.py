@@ -12,6 +12,11 @@ from collections.abc import Callable
 
 import aiohttp
 import pytest
+from aiohttp import compression_utils
+from hypothesis import given
+from hypothesis import HealthCheck
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from flask_llm_cost.capture import aiohttp_session
 from flask_llm_cost.capture.meter import Tap
@@ -22,6 +27,7 @@ from tests.capture.server import Case
 from tests.capture.server import CASES
 from tests.capture.server import CHAT_JSON
 from tests.capture.server import CHAT_STREAM
+from tests.capture.server import ENCODINGS
 from tests.capture.server import Provider
 from tests.capture.test_requests import check
 
@@ -106,6 +112,48 @@ def test_every_way_of_reading_gives_the_same_bytes_and_one_call(
     for call in book.calls:
         check(call, case)
     assert not any(book.deferred)
+
+
+KNOWN: t.Final = [
+    name
+    for name in ENCODINGS
+    if name != "zstd" or getattr(compression_utils, "HAS_ZSTD", False)
+]
+"""The encodings that the installed aiohttp undoes."""
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    case=st.sampled_from(CASES),
+    encoding=st.sampled_from(KNOWN),
+    cuts=st.lists(st.integers(1, 200), max_size=6).map(tuple),
+    way=st.sampled_from(sorted(WAYS)),
+    decode=st.booleans(),
+)
+def test_bytes_are_the_same_however_they_are_cut_and_read(
+    provider: Provider,
+    tap: Tap,
+    book: Book,
+    hosts: dict[str, str],
+    case: Case,
+    encoding: str,
+    cuts: tuple[int, ...],
+    way: str,
+    decode: bool,
+) -> None:
+    hosts[provider.host] = case.provider
+    provider.play(Answer(case.body, cuts=cuts, encoding=encoding))
+    book.calls.clear()
+    way = way if decode or way != "text" else "read"
+
+    async def work(session: aiohttp.ClientSession) -> t.Any:
+        url = provider.url(case.path)
+        async with session.post(url, json=case.request) as response:
+            return await WAYS[way](response)
+
+    options = {"auto_decompress": decode}
+    assert run(tap, work, **options) == run(None, work, **options)
+    check(book.call, case)
 
 
 def test_bytes_that_are_not_decompressed_are_read_too(
