@@ -76,6 +76,11 @@ class Budget:
             [self.name, self.period, sorted(self.tags.items()), sorted(self.models)]
         )
 
+    @property
+    def calendar(self) -> str:
+        """What it counts, and between which bounds."""
+        return _digest([self.definition, str(self.zone), self.week_start])
+
     def whose(self, tags: Mapping[str, str]) -> Mapping[str, str] | None:
         """The tags whose values have budgets of their own, with those of a call.
 

@@ -244,11 +244,13 @@ class Counters:
             return  # another made it meanwhile
 
     def _counted_since(self, engine: sa.Engine, budget: Budget) -> dt.datetime:
-        known = self._since.get(budget.definition)
+        # With its zone: after a change of it, windows have other calls than those counted.
+        calendar = budget.calendar
+        known = self._since.get(calendar)
         if known is not None:
             return known
         b = budgets_table.c
-        query = sa.select(b.since).where(b.definition == budget.definition)
+        query = sa.select(b.since).where(b.definition == calendar)
         with engine.connect() as connection:
             found = connection.scalar(query)
         if found is None:
@@ -257,13 +259,13 @@ class Counters:
                 with engine.begin() as connection:
                     connection.execute(
                         sa.insert(budgets_table).values(
-                            definition=budget.definition, name=budget.name, since=found
+                            definition=calendar, name=budget.name, since=found
                         )
                     )
             except exc.IntegrityError:
                 with engine.connect() as connection:
                     found = connection.scalar(query) or found
-        self._since[budget.definition] = found
+        self._since[calendar] = found
         return found
 
     # Counting
@@ -595,7 +597,10 @@ class Counters:
         for budget in self.budgets:
             if budget.definition == row.definition:
                 span = Window(row.starts_at, row.ends_at)
-                if not checkable(connection, budget, span):
+                # One of another zone's calendar is counted no more.
+                if budget.window(span.start) != span or not checkable(
+                    connection, budget, span
+                ):
                     return None
                 return spent_of(connection, budget, json.loads(row.whose), span)
         return None

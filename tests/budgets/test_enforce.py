@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost import LlmCost
@@ -20,6 +21,8 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.errors import UnknownPrice
+from flask_llm_cost.ledger.tables import budget_windows
+from flask_llm_cost.ledger.tables import budgets as budgets_table
 from tests.conftest import MakeApp
 from tests.query.vectors import vectors
 
@@ -534,3 +537,28 @@ def test_a_refusal_stands_where_it_cannot_be_taken_down(
     with app.app_context(), pytest.raises(BudgetExceeded):
         extension_of(app).begin(Attempt("openai", "chat", "gpt-4o"))
     assert "could not be taken down" in caplog.text
+
+
+def test_another_zone_forgets_nothing_that_was_spent(make_app: MakeApp) -> None:
+    entry = {"name": "x", "limit_usd": 100, "tags": {"user": "*"}}
+    app = make_app(LLM_COST_BUDGETS=[entry])
+    spend(app, 3, tags={"user": "a"})
+    ledger = app.extensions["llm_cost"].ledger
+    # As if it had been declared long ago.
+    with ledger._engines.writing().begin() as connection:
+        connection.execute(
+            sa.update(budgets_table).values(
+                since=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+            )
+        )
+    uri = str(ledger._engines.place.url)
+    moved = make_app(
+        LLM_COST_DATABASE_URI=uri, LLM_COST_BUDGETS=[entry | {"timezone": "Asia/Tokyo"}]
+    )
+    spend(moved, 4, tags={"user": "a"})
+    ledger = moved.extensions["llm_cost"].ledger
+    with ledger.reading() as connection:
+        drift, _ = ledger.budgets.counters.differences(connection)
+        spent = connection.scalars(sa.select(budget_windows.c.spent)).all()
+    assert 7 * 10**12 in spent
+    assert drift == []
