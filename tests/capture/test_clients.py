@@ -322,6 +322,32 @@ def test_each_try_of_the_openai_sdk_is_an_attempt(
     assert [call.outcome for call in book.calls] == ["http_error", "http_error", "ok"]
 
 
+@pytest.mark.usefixtures("instrumented")
+def test_an_sdk_upon_every_layer_makes_one_record_for_each_try(
+    tap: Tap, provider: Provider, book: Book, hosts: dict[str, str]
+) -> None:
+    """An SDK whose client sends through a session, and all of it is captured."""
+    busy = Answer(b"{}", status=429, headers=(("retry-after-ms", "1"),))
+    provider.play(busy, Answer(CHAT_JSON))
+
+    class Through(httpx2.BaseTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            got = session.post(str(request.url), data=request.read())
+            return httpx2.Response(got.status_code, content=got.content)
+
+    with requests.Session() as session:
+        session.mount("http://", LlmCostAdapter(book, hosts=hosts))
+        clients.wrap(tap, session)
+        http_client = httpx2.Client(transport=Through())
+        with openai.OpenAI(
+            api_key="k", base_url=provider.url("/v1"), http_client=http_client
+        ) as client:
+            clients.wrap(tap, client)
+            client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+    assert [call.http_status for call in book.calls] == [429, 200]
+    assert len(provider.scene.requests) == len(book.attempts) == 2
+
+
 def test_the_async_openai_sdk_is_captured(
     tap: Tap, provider: Provider, book: Book
 ) -> None:
