@@ -1,0 +1,57 @@
+"""A process that crosses a budget's thresholds: once it is told to, from many threads."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from pathlib import Path
+
+from flask import Flask
+
+from flask_llm_cost import LlmCost
+from flask_llm_cost import signals
+from flask_llm_cost.budgets import Alert
+
+
+def main() -> None:
+    options = json.loads(sys.argv[1])
+    lock, told = threading.Lock(), Path(options["told"])
+
+    def tell(line: str) -> None:
+        with lock, told.open("a") as file:
+            file.write(f"{line}\n")
+
+    def called_back(alert: Alert) -> None:
+        tell(f"called {alert.threshold}")
+
+    def received(sender: Flask, alert: Alert) -> None:
+        tell(f"signal {alert.threshold}")
+
+    app = Flask("crosser", instance_path=options["folder"])
+    app.config.update(options["config"], LLM_COST_ON_BUDGET_EXCEEDED=called_back)
+    llm_cost = LlmCost(app)
+    signals.budget_threshold.connect(received, app)
+    signals.budget_exceeded.connect(received, app)
+
+    def work() -> None:
+        start.wait()
+        with app.app_context():
+            llm_cost.track(provider="openai", model="gpt-4o", reported_cost="0.5")
+
+    start = threading.Barrier(options["threads"] + 1)
+    threads = [threading.Thread(target=work) for _ in range(options["threads"])]
+    for thread in threads:
+        thread.start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    start.wait()
+    for thread in threads:
+        thread.join()
+    with app.app_context():
+        assert llm_cost.flush(60)
+
+
+if __name__ == "__main__":
+    main()
