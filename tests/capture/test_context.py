@@ -18,6 +18,7 @@ import pytest
 import requests
 import rq
 from celery import Celery
+from celery import signals as celery_signals
 from celery.contrib.testing.worker import start_worker
 from flask import Flask
 from flask import Response
@@ -140,7 +141,20 @@ def test_one_object_of_several_apps_drops_what_is_no_ones(
     assert "1 calls were not recorded" in caplog.text
 
 
+@pytest.fixture
+def logging_left_alone() -> Iterator[None]:
+    """A worker of Celery would set the level of the root logger, for all later tests."""
+
+    def leave(**_: t.Any) -> None:
+        pass
+
+    celery_signals.setup_logging.connect(leave, weak=False)
+    yield
+    celery_signals.setup_logging.disconnect(leave)
+
+
 @pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.usefixtures("logging_left_alone")
 @pytest.mark.filterwarnings("ignore")
 def test_a_celery_task_with_an_app_context_is_captured(
     eager: bool,
