@@ -46,18 +46,27 @@ class Block:
 
     def __init__(self, tags: Mapping[str, t.Any]) -> None:
         self._tags = dict(tags)
+        self._open: list[_Entry] = []
 
     def __enter__(self) -> None:
-        _blocks.set((*_blocks.get(), self))
+        entry = _Entry(self._tags, self)
+        self._open.append(entry)
+        _entered.set((*_entered.get(), entry))
 
     def __exit__(self, *exc: object) -> None:
-        # What is entered belongs to the context, and not to the block. One that is left in
-        # another context than entered (a generator closed elsewhere) is not found there.
-        blocks = _blocks.get()
-        for at in range(len(blocks) - 1, -1, -1):
-            if blocks[at] is self:
-                _blocks.set(blocks[:at] + blocks[at + 1 :])
+        # What is entered belongs to the context, and not to the block.
+        entries = _entered.get()
+        for at in range(len(entries) - 1, -1, -1):
+            if entries[at].block is self:
+                _entered.set(entries[:at] + entries[at + 1 :])
+                if entries[at] in self._open:
+                    self._open.remove(entries[at])
                 return
+        # Left in another context than entered (a generator closed elsewhere): the entry
+        # cannot be taken from where it is, so it is told to be over. Of several it is not
+        # known which; a generator has a block of its own.
+        if len(self._open) == 1:
+            self._open.pop().on = False
 
     def _run(self, function: Callable[[], _T]) -> _T:
         with self:
@@ -68,7 +77,18 @@ class Block:
         return t.cast(_F, functools.wraps(function)(wrapper))
 
 
-_blocks: ContextVar[tuple[Block, ...]] = ContextVar("flask_llm_cost.tags", default=())
+class _Entry:
+    """One time that a block was entered. A task started inside has it, too."""
+
+    __slots__ = ("block", "on", "tags")
+
+    def __init__(self, tags: Mapping[str, t.Any], block: Block) -> None:
+        self.tags = tags
+        self.block = block
+        self.on = True
+
+
+_entered: ContextVar[tuple[_Entry, ...]] = ContextVar("flask_llm_cost.tags", default=())
 
 
 def _tagged(block: Block, function: Callable[..., t.Any]) -> Callable[..., t.Any]:
@@ -175,7 +195,7 @@ def _sources(
     """Highest first, so that a limit drops the least specific tags."""
     if explicit:
         yield explicit
-    yield from (block._tags for block in reversed(_blocks.get()))
+    yield from (entry.tags for entry in reversed(_entered.get()) if entry.on)
     yield from reversed(tuple(providers))
     if settings.default_tags:
         yield settings.default_tags

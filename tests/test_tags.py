@@ -122,6 +122,36 @@ def test_a_block_left_in_another_context_does_not_raise() -> None:
     assert taken().tags == {}
 
 
+def test_a_block_left_in_another_thread_is_left_where_it_was_entered() -> None:
+    def work() -> Iterator[None]:
+        with Block({"user": "alice"}):
+            yield
+
+    def go() -> None:
+        steps = t.cast("t.Generator[None]", work())
+        next(steps)
+        assert taken().tags == {"user": "alice"}
+        thread = threading.Thread(target=steps.close)
+        thread.start()
+        thread.join()
+        assert taken().tags == {}
+
+    contextvars.copy_context().run(go)
+
+
+def test_a_task_started_inside_a_block_keeps_its_tags_after_it() -> None:
+    async def later() -> dict[str, t.Any]:
+        await asyncio.sleep(0)
+        return dict(taken().tags)
+
+    async def main() -> dict[str, t.Any]:
+        with Block({"user": "alice"}):
+            task = asyncio.create_task(later())
+        return await task
+
+    assert asyncio.run(main()) == {"user": "alice"}
+
+
 def test_a_block_decorates_a_function_and_a_coroutine() -> None:
     @Block({"feature": "chat"})
     def plain() -> dict[str, str]:
