@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import subprocess
+import signal
 import sys
 import threading
 import typing as t
@@ -199,6 +200,16 @@ class _Worker(rq.SimpleWorker):
     death_penalty_class = TimerDeathPenalty
 
 
+@pytest.fixture
+def _own_signals() -> Iterator[None]:
+    """A worker takes them over; children that later tests fork would not be ended."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_own_signals")
 @pytest.mark.filterwarnings("ignore")
 def test_an_rq_job_with_an_app_context_is_captured(
     app: Flask,
