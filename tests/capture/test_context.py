@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import subprocess
 import signal
+import subprocess
 import sys
 import threading
 import typing as t
