@@ -61,8 +61,9 @@ def test_a_row_of_no_time_breaks_nothing(
     for command in COMMANDS:
         args = ["llm-cost", *command.split()]
         result = app.test_cli_runner().invoke(args=args)
-        # The doctor ends with 1: the SDKs that are installed here are not captured.
-        ended = 1 if command == "doctor" else 0
-        assert result.exit_code == ended, (command, result.output)
+        # The doctor may end with 1: of SDKs that are installed and not captured so far.
+        ended = (0, 1) if command == "doctor" else (0,)
+        assert result.exit_code in ended, (command, result.output)
+        assert isinstance(result.exception, SystemExit | None), (command, result.output)
     assert state.ledger.prune(dt.datetime(2020, 1, 1, tzinfo=dt.UTC)) == (at == NEAR)
     assert state.ledger.verify() == []
