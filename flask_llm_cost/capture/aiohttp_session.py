@@ -25,8 +25,8 @@ from multidict import CIMultiDict
 from .meter import harmless
 from .meter import Meter
 from .meter import Tap
+from .patch import become
 from .patch import bound
-from .patch import disguise
 from .patch import Patch
 
 
@@ -116,8 +116,7 @@ def _follow(response: ClientResponse, meter: Meter, decoded: bool) -> None:
         return
     response.content = _TeeReader(content, meter, decoded)
     response.__dict__["_llm_cost"] = meter
-    kind: t.Any = type(response)
-    response.__class__ = _tee_class(kind)
+    become(response, _TeeResponse)
 
 
 class _TeeReader(StreamReader):
@@ -216,11 +215,6 @@ class _TeeResponse(_Response):
     def __del__(self, *args: t.Any) -> None:
         self._llm_cost.abandon()
         super().__del__(*args)
-
-
-@functools.lru_cache(maxsize=16)
-def _tee_class(base: t.Any) -> type[t.Any]:
-    return type(base.__name__, (_TeeResponse, base), disguise(base))
 
 
 def patches() -> list[Patch]:

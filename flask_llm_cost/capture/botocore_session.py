@@ -6,7 +6,6 @@ urllib3. That is where single attempts can be seen, and whose answers are follow
 
 from __future__ import annotations
 
-import functools
 import typing as t
 from collections.abc import Callable
 
@@ -17,8 +16,8 @@ from .meter import harmless
 from .meter import Meter
 from .meter import Tap
 from .patch import bound
-from .patch import disguise
 from .patch import Patch
+from .patch import wrap_transport
 from .urllib3_body import bytes_of
 from .urllib3_body import follow_body
 
@@ -83,10 +82,7 @@ def wrap(tap: Tap, session: URLLib3Session) -> None:
 
     Wrapped again, it goes by the new tap.
     """
-    session.__dict__["_llm_cost"] = tap
-    if not isinstance(session, _Tapped):
-        kind: t.Any = type(session)
-        session.__class__ = _tapped_class(kind)
+    wrap_transport(session, _Tapped, tap)
 
 
 class _Tapped:
@@ -95,8 +91,3 @@ class _Tapped:
     def send(self, request: t.Any) -> t.Any:
         inner = super().send  # type: ignore[misc]
         return captured(self.__dict__["_llm_cost"], inner, request)
-
-
-@functools.lru_cache(maxsize=16)
-def _tapped_class(base: t.Any) -> type[t.Any]:
-    return type(base.__name__, (_Tapped, base), disguise(base))

@@ -17,13 +17,12 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from types import ModuleType
 
-from ..errors import ConfigError
 from .meter import harmless
 from .meter import Meter
 from .meter import Tap
 from .patch import bound
-from .patch import disguise
 from .patch import Patch
+from .patch import wrap_transport
 
 MODULES: t.Final = ("httpx2", "httpx")
 
@@ -195,47 +194,32 @@ def wrap(tap: Tap, client: t.Any) -> None:
     module = module_of(client)
     for transport in (client._transport, *client._mounts.values()):
         # A mount of None goes through the client's own transport.
-        if transport is None:
-            continue
-        kind: t.Any = type(transport)
-        try:
-            transport.__dict__["_llm_cost"] = (module, tap)
-            if not isinstance(transport, _Tapped):
-                transport.__class__ = _tapped_class(kind)
-        except (AttributeError, TypeError):
-            raise ConfigError(
-                f"The transport {kind.__name__} of this client cannot be wrapped: its"
-                " class has a fixed layout. Derive it from HTTPTransport."
-            ) from None
+        if transport is not None:
+            wrap_transport(transport, _kind_for(transport), (module, tap))
 
 
-class _Tapped:
-    """A transport that is captured."""
-
-
-class _SyncTapped(_Tapped):
+class _SyncTapped:
     def handle_request(self, request: t.Any) -> t.Any:
         module, tap = self.__dict__["_llm_cost"]
         send = super().handle_request  # type: ignore[misc]
         return captured(module, tap, send, request)
 
 
-class _AsyncTapped(_Tapped):
+class _AsyncTapped:
     async def handle_async_request(self, request: t.Any) -> t.Any:
         module, tap = self.__dict__["_llm_cost"]
         send = super().handle_async_request  # type: ignore[misc]
         return await captured_async(module, tap, send, request)
 
 
-@functools.lru_cache(maxsize=64)
-def _tapped_class(base: t.Any) -> type[t.Any]:
-    """A subclass that looks like its base."""
-    bases: list[type] = [base]
-    if hasattr(base, "handle_async_request"):
-        bases.insert(0, _AsyncTapped)
-    if hasattr(base, "handle_request"):
-        bases.insert(0, _SyncTapped)
-    return type(base.__name__, tuple(bases), disguise(base))
+class _BothTapped(_SyncTapped, _AsyncTapped):
+    pass
+
+
+def _kind_for(transport: object) -> type:
+    if not hasattr(transport, "handle_async_request"):
+        return _SyncTapped
+    return _BothTapped if hasattr(transport, "handle_request") else _AsyncTapped
 
 
 def patches(name: str) -> list[Patch]:

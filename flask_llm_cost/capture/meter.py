@@ -12,6 +12,7 @@ import functools
 import logging
 import os
 import typing as t
+import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -149,6 +150,7 @@ class Tap:
 
     __slots__ = (
         "__weakref__",
+        "_name",
         "estimate",
         "hosts",
         "inject",
@@ -178,6 +180,14 @@ class Tap:
         self.tags = tags
         self.estimate = estimate
         self.inject = inject
+        self._name = ""
+
+    def __reduce__(self) -> tuple[t.Any, ...]:
+        """What a client that is copied or pickled keeps: this very tap, in its process."""
+        if not self._name:
+            self._name = uuid.uuid4().hex
+            _pickled[self._name] = self
+        return _unpickled, (self._name,)
 
     @harmless(passing=(LlmCostError,))
     def open(self, method: str, url: str, body: Body) -> Meter | None:
@@ -236,6 +246,20 @@ class Tap:
         if self.inject is None or not self.inject():
             return None
         return exchange.asking(url, sent)
+
+
+_pickled: weakref.WeakValueDictionary[str, Tap] = weakref.WeakValueDictionary()
+
+
+def _unpickled(name: str) -> Tap | None:
+    tap = _pickled.get(name)
+    if tap is None:
+        _log.warning(
+            "An adapter was unpickled in another process than it was made in: it sends,"
+            " but records nothing. Mount one of llm_cost.adapter() there, or wrap its"
+            " session again."
+        )
+    return tap
 
 
 @harmless()

@@ -8,19 +8,48 @@ import threading
 import typing as t
 from collections.abc import Callable
 
+from ..errors import ConfigError
 from .meter import Tap
 
 _lock = threading.Lock()
 
 
-def disguise(base: type) -> dict[str, t.Any]:
-    """The namespace of a subclass that looks like its base."""
-    return {
+def become(thing: t.Any, kind: type) -> None:
+    """Make an object do what ``kind`` says, as one of a subclass that looks like its class.
+
+    :raises TypeError: If its class has a fixed layout.
+    """
+    base: t.Any = type(thing)
+    thing.__class__ = _subclass(kind, base)
+
+
+@functools.lru_cache(maxsize=256)
+def _subclass(kind: type, base: type) -> type:
+    looks = {
         "__slots__": (),
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
     }
+    return type(base.__name__, (kind, base), looks)
+
+
+def wrap_transport(transport: t.Any, kind: type, knows: object) -> None:
+    """Make what a client sends through do what ``kind`` says.
+
+    :param kind: A transport that does it already stays as it is.
+    :param knows: What is found in ``_llm_cost`` of the transport from now on.
+    :raises ConfigError: If its class has a fixed layout.
+    """
+    try:
+        transport.__dict__["_llm_cost"] = knows
+        if not isinstance(transport, kind):
+            become(transport, kind)
+    except (AttributeError, TypeError):
+        raise ConfigError(
+            f"The transport {type(transport).__name__} of this client cannot be wrapped: its"
+            " class has a fixed layout. Derive it from one of the client's library."
+        ) from None
 
 
 def bound(method: t.Any, instance: object) -> t.Any:

@@ -7,11 +7,7 @@ connection, its exceptions, and that it is freed as soon as no one refers to it.
 
 from __future__ import annotations
 
-import functools
-import logging
 import typing as t
-import uuid
-import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -34,13 +30,12 @@ from .meter import harmless
 from .meter import Hosts
 from .meter import Meter
 from .meter import Tap
+from .patch import become
 from .patch import bound
-from .patch import disguise
 from .patch import Patch
+from .patch import wrap_transport
 from .urllib3_body import bytes_of
 from .urllib3_body import follow_body
-
-_log = logging.getLogger("flask_llm_cost")
 
 
 class LlmCostAdapter(HTTPAdapter):
@@ -60,6 +55,8 @@ class LlmCostAdapter(HTTPAdapter):
     :raises ConfigError: If ``tags`` or ``inner`` is of the wrong type, or there are
         options beside ``inner``.
     """
+
+    __attrs__ = [*HTTPAdapter.__attrs__, "_inner", "_tap"]  # what a copy has, too
 
     def __init__(
         self,
@@ -126,38 +123,6 @@ class LlmCostAdapter(HTTPAdapter):
         super().close()
         if self._inner is not None:
             self._inner.close()
-
-    def __getstate__(self) -> dict[str, t.Any]:
-        """As an :class:`~requests.adapters.HTTPAdapter`'s; a recorder cannot be pickled.
-
-        A copy in a process that still has the original goes on recording. Elsewhere it
-        only sends.
-        """
-        state = t.cast("dict[str, t.Any]", super().__getstate__())
-        return state | {"_inner": self._inner, "_tap": _keep(self._tap)}
-
-    def __setstate__(self, state: dict[str, t.Any]) -> None:
-        tap = _kept.get(state["_tap"])
-        if tap is None:
-            _log.warning(
-                "An adapter was unpickled in another process than it was made in: it"
-                " sends, but records nothing. Make one there with llm_cost.adapter()."
-            )
-        super().__setstate__(state | {"_tap": tap})  # type: ignore[misc]
-
-
-_kept: weakref.WeakValueDictionary[str, Tap] = weakref.WeakValueDictionary()
-"""What pickled adapters of this process stand for."""
-
-
-def _keep(tap: Tap | None) -> str:
-    for name, kept in list(_kept.items()):
-        if kept is tap:
-            return name
-    name = uuid.uuid4().hex
-    if tap is not None:
-        _kept[name] = tap
-    return name
 
 
 def captured(
@@ -229,14 +194,14 @@ def _follow(response: Response, meter: Meter) -> None:
     if isinstance(raw, BaseHTTPResponse) and follow_body(raw, meter):
         return
     response.__dict__["_llm_cost"] = meter
-    kind: t.Any = type(response)
-    response.__class__ = _tee_class(kind)
+    become(response, _TeeAnswer)
 
 
 if t.TYPE_CHECKING:
     _Answer = Response
+    _Adapter = BaseAdapter
 else:
-    _Answer = object
+    _Answer = _Adapter = object
 
 
 class _TeeAnswer(_Answer):
@@ -280,17 +245,19 @@ class _TeeAnswer(_Answer):
             inherited()
 
     def __reduce_ex__(self, protocol: t.SupportsIndex) -> t.Any:
-        # The class was made here, so that no other process could import it. Only the
-        # form of protocol 1 lets an object be pickled as one of another class.
-        make, arguments, *state = t.cast("tuple[t.Any, ...]", super().__reduce_ex__(1))
-        mine = type(self)
-        base = mine.__bases__[1]
-        return make, tuple(base if a is mine else a for a in arguments), *state
+        return _as_its_own(type(self), super().__reduce_ex__(1))
 
 
-@functools.lru_cache(maxsize=64)
-def _tee_class(base: t.Any) -> type[t.Any]:
-    return type(base.__name__, (_TeeAnswer, base), disguise(base))
+def _as_its_own(mine: type, reduced: t.Any) -> tuple[t.Any, ...]:
+    """How to pickle an object whose class was made here, where no one can import it.
+
+    :param mine: That class: the object goes as one of the class it had.
+    :param reduced: What it gives for protocol 1, the only one that lets it do so.
+    """
+    base = mine.__bases__[1]
+    make, arguments, *state = reduced
+    own = tuple(base if each is mine else each for each in (make, *arguments))
+    return own[0], own[1:], *state
 
 
 def _around(patch: Patch, original: Callable[..., Response]) -> Callable[..., Response]:
@@ -313,12 +280,42 @@ def patches() -> list[Patch]:
 def wrap(tap: Tap, session: Session) -> None:
     """Capture the calls of one session. Wrapped again, it goes by the new tap.
 
-    Its adapters go on sending. What is mounted later is not captured.
+    Its adapters stay the objects they are, and become instances of subclasses of their own
+    classes. What is mounted later is not captured.
+
+    :raises ConfigError: If an adapter cannot be captured.
     """
-    for prefix, adapter in session.adapters.items():
+    for adapter in session.adapters.values():
         if isinstance(adapter, LlmCostAdapter):
             adapter._tap = tap
         else:
-            ours = LlmCostAdapter(tap.recorder, inner=adapter)
-            ours._tap = tap
-            session.adapters[prefix] = ours
+            wrap_transport(adapter, _Tapped, tap)
+
+
+class _Tapped(_Adapter):
+    """An adapter of the app's own that is captured."""
+
+    def send(
+        self, request: PreparedRequest, *args: t.Any, **options: t.Any
+    ) -> Response:
+        send = super().send
+        # An app's own way of copying may have left it behind.
+        tap: Tap | None = self.__dict__.get("_llm_cost")
+        if tap is None:
+            return send(request, *args, **options)
+        return captured(tap, send, request, *args, **options)
+
+    def __reduce_ex__(self, protocol: t.SupportsIndex) -> t.Any:
+        make, arguments, *state = _as_its_own(type(self), super().__reduce_ex__(1))
+        tap = self.__dict__.get("_llm_cost")
+        return _tapped_again, (tap, make, arguments), *state
+
+
+def _tapped_again(
+    tap: Tap | None, make: Callable[..., BaseAdapter], arguments: tuple[t.Any, ...]
+) -> BaseAdapter:
+    """A copy of an adapter: captured, if it is in the process of the original."""
+    adapter = make(*arguments)
+    if tap is not None:
+        wrap_transport(adapter, _Tapped, tap)
+    return adapter

@@ -7,7 +7,6 @@ that it is freed as soon as no one refers to it.
 
 from __future__ import annotations
 
-import functools
 import typing as t
 from http.client import HTTPException
 from threading import get_ident
@@ -16,7 +15,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from .meter import Meter
-from .patch import disguise
+from .patch import become
 
 _BROKEN: t.Final = (HTTPError, HTTPException, OSError)
 """What a read raises when the body fails; anything else is the caller's mistake."""
@@ -38,7 +37,7 @@ def follow_body(raw: BaseHTTPResponse, meter: Meter) -> bool:
     """
     vars(raw)["_llm_cost"] = _Watch(meter, raw)
     try:
-        raw.__class__ = _tee_class(type(raw))
+        become(raw, _TeeRaw)
     except TypeError:
         # An object of another layout.
         del vars(raw)["_llm_cost"]
@@ -197,8 +196,3 @@ def _spent(raw: t.Any) -> bool:
     except (AttributeError, ValueError):
         # Not made from a connection: an empty read will tell.
         return False
-
-
-@functools.lru_cache(maxsize=64)
-def _tee_class(base: t.Any) -> type[t.Any]:
-    return type(base.__name__, (_TeeRaw, base), disguise(base))
