@@ -40,6 +40,8 @@ CostSource: t.TypeAlias = t.Literal["provider", "override", "file", "bundled"]
 
 USAGE_SOURCES: t.Final[tuple[str, ...]] = t.get_args(UsageSource)
 OUTCOMES: t.Final[tuple[str, ...]] = t.get_args(Outcome)
+SILENT_OUTCOMES: t.Final[tuple[Outcome, ...]] = ("http_error", "no_response")
+"""An attempt that ended so, and brought no usage, cost nothing."""
 
 OTHER_SIDES: t.Final = ("input_", "cache_read_", "cache_write_", "output_")
 """How the name of a rarer token bucket begins; it says which side it counts for."""

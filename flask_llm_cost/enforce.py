@@ -25,7 +25,6 @@ from .call import Hold
 from .call import Usage
 from .config import check_money
 from .errors import BudgetExceeded
-from .errors import LlmCostError
 from .errors import StorageError
 from .errors import UnknownPrice
 
@@ -77,7 +76,7 @@ class Enforcer:
         self._price = price
         self._app = app
         self._callback = callback
-        self._due: dict[tuple[str, str], LlmCostError] = {}
+        self._due: dict[tuple[str, str], BudgetExceeded] = {}
         self._averages: dict[tuple[str, str], Decimal] = {}
         self._silent_until = 0.0
 
@@ -421,9 +420,8 @@ class Enforcer:
         self._call_back(_alert_of(error))
         return error
 
-    def raise_later(self, call: Call, error: LlmCostError) -> None:
+    def raise_later(self, call: Call, error: BudgetExceeded) -> None:
         """Raise an error at the next send that counts in the same budget."""
-        assert isinstance(error, BudgetExceeded)
         budget = self._by_name[error.budget]
         whose = budget.whose(tags_of(call)) or {}
         if len(self._due) >= _MOST_DUE:

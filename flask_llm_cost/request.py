@@ -14,15 +14,12 @@ from flask import request
 from flask import Response
 
 from .call import Call
-from .call import Outcome
+from .call import SILENT_OUTCOMES
 
 COST: t.Final = "X-LLM-Cost-USD"
 UNPRICED: t.Final = "X-LLM-Cost-Unpriced"
 
 _NAME: t.Final = "_llm_cost_request"
-
-_SILENT: t.Final[tuple[Outcome, ...]] = ("http_error", "no_response")
-"""An attempt that ended so, and brought no usage, cost nothing."""
 
 
 class RequestCost:
@@ -56,7 +53,7 @@ class RequestCost:
             self.calls += 1
             if call.cost is not None:
                 self._known = (self._known or Decimal(0)) + call.cost.total_usd
-            elif call.usage is not None or call.outcome not in _SILENT:
+            elif call.usage is not None or call.outcome not in SILENT_OUTCOMES:
                 self.unpriced += 1
             self._publish()
 

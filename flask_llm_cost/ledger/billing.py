@@ -17,6 +17,7 @@ from dataclasses import field
 from decimal import Decimal
 
 from ..call import Call
+from ..call import SILENT_OUTCOMES
 
 PERIODS: t.Final = ("day", "week", "month", "year", "all")
 UNKNOWN: t.Final = "unknown"
@@ -28,7 +29,6 @@ Names: t.TypeAlias = Callable[[Sequence[str]], Mapping[str, str]]
 
 _DAY: t.Final = dt.timedelta(days=1)
 _MICRO: t.Final = Decimal("0.000001")
-_SILENT: t.Final = ("http_error", "no_response")
 _WEEKDAYS: t.Final = {"monday": 0, "sunday": 6, "saturday": 5}
 
 
@@ -68,7 +68,9 @@ class Tally:
 
     def _add_cost(self, call: Call) -> None:
         if call.cost is None:
-            self.unpriced += call.usage is not None or call.outcome not in _SILENT
+            self.unpriced += (
+                call.usage is not None or call.outcome not in SILENT_OUTCOMES
+            )
         elif call.usage_source == "estimated":
             self.estimated += 1
             self.estimated_cost += call.cost.total_usd

@@ -7,23 +7,21 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from ..call import SILENT_OUTCOMES
 from .tables import calls
-
-SILENT: t.Final = ("http_error", "no_response")
-"""How an attempt ends that a provider does not bill, if it brought no usage."""
 
 _c: t.Final = calls.c
 
 FAILED: t.Final[sa.ColumnElement[bool]] = sa.and_(
     _c.cost_total.is_(None),
     _c.total_input_tokens.is_(None),
-    _c.outcome.in_(SILENT),
+    _c.outcome.in_(SILENT_OUTCOMES),
 )
 """The attempt was refused or never answered, and brought no usage."""
 
 UNPRICED: t.Final[sa.ColumnElement[bool]] = sa.and_(
     _c.cost_total.is_(None),
-    sa.or_(_c.outcome.not_in(SILENT), _c.total_input_tokens.is_not(None)),
+    sa.or_(_c.outcome.not_in(SILENT_OUTCOMES), _c.total_input_tokens.is_not(None)),
 )
 """No cost is known, and there may be one. Every call is priced, estimated, unpriced
 or failed."""

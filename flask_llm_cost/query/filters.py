@@ -14,7 +14,6 @@ from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
 from ..config import KEY_PATTERN
 from ..errors import FilterError
-from ..ledger.measures import SILENT
 from ..ledger.measures import UNPRICED
 from ..ledger.tables import calls
 from ..ledger.tables import tag_values
@@ -25,9 +24,6 @@ MAX_DAYS: t.Final = 3660
 """The longest range of days that a page or command may ask for."""
 
 DEFAULT_DAYS: t.Final = 30
-
-SILENT_OUTCOMES: t.Final = SILENT
-"""How an attempt ends that a provider does not bill, if it brought no usage."""
 
 _DATE: t.Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DAY: t.Final = dt.timedelta(days=1)

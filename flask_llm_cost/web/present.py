@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..call import Call
+from ..call import SILENT_OUTCOMES
 from ..query.detail import Slice as Part
-from ..query.filters import SILENT_OUTCOMES
 from ..query.overview import Day
 from ..query.totals import sum_up
 from ..query.totals import Totals
