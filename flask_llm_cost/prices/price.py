@@ -28,6 +28,8 @@ from .meters import RateKey
 from .meters import TOKENS
 
 EXACT: t.Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_RATIO: t.Final = Context(prec=28, rounding=ROUND_HALF_EVEN)
+"""For a rate that is a ratio of others, which may have no end."""
 _MILLION: t.Final = 10**6
 _PICO: t.Final = 10**12
 ONE_PICO: t.Final = Decimal("1e-12")
@@ -279,6 +281,12 @@ class _Found(t.NamedTuple):
     usd: Decimal
     own_mode: bool
     above: int
+    flag: str | None = None
+
+    @property
+    def nearness(self) -> tuple[bool, int, bool]:
+        """How near it is to the mode and the tier that were asked for."""
+        return self.own_mode, self.above, self.flag is None
 
 
 _CLAUDE_WRITES: t.Final = {
@@ -310,13 +318,31 @@ class _Sheet:
 
     def _find(self, meter: str) -> _Found | None:
         """The meter's own rate: the mode's goes before the standard one."""
-        modes = (None,) if self._mode is None else (self._mode, None)
-        for mode in modes:
-            for above in self._tiers:
-                usd = self._rates.get(RateKey(mode, meter, above))
-                if usd is not None:
-                    return _Found(usd, mode == self._mode, above)
+        standard = self._of_mode(None, meter)
+        if self._mode is None:
+            return standard
+        own = self._of_mode(self._mode, meter)
+        if own is None or standard is None or own.above >= standard.above:
+            return own or standard
+        return self._raised(meter, own, standard)
+
+    def _of_mode(self, mode: str | None, meter: str) -> _Found | None:
+        for above in self._tiers:
+            usd = self._rates.get(RateKey(mode, meter, above))
+            if usd is not None:
+                return _Found(usd, mode == self._mode, above)
         return None
+
+    def _raised(self, meter: str, own: _Found, standard: _Found) -> _Found:
+        """A mode's rate of a lower tier, raised as the standard rate is from there on.
+
+        The whole request is of one tier, in any mode, and a discount is one in each.
+        """
+        lower = self._rates.get(RateKey(None, meter, own.above))
+        if not lower:
+            return standard
+        raised = _RATIO.divide(EXACT.multiply(own.usd, standard.usd), lower)
+        return _Found(raised, True, standard.above, "derived")
 
     def _make(
         self,
@@ -330,6 +356,7 @@ class _Sheet:
             usd = EXACT.multiply(usd, times)
         if self._factor is not None:
             usd = EXACT.multiply(usd, self._factor)
+        flag = flag or found.flag
         if flag is None and not found.own_mode and meter in IS_TOKENS:
             flag = "mode_fallback"
         return make_rate(meter, usd, flag)
@@ -360,7 +387,7 @@ class _Sheet:
         if not self._claude or meter not in _CLAUDE_WRITES:
             return None
         base = self._find("input")
-        if base is None or base[1:] <= found[1:]:
+        if base is None or base.nearness <= found.nearness:
             return None
         return self._make(meter, base, "derived", _CLAUDE_WRITES[meter])
 
@@ -386,7 +413,7 @@ class _Sheet:
         found, output = self._find("reasoning"), self._find("output")
         if found is None:
             return None
-        if output is not None and found[1:] != output[1:]:
+        if output is not None and found.nearness != output.nearness:
             return None
         return self._make("reasoning", found)
 

@@ -138,6 +138,54 @@ def test_a_modes_own_rate_for_a_tier_goes_first() -> None:
     assert cost.parts["input"].rate == 1
 
 
+@pytest.mark.parametrize(
+    ("more", "usd", "flag"),
+    [
+        # A discount of a half is one of a half above the threshold, too.
+        ({"input": 2, "input_above_200k": 3, "batch_input": 1}, "0.45", "derived"),
+        ({"input": 2, "input_above_200k": 3}, "0.9", "mode_fallback"),
+        ({"input_above_200k": 3, "batch_input": 1}, "0.9", "mode_fallback"),
+        ({"input": 0, "input_above_200k": 3, "batch_input": 1}, "0.9", "mode_fallback"),
+        ({"input": 2, "batch_input": 1}, "0.3", None),
+        ({"input": 2, "batch_input": 1, "batch_input_above_200k": 2}, "0.6", None),
+        # Of three tiers the mode has the lower two.
+        (
+            {"input": 2, "input_above_32k": 4, "input_above_200k": 6}
+            | {"batch_input": 1, "batch_input_above_32k": 3},
+            "1.35",
+            "derived",
+        ),
+    ],
+)
+def test_a_modes_rate_of_a_lower_tier_is_raised_as_the_standard_one_is(
+    more: dict[str, t.Any], usd: str, flag: str | None
+) -> None:
+    cost = price(more, Usage(input_tokens=300_000), mode="batch")
+    assert cost.total_usd == Decimal(usd)
+    assert cost.flags == ({flag} if flag else set())
+    assert cost.complete
+
+
+def test_below_the_threshold_a_modes_own_rate_is_no_stand_in() -> None:
+    entry = {"input": 2, "input_above_200k": 3, "batch_input": 1}
+    cost = price(entry, Usage(input_tokens=200_000), mode="batch")
+    assert (cost.total_usd, cost.flags) == (Decimal("0.2"), set())
+
+
+def test_a_ratio_without_an_end_is_a_rate_that_can_be_worked_out_again() -> None:
+    entry = {"input": 3, "input_above_200k": 5, "batch_input": 1}
+    cost = price(entry, Usage(input_tokens=300_000), mode="batch")
+    part = cost.parts["input"]
+    assert part.amount_usd == cost.total_usd == Decimal("0.5")
+    assert len(part.rate.as_tuple().digits) == 28
+
+
+def test_claudes_write_in_a_batchs_tier_follows_the_raised_input() -> None:
+    entry = {"input": 4, "input_above_200k": 8, "cache_write": 5, "batch_input": 2}
+    cost = claude(entry, Usage(cache_write_tokens=1_000_000), "batch")
+    assert (cost.total_usd, cost.flags) == (5, {"derived"})
+
+
 def test_an_unknown_mode_is_an_error_that_names_the_known() -> None:
     with pytest.raises(ValueError, match=r"one of batch, flex.*not 'bulk'"):
         price({"input": 1}, Usage(input_tokens=1), mode="bulk")
