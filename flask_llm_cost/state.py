@@ -217,6 +217,7 @@ class AppState:
             # As with app.config.from_file: relative to the app, not to where it was started.
             file=None if file is None else self._root_path / file,
             aliases=self.settings.model_aliases,
+            setting="LLM_COST_PRICES_FILE",
         )
 
     def store(self, call: Call, collected: list[Call] | None) -> None:

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,8 +58,26 @@ def test_a_corrupt_price_file_stops_the_set_up(
 ) -> None:
     prices = tmp_path / "prices.json"
     prices.write_text('{"models": {')
-    with pytest.raises(PriceFileError, match=r"prices\.json"):
+    with pytest.raises(PriceFileError, match=r"LLM_COST_PRICES_FILE: .*prices\.json"):
         make_app(LLM_COST_PRICES_FILE=str(prices))
+
+
+def test_a_missing_price_file_stops_the_set_up_and_the_error_says_how_to_make_it(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    prices = tmp_path / "none.json"
+    with pytest.raises(PriceFileError) as caught:
+        make_app(LLM_COST_PRICES_FILE=str(prices))
+    message = str(caught.value)
+    assert message.startswith(f"LLM_COST_PRICES_FILE: {prices} cannot be read")
+    (command,) = re.findall(r"`python (-m flask_llm_cost .*)`", message)
+    subprocess.run([sys.executable, *command.split()], check=True, cwd=tmp_path)
+    make_app(LLM_COST_PRICES_FILE=str(prices))
+
+
+def test_a_wrong_override_is_told_by_its_own_setting(make_app: MakeApp) -> None:
+    with pytest.raises(PriceFileError, match=r"^LLM_COST_PRICE_OVERRIDES: "):
+        make_app(LLM_COST_PRICE_OVERRIDES={"a/b": {"input": "much"}})
 
 
 def test_tracked_calls_are_priced_and_counted_once(llm_cost: LlmCost) -> None:

@@ -120,13 +120,16 @@ class PriceBook:
         overrides: Mapping[str, t.Any] | None = None,
         file: str | os.PathLike[str] | None = None,
         aliases: Mapping[str, str] | None = None,
+        *,
+        setting: str | None = None,
     ) -> PriceBook:
         """Overrides, then a price file, then the bundled prices.
 
+        :param setting: Which setting named the file, to be named if it is wrong.
         :raises PriceFileError: If the file or an override is wrong.
         """
         layers = [make_layer("override", overrides or {}, "LLM_COST_PRICE_OVERRIDES")]
-        watched = None if file is None else PriceFile(Path(file))
+        watched = None if file is None else PriceFile(Path(file), setting)
         if watched is not None:
             layers.append(watched.read())
         book = cls([*layers, bundled_layer()], aliases=aliases)

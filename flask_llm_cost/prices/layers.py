@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import logging
 import time
@@ -27,6 +28,8 @@ _log = logging.getLogger("flask_llm_cost.prices")
 BUNDLED: t.Final = Path(__file__).with_name("bundled.json")
 _MAX_BYTES: t.Final = 8 * 1024 * 1024
 _CHECK_EVERY: t.Final = 1.0
+_MAKE_ONE: t.Final = "Make one with `python -m flask_llm_cost prices init"
+"""That needs no app: one with a setting that is wrong cannot be set up."""
 
 
 class Layer:
@@ -126,8 +129,13 @@ def make_layer(
 class PriceFile:
     """A price file that may change while we run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, setting: str | None = None) -> None:
+        """Watch a file.
+
+        :param setting: Which setting named it, to be named if it cannot be read.
+        """
         self.path = path
+        self._setting = setting
         self._stamp: tuple[int, int, int] | None = None
         self._checked = 0.0
         self.problem: str | None = None
@@ -139,6 +147,14 @@ class PriceFile:
         :raises PriceFileError: If it cannot be read, or is wrong.
         """
         try:
+            return self._read()
+        except PriceFileError as error:
+            if self._setting is None:
+                raise
+            raise PriceFileError(f"{self._setting}: {error}") from error
+
+    def _read(self) -> Layer:
+        try:
             self._stamp = _stamp(self.path)
             if self._stamp[1] > _MAX_BYTES:
                 raise PriceFileError(
@@ -147,8 +163,9 @@ class PriceFile:
                 )
             data = self.path.read_bytes()
         except OSError as error:
+            out = f" {_MAKE_ONE} {self.path}`." if error.errno == errno.ENOENT else ""
             raise PriceFileError(
-                f"{self.path} cannot be read: {error.strerror or error}."
+                f"{self.path} cannot be read: {error.strerror or error}.{out}"
             ) from error
         self._checked = time.monotonic()
         layer = read_file(self.path, data)
