@@ -5,7 +5,9 @@
     python benchmarks/pricing.py genai      # in a venv that has genai-prices
 
 Each candidate prices the same usage (1,234 tokens in, 400 of them cached, 567 out) on four
-models in turn, with provider and model as arguments, and returns the exact total.
+models in turn, with provider and model as arguments, and returns the exact total. A call
+that is recorded has a usage of its own, and every part of its cost is written down: that is
+the row "as recorded", with the making of the usage, and beside it the making alone.
 """
 
 from __future__ import annotations
@@ -99,6 +101,21 @@ def ours_whole(provider: str, model: str) -> object:
     return None if cost is None else list(cost.parts.values())
 
 
+def _made() -> Usage:
+    return Usage(
+        input_tokens=_PROMPT - _CACHED, cache_read_tokens=_CACHED, output_tokens=_OUTPUT
+    )
+
+
+def usage_alone(provider: str, model: str) -> object:
+    return _made()
+
+
+def as_recorded(provider: str, model: str) -> object:
+    cost = _book.cost(provider, model, _made(), _AT)
+    return None if cost is None else (cost.source, list(cost.parts.values()))
+
+
 def litellm() -> dict[str, Pricer]:
     # It would ask the network for its prices else.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -165,6 +182,8 @@ def _compare(title: str, names: Names, base: str, peers: dict[str, Pricer]) -> N
         "exact total": ours,
         "exact total, of now": ours_now,
         "total and every part": ours_whole,
+        "as recorded": as_recorded,
+        "the usage alone": usage_alone,
         **peers,
     }
     for name in names:

@@ -140,7 +140,6 @@ class Usage(_Plain):
                 raise ValueError(
                     f"units[{name!r}] must be a Decimal >= 0, not {quantity!r}"
                 )
-        self._note()
 
     @property
     def total_input_tokens(self) -> int:

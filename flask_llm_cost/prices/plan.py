@@ -24,7 +24,7 @@ from .price import add_up
 from .price import EXACT
 from .price import Line
 from .price import ONE_PICO
-from .price import Parts
+from .price import parts_of
 from .price import Price
 from .price import Rate
 from .price import Table
@@ -173,7 +173,7 @@ def _quick(table: Table, threshold: int) -> tuple[int, int, int, int] | None:
     """Whole pico-dollars of fresh input, cached input and output, and up to what input."""
     if table.special:
         return None
-    fresh, cached, out = (_whole_pico(table.core[_PLACES[meter]]) for meter in _QUICK)
+    fresh, cached, out = (_whole_pico(table.core[place]) for place in _QUICK_PLACES)
     return fresh, cached, out, threshold
 
 
@@ -183,16 +183,15 @@ def _whole_pico(rate: Rate | None) -> int:
     return rate.top
 
 
-_PLACES: t.Final = {meter: place for place, meter in enumerate(CORE)}
+_QUICK_PLACES: t.Final = tuple(tuple(CORE).index(meter) for meter in _QUICK)
 
 
 def _fill_quick(cost: Cost, plan: Plan, counts: tuple[int, int, int]) -> None:
     table = plan._tables[0]
-    lines: list[Line] = []
-    for meter, count in zip(_QUICK, counts, strict=True):
-        if count:
-            rate = table.core[_PLACES[meter]]
-            assert rate is not None
+    lines = []
+    for place, count in zip(_QUICK_PLACES, counts, strict=True):
+        rate = table.core[place]
+        if count and rate is not None:
             lines.append((rate, count, count * rate.top))
     _fill(cost, plan, table, lines, True, _NONE)
 
@@ -206,7 +205,7 @@ def _fill(
     flags: frozenset[str],
 ) -> None:
     """Set all of a cost but its total."""
-    _set_parts(cost, Parts(lines))
+    _set_parts(cost, parts_of(lines))
     _set_source(cost, plan._source)
     _set_key(cost, plan._key)
     _set_valid_from(cost, None if plan.price is None else plan.price.valid_from)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import typing as t
-from collections.abc import ItemsView
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from collections.abc import ValuesView
 from dataclasses import dataclass
 from dataclasses import field
 from decimal import Context
@@ -103,47 +101,12 @@ Line: t.TypeAlias = tuple[Rate, int | Decimal, int]
 """One line of a cost, still in integers: its rate, the quantity, pico-USD."""
 
 
-class Parts(Mapping[str, Part]):
-    """The parts of a cost by meter. They become decimal when one is looked at."""
-
-    __slots__ = ("_lines", "_made")
-
-    def __init__(self, lines: Sequence[Line]) -> None:
-        self._lines = lines
-        self._made: dict[str, Part] | None = None
-
-    def _parts(self) -> dict[str, Part]:
-        made = self._made
-        if made is None:
-            made = self._made = {
-                rate.meter: Part(Decimal(quantity), rate.usd, to_usd(pico))
-                for rate, quantity, pico in self._lines
-            }
-        return made
-
-    def __getitem__(self, meter: str) -> Part:
-        return self._parts()[meter]
-
-    def __iter__(self) -> t.Iterator[str]:
-        return iter(self._parts())
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def values(self) -> ValuesView[Part]:
-        """Each part."""
-        return self._parts().values()
-
-    def items(self) -> ItemsView[str, Part]:
-        """Each meter and its part."""
-        return self._parts().items()
-
-    def __reduce__(self) -> tuple[type[dict[str, Part]], tuple[dict[str, Part]]]:
-        # What it was made of is of no use elsewhere.
-        return dict, (self._parts(),)
-
-    def __repr__(self) -> str:
-        return repr(self._parts())
+def parts_of(lines: Sequence[Line]) -> dict[str, Part]:
+    """The parts of a cost by meter, in decimals."""
+    return {
+        rate.meter: Part(Decimal(quantity), rate.usd, _times(pico, ONE_PICO))
+        for rate, quantity, pico in lines
+    }
 
 
 Sums: t.TypeAlias = tuple[int, Sequence[Line], Sequence[str], frozenset[str]]

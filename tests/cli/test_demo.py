@@ -52,12 +52,18 @@ def test_once_prints_the_report_and_leaves_nothing(temporary: pathlib.Path) -> N
 def test_it_serves_the_dashboard_until_interrupted(
     temporary: pathlib.Path, ended_by: signal.Signals
 ) -> None:
-    with subprocess.Popen(
-        [*DEMO[:1], "-u", *DEMO[1:], "--calls", "5"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with (
+        subprocess.Popen(
+            [*DEMO[:1], "-u", *DEMO[1:], "--calls", "5"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # Whoever runs the tests in the background may have it ignored, and so would this.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         address = next(line for line in lines if line.startswith("Dashboard:"))
