@@ -200,8 +200,7 @@ class Tap:
         """
         if suppressed():
             return None
-        hosts = self.hosts() if callable(self.hosts) else self.hosts
-        found = route(method, url, hosts=hosts, providers=self.providers)
+        found = self._route(method, url)
         if found is None:
             return None
         # Set before the recorder is asked: a tag provider may call an LLM itself.
@@ -219,10 +218,24 @@ class Tap:
             _open.add(meter)
         return meter
 
+    # What an app's own providers raise is no reason to stop a call, whatever it is. So
+    # nothing passes but what the recorder itself raises.
+
+    @harmless()
+    def _route(self, method: str, url: str) -> Route | None:
+        hosts = self.hosts() if callable(self.hosts) else self.hosts
+        return route(method, url, hosts=hosts, providers=self.providers)
+
+    @harmless()
+    def _exchange(self, found: Route, sent: bytes | None) -> Exchange:
+        estimate = self.estimate is not None and self.estimate()
+        return Exchange(found, request_body=sent, estimate=estimate)
+
     def _begin(self, found: Route, url: str, body: Body, guard: _Guard) -> Meter | None:
         sent = _sent(body)
-        estimate = self.estimate is not None and self.estimate()
-        exchange = Exchange(found, request_body=sent, estimate=estimate)
+        exchange = self._exchange(found, sent)
+        if exchange is None:
+            return None
         hold = self.recorder.begin(
             Attempt(
                 provider=found.provider,

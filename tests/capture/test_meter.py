@@ -26,7 +26,9 @@ from flask_llm_cost.capture.meter import suppressed
 from flask_llm_cost.capture.meter import Tap
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import ConfigError
+from flask_llm_cost.errors import LlmCostError
 from flask_llm_cost.errors import UnknownPrice
+from flask_llm_cost.providers import Provider
 from tests.capture.conftest import Book
 from tests.capture.server import CHAT_JSON
 from tests.capture.server import CHAT_STREAM
@@ -107,6 +109,35 @@ def test_the_recorder_may_forbid_the_call(error: Exception, book: Book) -> None:
     with pytest.raises(type(error)) as raised:
         Tap(book).open("POST", URL, BODY)
     assert raised.value is error
+    assert not suppressed()
+
+
+class Broken(Provider):
+    """An app's own, whose code raises errors of ours."""
+
+    def __getattribute__(self, name: str) -> t.Any:
+        if name == "paths":
+            raise LlmCostError("broken")
+        return super().__getattribute__(name)
+
+
+def _broken() -> t.Any:
+    raise ConfigError("broken")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"providers": [Broken("openai", ("api.openai.com",), ())]},
+        {"hosts": _broken},
+    ],
+    ids=["provider", "hosts"],
+)
+def test_nobody_else_may_forbid_it(
+    options: dict[str, t.Any], book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Tap(book, **options).open("POST", URL, BODY) is None
+    assert "Capture failed with" in caplog.text
     assert not suppressed()
 
 
