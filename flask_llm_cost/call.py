@@ -380,6 +380,10 @@ class Hold:
     """The recorder's own: which app this call belongs to."""
     book: int = 0
     """The same for all calls of one app, whichever of its requests sent them."""
+    estimate: bool = False
+    """The app wants what a stream used to be estimated, where its provider does not say."""
+    inject: bool = False
+    """The app wants streams that would not say what they used to be asked to."""
 
 
 class Recorder(t.Protocol):

@@ -172,8 +172,6 @@ class LlmCost:
             hosts=self._hosts,
             providers=self._providers,
             tags=tags,
-            estimate=self._estimates,
-            inject=self._injects,
             inner=inner,
             **options,
         )
@@ -222,8 +220,6 @@ class LlmCost:
             hosts=self._hosts,
             providers=self._providers,
             tags=tags,
-            estimate=self._estimates,
-            inject=self._injects,
         )
 
     def track_stream(
@@ -259,14 +255,6 @@ class LlmCost:
     def _hosts(self) -> Mapping[str, str]:
         state = self._resolve(quiet=True)
         return {} if state is None else state.settings.provider_hosts
-
-    def _estimates(self) -> bool:
-        state = self._resolve(quiet=True)
-        return state is not None and state.settings.estimate_usage
-
-    def _injects(self) -> bool:
-        state = self._resolve(quiet=True)
-        return state is not None and state.settings.inject_stream_usage
 
     def suppress(self) -> AbstractContextManager[None]:
         """Capture nothing inside a ``with`` block."""
@@ -470,6 +458,8 @@ class LlmCost:
             taken.flags,
             owner,
             book=id(state),
+            estimate=settings.estimate_usage,
+            inject=settings.inject_stream_usage,
         )
 
     def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> Call | None:

@@ -141,19 +141,13 @@ class Tap:
     :param hosts: As ``LLM_COST_PROVIDER_HOSTS``, or a callable that is asked each time.
     :param providers: An app's own, asked before the built-in ones.
     :param tags: Explicit tags of every call that comes through here.
-    :param estimate: Asked for each call: whether to estimate what a stream used whose
-        provider does not say.
-    :param inject: Asked for each stream that would not say what it used: whether to ask
-        it to.
     :raises ConfigError: If ``tags`` is neither a mapping nor a callable.
     """
 
     __slots__ = (
         "__weakref__",
         "_name",
-        "estimate",
         "hosts",
-        "inject",
         "providers",
         "recorder",
         "tags",
@@ -166,8 +160,6 @@ class Tap:
         hosts: Hosts | None = None,
         providers: Sequence[Provider] = (),
         tags: TagSource | None = None,
-        estimate: Callable[[], bool] | None = None,
-        inject: Callable[[], bool] | None = None,
     ) -> None:
         if tags is not None and not callable(tags) and not isinstance(tags, Mapping):
             raise ConfigError(
@@ -178,8 +170,6 @@ class Tap:
         self.hosts = hosts
         self.providers = tuple(providers)
         self.tags = tags
-        self.estimate = estimate
-        self.inject = inject
         self._name = ""
 
     def __reduce__(self) -> tuple[t.Any, ...]:
@@ -228,8 +218,7 @@ class Tap:
 
     @harmless()
     def _exchange(self, found: Route, sent: bytes | None) -> Exchange:
-        estimate = self.estimate is not None and self.estimate()
-        return Exchange(found, request_body=sent, estimate=estimate)
+        return Exchange(found, request_body=sent)
 
     def _begin(self, found: Route, url: str, body: Body, guard: _Guard) -> Meter | None:
         sent = _sent(body)
@@ -249,16 +238,12 @@ class Tap:
         )
         if hold is None:
             return None
+        if hold.estimate:
+            exchange.estimate(sent)
         meter = Meter(self.recorder, exchange, hold, guard)
-        if found.include_usage and exchange.stream:
-            meter.asking = self._asking(exchange, url, sent)
+        if hold.inject:
+            meter.asking = _asking(exchange, url, sent)
         return meter
-
-    @harmless()
-    def _asking(self, exchange: Exchange, url: str, sent: bytes | None) -> bytes | None:
-        if self.inject is None or not self.inject():
-            return None
-        return exchange.asking(url, sent)
 
 
 _pickled: weakref.WeakValueDictionary[str, Tap] = weakref.WeakValueDictionary()
@@ -273,6 +258,11 @@ def _unpickled(name: str) -> Tap | None:
             " session again."
         )
     return tap
+
+
+@harmless()
+def _asking(exchange: Exchange, url: str, sent: bytes | None) -> bytes | None:
+    return exchange.asking(url, sent)
 
 
 @harmless()

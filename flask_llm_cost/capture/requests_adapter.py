@@ -49,8 +49,6 @@ class LlmCostAdapter(HTTPAdapter):
     :param hosts: As ``LLM_COST_PROVIDER_HOSTS``, or a callable that is asked each time.
     :param providers: An app's own, asked before the built-in ones.
     :param tags: Tags of every call: a mapping, or a callable asked once per call.
-    :param estimate: As :class:`.Tap` takes it.
-    :param inject: As :class:`.Tap` takes it.
     :param inner: An adapter that does the sending, with its own options.
     :raises ConfigError: If ``tags`` or ``inner`` is of the wrong type, or there are
         options beside ``inner``.
@@ -65,8 +63,6 @@ class LlmCostAdapter(HTTPAdapter):
         hosts: Hosts | None = None,
         providers: Sequence[Provider] = (),
         tags: TagSource | None = None,
-        estimate: Callable[[], bool] | None = None,
-        inject: Callable[[], bool] | None = None,
         inner: BaseAdapter | None = None,
         **options: t.Any,
     ) -> None:
@@ -81,12 +77,7 @@ class LlmCostAdapter(HTTPAdapter):
                 f" {type(inner).__name__}."
             )
         self._tap: Tap | None = Tap(
-            recorder,
-            hosts=hosts,
-            providers=providers,
-            tags=tags,
-            estimate=estimate,
-            inject=inject,
+            recorder, hosts=hosts, providers=providers, tags=tags
         )
         self._inner = inner
         super().__init__(**options)

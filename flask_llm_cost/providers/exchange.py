@@ -57,12 +57,9 @@ class Exchange:
 
     :param route: What :func:`route` found for its URL.
     :param request_body: The body that was sent, if it can be known.
-    :param estimate: Estimate what a stream used whose provider does not say.
     """
 
-    def __init__(
-        self, route: Route, *, request_body: bytes | None, estimate: bool = False
-    ) -> None:
+    def __init__(self, route: Route, *, request_body: bytes | None) -> None:
         self.route = route
         self.request_model: str | None = route.model
         self.stream = route.stream
@@ -82,8 +79,6 @@ class Exchange:
         if request_body:
             try:
                 self._request(request_body)
-                if estimate and self.stream:
-                    self._estimate = Estimate(request_body)
             except Exception as error:
                 self._failed(error)
         self._notes.request_model = self.request_model
@@ -97,6 +92,15 @@ class Exchange:
     def over(self) -> bool:
         """The stream said that nothing comes any more (``[DONE]``)."""
         return self._over
+
+    def estimate(self, request_body: bytes | None) -> None:
+        """Estimate what a stream uses whose provider does not say: from its beginning on."""
+        if not request_body or not self.stream:
+            return
+        try:
+            self._estimate = Estimate(request_body)
+        except Exception as error:
+            self._failed(error)
 
     def asking(self, url: str, body: bytes | None) -> bytes | None:
         """The request's body, changed so that a stream says what it used.

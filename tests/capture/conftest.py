@@ -26,6 +26,7 @@ class Book:
         self.forbids: Exception | None = None
         self.asks = True
         self.breaks = False
+        self.injects = False
 
     def begin(self, attempt: Attempt) -> Hold | None:
         self.attempts.append(attempt)
@@ -37,7 +38,13 @@ class Book:
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         tags = attempt.tags() if callable(attempt.tags) else attempt.tags
         texts = {key: str(value) for key, value in (tags or {}).items()}
-        return Hold(mint_event_id(now), now, texts, frozenset({"held"}))
+        return Hold(
+            mint_event_id(now),
+            now,
+            texts,
+            frozenset({"held"}),
+            inject=self.injects,
+        )
 
     def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
         if self.breaks:

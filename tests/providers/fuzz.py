@@ -89,7 +89,9 @@ def _read(
     found = route(method, url)
     assert found is not None
     request = _REQUEST if how & 64 else None
-    exchange = Exchange(found, request_body=request, estimate=how & 64 > 0)
+    exchange = Exchange(found, request_body=request)
+    if how & 64:
+        exchange.estimate(request)
     encoding = _ENCODINGS[how % len(_ENCODINGS)] if how & 128 else ""
     exchange.respond(200, {"content-encoding": encoding} if encoding else {})
     results = []

@@ -59,7 +59,9 @@ def follow(
     found = route("POST", url)
     assert found is not None
     body = json.dumps(REQUEST).encode()
-    exchange = Exchange(found, request_body=body, estimate=estimate)
+    exchange = Exchange(found, request_body=body)
+    if estimate:
+        exchange.estimate(body)
     exchange.respond(200, {})
     for each in chunks:
         exchange.feed(b"data: " + json.dumps(each).encode() + b"\n\n", decoded=True)
