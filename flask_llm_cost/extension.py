@@ -47,6 +47,7 @@ from .state import utc_now
 from .tags import Block
 from .tags import snapshot
 from .tags import stepped
+from .tags import stepping
 from .tags import TRACE_KEY
 
 if t.TYPE_CHECKING:
@@ -384,10 +385,13 @@ class LlmCost:
         """Carry tags and app into a thread or an executor: they are those of this moment.
 
         ``executor.submit(llm_cost.bind(work), ...)``. The function may be called often, and
-        at the same time. It may be a coroutine function, or a generator function such as a
-        streamed response's.
+        at the same time. It may be a coroutine function, or a generator function, plain or
+        async, such as a streamed response's.
         """
         context = contextvars.copy_context()
+        if inspect.isasyncgenfunction(function):
+            steps = stepping(lambda: context.copy().run, function)
+            return t.cast(Callable[_P, _R], functools.wraps(function)(steps))
 
         @functools.wraps(function)
         def bound(*args: _P.args, **kwargs: _P.kwargs) -> t.Any:

@@ -23,6 +23,7 @@ if t.TYPE_CHECKING:
 
 _log = logging.getLogger("flask_llm_cost")
 
+_P = t.ParamSpec("_P")
 _F = t.TypeVar("_F", bound=Callable[..., t.Any])
 
 REDACTED: t.Final = "[REDACTED]"
@@ -96,19 +97,6 @@ def _tagged(block: Block, function: Callable[..., t.Any]) -> Callable[..., t.Any
         with block:
             return await function(*args, **kwargs)
 
-    async def async_generator(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        generator = function(*args, **kwargs)
-        try:
-            while True:
-                try:
-                    with block:
-                        value = await anext(generator)
-                except StopAsyncIteration:
-                    return
-                yield value
-        finally:
-            await generator.aclose()
-
     def generator(*args: t.Any, **kwargs: t.Any) -> t.Any:
         return stepped(block._run, function(*args, **kwargs))
 
@@ -119,7 +107,7 @@ def _tagged(block: Block, function: Callable[..., t.Any]) -> Callable[..., t.Any
     if inspect.iscoroutinefunction(function):
         return coroutine
     if inspect.isasyncgenfunction(function):
-        return async_generator
+        return stepping(lambda: block._run, function)
     if inspect.isgeneratorfunction(function):
         return generator
     return plain
@@ -146,6 +134,51 @@ def stepped(
                 step = functools.partial(generator.send, sent)
     finally:
         within(generator.close)
+
+
+def stepping(
+    enter: Callable[[], Within[t.Any]],
+    function: Callable[_P, t.AsyncGenerator[t.Any, t.Any]],
+) -> Callable[_P, t.AsyncGenerator[t.Any, t.Any]]:
+    """An async generator function whose steps run as those of :func:`stepped`.
+
+    :param enter: Asked once for each generator: what its steps are to be within.
+    """
+
+    async def steps(
+        *args: _P.args, **kwargs: _P.kwargs
+    ) -> t.AsyncGenerator[t.Any, t.Any]:
+        within, generator = enter(), function(*args, **kwargs)
+        step: Callable[[], t.Any] = functools.partial(anext, generator)
+        try:
+            while True:
+                try:
+                    value = await _Stepped(within, step())
+                except StopAsyncIteration:
+                    return
+                try:
+                    sent = yield value
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    step = functools.partial(generator.athrow, error)
+                else:
+                    step = functools.partial(generator.asend, sent)
+        finally:
+            await _Stepped(within, generator.aclose())
+
+    return steps
+
+
+class _Stepped:
+    """Waits for something in the caller's own task, and runs its code within something."""
+
+    def __init__(self, within: Within[t.Any], awaited: t.Awaitable[t.Any]) -> None:
+        self._within = within
+        self._awaited = awaited
+
+    def __await__(self) -> t.Generator[t.Any, t.Any, t.Any]:
+        return stepped(self._within, self._awaited.__await__())
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 import gc
+import inspect
 import json
 import logging
 import os
@@ -610,6 +611,45 @@ def test_bound_generators_and_coroutines_keep_their_tags(
         assert list(generator()) == [0, 1]
         asyncio.run(coroutine())
     assert [call.tags for call in calls] == [{"feature": "chat"}] * 3
+
+
+def test_a_bound_async_generator_keeps_its_tags_in_its_callers_task(
+    app: Flask, llm_cost: LlmCost
+) -> None:
+    def track(number: int) -> None:
+        llm_cost.track(provider="openai", model="gpt-4o", input_tokens=number)
+
+    async def steps(count: int) -> t.AsyncIterator[asyncio.Task[t.Any] | None]:
+        # A time limit may be left only in the task in which it was entered.
+        async with asyncio.timeout(60):
+            try:
+                for number in range(count):
+                    await asyncio.sleep(0)
+                    track(number)
+                    yield asyncio.current_task()
+            finally:
+                await asyncio.sleep(0)
+                track(9)
+
+    with llm_cost.tags(feature="chat"):
+        bound = llm_cost.bind(steps)
+
+    async def one() -> None:
+        with llm_cost.tags(user="alice"):
+            async for task in bound(2):
+                assert task is asyncio.current_task()
+                track(5)
+
+    async def main() -> None:
+        await asyncio.gather(one(), one())
+
+    assert inspect.isasyncgenfunction(bound)
+    with record_calls(app) as calls:
+        asyncio.run(main())
+    ours = [call for call in calls if call.usage != Usage(input_tokens=5)]
+    assert [call.tags for call in ours] == [{"feature": "chat"}] * 6
+    assert len(calls) == 10
+    assert sum(call.tags == {"user": "alice"} for call in calls) == 4
 
 
 def test_a_fork_during_set_up_leaves_the_child_free(app: Flask) -> None:

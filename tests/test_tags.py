@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import json
 import string
 import threading
 import typing as t
+from collections.abc import AsyncGenerator
 from collections.abc import AsyncIterator
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given
@@ -224,6 +227,80 @@ def test_a_decorated_async_generator_is_tagged_only_while_it_runs() -> None:
         assert seen == 2
 
     asyncio.run(use())
+
+
+def test_a_decorated_async_generator_is_told_what_its_caller_sends_and_raises() -> None:
+    @Block({"feature": "chat"})
+    async def steps() -> AsyncGenerator[t.Any, str]:
+        try:
+            sent = yield taken().tags
+            try:
+                yield {"sent": sent, **taken().tags}
+            except KeyError:
+                await asyncio.sleep(0)
+                yield {"caught": "KeyError", **taken().tags}
+        finally:
+            await asyncio.sleep(0)
+            closed.append(taken().tags)
+
+    async def use() -> None:
+        generator = steps()
+        assert await anext(generator) == {"feature": "chat"}
+        assert await generator.asend("x") == {"sent": "x", "feature": "chat"}
+        caught = await generator.athrow(KeyError())
+        assert caught == {"caught": "KeyError", "feature": "chat"}
+        await generator.aclose()
+        assert taken().tags == {}
+
+    closed: list[dict[str, str]] = []
+    assert inspect.isasyncgenfunction(steps)
+    asyncio.run(use())
+    assert closed == [{"feature": "chat"}]
+
+
+def test_a_decorated_context_manager_sees_the_error_of_its_block() -> None:
+    @asynccontextmanager
+    @Block({"feature": "chat"})
+    async def turned() -> AsyncIterator[None]:
+        try:
+            yield
+        except KeyError as error:
+            raise ValueError("turned") from error
+
+    async def use() -> None:
+        async with turned():
+            raise KeyError
+
+    with pytest.raises(ValueError, match="turned"):
+        asyncio.run(use())
+
+
+def test_a_task_that_is_cancelled_inside_a_decorated_async_generator_ends() -> None:
+    @Block({"feature": "chat"})
+    async def steps() -> AsyncIterator[None]:
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+            yield
+        finally:
+            ended.append(taken().tags)
+
+    async def use() -> None:
+        async for _ in steps():
+            pass
+
+    async def main() -> None:
+        task = asyncio.create_task(use())
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert taken().tags == {}
+
+    ended: list[dict[str, str]] = []
+    waiting = asyncio.Event()
+    asyncio.run(main())
+    assert ended == [{"feature": "chat"}]
 
 
 def _cases() -> list[t.Any]:
