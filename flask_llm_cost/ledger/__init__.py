@@ -24,6 +24,7 @@ from ..errors import StorageError
 from . import destination
 from .budgeting import Budgeting
 from .budgeting import Budgets
+from .imports import loading
 from .jsonl import encode
 from .migrations import HEAD
 from .spool import Spool
@@ -640,7 +641,8 @@ class Ledger:
     def _engines(self) -> Engines:
         with self._mine():
             if self._made_engines is None:
-                from .engine import Engines
+                with loading():
+                    from .engine import Engines
 
                 host = None if self._get_host is None else self._host_engine
                 self._made_engines = Engines(self._settings, self._instance_path, host)
@@ -664,7 +666,8 @@ class Ledger:
     def _store(self) -> Store:
         with self._mine():
             if self._made_store is None:
-                from .store import Store
+                with loading():
+                    from .store import Store
 
                 budgets = self.budgets
                 counters = None if budgets is None else budgets.counters
@@ -692,7 +695,8 @@ class Ledger:
 
     @property
     def _roller(self) -> Roller:
-        from .rollups import Roller
+        with loading():
+            from .rollups import Roller
 
         return Roller(
             self._engines, self._settings.timezone, self._settings.rollup_tags

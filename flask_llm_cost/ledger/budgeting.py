@@ -14,6 +14,7 @@ from decimal import Decimal
 
 from ..budgets import Alert
 from ..budgets import Budget
+from .imports import loading
 
 if t.TYPE_CHECKING:
     from .budgets import Counters
@@ -47,9 +48,10 @@ class Budgets:
     """The budgets of one ledger, in one process."""
 
     def __init__(self, engines: Engines, budgeting: Budgeting) -> None:
-        from .budgets import Counters
-        from .holds import Holds
-        from .outbox import Outbox
+        with loading():
+            from .budgets import Counters
+            from .holds import Holds
+            from .outbox import Outbox
 
         self.counters: Counters = Counters(
             engines,

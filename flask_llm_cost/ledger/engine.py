@@ -25,6 +25,7 @@ from ..config import Settings
 from ..errors import LlmCostError
 from ..errors import SetupRequired
 from ..errors import StorageError
+from .imports import loading
 from .migrations import HEAD
 from .migrations import VERSION_TABLE
 
@@ -186,7 +187,8 @@ class Engines:
 
     def _make(self, place: Place, pool: Mapping[str, t.Any]) -> sa.Engine:
         try:
-            engine = sa.create_engine(place.url, **self._options(place, pool))
+            with loading():  # the dialect and the driver
+                engine = sa.create_engine(place.url, **self._options(place, pool))
         except (exc.ArgumentError, ImportError, TypeError) as error:
             raise StorageError(
                 f"The ledger's database {_label(place.url)} cannot be used: {error}. Look at"
@@ -247,7 +249,8 @@ class Engines:
             found = version(connection)
         own = self.place.own and engine is not self._made.get("replica")
         if found != HEAD and own and (found is None or found < HEAD):
-            from .migrate import upgrade
+            with loading():
+                from .migrate import upgrade
 
             with self.explained():
                 upgrade(self.writing())

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ..call import Call
 from ..errors import StorageError
+from . import imports
 from . import jsonl
 from .spool import Spool
 from .spool import SpoolFile
@@ -328,9 +329,11 @@ def _pause() -> None:
     """
     locks = [writer._working for writer in list(_writers)]
     _paused.extend(lock for lock in locks if lock.acquire(timeout=_FORK_SECONDS))
+    imports.before_fork()
 
 
 def _go_on() -> None:
+    imports.after_fork()
     while _paused:
         _paused.pop().release()
 
