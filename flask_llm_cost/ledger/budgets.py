@@ -14,6 +14,7 @@ import logging
 import typing as t
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -70,6 +71,24 @@ class Share:
     id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What some calls count in, and all that the app's own code says of that.
+
+    It is made before the transaction that counts: that code may take its time, and may
+    write to this very database.
+    """
+
+    shares: Sequence[list[Share]] = ()
+    """The windows of each call."""
+    allowed: Mapping[str, int | None] = field(default_factory=dict)
+    """What each window allows, in pico-USD."""
+    assumed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """What a call without a price counts until it has one, by event id and window."""
+    single: Sequence[Alert] = ()
+    """Calls that alone cost as much as a budget allows for one."""
+
+
 class Changed(t.Protocol):
     """A call that costs something else now, in pico-USD; ``None`` is unknown."""
 
@@ -100,6 +119,7 @@ class _Delta:
 class _Move:
     """What one transaction does to the windows."""
 
+    allowed: Mapping[str, int | None] = field(default_factory=dict)
     deltas: dict[str, _Delta] = field(default_factory=dict)
     shares: dict[str, Share] = field(default_factory=dict)
     costs: dict[str, list[tuple[int, Call | None]]] = field(default_factory=dict)
@@ -182,8 +202,16 @@ class Counters:
 
     # Windows
 
-    def ensure(self, engine: sa.Engine, shares: Iterable[Share]) -> None:
-        """See that windows are there, before the transaction that counts in them."""
+    def ensure(
+        self,
+        engine: sa.Engine,
+        shares: Iterable[Share],
+        allowed: Mapping[str, int | None],
+    ) -> None:
+        """See that windows are there, before the transaction that counts in them.
+
+        :param allowed: What each allows, in pico-USD.
+        """
         missing = {s.id: s for s in shares if s.id not in self._known}
         if not missing:
             return
@@ -196,7 +224,7 @@ class Counters:
                 )
         for share in (missing[key] for key in order):
             if share.id not in there:
-                self._make(engine, share)
+                self._make(engine, share, allowed.get(share.id))
             self._remember(share.id)
 
     def _remember(self, window: str) -> None:
@@ -210,7 +238,7 @@ class Counters:
         self._told.clear()
         self._since.clear()
 
-    def _make(self, engine: sa.Engine, share: Share) -> None:
+    def _make(self, engine: sa.Engine, share: Share, allowed: int | None) -> None:
         since = self._counted_since(engine, share.budget)
         try:
             with engine.begin() as connection:
@@ -225,7 +253,7 @@ class Counters:
                         whose=_text(share.whose),
                         starts_at=share.window.start,
                         ends_at=share.window.end,
-                        allowed=self.allowed(share),
+                        allowed=allowed,
                         spent=0,
                         held=0,
                         lost=0,
@@ -270,13 +298,50 @@ class Counters:
 
     # Counting
 
-    def prepared(self, engine: sa.Engine, new: Sequence[Call]) -> list[list[Share]]:
-        """The windows that each call counts in, which are there from now on."""
+    def prepared(self, engine: sa.Engine, new: Sequence[Call]) -> Tally:
+        """What calls count in: windows that are there from now on."""
+        single = [
+            alert
+            for budget in self._of_calls
+            for call in new
+            if (alert := call_alert(budget, call, self._limits)) is not None
+        ]
         if not self.budgets:
-            return [[] for _ in new]
+            return Tally(single=single)
         found = [self.shares_of(call) for call in new]
-        self.ensure(engine, (share for shares in found for share in shares))
-        return found
+        every = {share.id: share for shares in found for share in shares}
+        allowed = {key: self.allowed(share) for key, share in every.items()}
+        self.ensure(engine, every.values(), allowed)
+        return Tally(found, allowed, self._assumed(engine, new, found), single)
+
+    def _assumed(
+        self, engine: sa.Engine, new: Sequence[Call], found: Sequence[list[Share]]
+    ) -> dict[str, dict[str, int]]:
+        unpriced = {
+            call.event_id: (call, wanted)
+            for call, shares in zip(new, found, strict=True)
+            if call.cost is None and call.usage is not None
+            if (wanted := [s for s in shares if s.budget.unpriced == "estimate"])
+        }
+        held: dict[tuple[str, str], int] = {}
+        for some in _chunks(list(unpriced)):
+            query = sa.select(_h.event_id, _h.window_id, _h.amount).where(
+                _h.event_id.in_(some)
+            )
+            with engine.connect() as connection:
+                held.update(
+                    ((row.event_id, row.window_id), row.amount)
+                    for row in connection.execute(query)
+                )
+        return {
+            event: {
+                s.id: held[event, s.id]
+                if (event, s.id) in held
+                else _assumed(s.budget, call)
+                for s in wanted
+            }
+            for event, (call, wanted) in unpriced.items()
+        }
 
     def stored(self, calls: Iterable[Call], alerts: Iterable[Alert]) -> None:
         """After the commit: these calls are in the ledger, and so are the alerts."""
@@ -315,39 +380,34 @@ class Counters:
         self,
         connection: sa.Connection,
         new: Sequence[Call],
-        shares: Sequence[list[Share]],
+        tally: Tally,
     ) -> list[Alert]:
         """Count calls, in the transaction that inserts them, and settle their holds.
 
-        :param shares: Of each call, as they were ensured before.
+        :param tally: As it was prepared.
         :return: The thresholds that were passed, to be told of after the commit.
         """
-        if not self.budgets and not self._of_calls:
-            return []
-        move = _Move()
-        unpriced = {
-            call.event_id: {s.id for s in found if s.budget.unpriced == "estimate"}
-            for call, found in zip(new, shares, strict=True)
-            if call.cost is None and call.usage is not None
-        }
-        kept = self._settle(connection, new, unpriced, move)
-        for call, found in zip(new, shares, strict=True):
+        if self._webhook:
+            for alert in tally.single:
+                post(connection, alert)
+        if not self.budgets:
+            return [*tally.single]
+        move = _Move(allowed=tally.allowed)
+        kept = self._settle(connection, new, tally.assumed, move)
+        for call, found in zip(new, tally.shares, strict=True):
             self._add(move, call, found)
-            wanted = unpriced.get(call.event_id)
-            if wanted:
-                self._assume(
-                    connection,
-                    move,
-                    call,
-                    [
-                        s
-                        for s in found
-                        if s.id in wanted and (call.event_id, s.id) not in kept
-                    ],
-                )
+            self._assume(
+                connection,
+                move,
+                call,
+                {
+                    window: amount
+                    for window, amount in tally.assumed.get(call.event_id, {}).items()
+                    if (call.event_id, window) not in kept
+                },
+            )
         self._write(connection, move)
-        alerts = self._pass(connection, move)
-        return [*self._single(connection, new), *alerts]
+        return [*tally.single, *self._pass(connection, move)]
 
     def _add(self, move: _Move, call: Call, shares: Iterable[Share]) -> None:
         cost = 0 if call.cost is None else to_pico(call.cost.total_usd)
@@ -360,7 +420,7 @@ class Counters:
         self,
         connection: sa.Connection,
         new: Sequence[Call],
-        unpriced: Mapping[str, set[str]],
+        unpriced: Mapping[str, Container[str]],
         move: _Move,
     ) -> set[tuple[str, str]]:
         """Replace what was held for these calls; which of it is kept as an estimate."""
@@ -406,17 +466,16 @@ class Counters:
         connection: sa.Connection,
         move: _Move,
         call: Call,
-        shares: Sequence[Share],
+        amounts: Mapping[str, int],
     ) -> None:
         """Count the estimates of a call that has no price, until it gets one."""
         rows = []
-        for share in shares:
-            amount = _assumed(share.budget, call)
-            move.at(share.id).lost += amount
+        for window, amount in amounts.items():
+            move.at(window).lost += amount
             rows.append(
                 {
                     "event_id": call.event_id,
-                    "window_id": share.id,
+                    "window_id": window,
                     "amount": amount,
                     "state": "unpriced",
                     "expires_at": call.started_at,
@@ -433,9 +492,7 @@ class Counters:
                 "room_": BIGGEST - max(delta.spent, 0),
                 "held_": delta.held,
                 "lost_": delta.lost,
-                "allowed_": self.allowed(move.shares[key])
-                if key in move.shares
-                else None,
+                "allowed_": move.allowed.get(key),
             }
             for key, delta in sorted(move.deltas.items())
         ]
@@ -510,22 +567,6 @@ class Counters:
         self._told[share.id, MILLION] = None
         if fresh:
             self.passed.append(alert)
-
-    def _single(self, connection: sa.Connection, new: Iterable[Call]) -> list[Alert]:
-        """Calls that alone cost as much as a budget allows for one."""
-        alerts = []
-        for budget in self._of_calls:
-            for call in new:
-                alert = self.alert_of_call(budget, call)
-                if alert is not None:
-                    if self._webhook:
-                        post(connection, alert)
-                    alerts.append(alert)
-        return alerts
-
-    def alert_of_call(self, budget: Budget, call: Call) -> Alert | None:
-        """The alert of one call that costs as much as a budget allows for one."""
-        return call_alert(budget, call, self._limits)
 
     # What changes later
 

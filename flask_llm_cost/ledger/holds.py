@@ -90,7 +90,8 @@ class Holds:
             return None
         with self._engines.explained():
             for _ in range(2):
-                self._counters.ensure(self._engine, (ask.share for ask in order))
+                shares = [ask.share for ask in order]
+                self._counters.ensure(self._engine, shares, limits)
                 refused = self._insist(event_id, order, limits)
                 if refused is None:
                     self._counters.under_way[event_id] = None
@@ -174,10 +175,6 @@ class Holds:
             connection.commit()
         return None
 
-    def standing(self, shares: Sequence[Share]) -> list[Standing]:
-        """How windows stand; those without a limit are left out."""
-        return self._standing(shares, self._limits(shares))
-
     def _standing(
         self, shares: Sequence[Share], limits: Mapping[str, int]
     ) -> list[Standing]:
@@ -192,14 +189,15 @@ class Holds:
         return found
 
     def look(self, shares: Sequence[Share]) -> list[Standing]:
-        """As :meth:`standing`, of windows that may not be there yet.
+        """How windows stand, which may not be there yet; those without a limit are left out.
 
         :raises StorageError: If the database is away, or its tables are.
         """
         self._engines.prepare()
+        limits = self._limits(shares)
         with self._engines.explained():
-            self._counters.ensure(self._engine, shares)
-            return self.standing(shares)
+            self._counters.ensure(self._engine, shares, limits)
+            return self._standing(shares, limits)
 
     # Leases
 

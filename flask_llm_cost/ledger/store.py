@@ -192,7 +192,7 @@ class Store:
         ids = self._intern(engine, entries)
         calls = [entry.call for entry in entries]
         counters = self._counters
-        shares = [] if counters is None else counters.prepared(engine, calls)
+        tally = None if counters is None else counters.prepared(engine, calls)
         statement, event_id = self._statement(engine.dialect)
         rows = [
             (event_id(values[0]), *values[1:], tags and ids[tags.text])
@@ -207,8 +207,8 @@ class Store:
                 self._put_back.settle(connection, calls)
             else:
                 _check_horizon(connection, min(call.started_at for call in calls))
-            if counters is not None:
-                alerts = counters.count(connection, calls, shares)
+            if counters is not None and tally is not None:
+                alerts = counters.count(connection, calls, tally)
         if counters is not None:
             counters.stored(calls, alerts)
 

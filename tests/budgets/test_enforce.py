@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sqlite3
 import threading
 import typing as t
 from decimal import Decimal
@@ -518,12 +519,57 @@ def test_a_limit_is_asked_once_for_a_call(make_app: MakeApp) -> None:
     with app.app_context():
         llm_cost = extension_of(app)
         attempt = Attempt("openai", "chat", "gpt-4o")
-        answers[:] = [0, 0]
+        answers[:] = [0]
         with pytest.raises(BudgetExceeded):
             llm_cost.begin(attempt)
         answers[:] = [0]
         with pytest.raises(BudgetExceeded):
             llm_cost.begin(attempt)
+
+
+def test_the_apps_own_code_is_asked_outside_of_any_transaction(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def written(what: str) -> str:
+        # As an app does that keeps limits in the tables of the ledger's own database.
+        with sqlite3.connect(tmp_path / "host.db", timeout=2) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS asked (what TEXT)")
+            connection.execute("INSERT INTO asked VALUES (?)", (what,))
+        connection.close()
+        asked.append(what)
+        return "9"
+
+    app = make_app(
+        LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path}/host.db",
+        LLM_COST_WRITE="sync",
+        LLM_COST_BUDGETS=[
+            {
+                "name": "day",
+                "period": "day",
+                "limit_usd": lambda tags: written("limit"),
+                "unpriced": "estimate",
+                "estimate": lambda call: written("estimate"),
+            },
+            {
+                "name": "one",
+                "period": "call",
+                "limit_usd": lambda tags: written("limit of one"),
+            },
+        ],
+    )
+    with app.app_context():
+        app.extensions["llm_cost"].ledger.upgrade()
+    spend(app, "1")
+    with app.app_context():
+        extension_of(app).track(provider="openai", model="made-up", input_tokens=5)
+        ledger = app.extensions["llm_cost"].ledger
+        with ledger.reading() as connection:
+            (row,) = connection.execute(sa.select(budget_windows))
+    assert sorted(asked) == ["estimate", "limit", "limit", "limit of one"]
+    assert (row.spent, row.lost) == (10**12, 9 * 10**12)
+    assert row.allowed == 9 * 10**12
 
 
 def test_a_refusal_stands_where_it_cannot_be_taken_down(
