@@ -25,6 +25,7 @@ from .text import iso
 from .text import money
 from .text import pruned
 from .text import short
+from .text import spend
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -245,7 +246,7 @@ def _head(where: CallFilter, totals: Totals) -> Iterator[str]:
     yield f"LLM cost report: {count((last - first).days + 1, 'day')}"
     yield f"{first} to {last}, {where.zone}"
     yield ""
-    yield f"Total cost   {money(totals.cost_usd):>14}   {_gaps(totals)}"
+    yield f"Total cost   {spend(totals):>14}   {_gaps(totals)}"
     yield f"Calls        {totals.calls:>14,}   {totals.failed:,} failed"
     hits = totals.cache_hit_rate
     cached = "" if hits is None else f" ({hits:.0%} from cache)"
@@ -276,10 +277,11 @@ def _table(section: Section, most: int | None = None) -> Iterator[str]:
     yield f"{section.title:<38}{'Calls':>9}{'Tokens':>12}{'Cost':>14}{'Share':>7}"
     shown = section.rows[:most]
     for name, totals, share in shown:
-        part = "" if share is None or totals.cost_usd is None else f"{share:.1%}"
+        nothing = totals.all_failed or totals.cost_usd is None
+        part = "" if share is None or nothing else f"{share:.1%}"
         yield (
             f"  {fit(name, 35)} {totals.calls:>9,}{short(totals.total_tokens):>12}"
-            f"{money(totals.cost_usd):>14}{part:>7}"
+            f"{spend(totals):>14}{part:>7}"
         )
         if totals.unpriced or totals.incomplete or totals.estimated:
             yield f"    {_gaps(totals)}"

@@ -6,6 +6,7 @@ import contextlib
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from decimal import Decimal
 
 import click
@@ -19,6 +20,7 @@ from .text import iso
 from .text import money
 from .text import pruned
 from .text import short
+from .text import spend
 
 if t.TYPE_CHECKING:
     from ..query.calls import CallQuery
@@ -68,11 +70,15 @@ def summary(period: str, model: str | None, form: str) -> None:
     flask llm-cost summary
     flask llm-cost summary --period week --model gpt-4o --format json
     """
+    from ..query.totals import sum_up
+
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)
     with asking(host, model, period) as calls:
-        found = summed(calls, period)
-        limit = current(calls, period).pruned_before()
+        asked = current(calls, period)
+        models = asked.group_by("model")
+        found = summed(calls, period, models)
+        limit = asked.pruned_before()
     found["pruned_before"] = iso(limit)
     if form == "json":
         click.echo(dumps(found))
@@ -85,7 +91,7 @@ def summary(period: str, model: str | None, form: str) -> None:
     for line in pruned(limit, host.settings.timezone):
         click.echo(line)
     click.echo()
-    click.echo(f"Cost      {money(found['total_cost'])}  {unknown}")
+    click.echo(f"Cost      {spend(sum_up(models.values()))}  {unknown}")
     click.echo(f"Requests  {found['record_count']:,}")
     click.echo(
         f"Tokens    {found['total_tokens']:,}: {found['prompt_tokens']:,} in"
@@ -94,11 +100,11 @@ def summary(period: str, model: str | None, form: str) -> None:
     )
     click.echo()
     click.echo(f"{'Models':<42}{'Requests':>10}{'Tokens':>14}{'Cost':>14}")
-    for name, row in found["by_model"].items():
-        tokens = row["prompt_tokens"] + row["completion_tokens"]
+    for name, totals in models.items():
+        tokens = _prompt(totals) + totals.output_tokens
         click.echo(
-            f"  {fit(name, 39)} {row['requests']:>10,}{short(tokens):>14}"
-            f"{money(row['cost']):>14}"
+            f"  {fit(name, 39)} {totals.calls:>10,}{short(tokens):>14}"
+            f"{spend(totals):>14}"
         )
 
 
@@ -124,27 +130,25 @@ def sessions(period: str, model: str | None, form: str, limit: int) -> None:
     with asking(host, model, period) as calls:
         asked = current(calls, period)
         before = asked.pruned_before("session")
-        found: list[dict[str, t.Any]] = [
-            {**_session(s, host), "pruned_before": iso(before)}
-            for s in asked.sessions(limit)
-        ]
+        found = [(s.totals, _session(s, host)) for s in asked.sessions(limit)]
     for line in pruned(before, host.settings.timezone):
         click.echo(line, err=form == "json")
     if form == "json":
-        click.echo(dumps(found))
+        since = {"pruned_before": iso(before)}
+        click.echo(dumps([row | since for _, row in found]))
         return
     if not found:
         click.echo("No calls in this period.")
         return
     click.echo(f"{'Sessions':<30}{'Last':<17}{'Requests':>9}{'Tokens':>11}{'Cost':>13}")
-    for row in found:
+    for totals, row in found:
         name = row["session_name"] or row["session_id"]
         if row["is_deleted"]:
             name = "(deleted sessions)"
         last = row["last_request"][:16].replace("T", " ")
         click.echo(
             f"{fit(name, 29)} {last:<17}{row['requests']:>9,}"
-            f"{short(row['total_tokens']):>11}{money(row['total_cost']):>13}"
+            f"{short(row['total_tokens']):>11}{spend(totals):>13}"
         )
 
 
@@ -176,7 +180,7 @@ def daily(days: int, model: str | None, form: str) -> None:
         bar = "#" * -(-28 * totals.spend_pico // most) if most else ""
         click.echo(
             f"{day:<12}{totals.calls:>9,}{short(totals.total_tokens):>14}"
-            f"{money(totals.cost_usd):>14}  {bar}".rstrip()
+            f"{spend(totals):>14}  {bar}".rstrip()
         )
 
 
@@ -215,8 +219,13 @@ def current(calls: CallQuery, period: str) -> CallQuery:
     return calls
 
 
-def summed(calls: CallQuery, period: str) -> dict[str, t.Any]:
-    """The totals of a period, with names as BillingStore has them."""
+def summed(
+    calls: CallQuery, period: str, models: Mapping[str, Totals]
+) -> dict[str, t.Any]:
+    """The totals of a period, with names as BillingStore has them.
+
+    :param models: What the calls of each model add up to.
+    """
     found = current(calls, period)
     zone = calls.settings.timezone
     start = found.filter.start
@@ -235,7 +244,7 @@ def summed(calls: CallQuery, period: str) -> dict[str, t.Any]:
                 "completion_tokens": group.output_tokens,
                 "requests": group.calls,
             }
-            for model, group in found.group_by("model").items()
+            for model, group in models.items()
         },
         "by_day": {day: group.cost_usd for day, group in days.items() if group.calls},
         "record_count": totals.calls,

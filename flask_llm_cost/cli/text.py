@@ -15,6 +15,9 @@ from decimal import Decimal
 
 import click
 
+if t.TYPE_CHECKING:
+    from ..query.totals import Totals
+
 
 def count(number: int, noun: str) -> str:
     """``1 call``, ``1,204 calls``."""
@@ -32,6 +35,11 @@ def money(amount: Decimal | None) -> str:
     if amount and not Decimal(shown.replace(",", "")):
         return "<$0.000001"
     return f"${shown}"
+
+
+def spend(totals: Totals) -> str:
+    """What calls cost; a dash for attempts that were all refused or never answered."""
+    return "–" if totals.all_failed else money(totals.cost_usd)
 
 
 def short(number: int) -> str:

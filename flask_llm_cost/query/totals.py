@@ -107,6 +107,11 @@ class Totals:
         return self.spend_usd if known else None
 
     @property
+    def all_failed(self) -> bool:
+        """Whether no attempt used anything, so that there is no cost to speak of."""
+        return 0 < self.calls == self.failed
+
+    @property
     def average_usd(self) -> Decimal | None:
         """The mean cost of a priced call."""
         return self.spend_usd / self.priced if self.priced else None

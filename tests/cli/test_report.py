@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import typing as t
@@ -18,8 +19,19 @@ from flask_llm_cost.cli.text import fit
 from flask_llm_cost.cli.text import money
 from tests.cli.conftest import NOW
 from tests.cli.conftest import Run
+from tests.conftest import MakeApp
+from tests.ledger.samples import make_call
 
 Shown = Callable[..., str]
+
+
+def refuse(app: Flask, at: dt.datetime = NOW, **tags: str) -> None:
+    """Put an attempt that was refused into the ledger."""
+    ledger = app.extensions["llm_cost"].ledger
+    ledger.append(
+        make_call(started_at=at, cost=None, usage=None, outcome="http_error", tags=tags)
+    )
+    assert ledger.flush()
 
 
 def test_text_shows_totals_and_what_is_not_known(shown: Shown) -> None:
@@ -72,6 +84,43 @@ def test_an_unpriced_model_costs_unknown(shown: Shown) -> None:
     [line] = [line for line in lines if "mystery" in line]
     assert "unknown" in line
     assert "$0" not in line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report",),
+        ("report", "--by", "provider"),
+        ("report", "--by", "model"),
+        ("report", "--by", "session"),
+        ("report", "--by", "tag:feature"),
+        ("summary",),
+        ("sessions",),
+    ],
+)
+def test_failed_attempts_alone_cost_no_zero(
+    make_app: MakeApp, run: Run, command: tuple[str, ...]
+) -> None:
+    app = make_app(LLM_COST_ROLLUP_TAGS=("feature",))
+    app.extensions["llm_cost"].clock = lambda: NOW
+    refuse(app, feature="search", session="s1")
+    text = run(*command, app=app).stdout
+    assert "\u2013" in text
+    assert "$0" not in text
+
+
+def test_a_day_of_failed_attempts_is_told_from_one_without_calls(
+    shop: Flask, shown: Shown
+) -> None:
+    refuse(shop, at=NOW - dt.timedelta(days=2))
+    for command in (("daily",), ("report", "--by", "day")):
+        days = {
+            line.split()[0]: line.split()[1:]
+            for line in shown(*command).splitlines()
+            if line.strip().startswith("2026-11-1")
+        }
+        assert days["2026-11-18"] == ["1", "0", "\u2013"]
+        assert days["2026-11-17"][:3] == ["0", "0", "$0.000000"]
 
 
 def test_days_narrow_the_report(shown: Shown) -> None:

@@ -776,6 +776,29 @@ def test_failed_attempts_alone_cost_no_zero(
     assert "unknown" not in row
 
 
+@pytest.mark.parametrize(
+    ("page", "sections"), [("/", 4), ("/tags/feature", 1), ("/sessions", 1)]
+)
+def test_failed_attempts_alone_cost_no_zero_anywhere(
+    visitor: FlaskClient, record: Record, page: str, sections: int
+) -> None:
+    record(
+        cost=None,
+        usage=None,
+        outcome="http_error",
+        http_status=429,
+        provider="anthropic",
+        tags={"feature": "chat", "session": "s1"},
+    )
+    record(cost="0.5", model="other", tags={"feature": "other", "session": "s2"})
+    body = visitor.get(f"/llm-costs{page}").text
+    rows = re.findall(
+        r"<tr>(?:(?!</tr>).)*nothing was used(?:(?!</tr>).)*</tr>", body, re.S
+    )
+    assert len(rows) >= sections
+    assert not [row for row in rows if "$0" in row or "unknown" in row]
+
+
 def test_every_remark_says_what_to_do() -> None:
     assert present.ADVICE.keys() == present.FLAGS.keys()
 
