@@ -33,6 +33,8 @@ from .tables import budget_windows
 LEASE: t.Final = dt.timedelta(seconds=120)
 _TRIES: t.Final = 5
 _PATIENCE_S: t.Final = 1.0
+_random: t.Final = random.SystemRandom()
+"""Not the module's, which an app may have seeded to draw the same numbers again."""
 _log: t.Final = logging.getLogger("flask_llm_cost")
 _w: t.Final = budget_windows.c
 _h: t.Final = budget_holds.c
@@ -135,7 +137,7 @@ class Holds:
                 late = time.monotonic() > until
                 if not left or late or error.connection_invalidated:
                     raise
-                time.sleep(random.uniform(0.001, 0.02))
+                time.sleep(_random.uniform(0.001, 0.02))
         raise AssertionError("unreachable")
 
     def _take(

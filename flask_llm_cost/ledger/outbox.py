@@ -25,6 +25,9 @@ _LONGEST_PAUSE: t.Final = dt.timedelta(hours=1)
 _KEPT: t.Final = dt.timedelta(days=7)
 """What was not accepted for so long is given up."""
 
+_random: t.Final = random.SystemRandom()
+"""Not the module's, which an app may have seeded to draw the same numbers again."""
+
 _o: t.Final = outbox.c
 
 Deliver: t.TypeAlias = Callable[[str, bytes], None]
@@ -103,7 +106,7 @@ class Outbox:
             self._strike(number)
             return
         pause = min(dt.timedelta(seconds=2.0 ** min(attempts, 20)), _LONGEST_PAUSE)
-        due = now + pause * random.uniform(0.5, 1.0)
+        due = now + pause * _random.uniform(0.5, 1.0)
         with self._engines.reading().begin() as connection:
             connection.execute(
                 sa.update(outbox).where(_o.id == number).values(due_at=due)

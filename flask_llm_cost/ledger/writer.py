@@ -39,6 +39,9 @@ _LONGEST_PAUSE: t.Final = 30.0
 _FORK_SECONDS: t.Final = 1.0
 _LONGEST_LINE: t.Final = 1024 * 1024
 
+_random: t.Final = random.SystemRandom()
+"""Not the module's, which an app may have seeded to draw the same numbers again."""
+
 
 @dataclass(slots=True)
 class Drained:
@@ -266,7 +269,7 @@ class Writer:
             self._roll_failed = True
         else:
             self._wrote = self._roll_failed = False
-        self._roll_at = time.monotonic() + ROLL_SECONDS * random.uniform(0.8, 1.2)
+        self._roll_at = time.monotonic() + ROLL_SECONDS * _random.uniform(0.8, 1.2)
 
     def _note(self, error: Exception) -> float:
         self.failures += 1
@@ -277,7 +280,7 @@ class Writer:
         elif not isinstance(error, StorageError):
             _log.warning("The ledger's writer tries again.", exc_info=error)
         pause = POLL_SECONDS * 2.0 ** min(self._failed_in_a_row - 1, 10)
-        return min(pause, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+        return min(pause, _LONGEST_PAUSE) * _random.uniform(0.5, 1.0)
 
 
 def _threads_run() -> bool:

@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -44,6 +45,23 @@ def test_a_call_is_stored_within_a_second_or_so(ledger: Ledger) -> None:
     while ledger.waiting() and time.monotonic() < until:
         time.sleep(0.05)
     assert len(stored(ledger)) == 1
+
+
+def rolled(ledger: Ledger) -> int:
+    with ledger.reading() as connection:
+        query = sa.select(sa.func.count()).select_from(rollups)
+        return connection.scalar(query) or 0
+
+
+def test_an_app_draws_the_same_random_numbers_beside_the_writer(ledger: Ledger) -> None:
+    state = random.getstate()
+    ledger.append(make_call())
+    until = time.monotonic() + 10
+    while not rolled(ledger) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert rolled(ledger)
+    ledger.close()  # and so the writer is done
+    assert random.getstate() == state
 
 
 @every_database
