@@ -15,7 +15,12 @@ if t.TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("scope", type=click.Choice(["today", "all"]))
+@click.option(
+    "--scope",
+    type=click.Choice(["today", "all"]),
+    required=True,
+    help="Today's calls, or all of them.",
+)
 @click.confirmation_option(
     prompt="Calls and their sums are deleted for good. Go on?", help="Do not ask."
 )

@@ -105,10 +105,14 @@ def test_clear_says_how_many(run: Run, make_app: MakeApp, storage: str) -> None:
         for days in (0, 2, 40):
             at = now - dt.timedelta(days=days)
             track(provider="openai", model="m", input_tokens=1, at=at)
-    assert run("clear", "today", app=app).exit_code == 1  # nobody said yes
-    assert run("clear", "yesterday", "--yes", app=app).exit_code == 2
-    assert run("clear", "today", "--yes", app=app).stdout.startswith("1 call deleted")
-    assert run("clear", "all", "--yes", app=app).stdout.startswith("2 calls deleted")
+    assert run("clear", "--scope", "today", app=app).exit_code == 1  # nobody said yes
+    assert run("clear", "--scope", "yesterday", "--yes", app=app).exit_code == 2
+    assert run("clear", "--scope", "today", "--yes", app=app).stdout.startswith(
+        "1 call deleted"
+    )
+    assert run("clear", "--scope", "all", "--yes", app=app).stdout.startswith(
+        "2 calls deleted"
+    )
     found = json.loads(
         run("summary", "--period", "all", "--format", "json", app=app).stdout
     )
