@@ -16,9 +16,9 @@ from decimal import Decimal
 from ..call import Call
 from .again import mode_of
 from .book import PriceBook
+from .document import models_of
 from .drift import Change
 from .drift import lines_of
-from .drift import models_of
 from .drift import plan
 from .drift import SyncPlan
 from .explain import plain

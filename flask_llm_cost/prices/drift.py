@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-import hashlib
-import json
 import typing as t
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -15,12 +13,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
+from .document import digest
+from .document import latest_of
+from .document import may_leap
+from .document import models_of
+from .document import rates_of
+from .document import since_of
 from .fetch import Answer
-from .meters import decimal_rate
-from .meters import instant
 from .meters import parse_key
 from .meters import RateKey
-from .meters import spellings
 
 Models: t.TypeAlias = dict[str, t.Any]
 
@@ -144,12 +145,6 @@ def plan(
     return work.outcome(_whole(document, models, work))
 
 
-def models_of(document: Mapping[str, t.Any]) -> Mapping[str, t.Any]:
-    """The entries of a price file."""
-    models = (document["models"] or {}) if "models" in document else document
-    return {k: v for k, v in models.items() if k != "metadata"}
-
-
 def _whole(
     document: Mapping[str, t.Any], models: Models, work: _Work
 ) -> dict[str, t.Any]:
@@ -258,7 +253,7 @@ class _Work:
     # What becomes of a model
 
     def follow(self, model: str, models: Models) -> None:
-        latest = _latest(models[model], self.now)
+        latest = latest_of(models[model], self.now)
         if latest is None or latest.get("_source") == "manual":
             return
         if latest.get("_source") in self.failed:
@@ -273,7 +268,7 @@ class _Work:
                 self.orphaned.append(model)
             return
         self._compare(model, offers)
-        held = _rates(latest)
+        held = rates_of(latest)
         offered = _joined(offers)
         zeros = offers[0].zeros | {key for key, rate in offered.items() if not rate}
         fallen = sorted(str(key) for key in zeros if held.get(key))
@@ -303,7 +298,7 @@ class _Work:
             self.rejected[model] = wrong
             return
         leap = _leap(held, moved)
-        if leap is not None and model not in self.accept and not _may_leap(latest):
+        if leap is not None and model not in self.accept and not may_leap(latest):
             self.held[model] = leap
             return
         for key in sorted(moved, key=str):
@@ -333,8 +328,8 @@ class _Work:
             listed[listed.index(latest)] = fresh
         else:
             fresh["valid_from"] = _time(self.now)
-            since = _since(fresh)
-            listed = [each for each in listed if _since(each) != since]
+            since = since_of(fresh)
+            listed = [each for each in listed if since_of(each) != since]
             listed.append(fresh)
         models[model] = listed[0] if len(listed) == 1 else listed
 
@@ -397,7 +392,7 @@ def _offer(answer: Answer, model: str) -> _Offer | None:
         return _Offer(
             answer,
             name,
-            _rates(latest),
+            rates_of(latest),
             others,
             frozenset(key for key in keys if key is not None),
         )
@@ -418,40 +413,6 @@ def _stamp(answer: Answer) -> dict[str, str]:
         "_source_version": answer.version or "",
         "_fetched_at": _time(answer.fetched_at),
     }
-
-
-# What a file's entry says
-
-
-def _latest(entry: object, now: dt.datetime) -> Mapping[str, t.Any] | None:
-    """The price in force. One that is to hold later is nothing that a source contradicts."""
-    listed = entry if isinstance(entry, list) else [entry]
-    mappings = [each for each in listed if isinstance(each, Mapping)]
-    begun = [each for each in mappings if _since(each) <= now]
-    return max(begun, key=_since, default=None)
-
-
-_EVER: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
-
-
-def _since(entry: Mapping[str, t.Any]) -> dt.datetime:
-    value = entry.get("valid_from")
-    return _EVER if value is None else instant(value)
-
-
-def _rates(entry: Mapping[str, t.Any]) -> dict[RateKey, Decimal]:
-    return {
-        key: decimal_rate(entry[name], name) for key, name in spellings(entry).items()
-    }
-
-
-def _may_leap(entry: Mapping[str, t.Any]) -> bool:
-    allowed = entry.get("_validator_override")
-    if isinstance(allowed, str):
-        return allowed == "skip_relative_change"
-    return isinstance(allowed, (list, tuple, Mapping)) and (
-        "skip_relative_change" in allowed
-    )
 
 
 def _same(one: Decimal, other: Decimal) -> bool:
@@ -477,41 +438,3 @@ def _leap(
         if before and rate and max(before, rate) > min(before, rate) * _LEAP:
             return f"{key} moves from {before:f} to {rate:f}, more than threefold"
     return None
-
-
-def digest(models: Mapping[str, t.Any]) -> str:
-    """What entries are told apart by from what someone edited since."""
-    text = json.dumps(texts(models), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def texts(value: t.Any) -> t.Any:
-    """The same with every number as text: a file of YAML has nothing else."""
-    if isinstance(value, Mapping):
-        return {str(key): texts(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [texts(each) for each in value]
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
-
-
-def dumps(value: object, indent: str = "") -> str:
-    """JSON with exact decimals, a line for each key."""
-
-    if isinstance(value, Mapping):
-        if not value:
-            return "{}"
-        deeper = f"{indent}  "
-        lines = (
-            f"{deeper}{json.dumps(str(key), ensure_ascii=False)}: {dumps(each, deeper)}"
-            for key, each in value.items()
-        )
-        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-    if isinstance(value, (list, tuple)):
-        if not value:
-            return "[]"
-        deeper = f"{indent}  "
-        inner = ",\n".join(f"{deeper}{dumps(each, deeper)}" for each in value)
-        return f"[\n{inner}\n{indent}]"
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    return json.dumps(value, ensure_ascii=False)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ..errors import PriceFileError
 from ..errors import PriceSyncError
-from .drift import digest
-from .drift import dumps as dumps
-from .drift import models_of
+from .document import digest
+from .document import dumps
+from .document import models_of
 from .drift import plan as plan
 from .drift import SyncPlan as SyncPlan
 from .fetch import Answer

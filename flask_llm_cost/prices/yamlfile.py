@@ -10,8 +10,8 @@ import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
-from .drift import dumps
-from .drift import texts
+from .document import dumps
+from .document import texts
 from .meters import decimal_rate
 from .meters import Malformed
 from .meters import parse_key

@@ -20,11 +20,11 @@ from flask_llm_cost import PriceSyncError
 from flask_llm_cost import Usage
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.check import check
-from flask_llm_cost.prices.drift import digest
+from flask_llm_cost.prices.document import digest
+from flask_llm_cost.prices.document import dumps
 from flask_llm_cost.prices.fetch import Answer
 from flask_llm_cost.prices.fetch import ask
 from flask_llm_cost.prices.sync import ask_all
-from flask_llm_cost.prices.sync import dumps
 from flask_llm_cost.prices.sync import read_document
 from flask_llm_cost.prices.sync import sync
 
