@@ -17,10 +17,10 @@ from ..call import Call
 from .again import mode_of
 from .book import PriceBook
 from .document import models_of
-from .drift import Change
 from .drift import lines_of
 from .drift import plan
 from .drift import SyncPlan
+from .entry import written
 from .explain import plain
 from .fetch import Answer
 from .sources import openrouter
@@ -189,15 +189,9 @@ def _other_lines(report: Report) -> Iterator[str]:
         " something else by the sources"
     )
     for change in made.changes if report.count_all else made.changes[:_SHOWN]:
-        yield f"  {_change(change)}"
+        yield f"  {change}"
     if len(made.changes) > _SHOWN and not report.count_all:
         yield f"  ... and {len(made.changes) - _SHOWN:,} more rates: --all shows them"
-
-
-def _change(change: Change) -> str:
-    return (
-        f"{change.model}: {change.rate} {_text(change.before)} -> {_text(change.after)}"
-    )
 
 
 def check(
@@ -274,7 +268,11 @@ def _bundled(book: PriceBook, keys: set[str], now: dt.datetime) -> dict[str, t.A
         price = entry.at(now)
         if source != "bundled" or entry.key not in keys or price is None:
             continue
-        models[entry.key] = {str(key): rate for key, rate in price.rates.items()}
+        models[entry.key] = {
+            **{str(key): rate for key, rate in price.rates.items()},
+            "multipliers": dict(price.multipliers),
+            "windows": [written(window) for window in price.windows],
+        }
     return {"models": models}
 
 

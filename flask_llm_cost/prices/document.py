@@ -9,10 +9,15 @@ import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
+from .entry import read_price
+from .entry import written
 from .meters import decimal_rate
 from .meters import instant
 from .meters import RateKey
 from .meters import spellings
+
+Amounts: t.TypeAlias = dict[RateKey | str, Decimal]
+"""Rates by their keys; multipliers and the rates of windows by names."""
 
 
 def models_of(document: Mapping[str, t.Any]) -> Mapping[str, t.Any]:
@@ -41,7 +46,7 @@ def since_of(entry: Mapping[str, t.Any]) -> dt.datetime:
     return _EVER if value is None else instant(value)
 
 
-def rates_of(entry: Mapping[str, t.Any]) -> dict[RateKey, Decimal]:
+def rates_of(entry: Mapping[str, t.Any]) -> Amounts:
     """The rates of an entry, in USD per 1M tokens or each.
 
     :raises Malformed: If one is no rate.
@@ -49,6 +54,33 @@ def rates_of(entry: Mapping[str, t.Any]) -> dict[RateKey, Decimal]:
     return {
         key: decimal_rate(entry[name], name) for key, name in spellings(entry).items()
     }
+
+
+BESIDE: t.Final = ("multipliers", "windows")
+"""What else of an entry a source may say."""
+
+
+def beside_of(entry: Mapping[str, t.Any]) -> Amounts:
+    """Its multipliers and the rates of its windows, each by a name.
+
+    :raises Malformed: If one is none.
+    """
+    said = {name: entry[name] for name in BESIDE if name in entry}
+    price = read_price("The entry", said, _ignore)
+    found: Amounts = {
+        f"multipliers.{name}": factor for name, factor in price.multipliers.items()
+    }
+    for window in price.windows:
+        as_written = written(window)
+        when = " ".join(as_written["hours"])
+        days = ",".join(map(str, as_written.get("weekdays", ())))
+        for key, rate in window.rates.items():
+            found[f"{key} at {when}{days and f' on {days}'}"] = rate
+    return found
+
+
+def _ignore(note: str) -> None:
+    """What is no rate has been told of when the file was read."""
 
 
 def may_leap(entry: Mapping[str, t.Any]) -> bool:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
+from .document import Amounts
+from .document import BESIDE
+from .document import beside_of
 from .document import digest
 from .document import latest_of
 from .document import may_leap
@@ -50,7 +53,15 @@ class Change:
     rate: str
     before: Decimal | None
     """``None`` where there was none."""
-    after: Decimal
+    after: Decimal | None
+    """``None`` where there is none any more: a window's."""
+
+    def __str__(self) -> str:
+        before, after = (
+            "none" if rate is None else f"{rate:f}"
+            for rate in (self.before, self.after)
+        )
+        return f"{self.model}: {self.rate} {before} -> {after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +113,7 @@ def lines_of(plan: SyncPlan, *, failed: bool = True) -> Iterator[str]:
     :param failed: Name the sources that failed, too.
     """
     for change in plan.changes:
-        before = "none" if change.before is None else f"{change.before:f}"
-        yield f"~ {change.model}: {change.rate} {before} -> {change.after:f}"
+        yield f"~ {change}"
     for model in plan.added:
         yield f"+ {model}"
     for model, reason in plan.held.items():
@@ -178,9 +188,9 @@ class _Offer(t.NamedTuple):
 
     answer: Answer
     name: str
-    rates: dict[RateKey, Decimal]
-    others: dict[str, t.Any]
-    """``multipliers`` and ``windows``."""
+    rates: Amounts
+    beside: dict[str, t.Any]
+    """``multipliers`` and ``windows``, as it writes them."""
     zeros: frozenset[RateKey]
 
 
@@ -268,8 +278,8 @@ class _Work:
                 self.orphaned.append(model)
             return
         self._compare(model, offers)
-        held = rates_of(latest)
-        offered = _joined(offers)
+        held = {**rates_of(latest), **beside_of(latest)}
+        offered = {**_joined(offers), **beside_of(offers[0].beside)}
         zeros = offers[0].zeros | {key for key, rate in offered.items() if not rate}
         fallen = sorted(str(key) for key in zeros if held.get(key))
         if fallen and model not in self.accept:
@@ -282,8 +292,8 @@ class _Work:
         model: str,
         models: Models,
         latest: Mapping[str, t.Any],
-        held: dict[RateKey, Decimal],
-        offered: dict[RateKey, Decimal],
+        held: Amounts,
+        offered: Amounts,
         first: _Offer,
     ) -> None:
         moved = {
@@ -291,7 +301,8 @@ class _Work:
             for key, rate in offered.items()
             if key not in held or not _same(held[key], rate)
         }
-        if not moved:
+        gone = _gone(latest, offered, first)
+        if not moved and not gone:
             return
         wrong = _wrong({**held, **moved})
         if wrong is not None:
@@ -301,9 +312,11 @@ class _Work:
         if leap is not None and model not in self.accept and not may_leap(latest):
             self.held[model] = leap
             return
-        for key in sorted(moved, key=str):
-            self.changes.append(Change(model, str(key), held.get(key), moved[key]))
-        dated = any(key in held for key in moved)
+        for key in sorted({*moved, *gone}, key=str):
+            self.changes.append(Change(model, str(key), held.get(key), moved.get(key)))
+        # Only a rate that was missing says nothing of what has been. Without a multiplier
+        # or a window, something else held.
+        dated = bool(gone) or any(key in held or isinstance(key, str) for key in moved)
         self._write(model, models, latest, moved, first, dated=dated)
 
     def _write(
@@ -311,15 +324,17 @@ class _Work:
         model: str,
         models: Models,
         latest: Mapping[str, t.Any],
-        moved: Mapping[RateKey, Decimal],
+        moved: Amounts,
         first: _Offer,
         *,
         dated: bool,
     ) -> None:
         fresh = dict(latest)
         for key, rate in moved.items():
-            names = [name for name in latest if parse_key(name) == key]
-            fresh.update(dict.fromkeys(names or [str(key)], rate))
+            if isinstance(key, RateKey):
+                names = [name for name in latest if parse_key(name) == key]
+                fresh.update(dict.fromkeys(names or [str(key)], rate))
+        fresh.update(_merged(latest, first.beside))
         fresh.update(_stamp(first.answer))
         before = models[model]
         listed = list(before) if isinstance(before, list) else [before]
@@ -336,17 +351,17 @@ class _Work:
     def add(self, name: str, models: Models) -> None:
         offers = self.offers(name)
         rates = _joined(offers)
-        wrong = _wrong(rates)
+        wrong = _wrong({**rates, **beside_of(offers[0].beside)})
         if wrong is not None:
             self.rejected[name] = wrong
             return
         self._compare(name, offers)
         entry: dict[str, t.Any] = {str(key): rate for key, rate in rates.items()}
-        models[name] = {**entry, **offers[0].others, **_stamp(offers[0].answer)}
+        models[name] = {**entry, **offers[0].beside, **_stamp(offers[0].answer)}
         self.added.append(name)
 
     def _compare(self, model: str, offers: Sequence[_Offer]) -> None:
-        values: dict[RateKey, dict[str, Decimal]] = {}
+        values: dict[RateKey | str, dict[str, Decimal]] = {}
         for offer in offers:
             for key, rate in offer.rates.items():
                 values.setdefault(key, {})[offer.answer.name] = rate
@@ -387,24 +402,44 @@ def _offer(answer: Answer, model: str) -> _Offer | None:
         if prices is None and not zeros:
             continue
         latest = prices[-1] if prices else {}
-        others = {k: v for k, v in latest.items() if k in ("multipliers", "windows")}
+        beside = {k: v for k, v in latest.items() if k in BESIDE}
         keys = (parse_key(key) for key in zeros)
         return _Offer(
             answer,
             name,
             rates_of(latest),
-            others,
+            beside,
             frozenset(key for key in keys if key is not None),
         )
     return None
 
 
-def _joined(offers: Sequence[_Offer]) -> dict[RateKey, Decimal]:
+def _joined(offers: Sequence[_Offer]) -> Amounts:
     """The first source's rates, and what only the others have."""
-    rates: dict[RateKey, Decimal] = {}
+    rates: Amounts = {}
     for offer in reversed(offers):
         rates.update(offer.rates)
     return rates
+
+
+def _gone(
+    latest: Mapping[str, t.Any], offered: Amounts, first: _Offer
+) -> set[RateKey | str]:
+    """Rates of windows that the source has others for: it says all there are."""
+    if "windows" not in first.beside or not latest.get("windows"):
+        return set()
+    return {k for k in beside_of({"windows": latest["windows"]}) if k not in offered}
+
+
+def _merged(
+    latest: Mapping[str, t.Any], beside: Mapping[str, t.Any]
+) -> dict[str, t.Any]:
+    """The source's windows, and its multipliers with those that only the file has."""
+    merged = dict(beside)
+    if "multipliers" in beside:
+        own = latest.get("multipliers") or {}
+        merged["multipliers"] = {**own, **beside["multipliers"]}
+    return merged
 
 
 def _stamp(answer: Answer) -> dict[str, str]:
@@ -420,19 +455,19 @@ def _same(one: Decimal, other: Decimal) -> bool:
     return abs(one - other) <= max(abs(one), abs(other)) * _SAME
 
 
-def _wrong(rates: Mapping[RateKey, Decimal]) -> str | None:
+def _wrong(rates: Amounts) -> str | None:
     for key, rate in rates.items():
         if rate > _ABSURD:
             return f"{key} is {rate:f}, more than {_ABSURD} USD"
+        if not isinstance(key, RateKey):
+            continue
         standard = rates.get(key._replace(mode=None))
         if key.mode == "batch" and standard is not None and rate > standard:
             return f"{key} is {rate:f}, above the standard {standard:f}"
     return None
 
 
-def _leap(
-    held: Mapping[RateKey, Decimal], moved: Mapping[RateKey, Decimal]
-) -> str | None:
+def _leap(held: Amounts, moved: Amounts) -> str | None:
     for key, rate in moved.items():
         before = held.get(key)
         if before and rate and max(before, rate) > min(before, rate) * _LEAP:

@@ -222,6 +222,18 @@ def _window(key: str, value: object, warn: t.Callable[[str], None]) -> Window:
         raise Malformed(f"{key}: {error}") from None
 
 
+def written(window: Window) -> dict[str, t.Any]:
+    """A window as a price file has it."""
+    days = {"weekdays": sorted(window.weekdays)} if window.weekdays else {}
+    rates = {str(key): rate for key, rate in window.rates.items()}
+    hours = [f"{_clock(start)}-{_clock(end)}" for start, end in window.spans]
+    return {"hours": hours, **days, **rates}
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
 def _weekday(value: object) -> int:
     day = str(value)
     if day not in "1234567" or len(day) != 1:

@@ -24,6 +24,8 @@ from flask_llm_cost.prices.document import digest
 from flask_llm_cost.prices.document import dumps
 from flask_llm_cost.prices.fetch import Answer
 from flask_llm_cost.prices.fetch import ask
+from flask_llm_cost.prices.layers import bundled_layer
+from flask_llm_cost.prices.meters import RateKey
 from flask_llm_cost.prices.sync import ask_all
 from flask_llm_cost.prices.sync import read_document
 from flask_llm_cost.prices.sync import sync
@@ -194,6 +196,84 @@ def test_manual_entries_and_wildcards_are_untouched(
         "openai/*": {"multiplier": Decimal("0.5")},
         "openai/gpt-4o": {"input": 1, "_source": "manual"},
     }
+
+
+OFF_PEAK = {
+    "windows": [
+        {"hours_utc": ["16:30-00:30"], "weekdays": [1, 2, 3]},
+        {"hours_utc": ["00:00-24:00"], "weekdays": [6, 7]},
+    ],
+    "input_cost_per_token": 1e-06,
+}
+
+
+def test_a_multiplier_that_moves_is_followed_and_ones_own_stays(
+    tmp_path: Path, source: Source
+) -> None:
+    entry = {"input": 2.5, "output": 10, "multipliers": {"region.us": 1.1, "mine": 2}}
+    path = write(tmp_path / "p.json", {"openai/gpt-4o": entry})
+    url = source.says("/l", upstream(regional_processing_uplift_multiplier_us=1.2))
+    made = sync(path, {"litellm": url}, now=NOW)
+    assert made.lines == ("~ openai/gpt-4o: multipliers.region.us 1.1 -> 1.2",)
+    old, new = models(path)["openai/gpt-4o"]
+    assert old["multipliers"] == {"region.us": Decimal("1.1"), "mine": 2}
+    assert new["multipliers"] == {"region.us": Decimal("1.2"), "mine": 2}
+    assert new["valid_from"] == "2026-11-22T06:30:00Z"
+    assert sync(path, {"litellm": url}, now=NOW).changes == ()
+
+
+def test_a_multiplier_is_held_back_and_refused_as_a_rate_is(
+    tmp_path: Path, source: Source
+) -> None:
+    entry = {"input": 2.5, "output": 10, "multipliers": {"region.us": 1.1}}
+    path = write(tmp_path / "p.json", {"openai/gpt-4o": entry})
+    for factor, line in (
+        (11, "held back, multipliers.region.us moves from 1.1 to 11"),
+        (0, "refused, multipliers.region.us falls to 0"),
+    ):
+        says = upstream(regional_processing_uplift_multiplier_us=factor)
+        made = sync(path, {"litellm": source.says("/l", says)}, now=NOW)
+        assert line in made.lines[0]
+        assert models(path)["openai/gpt-4o"]["multipliers"]["region.us"] == Decimal(
+            "1.1"
+        )
+
+
+def test_windows_are_those_of_the_source_from_now_on(
+    path: Path, source: Source
+) -> None:
+    sources = {"litellm": source.says("/l", upstream(2e-06, off_peak_pricing=OFF_PEAK))}
+    made = sync(path, sources, now=NOW)
+    first = "input at 16:30-00:30 on 1,2,3"
+    assert made.lines == (
+        "~ openai/gpt-4o: input at 00:00-24:00 on 6,7 none -> 1",
+        f"~ openai/gpt-4o: {first} none -> 1",
+    )
+    # Until now the standard rate held at these hours, too.
+    before, since = models(path)["openai/gpt-4o"]
+    assert before == {"input": 2, "output": 10}
+    assert [each["input"] for each in since["windows"]] == [1, 1]
+    assert sync(path, sources, now=NOW).changes == ()
+    only = {**OFF_PEAK, "windows": OFF_PEAK["windows"][1:]}  # type: ignore[index]
+    source.says("/l", upstream(2e-06, off_peak_pricing=only))
+    made = sync(path, sources, now=NOW + dt.timedelta(days=1))
+    assert made.lines == (f"~ openai/gpt-4o: {first} 1 -> none",)
+    assert len(models(path)["openai/gpt-4o"][-1]["windows"]) == 1
+
+
+def test_windows_that_are_written_otherwise_are_no_drift(
+    tmp_path: Path, source: Source
+) -> None:
+    windows = [
+        {"hours": "16:30-0:30", "weekdays": ["3", "2", "1"], "input": "1.00"},
+        {"hours": ["0:00-24:00"], "weekdays": [7, 6], "input": 1},
+    ]
+    entry = {"input": 2, "output": 10, "windows": windows}
+    path = write(tmp_path / "p.json", {"openai/gpt-4o": entry})
+    says = upstream(2e-06, off_peak_pricing=OFF_PEAK)
+    made = sync(path, {"litellm": source.says("/l", says)}, now=NOW)
+    assert made.changes == ()
+    assert models(path) == {"openai/gpt-4o": {**entry, "windows": windows}}
 
 
 def test_float_noise_is_no_drift(tmp_path: Path, source: Source) -> None:
@@ -605,6 +685,38 @@ def test_drift_of_a_bundled_model_counts_if_it_is_in_use(source: Source) -> None
     )
     assert every.exit_code == 1
     assert any("1 other models" in line for line in other.lines)
+
+
+def test_drift_of_a_bundled_window_counts_if_the_model_is_in_use(
+    source: Source,
+) -> None:
+    book = PriceBook([bundled_layer()])
+    name = "deepseek/deepseek-v4-pro"
+    price = book.entries()[name][1].prices[-1]
+    (halved,) = {w.rates[RateKey(None, "input", 0)] for w in price.windows}
+    says = {
+        "deepseek-v4-pro": {
+            "litellm_provider": "deepseek",
+            "mode": "chat",
+            "input_cost_per_token": str(price.rates[RateKey(None, "input", 0)] / 10**6),
+            "off_peak_pricing": {
+                "windows": [{"hours_utc": ["01:00-02:00"]}],
+                "input_cost_per_token": str(halved / 10**6),
+            },
+        }
+    }
+    answers = asked(litellm=source.says("/l", says))
+    report = check(
+        book, answers=answers, used=[("deepseek", "deepseek-v4-pro")], now=NOW
+    )
+    assert report.exit_code == 1
+    gone = [line for line in report.lines if f"~ {name}: input at" in line]
+    assert gone
+    assert all("-> none" in line for line in gone)
+    assert (
+        json.loads(json.dumps(report.as_json()))["in_use"]["changes"][0]["after"]
+        is None
+    )
 
 
 def test_a_failed_source_fails_a_check(path: Path, source: Source) -> None:
