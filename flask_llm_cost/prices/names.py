@@ -125,7 +125,7 @@ def check_mode(mode: str | None) -> str | None:
     """
     if mode is None:
         return None
-    name = mode.strip().lower()
+    name = str(mode).strip().lower()
     if name in ("", "standard", "default"):
         return None
     if name not in MODES:
@@ -137,7 +137,8 @@ def check_mode(mode: str | None) -> str | None:
 
 def served_mode(provider: str, tier: str) -> tuple[str | None, frozenset[str]]:
     """The mode of a tier that a provider says it served, and flags."""
-    name = tier.strip().lower().removeprefix("service_tier_")
+    # From outside, or a dialect of an app's own: whatever it is, it is flagged.
+    name = str(tier).strip().lower().removeprefix("service_tier_")
     if name in _STANDARD:
         return None, _NONE
     mode = _OF_PROVIDER.get((provider, name)) or _SERVED.get(name, name)

@@ -31,6 +31,8 @@ _RATIO: t.Final = Context(prec=28, rounding=ROUND_HALF_EVEN)
 _MILLION: t.Final = 10**6
 _PICO: t.Final = 10**12
 ONE_PICO: t.Final = Decimal("1e-12")
+_DAY: t.Final = dt.timedelta(days=1)
+_MINUTE: t.Final = dt.timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,13 @@ class Window:
 
     def holds(self, at: dt.datetime) -> bool:
         """Is that time in the window?"""
-        if at.tzinfo is not None:
-            at = at.astimezone(dt.UTC)
-        if self.weekdays and at.isoweekday() not in self.weekdays:
+        # By hand: near the years 1 and 9999 there may be no such time in UTC.
+        shift = at.utcoffset() or dt.timedelta()
+        time = dt.timedelta(hours=at.hour, minutes=at.minute, seconds=at.second)
+        days, into = divmod(time - shift, _DAY)
+        if self.weekdays and (at.weekday() + days) % 7 + 1 not in self.weekdays:
             return False
-        minute = at.hour * 60 + at.minute
+        minute = into // _MINUTE
         return any(
             start <= minute < end if start < end else minute >= start or minute < end
             for start, end in self.spans

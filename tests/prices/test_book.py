@@ -294,8 +294,9 @@ def test_a_served_tier_selects_a_mode(
     assert served_mode(provider, tier) == (mode, frozenset())
 
 
-def test_an_unknown_tier_is_flagged_and_priced_standard() -> None:
-    cost = layers({"m": RATE}).price("openai", "m", ONE, service_tier="turbo")
+@pytest.mark.parametrize("tier", ["turbo", 5, b"flex", ["flex"]])
+def test_an_unknown_tier_is_flagged_and_priced_standard(tier: t.Any) -> None:
+    cost = layers({"m": RATE}).price("openai", "m", ONE, service_tier=tier)
     assert cost is not None
     assert (cost.mode, cost.total_usd, cost.flags) == (None, 1, {"unknown_tier"})
 

@@ -21,6 +21,7 @@ from flask_llm_cost.prices.meters import parse_key
 from flask_llm_cost.prices.meters import RateKey
 from flask_llm_cost.prices.price import divide
 from flask_llm_cost.prices.price import to_pico
+from flask_llm_cost.prices.price import Window
 
 PICO = Decimal("1e-12")
 
@@ -378,6 +379,42 @@ def test_a_window_may_hold_on_some_days() -> None:
     assert price(entry, Usage(input_tokens=1), at=sunday).parts["input"].rate == 1
     monday = sunday + dt.timedelta(days=1)
     assert price(entry, Usage(input_tokens=1), at=monday).parts["input"].rate == 2
+
+
+@pytest.mark.parametrize(
+    ("at", "rate"),
+    [
+        # 15:00 on the last day there is, and 23:30 on the last day before the first.
+        ("9999-12-31T23:00:00+08:00", 2),
+        ("9999-12-31T23:00:00-01:00", 1),
+        ("0001-01-01T00:30:00+01:00", 1),
+        ("0001-01-01T00:30:00-01:00", 2),
+    ],
+)
+def test_a_window_holds_or_not_at_the_ends_of_time(at: str, rate: int) -> None:
+    window = {"hours": "16:30-00:30", "weekdays": [6, 7], "input": 1}
+    entry = {"input": 2, "windows": [window]}
+    cost = price(entry, Usage(input_tokens=1), at=dt.datetime.fromisoformat(at))
+    assert cost.parts["input"].rate == rate
+
+
+@given(
+    at=st.datetimes(
+        dt.datetime(2, 1, 1),  # noqa: DTZ001 - the zone is drawn, too
+        dt.datetime(9998, 12, 31),  # noqa: DTZ001
+        timezones=st.timedeltas(dt.timedelta(hours=-23), dt.timedelta(hours=23)).map(
+            dt.timezone
+        ),
+    )
+)
+def test_a_window_is_one_of_utc_in_any_zone(at: dt.datetime) -> None:
+    spans = ((30, 600), (1000, 10))
+    there = at.astimezone(dt.UTC)
+    for day in range(1, 8):
+        window = Window(spans, frozenset((day,)), {})
+        minute = there.hour * 60 + there.minute
+        within = 30 <= minute < 600 or minute >= 1000 or minute < 10
+        assert window.holds(at) == (within and there.isoweekday() == day)
 
 
 # Laws
