@@ -39,7 +39,7 @@ if t.TYPE_CHECKING:
     from .ledger import Ledger
     from .ledger.budgeting import Budgeting
     from .prices import PriceBook
-    from .prices.book import Quote
+    from .prices import Quote
 
 _log = logging.getLogger("flask_llm_cost")
 _calls_log = logging.getLogger("flask_llm_cost.calls")
@@ -332,30 +332,8 @@ class AppState:
 
         :raises ValueError: If ``mode`` is given and is none that there is.
         """
-        if call.shares and call.reported_cost is None:
-            from .prices.joined import joined
-
-            return joined(
-                {
-                    model: self._quote(call, model, usage, mode)
-                    for model, usage in call.shares.items()
-                }
-            )
-        return self._quote(call, call.model, call.usage, mode)
-
-    def _quote(
-        self, call: Call, model: str, usage: Usage | None, mode: str | None
-    ) -> Quote:
-        return self.book.quote(
-            call.provider,
-            model,
-            usage,
-            at=call.started_at,
-            pricing_mode=mode,
-            service_tier=call.service_tier,
-            reported_cost=call.reported_cost,
-            flags=call.flags,
-        )
+        shares = call.shares if call.reported_cost is None else {}
+        return self.book.quote_call(call, mode, shares)
 
     def storage_failed(self, call: Call | None, error: Exception) -> None:
         """A call could not be stored where it should be: say so as the app asked for.

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from .book import PriceBook as PriceBook
-from .book import Quote as Quote
 from .explain import explain as explain
 from .explain import Explanation as Explanation
 from .meters import MODES as MODES
 from .plan import Found as Found
+from .plan import Quote as Quote

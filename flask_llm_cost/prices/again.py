@@ -9,12 +9,11 @@ from ..call import Call
 from ..call import OTHER_SIDES
 from ..call import Usage
 from .book import PriceBook
-from .book import Quote
-from .joined import joined
 from .meters import CORE
 from .meters import MODES
 from .meters import UNITS
 from .names import check_mode
+from .plan import Quote
 
 _ASKED: t.Final = "asked_"
 
@@ -29,31 +28,7 @@ def again(book: PriceBook, call: Call) -> Quote:
 
     :raises ValueError: If the ledger does not keep all that this takes.
     """
-    mode = mode_of(call)
-    shares = _shares(call)
-    if not shares:
-        return _quote(book, call, call.model, call.usage, mode)
-    return joined(
-        {
-            model: _quote(book, call, model, usage, mode)
-            for model, usage in shares.items()
-        }
-    )
-
-
-def _quote(
-    book: PriceBook, call: Call, model: str, usage: Usage | None, mode: str | None
-) -> Quote:
-    return book.quote(
-        call.provider,
-        model,
-        usage,
-        at=call.started_at,
-        pricing_mode=mode,
-        service_tier=call.service_tier,
-        reported_cost=call.reported_cost,
-        flags=call.flags,
-    )
+    return book.quote_call(call, mode_of(call), _shares(call))
 
 
 def mode_of(call: Call) -> str | None:

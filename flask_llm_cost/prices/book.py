@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
+from ..call import Call
 from ..call import Cost
 from ..call import CostSource
 from ..call import Part
 from ..call import Usage
 from .entry import Entry
+from .joined import joined
 from .layers import bundled_layer
 from .layers import Layer
 from .layers import make_layer
@@ -42,6 +44,7 @@ from .names import undated
 from .plan import Found
 from .plan import Plan
 from .plan import plan_of
+from .plan import Quote
 from .price import Price
 from .price import to_pico
 from .price import to_usd
@@ -57,13 +60,6 @@ class Match(t.NamedTuple):
     source: CostSource
     by: str
     """``exact``, ``alias``, ``snapshot``, ``borrowed``, ``wildcard`` or ``free``."""
-    flags: frozenset[str]
-
-
-class Quote(t.NamedTuple):
-    """A cost if one is known, and what is to be noted about it either way."""
-
-    cost: Cost | None
     flags: frozenset[str]
 
 
@@ -390,6 +386,32 @@ class PriceBook:
         if noted:
             cost = _with_flags(cost, noted)
         return Quote(cost, cost.flags)
+
+    def quote_call(
+        self, call: Call, mode: str | None, shares: Mapping[str, Usage]
+    ) -> Quote:
+        """The same of a call, at its own time.
+
+        :param mode: As ``pricing_mode``.
+        :param shares: What each model used, where several took part and the provider
+            reports no cost of the whole.
+        :raises ValueError: If ``mode`` is none.
+        """
+        used: Mapping[str, Usage | None] = shares or {call.model: call.usage}
+        quotes = {
+            model: self.quote(
+                call.provider,
+                model,
+                usage,
+                at=call.started_at,
+                pricing_mode=mode,
+                service_tier=call.service_tier,
+                reported_cost=call.reported_cost,
+                flags=call.flags,
+            )
+            for model, usage in used.items()
+        }
+        return joined(quotes) if shares else quotes[call.model]
 
     def _cost(
         self,

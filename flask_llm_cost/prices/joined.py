@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from decimal import Decimal
 
-from .book import Quote
+from .plan import Quote
 
 
 def joined(quotes: Mapping[str, Quote]) -> Quote:

@@ -52,6 +52,13 @@ class Found:
     """A negotiated ``provider/*`` multiplier."""
 
 
+class Quote(t.NamedTuple):
+    """A cost if one is known, and what is to be noted about it either way."""
+
+    cost: Cost | None
+    flags: frozenset[str]
+
+
 class Plan:
     """One price, compiled for one mode."""
 
