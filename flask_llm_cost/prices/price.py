@@ -49,8 +49,8 @@ class Window:
         """Is that time in the window?"""
         # By hand: near the years 1 and 9999 there may be no such time in UTC.
         shift = at.utcoffset() or dt.timedelta()
-        time = dt.timedelta(hours=at.hour, minutes=at.minute, seconds=at.second)
-        days, into = divmod(time - shift, _DAY)
+        midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+        days, into = divmod(at - midnight - shift, _DAY)
         if self.weekdays and (at.weekday() + days) % 7 + 1 not in self.weekdays:
             return False
         minute = into // _MINUTE
