@@ -187,7 +187,7 @@ def test_a_broken_price_file_is_one_line(
     path.write_text("{nonsense")
     result = run("prices", "list", app=app)
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"Error: {path}")
+    assert result.stderr.startswith(f"Error: LLM_COST_PRICES_FILE: {path}")
 
 
 def test_a_call_larger_than_any_is_no_usage(run: Run) -> None:
