@@ -66,7 +66,11 @@ class Exchange:
         """The request asks for a stream."""
         self._dialect = route.dialect
         self._searches = tuple(needle.search for needle in route.dialect.needles)
-        self._notes = Notes(provider=route.provider, operation=route.operation)
+        self._notes = Notes(
+            provider=route.provider,
+            operation=route.operation,
+            response_id=route.answer,
+        )
         self._decoding: Decoding | None = None
         self._framing: Framing | None = None
         self._start = b""

@@ -24,6 +24,7 @@ from . import openai
 from . import perplexity
 from . import realtime
 from . import watsonx
+from . import xai
 from .dialect import Dialect
 
 
@@ -32,7 +33,8 @@ class Path:
     """Requests of one kind: what their path looks like and how answers are read."""
 
     pattern: str
-    """A regular expression for the whole path; ``(?P<model>...)`` names the model."""
+    """A regular expression for the whole path; ``(?P<model>...)`` names the model,
+    ``(?P<answer>...)`` the id of an answer that does not say it itself."""
     dialect: Dialect
     operation: str
     method: str = "POST"
@@ -72,6 +74,8 @@ class Route:
     A reading with the flag ``repeated`` does not. A file of batch results brings none, but
     :meth:`Exchange.results`, each a call.
     """
+    answer: str | None = None
+    """The id of the answer, where the URL names it."""
     batch: str | None = None
     """The batch whose results it asks for, where they have no dates of their own."""
     flags: frozenset[str] = frozenset()
@@ -368,6 +372,15 @@ PROVIDERS: t.Final = (
         ("api.perplexity.ai",),
         (Path(r".*/chat/completions", perplexity.CHAT, "chat"), *GATEWAY_PATHS),
     ),
+    Provider(
+        "xai",
+        ("api.x.ai", "*.api.x.ai"),
+        (
+            *GATEWAY_PATHS,
+            Path(r".*/videos/(?:generations|edits)", xai.VIDEO, "videos"),
+            Path(r".*/videos/(?P<answer>[^/]+)", xai.VIDEO, "videos", method="GET"),
+        ),
+    ),
     *(
         Provider(
             name,
@@ -397,7 +410,6 @@ PROVIDERS: t.Final = (
             "together": "api.together.ai api.together.xyz",
             "vercel": "ai-gateway.vercel.sh",
             "voyage": "api.voyageai.com",
-            "xai": "api.x.ai *.api.x.ai",
             "zai": "api.z.ai open.bigmodel.cn",
         }.items()
     ),
@@ -458,7 +470,8 @@ def _route(
     for path in provider.paths:
         found = re.fullmatch(path.pattern, where)
         if found is not None and path.method == method.upper():
-            model = found.groupdict().get("model")
+            named = found.groupdict()
+            model = named.get("model")
             return Route(
                 provider=provider.name,
                 operation=path.operation,
@@ -466,7 +479,8 @@ def _route(
                 model=None if model is None else bedrock.last_segment(unquote(model)),
                 stream=path.stream,
                 poll=path.method == "GET",
-                batch=found.groupdict().get("batch"),
+                answer=named.get("answer"),
+                batch=named.get("batch"),
                 flags=_flags(provider, host),
                 include_usage=(
                     provider.include_usage if path.operation in _ASKABLE else ""

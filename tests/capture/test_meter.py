@@ -368,6 +368,19 @@ def test_a_background_answer_is_one_call_however_often_it_is_polled(book: Book) 
     assert book.calls[1].usage.output_tokens == 4
 
 
+def test_a_video_is_one_bill_however_often_it_is_polled(book: Book) -> None:
+    url = "https://api.x.ai/v1/videos"
+    usage = {"cost_in_usd_ticks": 500_000_000}
+    done = {"status": "done", "video": {"duration": 1}, "usage": usage}
+    ask(book, "POST", f"{url}/generations", {"request_id": "v-1"})
+    ask(book, "GET", f"{url}/v-1", {"status": "pending"})
+    ask(book, "GET", f"{url}/v-1", done)
+    ask(book, "GET", f"{url}/v-1", done)
+    asked, billed = book.calls
+    assert (asked.usage, asked.response_id) == (None, "v-1")
+    assert (billed.reported_cost, billed.response_id) == (Decimal("0.05"), "v-1")
+
+
 def test_an_answer_that_carried_its_usage_is_not_billed_again(book: Book) -> None:
     url = "https://api.openai.com/v1/responses"
     usage = {"input_tokens": 3, "output_tokens": 4}

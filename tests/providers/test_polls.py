@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import typing as t
+from decimal import Decimal
+
+import pytest
 
 from flask_llm_cost.call import Usage
 from flask_llm_cost.providers import Exchange
@@ -61,6 +64,53 @@ def test_a_run_brings_its_usage() -> None:
     reading = fetch(f"{OPENAI}/threads/thread_1/runs/run_1", run).reading(ended=True)
     assert reading.usage == Usage(input_tokens=381, output_tokens=88)
     assert (reading.model, reading.response_id) == ("gpt-4o", "run_1")
+
+
+XAI = "https://api.x.ai/v1/videos"
+
+
+def test_a_video_brings_its_bill_once_it_is_done() -> None:
+    done = {
+        "status": "done",
+        "video": {"url": "https://vidgen.x.ai/a.mp4", "duration": 6},
+        "model": "grok-imagine-video",
+        "usage": {"cost_in_usd_ticks": 3_000_000_000},
+        "progress": 100,
+    }
+    for pieces in (1, 9):
+        reading = fetch(f"{XAI}/c84748c1-5ec7", done, pieces=pieces).reading(ended=True)
+        assert reading.usage == Usage(units={"video_second": Decimal(6)})
+        assert reading.reported_cost == Decimal("0.3")
+        assert (reading.provider, reading.model) == ("xai", "grok-imagine-video")
+        assert (reading.operation, reading.response_id) == ("videos", "c84748c1-5ec7")
+        assert reading.flags == frozenset()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": "pending", "progress": 56},
+        {"status": "failed", "error": {"message": "no"}, "video": None},
+        {"status": "done", "video": {"duration": 6}, "usage": None},
+    ],
+)
+def test_a_video_without_a_bill_has_no_usage(answer: dict[str, t.Any]) -> None:
+    reading = fetch(f"{XAI}/c84748c1-5ec7", answer).reading(ended=True)
+    assert (reading.usage, reading.flags) == (None, frozenset())
+
+
+def test_a_video_that_is_asked_for_has_the_id_that_it_is_fetched_by() -> None:
+    reading = read_exchange(
+        method="POST",
+        url=f"{XAI}/generations",
+        request_body=b'{"model": "grok-imagine-video", "prompt": "x", "duration": 6}',
+        status=200,
+        headers={},
+        body=b'{"request_id": "c84748c1-5ec7"}',
+    )
+    assert reading is not None
+    assert (reading.usage, reading.response_id) == (None, "c84748c1-5ec7")
+    assert reading.model == "grok-imagine-video"
 
 
 def batch_line(number: int, status: int = 200) -> dict[str, t.Any]:
