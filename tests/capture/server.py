@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import socket
@@ -69,6 +70,8 @@ class Seen:
     path: str
     headers: dict[str, str]
     body: bytes
+    connection: int
+    """The number of its connection, in the order in which they were made."""
 
 
 @dataclass
@@ -94,6 +97,9 @@ class Provider(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.scene = Scene()
         self.released = threading.Event()
+        self._changed = threading.Condition()
+        self._made = 0
+        self._open: dict[socket.socket, tuple[int, t.Any]] = {}
 
     @property
     def host(self) -> str:
@@ -106,6 +112,41 @@ class Provider(ThreadingHTTPServer):
         """Answer so from now on."""
         self.scene = Scene(list(answers))
         return self.scene
+
+    def process_request(self, request: t.Any, client_address: t.Any) -> None:
+        with self._changed:
+            self._made += 1
+            self._open[request] = self._made, client_address
+            self._changed.notify_all()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: t.Any, client_address: t.Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._changed:
+                del self._open[request]
+                self._changed.notify_all()
+
+    def number(self, connection: socket.socket) -> int:
+        """Of an open connection, in the order in which they were made."""
+        return self._open[connection][0]
+
+    def settle(self) -> None:
+        """Take in all that was sent until now, be it late, and end every connection."""
+        with socket.create_connection(("127.0.0.1", self.server_port)) as last:
+            mine = last.getsockname()
+            with self._changed:
+                # Connections are accepted one after the other: those before it are in.
+                assert self._changed.wait_for(
+                    lambda: any(mine == address for _, address in self._open.values()),
+                    60,
+                )
+                for connection in self._open:
+                    with contextlib.suppress(OSError):
+                        # What has arrived is read; after that there is nothing more.
+                        connection.shutdown(socket.SHUT_RD)
+                assert self._changed.wait_for(lambda: not self._open, 60)
 
     def handle_error(self, *args: t.Any) -> None:
         pass
@@ -135,7 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         scene = self.server.scene
-        seen = Seen(self.command, self.path, dict(self.headers), self._body())
+        number = self.server.number(self.request)
+        seen = Seen(self.command, self.path, dict(self.headers), self._body(), number)
         scene.requests.append(seen)
         answer = scene.next()
         time.sleep(answer.delay)

@@ -6,6 +6,7 @@ import typing as t
 
 from anthropic import Anthropic
 from anthropic import AsyncAnthropic
+from anthropic import Timeout
 
 from tests.capture.sdks.driver import MESSAGES
 from tests.capture.sdks.driver import Sdk
@@ -14,11 +15,13 @@ from tests.capture.server import MESSAGE_STREAM
 
 
 def _make(url: str, timeout: float) -> Anthropic:
-    return Anthropic(api_key="k", base_url=url, timeout=timeout, max_retries=1)
+    wait = Timeout(10, read=timeout)
+    return Anthropic(api_key="k", base_url=url, timeout=wait, max_retries=1)
 
 
 def _make_async(url: str, timeout: float) -> AsyncAnthropic:
-    return AsyncAnthropic(api_key="k", base_url=url, timeout=timeout, max_retries=1)
+    wait = Timeout(10, read=timeout)
+    return AsyncAnthropic(api_key="k", base_url=url, timeout=wait, max_retries=1)
 
 
 def _ask(client: t.Any, **more: t.Any) -> t.Any:

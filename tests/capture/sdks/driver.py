@@ -35,7 +35,8 @@ class Sdk:
     provider: str
     """Who answers, as a host in ``LLM_COST_PROVIDER_HOSTS`` says it."""
     make: Callable[[str, float], t.Any]
-    """Makes a client, from a base URL and a timeout in seconds."""
+    """Makes a client, from a base URL and a timeout in seconds: of waiting for an answer,
+    and of nothing else if the SDK can tell."""
     ask: Callable[[t.Any], t.Any]
     stream: Callable[[t.Any], t.Any]
     """Gives an iterator, an async one, or an awaitable of it."""
@@ -162,7 +163,10 @@ def play(
     finally:
         provider.released.set()
         clients.uninstrument()
-    return Played(result, [_lasting(seen) for seen in played.requests])
+        # A request may be given up before the provider has looked at it.
+        provider.settle()
+    requests = sorted(played.requests, key=lambda seen: seen.connection)
+    return Played(result, [_lasting(seen) for seen in requests])
 
 
 def _call(sdk: Sdk, scene: Scene, provider: Provider, tap: Tap | None) -> t.Any:

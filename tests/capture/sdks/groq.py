@@ -7,6 +7,7 @@ import typing as t
 
 from groq import AsyncGroq
 from groq import Groq
+from groq import Timeout
 
 from flask_llm_cost.call import Usage
 from tests.capture.sdks.driver import MESSAGES
@@ -24,7 +25,7 @@ def _chunk(text: str, **more: t.Any) -> bytes:
 
 def _maker(kind: t.Any) -> t.Callable[[str, float], t.Any]:
     return lambda url, timeout: kind(
-        api_key="k", base_url=url, timeout=timeout, max_retries=1
+        api_key="k", base_url=url, timeout=Timeout(10, read=timeout), max_retries=1
     )
 
 

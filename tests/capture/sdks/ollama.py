@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import typing as t
 
+from httpx import Timeout
 from ollama import AsyncClient
 from ollama import Client
 
@@ -28,7 +29,7 @@ _USED: t.Final[dict[str, t.Any]] = {
 
 
 def _maker(kind: t.Any) -> t.Callable[[str, float], t.Any]:
-    return lambda url, timeout: kind(host=url, timeout=timeout)
+    return lambda url, timeout: kind(host=url, timeout=Timeout(10, read=timeout))
 
 
 SDKS = tuple(

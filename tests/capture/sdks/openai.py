@@ -6,6 +6,7 @@ import typing as t
 
 from openai import AsyncOpenAI
 from openai import OpenAI
+from openai import Timeout
 
 from tests.capture.sdks.driver import MESSAGES
 from tests.capture.sdks.driver import Sdk
@@ -16,13 +17,13 @@ WAIT: t.Final = (("openai._base_client.INITIAL_RETRY_DELAY", 0.001),)
 
 
 def make(url: str, timeout: float) -> OpenAI:
-    return OpenAI(api_key="k", base_url=f"{url}/v1", timeout=timeout, max_retries=1)
+    wait = Timeout(10, read=timeout)
+    return OpenAI(api_key="k", base_url=f"{url}/v1", timeout=wait, max_retries=1)
 
 
 def make_async(url: str, timeout: float) -> AsyncOpenAI:
-    return AsyncOpenAI(
-        api_key="k", base_url=f"{url}/v1", timeout=timeout, max_retries=1
-    )
+    wait = Timeout(10, read=timeout)
+    return AsyncOpenAI(api_key="k", base_url=f"{url}/v1", timeout=wait, max_retries=1)
 
 
 def ask(client: t.Any, **more: t.Any) -> t.Any:
