@@ -187,10 +187,8 @@ def test_a_hosts_own_sqlite_memory_is_left_alone(tmp_path: Path) -> None:
     _finish(app, db)
 
 
-def _encrypted(folder: Path) -> tuple[PostgreSQL, Path]:
-    """A server that takes encrypted connections alone, and its certificate."""
-    (port,) = free_ports(1)
-    server = PostgreSQL(folder, port)
+def _encrypt(server: PostgreSQL) -> Path:
+    """Have a server take encrypted connections alone; its certificate."""
     server.make()
     certificate, key = server.data / "server.crt", server.data / "server.key"
     subprocess.run(
@@ -207,15 +205,15 @@ def _encrypted(folder: Path) -> tuple[PostgreSQL, Path]:
         shutil.chown(key, "postgres")
         shutil.chown(certificate, "postgres")
     (server.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 trust\n")
-    return server, certificate
+    return certificate
 
 
 def test_a_hosts_tls_arguments_are_the_ledgers(tmp_path: Path) -> None:
-    server, certificate = _encrypted(tmp_path / "server")
-    server.start("ssl=on")
-    arguments = {"sslmode": "verify-full", "sslrootcert": str(certificate)}
-    options = {"connect_args": arguments}
-    try:
+    (port,) = free_ports(1)
+    with PostgreSQL(port) as server:
+        arguments = {"sslmode": "verify-full", "sslrootcert": str(_encrypt(server))}
+        options = {"connect_args": arguments}
+        server.start("ssl=on")
         assert not answers(f"{server.uri}?sslmode=disable")
         app, db, llm_cost = _host(
             tmp_path, server.uri, SQLALCHEMY_ENGINE_OPTIONS=options
@@ -235,8 +233,6 @@ def test_a_hosts_tls_arguments_are_the_ledgers(tmp_path: Path) -> None:
                 info = connection.connection.dbapi_connection.info  # type: ignore[union-attr]
                 assert info.get_parameters()["sslmode"] == "verify-full"
         _finish(app, db)
-    finally:
-        server.stop()
 
 
 def test_a_lost_call_is_an_error_of_the_next_one_where_the_app_wants_that(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import typing as t
 from collections.abc import Callable
@@ -57,13 +58,15 @@ def answers(uri: str, query: str = "SELECT 1") -> bool:
     return True
 
 
-def _folder(path: Path, user: str) -> Path:
-    path.mkdir(mode=0o700)
+def _folder(user: str) -> Path:
+    """A new one for a server's data, to be removed at the end.
+
+    It is not among pytest's: those are closed to other users, again and again, by whatever
+    runs of pytest there are beside this one.
+    """
+    path = Path(tempfile.mkdtemp(prefix="llm-cost-server-"))
     if os.geteuid() == 0:
         shutil.chown(path, user)
-        for parent in path.parents:
-            if parent.stat().st_uid == os.geteuid() and str(parent).startswith("/tmp/"):
-                parent.chmod(0o755)
     return path
 
 
@@ -76,15 +79,22 @@ def _as(user: str) -> dict[str, t.Any]:
 
 
 class PostgreSQL:
-    """One server; a standby if it is made from another."""
+    """One server; a standby if it is made from another. Its data goes when it is left."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, port: int) -> None:
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
         if not found:
             pytest.skip("PostgreSQL is not installed")
         self.bin = found[-1].parent
         self.port = port
-        self.data = _folder(folder, "postgres")
+        self.data = _folder("postgres")
+
+    def __enter__(self) -> t.Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+        shutil.rmtree(self.data)
 
     @property
     def uri(self) -> str:
@@ -111,8 +121,6 @@ class PostgreSQL:
 
     def copy(self, primary: PostgreSQL) -> None:
         """A standby of another that runs."""
-        self.data.rmdir()
-        self.data.parent.chmod(0o777)
         source = f"host=127.0.0.1 port={primary.port} user=postgres"
         # Without "fast" it would wait for the next checkpoint.
         self.run(
@@ -140,12 +148,12 @@ class Galera:
 
     PROVIDER: t.Final = Path("/usr/lib/galera/libgalera_smm.so")
 
-    def __init__(self, folder: Path, name: str, ports: list[int]) -> None:
+    def __init__(self, name: str, ports: list[int]) -> None:
         if not self.PROVIDER.exists() or shutil.which("rsync") is None:
             pytest.skip("galera-4 or rsync is not installed")
         self.name = name
         self.port, self.group_port, self.ist_port, self.sst_port = ports
-        self.root = _folder(folder, "mysql")
+        self.root = _folder("mysql")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -257,27 +265,24 @@ class Galera:
 
     def kill(self) -> None:
         """As a power failure would."""
-        assert self._process is not None
+        if self._process is None:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(_WAIT)
 
 
 @contextlib.contextmanager
-def galera(folder: Path, count: int = 3) -> Iterator[list[Galera]]:
-    """A cluster that is up."""
+def galera(count: int = 3) -> Iterator[list[Galera]]:
+    """A cluster that is up; its data goes at the end."""
     ports = free_ports(4 * count)
-    nodes = [
-        Galera(folder / f"node{n}", f"node{n}", ports[4 * n : 4 * n + 4])
-        for n in range(count)
-    ]
-    started: list[Galera] = []
+    nodes = [Galera(f"node{n}", ports[4 * n : 4 * n + 4]) for n in range(count)]
     try:
         for node in nodes:
             node.make()
-            started.append(node)
             node.start(nodes, first=node is nodes[0])
         yield nodes
     finally:
-        for node in started:
+        for node in nodes:
             node.kill()
+            shutil.rmtree(node.root)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
-import tempfile
 import threading
 import typing as t
 from collections.abc import Iterator
@@ -33,10 +32,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Galera]]:
-    with (
-        tempfile.TemporaryDirectory(prefix="llm-cost-galera-") as folder,
-        galera(Path(folder)) as nodes,
-    ):
+    with galera() as nodes:
         yield nodes
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
 import threading
 import typing as t
 from collections.abc import Iterator
@@ -41,19 +40,13 @@ class Pair(t.NamedTuple):
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     """A primary and its standby, with the ledger's tables."""
-    with tempfile.TemporaryDirectory(prefix="llm-cost-replica-") as folder:
-        ports = free_ports(2)
-        primary = PostgreSQL(Path(folder, "primary"), ports[0])
-        standby = PostgreSQL(Path(folder, "standby"), ports[1])
-        try:
-            primary.make()
-            primary.start()
-            standby.copy(primary)
-            standby.start()
-            yield Pair(primary, standby)
-        finally:
-            standby.stop()
-            primary.stop()
+    ports = free_ports(2)
+    with PostgreSQL(ports[0]) as primary, PostgreSQL(ports[1]) as standby:
+        primary.make()
+        primary.start()
+        standby.copy(primary)
+        standby.start()
+        yield Pair(primary, standby)
 
 
 @pytest.fixture

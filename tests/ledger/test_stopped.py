@@ -38,6 +38,12 @@ class MariaDB:
         self._root = folder
         self._process: subprocess.Popen[bytes] | None = None
 
+    def __enter__(self) -> t.Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     def make(self) -> None:
         """A new, empty one, with a database and the tests' user."""
         self._root.mkdir()
@@ -95,12 +101,15 @@ class MariaDB:
 @pytest.fixture(params=["POSTGRESQL", "MARIADB"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     (port,) = free_ports(1)
-    kind = PostgreSQL if request.param == "POSTGRESQL" else MariaDB
-    made = kind(tmp_path / "server", port)
-    made.make()
-    made.start()
-    yield t.cast(Server, made)
-    made.stop()
+    made: PostgreSQL | MariaDB
+    if request.param == "POSTGRESQL":
+        made = PostgreSQL(port)
+    else:
+        made = MariaDB(tmp_path / "server", port)
+    with made:
+        made.make()
+        made.start()
+        yield t.cast(Server, made)
 
 
 def stop_in_the_middle(
