@@ -63,7 +63,6 @@ if t.TYPE_CHECKING:
     from .web import Access
 
 _log = logging.getLogger("flask_llm_cost")
-_calls_log = logging.getLogger("flask_llm_cost.calls")
 
 _P = t.ParamSpec("_P")
 _R = t.TypeVar("_R")
@@ -478,10 +477,8 @@ class LlmCost:
             return None
         state.keep_late()
         call = priced(state, call)
-        state.store(call, owner.collected)
-        if owner.request is not None:
-            owner.request.add(call)
-        state.tell(call)
+        state.store(call, owner)
+        state.tell(call, owner)
         return call
 
     # Asking

@@ -220,19 +220,16 @@ class AppState:
             setting="LLM_COST_PRICES_FILE",
         )
 
-    def store(self, call: Call, collected: list[Call] | None) -> None:
-        """Hand a priced call to where this app keeps its calls.
-
-        :param collected: Where a test collects them, if one does.
-        """
-        error = self.keep(call, collected)
+    def store(self, call: Call, owner: Owner) -> None:
+        """Hand a priced call to where this app keeps its calls. Never raises."""
+        error = self.keep(call, owner)
         if error is not None:
             self.enforcer.raise_later(call, error)
 
     def keep(
         self,
         call: Call,
-        collected: list[Call] | None,
+        owner: Owner,
         *,
         tracked: bool = False,
         enforced: bool = False,
@@ -244,8 +241,8 @@ class AppState:
         """
         # Storage may be the app's own: whatever it raises, the app's call goes on.
         try:
-            if collected is not None:
-                collected.append(call)
+            if owner.collected is not None:
+                owner.collected.append(call)
                 return None
             storage, enforcer = self.settings.storage, self.enforcer
             if storage == "database":
@@ -273,10 +270,8 @@ class AppState:
         """
         if enforce and owner.collected is None:
             self.enforcer.admit(call)
-        exceeded = self.keep(call, owner.collected, tracked=True, enforced=enforce)
-        if owner.request is not None:
-            owner.request.add(call)
-        self.tell(call)
+        exceeded = self.keep(call, owner, tracked=True, enforced=enforce)
+        self.tell(call, owner)
         if exceeded is not None:
             raise exceeded
 
@@ -292,8 +287,10 @@ class AppState:
             self.ledger.append(call)
         return True
 
-    def tell(self, call: Call) -> None:
-        """Tell the app of a call that was recorded."""
+    def tell(self, call: Call, owner: Owner) -> None:
+        """Tell the app, and the request that sent it, of a call that was recorded."""
+        if owner.request is not None:
+            owner.request.add(call)
         if is_unpriced(call):
             self.price_unknown(call)
         app = self._app()
@@ -314,11 +311,9 @@ class AppState:
                 except IndexError:
                     return
                 call = priced(self, call)
-                self.store(call, owner.collected)
-            if owner.request is not None:
-                owner.request.add(call)
+                self.store(call, owner)
             # Not inside: receivers are the app's code, and may ask the ledger.
-            self.tell(call)
+            self.tell(call, owner)
 
     def gather(self) -> None:
         """Bring in the calls that are due: the ledger asks before it writes."""
@@ -433,10 +428,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def is_unpriced(call: Call) -> bool:
+    """Whether it used something of which no price is known."""
     return call.usage is not None and call.cost is None
 
 
 def utc_now() -> dt.datetime:
+    """The time, aware."""
     return dt.datetime.now(dt.UTC)
 
 
