@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import typing as t
 from collections.abc import Mapping
+from decimal import Decimal
 
 from ..call import from_ms
 from ..call import Reading
@@ -175,8 +176,8 @@ class Exchange:
             provider=self.route.provider,
             operation=self.route.operation,
             request_model=self.request_model,
-            model=notes.model or self.request_model,
-            response_id=notes.response_id,
+            model=_text(notes.model) or self.request_model,
+            response_id=_text(notes.response_id),
             stream=self.stream,
             flags=self.route.flags | notes.flags,
         )
@@ -193,7 +194,7 @@ class Exchange:
         flags = self.route.flags | dialect.conditions(notes)
         if self.route.poll and usage is not None and not notes.background:
             flags |= {"repeated"}
-        return Reading(
+        reading = Reading(
             provider=self.route.provider,
             operation=notes.operation,
             request_model=self.request_model,
@@ -208,6 +209,7 @@ class Exchange:
             shares=shares,
             created_at=from_ms(notes.created_s * 1000) if notes.created_s else None,
         )
+        return _sound(reading)
 
     def results(self) -> list[Reading]:
         """The answers in a file of batch results that were read since last asked.
@@ -341,6 +343,35 @@ class Exchange:
             return sparse.parse(front)
         return document
 
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _sound(reading: Reading) -> Reading:
+    """The same; an app's own dialect may have given something else than it should.
+
+    :raises TypeError: If so: the call could not be stored.
+    """
+    for name, kind in _KINDS.items():
+        value = getattr(reading, name)
+        if not (value is None or isinstance(value, kind)):
+            raise TypeError(f"{name} must be {kind.__name__}")
+    cost = reading.reported_cost
+    if cost is not None and not cost.is_finite():
+        raise TypeError("reported_cost must be finite")
+    if not all(isinstance(used, Usage) for used in reading.shares.values()):
+        raise TypeError("shares must be Usage")
+    return reading
+
+
+_KINDS: t.Final = {
+    "model": str,
+    "response_id": str,
+    "service_tier": str,
+    "usage": Usage,
+    "reported_cost": Decimal,
+}
 
 _DATED: t.Final = re.compile(r"[a-z_]+_([0-9a-f]{8})[0-9a-f]{20,}$")
 """An id of OpenAI's that begins with its time, in seconds since 1970."""

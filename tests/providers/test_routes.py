@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import typing as t
+from decimal import Decimal
 
 import pytest
 
@@ -229,3 +231,31 @@ def test_a_providers_mistake_is_flagged(caplog: pytest.LogCaptureFixture) -> Non
     reading = read_ours(b'{"spent":{}}', dataclasses.replace(WORDS, read=fail))
     assert (reading.usage, reading.flags) == (None, {"reader_error"})
     assert "secret" not in caplog.text
+
+
+def name_by_number(notes: Notes, document: Object) -> None:
+    read_words(notes, document)
+    notes.model = notes.response_id = t.cast("str", 7)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tier": lambda notes: 5},
+        {"cost": lambda notes: 0.5},
+        {"cost": lambda notes: Decimal("NaN")},
+        {"usage": lambda notes: {"input_tokens": 5}},
+        {"shares": lambda notes: {"big": 5}},
+        {"shares": lambda notes: None},
+        {"conditions": lambda notes: ["region.us"]},
+        {"read": name_by_number},
+    ],
+)
+def test_a_provider_that_gives_something_else_is_flagged(wrong: t.Any) -> None:
+    """What cannot be stored would cost the whole call, and not only its usage."""
+    body = b'{"engine":"big-2","ref":"r1","spent":{"words":12}}'
+    reading = read_ours(body, dataclasses.replace(WORDS, **wrong))
+    assert (reading.usage, reading.flags) == (None, {"reader_error"})
+    names = ("big", None) if "read" in wrong else ("big-2", "r1")
+    assert (reading.model, reading.response_id) == names
+    assert (reading.service_tier, reading.reported_cost) == (None, None)
