@@ -14,6 +14,7 @@ from flask.testing import FlaskCliRunner
 from hypothesis import settings
 
 from flask_llm_cost import LlmCost
+from flask_llm_cost.capture import clients
 from flask_llm_cost.state import AppState
 
 # A slow machine is no failure: speed is measured in benchmarks/.
@@ -21,6 +22,12 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 MakeApp = t.Callable[..., Flask]
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests wrapped is not of this one's process, for all the doctor knows."""
+    monkeypatch.setattr(clients, "_seen", {})
 
 
 @pytest.fixture

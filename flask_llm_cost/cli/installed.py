@@ -125,7 +125,8 @@ def _judged(
         return Look("ok", name, f"{said}, captured by {_and(how)}.")
     fix = (
         f"{said}, and nothing captures {_and(missing)} in this process. Set"
-        " LLM_COST_INSTRUMENT = True, or wrap its client: llm_cost.wrap(client)."
+        " LLM_COST_INSTRUMENT = True, or wrap its client, llm_cost.wrap(client), where the"
+        " app is made."
     )
     if sdk.provider in seen:
         return Look(
