@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import groupby
 
 from ..query.budgets import Standing
+from . import charts
 from . import format
 
 _BEHAVIORS: t.Final = {
@@ -24,20 +25,10 @@ _UNPRICED: t.Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of a gauge."""
-
-    name: str
-    x: float
-    width: float
-
-
-@dataclass(frozen=True, slots=True)
 class Mark:
     """A threshold on a gauge."""
 
     x: float
-    passed: bool
     title: str
 
 
@@ -45,7 +36,7 @@ class Mark:
 class Gauge:
     """A budget's gauge: its length is the limit, or what is used if that is more."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[charts.Segment, ...]
     marks: tuple[Mark, ...]
     title: str
 
@@ -56,25 +47,21 @@ def gauge(standing: Standing) -> Gauge | None:
     if limit is None:
         return None
     whole = max(limit, standing.used_usd)
-    pieces, end = [], Decimal(0)
-    for name, amount in (
-        ("spent", standing.spent_usd),
-        ("held", standing.held_usd),
-        ("lost", standing.lost_usd),
-    ):
-        x, end = _share(end, whole), end + amount
-        if amount:
-            pieces.append(Piece(name, x, round(_share(end, whole) - x, 3)))
+    pieces = charts.mix(
+        [
+            ("spent", standing.spent_usd),
+            ("held", standing.held_usd),
+            ("lost", standing.lost_usd),
+            ("left", whole - standing.used_usd),
+        ]
+    )
     marks = tuple(
-        Mark(
-            _share(limit * part, whole),
-            part in standing.passed,
-            f"{percent(part)} of the limit",
-        )
+        Mark(charts.share(limit * part, whole), f"{percent(part)} of the limit")
         for part in standing.budget.thresholds
     )
     said = format.percent(standing.share) if standing.share is not None else "all"
-    return Gauge(tuple(pieces), marks, f"{said} of the limit is used")
+    used = tuple(piece for piece in pieces if piece.name != "left")
+    return Gauge(used, marks, f"{said} of the limit is used")
 
 
 def behavior(standing: Standing) -> tuple[str, str]:
@@ -118,7 +105,3 @@ def by_budget(found: Sequence[Standing]) -> list[tuple[Standing, list[Standing]]
 def is_each(standing: Standing) -> bool:
     """Whether each value of a tag has such a budget."""
     return "*" in standing.budget.tags.values()
-
-
-def _share(part: Decimal, whole: Decimal) -> float:
-    return float(round(part / whole * 100, 3)) if whole else 0.0

@@ -92,6 +92,9 @@ def test_a_gauge_is_never_longer_than_itself(
     (budget,) = defined(Settings.read({"LLM_COST_MONTHLY_BUDGET": limit}))
     standing = Standing(budget, {}, NOW, None, limit, spent, held, lost, (), 0, None)
     found = t.cast(t.Any, gauge(standing))
+    amounts = {"spent": spent, "held": held, "lost": lost}
+    assert [p.name for p in found.pieces] == [n for n, a in amounts.items() if a]
+    assert all(piece.width > 0.5 for piece in found.pieces), "something is seen of it"
     ends = [piece.x + piece.width for piece in found.pieces]
     assert all(end <= 100.01 for end in ends)
     assert sorted(ends) == ends
