@@ -181,6 +181,44 @@ def test_axe_finds_a_barrier_where_there_is_one(browser: Browser, full: str) -> 
     assert any("contrast" in found for found in barriers(visit))
 
 
+LINES = """() => [...document.querySelectorAll("main pre")].map(pre => {
+  const code = pre.querySelector("code").getClientRects();
+  return [pre.innerText.trimEnd().split("\\n").length,
+          new Set([...code].map(line => Math.round(line.y))).size];
+})"""
+
+
+@pytest.mark.parametrize("path", ["/", "/budgets", "/tags", "/sessions"])
+def test_no_example_breaks_within_a_line_on_a_phone(
+    browser: Browser, make_site: MakeSite, serve: t.Callable[[Flask], str], path: str
+) -> None:
+    app = make_site()
+    if path in ("/tags", "/sessions"):
+        app.extensions["llm_cost"].ledger.append(a_call(tags={}))
+        assert app.extensions["llm_cost"].ledger.flush()
+    visit = Visit(browser, 390)
+    visit.goto(f"{serve(app)}{path}")
+    lines = visit.page.evaluate(LINES)
+    assert lines
+    assert all(written == shown for written, shown in lines)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_budget_of_each_value_keeps_off_the_edge(
+    browser: Browser, make_site: MakeSite, serve: t.Callable[[Flask], str], width: int
+) -> None:
+    each = {"name": "each", "limit_usd": "5", "period": "day", "tags": {"tenant": "*"}}
+    app = make_site(LLM_COST_BUDGETS=[each])
+    app.extensions["llm_cost"].ledger.append(a_call(tags={"tenant": "acme"}))
+    assert app.extensions["llm_cost"].ledger.flush()
+    visit = Visit(browser, width)
+    visit.goto(f"{serve(app)}/budgets")
+    limit = visit.page.locator("tbody td:visible").last
+    assert limit.inner_text() == "$5.00"
+    padding = limit.evaluate("cell => parseFloat(getComputedStyle(cell).paddingRight)")
+    assert padding >= 16
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_link_of_the_navigation_works(
     browser: Browser, full: str, width: int
