@@ -69,10 +69,12 @@ def test_it_serves_the_dashboard_until_interrupted(
         address = next(line for line in lines if line.startswith("Dashboard:"))
         with requests.Session() as session:
             page = session.get(address.split()[1], timeout=10)
+            budgets = session.get(f"{page.url}budgets", timeout=10).text
         process.send_signal(ended_by)
         assert process.wait(timeout=20) == 0
         assert "Traceback" not in process.stdout.read()
     assert page.status_code == 200
+    assert all(name in budgets for name in ("everything", "chat", "each tenant"))
     assert list(temporary.iterdir()) == []
 
 

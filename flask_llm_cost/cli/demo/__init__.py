@@ -14,6 +14,7 @@ import typing as t
 from collections.abc import Iterator
 from concurrent.futures import as_completed
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 
 import click
 
@@ -87,7 +88,7 @@ def _run(
     from .traffic import plan
 
     with serve_each(pause=0.004) as urls:
-        app = demo_app(make_app, folder, urls, database_uri)
+        app = demo_app(make_app, folder, urls, calls, database_uri)
         state = app.extensions["llm_cost"]
         try:
             click.echo(f"Ledger: {state.ledger.database_label}")
@@ -106,9 +107,16 @@ def _run(
 
 
 def demo_app(
-    make_app: t.Any, folder: str, urls: Urls, database_uri: str | None = None
+    make_app: t.Any,
+    folder: str,
+    urls: Urls,
+    calls: int,
+    database_uri: str | None = None,
 ) -> Flask:
-    """The imaginary app, with the dashboard at :data:`MOUNT`."""
+    """The imaginary app, with the dashboard at :data:`MOUNT`.
+
+    :param calls: How many it will make: its budgets are for so many.
+    """
     from flask import redirect
 
     from ..db import from_here
@@ -116,6 +124,7 @@ def demo_app(
     config: dict[str, t.Any] = {
         "LLM_COST_PROVIDER_HOSTS": urls.hosts,
         "LLM_COST_ROLLUP_TAGS": ("feature", "tenant"),
+        "LLM_COST_BUDGETS": _budgets(calls),
         # The model without a price is there to be seen in the report.
         "LLM_COST_ON_UNKNOWN_PRICE": "ignore",
     }
@@ -127,6 +136,29 @@ def demo_app(
     app.register_blueprint(llm_cost.blueprint(access="public"), url_prefix=MOUNT)
     app.add_url_rule("/", "home", lambda: redirect(f"{MOUNT}/"))
     return app
+
+
+def _budgets(calls: int) -> list[dict[str, t.Any]]:
+    """One of each kind, full to a different part at the end of the month."""
+
+    def limit(usd_per_call: str) -> str:
+        return f"{max(Decimal(usd_per_call) * calls, Decimal('0.01')):.2f}"
+
+    return [
+        {"name": "everything", "period": "month", "limit_usd": limit("0.0075")},
+        {
+            "name": "chat",
+            "period": "week",
+            "limit_usd": limit("0.0015"),
+            "tags": {"feature": "chat"},
+        },
+        {
+            "name": "each tenant",
+            "period": "month",
+            "limit_usd": limit("0.0025"),
+            "tags": {"tenant": "*"},
+        },
+    ]
 
 
 # Sending ----------------------------------------------------------------------
