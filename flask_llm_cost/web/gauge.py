@@ -6,8 +6,8 @@ import typing as t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import groupby
 
+from ..budgets import Budget
 from ..query.budgets import Standing
 from . import charts
 from . import format
@@ -64,20 +64,19 @@ def gauge(standing: Standing) -> Gauge | None:
     return Gauge(used, marks, f"{said} of the limit is used")
 
 
-def behavior(standing: Standing) -> tuple[str, str]:
+def behavior(budget: Budget) -> tuple[str, str]:
     """What a budget does, and the tone of that."""
-    word, tone = _BEHAVIORS[standing.budget.behavior]
-    return (f"{word}, with holds" if standing.budget.holds else word), tone
+    word, tone = _BEHAVIORS[budget.behavior]
+    return (f"{word}, with holds" if budget.holds else word), tone
 
 
-def unpriced(standing: Standing) -> str:
+def unpriced(budget: Budget) -> str:
     """What calls without a price do in a budget."""
-    return _UNPRICED[standing.budget.unpriced]
+    return _UNPRICED[budget.unpriced]
 
 
-def scope(standing: Standing) -> str:
+def scope(budget: Budget) -> str:
     """Which calls count in a budget, in words."""
-    budget = standing.budget
     parts = [
         f"each {key}" if value == "*" else f"{key}:{value}"
         for key, value in budget.tags.items()
@@ -96,12 +95,16 @@ def percent(part: Decimal) -> str:
     return f"{(part * 100).normalize():f}%"
 
 
-def by_budget(found: Sequence[Standing]) -> list[tuple[Standing, list[Standing]]]:
-    """The windows of each budget, behind one that speaks for it."""
-    groups = [list(group) for _, group in groupby(found, lambda s: s.budget.name)]
-    return [(group[0], group) for group in groups]
+def by_budget(
+    budgets: Sequence[Budget], found: Sequence[Standing]
+) -> list[tuple[Budget, list[Standing]]]:
+    """The windows of each budget; one that each value of a tag has may have none yet."""
+    return [
+        (budget, [each for each in found if each.budget.name == budget.name])
+        for budget in budgets
+    ]
 
 
-def is_each(standing: Standing) -> bool:
+def is_each(budget: Budget) -> bool:
     """Whether each value of a tag has such a budget."""
-    return "*" in standing.budget.tags.values()
+    return "*" in budget.tags.values()

@@ -341,7 +341,7 @@ def budgets() -> str:
     return _page(
         "budgets",
         gauge=gauge,
-        groups=gauge.by_budget(found),
+        groups=gauge.by_budget([b for b in defined if b.period != "call"], found),
         of_calls=[budget for budget in defined if budget.period == "call"],
         most=MOST_WINDOWS,
         now=now,

@@ -75,8 +75,29 @@ def test_a_call_budget_is_named(site: Flask) -> None:
     assert "call notify $2.00" in page(site)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"LLM_COST_CALL_BUDGET": "2"},
+        {
+            "LLM_COST_BUDGETS": [
+                {"name": "each", "limit_usd": "5", "tags": {"tenant": "*"}}
+            ]
+        },
+    ],
+    ids=["call", "each"],
+)
+def test_a_budget_of_which_nothing_is_spent_is_a_budget(
+    make_site: MakeSite, settings: dict[str, t.Any]
+) -> None:
+    text = page(make_site(**settings))
+    assert "no budgets yet" not in text
+    assert "each tenant" in text or "For one call" in text
+
+
 def test_without_budgets_it_says_how_to_have_one(make_site: MakeSite) -> None:
     site = make_site()
+    assert "no budgets yet" in page(site)
     assert "LLM_COST_MONTHLY_BUDGET" in page(site)
     recorder(site)()
     assert "All budgets" not in page(site, "")
