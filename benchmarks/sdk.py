@@ -8,16 +8,14 @@ flushed within it.
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import shutil
 import statistics
 import subprocess
 import sys
 import typing as t
-from http.server import BaseHTTPRequestHandler
-from http.server import ThreadingHTTPServer
 from pathlib import Path
+
+from provider import provider
 
 HERE: t.Final = Path(__file__).parent
 VENVS: t.Final = HERE / ".venvs"
@@ -29,86 +27,6 @@ PEERS: t.Final = {
     "litellm": ("litellm",),
 }
 """What each peer needs, in its newest version."""
-
-_usage = {
-    "prompt_tokens": 100,
-    "completion_tokens": CHUNKS,
-    "total_tokens": CHUNKS + 100,
-}
-_plain = json.dumps(
-    {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1763640358,
-        "model": "gpt-4o-mini-2024-07-18",
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": "word " * 340},
-                "finish_reason": "stop",
-            }
-        ],
-        "usage": _usage,
-    }
-).encode()
-
-
-def _event(number: int, **more: t.Any) -> bytes:
-    chunk = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 1763640358,
-        "model": "gpt-4o-mini-2024-07-18",
-        "service_tier": "default",
-        "system_fingerprint": "fp_0000000000",
-        # Each is another: litellm refuses a stream that repeats itself.
-        "choices": [
-            {"index": 0, "delta": {"content": f" {number}"}, "finish_reason": None}
-        ],
-        "usage": None,
-        **more,
-    }
-    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
-
-
-_events = [
-    *(_event(number) for number in range(CHUNKS)),
-    _event(0, choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]),
-    _event(0, choices=[], usage=_usage),
-    b"data: [DONE]\n\n",
-]
-_stream = b"".join(b"%x\r\n%s\r\n" % (len(event), event) for event in _events)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        sent = self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        if not self.path.endswith("/chat/completions"):  # a peer's own endpoint
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-        elif json.loads(sent).get("stream"):
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            self.wfile.write(_stream + b"0\r\n\r\n")
-        else:
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(_plain)))
-            self.end_headers()
-            self.wfile.write(_plain)
-
-
-def _serve(ports: multiprocessing.SimpleQueue[int]) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    ports.put(server.server_port)
-    server.serve_forever()
 
 
 def _python(peer: str) -> str:
@@ -180,11 +98,11 @@ ROUNDS: t.Final = 15
 
 
 def main() -> None:
-    context = multiprocessing.get_context("spawn")
-    ports = context.SimpleQueue()
-    server = context.Process(target=_serve, args=(ports,), daemon=True)
-    server.start()
-    host = f"127.0.0.1:{ports.get()}"
+    with provider(CHUNKS) as host:
+        _measure(host)
+
+
+def _measure(host: str) -> None:
     workers = {"bare": Worker("bare", sys.executable, host)}
     workers["ours"] = Worker("ours", sys.executable, host)
     bases = {"bare": "bare", "ours": "bare"}
@@ -205,8 +123,6 @@ def main() -> None:
         print(f"{name}: {over:+.0f}")
     for worker in workers.values():
         worker.end()
-    server.terminate()
-    server.join()
 
 
 if __name__ == "__main__":
