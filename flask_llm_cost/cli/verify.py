@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib
+import json
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -180,22 +181,16 @@ def _ways(extension: t.Any) -> Iterator[tuple[str, str, _Send]]:
 
 
 def _through_adapter(extension: t.Any) -> _Send:
-    import requests
-
-    def send(url: str, body: dict[str, t.Any]) -> None:
-        with requests.Session() as session:
-            session.trust_env = False
-            session.mount("http://", extension.adapter())
-            session.post(url, json=body, timeout=10).close()
-
-    return send
+    return lambda url, body: _by_requests(url, body, extension.adapter())
 
 
-def _by_requests(url: str, body: dict[str, t.Any]) -> None:
+def _by_requests(url: str, body: dict[str, t.Any], adapter: t.Any = None) -> None:
     import requests
 
     with requests.Session() as session:
         session.trust_env = False
+        if adapter is not None:
+            session.mount("http://", adapter)
         session.post(url, json=body, timeout=10).close()
 
 
@@ -233,8 +228,6 @@ def _by_aiohttp(url: str, body: dict[str, t.Any]) -> None:
 
 
 def _by_botocore(url: str, body: dict[str, t.Any]) -> None:
-    import json
-
     from botocore.awsrequest import AWSRequest
     from botocore.httpsession import URLLib3Session
 
