@@ -248,7 +248,7 @@ def _parsed(text: str) -> t.Any:
         return None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -265,17 +265,16 @@ def _mappings(document: t.Any) -> list[Mapping[str, t.Any]]:
 
 def _dumped(data: object) -> Mapping[str, t.Any] | None:
     """An SDK's object as the JSON it was made from."""
-    for name, options in (("model_dump", {"by_alias": True}), ("to_dict", {})):
-        dump = getattr(data, name, None)
-        if dump is None:
-            continue
+    for dump in (
+        lambda: t.cast(t.Any, data).model_dump(by_alias=True),
+        lambda: t.cast(t.Any, data).to_dict(),
+        lambda: dataclasses.asdict(t.cast(t.Any, data)),
+    ):
         try:
-            document = dump(**options)
+            document = dump()
         except Exception:
             # Not our code; another form may do, and the caller is told if none does.
             continue
         if isinstance(document, Mapping):
             return document
-    if dataclasses.is_dataclass(data) and not isinstance(data, type):
-        return dataclasses.asdict(data)
     return None

@@ -143,6 +143,30 @@ def test_what_cannot_be_read_is_logged_once(
     assert "unreadable_event" in book.call.flags
 
 
+@pytest.mark.parametrize("dumps", ["model_dump", "to_dict", "asdict"])
+def test_an_object_that_cannot_be_dumped_harms_nothing(dumps: str, book: Book) -> None:
+    @dataclasses.dataclass
+    class Chunk:
+        lock: t.Any = dataclasses.field(default_factory=threading.Lock)
+
+        def __getattr__(self, name: str) -> t.Any:
+            if name == dumps:
+                raise RuntimeError(name)
+            raise AttributeError(name)
+
+    with stream_of(book) as stream:
+        stream.event(Chunk())
+    assert "unreadable_event" in book.call.flags
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, 'data: {"a":' * 50_000])
+def test_text_that_is_nested_too_deep_harms_nothing(text: str, book: Book) -> None:
+    with stream_of(book) as stream:
+        stream.event(text)
+        stream.event(CHAT_STREAM)
+    assert book.call.usage == USED
+
+
 def test_explicit_usage_wins_and_replaces(book: Book) -> None:
     with stream_of(book) as stream:
         stream.usage(input_tokens=1, output_tokens=1)
