@@ -365,7 +365,7 @@ class LlmCost:
             ``"closed"``.
         """
         state = self._resolve()
-        if state is None or not state.enforcer.stops:
+        if state is None or not state.enforcer.stops or state.collected is not None:
             return
         hold = self._hold(state, Attempt(provider, "chat", model, tags=tags), None)
         state.enforcer.enforce(provider, model, hold.tags, hold.started_at)

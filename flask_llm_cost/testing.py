@@ -18,7 +18,7 @@ def record_calls(app: Flask) -> Iterator[list[Call]]:
     """Collect the calls of an app instead of writing them to its ledger.
 
     They are tagged and priced as always, and signals are sent; no file and no database
-    is touched.
+    is touched, and no budget stops a call.
 
     :param app: An app that :class:`.LlmCost` is set up on.
     :raises LlmCostError: If it is not.

@@ -24,6 +24,7 @@ from flask_llm_cost.errors import StorageError
 from flask_llm_cost.errors import UnknownPrice
 from flask_llm_cost.ledger.tables import budget_windows
 from flask_llm_cost.ledger.tables import budgets as budgets_table
+from flask_llm_cost.testing import record_calls
 from tests.conftest import MakeApp
 from tests.query.vectors import vectors
 
@@ -608,3 +609,16 @@ def test_another_zone_forgets_nothing_that_was_spent(make_app: MakeApp) -> None:
         spent = connection.scalars(sa.select(budget_windows.c.spent)).all()
     assert 7 * 10**12 in spent
     assert drift == []
+
+
+def test_no_budget_is_asked_while_a_test_records(make_app: MakeApp) -> None:
+    app = make_app(LLM_COST_DAILY_BUDGET="1", LLM_COST_BUDGET_BEHAVIOR="block")
+    llm_cost = extension_of(app)
+    with app.app_context(), record_calls(app) as calls:
+        for _ in range(2):
+            llm_cost.enforce_budget()
+            llm_cost.track(
+                provider="openai", model="gpt-4o", reported_cost=5, enforce_budget=True
+            )
+    assert len(calls) == 2
+    assert not Path(app.instance_path).exists()
