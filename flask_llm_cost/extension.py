@@ -449,7 +449,9 @@ class LlmCost:
         self, state: AppState | None, attempt: Attempt, at: dt.datetime | None
     ) -> Hold:
         settings = Settings() if state is None else state.settings
-        taken = snapshot(settings, self._tag_providers, attempt.tags)
+        # The app may be another object's: one that captures the process captures its calls.
+        owner_of_tags = self if state is None else state.extension
+        taken = snapshot(settings, owner_of_tags._tag_providers, attempt.tags)
         # Whole milliseconds, since that is what the event id and the ledger hold.
         now = utc_now() if state is None else state.clock()
         started_at = whole_ms(at or now)

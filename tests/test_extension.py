@@ -313,6 +313,28 @@ def test_a_wrapped_client_is_captured_and_given_back(
     ]
 
 
+def test_calls_of_an_app_have_its_own_tags_whichever_app_captures_the_process(
+    make_app: MakeApp,
+) -> None:
+    settings = {
+        "LLM_COST_INSTRUMENT": ["requests"],
+        "LLM_COST_PROVIDER_HOSTS": {"127.0.0.1:9": "openai"},
+    }
+    apps = [make_app(**settings) for _ in range(2)]
+    extensions = [app.extensions["llm_cost"].extension for app in apps]
+    extensions[0].tag_provider(lambda: {"app": "first"})
+    extensions[1].tag_provider(lambda: {"app": "second"})
+    url = "http://127.0.0.1:9/v1/chat/completions"
+    try:
+        for app, name in zip(apps, ("first", "second"), strict=True):
+            with record_calls(app) as calls, app.app_context():
+                with pytest.raises(requests.ConnectionError):
+                    requests.post(url, json={"model": "x"}, timeout=5)
+            assert [call.tags for call in calls] == [{"app": name}]
+    finally:
+        extensions[0].uninstrument()
+
+
 def test_the_setting_instruments_the_process(make_app: MakeApp) -> None:
     app = make_app(
         LLM_COST_INSTRUMENT=["requests"],
