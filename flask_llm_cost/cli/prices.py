@@ -232,6 +232,8 @@ def list_(
 
 def in_force(host: Host, at: dt.datetime, search: str) -> list[dict[str, t.Any]]:
     """The prices that hold at a time, by name."""
+    from ..prices.explain import rates_in_order
+
     found = []
     # One that has several names is listed once.
     held = {
@@ -247,7 +249,7 @@ def in_force(host: Host, at: dt.datetime, search: str) -> list[dict[str, t.Any]]
                 "key": entry.key,
                 "source": source,
                 "valid_from": None if since is None else since.isoformat(),
-                "rates": {str(key): rate for key, rate in price.rates.items()},
+                "rates": rates_in_order(price),
             }
         )
     return sorted(found, key=lambda row: t.cast(str, row["key"]))

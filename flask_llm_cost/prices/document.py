@@ -9,8 +9,8 @@ import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
+from .entry import beside
 from .entry import read_price
-from .entry import written
 from .meters import decimal_rate
 from .meters import instant
 from .meters import RateKey
@@ -66,17 +66,9 @@ def beside_of(entry: Mapping[str, t.Any]) -> Amounts:
     :raises Malformed: If one is none.
     """
     said = {name: entry[name] for name in BESIDE if name in entry}
-    price = read_price("The entry", said, _ignore)
-    found: Amounts = {
-        f"multipliers.{name}": factor for name, factor in price.multipliers.items()
-    }
-    for window in price.windows:
-        as_written = written(window)
-        when = " ".join(as_written["hours"])
-        days = ",".join(map(str, as_written.get("weekdays", ())))
-        for key, rate in window.rates.items():
-            found[f"{key} at {when}{days and f' on {days}'}"] = rate
-    return found
+    return dict[RateKey | str, Decimal](
+        beside(read_price("The entry", said, _ignore)).items()
+    )
 
 
 def _ignore(note: str) -> None:

@@ -235,7 +235,7 @@ class _Work:
         for answer in self.answers:
             if answer.sheet is None:
                 continue
-            offer = _offer(answer, model)
+            offer = _offer(answer, model, self.now)
             if offer is not None:
                 self.used[answer.name] += 1
                 found.append(offer)
@@ -351,6 +351,9 @@ class _Work:
     def add(self, name: str, models: Models) -> None:
         offers = self.offers(name)
         rates = _joined(offers)
+        if not rates:
+            self.rejected[name] = "its first price is to come"
+            return
         wrong = _wrong({**rates, **beside_of(offers[0].beside)})
         if wrong is not None:
             self.rejected[name] = wrong
@@ -393,7 +396,7 @@ def _dotted(name: str) -> str:
     return name
 
 
-def _offer(answer: Answer, model: str) -> _Offer | None:
+def _offer(answer: Answer, model: str, now: dt.datetime) -> _Offer | None:
     sheet = answer.sheet
     assert sheet is not None
     for name in candidates(model):
@@ -401,7 +404,8 @@ def _offer(answer: Answer, model: str) -> _Offer | None:
         zeros = sheet.zeros.get(name, ())
         if prices is None and not zeros:
             continue
-        latest = prices[-1] if prices else {}
+        # A price that is announced is no price yet.
+        latest = latest_of(prices, now) or {}
         beside = {k: v for k, v in latest.items() if k in BESIDE}
         keys = (parse_key(key) for key in zeros)
         return _Offer(

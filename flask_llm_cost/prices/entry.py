@@ -222,6 +222,18 @@ def _window(key: str, value: object, warn: t.Callable[[str], None]) -> Window:
         raise Malformed(f"{key}: {error}") from None
 
 
+def beside(price: Price) -> dict[str, Decimal]:
+    """What changes the rates of a price: multipliers and rates of windows, by names."""
+    found = {f"multipliers.{name}": by for name, by in price.multipliers.items()}
+    for window in price.windows:
+        as_written = written(window)
+        when = " ".join(as_written["hours"])
+        days = ",".join(map(str, as_written.get("weekdays", ())))
+        for key, rate in window.rates.items():
+            found[f"{key} at {when}{days and f' on {days}'}"] = rate
+    return found
+
+
 def written(window: Window) -> dict[str, t.Any]:
     """A window as a price file has it."""
     days = {"weekdays": sorted(window.weekdays)} if window.weekdays else {}

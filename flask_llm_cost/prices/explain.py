@@ -12,9 +12,10 @@ from decimal import Decimal
 from ..call import Cost
 from ..call import Usage
 from .book import PriceBook
+from .entry import beside
 from .meters import PREPAID
-from .meters import RateKey
 from .names import check_mode
+from .price import Price
 
 _HOW: t.Final = {
     "exact": "by its name",
@@ -48,7 +49,7 @@ class Explanation:
     matched_by: str | None
     valid_from: dt.datetime | None
     rates: Mapping[str, Decimal]
-    """Every rate of the price, by its key."""
+    """Every rate of the price by its key, then multipliers and rates of some hours."""
     metadata: Mapping[str, t.Any]
     """``_source``, ``_source_version``, ``_fetched_at``, ... of the entry."""
     layer_updated_at: str | None
@@ -192,7 +193,7 @@ def explain(
         source=found.source,
         matched_by=found.matched_by,
         valid_from=found.price.valid_from,
-        rates={str(key): found.price.rates[key] for key in _ordered(found.price.rates)},
+        rates=rates_in_order(found.price),
         metadata=found.price.metadata,
         layer_updated_at=None if updated is None else str(updated),
         factor=found.factor,
@@ -202,8 +203,11 @@ def explain(
     )
 
 
-def _ordered(rates: Mapping[RateKey, Decimal]) -> list[RateKey]:
-    return sorted(rates, key=lambda key: (key.mode or "", key.above, key.meter))
+def rates_in_order(price: Price) -> dict[str, Decimal]:
+    """Every rate, and what changes rates: multipliers, and rates of some hours."""
+    rates = price.rates
+    keys = sorted(rates, key=lambda key: (key.mode or "", key.above, key.meter))
+    return {**{str(key): rates[key] for key in keys}, **beside(price)}
 
 
 def missing_of(usage: Usage, cost: Cost | None) -> tuple[str, ...]:

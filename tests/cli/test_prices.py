@@ -201,3 +201,25 @@ def test_a_model_of_several_names_is_listed_once(shown: Shown) -> None:
     rows = json.loads(shown("prices", "list", "--format", "json"))
     keys = [row["key"] for row in rows]
     assert len(keys) == len(set(keys))
+
+
+def test_multipliers_and_hours_are_listed_and_explained(
+    make_app: MakeApp, run: Run
+) -> None:
+    entry = {
+        "input": "2",
+        "multipliers": {"region.us": "1.1"},
+        "windows": [{"hours": "16:30-00:30", "weekdays": [6, 7], "input": "1"}],
+    }
+    app = make_app(LLM_COST_PRICE_OVERRIDES={"openai/moody": entry})
+    listed = run("prices", "list", "openai/moody", "--format", "json", app=app).stdout
+    (row,) = json.loads(listed, parse_float=Decimal)
+    window = "input at 16:30-00:30 on 6,7"
+    assert row["rates"] == {
+        "input": 2,
+        "multipliers.region.us": Decimal("1.1"),
+        window: 1,
+    }
+    text = run("prices", "explain", "openai", "moody", app=app).stdout
+    assert "  multipliers.region.us: 1.1\n" in text
+    assert f"  {window}: 1\n" in text

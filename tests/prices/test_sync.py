@@ -825,6 +825,46 @@ def test_a_name_that_would_forge_the_diff_is_no_model(
     assert list(models(path)) == ["openai/gpt-4o"]
 
 
+def announced(*prices: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    """What genai-prices says of a model whose price will change."""
+    return [{"id": "openai", "models": [{"id": "gpt-4o", "prices": list(prices)}]}]
+
+
+def test_a_price_that_a_source_announces_is_followed_when_it_holds(
+    path: Path, source: Source
+) -> None:
+    says = announced(
+        {"prices": {"input_mtok": 2, "output_mtok": 10}},
+        {
+            "constraint": {"start_date": "2027-01-01"},
+            "prices": {"input_mtok": 3, "output_mtok": 12},
+        },
+    )
+    sources = {"genai-prices": source.says("/g", says)}
+    assert sync(path, sources, now=NOW).changes == ()
+    then = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+    assert sync(path, sources, now=then).lines == (
+        "~ openai/gpt-4o: input 2 -> 3",
+        "~ openai/gpt-4o: output 10 -> 12",
+    )
+
+
+def test_a_model_that_has_no_price_yet_is_not_added(
+    tmp_path: Path, source: Source
+) -> None:
+    says = announced(
+        {
+            "constraint": {"start_date": "2027-01-01"},
+            "prices": {"input_mtok": 3, "output_mtok": 12},
+        }
+    )
+    path = write(tmp_path / "p.json", {})
+    sources = {"genai-prices": source.says("/g", says)}
+    made = sync(path, sources, now=NOW, add=["openai/*"])
+    assert made.lines == ("! openai/gpt-4o: refused, its first price is to come",)
+    assert models(path) == {}
+
+
 def test_a_cache_that_becomes_free_is_refused_until_someone_says_so(
     tmp_path: Path, source: Source
 ) -> None:
