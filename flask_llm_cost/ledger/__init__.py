@@ -274,14 +274,14 @@ class Ledger:
         if self._pid != os.getpid():
             self.let_go()
         self._flush(_EXIT_SECONDS, once=True)
+        # First of all: what it is doing now would open again what is closed below.
+        if self._made_writer is not None:
+            self._made_writer.stop(_EXIT_SECONDS)
         with self._lock:
             spool, engines = self._made_spool, self._made_engines
-            writer = self._made_writer
             self._made_spool = self._made_engines = None
             self._made_writer = self._made_store = self._made_budgets = None
             self._running = False
-        if writer is not None:
-            writer.stop(_EXIT_SECONDS)
         if spool is not None:
             spool.close()
         if engines is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from ..config import Settings
 from ..errors import LlmCostError
 from ..errors import SetupRequired
 from ..errors import StorageError
+from . import patience
 from .imports import loading
 from .migrations import HEAD
 from .migrations import VERSION_TABLE
@@ -33,6 +35,12 @@ OWN_FILE: t.Final = "llm_cost.db"
 """The SQLite file that is ours alone: made, upgraded and tuned by itself."""
 
 _CONNECT_SECONDS: t.Final = 5
+_ANSWER_SECONDS: t.Final = 5.0
+"""How long a call waits for the database."""
+
+_HUNG_SECONDS: t.Final = 5.0, 30.0
+"""How long nobody waits again, after once and at the most."""
+
 _SMALL: t.Final = {"pool_size": 2, "max_overflow": 3, "pool_timeout": 2}
 """The second pool: whoever waits for a connection longer is told."""
 
@@ -81,6 +89,8 @@ class Engines:
         self._place: Place | None = None
         self._made: dict[str, sa.Engine] = {}
         self._ready: set[sa.Engine] = set()
+        self._hung_until = 0.0
+        self._hung_for = 0.0
 
     def let_go(self) -> None:
         """In a forked child: forget the parent's connections without closing them."""
@@ -195,6 +205,8 @@ class Engines:
                 " LLM_COST_DATABASE_URI, LLM_COST_ENGINE_OPTIONS and whether the driver"
                 " is installed."
             ) from error
+        if engine.dialect.name != "sqlite":  # which waits for locks alone
+            _watch(engine)
         if place.own:
             _touch(Path(place.url.database or ""))
             event.listen(engine, "connect", self._tune)
@@ -205,13 +217,13 @@ class Engines:
     def _options(self, place: Place, pool: Mapping[str, t.Any]) -> dict[str, t.Any]:
         options: dict[str, t.Any] = {
             **pool,
-            "pool_pre_ping": True,
             "pool_recycle": 1800,
             # An error's text must not carry a call's tags into the log.
             "hide_parameters": True,
         }
         sqlite = place.url.get_backend_name() == "sqlite"
         if not sqlite:
+            options["pool_pre_ping"] = False  # we do, where it is watched
             # Not the server's default, which a host may have changed for itself.
             options["isolation_level"] = "READ COMMITTED"
         if place.host is not None:
@@ -221,7 +233,10 @@ class Engines:
                 options["poolclass"] = sa.pool.NullPool
         elif place.url.get_driver_name() in _TIMEOUT_DRIVERS:
             options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
-        return _merge(options, self._settings.engine_options)
+        options = _merge(options, self._settings.engine_options)
+        if (make := options.get("creator")) is not None:
+            options["creator"] = lambda: patience.connected(make)
+        return options
 
     def _tune(self, connection: t.Any, record: object) -> None:
         """Our own file only: readers never wait, writers wait for each other."""
@@ -297,6 +312,39 @@ class Engines:
             if tables:
                 self.prepare()
             raise
+
+    @contextlib.contextmanager
+    def hurried(self) -> Iterator[None]:
+        """A call waits for what is done in here.
+
+        :raises StorageError: If the database does not answer in time. Then nobody waits
+            for it for a while, in which it is raised at once.
+        """
+        if time.monotonic() < self._hung_until:
+            raise StorageError(
+                f"The ledger's database {self.label} did not answer a moment ago."
+            )
+        with patience.hurried(_ANSWER_SECONDS) as wait:
+            # Whatever a driver or a host's own code makes of it.
+            try:
+                yield
+            except Exception as error:
+                if not wait.over:
+                    raise
+                self._hangs()
+                raise StorageError(
+                    f"The ledger's database {self.label} did not answer within"
+                    f" {_ANSWER_SECONDS:g} s."
+                ) from error
+            self._hung_for = 0.0
+
+    def _hangs(self) -> None:
+        first, most = _HUNG_SECONDS
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._hung_until:  # not by all who waited together
+                self._hung_for = min(max(first, self._hung_for * 2), most)
+                self._hung_until = now + self._hung_for
 
     @contextlib.contextmanager
     def snapshot(self, *, fresh: bool = False) -> Iterator[sa.Connection]:
@@ -399,6 +447,43 @@ def _merge(ours: dict[str, t.Any], theirs: Mapping[str, t.Any]) -> dict[str, t.A
             if name not in theirs:
                 merged.pop(name, None)
     return merged
+
+
+def _watch(engine: sa.Engine) -> None:
+    """Let nobody wait for its connections for longer than they can."""
+
+    def connect(
+        dialect: sa.Dialect, record: t.Any, args: t.Any, options: t.Any
+    ) -> t.Any:
+        return patience.connected(lambda: dialect.connect(*args, **options))
+
+    def made(connection: t.Any, record: t.Any) -> None:
+        record.info["new"] = True
+        watch(connection)
+
+    def out(connection: t.Any, record: t.Any, proxy: object) -> None:
+        watch(connection)
+        if record.info.pop("new", False):
+            return
+        try:
+            # Not by the pool itself, which does so before anyone can watch it.
+            engine.dialect.do_ping(connection)
+        except Exception as error:
+            # Whatever the driver says of it: another one is made.
+            raise exc.DisconnectionError from error
+
+    def watch(connection: t.Any) -> None:
+        if (wait := patience.current()) is not None:
+            wait.watch(connection)
+
+    def back(connection: t.Any, record: object) -> None:
+        if (wait := patience.current()) is not None:
+            wait.let_go(connection)
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "connect", made, insert=True)
+    event.listen(engine, "checkout", out)
+    event.listen(engine, "checkin", back)
 
 
 def _borrow(host: sa.Engine) -> Callable[[], t.Any]:

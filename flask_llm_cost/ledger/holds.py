@@ -13,6 +13,7 @@ import logging
 import random
 import time
 import typing as t
+from collections import deque
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from .tables import budget_holds
 from .tables import budget_windows
 
 LEASE: t.Final = dt.timedelta(seconds=120)
+_MOST_DOUBTFUL: t.Final = 1000
 _TRIES: t.Final = 5
 _PATIENCE_S: t.Final = 1.0
 _random: t.Final = random.SystemRandom()
@@ -69,6 +71,8 @@ class Holds:
     def __init__(self, engines: Engines, counters: Counters) -> None:
         self._engines = engines
         self._counters = counters
+        self._doubtful: deque[str] = deque(maxlen=_MOST_DOUBTFUL)
+        """Calls whose hold may have been taken, though nobody was told."""
 
     @property
     def _engine(self) -> sa.Engine:
@@ -81,7 +85,6 @@ class Holds:
         :return: The window that refused it; ``None`` if it may be sent.
         :raises StorageError: If that cannot be told.
         """
-        self._engines.prepare()
         # Before the transaction: it is the app's own code, which may write to this database.
         limits = self._limits(ask.share for ask in asks)
         order = sorted(
@@ -90,19 +93,30 @@ class Holds:
         )
         if not order:
             return None
-        with self._engines.explained():
-            for _ in range(2):
-                shares = [ask.share for ask in order]
-                self._counters.ensure(self._engine, shares, limits)
-                refused = self._insist(event_id, order, limits)
-                if refused is None:
-                    self._counters.under_way[event_id] = None
-                    return None
-                for standing in self._standing([refused.share], limits):
-                    self._say(standing)
-                    return standing
-                # The windows were cleared: they begin anew.
-                self._counters.forget()
+        with self._engines.hurried():
+            self._engines.prepare()
+            with self._engines.explained():
+                return self._decide(event_id, order, limits)
+
+    def _decide(
+        self, event_id: str, asks: Sequence[Ask], limits: Mapping[str, int]
+    ) -> Standing | None:
+        for _ in range(2):
+            self._counters.ensure(self._engine, [ask.share for ask in asks], limits)
+            try:
+                refused = self._insist(event_id, asks, limits)
+            except exc.SQLAlchemyError:
+                # Its answer may be what was lost.
+                self._doubtful.append(event_id)
+                raise
+            if refused is None:
+                self._counters.under_way[event_id] = None
+                return None
+            for standing in self._standing([refused.share], limits):
+                self._say(standing)
+                return standing
+            # The windows were cleared: they begin anew.
+            self._counters.forget()
         raise StorageError("the windows of its budgets are gone")
 
     def _limits(self, shares: Iterable[Share]) -> dict[str, int]:
@@ -195,16 +209,20 @@ class Holds:
 
         :raises StorageError: If the database is away, or its tables are.
         """
-        self._engines.prepare()
         limits = self._limits(shares)
-        with self._engines.explained():
-            self._counters.ensure(self._engine, shares, limits)
-            return self._standing(shares, limits)
+        with self._engines.hurried():
+            self._engines.prepare()
+            with self._engines.explained():
+                self._counters.ensure(self._engine, shares, limits)
+                return self._standing(shares, limits)
 
     # Leases
 
     def tend(self) -> None:
         """Renew the leases of this process's calls, and let those that ran out be lost."""
+        while self._doubtful:
+            self.free(["held"], event_id=self._doubtful[0])
+            self._doubtful.popleft()
         now = dt.datetime.now(dt.UTC)
         events = sorted(self._counters.under_way)
         for some in _chunks(events):
@@ -288,9 +306,3 @@ class Holds:
                     .values({column.name: column - row.amount})
                 )
         return freed
-
-    def release(self, event_id: str) -> None:
-        """Free the hold of a call that was not sent after all."""
-        self._counters.under_way.pop(event_id, None)
-        with self._engines.explained():
-            self.free(["held"], event_id=event_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import typing as t
 from collections.abc import Callable
@@ -130,13 +131,15 @@ class Store:
         :raises StorageError: If the database is away, or its tables are. What was
             stored before that is found to be a duplicate when all are written again.
         """
-        self._engines.prepare()
-        engine = self._engines.reading() if now else self._engines.writing()
         stored = Stored()
         entries = self._entries(calls, stored)
+        engines = self._engines
         try:
-            with self._engines.explained():
-                self._insert_new(engine, entries, stored)
+            with engines.hurried() if now else contextlib.nullcontext():
+                engines.prepare()
+                with engines.explained():
+                    engine = engines.reading() if now else engines.writing()
+                    self._insert_new(engine, entries, stored)
         except exc.DBAPIError as error:
             raise StorageError(
                 f"The ledger in {self._engines.label} cannot be written: {brief(error)}"

@@ -339,6 +339,23 @@ def test_a_database_that_is_away_does_as_the_budget_says(
             assert "let calls through" in caplog.text
 
 
+def test_a_budget_that_raises_knows_nothing_without_its_database(
+    make_app: MakeApp,
+) -> None:
+    entry = {"name": "x", "limit_usd": 5, "behavior": "raise", "on_error": "closed"}
+    app = make_app(
+        LLM_COST_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:1/none",
+        LLM_COST_BUDGETS=[entry],
+    )
+    with app.app_context():
+        llm_cost = extension_of(app)
+        # It was made, and is not to be lost to its caller.
+        assert llm_cost.track(provider="openai", model="gpt-4o", reported_cost="9")
+        assert app.extensions["llm_cost"].ledger.waiting() == 1
+        with pytest.raises(StorageError, match="'x' cannot be asked"):
+            llm_cost.enforce_budget()
+
+
 def test_calls_in_a_test_of_the_host_meet_no_budget(make_app: MakeApp) -> None:
     from flask_llm_cost.testing import record_calls
 
