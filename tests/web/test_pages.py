@@ -287,6 +287,7 @@ def test_waiting_calls_are_told(make_site: MakeSite, tmp_path: Path) -> None:
     response = app.test_client().get("/llm-costs/")
     assert response.status_code == 503
     assert "1 call waits in the spool" in text(response.text)
+    assert text(response.text).count("1 call waits") == 1
 
 
 def test_missing_tables_say_the_command(make_site: MakeSite, tmp_path: Path) -> None:
