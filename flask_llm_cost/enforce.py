@@ -33,8 +33,8 @@ if t.TYPE_CHECKING:
 
     from .ledger import Ledger
     from .ledger.budgeting import Budgets
-    from .ledger.budgets import Share
     from .ledger.holds import Standing
+    from .ledger.share import Share
 
 _log = logging.getLogger("flask_llm_cost")
 
@@ -399,7 +399,7 @@ class Enforcer:
         return None
 
     def _single(self, budget: Budget, call: Call) -> Alert | None:
-        from .ledger.budgets import call_alert
+        from .ledger.alerts import call_alert
 
         return call_alert(budget, call, self.limit)
 

@@ -69,7 +69,7 @@ def verify(fix: bool) -> None:
     kept = _kept(host)
     host.ledger.drain()
     with host.ledger.reading() as connection:
-        lines, unsure = kept.counters.differences(connection)
+        lines, unsure = kept.counters.audit.differences(connection)
     for line in lines:
         click.echo(plain(line))
     if unsure:

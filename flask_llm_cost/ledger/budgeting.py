@@ -74,7 +74,7 @@ class Budgets:
         """Set every counter to what the ledger says."""
         self._engines.prepare()
         with self._engines.explained(), self._engines.writing().begin() as connection:
-            self.counters.mend(connection)
+            self.counters.audit.mend(connection)
 
     def free(
         self,

@@ -13,7 +13,6 @@ import json
 import logging
 import typing as t
 from collections import deque
-from collections.abc import Callable
 from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -28,47 +27,38 @@ from sqlalchemy import exc
 from ..budgets import Alert
 from ..budgets import Budget
 from ..budgets import tags_of
-from ..budgets import Window
 from ..budgets.budget import model_of
 from ..call import Call
 from ..config import check_money
+from .alerts import alert_of
+from .alerts import call_alert
+from .alerts import in_order
+from .alerts import Limits
+from .alerts import MILLION
+from .alerts import passed_by
+from .alerts import raise_alert
+from .alerts import threshold
+from .audit import Audit
+from .audit import NOTHING
+from .audit import spent_of
 from .engine import Engines
-from .marks import horizon
 from .outbox import post
 from .rows import BIGGEST
-from .rows import from_pico
 from .rows import tag_set_of
 from .rows import to_pico
+from .share import Share
 from .tables import budget_alerts
 from .tables import budget_holds
 from .tables import budget_windows
 from .tables import budgets as budgets_table
-from .tables import calls
-from .tables import rollups
-from .tables import tag_values
-
-Limits: t.TypeAlias = Callable[[Budget, Mapping[str, str]], Decimal | None]
-"""What a budget allows, asked with whose it is; ``None`` if that cannot be told."""
 
 _log = logging.getLogger("flask_llm_cost")
 
-MILLION: t.Final = 1_000_000
 _REMEMBERED: t.Final = 20_000
 _CHUNK: t.Final = 500
-_c: t.Final = calls.c
 _w: t.Final = budget_windows.c
 _h: t.Final = budget_holds.c
 _a: t.Final = budget_alerts.c
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One window of a budget that a call counts in."""
-
-    budget: Budget
-    whose: Mapping[str, str]
-    window: Window
-    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +136,7 @@ class Counters:
         asked: Limits | None = None,
     ) -> None:
         self.budgets = tuple(b for b in budgets if b.period != "call")
+        self.audit = Audit(self.budgets)
         self._of_calls = [b for b in budgets if b.period == "call"]
         self._engines = engines
         self._limits = limits
@@ -359,7 +350,7 @@ class Counters:
             return
         with engine.begin() as connection:
             if connection.dialect.name == "sqlite":
-                connection.execute(_NOTHING)
+                connection.execute(NOTHING)
             move = _Move()
             query = (
                 sa.select(budget_holds)
@@ -516,7 +507,7 @@ class Counters:
                 share = move.shares[row.id]
                 for part in share.budget.thresholds:
                     millionths = int(part * MILLION)
-                    at = _threshold(row.allowed, millionths)
+                    at = threshold(row.allowed, millionths)
                     if row.spent >= at and (row.id, millionths) not in self._told:
                         found.append((share, millionths, row))
         return self._tell(connection, found, move) if found else []
@@ -535,11 +526,11 @@ class Counters:
             self._told.clear()
         self._told.update(dict.fromkeys(there))
         alerts = []
-        for share, millionths, row in sorted(found, key=_in_order):
+        for share, millionths, row in sorted(found, key=in_order):
             if (share.id, millionths) in there:
                 continue
-            total, call = _passed_by(
-                row.spent, _threshold(row.allowed, millionths), move.costs[share.id]
+            total, call = passed_by(
+                row.spent, threshold(row.allowed, millionths), move.costs[share.id]
             )
             alert = alert_of(share, row.allowed, total, millionths, call)
             raise_alert(connection, share.id, millionths, alert, self._webhook)
@@ -595,107 +586,11 @@ class Counters:
     def clear(self, connection: sa.Connection, since: dt.datetime | None) -> None:
         """After calls were deleted: what is left is what was spent.
 
-        Windows stay, since writers know them; so do the holds of calls under way.
-
-        :param since: Windows that ended before are left alone; ``None``: none are.
+        :param since: As of :meth:`.Audit.clear`.
         """
-        rows = self._locked(
-            connection,
-            sa.true()
-            if since is None
-            else sa.or_(_w.ends_at.is_(None), _w.ends_at > since),
-        )
+        self.audit.clear(connection, since)
         self._told.clear()
-        for row in rows:
-            values: dict[str, int] = {}
-            spent = 0 if since is None else self._spent(connection, row)
-            if spent is not None:
-                values["spent"] = spent
-            if since is None:
-                values["lost"] = 0
-                connection.execute(
-                    sa.delete(budget_holds).where(
-                        _h.window_id == row.id, _h.state != "held"
-                    )
-                )
-            connection.execute(sa.delete(budget_alerts).where(_a.window_id == row.id))
-            if values:
-                change = sa.update(budget_windows).where(_w.id == row.id)
-                connection.execute(change.values(values))
 
-    def _locked(
-        self, connection: sa.Connection, where: sa.ColumnElement[bool]
-    ) -> Sequence[sa.Row[t.Any]]:
-        """Windows that no other changes until this transaction ends."""
-        if connection.dialect.name == "sqlite":
-            # It locks nothing for a SELECT; it has one writer, from its first write on.
-            connection.execute(_NOTHING)
-        query = sa.select(budget_windows).where(where).order_by(_w.id)
-        return connection.execute(query.with_for_update()).all()
-
-    def _spent(self, connection: sa.Connection, row: t.Any) -> int | None:
-        """What the ledger says was spent in a window; ``None`` if it cannot tell."""
-        for budget in self.budgets:
-            if budget.definition == row.definition:
-                span = Window(row.starts_at, row.ends_at)
-                # One of another zone's calendar is counted no more.
-                if budget.window(span.start) != span or not checkable(
-                    connection, budget, span
-                ):
-                    return None
-                return spent_of(connection, budget, json.loads(row.whose), span)
-        return None
-
-    def differences(self, connection: sa.Connection) -> tuple[list[str], int]:
-        """Where counters differ from the ledger, a line each; how many cannot be told."""
-        held = self._held(connection)
-        lines, unsure = [], 0
-        for row in connection.execute(
-            sa.select(budget_windows).order_by(_w.name, _w.starts_at, _w.id)
-        ):
-            spent = self._spent(connection, row)
-            unsure += spent is None
-            for name, is_, should in (
-                ("spent", row.spent, spent),
-                ("held", row.held, held.get((row.id, True), 0)),
-                ("lost", row.lost, held.get((row.id, False), 0)),
-            ):
-                if should is not None and is_ != should:
-                    lines.append(
-                        f"{row.name} {row.whose if row.whose != '{}' else ''}"
-                        f" {row.starts_at:%Y-%m-%d %H:%M}: {name} is"
-                        f" ${from_pico(is_):f}, and should be ${from_pico(should):f}"
-                    )
-        return lines, unsure
-
-    def _held(self, connection: sa.Connection) -> dict[tuple[str, bool], int]:
-        query = sa.select(
-            _h.window_id, _h.state, sa.func.sum(_h.amount).label("amount")
-        ).group_by(_h.window_id, _h.state)
-        found: dict[tuple[str, bool], int] = {}
-        for row in connection.execute(query):
-            key = row.window_id, row.state == "held"
-            found[key] = found.get(key, 0) + int(row.amount)
-        return found
-
-    def mend(self, connection: sa.Connection) -> None:
-        """Set every counter to what the ledger says."""
-        rows = self._locked(connection, sa.true())
-        held = self._held(connection)
-        for row in rows:
-            spent = self._spent(connection, row)
-            connection.execute(
-                sa.update(budget_windows)
-                .where(_w.id == row.id)
-                .values(
-                    spent=row.spent if spent is None else spent,
-                    held=held.get((row.id, True), 0),
-                    lost=held.get((row.id, False), 0),
-                )
-            )
-
-
-_NOTHING: t.Final = sa.update(budget_windows).where(sa.false()).values(held=0)
 
 _CHANGE: t.Final = (
     sa.update(budget_windows)
@@ -727,28 +622,6 @@ def _text(whose: Mapping[str, str]) -> str:
     return json.dumps(dict(sorted(whose.items())), ensure_ascii=False)
 
 
-def _threshold(allowed: int, millionths: int) -> int:
-    """From how many pico-USD on a part of a limit is reached."""
-    return -(-allowed * millionths // MILLION)
-
-
-def _in_order(found: tuple[Share, int, t.Any]) -> tuple[int, int, str]:
-    share, millionths, _ = found
-    return share.budget.order, millionths, share.id
-
-
-def _passed_by(
-    spent: int, at: int, costs: Sequence[tuple[int, Call | None]]
-) -> tuple[int, Call | None]:
-    """Which of the calls counted just now passed a threshold, and the total with it."""
-    total = spent - sum(cost for cost, _ in costs)
-    for cost, call in costs:
-        total += cost
-        if total >= at:
-            return total, call
-    return spent, None
-
-
 def _assumed(budget: Budget, call: Call) -> int:
     estimate = budget.estimate
     if not callable(estimate):
@@ -776,115 +649,3 @@ def _delete_holds(connection: sa.Connection, rows: Sequence[t.Any]) -> None:
             ),
             [{"event_": r.event_id, "window_": r.window_id} for r in rows],
         )
-
-
-def alert_of(
-    share: Share, allowed: int, total: int, millionths: int, call: Call | None
-) -> Alert:
-    """The alert of a threshold of a window."""
-    return Alert(
-        budget=share.budget.name,
-        period=share.budget.period,
-        limit_usd=from_pico(allowed),
-        spent_usd=from_pico(total),
-        threshold=Decimal(millionths) / MILLION,
-        tags=share.whose,
-        starts_at=share.window.start,
-        resets_at=share.window.end,
-        call=call,
-    )
-
-
-def call_alert(budget: Budget, call: Call, limits: Limits) -> Alert | None:
-    """The alert of one call that costs as much as a budget allows for one."""
-    whose = budget.whose(tags_of(call))
-    if call.cost is None or whose is None:
-        return None
-    limit = limits(budget, whose)
-    if not budget.covers(call.provider, model_of(call)) or limit is None:
-        return None
-    if call.cost.total_usd < limit:
-        return None
-    return Alert(
-        budget=budget.name,
-        period=budget.period,
-        limit_usd=limit,
-        spent_usd=call.cost.total_usd,
-        threshold=Decimal(1),
-        tags=whose,
-        call=call,
-    )
-
-
-def raise_alert(
-    connection: sa.Connection, window: str, millionths: int, alert: Alert, webhook: bool
-) -> None:
-    """Take down that a threshold was passed.
-
-    :raises IntegrityError: If it was taken down before.
-    """
-    connection.execute(
-        sa.insert(budget_alerts).values(
-            window_id=window, threshold=millionths, raised_at=dt.datetime.now(dt.UTC)
-        )
-    )
-    if webhook:
-        post(connection, alert)
-
-
-# What the ledger says was spent
-
-
-def spent_of(
-    connection: sa.Connection, budget: Budget, whose: Mapping[str, str], span: Window
-) -> int:
-    """What the calls of a window cost, in pico-USD.
-
-    Pruned calls are in it where a budget is of all calls: only their sums are known.
-    """
-    where = [_c.started_at >= span.start, _c.cost_total.is_not(None)]
-    if span.end is not None:
-        where.append(_c.started_at < span.end)
-    for key, value in {**budget.tags, **whose}.items():
-        where.append(_tagged(key, value))
-    by = (_c.provider, _c.model, _c.request_model)
-    query = sa.select(
-        *by,
-        # In two parts: the sum of all may be more than an engine's integer holds.
-        sa.func.sum(_c.cost_total - _c.cost_total % MILLION).label("millions"),
-        sa.func.sum(_c.cost_total % MILLION).label("rest"),
-    )
-    total = sum(
-        int(row.millions) + int(row.rest)
-        for row in connection.execute(query.where(*where).group_by(*by))
-        if budget.covers(row.provider, row.request_model or row.model)
-    )
-    if not budget.tags and not budget.models:
-        total += _pruned(connection, span)
-    return min(total, BIGGEST)
-
-
-def _tagged(key: str, value: str) -> sa.ColumnElement[bool]:
-    if key == "trace_id":
-        return _c.trace_id == value
-    sets = sa.select(tag_values.c.tag_set_id).where(
-        tag_values.c.key == key, tag_values.c.value == value
-    )
-    return _c.tag_set_id.in_(sets)
-
-
-def _pruned(connection: sa.Connection, span: Window) -> int:
-    r = rollups.c
-    query = sa.select(sa.func.sum(r.cost_total)).where(
-        r.kind == "pruned", r.start >= span.start
-    )
-    if span.end is not None:
-        query = query.where(r.start < span.end)
-    return int(connection.scalar(query) or 0)
-
-
-def checkable(connection: sa.Connection, budget: Budget, span: Window) -> bool:
-    """Whether the ledger still knows what every call of a window cost."""
-    limit = horizon(connection)
-    whole = not budget.tags and not budget.models
-    return whole or limit is None or limit <= span.start

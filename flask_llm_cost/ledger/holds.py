@@ -25,9 +25,9 @@ from sqlalchemy import exc
 from ..errors import StorageError
 from .budgets import _chunks
 from .budgets import Counters
-from .budgets import Share
 from .engine import brief
 from .engine import Engines
+from .share import Share
 from .tables import budget_holds
 from .tables import budget_windows
 

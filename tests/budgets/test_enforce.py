@@ -262,7 +262,7 @@ def test_a_limit_may_be_asked_of_the_app(make_app: MakeApp) -> None:
     spend(app, "0.5", tags={"tenant": "small"}, enforce_budget=True)
     ledger = app.extensions["llm_cost"].ledger
     with ledger.reading() as connection:
-        assert ledger.budgets.counters.differences(connection) == ([], 0)
+        assert ledger.budgets.counters.audit.differences(connection) == ([], 0)
 
 
 def test_own_storage_that_returns_false_skips_budgets(
@@ -622,7 +622,7 @@ def test_another_zone_forgets_nothing_that_was_spent(make_app: MakeApp) -> None:
     spend(moved, 4, tags={"user": "a"})
     ledger = moved.extensions["llm_cost"].ledger
     with ledger.reading() as connection:
-        drift, _ = ledger.budgets.counters.differences(connection)
+        drift, _ = ledger.budgets.counters.audit.differences(connection)
         spent = connection.scalars(sa.select(budget_windows.c.spent)).all()
     assert 7 * 10**12 in spent
     assert drift == []

@@ -131,7 +131,7 @@ def settles(app: Flask) -> None:
     assert row.held == 0
     assert row.spent + row.lost <= row.allowed
     with ledger.reading() as connection:
-        assert budgets.counters.differences(connection) == ([], 0)
+        assert budgets.counters.audit.differences(connection) == ([], 0)
         left = connection.execute(sa.select(budget_holds.c.state)).scalars().all()
     # Only calls whose process was killed before it had taken them down.
     assert set(left) <= {"lost"}

@@ -99,7 +99,7 @@ def amounts(ledger: Ledger) -> tuple[Decimal, Decimal, Decimal]:
 
 def drift(ledger: Ledger) -> list[str]:
     with ledger.reading() as connection:
-        return kept(ledger).counters.differences(connection)[0]
+        return kept(ledger).counters.audit.differences(connection)[0]
 
 
 def take(ledger: Ledger, call: Call, usd: str) -> bool:
@@ -148,7 +148,7 @@ def test_what_is_changed_by_hand_is_found_and_mended(budgeted: MakeBudgeted) -> 
         connection.execute(sa.update(budget_windows).values(spent=7))
     assert "spent is $0.000000000007, and should be $0.0025" in drift(ledger)[0]
     with ledger._engines.writing().begin() as connection:
-        kept(ledger).counters.mend(connection)
+        kept(ledger).counters.audit.mend(connection)
     assert drift(ledger) == []
 
 

@@ -129,7 +129,7 @@ class Holds(RuleBasedStateMachine):
             return
         with self.ledger.reading() as connection:
             rows = connection.execute(sa.select(budget_windows)).all()
-            drift = self.budgets.counters.differences(connection)
+            drift = self.budgets.counters.audit.differences(connection)
         assert drift == ([], 0)
         for row in rows:
             assert row.spent == sum(self.spent)
