@@ -505,7 +505,7 @@ def test_an_answer_that_another_request_asks_for_again_is_billed_once(
 
 def test_an_abandoned_call_reaches_the_ledger_by_itself(llm_cost: LlmCost) -> None:
     _abandon(llm_cost)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while llm_cost.calls.count() == 0 and time.monotonic() < until:
         time.sleep(0.05)
     assert llm_cost.calls.count() == 1

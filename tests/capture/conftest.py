@@ -78,6 +78,8 @@ def provider(_provider: Provider) -> Iterator[Provider]:
     _provider.released.clear()
     yield _provider
     _provider.released.set()
+    # What a test gave up is not to be seen by the next one.
+    _provider.settle()
 
 
 @pytest.fixture

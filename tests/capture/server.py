@@ -7,7 +7,6 @@ import gzip
 import json
 import socket
 import threading
-import time
 import typing as t
 import zlib
 from collections.abc import Callable
@@ -51,8 +50,6 @@ class Answer:
     """Sizes of the chunks of a chunked body, repeated; empty sends Content-Length."""
     dies_after: int | None = None
     """Close the connection after so many bytes of the (encoded) body."""
-    delay: float = 0
-    """Seconds to wait before the answer."""
     hangs: bool = False
     """Keep the connection open, in silence, where it would die."""
     silent: bool = False
@@ -70,7 +67,7 @@ class Seen:
     path: str
     headers: dict[str, str]
     body: bytes
-    connection: int
+    connection: int = field(compare=False)
     """The number of its connection, in the order in which they were made."""
 
 
@@ -145,7 +142,7 @@ class Provider(ThreadingHTTPServer):
                 for connection in self._open:
                     with contextlib.suppress(OSError):
                         # What has arrived is read; after that there is nothing more.
-                        connection.shutdown(socket.SHUT_RD)
+                        connection.shutdown(socket.SHUT_RDWR)
                 assert self._changed.wait_for(lambda: not self._open, 60)
 
     def handle_error(self, *args: t.Any) -> None:
@@ -180,7 +177,6 @@ class _Handler(BaseHTTPRequestHandler):
         seen = Seen(self.command, self.path, dict(self.headers), self._body(), number)
         scene.requests.append(seen)
         answer = scene.next()
-        time.sleep(answer.delay)
         if answer.silent:
             self.server.released.wait(10)
             self.close_connection = True

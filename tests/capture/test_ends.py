@@ -209,7 +209,9 @@ def test_a_server_that_falls_silent_fails(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(CHAT_STREAM, dies_after=100, hangs=True))
-    response = session.post(provider.url(), json=ASK, stream=True, timeout=0.05)
+    response = session.post(provider.url(), json=ASK, stream=True, timeout=10)
+    # Only now: the answer itself may take its time.
+    response.raw.connection.sock.settimeout(0.05)
     with pytest.raises(requests.ConnectionError, match="Read timed out"):
         list(response.iter_content(16))
     provider.released.set()
@@ -259,8 +261,8 @@ def test_a_refused_connection_is_a_record(
 def test_a_timeout_is_a_record(
     provider: Provider, session: requests.Session, bare: requests.Session, book: Book
 ) -> None:
-    provider.play(Answer(CHAT_JSON, delay=0.2))
-    options = {"timeout": 0.05}
+    provider.play(Answer(silent=True))
+    options = {"timeout": (10, 0.05)}
     expected = send_error(bare, provider.url(), **options)
     assert expected[0] is requests.ReadTimeout
     assert send_error(session, provider.url(), **options) == expected

@@ -247,15 +247,15 @@ def test_a_cancelled_task_interrupts(
 ) -> None:
     provider.play(Answer(CHAT_STREAM, cuts=(40,), dies_after=500, hangs=True))
 
-    async def work(client: t.Any) -> None:
+    async def work(client: t.Any, answered: asyncio.Event) -> None:
         async with client.stream("POST", provider.url(), json=ASK) as response:
+            answered.set()
             await response.aread()
 
     async def cancelled(client: t.Any) -> None:
-        task = asyncio.create_task(t.cast(t.Any, work(client)))
-        while not provider.scene.requests:
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.02)
+        answered = asyncio.Event()
+        task = asyncio.create_task(t.cast(t.Any, work(client, answered)))
+        await answered.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -325,7 +325,12 @@ def test_an_async_body_that_dies_fails(
 
 
 def test_a_refused_connection_and_a_timeout_are_records(
-    provider: Provider, client: t.Any, bare: t.Any, book: Book, hosts: dict[str, str]
+    provider: Provider,
+    module: Module,
+    client: t.Any,
+    bare: t.Any,
+    book: Book,
+    hosts: dict[str, str],
 ) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -335,10 +340,11 @@ def test_a_refused_connection_and_a_timeout_are_records(
         assert error_of(lambda: client.post(url, json=ASK)) == error_of(
             lambda: bare.post(url, json=ASK)
         )
-    provider.play(Answer(CHAT_JSON, delay=0.2))
+    provider.play(Answer(silent=True))
+    timeout = module.Timeout(10, read=0.05)
     assert error_of(
-        lambda: client.post(provider.url(), json=ASK, timeout=0.05)
-    ) == error_of(lambda: bare.post(provider.url(), json=ASK, timeout=0.05))
+        lambda: client.post(provider.url(), json=ASK, timeout=timeout)
+    ) == error_of(lambda: bare.post(provider.url(), json=ASK, timeout=timeout))
     assert [call.outcome for call in book.calls] == ["no_response"] * 2
     assert {call.model for call in book.calls} == {"gpt-4o"}
 
@@ -346,10 +352,11 @@ def test_a_refused_connection_and_a_timeout_are_records(
 def test_an_async_timeout_is_a_record(
     provider: Provider, module: Module, tap: Tap, book: Book
 ) -> None:
-    provider.play(Answer(CHAT_JSON, delay=0.2))
+    provider.play(Answer(silent=True))
+    timeout = module.Timeout(10, read=0.05)
 
     async def work(client: t.Any) -> None:
-        await client.post(provider.url(), json=ASK, timeout=0.05)
+        await client.post(provider.url(), json=ASK, timeout=timeout)
 
     assert error_of(lambda: run(module, tap, work))[0] is module.ReadTimeout
     assert book.call.outcome == "no_response"

@@ -231,7 +231,7 @@ def test_an_inner_adapter_does_the_sending(
         session.mount("http://", LlmCostAdapter(book, hosts=hosts, inner=inner))
         assert session.post(provider.url(), json=ASK).content == CHAT_STREAM
         with session.post(
-            provider.url(), json=ASK, stream=True, timeout=(1, 2)
+            provider.url(), json=ASK, stream=True, timeout=(10, 20)
         ) as response:
             assert response.raw.data == CHAT_STREAM
     assert inner.sent == 2
