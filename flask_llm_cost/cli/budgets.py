@@ -74,8 +74,8 @@ def verify(fix: bool) -> None:
         click.echo(plain(line))
     if unsure:
         click.echo(
-            f"{count(unsure, 'window')} cannot be compared: calls of theirs were pruned, or"
-            " their budget is defined no more."
+            f"{count(unsure, 'window')} cannot be compared: calls or tags of theirs are"
+            " gone, or their budget is defined no more."
         )
     if lines and fix:
         kept.mend()

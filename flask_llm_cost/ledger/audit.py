@@ -28,6 +28,9 @@ _c: t.Final = calls.c
 _h: t.Final = budget_holds.c
 _w: t.Final = budget_windows.c
 
+NOBODY: t.Final = "(erased)"
+"""In the place of an erased value, where a budget says whose it is."""
+
 NOTHING: t.Final = sa.update(budget_windows).where(sa.false()).values(held=0)
 """Changes nothing, as the writer: SQLite locks nothing for a SELECT, and has one writer, from
 its first write on."""
@@ -82,13 +85,15 @@ class Audit:
         """What the ledger says was spent in a window; ``None`` if it cannot tell."""
         for budget in self._budgets:
             if budget.definition == row.definition:
-                span = Window(row.starts_at, row.ends_at)
+                span, whose = Window(row.starts_at, row.ends_at), json.loads(row.whose)
+                if NOBODY in whose.values():
+                    return None  # no call says any more that it counted there
                 # One of another zone's calendar is counted no more.
                 if budget.window(span.start) != span or not checkable(
                     connection, budget, span
                 ):
                     return None
-                return spent_of(connection, budget, json.loads(row.whose), span)
+                return spent_of(connection, budget, whose, span)
         return None
 
     def differences(self, connection: sa.Connection) -> tuple[list[str], int]:

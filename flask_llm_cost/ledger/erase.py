@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ..tags import TRACE_KEY
+from .audit import NOBODY
 from .jsonl import without_tag
 from .rows import tag_set_of
 from .spool import Spool
@@ -28,9 +29,6 @@ from .tables import tag_values
 from .tag_sums import merged_values
 from .tag_sums import read_values
 from .tag_sums import replace_values
-
-NOBODY: t.Final = "(erased)"
-"""In the place of an erased value, where a budget says whose it is."""
 
 _encode: t.Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -140,7 +138,8 @@ class Eraser:
         """Whose a budget's window is stands there to be read, and is found by a hash."""
         w = budget_windows.c
         with self.engine.begin() as connection:
-            for place, text in connection.execute(sa.select(w.id, w.whose)).all():
+            rows = connection.execute(sa.select(w.id, w.whose).order_by(w.id)).all()
+            for place, text in rows:
                 whose = json.loads(text)
                 if isinstance(whose, dict) and whose.get(self.key) == self.value:
                     whose[self.key] = NOBODY

@@ -226,6 +226,19 @@ def test_a_lease_is_renewed_while_the_call_is_under_way(
 
 
 @every_database
+def test_what_someone_spent_who_is_erased_stays_spent(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted({"name": "user", "limit_usd": 9, "tags": {"user": "*"}})
+    write(ledger, costing("0.3", 1, tags={"user": "ann"}))
+    ledger.erase_tag("user", "ann")
+    with ledger.reading() as connection:
+        # It cannot be compared, and differs from nothing.
+        assert kept(ledger).counters.audit.differences(connection) == ([], 1)
+    kept(ledger).mend()
+    row = only(ledger)
+    assert (row.whose, row.spent) == ('{"user":"(erased)"}', 3 * 10**11)
+
+
+@every_database
 def test_an_unpriced_call_counts_at_its_estimate(budgeted: MakeBudgeted) -> None:
     ledger = budgeted(BLOCK | {"unpriced": "estimate", "estimate": "0.3"})
     held, other = (make_call(n, cost=None) for n in (1, 2))
