@@ -30,6 +30,7 @@ from . import patience
 from .imports import loading
 from .migrations import HEAD
 from .migrations import VERSION_TABLE
+from .tables import calls
 
 OWN_FILE: t.Final = "llm_cost.db"
 """The SQLite file that is ours alone: made, upgraded and tuned by itself."""
@@ -359,6 +360,11 @@ class Engines:
             if name == "postgresql":
                 connection = connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+                # Before anything is seen: else a month could be dropped between a look at
+                # what is added up and one at its calls, which no snapshot holds then.
+                connection.exec_driver_sql(
+                    f"LOCK TABLE {calls.name} IN ACCESS SHARE MODE"
                 )
             elif name == "sqlite":
                 # The driver begins nothing for a SELECT: each would be of its own time.

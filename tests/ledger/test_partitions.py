@@ -26,12 +26,14 @@ from flask_llm_cost.ledger.revisions import revise
 from flask_llm_cost.ledger.revisions import Wanted
 from flask_llm_cost.ledger.tables import calls
 from flask_llm_cost.ledger.tables import COSTS
+from flask_llm_cost.ledger.tables import marks
 from flask_llm_cost.ledger.tables import revisions
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.totals import Group
 from flask_llm_cost.query.totals import tag_breakdown
 from flask_llm_cost.query.totals import Totals
 from flask_llm_cost.query.totals import totals
+from tests.cluster.servers import wait_until
 
 from .conftest import every_database
 from .conftest import MakeLedger
@@ -330,6 +332,36 @@ def test_a_call_of_a_dropped_month_is_taken_in_no_more(ledger: Ledger) -> None:
     ledger.drain()
     assert ledger.set_aside()
     assert ever(ledger).calls == 12
+
+
+@pytest.mark.parametrize("empty_database", ["POSTGRESQL"], indirect=True)
+def test_a_page_that_has_begun_holds_up_the_drop_of_a_month(
+    database: str, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(database)
+    ledger.partition(ahead=0)
+    _split(ledger, 2)
+    made = calls_around(month(2) + 30 * HOUR, month(1) + 30 * HOUR)
+    kept(ledger, made)
+    before = ever(ledger)
+    with ledger._engines.writing().begin() as connection:
+        mark(connection, [made[0].started_at])
+    gone = threading.Thread(target=lambda: ledger.prune(month(1)))
+    waiting = sa.text(
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
+        " WHERE NOT granted AND datname = current_database()"
+    )
+    with ledger.reading() as page, ledger._engines.writing().connect() as other:
+        # The page has seen by now that the hour is to be read from its calls.
+        assert page.scalar(sa.select(sa.func.count()).select_from(marks)) == 1
+        gone.start()
+        wait_until(
+            lambda: not gone.is_alive() or bool(other.scalar(waiting)), "the drop"
+        )
+        seen = totals(page, CallFilter(zone=ledger._settings.timezone))
+    gone.join()
+    assert seen == before
+    assert ever(ledger) == before
 
 
 @with_partitions
