@@ -284,7 +284,10 @@ class Engines:
     ) -> Iterator[sa.Connection]:
         """A connection; what keeps it from working is a :exc:`StorageError`."""
         label = _label(engine.url)
-        with self.explained(label, tables=tables), engine.connect() as connection:
+        with self.explained(label, tables=tables), contextlib.ExitStack() as stack:
+            # What is asked then may take its time.
+            with _answering(label):
+                connection = stack.enter_context(engine.connect())
             yield connection
 
     @contextlib.contextmanager
@@ -325,19 +328,13 @@ class Engines:
             raise StorageError(
                 f"The ledger's database {self.label} did not answer a moment ago."
             )
-        with patience.hurried(_ANSWER_SECONDS) as wait:
-            # Whatever a driver or a host's own code makes of it.
-            try:
+        try:
+            with _answering(self.label):
                 yield
-            except Exception as error:
-                if not wait.over:
-                    raise
-                self._hangs()
-                raise StorageError(
-                    f"The ledger's database {self.label} did not answer within"
-                    f" {_ANSWER_SECONDS:g} s."
-                ) from error
-            self._hung_for = 0.0
+        except _Silent:
+            self._hangs()
+            raise
+        self._hung_for = 0.0
 
     def _hangs(self) -> None:
         first, most = _HUNG_SECONDS
@@ -453,6 +450,25 @@ def _merge(ours: dict[str, t.Any], theirs: Mapping[str, t.Any]) -> dict[str, t.A
             if name not in theirs:
                 merged.pop(name, None)
     return merged
+
+
+class _Silent(StorageError):
+    """The database did not answer in time."""
+
+
+@contextlib.contextmanager
+def _answering(label: str) -> Iterator[None]:
+    with patience.hurried(_ANSWER_SECONDS) as wait:
+        # Whatever a driver or a host's own code makes of it.
+        try:
+            yield
+        except Exception as error:
+            if not wait.over:
+                raise
+            raise _Silent(
+                f"The ledger's database {label} did not answer within"
+                f" {_ANSWER_SECONDS:g} s."
+            ) from error
 
 
 def _watch(engine: sa.Engine) -> None:

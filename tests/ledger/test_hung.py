@@ -21,6 +21,7 @@ from flask_llm_cost.ledger import engine as engine_module
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger import patience
 from flask_llm_cost.ledger.budgeting import Budgeting
+from flask_llm_cost.ledger.tables import budget_windows
 
 from .samples import make_call
 from .test_budgets import BLOCK
@@ -187,6 +188,21 @@ def test_a_sync_write_waits_no_longer_either(ledger: Ledger, proxy: Proxy) -> No
     assert ledger.waiting() == 1
     proxy.go_on()
     assert ledger.flush(timeout=60)
+
+
+@servers
+def test_no_page_waits_for_ever(ledger: Ledger, proxy: Proxy) -> None:
+    def read() -> None:
+        with ledger.reading() as connection:
+            connection.execute(sa.select(budget_windows)).all()
+
+    proxy.freeze()
+    error = waiting(read)
+    assert isinstance(error, StorageError), error
+    assert "did not answer within 1 s" in str(error)
+    proxy.go_on()
+    # A page alone says nothing of the calls that wait.
+    assert take(ledger, make_call(1), "0.1")
 
 
 @servers
