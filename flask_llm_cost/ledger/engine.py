@@ -321,8 +321,8 @@ class Engines:
     def hurried(self) -> Iterator[None]:
         """A call waits for what is done in here.
 
-        :raises StorageError: If the database does not answer in time. Then nobody waits
-            for it for a while, in which it is raised at once.
+        :raises StorageError: If the database refuses it, or does not answer in time. Then
+            nobody waits for it for a while, in which it is raised at once.
         """
         if time.monotonic() < self._hung_until:
             raise StorageError(
@@ -334,6 +334,11 @@ class Engines:
         except _Silent:
             self._hangs()
             raise
+        except exc.DBAPIError as error:
+            # Such as one that is a standby since a failover: it cannot be used either.
+            raise StorageError(
+                f"The ledger's database {self.label} cannot be used: {brief(error)}"
+            ) from error
         self._hung_for = 0.0
 
     def _hangs(self) -> None:

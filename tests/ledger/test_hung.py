@@ -230,6 +230,22 @@ def test_a_hold_that_nobody_was_told_of_is_freed(ledger: Ledger, proxy: Proxy) -
     assert drift(ledger) == []
 
 
+@pytest.mark.parametrize("empty_database", ["POSTGRESQL"], indirect=True)
+def test_what_the_database_refuses_is_an_error_of_storage(
+    ledger: Ledger,
+) -> None:
+    engine = kept(ledger)._engines.reading()
+    with engine.connect() as connection:
+        found = connection.connection.dbapi_connection
+        # As after a failover, on a connection to what is a standby now.
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+        connection.commit()
+    with pytest.raises(StorageError, match="cannot be used: cannot execute UPDATE"):
+        take(ledger, make_call(1), "0.1")
+    with engine.connect() as connection:
+        assert connection.connection.dbapi_connection is found
+
+
 def test_a_connection_that_comes_too_late_is_closed() -> None:
     go, closed = threading.Event(), threading.Event()
 
