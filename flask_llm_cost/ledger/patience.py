@@ -39,6 +39,8 @@ class Wait:
             self.let_go(connection)
             with self._lock:
                 self._sockets[id(connection)] = found
+            # Only now is there something to look at: SQLite needs no thread for it.
+            _watch.begin(self)
 
     def let_go(self, connection: t.Any) -> None:
         """This connection is waited for no more: another may use it."""
@@ -119,7 +121,6 @@ def hurried(seconds: float) -> Iterator[Wait]:
         yield outer
         return
     wait = _mine.wait = Wait(seconds)
-    _watch.begin(wait)
     try:
         yield wait
     finally:
