@@ -27,6 +27,7 @@ from .call import Hold
 from .call import mint_event_id
 from .call import Outcome
 from .call import OUTCOMES
+from .call import Recorder
 from .call import TagSource
 from .call import Usage
 from .call import USAGE_SOURCES
@@ -41,6 +42,7 @@ from .request import current
 from .request import watch
 from .state import AppState
 from .state import is_unpriced
+from .state import living
 from .state import Owner
 from .state import priced
 from .state import utc_now
@@ -55,6 +57,7 @@ if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
     from requests.adapters import HTTPAdapter
 
+    from .capture.meter import Hosts
     from .capture.meter import Tap
     from .capture.requests_adapter import LlmCostAdapter
     from .capture.track_stream import TrackedStream
@@ -201,7 +204,8 @@ class LlmCost:
         """
         from .capture.clients import instrument
 
-        return instrument(self._tap(), names or INSTRUMENTS)
+        tap = self._tap(None, _Process(self), lambda: self._hosts(shared=True))
+        return instrument(tap, names or INSTRUMENTS)
 
     def uninstrument(self, *names: str) -> None:
         """Take :meth:`instrument` back, in any order with what others have patched.
@@ -212,12 +216,17 @@ class LlmCost:
 
         uninstrument(names or INSTRUMENTS)
 
-    def _tap(self, tags: TagSource | None = None) -> Tap:
+    def _tap(
+        self,
+        tags: TagSource | None = None,
+        recorder: Recorder | None = None,
+        hosts: Hosts | None = None,
+    ) -> Tap:
         from .capture.meter import Tap
 
         return Tap(
-            self,
-            hosts=self._hosts,
+            recorder or self,
+            hosts=hosts or self._hosts,
             providers=self._providers,
             tags=tags,
         )
@@ -252,9 +261,19 @@ class LlmCost:
             begin=self.begin if enforce_budget else self._begin_freely,
         )
 
-    def _hosts(self) -> Mapping[str, str]:
-        state = self._resolve(quiet=True)
-        return {} if state is None else state.settings.provider_hosts
+    def _hosts(self, *, shared: bool = False) -> Mapping[str, str] | None:
+        """The hosts of the current app; ``None`` if it wants nothing to be captured.
+
+        Where it cannot be told which one it is, those of all: what is dropped is counted.
+        """
+        state = self._resolve(quiet=True, shared=shared)
+        if state is not None:
+            settings = state.settings
+            return settings.provider_hosts if settings.enabled else None
+        hosts: dict[str, str] = {}
+        for each in self._candidates(shared):
+            hosts.update(each.settings.provider_hosts)
+        return hosts
 
     def suppress(self) -> AbstractContextManager[None]:
         """Capture nothing inside a ``with`` block."""
@@ -431,8 +450,10 @@ class LlmCost:
     def _begin_freely(self, attempt: Attempt) -> Hold | None:
         return self._begin(attempt, enforce=False)
 
-    def _begin(self, attempt: Attempt, *, enforce: bool) -> Hold | None:
-        state = self._resolve()
+    def _begin(
+        self, attempt: Attempt, *, enforce: bool, shared: bool = False
+    ) -> Hold | None:
+        state = self._resolve(shared=shared)
         if state is None or not state.settings.enabled:
             return None
         state.raise_pending()
@@ -545,19 +566,25 @@ class LlmCost:
             )
         return state.ledger.prune(before)
 
-    def _resolve(self, *, quiet: bool = False) -> AppState | None:
-        """The app a call belongs to: the current one, else the only one."""
+    def _resolve(self, *, quiet: bool = False, shared: bool = False) -> AppState | None:
+        """The app a call belongs to: the current one, else the only one.
+
+        :param shared: The only one of the process, and not only of this object.
+        """
         if has_app_context():
             state = current_app.extensions.get(NAME)
             if state is not None:
                 return t.cast(AppState, state)
         else:
-            states = list(self._states)
+            states = self._candidates(shared)
             if len(states) == 1:
                 return states[0]
         if not quiet:
             self._drop()
         return None
+
+    def _candidates(self, shared: bool) -> list[AppState]:
+        return living() if shared else list(self._states)
 
     def _need(self, what: str) -> AppState:
         state = self._resolve(quiet=True)
@@ -578,6 +605,17 @@ class LlmCost:
                 " one of an app without LlmCost. Use app.app_context().",
                 count,
             )
+
+
+class _Process:
+    """Records what is captured of a whole process: any app that is in it may have sent it."""
+
+    def __init__(self, extension: LlmCost) -> None:
+        self._extension = extension
+        self.record = extension.record
+
+    def begin(self, attempt: Attempt) -> Hold | None:
+        return self._extension._begin(attempt, enforce=True, shared=True)
 
 
 def _owner(state: AppState) -> Owner:

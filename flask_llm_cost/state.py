@@ -98,6 +98,7 @@ class AppState:
         )
         self._silent_until = 0.0
         self._unsaid = 0
+        self._closed = False
         _all_states.add(self)
         if settings.enabled:
             # Other storages than a ledger have calls that are due at the end, too.
@@ -116,6 +117,15 @@ class AppState:
     def app(self) -> Flask | None:
         """The app, unless it is gone already."""
         return self._app()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is an app that this is the state of, and that may still call."""
+        app = self._app()
+        if self._closed or app is None:
+            return False
+        # Else a wrong setting stopped its set-up.
+        return app.extensions.get("llm_cost") is self
 
     @property
     def ledger(self) -> Ledger:
@@ -379,6 +389,7 @@ class AppState:
 
     def close(self) -> None:
         """Write what waits, then let go of files, threads and connections."""
+        self._closed = True
         self.keep_late()
         if self._ledger is not None:
             self._ledger.close()
@@ -416,6 +427,11 @@ def _settle_all() -> None:
 
 
 _all_states: weakref.WeakSet[AppState] = weakref.WeakSet()
+
+
+def living() -> list[AppState]:
+    """Of every app of this process that is in use, whichever object serves it."""
+    return [state for state in _all_states if state.in_use]
 
 
 def _let_go() -> None:

@@ -335,6 +335,64 @@ def test_calls_of_an_app_have_its_own_tags_whichever_app_captures_the_process(
         extensions[0].uninstrument()
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_call_of_no_context_is_no_ones_though_each_app_has_an_object_of_its_own(
+    order: int, make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    hosts = {"LLM_COST_PROVIDER_HOSTS": {"127.0.0.1:9": "openai"}}
+    apps = [make_app(**hosts) for _ in range(2)]
+    extensions: list[LlmCost] = [app.extensions["llm_cost"].extension for app in apps]
+    for each in extensions[::order]:
+        each.instrument("requests")
+    try:
+        with record_calls(apps[0]) as first, record_calls(apps[1]) as second:
+            _refused_post()
+            assert first == second == []
+            assert "1 calls were not recorded" in caplog.text
+            with apps[0].app_context():
+                _refused_post()
+            with requests.Session() as session:
+                # A client is that of the app whose object captures it.
+                extensions[1].wrap(session)
+                _refused_post(session)
+            assert (len(first), len(second)) == (1, 1)
+            # Of those that are left, there is one.
+            apps[1].extensions["llm_cost"].close()
+            _refused_post()
+            assert (len(first), len(second)) == (2, 1)
+    finally:
+        extensions[0].uninstrument()
+
+
+def _refused_post(session: requests.Session | None = None) -> None:
+    with pytest.raises(requests.ConnectionError):
+        (session or requests).post(
+            "http://127.0.0.1:9/v1/chat/completions", json={"model": "x"}, timeout=5
+        )
+
+
+def test_a_disabled_app_has_nothing_looked_at(make_app: MakeApp) -> None:
+    llm_cost: LlmCost = (
+        make_app(LLM_COST_ENABLED=False).extensions["llm_cost"].extension
+    )
+    looks: list[str] = []
+
+    def body() -> bytes:
+        looks.append("body")
+        return b"{}"
+
+    class Event:
+        def model_dump(self, **_: t.Any) -> dict[str, t.Any]:
+            looks.append("event")
+            return {}
+
+    url = "https://api.openai.com/v1/chat/completions"
+    assert llm_cost._tap().open("POST", url, body) is None
+    with llm_cost.track_stream(provider="openai") as stream:
+        stream.event(Event())
+    assert looks == []
+
+
 def test_the_setting_instruments_the_process(make_app: MakeApp) -> None:
     app = make_app(
         LLM_COST_INSTRUMENT=["requests"],

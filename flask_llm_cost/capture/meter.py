@@ -45,8 +45,11 @@ _log = logging.getLogger("flask_llm_cost")
 _P = t.ParamSpec("_P")
 _R = t.TypeVar("_R")
 
-Hosts: t.TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]]
-"""``LLM_COST_PROVIDER_HOSTS``, or a callable that finds those of the current app."""
+Hosts: t.TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str] | None]
+"""``LLM_COST_PROVIDER_HOSTS``, or a callable that finds those of the current app.
+
+``None`` means that this app captures nothing.
+"""
 
 
 Body: t.TypeAlias = bytes | Callable[[], bytes | None] | None
@@ -213,7 +216,11 @@ class Tap:
 
     @harmless()
     def _route(self, method: str, url: str) -> Route | None:
-        hosts = self.hosts() if callable(self.hosts) else self.hosts
+        hosts = self.hosts
+        if callable(hosts):
+            hosts = hosts()
+            if hosts is None:
+                return None
         return route(method, url, hosts=hosts, providers=self.providers)
 
     @harmless()

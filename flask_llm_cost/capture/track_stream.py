@@ -93,11 +93,13 @@ class TrackedStream:
         :raises LlmCostError: Before the block and after it.
         """
         self._need_open()
+        if self._meter is None:
+            # Nothing is recorded, so nothing need be read.
+            return
         for document in self._documents(data):
             if type is not None and "type" not in document:
                 document = {**document, "type": type}
-            if self._meter is not None:
-                self._meter.event(document)
+            self._meter.event(document)
 
     def usage(self, usage: Usage | None = None, **buckets: t.Any) -> None:
         """Say what was used; it replaces what the events say, and what was said before.
