@@ -6,6 +6,10 @@
 Each round sends calls through the recorder (begin, record) while the writer's thread stores
 and settles them, and takes the time that a call takes its sender; rounds of the kinds follow
 each other, so that the machine's noise meets all.
+
+The second table is of the settlement alone: what the transaction that inserts calls takes for
+each of them, ten in one, with the holds to settle that they have, or none. It is timed without
+the sending, from 1 thread and from 16 with a connection each.
 Databases are emptied of the ledger's tables at the end.
 """
 
@@ -25,11 +29,17 @@ from flask import Flask
 from flask_llm_cost import LlmCost
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import Call
+from flask_llm_cost.call import Cost
+from flask_llm_cost.call import Hold
+from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
+from flask_llm_cost.errors import StorageError
 
 CALLS: t.Final = 160
 ROUNDS: t.Final = 5
 WRITERS: t.Final = (1, 16)
+BATCH: t.Final = 10
+ATTEMPT: t.Final = Attempt("openai", "chat", "gpt-4o")
 
 _ALL: t.Final = {"name": "all", "limit_usd": "1000000", "period": "day"}
 KINDS: t.Final[dict[str, list[dict[str, t.Any]]]] = {
@@ -54,19 +64,64 @@ def send(app: Flask, llm_cost: LlmCost, calls: int, begun: list[float]) -> None:
     with app.app_context():
         for _ in range(calls):
             start = time.perf_counter()
-            hold = llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
+            hold = llm_cost.begin(ATTEMPT)
             begun.append(time.perf_counter() - start)
             assert hold is not None
-            call = Call(
-                hold.event_id,
-                hold.started_at,
-                "openai",
-                "gpt-4o",
-                usage=Usage(input_tokens=100, output_tokens=100),
-                reported_cost=Decimal("0.001"),
-                tags=hold.tags,
-            )
-            llm_cost.record(call, hold)
+            llm_cost.record(made(hold), hold)
+
+
+def made(hold: Hold) -> Call:
+    """The call that a hold is for."""
+    cost = Decimal("0.001")
+    return Call(
+        hold.event_id,
+        hold.started_at,
+        "openai",
+        "gpt-4o",
+        usage=Usage(input_tokens=100, output_tokens=100),
+        reported_cost=cost,
+        cost=Cost(cost, {"reported": Part(Decimal(1), cost, cost)}, "provider"),
+        tags=hold.tags,
+    )
+
+
+def settle(app: Flask, llm_cost: LlmCost, writers: int) -> tuple[float, int]:
+    """Milliseconds for each call of the transactions that insert them and settle its holds.
+
+    :return: With how many of the transactions the database had to be asked again.
+    """
+    ledger = app.extensions["llm_cost"].ledger
+    batches = []
+    with app.app_context():
+        for _ in range(CALLS // BATCH):
+            holds = [llm_cost.begin(ATTEMPT) for _ in range(BATCH)]
+            batches.append([made(hold) for hold in holds if hold is not None])
+    again: list[StorageError] = []
+    start = threading.Barrier(writers + 1)
+
+    def write(mine: list[list[Call]]) -> None:
+        start.wait()
+        for batch in mine:
+            while True:
+                try:
+                    stored = ledger._store.write(batch, now=True)
+                except StorageError as error:
+                    again.append(error)
+                else:
+                    assert stored.new == BATCH, stored.refused[0][1]
+                    break
+
+    threads = [
+        threading.Thread(target=write, args=(batches[n::writers],))
+        for n in range(writers)
+    ]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    began = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    return (time.perf_counter() - began) / CALLS * 1000, len(again)
 
 
 def run(app: Flask, llm_cost: LlmCost, writers: int) -> tuple[float, float]:
@@ -87,6 +142,42 @@ def run(app: Flask, llm_cost: LlmCost, writers: int) -> tuple[float, float]:
     return statistics.median(begun) * 1000, sent / CALLS * 1000
 
 
+Apps: t.TypeAlias = dict[str, tuple[Flask, LlmCost]]
+
+
+def show_sending(name: str, apps: Apps, writers: int) -> None:
+    """What calls cost their senders, by the kind of budgets."""
+    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    for _ in range(ROUNDS):
+        for kind, (app, llm_cost) in apps.items():
+            found[kind].append(run(app, llm_cost, writers))
+    base = statistics.median(each[1] for each in found["no budget"])
+    for kind, each in found.items():
+        begin = statistics.median(one[0] for one in each)
+        whole = statistics.median(one[1] for one in each)
+        sys.stdout.write(
+            f"{name:<11} {writers:>2} writers  {kind:<16} begin {begin:7.3f} ms"
+            f"   call {whole:7.3f} ms   {whole / base:5.2f}x\n"
+        )
+    sys.stdout.flush()
+
+
+def show_settlement(name: str, apps: Apps, writers: int) -> None:
+    """What the transactions take that insert calls, by the kind of budgets."""
+    found: dict[str, list[tuple[float, int]]] = {kind: [] for kind in KINDS}
+    for _ in range(ROUNDS):
+        for kind, (app, llm_cost) in apps.items():
+            found[kind].append(settle(app, llm_cost, writers))
+    base = statistics.median(each[0] for each in found["no budget"])
+    for kind, each in found.items():
+        whole, again = (statistics.median(one[n] for one in each) for n in (0, 1))
+        sys.stdout.write(
+            f"{name:<11} {writers:>2} writers  {kind:<16} insert, settle {whole:7.3f} ms"
+            f"   {whole / base:5.2f}x   again {again:.0f}\n"
+        )
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Print a table for each database."""
     uris: dict[str, str | None] = {"SQLite": None}
@@ -97,18 +188,9 @@ def main() -> None:
     for name, uri in uris.items():
         apps = {kind: make(uri, budgets) for kind, budgets in KINDS.items()}
         for writers in WRITERS:
-            found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-            for _ in range(ROUNDS):
-                for kind, (app, llm_cost) in apps.items():
-                    found[kind].append(run(app, llm_cost, writers))
-            base = statistics.median(each[1] for each in found["no budget"])
-            for kind, each in found.items():
-                begin = statistics.median(one[0] for one in each)
-                whole = statistics.median(one[1] for one in each)
-                sys.stdout.write(
-                    f"{name:<11} {writers:>2} writers  {kind:<16} begin {begin:7.3f} ms"
-                    f"   call {whole:7.3f} ms   {whole / base:5.2f}x\n"
-                )
+            show_sending(name, apps, writers)
+        for writers in WRITERS:
+            show_settlement(name, apps, writers)
         for app, _ in apps.values():
             app.extensions["llm_cost"].close()
         app, _ = make(uri, [])

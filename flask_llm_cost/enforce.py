@@ -77,6 +77,8 @@ class Enforcer:
         self._app = app
         self._callback = callback
         self._due: dict[tuple[str, str], BudgetExceeded] = {}
+        self._unasked: set[str] = set()
+        """Budgets that raise and are closed, which the last call could not ask."""
         self._averages: dict[tuple[str, str], Decimal] = {}
         self._silent_until = 0.0
 
@@ -141,6 +143,8 @@ class Enforcer:
             return
         model = attempt.request_model or ""
         self._raise_due(attempt.provider, model, hold.tags)
+        if self._unasked and admit:
+            self._ask_again(attempt.provider, model, hold)
         blocking = [b for b in self.budgets if b.behavior == "block"]
         if not blocking or not admit:
             return
@@ -376,11 +380,25 @@ class Enforcer:
                 if alert is not None:
                     return self._spent(alert)
         try:
-            return self._over(call, names) if written else None
+            if written:
+                return self._over(call, names)
         except StorageError as error:
             if self._speaks():
                 _log.warning("Budgets cannot be asked: %s", error)
-            return None
+        self._not_asked(call)
+        return None
+
+    def _not_asked(self, call: Call) -> None:
+        """A closed budget lets no further call through until it can be asked."""
+        self._unasked.update(
+            budget.name
+            for budget in self.budgets
+            if budget.behavior == "raise"
+            and budget.on_error == "closed"
+            and budget.period != "call"
+            and budget.whose(tags_of(call)) is not None
+            and budget.covers(call.provider, model_of(call))
+        )
 
     def _over(self, call: Call, behaviors: set[str]) -> BudgetExceeded | None:
         """The first budget, by the length of its period, that this call left spent."""
@@ -439,6 +457,29 @@ class Enforcer:
             if error is not None:
                 raise error
 
+    def _ask_again(self, provider: str, model: str, hold: Hold) -> None:
+        """Ask before a call what could not be asked after the last.
+
+        :raises BudgetExceeded: If that budget is spent.
+        :raises StorageError: If it cannot be asked yet.
+        """
+        kept = self._kept()
+        if kept is None:
+            return
+        unasked = self._unasked
+        shares = [
+            share
+            for share in kept.counters.shares(
+                provider, model, hold.tags, hold.started_at
+            )
+            if share.budget.name in unasked
+        ]
+        try:
+            self._check(kept, shares)
+        except StorageError as error:
+            self._cannot_tell([share.budget for share in shares], error)
+        unasked.difference_update([share.budget.name for share in shares])
+
     def without_ledger(self, call: Call) -> BudgetExceeded | None:
         """Where no ledger counts, a call alone is held against each budget."""
         self._learn(call)
@@ -462,7 +503,9 @@ class Enforcer:
         app = self._app()
         if app is not None:
             signal = (
-                signals.budget_exceeded if alert.exceeded else signals.budget_threshold
+                signals.budget_exceeded
+                if alert.exceeded or alert.refused
+                else signals.budget_threshold
             )
             signals.send(signal, app, alert=alert)
 
@@ -523,4 +566,8 @@ def _alert_of(error: BudgetExceeded) -> Alert:
         tags=error.tags,
         resets_at=error.resets_at,
         call=error.call,
+        refused=error.spent_usd < error.limit_usd,
+        held_usd=error.held_usd,
+        lost_usd=error.lost_usd,
+        estimate_usd=error.estimate_usd,
     )

@@ -72,9 +72,12 @@ class BudgetExceeded(LlmCostError):
             if amount
         )
         whose = "".join(f" of {key} {value!r}" for key, value in (tags or {}).items())
+        spent = spent_usd >= limit_usd
         super().__init__(
-            f"The {period} budget {budget!r}{whose} is spent:"
-            f" ${spent_usd.normalize():f} of ${limit_usd.normalize():f}{more}."
+            f"The {period} budget {budget!r}{whose}"
+            f" {'is spent' if spent else 'has no room for the call'}:"
+            f" ${spent_usd.normalize():f} of ${limit_usd.normalize():f}"
+            f"{'' if spent else ' spent'}{more}."
         )
         self.budget = budget
         self.period = period

@@ -23,8 +23,8 @@ budget_threshold: NamedSignal = _names.signal("llm-cost-budget-threshold")
 :class:`.Alert`; its ``call`` is the one that passed it."""
 
 budget_exceeded: NamedSignal = _names.signal("llm-cost-budget-exceeded")
-"""Sent once in each window of a budget, when its limit is reached or its first call is
-refused. Keyword ``alert``: the :class:`.Alert`."""
+"""Sent once in each window of a budget, when its limit is reached; and once when it refuses a
+call before that, with ``alert.refused``. Keyword ``alert``: the :class:`.Alert`."""
 
 price_unknown: NamedSignal = _names.signal("llm-cost-price-unknown")
 """Sent when a call with usage has no price. Keyword ``call``: the :class:`.Call`."""

@@ -27,6 +27,9 @@ Limits: t.TypeAlias = Callable[[Budget, Mapping[str, str]], Decimal | None]
 MILLION: t.Final = 1_000_000
 """Thresholds are kept in millionths of the limit."""
 
+REFUSED: t.Final = MILLION + 1
+"""Kept as a threshold, too: a call was refused before the limit was spent."""
+
 
 def threshold(allowed: int, millionths: int) -> int:
     """From how many pico-USD on a part of a limit is reached."""

@@ -8,6 +8,7 @@ their ids, and holds before windows: two transactions never wait for each other.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import logging
@@ -37,6 +38,7 @@ from .alerts import Limits
 from .alerts import MILLION
 from .alerts import passed_by
 from .alerts import raise_alert
+from .alerts import REFUSED
 from .alerts import threshold
 from .audit import Audit
 from .audit import NOTHING
@@ -44,6 +46,7 @@ from .audit import spent_of
 from .engine import Engines
 from .outbox import post
 from .rows import BIGGEST
+from .rows import from_pico
 from .rows import tag_set_of
 from .rows import to_pico
 from .share import Share
@@ -537,11 +540,26 @@ class Counters:
             alerts.append(alert)
         return alerts
 
-    def refused(self, engine: sa.Engine, share: Share, row: t.Any) -> None:
-        """A call was refused for a budget: that is told of once for each window."""
-        if (share.id, MILLION) in self._told:
+    def refused(
+        self, engine: sa.Engine, share: Share, row: t.Any, estimate: int
+    ) -> None:
+        """A call was refused for a budget: that is told of once for each window.
+
+        Where the limit itself is not spent, that it is remains to be told of.
+        """
+        spent = row.spent >= row.allowed
+        mark = MILLION if spent else REFUSED
+        if (share.id, mark) in self._told:
             return
         alert = alert_of(share, row.allowed, row.spent, MILLION, None)
+        if not spent:
+            alert = dataclasses.replace(
+                alert,
+                refused=True,
+                held_usd=from_pico(row.held),
+                lost_usd=from_pico(row.lost),
+                estimate_usd=from_pico(estimate),
+            )
         with engine.begin() as connection:
             # The lock under which alerts are raised.
             connection.execute(
@@ -550,12 +568,12 @@ class Counters:
                 .values(allowed=row.allowed)
             )
             query = sa.select(_a.threshold).where(
-                _a.window_id == share.id, _a.threshold == MILLION
+                _a.window_id == share.id, _a.threshold == mark
             )
             fresh = connection.execute(query).first() is None
             if fresh:
-                raise_alert(connection, share.id, MILLION, alert, self._webhook)
-        self._told[share.id, MILLION] = None
+                raise_alert(connection, share.id, mark, alert, self._webhook)
+        self._told[share.id, mark] = None
         if fresh:
             self.passed.append(alert)
 

@@ -113,7 +113,7 @@ class Holds:
                 self._counters.under_way[event_id] = None
                 return None
             for standing in self._standing([refused.share], limits):
-                self._say(standing)
+                self._say(standing, refused.amount)
                 return standing
             # The windows were cleared: they begin anew.
             self._counters.forget()
@@ -124,10 +124,10 @@ class Holds:
         found = {share.id: self._counters.asked(share) for share in shares}
         return {key: allowed for key, allowed in found.items() if allowed is not None}
 
-    def _say(self, standing: Standing) -> None:
+    def _say(self, standing: Standing, amount: int) -> None:
         """Take down that a window refused a call: it is refused, come what may."""
         try:
-            self._counters.refused(self._engine, standing.share, standing)
+            self._counters.refused(self._engine, standing.share, standing, amount)
         except exc.SQLAlchemyError as error:
             _log.warning(
                 "That the budget %r refuses calls could not be taken down; the next that it"

@@ -136,7 +136,10 @@ def _empty(budget: Budget, now: dt.datetime) -> Standing:
 def _passed(connection: sa.Connection, ids: Sequence[str]) -> dict[str, list[Decimal]]:
     a = budget_alerts.c
     found: dict[str, list[Decimal]] = {}
-    query = sa.select(a.window_id, a.threshold).where(a.window_id.in_(ids))
+    # Above the limit itself: not a threshold, but that a call was refused.
+    query = sa.select(a.window_id, a.threshold).where(
+        a.window_id.in_(ids), a.threshold <= _MILLION
+    )
     for row in connection.execute(query):
         found.setdefault(row.window_id, []).append(Decimal(row.threshold) / _MILLION)
     return found

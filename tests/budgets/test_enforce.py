@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import sqlite3
 import threading
 import typing as t
@@ -24,6 +25,8 @@ from flask_llm_cost.errors import StorageError
 from flask_llm_cost.errors import UnknownPrice
 from flask_llm_cost.ledger.tables import budget_windows
 from flask_llm_cost.ledger.tables import budgets as budgets_table
+from flask_llm_cost.ledger.tables import outbox
+from flask_llm_cost.query.budgets import standings
 from flask_llm_cost.testing import record_calls
 from tests.conftest import MakeApp
 from tests.query.vectors import vectors
@@ -198,6 +201,68 @@ def test_a_call_is_refused_before_it_leaves(
     assert [alert.budget for alert in told] == ["small"]
 
 
+def test_a_refusal_below_the_limit_is_not_the_limit(
+    make_app: MakeApp, told: Told
+) -> None:
+    entry = {"name": "x", "limit_usd": "1", "behavior": "block", "estimate": "0.35"}
+    app = make_app(
+        LLM_COST_BUDGETS=[entry],
+        LLM_COST_ON_BUDGET_EXCEEDED=told,
+        LLM_COST_ALERT_WEBHOOK_URL="http://127.0.0.1:1/",  # private: all stays owed
+    )
+    heard: list[Alert] = []
+
+    def receive(sender: Flask, alert: Alert) -> None:
+        heard.append(alert)
+
+    with signals.budget_exceeded.connected_to(receive, app), app.app_context():
+        llm_cost, attempt = extension_of(app), Attempt("openai", "chat", "gpt-4o")
+        spend(app, "0.4")
+        assert llm_cost.begin(attempt)
+        for _ in range(2):
+            with pytest.raises(BudgetExceeded, match="has no room for the call") as no:
+                llm_cost.begin(attempt)
+        assert (no.value.spent_usd, no.value.held_usd, no.value.estimate_usd) == (
+            Decimal("0.4"),
+            Decimal("0.35"),
+            Decimal("0.35"),
+        )
+        with pytest.raises(BudgetExceeded, match="is spent"):
+            spend(app, "0.7")
+        with pytest.raises(BudgetExceeded, match="is spent"):
+            llm_cost.begin(attempt)
+        # Each is called back, and told of and owed to the webhook once.
+        assert llm_cost.flush()
+    assert [alert.refused for alert in told] == [True, True, False, False]
+    assert [(a.refused, a.exceeded, a.spent_usd) for a in heard] == [
+        (True, False, Decimal("0.4")),
+        (False, True, Decimal("1.1")),
+    ]
+    assert (
+        heard[0]
+        .text()
+        .startswith(
+            "The month budget 'x' has refused a call: $0.4 of $1 spent,"
+            " $0.35 held for calls under way, $0.35 asked for. It resets at "
+        )
+    )
+    ledger = app.extensions["llm_cost"].ledger
+    with ledger.reading() as connection:
+        (standing,) = standings(
+            connection, ledger.budgets.defined, dt.datetime.now(dt.UTC)
+        )
+        bodies = [json.loads(b) for b in connection.scalars(sa.select(outbox.c.body))]
+    assert standing.passed == (Decimal("0.5"), Decimal("0.8"), Decimal(1))
+    assert sorted(body["event"] for body in bodies) == [
+        "budget_exceeded",
+        "budget_refused",
+        "budget_threshold",
+        "budget_threshold",
+    ]
+    (refusal,) = (body for body in bodies if body["event"] == "budget_refused")
+    assert (refusal["spent_usd"], refusal["held_usd"]) == ("0.4", "0.35")
+
+
 def test_a_stream_that_is_enforced_may_be_refused(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_MONTHLY_BUDGET="0.01", LLM_COST_BUDGET_BEHAVIOR="block")
     with pytest.raises(BudgetExceeded):
@@ -354,6 +419,43 @@ def test_a_budget_that_raises_knows_nothing_without_its_database(
         assert app.extensions["llm_cost"].ledger.waiting() == 1
         with pytest.raises(StorageError, match="'x' cannot be asked"):
             llm_cost.enforce_budget()
+
+
+@pytest.mark.parametrize("on_error", ["open", "closed"])
+def test_a_closed_budget_that_raises_refuses_after_a_call_it_could_not_count(
+    make_app: MakeApp, provider_url: str, tmp_path: Path, on_error: str
+) -> None:
+    place = tmp_path / "ledger" / "costs.db"
+    app = make_app(
+        LLM_COST_DATABASE_URI=f"sqlite:///{place}",
+        LLM_COST_BUDGETS=[
+            {
+                "name": "x",
+                "limit_usd": 5,
+                "behavior": "raise",
+                "on_error": on_error,
+            },
+        ],
+        LLM_COST_PROVIDER_HOSTS={provider_url.removeprefix("http://"): "openai"},
+    )
+    ledger = app.extensions["llm_cost"].ledger
+    with app.app_context(), requests.Session() as session:
+        session.mount("http://", extension_of(app).adapter())
+        # Its folder is not there: the database cannot be opened.
+        assert send(session, provider_url).ok
+        for _ in range(2):
+            if on_error == "closed":
+                with pytest.raises(StorageError, match="'x' cannot be asked"):
+                    send(session, provider_url)
+            else:
+                assert send(session, provider_url).ok
+        place.parent.mkdir()
+        ledger.upgrade()
+        assert ledger.drain()
+        assert send(session, provider_url).ok
+        assert send(session, provider_url).ok
+        assert extension_of(app).flush()
+        assert extension_of(app).calls.count() == (3 if on_error == "closed" else 5)
 
 
 def test_calls_in_a_test_of_the_host_meet_no_budget(make_app: MakeApp) -> None:
