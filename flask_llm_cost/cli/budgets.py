@@ -154,7 +154,9 @@ def _line(each: Standing) -> str:
     whose = "".join(f" {key}:{value}" for key, value in each.tags.items())
     limit = "no limit" if each.limit_usd is None else f"${_usd(each.limit_usd)}"
     percent = "" if each.share is None else f" ({each.share * 100:.1f} %)"
-    state = "  SPENT" if each.exceeded else ""
+    state = ""
+    if each.limit_usd is not None and each.exceeded:
+        state = "  SPENT" if each.spent_usd >= each.limit_usd else "  FULL"
     return (
         f"{each.budget.name}{whose}: ${_usd(each.used_usd)} of {limit}{percent}{state}"
     )
@@ -170,6 +172,11 @@ def _more(each: Standing) -> str:
         parts.append(f"held ${_usd(each.held_usd)}")
     if each.lost_usd:
         parts.append(f"lost ${_usd(each.lost_usd)}")
+    if each.passed:
+        passed = ", ".join(
+            f"{part * 100:f}".rstrip("0").rstrip(".") for part in each.passed
+        )
+        parts.append(f"passed {passed} %")
     if each.projected_usd is not None:
         parts.append(f"heading for ${each.projected_usd:,.2f}")
     parts.append(each.budget.behavior)

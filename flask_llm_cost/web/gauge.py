@@ -90,6 +90,14 @@ def passed(standing: Standing) -> str:
     return ", ".join(percent(part) for part in standing.passed)
 
 
+def outlook(standing: Standing) -> str:
+    """The thresholds that were passed and where it is heading, in words."""
+    parts = [f"passed {passed(standing)}"] if standing.passed else []
+    if standing.projected_usd is not None:
+        parts.append(f"heading for {format.estimate(standing.projected_usd)}")
+    return " · ".join(parts)
+
+
 def percent(part: Decimal) -> str:
     """A threshold as it was set: 0.5 is 50%."""
     return f"{(part * 100).normalize():f}%"

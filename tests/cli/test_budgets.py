@@ -53,6 +53,7 @@ def test_a_list_says_how_budgets_stand(budgeted: Flask) -> None:
     text = run(budgeted, "list")
     assert "monthly: $0.04 of $10 (0.4 %)" in text
     assert "user user:ada: $0.015 of $0.02 (75.0 %)" in text
+    assert "passed 50 %, " in text
     assert "user user:bob: $0.025 of $0.02 (125.0 %)  SPENT" in text
 
 

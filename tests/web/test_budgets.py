@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import re
 import typing as t
 from decimal import Decimal
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_llm_cost.budgets import defined
+from flask_llm_cost.call import Attempt
 from flask_llm_cost.config import Settings
 from flask_llm_cost.query.budgets import Standing
 from flask_llm_cost.web.gauge import gauge
@@ -54,12 +56,39 @@ def test_a_budget_shows_what_is_spent_and_left(site: Flask) -> None:
     assert "Passed 50%" in text
 
 
+def test_what_is_held_and_lost_is_shown(make_site: MakeSite) -> None:
+    entry = {"name": "all", "limit_usd": "5", "behavior": "block", "estimate": "0.25"}
+    site = make_site(LLM_COST_BUDGETS=[entry])
+    recorder(site)(cost="4")
+    host, attempt = site.extensions["llm_cost"], Attempt("openai", "chat", "gpt-4o")
+    with site.app_context():
+        host.extension.begin(attempt)
+        tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+        assert host.ledger.budgets.holds.sweep(tomorrow) == 1
+        host.extension.begin(attempt)
+        host.extension.begin(attempt)
+    text = page(site)
+    assert "Held $0.50 for calls under way" in text
+    assert "Lost $0.25 for calls nobody knows the end of" in text
+    assert "Left $0.25" in text
+    assert "Passed 50%, 80%" in text
+    text = page(site, "")
+    assert "all past 80%" in text
+    assert "$4.00 of $5.00 · $0.50 held · $0.25 lost · passed 50%, 80%" in text
+    assert "heading for $6.86" in text
+    with site.app_context():
+        host.extension.begin(attempt)
+    # Nothing is left of it, though not all is spent.
+    assert "all full" in page(site, "")
+
+
 def test_each_value_of_a_tag_has_a_row(site: Flask) -> None:
     put = recorder(site)
-    put(cost="1", tags={"user": "ada"})
+    put(cost="3", tags={"user": "ada"})
     put(cost="5", tags={"user": "<b>"})
     text = page(site)
     assert text.index("&lt;b&gt;") < text.index("ada")
+    assert "past 50% passed 50% · heading for $6.00" in text
     assert "each user · each day" in text
     assert "Calls without a price are refused." in text
 
