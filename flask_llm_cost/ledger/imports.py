@@ -16,13 +16,23 @@ _FORK_SECONDS: t.Final = 60.0
 
 _lock = threading.RLock()
 _held: list[t.Any] = []
+_loads = 0
 
 
 @contextmanager
 def loading() -> Iterator[None]:
     """Import modules, or make something that does. No fork comes in between."""
+    global _loads
     with _lock:
+        _loads += 1
         yield
+
+
+def loads() -> int:
+    """How often something was loaded; waits for what is being loaded now."""
+    if _lock.acquire(timeout=_FORK_SECONDS):
+        _lock.release()
+    return _loads
 
 
 def before_fork() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import threading
 import typing as t
 from collections.abc import Iterator
@@ -27,7 +28,17 @@ DIALECTS: t.Final = ("sqlite", "postgresql", "mysql", "mariadb")
 _LOCK_SECONDS: t.Final = 60
 
 # Alembic's `op` and `context` are one per process.
-_one_at_a_time: t.Final = threading.Lock()
+_one_at_a_time = threading.Lock()
+
+
+def _let_go() -> None:
+    """In a forked child: whoever was at it, was the parent's."""
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def upgrade(engine: sa.Engine, revision: str = "head") -> None:

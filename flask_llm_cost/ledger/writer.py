@@ -330,8 +330,15 @@ def _pause() -> None:
     Else the child would inherit locks of the driver and of SQLAlchemy, held by a thread
     that it does not have. A database that hangs is not waited for.
     """
-    locks = [writer._working for writer in list(_writers)]
-    _paused.extend(lock for lock in locks if lock.acquire(timeout=_FORK_SECONDS))
+    for writer in list(_writers):
+        loads = imports.loads()
+        # What it loads meanwhile takes its time, and says nothing about its database.
+        while not writer._working.acquire(timeout=_FORK_SECONDS):
+            before, loads = loads, imports.loads()
+            if loads == before:
+                break
+        else:
+            _paused.append(writer._working)
     imports.before_fork()
 
 
