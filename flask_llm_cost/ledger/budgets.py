@@ -216,10 +216,10 @@ class Counters:
                 there.update(
                     connection.scalars(sa.select(_w.id).where(_w.id.in_(some)))
                 )
-        for share in (missing[key] for key in order):
-            if share.id not in there:
-                self._make(engine, share, allowed.get(share.id))
-            self._remember(share.id)
+        fresh = [missing[key] for key in order if key not in there]
+        self._make(engine, fresh, allowed)
+        for key in order:
+            self._remember(key)
 
     def _remember(self, window: str) -> None:
         if len(self._known) >= _REMEMBERED:
@@ -232,26 +232,37 @@ class Counters:
         self._told.clear()
         self._since.clear()
 
-    def _make(self, engine: sa.Engine, share: Share, allowed: int | None) -> None:
+    def _make(
+        self,
+        engine: sa.Engine,
+        shares: Sequence[Share],
+        allowed: Mapping[str, int | None],
+    ) -> None:
+        """Make windows, in the order of their ids."""
+        empty = []
+        for share in shares:
+            if share.window.start < self._counted_since(engine, share.budget):
+                self._make_one(engine, share, allowed.get(share.id))
+            else:
+                empty.append(share)
+        for some in _chunks(empty):
+            rows = [_row(share, allowed.get(share.id)) for share in some]
+            try:
+                with engine.begin() as connection:
+                    connection.execute(sa.insert(budget_windows), rows)
+            except (exc.IntegrityError, exc.OperationalError):
+                # Another made one of them meanwhile, or waits for one of these.
+                for share in some:
+                    self._make_one(engine, share, allowed.get(share.id))
+
+    def _make_one(self, engine: sa.Engine, share: Share, allowed: int | None) -> None:
         since = self._counted_since(engine, share.budget)
         try:
             with engine.begin() as connection:
                 # First of all: who comes meanwhile waits here, and so counts after the
                 # sum below was made. Each call is in one of the two.
                 connection.execute(
-                    sa.insert(budget_windows).values(
-                        id=share.id,
-                        definition=share.budget.definition,
-                        name=share.budget.name,
-                        period=share.budget.period,
-                        whose=_text(share.whose),
-                        starts_at=share.window.start,
-                        ends_at=share.window.end,
-                        allowed=allowed,
-                        spent=0,
-                        held=0,
-                        lost=0,
-                    )
+                    sa.insert(budget_windows).values(**_row(share, allowed))
                 )
                 if share.window.start < since:
                     spent = spent_of(
@@ -634,6 +645,23 @@ _CHANGE: t.Final = (
 def _chunks(items: Sequence[t.Any]) -> Iterable[Sequence[t.Any]]:
     for n in range(0, len(items), _CHUNK):
         yield items[n : n + _CHUNK]
+
+
+def _row(share: Share, allowed: int | None) -> dict[str, t.Any]:
+    """A window of which nothing is spent."""
+    return {
+        "id": share.id,
+        "definition": share.budget.definition,
+        "name": share.budget.name,
+        "period": share.budget.period,
+        "whose": _text(share.whose),
+        "starts_at": share.window.start,
+        "ends_at": share.window.end,
+        "allowed": allowed,
+        "spent": 0,
+        "held": 0,
+        "lost": 0,
+    }
 
 
 def _text(whose: Mapping[str, str]) -> str:

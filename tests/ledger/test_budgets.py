@@ -24,6 +24,7 @@ from flask_llm_cost.ledger.budgeting import Budgets
 from flask_llm_cost.ledger.holds import Ask
 from flask_llm_cost.ledger.tables import budget_holds
 from flask_llm_cost.ledger.tables import budget_windows
+from flask_llm_cost.ledger.tables import budgets as budgets_table
 
 from .conftest import every_database
 from .samples import make_call
@@ -223,6 +224,34 @@ def test_a_lease_is_renewed_while_the_call_is_under_way(
         connection.execute(sa.update(budget_holds).values(expires_at=soon))
     kept(ledger).holds.tend()
     assert kept(ledger).holds.sweep(soon + dt.timedelta(seconds=60)) == 0
+
+
+@every_database
+def test_new_values_of_a_batch_are_made_together(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted({"name": "user", "limit_usd": 9, "tags": {"user": "*"}})
+    write(ledger, costing("0.1", tags={"user": "0"}))
+    counters = kept(ledger).counters
+    engine = ledger._engines.writing()
+    # As if it had been declared long ago: no window has calls of before.
+    with engine.begin() as connection:
+        long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+        connection.execute(sa.update(budgets_table).values(since=long_ago))
+    counters.forget()
+    calls = [costing("0.1", n, tags={"user": str(n)}) for n in range(1, 41)]
+    commits: list[object] = []
+
+    @sa.event.listens_for(engine, "commit")
+    def committed(connection: object) -> None:
+        commits.append(connection)
+
+    write(ledger, *calls[:30])
+    assert len(commits) < 10
+    # One that another process makes meanwhile is no harm to the others.
+    shares = [share for call in calls[20:] for share in counters.shares_of(call)]
+    counters._make(engine, sorted(shares, key=lambda share: share.id), {})
+    write(ledger, *calls[30:])
+    assert [row.spent for row in windows(ledger).values()] == [10**11] * 41
+    assert drift(ledger) == []
 
 
 @every_database
