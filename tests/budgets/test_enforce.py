@@ -23,15 +23,11 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.errors import UnknownPrice
-from flask_llm_cost.ledger.tables import budget_holds
 from flask_llm_cost.ledger.tables import budget_windows
 from flask_llm_cost.ledger.tables import budgets as budgets_table
 from flask_llm_cost.ledger.tables import outbox
 from flask_llm_cost.query.budgets import standings
 from flask_llm_cost.testing import record_calls
-from tests.capture.server import Answer
-from tests.capture.server import CHAT_STREAM
-from tests.capture.server import Provider
 from tests.conftest import MakeApp
 from tests.query.vectors import vectors
 
@@ -265,48 +261,6 @@ def test_a_refusal_below_the_limit_is_not_the_limit(
     ]
     (refusal,) = (body for body in bodies if body["event"] == "budget_refused")
     assert (refusal["spent_usd"], refusal["held_usd"]) == ("0.4", "0.35")
-
-
-def test_a_hold_is_renewed_while_its_stream_is_open(
-    make_app: MakeApp, provider: Provider
-) -> None:
-    provider.play(
-        Answer(
-            CHAT_STREAM, headers=(("Content-Type", "text/event-stream"),), cuts=(99,)
-        )
-    )
-    entry = {"name": "x", "limit_usd": 5, "behavior": "block", "estimate": "1"}
-    app = make_app(
-        LLM_COST_BUDGETS=[entry], LLM_COST_PROVIDER_HOSTS={provider.host: "openai"}
-    )
-    ledger = app.extensions["llm_cost"].ledger
-
-    def window() -> t.Any:
-        with ledger.reading() as connection:
-            return connection.execute(sa.select(budget_windows)).one()
-
-    with app.app_context(), requests.Session() as session:
-        llm_cost = extension_of(app)
-        session.mount("http://", llm_cost.adapter())
-        with session.post(
-            provider.url(), json={"model": "gpt-4o", "stream": True}, stream=True
-        ) as response:
-            chunks = response.iter_content(99)
-            assert next(chunks)
-            soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
-            with ledger._engines.writing().begin() as connection:
-                connection.execute(sa.update(budget_holds).values(expires_at=soon))
-            ledger.budgets._tend_at = 0.0
-            ledger.budgets.work()  # what the writer's thread does all the time
-            assert not ledger.budgets.holds.sweep(soon + dt.timedelta(seconds=60))
-            assert (window().held, window().lost) == (10**12, 0)
-            for _ in chunks:
-                pass
-        assert llm_cost.flush()
-        spent = llm_cost.calls.total_cost()
-    row = window()
-    assert (Decimal(row.spent).scaleb(-12), row.held, row.lost) == (spent, 0, 0)
-    assert spent
 
 
 def test_a_stream_that_is_enforced_may_be_refused(make_app: MakeApp) -> None:

@@ -1,0 +1,89 @@
+"""Budgets and streams: a hold lasts as long as one, and none is broken off."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from decimal import Decimal
+
+import pytest
+import requests
+import sqlalchemy as sa
+
+from flask_llm_cost.errors import BudgetExceeded
+from flask_llm_cost.ledger.tables import budget_holds
+from flask_llm_cost.ledger.tables import budget_windows
+from tests.capture.server import Answer
+from tests.capture.server import CHAT_STREAM
+from tests.capture.server import Provider
+from tests.conftest import MakeApp
+
+from .test_enforce import extension_of
+
+STREAM = Answer(
+    CHAT_STREAM, headers=(("Content-Type", "text/event-stream"),), cuts=(99,)
+)
+ASK = {"model": "gpt-4o", "stream": True}
+
+
+def test_a_hold_is_renewed_while_its_stream_is_open(
+    make_app: MakeApp, provider: Provider
+) -> None:
+    provider.play(
+        Answer(
+            CHAT_STREAM, headers=(("Content-Type", "text/event-stream"),), cuts=(99,)
+        )
+    )
+    entry = {"name": "x", "limit_usd": 5, "behavior": "block", "estimate": "1"}
+    app = make_app(
+        LLM_COST_BUDGETS=[entry], LLM_COST_PROVIDER_HOSTS={provider.host: "openai"}
+    )
+    ledger = app.extensions["llm_cost"].ledger
+
+    def window() -> t.Any:
+        with ledger.reading() as connection:
+            return connection.execute(sa.select(budget_windows)).one()
+
+    with app.app_context(), requests.Session() as session:
+        llm_cost = extension_of(app)
+        session.mount("http://", llm_cost.adapter())
+        with session.post(
+            provider.url(), json={"model": "gpt-4o", "stream": True}, stream=True
+        ) as response:
+            chunks = response.iter_content(99)
+            assert next(chunks)
+            soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
+            with ledger._engines.writing().begin() as connection:
+                connection.execute(sa.update(budget_holds).values(expires_at=soon))
+            ledger.budgets._tend_at = 0.0
+            ledger.budgets.work()  # what the writer's thread does all the time
+            assert not ledger.budgets.holds.sweep(soon + dt.timedelta(seconds=60))
+            assert (window().held, window().lost) == (10**12, 0)
+            for _ in chunks:
+                pass
+        assert llm_cost.flush()
+        spent = llm_cost.calls.total_cost()
+    row = window()
+    assert (Decimal(row.spent).scaleb(-12), row.held, row.lost) == (spent, 0, 0)
+    assert spent
+
+
+@pytest.mark.parametrize("behavior", ["raise", "block"])
+def test_a_stream_that_spends_a_budget_is_read_to_its_end(
+    make_app: MakeApp, provider: Provider, behavior: str
+) -> None:
+    provider.play(STREAM)
+    entry = {"name": "x", "limit_usd": "1e-9", "behavior": behavior, "estimate": "0"}
+    app = make_app(
+        LLM_COST_BUDGETS=[entry], LLM_COST_PROVIDER_HOSTS={provider.host: "openai"}
+    )
+    with app.app_context(), requests.Session() as session:
+        llm_cost = extension_of(app)
+        session.mount("http://", llm_cost.adapter())
+        with session.post(provider.url(), json=ASK, stream=True) as response:
+            read = b"".join(response.iter_content(50))
+        assert read == CHAT_STREAM
+        assert llm_cost.flush()
+        with pytest.raises(BudgetExceeded, match="is spent"):
+            session.post(provider.url(), json=ASK, stream=True)
+        assert llm_cost.calls.count() == 1
