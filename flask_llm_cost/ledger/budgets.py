@@ -30,6 +30,7 @@ from ..budgets import Budget
 from ..budgets import tags_of
 from ..budgets.budget import model_of
 from ..call import Call
+from ..call import SILENT_OUTCOMES
 from ..config import check_money
 from .alerts import alert_of
 from .alerts import call_alert
@@ -325,7 +326,9 @@ class Counters:
         unpriced = {
             call.event_id: (call, wanted)
             for call, shares in zip(new, found, strict=True)
-            if call.cost is None and call.usage is not None
+            if call.cost is None
+            # Nobody knows what a stream used that was broken off, but it was not nothing.
+            if call.usage is not None or call.outcome not in SILENT_OUTCOMES
             if (wanted := [s for s in shares if s.budget.unpriced == "estimate"])
         }
         held: dict[tuple[str, str], int] = {}

@@ -68,6 +68,33 @@ def test_a_hold_is_renewed_while_its_stream_is_open(
     assert spent
 
 
+@pytest.mark.parametrize("unpriced", ["estimate", "ignore"])
+def test_a_stream_that_is_broken_off_counts_as_the_budget_says(
+    make_app: MakeApp, provider: Provider, unpriced: str
+) -> None:
+    provider.play(STREAM, Answer(b"no", status=500))
+    entry = {"name": "x", "limit_usd": 5, "behavior": "block", "estimate": "1"}
+    app = make_app(
+        LLM_COST_BUDGETS=[entry | {"unpriced": unpriced}],
+        LLM_COST_PROVIDER_HOSTS={provider.host: "openai"},
+    )
+    ledger = app.extensions["llm_cost"].ledger
+    with app.app_context(), requests.Session() as session:
+        llm_cost = extension_of(app)
+        session.mount("http://", llm_cost.adapter())
+        with session.post(provider.url(), json=ASK, stream=True) as response:
+            assert next(response.iter_content(99))
+        # It failed, and so cost nothing.
+        assert session.post(provider.url(), json=ASK).status_code == 500
+        assert llm_cost.flush()
+    with ledger.reading() as connection:
+        row = connection.execute(sa.select(budget_windows)).one()
+        assert ledger.budgets.counters.audit.differences(connection) == ([], 0)
+    lost = 10**12 if unpriced == "estimate" else 0
+    assert (row.spent, row.held, row.lost) == (0, 0, lost)
+    assert ledger.budgets.free(["lost", "unpriced"], name="x") == (lost > 0)
+
+
 @pytest.mark.parametrize("behavior", ["raise", "block"])
 def test_a_stream_that_spends_a_budget_is_read_to_its_end(
     make_app: MakeApp, provider: Provider, behavior: str
