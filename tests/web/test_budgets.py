@@ -88,7 +88,7 @@ def test_each_value_of_a_tag_has_a_row(site: Flask) -> None:
     put(cost="5", tags={"user": "<b>"})
     text = page(site)
     assert text.index("&lt;b&gt;") < text.index("ada")
-    assert "past 50% passed 50% · heading for $6.00" in text
+    assert "passed 50% · heading for $6.00 past 50%" in text
     assert "each user · each day" in text
     assert "Calls without a price are refused." in text
 
