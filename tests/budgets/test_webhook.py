@@ -8,10 +8,12 @@ import hmac
 import json
 import time
 import typing as t
+from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
 
+from flask_llm_cost.budgets import Alert
 from flask_llm_cost.budgets.webhook import _is_public
 from flask_llm_cost.budgets.webhook import Refused
 from flask_llm_cost.budgets.webhook import Webhook
@@ -61,6 +63,22 @@ def test_an_alert_is_posted_and_signed(make_app: MakeApp, provider: Provider) ->
     assert document["limit_usd"] == "1"
     assert document["id"] == headers["idempotency-key"]
     assert "private" not in seen.body.decode()
+
+
+def test_a_tags_value_calls_nobody_in_slack() -> None:
+    alert = Alert(
+        budget="R&D",
+        period="total",
+        limit_usd=Decimal(1),
+        spent_usd=Decimal("0.50"),
+        threshold=Decimal("0.5"),
+        tags={"user": "<!channel>"},
+    )
+    document = alert.document()
+    assert document["text"] == (
+        "The total budget 'R&amp;D' (user &lt;!channel&gt;) has passed 50%: $0.5 of $1."
+    )
+    assert (document["budget"], document["tags"]) == ("R&D", {"user": "<!channel>"})
 
 
 def test_what_is_refused_is_tried_again(make_app: MakeApp, provider: Provider) -> None:
