@@ -27,7 +27,6 @@ from .call import Hold
 from .call import mint_event_id
 from .call import Outcome
 from .call import OUTCOMES
-from .call import Recorder
 from .call import TagSource
 from .call import Usage
 from .call import USAGE_SOURCES
@@ -57,7 +56,6 @@ if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
     from requests.adapters import HTTPAdapter
 
-    from .capture.meter import Hosts
     from .capture.meter import Tap
     from .capture.requests_adapter import LlmCostAdapter
     from .capture.track_stream import TrackedStream
@@ -203,8 +201,13 @@ class LlmCost:
         :raises ConfigError: If a name is none of these.
         """
         from .capture.clients import instrument
+        from .capture.meter import Tap
 
-        tap = self._tap(None, _Process(self), lambda: self._hosts(shared=True))
+        tap = Tap(
+            _Process(self),
+            hosts=lambda: self._hosts(shared=True),
+            providers=self._providers_here,
+        )
         return instrument(tap, names or INSTRUMENTS)
 
     def uninstrument(self, *names: str) -> None:
@@ -216,17 +219,12 @@ class LlmCost:
 
         uninstrument(names or INSTRUMENTS)
 
-    def _tap(
-        self,
-        tags: TagSource | None = None,
-        recorder: Recorder | None = None,
-        hosts: Hosts | None = None,
-    ) -> Tap:
+    def _tap(self, tags: TagSource | None = None) -> Tap:
         from .capture.meter import Tap
 
         return Tap(
-            recorder or self,
-            hosts=hosts or self._hosts,
+            self,
+            hosts=self._hosts,
             providers=self._providers,
             tags=tags,
         )
@@ -274,6 +272,13 @@ class LlmCost:
         for each in self._candidates(shared):
             hosts.update(each.settings.provider_hosts)
         return hosts
+
+    def _providers_here(self) -> tuple[Provider, ...]:
+        """Those of the object that serves the current app; else of all that may be it."""
+        state = self._resolve(quiet=True, shared=True)
+        if state is not None:
+            return state.extension._providers
+        return tuple(own for each in living() for own in each.extension._providers)
 
     def suppress(self) -> AbstractContextManager[None]:
         """Capture nothing inside a ``with`` block."""

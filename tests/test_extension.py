@@ -34,6 +34,8 @@ from flask_llm_cost import Usage
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import event_time
 from flask_llm_cost.cli.demo import provider
+from flask_llm_cost.providers import Provider
+from flask_llm_cost.providers.routes import OPENAI_PATHS
 from flask_llm_cost.state import AppState
 from flask_llm_cost.testing import record_calls
 from tests.conftest import MakeApp
@@ -362,6 +364,24 @@ def test_a_call_of_no_context_is_no_ones_though_each_app_has_an_object_of_its_ow
             assert (len(first), len(second)) == (2, 1)
     finally:
         extensions[0].uninstrument()
+
+
+def test_an_app_has_its_own_providers_whichever_object_captures_the_process(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    own = Provider("own", ("127.0.0.1:9",), OPENAI_PATHS)
+    app = Flask("own", instance_path=str(tmp_path / "own"))
+    llm_cost = LlmCost(app, providers=[own])
+    other: LlmCost = make_app().extensions["llm_cost"].extension
+    llm_cost.instrument("requests")
+    other.instrument("requests")
+    try:
+        with record_calls(app) as calls, app.app_context():
+            _refused_post()
+        assert [call.provider for call in calls] == ["own"]
+    finally:
+        other.uninstrument()
+        app.extensions["llm_cost"].close()
 
 
 def _refused_post(session: requests.Session | None = None) -> None:

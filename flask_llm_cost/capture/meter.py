@@ -142,7 +142,8 @@ class Tap:
 
     :param recorder: Asked before an LLM call is sent, and told what came of it.
     :param hosts: As ``LLM_COST_PROVIDER_HOSTS``, or a callable that is asked each time.
-    :param providers: An app's own, asked before the built-in ones.
+    :param providers: An app's own, asked before the built-in ones; or a callable that finds
+        them each time.
     :param tags: Explicit tags of every call that comes through here.
     :raises ConfigError: If ``tags`` is neither a mapping nor a callable.
     """
@@ -161,7 +162,7 @@ class Tap:
         recorder: Recorder,
         *,
         hosts: Hosts | None = None,
-        providers: Sequence[Provider] = (),
+        providers: Sequence[Provider] | Callable[[], Sequence[Provider]] = (),
         tags: TagSource | None = None,
     ) -> None:
         if tags is not None and not callable(tags) and not isinstance(tags, Mapping):
@@ -171,7 +172,7 @@ class Tap:
             )
         self.recorder = recorder
         self.hosts = hosts
-        self.providers = tuple(providers)
+        self.providers = providers if callable(providers) else tuple(providers)
         self.tags = tags
         self._name = ""
 
@@ -221,7 +222,9 @@ class Tap:
             hosts = hosts()
             if hosts is None:
                 return None
-        return route(method, url, hosts=hosts, providers=self.providers)
+        own = self.providers
+        providers = own() if callable(own) else own
+        return route(method, url, hosts=hosts, providers=providers)
 
     @harmless()
     def _exchange(self, found: Route, sent: bytes | None) -> Exchange:
