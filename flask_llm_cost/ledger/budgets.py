@@ -12,6 +12,7 @@ import dataclasses
 import datetime as dt
 import json
 import logging
+import time
 import typing as t
 from collections import deque
 from collections.abc import Container
@@ -60,6 +61,7 @@ _log = logging.getLogger("flask_llm_cost")
 
 _REMEMBERED: t.Final = 20_000
 _CHUNK: t.Final = 500
+_PATIENCE_S: t.Final = 2.0
 _w: t.Final = budget_windows.c
 _h: t.Final = budget_holds.c
 _a: t.Final = budget_alerts.c
@@ -247,14 +249,32 @@ class Counters:
             else:
                 empty.append(share)
         for some in _chunks(empty):
-            rows = [_row(share, allowed.get(share.id)) for share in some]
-            try:
-                with engine.begin() as connection:
-                    connection.execute(sa.insert(budget_windows), rows)
-            except (exc.IntegrityError, exc.OperationalError):
-                # Another made one of them meanwhile, or waits for one of these.
+            if not self._make_together(engine, some, allowed):
                 for share in some:
                     self._make_one(engine, share, allowed.get(share.id))
+
+    def _make_together(
+        self,
+        engine: sa.Engine,
+        shares: Sequence[Share],
+        allowed: Mapping[str, int | None],
+    ) -> bool:
+        """Make windows in one transaction; false if each is to be made by itself."""
+        until = time.monotonic() + _PATIENCE_S
+        try:
+            with engine.begin() as connection:
+                connection.execute(
+                    sa.insert(budget_windows),
+                    [_row(share, allowed.get(share.id)) for share in shares],
+                )
+        except exc.IntegrityError:
+            return False  # another made one of them meanwhile
+        except exc.OperationalError:
+            # A deadlock is told at once; a lock that was waited for in vain is not.
+            if time.monotonic() > until:
+                raise
+            return False
+        return True
 
     def _make_one(self, engine: sa.Engine, share: Share, allowed: int | None) -> None:
         since = self._counted_since(engine, share.budget)
