@@ -9,7 +9,6 @@ import functools
 import inspect
 import logging
 import typing as t
-import weakref
 from collections.abc import Callable
 from collections.abc import Coroutine
 from collections.abc import Mapping
@@ -44,6 +43,7 @@ from .state import is_unpriced
 from .state import living
 from .state import Owner
 from .state import priced
+from .state import States
 from .state import utc_now
 from .tags import Block
 from .tags import snapshot
@@ -94,7 +94,7 @@ class LlmCost:
         self._db = db
         self._providers = tuple(providers)
         self._tag_providers: list[TagSource] = []
-        self._states: weakref.WeakSet[AppState] = weakref.WeakSet()
+        self._states = States()
         self._dropped = 0
         if app is not None:
             self.init_app(app)

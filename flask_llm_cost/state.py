@@ -12,6 +12,7 @@ import typing as t
 import weakref
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -422,11 +423,33 @@ def _settle_all() -> None:
     from .capture.meter import settle
 
     settle(0, ending=True)
-    for state in list(_all_states):
+    for state in _all_states:
         state.keep_late()
 
 
-_all_states: weakref.WeakSet[AppState] = weakref.WeakSet()
+class States:
+    """States of apps, for as long as those live, in the order of their set-up.
+
+    One thread may set up an app while another looks through them.
+    """
+
+    def __init__(self) -> None:
+        # The copy of its references is made in one step; that of a WeakSet is not.
+        self._held: weakref.WeakValueDictionary[int, AppState] = (
+            weakref.WeakValueDictionary()
+        )
+
+    def add(self, state: AppState) -> None:
+        self._held[id(state)] = state
+
+    def __iter__(self) -> Iterator[AppState]:
+        for reference in self._held.valuerefs():
+            state = reference()
+            if state is not None:
+                yield state
+
+
+_all_states: t.Final = States()
 
 
 def living() -> list[AppState]:
@@ -435,7 +458,7 @@ def living() -> list[AppState]:
 
 
 def _let_go() -> None:
-    for state in list(_all_states):
+    for state in _all_states:
         state.let_go()
 
 

@@ -37,6 +37,7 @@ from flask_llm_cost.cli.demo import provider
 from flask_llm_cost.providers import Provider
 from flask_llm_cost.providers.routes import OPENAI_PATHS
 from flask_llm_cost.state import AppState
+from flask_llm_cost.state import States
 from flask_llm_cost.testing import record_calls
 from tests.conftest import MakeApp
 
@@ -236,6 +237,33 @@ def test_without_a_context_a_call_of_several_apps_is_dropped_and_counted(
         llm_cost.track(provider="openai", model="gpt-4o", input_tokens=1)
     assert first == second == []
     assert "1 calls were not recorded" in caplog.text
+
+
+def test_apps_may_be_set_up_while_another_thread_looks_for_the_one_of_a_call() -> None:
+    class Living:
+        pass
+
+    states = States()
+    kept = [Living() for _ in range(3000)]
+
+    def set_up() -> None:
+        for each in kept:
+            states.add(t.cast(AppState, each))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread = threading.Thread(target=set_up)
+        thread.start()
+        while thread.is_alive():
+            list(states)
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert list(states) == kept
+    del kept[1:]
+    gc.collect()
+    assert list(states) == kept
 
 
 def test_an_app_without_the_extension_gets_no_calls_booked_elsewhere(

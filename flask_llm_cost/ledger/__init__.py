@@ -628,6 +628,9 @@ class Ledger:
 
     @property
     def _spool(self) -> Spool:
+        made = self._made_spool
+        if made is not None and self._pid == os.getpid():
+            return made  # each call comes here
         with self._mine():
             if self._made_spool is None:
                 self._made_spool = Spool(
