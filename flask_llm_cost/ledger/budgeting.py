@@ -90,18 +90,18 @@ class Budgets:
 
     def tell(self) -> None:
         """Tell the app of what was passed. Waits while another thread does so."""
-        passed = self.counters.passed
-        if not passed and not self.counters.telling:
+        alerts = self.counters.alerts
+        if not alerts.passed and not alerts.telling:
             return
         if not self._telling.acquire(timeout=_WAIT_SECONDS):
             return  # a callback takes its time, and goes on to tell the rest
         try:
-            self.counters.telling = True
-            while passed:
-                self._budgeting.told(passed.popleft())
+            alerts.telling = True
+            while alerts.passed:
+                self._budgeting.told(alerts.passed.popleft())
                 self._post_at = 0.0
         finally:
-            self.counters.telling = False
+            alerts.telling = False
             self._telling.release()
 
     def work(self) -> None:

@@ -8,13 +8,9 @@ their ids, and holds before windows: two transactions never wait for each other.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
-import json
 import logging
-import time
 import typing as t
-from collections import deque
 from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -24,7 +20,6 @@ from dataclasses import field
 from decimal import Decimal
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 
 from ..budgets import Alert
 from ..budgets import Budget
@@ -33,38 +28,26 @@ from ..budgets.budget import model_of
 from ..call import Call
 from ..call import SILENT_OUTCOMES
 from ..config import check_money
-from .alerts import alert_of
+from .alerts import Alerts
 from .alerts import call_alert
-from .alerts import in_order
 from .alerts import Limits
-from .alerts import MILLION
-from .alerts import passed_by
-from .alerts import raise_alert
-from .alerts import REFUSED
-from .alerts import threshold
 from .audit import Audit
 from .audit import NOTHING
-from .audit import spent_of
 from .engine import Engines
 from .outbox import post
 from .rows import BIGGEST
-from .rows import from_pico
 from .rows import tag_set_of
 from .rows import to_pico
 from .share import Share
-from .tables import budget_alerts
+from .sums import chunks
 from .tables import budget_holds
 from .tables import budget_windows
-from .tables import budgets as budgets_table
+from .windows import Windows
 
 _log = logging.getLogger("flask_llm_cost")
 
-_REMEMBERED: t.Final = 20_000
-_CHUNK: t.Final = 500
-_PATIENCE_S: t.Final = 2.0
 _w: t.Final = budget_windows.c
 _h: t.Final = budget_holds.c
-_a: t.Final = budget_alerts.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +130,10 @@ class Counters:
         self._engines = engines
         self._limits = limits
         self._asked = asked or limits
-        self._webhook = webhook
-        self.passed: deque[Alert] = deque()
-        """Alerts that are committed, and that the app is to be told of."""
-        self.telling = False
+        self.windows = Windows()
+        self.alerts = Alerts(webhook=webhook)
         self.under_way: dict[str, None] = {}
         """Calls of this process that have holds and are not stored yet."""
-        self._since: dict[str, dt.datetime] = {}
-        self._known: dict[str, None] = {}
-        self._told: dict[tuple[str, int], None] = {}
 
     # Whose budgets a call counts in
 
@@ -197,130 +175,10 @@ class Counters:
         # More than BIGINT holds is more than can ever be counted as spent.
         return None if limit is None else min(int(limit.scaleb(12)), BIGGEST)
 
-    # Windows
-
-    def ensure(
-        self,
-        engine: sa.Engine,
-        shares: Iterable[Share],
-        allowed: Mapping[str, int | None],
-    ) -> None:
-        """See that windows are there, before the transaction that counts in them.
-
-        :param allowed: What each allows, in pico-USD.
-        """
-        missing = {s.id: s for s in shares if s.id not in self._known}
-        if not missing:
-            return
-        order = sorted(missing)
-        there: set[str] = set()
-        with engine.connect() as connection:
-            for some in _chunks(order):
-                there.update(
-                    connection.scalars(sa.select(_w.id).where(_w.id.in_(some)))
-                )
-        fresh = [missing[key] for key in order if key not in there]
-        self._make(engine, fresh, allowed)
-        for key in order:
-            self._remember(key)
-
-    def _remember(self, window: str) -> None:
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[window] = None
-
     def forget(self) -> None:
         """The windows may be gone: see again whether they are there."""
-        self._known.clear()
-        self._told.clear()
-        self._since.clear()
-
-    def _make(
-        self,
-        engine: sa.Engine,
-        shares: Sequence[Share],
-        allowed: Mapping[str, int | None],
-    ) -> None:
-        """Make windows, in the order of their ids."""
-        empty = []
-        for share in shares:
-            if share.window.start < self._counted_since(engine, share.budget):
-                self._make_one(engine, share, allowed.get(share.id))
-            else:
-                empty.append(share)
-        for some in _chunks(empty):
-            if not self._make_together(engine, some, allowed):
-                for share in some:
-                    self._make_one(engine, share, allowed.get(share.id))
-
-    def _make_together(
-        self,
-        engine: sa.Engine,
-        shares: Sequence[Share],
-        allowed: Mapping[str, int | None],
-    ) -> bool:
-        """Make windows in one transaction; false if each is to be made by itself."""
-        until = time.monotonic() + _PATIENCE_S
-        try:
-            with engine.begin() as connection:
-                connection.execute(
-                    sa.insert(budget_windows),
-                    [_row(share, allowed.get(share.id)) for share in shares],
-                )
-        except exc.IntegrityError:
-            return False  # another made one of them meanwhile
-        except exc.OperationalError:
-            # A deadlock is told at once; a lock that was waited for in vain is not.
-            if time.monotonic() > until:
-                raise
-            return False
-        return True
-
-    def _make_one(self, engine: sa.Engine, share: Share, allowed: int | None) -> None:
-        since = self._counted_since(engine, share.budget)
-        try:
-            with engine.begin() as connection:
-                # First of all: who comes meanwhile waits here, and so counts after the
-                # sum below was made. Each call is in one of the two.
-                connection.execute(
-                    sa.insert(budget_windows).values(**_row(share, allowed))
-                )
-                if share.window.start < since:
-                    spent = spent_of(
-                        connection, share.budget, share.whose, share.window
-                    )
-                    connection.execute(
-                        sa.update(budget_windows)
-                        .where(_w.id == share.id)
-                        .values(spent=spent)
-                    )
-        except exc.IntegrityError:
-            return  # another made it meanwhile
-
-    def _counted_since(self, engine: sa.Engine, budget: Budget) -> dt.datetime:
-        # With its zone: after a change of it, windows have other calls than those counted.
-        calendar = budget.calendar
-        known = self._since.get(calendar)
-        if known is not None:
-            return known
-        b = budgets_table.c
-        query = sa.select(b.since).where(b.definition == calendar)
-        with engine.connect() as connection:
-            found = connection.scalar(query)
-        if found is None:
-            found = dt.datetime.now(dt.UTC)
-            try:
-                with engine.begin() as connection:
-                    connection.execute(
-                        sa.insert(budgets_table).values(
-                            definition=calendar, name=budget.name, since=found
-                        )
-                    )
-            except exc.IntegrityError:
-                with engine.connect() as connection:
-                    found = connection.scalar(query) or found
-        self._since[calendar] = found
-        return found
+        self.windows.forget()
+        self.alerts.forget()
 
     # Counting
 
@@ -337,7 +195,7 @@ class Counters:
         found = [self.shares_of(call) for call in new]
         every = {share.id: share for shares in found for share in shares}
         allowed = {key: self.allowed(share) for key, share in every.items()}
-        self.ensure(engine, every.values(), allowed)
+        self.windows.ensure(engine, every.values(), allowed)
         return Tally(found, allowed, self._assumed(engine, new, found), single)
 
     def _assumed(
@@ -352,7 +210,7 @@ class Counters:
             if (wanted := [s for s in shares if s.budget.unpriced == "estimate"])
         }
         held: dict[tuple[str, str], int] = {}
-        for some in _chunks(list(unpriced)):
+        for some in chunks(list(unpriced)):
             query = sa.select(_h.event_id, _h.window_id, _h.amount).where(
                 _h.event_id.in_(some)
             )
@@ -373,7 +231,7 @@ class Counters:
 
     def stored(self, calls: Iterable[Call], alerts: Iterable[Alert]) -> None:
         """After the commit: these calls are in the ledger, and so are the alerts."""
-        self.passed.extend(alerts)
+        self.alerts.passed.extend(alerts)
         if self.under_way:
             for call in calls:
                 self.under_way.pop(call.event_id, None)
@@ -415,7 +273,7 @@ class Counters:
         :param tally: As it was prepared.
         :return: The thresholds that were passed, to be told of after the commit.
         """
-        if self._webhook:
+        if self.alerts.webhook:
             for alert in tally.single:
                 post(connection, alert)
         if not self.budgets:
@@ -435,7 +293,8 @@ class Counters:
                 },
             )
         self._write(connection, move)
-        return [*tally.single, *self._pass(connection, move)]
+        reached = self.alerts.reach(connection, move.shares, move.costs)
+        return [*tally.single, *reached]
 
     def _add(self, move: _Move, call: Call, shares: Iterable[Share]) -> None:
         cost = 0 if call.cost is None else to_pico(call.cost.total_usd)
@@ -457,7 +316,7 @@ class Counters:
         ):
             return set()
         kept = set()
-        for some in _chunks([call.event_id for call in new]):
+        for some in chunks([call.event_id for call in new]):
             rows = connection.execute(
                 sa.select(budget_holds)
                 .where(_h.event_id.in_(some))
@@ -527,90 +386,6 @@ class Counters:
         if rows:
             connection.execute(_CHANGE, rows)
 
-    # Alerts
-
-    def _pass(self, connection: sa.Connection, move: _Move) -> list[Alert]:
-        """The thresholds that are passed now, and were not told of before.
-
-        The rows of the windows are locked here: no other passes the same meanwhile.
-        """
-        ids = sorted(key for key in move.costs if key in move.shares)
-        found: list[tuple[Share, int, t.Any]] = []
-        for some in _chunks(ids):
-            query = sa.select(_w.id, _w.spent, _w.allowed).where(_w.id.in_(some))
-            for row in connection.execute(query):
-                if row.allowed is None:
-                    continue
-                share = move.shares[row.id]
-                for part in share.budget.thresholds:
-                    millionths = int(part * MILLION)
-                    at = threshold(row.allowed, millionths)
-                    if row.spent >= at and (row.id, millionths) not in self._told:
-                        found.append((share, millionths, row))
-        return self._tell(connection, found, move) if found else []
-
-    def _tell(
-        self,
-        connection: sa.Connection,
-        found: Sequence[tuple[Share, int, t.Any]],
-        move: _Move,
-    ) -> list[Alert]:
-        there: set[tuple[str, int]] = set()
-        for some in _chunks(sorted({share.id for share, _, _ in found})):
-            query = sa.select(_a.window_id, _a.threshold).where(_a.window_id.in_(some))
-            there.update((r.window_id, r.threshold) for r in connection.execute(query))
-        if len(self._told) >= _REMEMBERED:
-            self._told.clear()
-        self._told.update(dict.fromkeys(there))
-        alerts = []
-        for share, millionths, row in sorted(found, key=in_order):
-            if (share.id, millionths) in there:
-                continue
-            total, call = passed_by(
-                row.spent, threshold(row.allowed, millionths), move.costs[share.id]
-            )
-            alert = alert_of(share, row.allowed, total, millionths, call)
-            raise_alert(connection, share.id, millionths, alert, self._webhook)
-            alerts.append(alert)
-        return alerts
-
-    def refused(
-        self, engine: sa.Engine, share: Share, row: t.Any, estimate: int
-    ) -> None:
-        """A call was refused for a budget: that is told of once for each window.
-
-        Where the limit itself is not spent, that it is remains to be told of.
-        """
-        spent = row.spent >= row.allowed
-        mark = MILLION if spent else REFUSED
-        if (share.id, mark) in self._told:
-            return
-        alert = alert_of(share, row.allowed, row.spent, MILLION, None)
-        if not spent:
-            alert = dataclasses.replace(
-                alert,
-                refused=True,
-                held_usd=from_pico(row.held),
-                lost_usd=from_pico(row.lost),
-                estimate_usd=from_pico(estimate),
-            )
-        with engine.begin() as connection:
-            # The lock under which alerts are raised.
-            connection.execute(
-                sa.update(budget_windows)
-                .where(_w.id == share.id)
-                .values(allowed=row.allowed)
-            )
-            query = sa.select(_a.threshold).where(
-                _a.window_id == share.id, _a.threshold == mark
-            )
-            fresh = connection.execute(query).first() is None
-            if fresh:
-                raise_alert(connection, share.id, mark, alert, self._webhook)
-        self._told[share.id, mark] = None
-        if fresh:
-            self.passed.append(alert)
-
     # What changes later
 
     def change(self, connection: sa.Connection, changed: Sequence[Changed]) -> None:
@@ -623,7 +398,7 @@ class Counters:
             for share in shares:
                 move.at(share.id).spent += (each.after or 0) - (each.before or 0)
         priced = [each.event_id for each in changed if each.after is not None]
-        for some in _chunks(priced):
+        for some in chunks(priced):
             rows = connection.execute(
                 sa.select(budget_holds)
                 .where(_h.event_id.in_(some), _h.state == "unpriced")
@@ -641,7 +416,7 @@ class Counters:
         :param since: As of :meth:`.Audit.clear`.
         """
         self.audit.clear(connection, since)
-        self._told.clear()
+        self.alerts.forget()
 
 
 _CHANGE: t.Final = (
@@ -663,32 +438,6 @@ _CHANGE: t.Final = (
         ),
     )
 )
-
-
-def _chunks(items: Sequence[t.Any]) -> Iterable[Sequence[t.Any]]:
-    for n in range(0, len(items), _CHUNK):
-        yield items[n : n + _CHUNK]
-
-
-def _row(share: Share, allowed: int | None) -> dict[str, t.Any]:
-    """A window of which nothing is spent."""
-    return {
-        "id": share.id,
-        "definition": share.budget.definition,
-        "name": share.budget.name,
-        "period": share.budget.period,
-        "whose": _text(share.whose),
-        "starts_at": share.window.start,
-        "ends_at": share.window.end,
-        "allowed": allowed,
-        "spent": 0,
-        "held": 0,
-        "lost": 0,
-    }
-
-
-def _text(whose: Mapping[str, str]) -> str:
-    return json.dumps(dict(sorted(whose.items())), ensure_ascii=False)
 
 
 def _assumed(budget: Budget, call: Call) -> int:

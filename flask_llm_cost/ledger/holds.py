@@ -23,11 +23,11 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from ..errors import StorageError
-from .budgets import _chunks
 from .budgets import Counters
 from .engine import brief
 from .engine import Engines
 from .share import Share
+from .sums import chunks
 from .tables import budget_holds
 from .tables import budget_windows
 
@@ -102,7 +102,9 @@ class Holds:
         self, event_id: str, asks: Sequence[Ask], limits: Mapping[str, int]
     ) -> Standing | None:
         for _ in range(2):
-            self._counters.ensure(self._engine, [ask.share for ask in asks], limits)
+            self._counters.windows.ensure(
+                self._engine, [ask.share for ask in asks], limits
+            )
             try:
                 refused = self._insist(event_id, asks, limits)
             except exc.SQLAlchemyError:
@@ -127,7 +129,9 @@ class Holds:
     def _say(self, standing: Standing, amount: int) -> None:
         """Take down that a window refused a call: it is refused, come what may."""
         try:
-            self._counters.refused(self._engine, standing.share, standing, amount)
+            self._counters.alerts.refused(
+                self._engine, standing.share, standing, amount
+            )
         except exc.SQLAlchemyError as error:
             _log.warning(
                 "That the budget %r refuses calls could not be taken down; the next that it"
@@ -213,7 +217,7 @@ class Holds:
         with self._engines.hurried():
             self._engines.prepare()
             with self._engines.explained():
-                self._counters.ensure(self._engine, shares, limits)
+                self._counters.windows.ensure(self._engine, shares, limits)
                 return self._standing(shares, limits)
 
     # Leases
@@ -225,7 +229,7 @@ class Holds:
             self._doubtful.popleft()
         now = dt.datetime.now(dt.UTC)
         events = sorted(self._counters.under_way)
-        for some in _chunks(events):
+        for some in chunks(events):
             renew = (
                 sa.update(budget_holds)
                 .where(_h.event_id.in_(some), _h.state == "held")

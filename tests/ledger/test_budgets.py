@@ -248,7 +248,7 @@ def test_new_values_of_a_batch_are_made_together(budgeted: MakeBudgeted) -> None
     assert len(commits) < 10
     # One that another process makes meanwhile is no harm to the others.
     shares = [share for call in calls[20:] for share in counters.shares_of(call)]
-    counters._make(engine, sorted(shares, key=lambda share: share.id), {})
+    counters.windows._make(engine, sorted(shares, key=lambda share: share.id), {})
     write(ledger, *calls[30:])
     assert [row.spent for row in windows(ledger).values()] == [10**11] * 41
     assert drift(ledger) == []
