@@ -45,6 +45,10 @@ def _python(peer: str) -> str:
     return str(python)
 
 
+Times: t.TypeAlias = dict[str, list[float]]
+"""What each way took."""
+
+
 class Worker:
     """A process that makes calls in one way."""
 
@@ -67,19 +71,20 @@ class Worker:
         self._process.communicate()
 
 
-def compare(
-    title: str, workers: dict[str, Worker], bases: dict[str, str], command: str
-) -> None:
-    """Ask each worker in turn, and print what it took against its own base."""
-    spent: dict[str, list[float]] = {name: [] for name in workers}
+def measure(workers: dict[str, Worker], command: str, spent: Times) -> None:
+    """Ask each worker in turn, some times over, and put down what each took."""
     for number in range(ROUNDS + 1):
         names = list(workers)
         # Every second round backwards, so that drift favours no one.
         for name in names if number % 2 else reversed(names):
             took = workers[name].ask(command)
             if number:  # the first round warms up
-                spent[name].append(took)
-    print(f"\n{title} (CPU us; {ROUNDS} interleaved rounds of `{command}`)\n")
+                spent.setdefault(name, []).append(took)
+
+
+def show(title: str, spent: Times, bases: dict[str, str]) -> None:
+    """Print what each way took against its own base."""
+    print(f"\n{title}\n")
     print("| way | median | IQR | added | x bare | IQR of that |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, times in spent.items():
@@ -94,7 +99,18 @@ def compare(
         )
 
 
-ROUNDS: t.Final = 15
+LAUNCHES: t.Final = 3
+"""Each process is started so often: two of the same way differ by some percent."""
+
+ROUNDS: t.Final = 4
+
+QUESTIONS: t.Final = {
+    "call 400": "One 2 KB answer, what is recorded at its own pace",
+    "call 40": "The same, all of it flushed after every 40",
+    "stream 40": f"A stream of {CHUNKS} chunks, what is recorded at its own pace",
+    "stream 4": "The same, all of it flushed after every 4",
+}
+"""The flush after the last one is counted in any case."""
 
 
 def main() -> None:
@@ -103,26 +119,45 @@ def main() -> None:
 
 
 def _measure(host: str) -> None:
+    spent: dict[str, Times] = {command: {} for command in QUESTIONS}
+    for _ in range(LAUNCHES):
+        workers, bases = _started(host)
+        for command, times in spent.items():
+            measure(workers, command, times)
+        counts = {name: workers[name].ask("recorded") for name in ("ours", *PEERS)}
+        over = {
+            name: workers[name].ask("memory 100")
+            - workers[bases[name]].ask("memory 100")
+            for name in ("ours", *PEERS)
+        }
+        for worker in workers.values():
+            worker.end()
+    runs = f"CPU us; {LAUNCHES} launches, {ROUNDS} interleaved rounds each"
+    for command, times in spent.items():
+        show(f"{QUESTIONS[command]} ({runs})", times, bases)
+    for name, count in counts.items():
+        print(
+            f"\n{name} recorded {count:.0f}" if count >= 0 else f"\n{name}: sent away"
+        )
+    print("\nMemory of one open stream, bytes over bare:")
+    for name, size in over.items():
+        print(f"{name}: {size:+.0f}")
+
+
+def _started(host: str) -> tuple[dict[str, Worker], dict[str, str]]:
+    """The processes, and to which of them each is compared."""
     workers = {"bare": Worker("bare", sys.executable, host)}
+    # A second one of the same shows what a difference is worth.
+    workers["bare again"] = Worker("bare", sys.executable, host)
     workers["ours"] = Worker("ours", sys.executable, host)
-    bases = {"bare": "bare", "ours": "bare"}
+    bases = dict.fromkeys(workers, "bare")
     for peer in PEERS:
         # Each peer has its own idea of the SDK's version, so each has a base of its own.
         base = f"bare beside {peer}"
         workers[base] = Worker("bare", _python(peer), host)
         workers[peer] = Worker(peer, _python(peer), host)
         bases |= {base: base, peer: base}
-    compare("One 2 KB answer", workers, bases, "call 40")
-    compare(f"A stream of {CHUNKS} chunks", workers, bases, "stream 4")
-    for name in ("ours", *PEERS):
-        count = workers[name].ask("recorded")
-        print(f"\n{name} recorded {count if count >= 0 else 'to the host'}")
-    print("\nMemory of one open stream, bytes over bare:")
-    for name in ("ours", *PEERS):
-        over = workers[name].ask("memory 100") - workers[bases[name]].ask("memory 100")
-        print(f"{name}: {over:+.0f}")
-    for worker in workers.values():
-        worker.end()
+    return workers, bases
 
 
 if __name__ == "__main__":

@@ -340,8 +340,12 @@ class Meter:
             return
         if self._first_byte is None:
             self._first_byte = perf_counter()
+        if self._exchange.feed(data, decoded=decoded):
+            self._look()
+
+    def _look(self) -> None:
+        """See what the events say that were read just now."""
         exchange = self._exchange
-        exchange.feed(data, decoded=decoded)
         if exchange.route.poll:
             self._take_results()
         if exchange.over:

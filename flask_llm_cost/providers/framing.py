@@ -30,6 +30,8 @@ class Framing(t.Protocol):
     """A body of this kind is a stream."""
     broken: bool
     """It does not hold to its own form."""
+    between: bool
+    """Nothing is open: what comes next and ends in one of :data:`ENDS` is whole events."""
 
     @property
     def cut(self) -> bool:
@@ -45,7 +47,9 @@ class Framing(t.Protocol):
         ...
 
 
-_BLANKS: t.Final = (b"\n\n", b"\r\n\r\n")
+ENDS: t.Final = (b"\n\n", b"\r\n\r\n")
+"""How bytes end that hold whole events, if they begin with one."""
+
 _EOL: t.Final = rb"(?:\r\n|\n|\r(?!\n))"
 _BLANK: t.Final = re.compile(_EOL + _EOL)
 _LINE: t.Final = re.compile(rb"\r\n|\n|\r")
@@ -63,15 +67,17 @@ class ServerSentEvents:
     cut = False
 
     def __init__(self) -> None:
+        self.between = True
         self._open = Window()
 
     def feed(self, data: bytes, needed: Needed) -> Iterable[Window]:
-        if not self._open.length and data.endswith(_BLANKS):
+        if self.between and data.endswith(ENDS):
             # The usual case, and the one to be cheap in: whole events, none of use.
             return _events(data, needed) if needed(data) else ()
         end = self._boundary(data)
         if end < 0:
             self._open.add(data)
+            self.between = not self._open.length
             return ()
         return self._close(data, end, needed)
 
@@ -82,6 +88,7 @@ class ServerSentEvents:
             if not self._open.whole:
                 yield from _long_event(self._open)
         self._open = Window()
+        self.between = not rest
         if rest:
             self._open.add(rest)
         if block and needed(block):
@@ -155,6 +162,7 @@ class Lines:
 
     stream = True
     broken = False
+    between = False
     cut = False
 
     def __init__(self) -> None:
@@ -201,6 +209,7 @@ class JsonArray:
 
     stream = True
     broken = False
+    between = False
 
     def __init__(self) -> None:
         self._open = Window()
@@ -270,6 +279,7 @@ class Document:
     """One JSON document, unless a second line shows it to be NDJSON."""
 
     broken = False
+    between = False
     cut = False
 
     def __init__(self) -> None:
@@ -334,6 +344,7 @@ class EventStream:
     """
 
     stream = True
+    between = False
 
     def __init__(self) -> None:
         self.broken = False
