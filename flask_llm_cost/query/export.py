@@ -109,6 +109,9 @@ def _quoted(cell: str) -> str:
     return cell
 
 
+_MINUTES: t.Final = [
+    f"{hour:02d}:{minute:02d}:" for hour in range(24) for minute in range(60)
+]
 _SECONDS: t.Final = [f"{number:02d}." for number in range(60)]
 _MILLIS: t.Final = [f"{number:03d}Z" for number in range(1000)]
 
@@ -184,7 +187,8 @@ def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
             f"{reasoning},{total},{cost if cost is None else _usd(cost)},"
         )
         yield (
-            f"{_minute(at // 60_000)}{_SECONDS[at // 1000 % 60]}{_MILLIS[at % 1000]},"
+            f"{_day(at // 86_400_000)}{_MINUTES[at // 60_000 % 1440]}"
+            f"{_SECONDS[at // 1000 % 60]}{_MILLIS[at % 1000]},"
             f"{_uuid(event_id)},{_common(provider, model, operation)},"
             # Nothing else in them has letters.
             f"{numbers.replace('None', '')}"
@@ -196,8 +200,8 @@ def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _minute(minute: int) -> str:
-    return from_ms(minute * 60_000).strftime("%Y-%m-%dT%H:%M:")
+def _day(day: int) -> str:
+    return f"{from_ms(day * 86_400_000).date()}T"
 
 
 def _uuid(value: t.Any) -> str:

@@ -172,7 +172,8 @@ def call_page(
     rows, earlier, later = _rows(connection, where, sort, per, after, before)
     first = 1 if rows else 0
     if earlier:
-        first += count(connection, where, _past(sort, _Place.of(rows[0], sort), True))
+        place = _Place.of(rows[0], sort)
+        first += _count(connection, _beyond(where, sort, place, True))
     last = first + len(rows) - 1 if rows else 0
     # The last page, and one without rows at all, say by themselves how many there are.
     known = not later and (bool(rows) or after is None)
@@ -211,8 +212,8 @@ def latest(
         event_time(after)
     except (ValueError, OverflowError):
         raise FilterError("after", f"{after[:40]!r} is no event id.") from None
-    past = _past("recent", _Place(None, str(UUID(after))))
-    return _fetch(connection, where, "recent", limit, past)
+    place = _Place(None, str(UUID(after)))
+    return _fetch(connection, where, "recent", limit, place)
 
 
 def time_range(
@@ -250,12 +251,12 @@ def walk(
     """
     place: _Place | None = None
     while True:
-        past = [] if place is None else [_past("recent", place)]
+        clauses = where.clauses() if place is None else _beyond(where, "recent", place)
         with reading() as connection:
             rows = connection.execute(
                 sa.select(*columns)
                 .select_from(source)
-                .where(*where.clauses(), *past)
+                .where(*clauses)
                 .order_by(*_order("recent"))
                 .limit(size)
             ).all()
@@ -294,15 +295,13 @@ def _rows(
 ) -> tuple[list[CallRow], bool, bool]:
     """The rows of a page, and whether there are earlier and later ones."""
     if before is not None:
-        past = _past(sort, _Place.read("before", before, sort), True)
-        rows = _fetch(connection, where, sort, per + 1, past, backwards=True)
+        place = _Place.read("before", before, sort)
+        rows = _fetch(connection, where, sort, per + 1, place, backwards=True)
         if len(rows) > per:
             return rows[1:], True, True
         # Not a page's worth is left there: show the first page, and a full one.
-    found: sa.ColumnElement[bool] | None = None
-    if after is not None:
-        found = _past(sort, _Place.read("after", after, sort))
-    rows = _fetch(connection, where, sort, per + 1, found)
+    start = None if after is None else _Place.read("after", after, sort)
+    rows = _fetch(connection, where, sort, per + 1, start)
     return rows[:per], after is not None and bool(rows), len(rows) > per
 
 
@@ -311,11 +310,12 @@ def _fetch(
     where: CallFilter,
     sort: str,
     limit: int,
-    past: sa.ColumnElement[bool] | None = None,
+    place: _Place | None = None,
     *,
     backwards: bool = False,
 ) -> list[CallRow]:
-    found = connection.execute(_select(where, sort, limit, past, backwards))
+    """Rows from the first, or from a place on."""
+    found = connection.execute(_select(where, sort, limit, place, backwards))
     rows = list(map(_row, found))
     return rows[::-1] if backwards else rows
 
@@ -324,24 +324,29 @@ def _select(
     where: CallFilter,
     sort: str,
     limit: int,
-    past: sa.ColumnElement[bool] | None = None,
+    place: _Place | None = None,
     backwards: bool = False,
 ) -> t.Any:
+    clauses = (
+        where.clauses() if place is None else _beyond(where, sort, place, backwards)
+    )
     return (
         sa.select(*_ROW)
         .select_from(_SOURCE)
-        .where(*where.clauses(), *([] if past is None else [past]))
+        .where(*clauses)
         .order_by(*_order(sort, backwards))
         .limit(limit)
     )
 
 
-def count(
-    connection: sa.Connection, where: CallFilter, *more: sa.ColumnElement[bool]
-) -> int:
+def count(connection: sa.Connection, where: CallFilter) -> int:
     """How many calls fit."""
+    return _count(connection, where.clauses())
+
+
+def _count(connection: sa.Connection, clauses: Sequence[sa.ColumnElement[bool]]) -> int:
     statement = sa.select(sa.func.count()).select_from(calls)
-    return connection.scalar(statement.where(*where.clauses(), *more)) or 0
+    return connection.scalar(statement.where(*clauses)) or 0
 
 
 def _order(sort: str, backwards: bool = False) -> list[sa.ColumnElement[t.Any]]:
@@ -356,6 +361,24 @@ def _order(sort: str, backwards: bool = False) -> list[sa.ColumnElement[t.Any]]:
     if backwards:
         return [column.is_(None).desc(), column.asc(), *steps]
     return [column.is_(None), column.desc(), *steps]
+
+
+def _beyond(
+    where: CallFilter, sort: str, place: _Place, backwards: bool = False
+) -> list[sa.ColumnElement[bool]]:
+    """The conditions of what comes after a place in an order, or before it."""
+    if _VALUES[sort] is None:
+        # Of two bounds on one side SQLite takes the first, and would read all that was
+        # passed again for each page.
+        moment = event_time(place.event_id)
+        if backwards and where.start is not None:
+            where = replace(where, start=max(where.start, moment))
+        elif not backwards and where.end is not None and moment < where.end:
+            where = replace(where, end=moment + _MS)
+    return [*where.clauses(), _past(sort, place, backwards)]
+
+
+_MS: t.Final = dt.timedelta(milliseconds=1)
 
 
 def _past(sort: str, place: _Place, backwards: bool = False) -> sa.ColumnElement[bool]:

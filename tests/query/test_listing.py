@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import typing as t
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
+from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import FilterError
 from flask_llm_cost.query import listing
@@ -35,10 +37,10 @@ def page(store: Store, where: CallFilter = EVERYTHING, **options: t.Any) -> Call
         return call_page(connection, where, **options)
 
 
-def pages(store: Store, sort: str) -> list[CallPage]:
-    found = [page(store, sort=sort, per=25)]
+def pages(store: Store, sort: str, where: CallFilter = EVERYTHING) -> list[CallPage]:
+    found = [page(store, where, sort=sort, per=25)]
     while found[-1].next is not None:
-        found.append(page(store, sort=sort, per=25, after=found[-1].next))
+        found.append(page(store, where, sort=sort, per=25, after=found[-1].next))
     return found
 
 
@@ -118,6 +120,23 @@ def test_every_page_but_the_last_is_full(store: Store, sort: str) -> None:
     assert spans == [
         (first + 1, min(first + 25, total), total) for first in range(0, total, 25)
     ]
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_pages_of_a_range_stay_within_it(store: Store, sort: str) -> None:
+    found = many(130)
+    store.fill(*found)
+    times = sorted(call.started_at for call in found)
+    where = CallFilter(start=times[20], end=times[100])
+    within = [c for c in found if times[20] <= c.started_at < times[100]]
+    forth = pages(store, sort, where)
+    ids = [row.event_id for one in forth for row in one.rows]
+    assert ids == expected_order(within, sort)
+    back = forth[-1]
+    for one in reversed(forth[1:]):
+        assert back == one
+        back = page(store, where, sort=sort, per=25, before=back.previous)
+    assert back == forth[0]
 
 
 def test_going_back_to_the_first_page_shows_a_full_one(sqlite: Store) -> None:
@@ -282,10 +301,50 @@ def test_a_page_of_the_latest_walks_the_primary_key(
     sqlite: Store, where: CallFilter, backwards: bool
 ) -> None:
     place = listing._Place(None, ID)
-    past = listing._past("recent", place, backwards)
-    found = plan(sqlite, listing._select(where, "recent", 51, past, backwards))
+    found = plan(sqlite, listing._select(where, "recent", 51, place, backwards))
     assert "SEARCH llm_cost_calls USING INDEX sqlite_autoindex" in found
     assert "TEMP B-TREE" not in found
+
+
+def steps(store: Store, ask: Callable[[sa.Connection], object]) -> int:
+    """How much SQLite does for a question, in hundreds of its instructions."""
+    done = 0
+
+    def count() -> int:
+        nonlocal done
+        done += 1
+        return 0
+
+    with store.reading() as connection:
+        driver: t.Any = connection.connection.driver_connection
+        driver.set_progress_handler(count, 100)
+        try:
+            ask(connection)
+        finally:
+            driver.set_progress_handler(None, 0)
+    return done
+
+
+def test_a_page_does_not_read_what_lies_before_it(sqlite: Store) -> None:
+    found = [make_call(NOON - dt.timedelta(seconds=n)) for n in range(6000)]
+    sqlite.fill(*found)
+    where = CallFilter(start=NOON - dt.timedelta(days=1), end=NOON + dt.timedelta(1))
+
+    def asked(n: int, backwards: bool) -> int:
+        place = listing._Place(None, found[n].event_id)
+        question = listing._select(where, "recent", 51, place, backwards)
+        return steps(sqlite, lambda connection: connection.execute(question).all())
+
+    assert asked(5900, False) <= asked(10, False) + 2
+    assert asked(100, True) <= asked(5990, True) + 2
+
+
+def test_a_cursor_at_the_end_of_time_is_an_empty_page(sqlite: Store) -> None:
+    sqlite.fill(*many(3))
+    last = mint_event_id(dt.datetime(9999, 12, 31, 23, 59, 59, 999_000, dt.UTC))
+    cursor = listing._Place(None, last).cursor("recent")
+    assert len(page(sqlite, after=cursor).rows) == 3
+    assert len(page(sqlite, before=cursor).rows) == 3
 
 
 def test_the_first_page_sorts_nothing(sqlite: Store) -> None:
