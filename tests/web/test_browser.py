@@ -219,6 +219,36 @@ def test_a_budget_of_each_value_keeps_off_the_edge(
     assert padding >= 16
 
 
+CLIPPED = """cells => cells.filter(
+  cell => cell.scrollWidth > cell.clientWidth || cell.scrollHeight > cell.clientHeight + 1
+).map(cell => cell.textContent)"""
+
+
+def test_models_that_begin_alike_are_told_apart_on_a_phone(
+    browser: Browser, full: str
+) -> None:
+    visit = Visit(browser, 390)
+    visit.goto(f"{full}/prices?q=claude")
+    names = visit.page.locator("tbody th .cut")
+    assert names.count() > 20
+    assert names.evaluate_all(CLIPPED) == []
+
+
+def test_a_phone_shows_where_a_budget_of_a_value_is_heading(
+    browser: Browser, make_site: MakeSite, serve: t.Callable[[Flask], str]
+) -> None:
+    each = {"name": "each", "limit_usd": "5", "period": "day", "tags": {"tenant": "*"}}
+    app = make_site(LLM_COST_BUDGETS=[each])
+    ledger = app.extensions["llm_cost"].ledger
+    ledger.append(a_call(tags={"tenant": "acme"}, cost="4.5"))
+    assert ledger.flush()
+    visit = Visit(browser, 390)
+    visit.goto(f"{serve(app)}/budgets")
+    shown = visit.page.locator("tbody tr").first.inner_text()
+    for part in ("acme", "heading for", "$4.50", "$5.00"):
+        assert part in shown.lower(), part
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_link_of_the_navigation_works(
     browser: Browser, full: str, width: int
