@@ -33,6 +33,7 @@ VERSION: t.Final = 1
 FIRST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 END: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
 """A call's time is not before the first, and before the second: no zone overflows."""
+_END_MS: t.Final = utc_ms(END)
 
 # Fields that JSON holds as they are, and that are left out where they are None.
 _PLAIN: t.Final = (
@@ -153,7 +154,7 @@ def decode(line: bytes | str) -> Call:
 
 
 _UUID7: t.Final = re.compile(
-    r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+    r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 )
 
 
@@ -187,14 +188,15 @@ def check_id(call: Call) -> int:
     :raises ValueError: If the id is no UUIDv7, its 48 bits of time are another's, or the
         time is before 1970 or after 2261.
     """
-    check_time("started_at", call.started_at)
-    found = isinstance(call.event_id, str) and _UUID7.fullmatch(call.event_id)
-    if not found:
-        raise ValueError(f"event_id: {call.event_id!r} is no UUIDv7 in lower case")
     started_at = utc_ms(call.started_at)
-    if int(found[1] + found[2], 16) != started_at:
+    if not 0 <= started_at < _END_MS:
+        check_time("started_at", call.started_at)
+    event_id = call.event_id
+    if not (isinstance(event_id, str) and _UUID7.fullmatch(event_id)):
+        raise ValueError(f"event_id: {event_id!r} is no UUIDv7 in lower case")
+    if int(event_id[:8] + event_id[9:13], 16) != started_at:
         raise ValueError(
-            f"event_id: {call.event_id} is not of started_at {_moment(call.started_at)}"
+            f"event_id: {event_id} is not of started_at {_moment(call.started_at)}"
         )
     return started_at
 

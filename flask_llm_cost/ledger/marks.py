@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
+import typing as t
 from collections.abc import Iterable
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from ..call import from_ms
+from ..call import utc_ms
 from .going import going
-from .hours import utc_hour
 from .jsonl import END
 from .jsonl import FIRST
 from .sums import chunks
 from .tables import facts
 from .tables import marks
 
+_HOUR_MS: t.Final = 3_600_000
+
 
 def mark(connection: sa.Connection, moments: Iterable[dt.datetime]) -> None:
     """Say, in the transaction that changes calls of these times, that it does."""
-    hours = sorted({utc_hour(moment) for moment in moments})
+    mark_ms(connection, map(utc_ms, moments))
+
+
+def mark_ms(connection: sa.Connection, moments: Iterable[int]) -> None:
+    """The same of milliseconds since 1970, as they are stored."""
+    hours = sorted({ms // _HOUR_MS for ms in moments})
     connection.execute(
         sa.insert(marks),
-        [{"id": secrets.randbits(63), "hour": hour} for hour in hours],
+        [{"id": secrets.randbits(63), "hour": from_ms(n * _HOUR_MS)} for n in hours],
     )
 
 

@@ -42,21 +42,21 @@ TRUNCATED: t.Final = "truncated_text"
 """The flag of a call whose text was cut, or cleaned of what databases refuse."""
 
 _COUNTS: t.Final = (*COUNTS, "total_input_tokens", "total_output_tokens")
-_TEXTS: t.Final[Mapping[str, int]] = {
+_INPUT: t.Final = slice(0, COUNTS.index("output_tokens"))
+_OUTPUT: t.Final = slice(_INPUT.stop, COUNTS.index("reasoning_tokens"))
+_COMMON: t.Final[Mapping[str, int]] = {
     "provider": 64,
     "model": 255,
     "request_model": 255,
     "operation": 32,
     "service_tier": 64,
-    "response_id": 255,
-    "trace_id": 255,
 }
+_TEXTS: t.Final[Mapping[str, int]] = {**_COMMON, "response_id": 255, "trace_id": 255}
 _FLAGS_LENGTH: t.Final = 255
 
 # One look at an object for many attributes: this runs for each call that is stored.
-_counts: t.Final = attrgetter(*_COUNTS)
+_counts: t.Final = attrgetter(*COUNTS)
 _texts: t.Final = attrgetter(*_TEXTS)
-_LENGTHS: t.Final = tuple(_TEXTS.values())
 
 _GROUPS: t.Final = (
     ("input", "cost_input"),
@@ -191,19 +191,27 @@ def values_of(call: Call) -> tuple[t.Any, ...]:
 
 def _texts_of(call: Call) -> tuple[tuple[str | None, ...], bool]:
     """The texts, and whether one was cut or cleaned."""
-    texts = _texts(call)
-    for text, length in zip(texts, _LENGTHS, strict=True):
-        if text is not None and not (
-            len(text) <= length and text.isascii() and "\0" not in text
-        ):
-            break
-    else:
-        return texts, False
-    kept = tuple(
-        text and clean(text)[:length]
-        for text, length in zip(texts, _LENGTHS, strict=True)
-    )
+    *common, response_id, trace_id = _texts(call)
+    texts, cut = _common_texts(*common)
+    response, trace = _fitting(response_id, 255), _fitting(trace_id, 255)
+    return (
+        *texts,
+        response,
+        trace,
+    ), cut or response != response_id or trace != trace_id
+
+
+# Most calls have those of a call a moment ago.
+@functools.lru_cache(maxsize=1024)
+def _common_texts(*texts: str | None) -> tuple[tuple[str | None, ...], bool]:
+    kept = tuple(map(_fitting, texts, _COMMON.values()))
     return kept, kept != texts
+
+
+def _fitting(text: str | None, length: int) -> str | None:
+    if text is None or (len(text) <= length and text.isascii() and "\0" not in text):
+        return text
+    return clean(text)[:length]
 
 
 def tag_set_of(tags: Mapping[str, str]) -> TagSet | None:
@@ -268,10 +276,14 @@ def _counts_of(usage: Usage | None) -> tuple[int | None, ...]:
     # A Usage takes no count that is out of range; sums of many may be.
     counts: tuple[int, ...] = _counts(usage)
     if not usage.other_tokens:
-        return *counts, 0
-    for name in ("total_input_tokens", "total_output_tokens"):
-        _in_range(name, getattr(usage, name))
-    return *counts, _in_range("other_tokens", sum(usage.other_tokens.values()))
+        return *counts, sum(counts[_INPUT]), sum(counts[_OUTPUT]), 0
+    total_input, total_output = usage.total_input_tokens, usage.total_output_tokens
+    return (
+        *counts,
+        _in_range("total_input_tokens", total_input),
+        _in_range("total_output_tokens", total_output),
+        _in_range("other_tokens", sum(usage.other_tokens.values())),
+    )
 
 
 def _costs_of(cost: Cost | None) -> tuple[tuple[t.Any, ...], str]:
@@ -285,7 +297,7 @@ def _costs_of(cost: Cost | None) -> tuple[tuple[t.Any, ...], str]:
         pico = to_pico(part.amount_usd)
         group, name = _known_meter(meter)
         sums[group] += pico
-        parts.append(f'{name}:["{part.quantity!s}","{part.rate!s}",{pico}]')
+        parts.append(f'{name}["{part.quantity!s}","{part.rate!s}",{pico}]')
     if sum(sums) != total:
         raise ValueError(
             f"cost.total_usd: {cost.total_usd} is not the sum of its parts"
@@ -296,8 +308,8 @@ def _costs_of(cost: Cost | None) -> tuple[tuple[t.Any, ...], str]:
 
 @functools.lru_cache(maxsize=1024)
 def _known_meter(meter: str) -> tuple[int, str]:
-    """Which group a meter counts in, and its name as JSON."""
-    return _GROUP_COLUMNS.index(cost_group(meter)), _encode(meter)
+    """Which group a meter counts in, and its name as a key of JSON."""
+    return _GROUP_COLUMNS.index(cost_group(meter)), f"{_encode(meter)}:"
 
 
 def _details(call: Call, parts: str) -> str | None:
@@ -319,17 +331,37 @@ def _details(call: Call, parts: str) -> str | None:
     return clean(f"{{{','.join(fields)}}}") if fields else None
 
 
+# Calls of one model share it.
+@functools.lru_cache(maxsize=1024)
+def _provenance(
+    price_key: str | None,
+    since: dt.datetime | str | None,
+    tier: str | None,
+    mode: str | None,
+    flags: frozenset[str],
+) -> tuple[str, ...]:
+    texts = {
+        "price_key": price_key,
+        "valid_from": since.isoformat() if isinstance(since, dt.datetime) else since,
+        "tier": tier,
+        "mode": mode,
+    }
+    fields = [f'"{name}":{_encode(text)}' for name, text in texts.items() if text]
+    if flags:
+        fields.append(f'"cost_flags":{_encode(sorted(flags))}')
+    return tuple(fields)
+
+
 def _add_provenance(fields: list[str], cost: Cost) -> None:
-    if cost.price_key:
-        fields.append(f'"price_key":{_encode(cost.price_key)}')
-    if cost.valid_from is not None:
-        fields.append(f'"valid_from":"{cost.valid_from.isoformat()}"')
-    if cost.tier:
-        fields.append(f'"tier":{_encode(cost.tier)}')
-    if cost.mode:
-        fields.append(f'"mode":{_encode(cost.mode)}')
-    if cost.flags:
-        fields.append(f'"cost_flags":{_encode(sorted(cost.flags))}')
+    since = cost.valid_from
+    fields += _provenance(
+        cost.price_key,
+        # One moment in two zones is two texts, and would be one key.
+        since if since is None or since.tzinfo is dt.UTC else since.isoformat(),
+        cost.tier,
+        cost.mode,
+        cost.flags,
+    )
     if cost.estimate_usd is not None:
         fields.append(f'"estimate":"{cost.estimate_usd}"')
 

@@ -25,7 +25,7 @@ from .budgets import Counters
 from .engine import brief
 from .engine import Engines
 from .marks import horizon
-from .marks import mark
+from .marks import mark_ms
 from .rows import BIGGEST
 from .rows import COLUMNS
 from .rows import tag_set_of
@@ -205,7 +205,7 @@ class Store:
             if self._put_back is not None:
                 self._put_back.begin(connection)
             connection.exec_driver_sql(statement, rows)
-            mark(connection, [entry.call.started_at for entry in entries])
+            mark_ms(connection, [entry.values[1] for entry in entries])
             if self._put_back is not None:
                 self._put_back.settle(connection, calls)
             else:

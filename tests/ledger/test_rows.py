@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 import types
 from decimal import Decimal
@@ -44,6 +45,31 @@ def test_the_groups_of_a_cost_add_up(call: Call) -> None:
     else:
         assert row["cost_total"] == rows.to_pico(call.cost.total_usd)
         assert sum(row[name] for name in GROUPS) == row["cost_total"]
+
+
+@given(calls())
+def test_totals_of_counts_are_those_of_the_usage(call: Call) -> None:
+    row, usage = rows.row_of(call), call.usage
+    if usage is None:
+        assert row["total_input_tokens"] is row["total_output_tokens"] is None
+    else:
+        assert row["total_input_tokens"] == usage.total_input_tokens
+        assert row["total_output_tokens"] == usage.total_output_tokens
+        assert row["other_tokens"] == sum(usage.other_tokens.values())
+
+
+def test_one_moment_in_two_zones_stays_two_texts() -> None:
+    def since(moment: dt.datetime) -> str:
+        cost = Cost(Decimal(0), {}, "file", price_key="a/b", valid_from=moment)
+        text: str = json.loads(rows.row_of(make_call(cost=cost))["details"])[
+            "valid_from"
+        ]
+        return text
+
+    there = dt.timezone(dt.timedelta(hours=2))
+    at = dt.datetime(2026, 7, 1, 12, tzinfo=dt.UTC)
+    for moment in (at, at.astimezone(there), at, at + dt.timedelta(days=1)):
+        assert since(moment) == moment.isoformat()
 
 
 @pytest.mark.parametrize(
