@@ -115,7 +115,13 @@ def months(calls: int) -> list[Planned]:
         dataclasses.replace(p, at=NOW - dt.timedelta(minutes=n % 300))
         for n, p in enumerate(bulk * 2)
     ]
-    return [*plan(calls * 2 // 3, NOW - dt.timedelta(days=30)), *now, *rush]
+    before = plan(calls * 2 // 3, NOW - dt.timedelta(days=30))
+    # Requests that are the same have answers of the same id: that looks captured twice.
+    other = [
+        dataclasses.replace(p, body={**p.body, "metadata": {"number": n}})
+        for n, p in enumerate([*before, *rush])
+    ]
+    return [*other[: len(before)], *now, *other[len(before) :]]
 
 
 @contextlib.contextmanager
