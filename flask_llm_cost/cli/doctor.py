@@ -29,6 +29,12 @@ if t.TYPE_CHECKING:
 
 _TRIAL_BYTES: t.Final = 4096
 
+_STUCK: t.Final = dt.timedelta(minutes=1)
+"""Calls that wait for longer are not written by anyone."""
+
+_UNROLLED: t.Final = dt.timedelta(hours=2)
+"""Hours that are over for longer should be added up."""
+
 ALONE: t.Final = "flask_llm_cost"
 """The import name of the app that commands make where there is none."""
 
@@ -214,7 +220,7 @@ def spool(host: Host) -> Iterator[Finding]:
     folder = host.ledger.folder
     try:
         _try_to_write(folder)
-        waiting = host.ledger.waiting()
+        waiting, since = host.ledger.waiting(), host.ledger.waits_since()
     except OSError as error:
         otherwise = "" if files else " if the database is away"
         yield Finding(
@@ -225,15 +231,21 @@ def spool(host: Host) -> Iterator[Finding]:
             f" LLM_COST_{'JSONL' if files else 'SPOOL'}_DIR.",
         )
         return
-    if waiting:
+    if not waiting or since is None:
+        yield Finding("ok", "spool", f"{folder} can be written, nothing waits.")
+        return
+    # By the files' own clock, and not by the app's.
+    age = max(dt.datetime.now(dt.UTC) - since, dt.timedelta())
+    told = f"{count(waiting, 'call')} in {folder} not written yet"
+    if age < _STUCK:
+        yield Finding("ok", "spool", f"{told}, which takes a moment.")
+    else:
         yield Finding(
             "warn",
             "spool",
-            f"{count(waiting, 'call')} in {folder} not written yet. If that does not"
-            " change, run `flask llm-cost drain` and see what it says.",
+            f"{told}, the oldest for {age.total_seconds() / 60:,.0f} min. Run"
+            " `flask llm-cost drain` and see what it says.",
         )
-    else:
-        yield Finding("ok", "spool", f"{folder} can be written, nothing waits.")
 
 
 def aside(host: Host) -> Iterator[Finding]:
@@ -347,6 +359,30 @@ def calls(host: Host) -> Iterator[Finding]:
         )
 
 
+def sums(host: Host) -> Iterator[Finding]:
+    """Are the hours that are over added up?"""
+    from ..ledger.marks import marked
+
+    hour = dt.timedelta(hours=1)
+    late = host.clock() - _UNROLLED - hour
+    try:
+        with host.ledger.reading(fresh=True) as connection:
+            waiting = [start for start in marked(connection) if start < late]
+    except StorageError:
+        return  # said by database() already
+    if not waiting:
+        yield Finding("ok", "sums", "calls are added up by hour and day.")
+        return
+    first = min(waiting).astimezone(host.settings.timezone)
+    yield Finding(
+        "warn",
+        "sums",
+        f"{count(len(waiting), 'hour')}, the first {first:%Y-%m-%d %H:%M %Z}, not added up"
+        " yet. Pages are right, but slower. The app does so once a minute while it runs; if"
+        " that does not change, its log says why, on logger flask_llm_cost.",
+    )
+
+
 def clients(host: Host) -> Iterator[Finding]:
     """Is what the installed SDKs send captured?"""
     from ..capture.clients import ways
@@ -412,6 +448,7 @@ CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     lost,
     prices,
     calls,
+    sums,
     tags,
 )
 

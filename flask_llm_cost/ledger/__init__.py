@@ -254,6 +254,11 @@ class Ledger:
         """How many calls are captured, but not in the database yet."""
         return self._spool.waiting()
 
+    def waits_since(self) -> dt.datetime | None:
+        """When the file of captured calls was last written to that waits the longest."""
+        at = self._spool.oldest()
+        return None if at is None else dt.datetime.fromtimestamp(at, dt.UTC)
+
     def set_aside(self) -> list[Path]:
         """The files of lines that cannot be stored."""
         return self._spool.bad()

@@ -209,6 +209,20 @@ class Spool:
                     os.close(fd)
         return lines
 
+    def oldest(self) -> float | None:
+        """Since when the file waits that was written to last of all; seconds since 1970.
+
+        A writer that works lets none wait for longer than a moment. ``None`` if all are
+        empty, or there are none.
+        """
+        found = []
+        for path in self._paths():
+            with contextlib.suppress(FileNotFoundError):  # stored meanwhile
+                seen = path.stat()
+                if seen.st_size:
+                    found.append(seen.st_mtime)
+        return min(found, default=None)
+
     def strange(self) -> list[Path]:
         """Files in the same folder whose lines are for another ledger."""
         return [

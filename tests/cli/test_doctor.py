@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import pathlib
 import typing as t
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from flask import Flask
 
 from flask_llm_cost.capture import clients
 from flask_llm_cost.cli import doctor
+from flask_llm_cost.ledger.marks import mark
+from flask_llm_cost.ledger.marks import marked
+from flask_llm_cost.ledger.marks import marks_of
+from flask_llm_cost.ledger.marks import unmark
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 
@@ -83,8 +88,52 @@ def test_waiting_calls_are_counted(
     assert found["exit"][0] == "1"
     assert found["schema"][0] == "error"
     assert "db upgrade" in found["schema"][1]
-    assert found["spool"][0] == "warn"
+    assert found["spool"][0] == "ok"
     assert found["spool"][1].startswith("1 call ")
+
+
+def test_calls_that_wait_for_long_are_a_warning(
+    make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "spool"
+    app = make_app(
+        LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'x.db'}",
+        LLM_COST_SPOOL_DIR=str(folder),
+    )
+    with app.app_context():
+        app.extensions["llm_cost"].extension.track(
+            provider="openai", model="gpt-4o", input_tokens=1
+        )
+    (file,) = folder.iterdir()
+    before = file.stat().st_mtime - 180
+    os.utime(file, (before, before))
+    status, message = examined(app=app)["spool"]
+    assert status == "warn"
+    assert message.startswith("1 call ")
+    assert "the oldest for 3 min" in message
+    assert "flask llm-cost drain" in message
+
+
+def test_hours_that_are_not_added_up_are_a_warning(
+    shop: Flask, shown: Shown, examined: Examined
+) -> None:
+    shown("drain")
+    state = shop.extensions["llm_cost"]
+    state.ledger._writer.stop(10)  # it would add them up
+    with state.ledger._engines.writing().begin() as connection:
+        oldest = dt.datetime(2026, 11, 19, 8, tzinfo=dt.UTC)
+        unmark(
+            connection, [i for h in marked(connection) for i in marks_of(connection, h)]
+        )
+        mark(connection, [oldest])
+    state.clock = lambda: oldest + dt.timedelta(minutes=170)
+    assert examined()["sums"] == ("ok", "calls are added up by hour and day.")
+    state.clock = lambda: oldest + dt.timedelta(minutes=190)
+    status, message = examined()["sums"]
+    assert status == "warn"
+    assert f"{oldest:%Y-%m-%d %H}:00 UTC" in message
+    state.ledger.roll()
+    assert examined()["sums"][0] == "ok"
 
 
 def test_an_unreachable_database_is_an_error(
