@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
+import re
 import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask
 
+from flask_llm_cost.ledger.migrations import HEAD
+from flask_llm_cost.ledger.migrations import VERSION_TABLE
 from flask_llm_cost.ledger.tables import facts
+from flask_llm_cost.ledger.tables import marks
 from flask_llm_cost.query.choices import choices
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
 from flask_llm_cost.query.listing import call_page
+from flask_llm_cost.query.listing import SORTS
+from flask_llm_cost.query.listing import top_calls
 from flask_llm_cost.query.models import models
+from flask_llm_cost.query.models import SORTS as MODEL_SORTS
 from flask_llm_cost.query.overview import overview
 from flask_llm_cost.query.quality import quality
 from flask_llm_cost.query.report import report
@@ -23,6 +32,7 @@ from flask_llm_cost.query.sessions import sessions
 from flask_llm_cost.query.tags import tag_keys
 from flask_llm_cost.query.tags import tag_page
 from flask_llm_cost.query.totals import totals
+from flask_llm_cost.web.views import PAGES
 
 from .many import END
 from .many import fill
@@ -66,18 +76,37 @@ FROM_CALLS: dict[str, t.Any] = {
 
 
 @pytest.fixture(scope="module")
-def full(store: Store) -> Store:
-    """A ledger of 50,000 calls in ten days, all added up."""
+def full(store: Store) -> Iterator[Store]:
+    """A ledger of 200,000 calls in ten days, nothing left to add up."""
     store.fill()
     with store.engine.begin() as connection:
         connection.execute(facts.insert().values(name="roller", value=""))
-    fill(store.engine, 50_000, days=10)
+    roller(store, UTC).rezone()
+    fill(store.engine, 200_000, days=10)
+    with store.engine.begin() as connection:
+        # Plans do not depend on what the sums say, and a fifth of them a fifth of the time.
+        connection.execute(sa.delete(marks).where(marks.c.hour < END - 2 * DAY))
     roller(store, UTC).roll(LATER)
     with store.engine.connect() as connection:
         if connection.dialect.name != "mysql":
             connection.execution_options(isolation_level="AUTOCOMMIT")
             connection.exec_driver_sql("ANALYZE")
-    return store
+    with versioned(store.engine):
+        yield store
+
+
+@contextmanager
+def versioned(engine: sa.Engine) -> Iterator[None]:
+    """Tables that an app takes for those of its version."""
+    version = sa.Table(
+        VERSION_TABLE, sa.MetaData(), sa.Column("version_num", sa.String(32))
+    )
+    with engine.begin() as connection:
+        version.create(connection)
+        connection.execute(version.insert().values(version_num=HEAD))
+    yield
+    with engine.begin() as connection:
+        version.drop(connection)
 
 
 @contextmanager
@@ -135,6 +164,73 @@ def test_calls_are_found_by_an_index(full: Store, name: str) -> None:
     found = asked(full, FROM_CALLS[name], where)
     assert found
     assert [step for text, values in found for step in scans(full, text, values)] == []
+
+
+@pytest.fixture
+def site(full: Store, make_app: t.Callable[..., Flask]) -> Flask:
+    """An app that shows the full ledger on its last day."""
+    app = make_app(
+        LLM_COST_DATABASE_URI=full.engine.url.render_as_string(hide_password=False),
+        LLM_COST_ROLLUP_TAGS=("feature", "user"),
+        LLM_COST_SESSION_TAG="user",
+        LLM_COST_BUDGETS=[
+            {"name": "f", "limit_usd": 5, "period": "day", "tags": {"feature": "*"}}
+        ],
+        LLM_COST_MONTHLY_BUDGET=100,
+    )
+    state = app.extensions["llm_cost"]
+    state.clock = lambda: END - dt.timedelta(hours=1)
+    app.register_blueprint(state.extension.blueprint(access="public"))
+    return app
+
+
+RANGE = "from=2025-12-31&to=2025-12-31"
+MORE: dict[str, t.Sequence[str]] = {
+    "/": ["provider=mistral", "tag=user:u7"],
+    "/models": [f"sort={sort}" for sort in MODEL_SORTS],
+    "/calls": [
+        *(f"sort={sort}" for sort in SORTS),
+        "provider=mistral",
+        "model=gpt-4o",
+        "outcome=ok",
+        "tag=user:u7",
+    ],
+    "/calls.csv": ["tag=tenant:t7", "sort=unknown_pricing"],
+    "/tags/feature": ["stream=yes"],
+    "/tags/tenant": [],
+}
+"""Other questions that a page is asked."""
+WAY = re.compile('rel="(?:next|prev)" href="([^"]+)"')
+
+
+def addresses(store: Store, rule: str) -> Iterator[str]:
+    """A page's address and others of it."""
+    with store.reading() as connection:
+        [latest] = top_calls(connection, CallFilter(), sort="recent", limit=1)
+    if rule == "/tags/<key>":
+        paths = [path for path in MORE if path.startswith("/tags/")]
+    else:
+        paths = [rule.replace("<event_id>", latest.event_id)]
+    for path in paths:
+        yield f"{path}?{RANGE}"
+        yield from (f"{path}?{RANGE}&{query}" for query in MORE.get(path, ()))
+
+
+@pytest.mark.parametrize("rule", [page.rule for page in PAGES])
+def test_every_page_reads_by_an_index(full: Store, site: Flask, rule: str) -> None:
+    state = site.extensions["llm_cost"]
+    visitor = site.test_client()
+    wanted = [(address, 2) for address in addresses(full, rule)]
+    for address, depth in wanted:
+        with told(state.ledger._engines.asking()) as found:
+            response = visitor.get(address)
+            assert response.status_code == 200, address
+            text = response.text
+        asked = [ask for ask in found if CALLS in ask[0] and "LOCK TABLE" not in ask[0]]
+        steps = [step for ask in asked for step in scans(full, *ask)]
+        assert steps == [], address
+        if depth:
+            wanted += [(html.unescape(link), depth - 1) for link in WAY.findall(text)]
 
 
 def test_a_plan_that_reads_everything_would_be_seen(full: Store) -> None:
