@@ -12,7 +12,6 @@ import os
 import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -28,46 +27,25 @@ from .layers import Layer
 from .layers import make_layer
 from .layers import PriceFile
 from .layers import updated
-from .meters import MODES as MODES
+from .lookup import EVER
+from .lookup import Lookup
+from .meters import aware
 from .meters import PREPAID
-from .meters import RateKey
-from .meters import TOKENS
 from .names import CACHED
 from .names import check_mode
-from .names import DIRECT
-from .names import named
-from .names import names_of
 from .names import provider_name
 from .names import served_mode
-from .names import split
-from .names import undated
 from .plan import Found
 from .plan import Plan
 from .plan import plan_of
 from .plan import Quote
-from .price import Price
 from .price import to_pico
 from .price import to_usd
 
 STALE_AFTER: t.Final = dt.timedelta(days=30)
 
 
-class Match(t.NamedTuple):
-    """An entry that serves a model, and how it was found."""
-
-    entry: Entry
-    layer: int
-    source: CostSource
-    by: str
-    """``exact``, ``alias``, ``snapshot``, ``borrowed``, ``wildcard`` or ``free``."""
-    flags: frozenset[str]
-
-
 _NONE: t.Final[frozenset[str]] = frozenset()
-_FREE: t.Final = Entry(
-    ":free",
-    (Price({RateKey(None, name, 0): Decimal(0) for name in TOKENS}),),
-)
 _UNPRICED: t.Final = Quote(None, frozenset(("unpriced",)))
 
 
@@ -83,15 +61,10 @@ class PriceBook:
     def __init__(
         self, layers: Iterable[Layer], *, aliases: Mapping[str, str] | None = None
     ) -> None:
-        self._layers: tuple[Layer, ...] = tuple(layers)
-        self._aliases = {
-            named(name): target for name, target in (aliases or {}).items()
-        }
-        self._matches: dict[tuple[str, str], tuple[Match, ...]] = {}
+        self._lookup = Lookup(layers, aliases or {})
         self._plans: dict[tuple[str, str, str | None], Plan] = {}
         """By provider, model and mode: that of the time that was last asked for."""
         self._dated: dict[tuple[str, str, str | None, dt.datetime], Plan] = {}
-        self._joined: dict[tuple[int, int], tuple[Price, Price, Price]] = {}
         self._file: PriceFile | None = None
 
     @classmethod
@@ -139,11 +112,10 @@ class PriceBook:
         """
         self._refresh()
         layer = make_layer("file", models, "The prices")
-        over = [each for each in self._layers if each.source == "override"]
-        rest = [each for each in self._layers if each.source != "override"]
-        book = PriceBook([*over, layer, *rest])
-        book._aliases = self._aliases
-        return book
+        layers, aliases = self._lookup.layers, self._lookup.aliases
+        over = [each for each in layers if each.source == "override"]
+        rest = [each for each in layers if each.source != "override"]
+        return PriceBook([*over, layer, *rest], aliases=aliases)
 
     # What is in it
 
@@ -151,7 +123,7 @@ class PriceBook:
     def updated_at(self) -> dt.date | None:
         """When the newest prices in force were taken down; ``None`` if nothing says so."""
         self._refresh()
-        dates = [updated(layer) for layer in self._layers]
+        dates = [updated(layer) for layer in self._lookup.layers]
         return max((date for date in dates if date is not None), default=None)
 
     @property
@@ -170,14 +142,14 @@ class PriceBook:
         """Every entry in force by its key, higher layers first."""
         self._refresh()
         held: dict[str, tuple[CostSource, Entry]] = {}
-        for layer in self._layers:
+        for layer in self._lookup.layers:
             for name, entry in layer.entries.items():
                 held.setdefault(name, (layer.source, entry))
         return held
 
     def metadata(self, source: CostSource) -> Mapping[str, t.Any]:
         """What a layer says of itself: ``updated_at``, ``sources``, ..."""
-        for layer in self._layers:
+        for layer in self._lookup.layers:
             if layer.source == source:
                 return layer.metadata
         return {}
@@ -190,119 +162,8 @@ class PriceBook:
         """The price of a model at a time, now if left out; ``None`` if none is known."""
         if self._file is not None:
             self._refresh()
-        return self._choose(provider, self._lookup(provider, model), at)
-
-    def _choose(
-        self, provider: str, matches: Iterable[Match], at: dt.datetime | None
-    ) -> Found | None:
-        for match in matches:
-            price = match.entry.at(at)
-            if price is not None:
-                factor, said = self._wildcards(provider, match, at)
-                for each in said:
-                    price = self._with_fees(price, each)
-                return Found(
-                    match.entry.key, match.source, price, match.by, match.flags, factor
-                )
-        return None
-
-    def _lookup(self, provider: str, model: str) -> tuple[Match, ...]:
-        # The dict is taken first: what comes of layers that a reload replaces meanwhile
-        # then lands in a dict that nobody reads.
-        held = self._matches
-        matches = held.get((provider, model))
-        if matches is None:
-            matches = tuple(
-                _unique(self._search(provider_name(provider), model.strip()))
-            )
-            if len(held) >= CACHED:
-                held.clear()
-            held[provider, model] = matches
-        return matches
-
-    def _search(self, provider: str, model: str) -> t.Iterator[Match]:
-        if not model:
-            return
-        names = names_of(provider, model)
-        yield from self._exact(names, "exact")
-        if model.endswith(":free"):
-            yield Match(_FREE, len(self._layers), "bundled", "free", _NONE)
-            return
-        snapshots = undated(names)
-        target = self._target(names)
-        aliased = () if target is None else names_of(*split(target, provider))
-        for number in range(len(self._layers)):
-            yield from self._exact(aliased, "alias", number)
-            yield from self._exact(undated(aliased), "alias", number)
-            yield from self._exact(snapshots, "snapshot", number)
-        for number, layer in enumerate(self._layers):
-            entry = layer.wildcards.get(provider)
-            if entry is not None and any(price.has_tokens for price in entry.prices):
-                yield Match(entry, number, layer.source, "wildcard", _NONE)
-        yield from self._borrow(provider, model)
-
-    def _target(self, names: Iterable[str]) -> str | None:
-        for name in names:
-            target = self._aliases.get(named(name))
-            if target is not None:
-                return target
-        return None
-
-    def _exact(
-        self, names: Iterable[str], by: str, number: int | None = None
-    ) -> t.Iterator[Match]:
-        numbers = range(len(self._layers)) if number is None else (number,)
-        for each in numbers:
-            layer = self._layers[each]
-            for name in names:
-                entry = layer.get(name)
-                if entry is not None:
-                    yield Match(entry, each, layer.source, by, _NONE)
-
-    def _borrow(self, provider: str, model: str) -> t.Iterator[Match]:
-        last = model.rpartition("/")[2]
-        for number, layer in enumerate(self._layers):
-            if layer.source == "bundled" and provider not in DIRECT:
-                return
-            for name in (last, *undated((last,))):
-                entries = layer.last(name)
-                if len(entries) == 1:
-                    flags = frozenset(("borrowed_price",))
-                    yield Match(entries[0], number, layer.source, "borrowed", flags)
-                if entries:
-                    return
-
-    def _with_fees(self, price: Price, fees: Price) -> Price:
-        # The pair is kept with what was made of it, so that no id is used again.
-        held = self._joined
-        made = held.get((id(price), id(fees)))
-        if made is None:
-            made = (price, fees, price.with_fees(fees))
-            if len(held) >= CACHED:
-                held.clear()
-            held[id(price), id(fees)] = made
-        return made[2]
-
-    def _wildcards(
-        self, provider: str, match: Match, at: dt.datetime | None
-    ) -> tuple[Decimal | None, tuple[Price, ...]]:
-        """What ``provider/*`` entries say: a multiplier, and fees of tools."""
-        factor: Decimal | None = None
-        said: list[Price] = []
-        for number, layer in enumerate(self._layers):
-            entry = (
-                layer.wildcards.get(provider_name(provider))
-                if layer.wildcards
-                else None
-            )
-            price = None if entry is None else entry.at(at)
-            if price is None:
-                continue
-            said.append(price)
-            # Not on what a higher layer says: that is the price itself.
-            if factor is None and number <= match.layer:
-                factor = price.multiplier
-        return factor, tuple(said)
+        lookup = self._lookup
+        return lookup.choose(provider, lookup.matches(provider, model), at)
 
     # Pricing
 
@@ -436,16 +297,18 @@ class PriceBook:
 
         :raises ValueError: If there is no such mode.
         """
-        # Both are taken first, as in _lookup.
+        # The dicts are taken first: what comes of layers that a reload replaces meanwhile
+        # then lands in dicts that nobody reads.
         held, dated = self._plans, self._dated
+        lookup = self._lookup
         checked = check_mode(mode)
-        matches = self._lookup(provider, model)
-        moment = _aware(at)
-        span = self._span(provider, matches, moment)
-        key = (provider, model, mode, _EVER if span is None else span[0])
+        matches = lookup.matches(provider, model)
+        moment = aware(at)
+        span = lookup.span(provider, matches, moment)
+        key = (provider, model, mode, EVER if span is None else span[0])
         plan = dated.get(key)
         if plan is None:
-            found = self._choose(provider, matches, moment)
+            found = lookup.choose(provider, matches, moment)
             if found is not None and found.price.windows:
                 # It is another one at another hour.
                 return plan_of(
@@ -460,22 +323,6 @@ class PriceBook:
         held[provider, model, mode] = plan
         return plan
 
-    def _span(
-        self, provider: str, matches: Sequence[Match], moment: dt.datetime
-    ) -> tuple[dt.datetime, dt.datetime] | None:
-        """Around a moment, between which dates no other price begins to hold."""
-        name = provider_name(provider)
-        said = (layer.wildcards.get(name) for layer in self._layers)
-        entries = [match.entry for match in matches]
-        entries += [entry for entry in said if entry is not None]
-        dates = {price.valid_from for each in entries for price in each.prices}
-        known = [date for date in dates if date is not None]
-        if not known:
-            return None
-        since = max((date for date in known if date <= moment), default=_EVER)
-        until = min((date for date in known if date > moment), default=_NEVER)
-        return since, until
-
     # The watched file
 
     def _refresh(self) -> None:
@@ -484,29 +331,12 @@ class PriceBook:
             return
         layer = file.changed()
         if layer is not None:
-            self._layers = tuple(
-                layer if each.source == "file" else each for each in self._layers
+            lookup = self._lookup
+            self._lookup = Lookup(
+                (layer if each.source == "file" else each for each in lookup.layers),
+                lookup.aliases,
             )
-            self._matches, self._joined = {}, {}
             self._plans, self._dated = {}, {}
-
-
-def _unique(matches: Iterable[Match]) -> t.Iterator[Match]:
-    seen: set[int] = set()
-    for match in matches:
-        if id(match.entry) not in seen:
-            seen.add(id(match.entry))
-            yield match
-
-
-_EVER: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
-_NEVER: t.Final = dt.datetime.max.replace(tzinfo=dt.UTC)
-
-
-def _aware(at: dt.datetime | None) -> dt.datetime:
-    if at is None:
-        return dt.datetime.now(dt.UTC)
-    return at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
 
 
 def _reported(amount: Decimal, estimate: Cost | None, mode: str | None) -> Cost:

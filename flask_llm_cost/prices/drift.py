@@ -139,7 +139,7 @@ def plan(
 ) -> SyncPlan:
     """Work out what a price file becomes by what sources say. Changes nothing.
 
-    :param document: The file, as :func:`~.book.parse_file` reads it.
+    :param document: The file, as :func:`~.layers.parse_file` reads it.
     :param answers: The sources', the first is believed before the others.
     :param accept: Models whose prices may move more than threefold, or to 0.
     :param add: Globs of ``provider/model`` that are to be in the file, too.

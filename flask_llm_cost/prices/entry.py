@@ -8,6 +8,7 @@ import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
+from .meters import aware
 from .meters import decimal_rate
 from .meters import instant
 from .meters import IS_TOKENS
@@ -50,10 +51,7 @@ class Entry:
         first = prices[0]
         if len(prices) == 1 and first.valid_from is None:
             return first
-        if moment is None:
-            moment = dt.datetime.now(dt.UTC)
-        elif moment.tzinfo is None:
-            moment = moment.replace(tzinfo=dt.UTC)
+        moment = aware(moment)
         held = None
         for price in prices:
             if price.valid_from is not None and price.valid_from > moment:

@@ -13,6 +13,7 @@ from ..call import Cost
 from ..call import Usage
 from .book import PriceBook
 from .entry import beside
+from .meters import aware
 from .meters import PREPAID
 from .names import check_mode
 from .price import Price
@@ -145,9 +146,7 @@ def explain(
     :param flags: Those of a call: ``region.us`` among them selects a multiplier.
     :raises ValueError: If there is no such mode.
     """
-    moment = at or dt.datetime.now(dt.UTC)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
+    moment = aware(at)
     name = check_mode(mode)
     used = usage or Usage(input_tokens=1, output_tokens=1)
     found = book.find(provider, model, moment)

@@ -194,6 +194,13 @@ def decimal_rate(value: object, key: str) -> Decimal:
     return number
 
 
+def aware(at: dt.datetime | None) -> dt.datetime:
+    """A time that dates of prices can be compared with: now if left out; naive means UTC."""
+    if at is None:
+        return dt.datetime.now(dt.UTC)
+    return at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
+
+
 def instant(value: object, key: str = "valid_from") -> dt.datetime:
     """A UTC time from a date, a time or the ISO text of one; naive means UTC.
 

@@ -15,6 +15,7 @@ from flask_llm_cost import PriceFileError
 from flask_llm_cost import Usage
 from flask_llm_cost.prices import book as book_module
 from flask_llm_cost.prices import layers as layers_module
+from flask_llm_cost.prices import lookup as lookup_module
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.layers import make_layer
 from flask_llm_cost.prices.names import served_mode
@@ -544,10 +545,11 @@ def test_reading_again_harms_no_other_thread(tmp_path: Path) -> None:
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(book_module, "CACHED", 10)
+    monkeypatch.setattr(lookup_module, "CACHED", 10)
     book = layers({"m": RATE})
     for number in range(100):
         assert book.cost("x", f"unknown-{number}", ONE) is None
-    assert len(book._matches) <= 10
+    assert len(book._lookup._matches) <= 10
     assert len(book._plans) <= 10
 
 
