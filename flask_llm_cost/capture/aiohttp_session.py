@@ -16,12 +16,15 @@ import weakref
 from collections.abc import Awaitable
 from collections.abc import Callable
 from collections.abc import Coroutine
+from collections.abc import Mapping
 
 from aiohttp import ClientResponse
 from aiohttp import ClientSession
+from aiohttp import FormData
 from aiohttp import StreamReader
 from multidict import CIMultiDict
 
+from .form import form
 from .meter import harmless
 from .meter import Meter
 from .meter import Tap
@@ -42,7 +45,12 @@ async def captured(
 
     :param send: The session's ``_request``, bound to it.
     """
-    meter = tap.open(method, _full(session, url) or "", lambda: _body_of(options))
+    meter = tap.open(
+        method,
+        _full(session, url) or "",
+        lambda: _body_of(options),
+        lambda: _form_of(options),
+    )
     if meter is None:
         return await send(method, url, **options)
     if meter.asking is not None:
@@ -81,6 +89,22 @@ def _body_of(options: dict[str, t.Any]) -> bytes | None:
         return bytes(data)
     if data is None and options.get("json") is not None:
         return json.dumps(options["json"], default=str).encode()
+    return None
+
+
+def _form_of(options: dict[str, t.Any]) -> bytes | None:
+    """The fields of a form: of a mapping, of pairs, or of ``FormData``, before it is sent."""
+    data = options.get("data")
+    if isinstance(data, FormData):
+        # Not public: each is its options (the name is one), its headers and its value.
+        kept = getattr(data, "_fields", ())
+        return form([(named.get("name"), value) for named, _, value in kept])
+    if isinstance(data, Mapping):
+        return form(data.items())
+    if isinstance(data, (list, tuple)):
+        return form(
+            [pair for pair in data if isinstance(pair, tuple) and len(pair) == 2]
+        )
     return None
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from types import ModuleType
 
+from .form import form
 from .meter import harmless
 from .meter import Meter
 from .meter import Tap
@@ -35,7 +36,12 @@ def captured(
     :param module: ``httpx`` or ``httpx2``.
     :param send: A transport's ``handle_request``, bound to it.
     """
-    meter = tap.open(request.method, str(request.url), lambda: _body_of(request))
+    meter = tap.open(
+        request.method,
+        str(request.url),
+        lambda: _body_of(request),
+        lambda: _form_of(request),
+    )
     if meter is None:
         return send(request)
     if meter.asking is not None:
@@ -53,7 +59,12 @@ async def captured_async(
     module: t.Any, tap: Tap, send: Callable[[t.Any], Awaitable[t.Any]], request: t.Any
 ) -> t.Any:
     """As :func:`captured`, for ``handle_async_request``."""
-    meter = tap.open(request.method, str(request.url), lambda: _body_of(request))
+    meter = tap.open(
+        request.method,
+        str(request.url),
+        lambda: _body_of(request),
+        lambda: _form_of(request),
+    )
     if meter is None:
         return await send(request)
     if meter.asking is not None:
@@ -74,6 +85,14 @@ def _body_of(request: t.Any) -> bytes | None:
     except RuntimeError:
         # RequestNotRead, of either module.
         return None
+
+
+def _form_of(request: t.Any) -> bytes | None:
+    """The fields of a form with a file. Its stream is not public; it may have none."""
+    fields = getattr(request.stream, "fields", None)
+    if not isinstance(fields, (list, tuple)):
+        return None
+    return form([(getattr(f, "name", None), getattr(f, "value", None)) for f in fields])
 
 
 @harmless()

@@ -184,11 +184,14 @@ class Tap:
         return _unpickled, (self._name,)
 
     @harmless(passing=(LlmCostError,))
-    def open(self, method: str, url: str, body: Body) -> Meter | None:
+    def open(
+        self, method: str, url: str, body: Body, form: Body = None
+    ) -> Meter | None:
         """Begin to follow an attempt, before it is sent.
 
         :param body: What is sent, or ``None`` if it cannot be known without consuming it.
             A callable is asked only if this is an LLM call.
+        :param form: What :func:`.form` makes of its fields, if there is no such body.
         :return: ``None`` if it is not to be captured.
         :raises LlmCostError: If the recorder forbids the call, as a spent budget does.
         """
@@ -202,7 +205,7 @@ class Tap:
         token = _guard.set(guard)
         meter = None
         try:
-            meter = self._begin(found, url, body, guard)
+            meter = self._begin(found, url, body, form, guard)
         finally:
             if meter is None:
                 guard.on = False
@@ -230,9 +233,11 @@ class Tap:
     def _exchange(self, found: Route, sent: bytes | None) -> Exchange:
         return Exchange(found, request_body=sent)
 
-    def _begin(self, found: Route, url: str, body: Body, guard: _Guard) -> Meter | None:
+    def _begin(
+        self, found: Route, url: str, body: Body, form: Body, guard: _Guard
+    ) -> Meter | None:
         sent = _sent(body)
-        exchange = self._exchange(found, sent)
+        exchange = self._exchange(found, _sent(form) if sent is None else sent)
         if exchange is None:
             return None
         hold = self.recorder.begin(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import json
 import typing as t
 from collections.abc import AsyncIterator
@@ -320,6 +321,32 @@ def test_the_request_is_known_from_its_data(
     run(tap, work, base_url=provider.url("/"))
     assert [call.request_model for call in book.calls] == ["gpt-4o", "gpt-4o", None]
     assert {seen.body for seen in scene.requests} == {body.encode()}
+
+
+def test_the_model_of_a_form_with_a_file_is_known(
+    provider: Provider, tap: Tap, book: Book
+) -> None:
+    scene = provider.play(Answer(b'{"text":"Hello."}'))
+    audio = b"RIFF" * 50_000
+
+    def built() -> aiohttp.FormData:
+        made = aiohttp.FormData({"model": "whisper-1", "prompt": "Names: Zoe."})
+        made.add_field("file", io.BytesIO(audio), filename="a.wav")
+        return made
+
+    def named() -> dict[str, t.Any]:
+        return {"model": "whisper-1", "file": io.BytesIO(audio)}
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        for data in (built(), named(), list(named().items())):
+            url = provider.url("/v1/audio/transcriptions")
+            async with session.post(url, data=data) as response:
+                await response.read()
+
+    run(tap, work)
+    assert [call.model for call in book.calls] == ["whisper-1"] * 3
+    assert [attempt.body for attempt in book.attempts] == [None] * 3
+    assert [seen.body.count(b"RIFF") for seen in scene.requests] == [50_000] * 3
 
 
 def test_a_recorder_may_forbid(provider: Provider, tap: Tap, book: Book) -> None:

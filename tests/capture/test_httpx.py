@@ -13,6 +13,7 @@ from collections.abc import Awaitable
 from collections.abc import Callable
 from collections.abc import Iterator
 
+import openai
 import pytest
 from hypothesis import given
 from hypothesis import HealthCheck
@@ -503,3 +504,73 @@ def test_bytes_are_the_same_however_they_are_cut_and_read(
     assert body(client) == body(bare)
     assert book.call.outcome == "ok"
     assert book.call.usage is not None
+
+
+TRANSCRIPT: t.Final = json.dumps(
+    {
+        "text": "Hello.",
+        "usage": {
+            "type": "tokens",
+            "input_tokens": 14,
+            "input_token_details": {"text_tokens": 0, "audio_tokens": 14},
+            "output_tokens": 45,
+            "total_tokens": 59,
+        },
+    }
+).encode()
+"""It does not say which model wrote it."""
+
+
+def test_the_model_of_a_form_with_a_file_is_known(
+    module: Module, provider: Provider, client: t.Any, tap: Tap, book: Book
+) -> None:
+    scene = provider.play(Answer(TRANSCRIPT))
+    url = provider.url("/v1/audio/transcriptions")
+    sent = {
+        "data": {"model": "gpt-4o-transcribe", "prompt": "Names: Zoe."},
+        "files": {"file": ("a.wav", b"RIFF" * 50_000)},
+    }
+    client.post(url, **sent)
+    run(module, tap, lambda other: other.post(url, **sent))
+    assert [c.model for c in book.calls] == ["gpt-4o-transcribe"] * 2
+    assert [c.usage.output_tokens for c in book.calls if c.usage] == [45, 45]
+    # A budget is not told of a body that is no body.
+    assert [a.body for a in book.attempts] == [None, None]
+    assert all(seen.body.count(b"RIFF") == 50_000 for seen in scene.requests)
+
+
+def test_a_form_that_does_not_say_what_it_asks_for_is_a_call_of_no_known_model(
+    provider: Provider, client: t.Any, book: Book
+) -> None:
+    provider.play(Answer(TRANSCRIPT))
+    url = provider.url("/v1/audio/transcriptions")
+    long = {"model": "m" * 300}
+    client.post(url, data=long, files={"file": ("a.wav", b"RIFF")})
+    assert book.call.model == "unknown"
+
+
+@pytest.mark.parametrize("kind", ["OpenAI", "AsyncOpenAI"])
+def test_a_transcript_of_the_sdk_has_its_model(
+    kind: str, provider: Provider, tap: Tap, book: Book
+) -> None:
+    scene = provider.play(
+        Answer(TRANSCRIPT, headers=(("Content-Type", "application/json"),))
+    )
+    sdk = getattr(openai, kind)(
+        base_url=provider.url("/v1"), api_key="x", max_retries=0
+    )
+    httpx_transport.wrap(tap, sdk._client)
+    asked = {"model": "gpt-4o-transcribe", "file": ("a.wav", b"RIFF" * 100)}
+    if kind == "OpenAI":
+        said = sdk.audio.transcriptions.create(**asked)
+        sdk.close()
+    else:
+
+        async def ask() -> t.Any:
+            async with sdk:
+                return await sdk.audio.transcriptions.create(**asked)
+
+        said = asyncio.run(ask())
+    assert said.text == "Hello."
+    assert book.call.model == "gpt-4o-transcribe"
+    assert scene.requests[0].body.count(b"RIFF") == 100
