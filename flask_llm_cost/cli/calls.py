@@ -75,7 +75,7 @@ def export(
     from ..query.sources import pruned_before
 
     # A missing table or database is an error before a file is made.
-    with host.ledger.reading() as connection:
+    with host.ledger.reading(since=where.start, until=where.end) as connection:
         length = count_calls(connection, where)
         limit = pruned_before(connection, where, ["event_id"])
     for remark in pruned(limit, where.zone):

@@ -245,8 +245,9 @@ def _used(host: Host, days: int) -> list[tuple[str, str]]:
     from ..query.used import models_in_use
 
     drain_first(host)
-    with host.ledger.reading() as connection:
-        return models_in_use(connection, chosen(host, days, None, None))
+    where = chosen(host, days, None, None)
+    with host.ledger.reading(since=where.start, until=where.end) as connection:
+        return models_in_use(connection, where)
 
 
 def _impact(
@@ -261,7 +262,7 @@ def _impact(
     if not models:
         return ()
     where = chosen(host, days, None, None)
-    with host.ledger.reading() as connection:
+    with host.ledger.reading(since=where.start, until=where.end) as connection:
         names = _used_by(book, connection, where, models, host.clock())
     return impact(
         book,

@@ -127,7 +127,7 @@ def full(host: Host, where: CallFilter, form: str = "text") -> str:
     """
     from ..query import report as query
 
-    with host.ledger.reading() as connection:
+    with host.ledger.reading(since=where.start, until=where.end) as connection:
         found = query.report(connection, where, tags=host.settings.rollup_tags)
     note = pruned(found.pruned_before, where.zone)
     sections = [
@@ -171,7 +171,7 @@ def single(host: Host, where: CallFilter, by: str, form: str = "text") -> str:
         "day": (),
         "session": (f"tag:{host.settings.session_tag}",),
     }
-    with host.ledger.reading() as connection:
+    with host.ledger.reading(since=where.start, until=where.end) as connection:
         whole = totals(connection, where)
         limit = pruned_before(connection, where, names.get(by, (by,)))
         section = _section(host, connection, where, by)

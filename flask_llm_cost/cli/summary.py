@@ -196,9 +196,10 @@ def asking(
 
     nobody = CallQuery(host.ledger.reading, host.settings, host.clock)
     asked = nobody.last(period) if isinstance(period, int) else current(nobody, period)
-    with host.ledger.reading(since=asked.filter.start) as connection:
+    span = asked.filter
+    with host.ledger.reading(since=span.start, until=span.end) as connection:
         calls = CallQuery(
-            lambda: contextlib.nullcontext(connection), host.settings, host.clock
+            lambda **_: contextlib.nullcontext(connection), host.settings, host.clock
         )
         yield calls if model is None else calls.where(model=model)
 

@@ -520,13 +520,18 @@ class Ledger:
 
     @contextmanager
     def reading(
-        self, *, fresh: bool = False, since: dt.datetime | None = None
+        self,
+        *,
+        fresh: bool = False,
+        since: dt.datetime | None = None,
+        until: dt.datetime | None = None,
     ) -> Iterator[sa.Connection]:
         """A connection in one read-only transaction, in which nothing changes.
 
         :param fresh: Not to the replica of ``LLM_COST_READ_DATABASE_URI``: what is read
             decides what is written.
         :param since: Nothing older is asked for. Only monthly files gain by it.
+        :param until: Nothing from that moment on is.
         :raises StorageError: If the database cannot be used.
         :raises SetupRequired: If its tables are missing or of another version.
         """

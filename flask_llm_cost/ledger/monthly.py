@@ -190,17 +190,29 @@ class JsonlLedger(Ledger):
     ) -> Iterator[Call]:
         self._absorb()
         self.malformed = 0
-        first = None if start is None else self._path(start).name
-        last = None if end is None else self._path(end).name
-        for path in self.files():
-            if (first is None or path.name >= first) and (
-                last is None or path.name <= last
-            ):
-                for call in self._read(path):
-                    if (start is None or call.started_at >= start) and (
-                        end is None or call.started_at < end
-                    ):
-                        yield call
+        for path in self._within(self.files(), start, end):
+            for call in self._read(path):
+                if (start is None or call.started_at >= start) and (
+                    end is None or call.started_at < end
+                ):
+                    yield call
+
+    def _within(
+        self,
+        files: list[Path],
+        start: dt.datetime | None,
+        end: dt.datetime | None,
+    ) -> list[Path]:
+        """Those that may have calls from a moment until before another."""
+        if start is not None:
+            first = self._path(start).name
+            files = [path for path in files if path.name >= first]
+        if end is not None and end <= jsonl.FIRST:
+            return []
+        if end is not None:
+            last = self._path(end - dt.timedelta.resolution).name
+            files = [path for path in files if path.name <= last]
+        return files
 
     def _read(self, path: Path) -> Iterator[Call]:
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
@@ -305,11 +317,18 @@ class JsonlLedger(Ledger):
 
     @contextmanager
     def reading(
-        self, *, fresh: bool = False, since: dt.datetime | None = None
+        self,
+        *,
+        fresh: bool = False,
+        since: dt.datetime | None = None,
+        until: dt.datetime | None = None,
     ) -> Iterator[sa.Connection]:
         """A connection to an index of the files, in one read-only transaction.
 
+        The last file is always in it: it tells which call is the latest.
+
         :param since: Files of earlier months need not be in it.
+        :param until: Nor those of months that begin then or later.
         :raises StorageError: If the files cannot be read.
         """
         self._absorb()
@@ -320,9 +339,11 @@ class JsonlLedger(Ledger):
                 self._index = Index()
             index = self._index
         try:
-            first = "" if since is None else self._path(since).name
-            wanted = [path for path in self.files() if path.name >= first]
-            self.malformed = index.update(wanted)
+            files = self.files()
+            wanted = self._within(files, since, until)
+            self.malformed = index.update(
+                wanted + [f for f in files[-1:] if f not in wanted]
+            )
         except OSError as error:
             raise StorageError(f"{self.directory} cannot be read: {error}") from error
         with index.engines.snapshot() as connection:
@@ -474,11 +495,8 @@ class JsonlLedger(Ledger):
     ) -> int:
         self._absorb()
         gone = 0
-        for path in self.files():
-            if (before is None or path.name <= self._path(before).name) and (
-                since is None or path.name >= self._path(since).name
-            ):
-                gone += _rewrite(path, keep)
+        for path in self._within(self.files(), since, before):
+            gone += _rewrite(path, keep)
         return gone
 
     def _path(self, moment: dt.datetime) -> Path:

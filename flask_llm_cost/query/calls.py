@@ -333,8 +333,9 @@ class CallQuery:
         return replace(self, filter=self.filter.narrowed(**more))
 
     def _ask(self, question: Callable[..., _Answer], *more: t.Any) -> _Answer:
-        with self.reading() as connection:
-            return question(connection, self.filter, *more)
+        where = self.filter
+        with self.reading(since=where.start, until=where.end) as connection:
+            return question(connection, where, *more)
 
 
 def _by_period(

@@ -7,7 +7,6 @@ import dataclasses
 import datetime as dt
 import json
 import typing as t
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -32,8 +31,14 @@ Sort: t.TypeAlias = t.Literal[
 
 SORTS: t.Final[tuple[str, ...]] = t.get_args(Sort)
 
-Reading: t.TypeAlias = Callable[[], AbstractContextManager[sa.Connection]]
-"""Opens one read-only transaction: a ledger's ``reading``."""
+
+class Reading(t.Protocol):
+    """Opens one read-only transaction: a ledger's ``reading``."""
+
+    def __call__(
+        self, *, since: dt.datetime | None = None, until: dt.datetime | None = None
+    ) -> AbstractContextManager[sa.Connection]: ...
+
 
 PER_PAGE: t.Final = (25, 50, 100, 200)
 
@@ -252,7 +257,7 @@ def walk(
     place: _Place | None = None
     while True:
         clauses = where.clauses() if place is None else _beyond(where, "recent", place)
-        with reading() as connection:
+        with reading(since=where.start, until=where.end) as connection:
             rows = connection.execute(
                 sa.select(*columns)
                 .select_from(source)

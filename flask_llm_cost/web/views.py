@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from flask import Response
 from flask import stream_with_context
 from werkzeug.exceptions import NotFound
 
+from ..call import event_time
 from ..errors import StorageError
 from ..query.budgets import Standing
 from ..query.budgets import standings
@@ -137,7 +139,7 @@ def overview() -> str:
     """What was spent, on what, and how that compares."""
     slice_ = _slice(SliceForm, ".overview")
     where = slice_.where
-    with host().ledger.reading() as connection:
+    with _reading(_looked_at(where)) as connection:
         answer = ask_overview(
             connection,
             where,
@@ -171,6 +173,29 @@ def overview() -> str:
         )
 
 
+def _reading(where: CallFilter) -> AbstractContextManager[sa.Connection]:
+    """The ledger, of which only a range is asked for, and the latest call."""
+    return host().ledger.reading(since=where.start, until=where.end)
+
+
+def _looked_at(where: CallFilter) -> CallFilter:
+    """All that the overview looks at, if also this month's spend is projected."""
+    start = t.cast(dt.datetime, where.start)
+    before = t.cast(dt.datetime, where.previous().start)
+    # A rise is one over a week; a projection is made of a month and four weeks before it.
+    first = min(before, start - dt.timedelta(8), host().clock() - dt.timedelta(61))
+    return replace(where, start=first, end=None)
+
+
+def _moment(event_id: str) -> CallFilter:
+    """Where a call is, if that is the id of any."""
+    try:
+        at = event_time(event_id)
+        return CallFilter(start=at, end=at + dt.timedelta(milliseconds=1))
+    except (ValueError, OverflowError):
+        return CallFilter()
+
+
 def _compared(where: CallFilter) -> CallFilter:
     """A range together with the one before it."""
     return replace(where, start=where.previous().start)
@@ -199,7 +224,7 @@ def calls() -> str:
     """The calls of a slice, in an order of choice."""
     slice_ = _slice(CallsForm, ".calls")
     form = slice_.form
-    with host().ledger.reading() as connection:
+    with _reading(slice_.where) as connection:
         page = call_page(
             connection,
             slice_.where,
@@ -251,7 +276,7 @@ def _chunks(head: t.Iterable[str], lines: t.Iterable[str]) -> Iterator[str]:
 
 def call(event_id: str) -> str:
     """Everything that is known of one call."""
-    with host().ledger.reading() as connection:
+    with _reading(_moment(event_id)) as connection:
         detail = call_detail(connection, event_id)
     if detail is None:
         raise NotFound(
@@ -266,7 +291,7 @@ def call(event_id: str) -> str:
 def models() -> str:
     """What each model cost, how much it was used and how fast it was."""
     slice_ = _slice(ModelsForm, ".models")
-    with host().ledger.reading() as connection:
+    with _reading(slice_.where) as connection:
         answer = ask_models(connection, slice_.where, sort=slice_.form.sort.word)
         return _page(
             "models",
@@ -281,7 +306,7 @@ def models() -> str:
 def tags() -> str:
     """Which tags calls carry."""
     slice_ = _slice(SliceForm, ".tags")
-    with host().ledger.reading() as connection:
+    with _reading(slice_.where) as connection:
         answer = tag_keys(connection, slice_.where)
         return _page(
             "tags",
@@ -295,7 +320,7 @@ def tags() -> str:
 def tag(key: str) -> str:
     """What each value of one tag cost."""
     slice_ = _slice(SliceForm, ".tag", key=key)
-    with host().ledger.reading() as connection:
+    with _reading(_compared(slice_.where)) as connection:
         answer = tag_page(connection, slice_.where, key, limit=MOST_VALUES)
         return _page(
             "tag",
@@ -310,7 +335,7 @@ def sessions() -> str:
     """What each conversation of the app cost."""
     slice_ = _slice(SliceForm, ".sessions")
     settings = host().settings
-    with host().ledger.reading() as connection:
+    with _reading(slice_.where) as connection:
         found = ask_sessions(
             connection,
             slice_.where,
@@ -374,8 +399,8 @@ def prices() -> str:
     if words:
         rows, total = pricelist.search(state.book, words, now, MOST_PRICES)
     else:
-        with state.ledger.reading() as connection:
-            where = CallFilter.days(None, None, state.settings.timezone, today())
+        where = CallFilter.days(None, None, state.settings.timezone, today())
+        with _reading(where) as connection:
             names = [g.key for g in breakdown(connection, where, "provider", "model")]
         rows = list(pricelist.in_use(state.book, names, now))
         total = len(rows)
@@ -402,7 +427,7 @@ def _age() -> dict[str, t.Any]:
 def data_quality() -> str:
     """What the ledger does not know, why, and what to do about it."""
     slice_ = _slice(SliceForm, ".data_quality")
-    with host().ledger.reading() as connection:
+    with _reading(slice_.where) as connection:
         answer = ask_quality(connection, slice_.where)
         return _page(
             "quality",

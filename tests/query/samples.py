@@ -62,7 +62,9 @@ class Store:
         self.engine = engine
         metadata.create_all(engine)
 
-    def reading(self) -> AbstractContextManager[sa.Connection]:
+    def reading(
+        self, *, since: dt.datetime | None = None, until: dt.datetime | None = None
+    ) -> AbstractContextManager[sa.Connection]:
         return self.engine.connect()
 
     def fill(self, *found: Call) -> None:
