@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import typing as t
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ from flask_llm_cost.state import AppState
 # A slow machine is no failure: speed is measured in benchmarks/.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# A shell ignores it for what it runs in the background, and so would all that starts here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MakeApp = t.Callable[..., Flask]
 

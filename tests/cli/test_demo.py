@@ -58,8 +58,6 @@ def test_it_serves_the_dashboard_until_interrupted(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # Whoever runs the tests in the background may have it ignored, and so would this.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process,
         contextlib.ExitStack() as stack,
     ):
