@@ -35,7 +35,7 @@ from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import event_time
 from flask_llm_cost.cli.demo import provider
 from flask_llm_cost.providers import Provider
-from flask_llm_cost.providers.routes import OPENAI_PATHS
+from flask_llm_cost.providers.paths import OPENAI_PATHS
 from flask_llm_cost.state import AppState
 from flask_llm_cost.state import States
 from flask_llm_cost.testing import record_calls

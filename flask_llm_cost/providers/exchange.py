@@ -23,10 +23,10 @@ from .estimate import Estimate
 from .framing import ENDS
 from .framing import frame
 from .framing import Framing
+from .paths import NO_CALL
+from .paths import Path
 from .request import asked
 from .request import asking
-from .routes import NO_CALL
-from .routes import Path
 from .routes import Provider
 from .routes import Route
 from .routes import route

@@ -11,6 +11,7 @@ import typing as t
 
 from ..call import Usage
 from . import openai
+from . import openai_usage
 from .dialect import inner
 from .dialect import items
 from .dialect import Notes
@@ -34,7 +35,7 @@ def shares(notes: Notes) -> dict[str, Usage]:
         model = entry.get("model") if seen else None
         if isinstance(model, str):
             part = Notes(operation=notes.operation, usage=dict(seen), flags=notes.flags)
-            used = openai.usage(part)
+            used = openai_usage.usage(part)
             if used is not None:
                 parts[model] = parts[model].plus(used) if model in parts else used
     return {} if parts.keys() <= {notes.model} else parts

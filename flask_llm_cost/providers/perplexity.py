@@ -13,12 +13,13 @@ import typing as t
 
 from ..call import Usage
 from . import openai
+from . import openai_usage
 from .dialect import Notes
 
 
 def usage(notes: Notes) -> Usage | None:
     """Cut the provider's counts into disjoint buckets."""
-    found = openai.usage(notes)
+    found = openai_usage.usage(notes)
     if found is None:
         return None
     reasoning = notes.count(notes.usage.get("reasoning_tokens"))

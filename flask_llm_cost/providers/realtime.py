@@ -12,7 +12,7 @@ import typing as t
 
 from ..call import Usage
 from . import gemini
-from . import openai
+from . import openai_usage
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import needles
@@ -27,7 +27,7 @@ def read(notes: Notes, document: Object) -> None:
     response = inner(document, "response")
     if document.get("type") == "response.done":
         notes.identify(model=None, response_id=response.get("id"))
-        _add(notes, openai.usage, response.get("usage"))
+        _add(notes, openai_usage.usage, response.get("usage"))
     _add(notes, gemini.usage, document.get("usageMetadata"))
 
 

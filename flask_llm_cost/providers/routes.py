@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import functools
 import re
@@ -13,33 +12,25 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 from urllib.parse import urlsplit
 
-from . import anthropic
 from . import bedrock
-from . import cohere
-from . import gemini
 from . import groq
-from . import mistral
-from . import ollama
 from . import openai
 from . import perplexity
-from . import realtime
-from . import watsonx
 from . import xai
 from .dialect import Dialect
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """Requests of one kind: what their path looks like and how answers are read."""
-
-    pattern: str
-    """A regular expression for the whole path; ``(?P<model>...)`` names the model,
-    ``(?P<answer>...)`` the id of an answer that does not say it itself."""
-    dialect: Dialect
-    operation: str
-    method: str = "POST"
-    stream: bool = False
-    """The path itself asks for a stream."""
+from .paths import ANTHROPIC_PATHS
+from .paths import AZURE_PATHS
+from .paths import BEDROCK_PATHS
+from .paths import COHERE_PATHS
+from .paths import COMPATIBLE_GOOGLE
+from .paths import GATEWAY_PATHS
+from .paths import GEMINI_PATHS
+from .paths import MISTRAL_PATHS
+from .paths import OLLAMA_PATHS
+from .paths import OPENAI_PATHS
+from .paths import Path
+from .paths import VERTEX_PATHS
+from .paths import WATSONX_PATHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,163 +75,6 @@ class Route:
     """As :attr:`Provider.include_usage`; empty where it is no matter of this path."""
 
 
-NO_CALL: t.Final = "batches"
-"""The operation of what is looked at and is no call: when a batch was made."""
-
-OPENAI_PATHS: t.Final = (
-    Path(r".*/chat/completions", openai.CHAT, "chat"),
-    Path(r".*/agents/completions", openai.CHAT, "chat"),
-    Path(r".*/completions", openai.CHAT, "completions"),
-    Path(r".*/v1/edits", openai.CHAT, "completions"),
-    Path(r".*embeddings", openai.EMBEDDINGS, "embeddings"),
-    Path(r".*/responses(?:/compact)?", openai.RESPONSES, "responses"),
-    Path(r".*/responses/resp_[^/]+", openai.RESPONSES, "responses", method="GET"),
-    Path(r".*/files/[^/]+/content", openai.BATCH, "batch", method="GET"),
-    Path(r".*/images/(?:generations|edits|variations)", openai.IMAGES, "images"),
-    Path(r".*/audio/(?:transcriptions|translations)", openai.AUDIO, "audio"),
-    Path(r".*/audio/speech", openai.AUDIO, "speech"),
-    Path(r".*/moderations", openai.CHAT, "moderations"),
-    Path(r".*/v1/decisions", openai.RESPONSES, "decisions"),
-    Path(r".*/rerank", openai.EMBEDDINGS, "rerank"),
-    Path(r".*/threads(?:/thread_[^/]+)?/runs", openai.RUNS, "assistants"),
-    Path(r".*/threads/[^/]+/runs/[^/]+/submit_tool_outputs", openai.RUNS, "assistants"),
-    Path(r".*/threads/[^/]+/runs/[^/]+", openai.RUNS, "assistants", method="GET"),
-    Path(r".*/realtime", realtime.REALTIME, "realtime", method="WS", stream=True),
-)
-"""Where OpenAI and those who speak like it answer, whatever stands before."""
-
-ANTHROPIC_PATHS: t.Final = (
-    Path(r".*/v1/messages", anthropic.MESSAGES, "chat"),
-    Path(r".*/v1/complete", anthropic.MESSAGES, "completions"),
-    Path(
-        r".*/v1/messages/batches/(?P<batch>[^/]+)/results",
-        anthropic.BATCH,
-        "batch",
-        method="GET",
-    ),
-    Path(
-        r".*/v1/messages/batches/[^/]+",
-        anthropic.BATCH_STATE,
-        NO_CALL,
-        method="GET",
-    ),
-)
-
-_MODEL: t.Final = r".*/(?:models|endpoints|tunedModels)/(?P<model>[^/:]+)"
-
-GEMINI_PATHS: t.Final = (
-    Path(r".*/models/(?P<model>imagen[^/:]*):predict", gemini.IMAGES, "images"),
-    Path(rf"{_MODEL}:generateContent", gemini.GENERATE, "chat"),
-    Path(rf"{_MODEL}:streamGenerateContent", gemini.GENERATE, "chat", stream=True),
-    Path(
-        rf"{_MODEL}:(?:embedContent|batchEmbedContents)", gemini.GENERATE, "embeddings"
-    ),
-    Path(r".*/files/[^/:]+:download", gemini.BATCH, "batch", method="GET"),
-    Path(r".*/v1(?:beta|alpha)?/batches/[^/:]+", gemini.BATCH, "batch", method="GET"),
-    Path(r".*/interactions", gemini.INTERACTIONS, "responses"),
-    Path(r".*/interactions/[^/:]+", gemini.INTERACTIONS, "responses", method="GET"),
-)
-
-_COMPATIBLE_GOOGLE: t.Final = (
-    Path(r".*/openai/chat/completions", openai.HIDDEN_THINKING, "chat"),
-    Path(r".*/endpoints/[^/]+/chat/completions", openai.HIDDEN_THINKING, "chat"),
-)
-
-_ANTHROPIC_ON_VERTEX: t.Final = (
-    r".*/publishers/anthropic/models/(?P<model>(?!count-tokens:)[^/:]+)"
-)
-
-_MODEL_ON_VERTEX: t.Final = (
-    r".*/(?:models|endpoints)/(?P<model>(?!count-tokens:)[^/:]+)"
-)
-
-VERTEX_PATHS: t.Final = (
-    *GEMINI_PATHS,
-    *_COMPATIBLE_GOOGLE,
-    Path(rf"{_ANTHROPIC_ON_VERTEX}:rawPredict", anthropic.MESSAGES, "chat"),
-    Path(
-        rf"{_ANTHROPIC_ON_VERTEX}:streamRawPredict",
-        anthropic.MESSAGES,
-        "chat",
-        stream=True,
-    ),
-    Path(rf"{_MODEL_ON_VERTEX}:rawPredict", openai.CHAT, "chat"),
-    Path(rf"{_MODEL_ON_VERTEX}:streamRawPredict", openai.CHAT, "chat", stream=True),
-    Path(rf"{_MODEL}:predict", gemini.PREDICT, "embeddings"),
-)
-
-AZURE_PATHS: t.Final = (
-    *(
-        dataclasses.replace(
-            path,
-            pattern=path.pattern.replace(".*", ".*/deployments/(?P<model>[^/]+)", 1),
-        )
-        for path in OPENAI_PATHS
-        if path.method == "POST"
-    ),
-    *OPENAI_PATHS,
-    *ANTHROPIC_PATHS,
-)
-
-_ON_BEDROCK: t.Final = r".*/model/(?P<model>[^/]+)"
-
-_BEDROCK_PATHS: t.Final = (
-    Path(rf"{_ON_BEDROCK}/converse", bedrock.CONVERSE, "chat"),
-    Path(rf"{_ON_BEDROCK}/converse-stream", bedrock.CONVERSE, "chat", stream=True),
-    Path(r".*/model/(?P<model>[^/]*embed[^/]*)/invoke", bedrock.INVOKE, "embeddings"),
-    Path(r".*/model/(?P<model>[^/]*rerank[^/]*)/invoke", bedrock.INVOKE, "rerank"),
-    Path(rf"{_ON_BEDROCK}/invoke", bedrock.INVOKE, "chat"),
-    Path(
-        rf"{_ON_BEDROCK}/invoke-with-response-stream",
-        bedrock.INVOKE,
-        "chat",
-        stream=True,
-    ),
-)
-
-BEDROCK_PATHS: t.Final = (*_BEDROCK_PATHS, *OPENAI_PATHS, *ANTHROPIC_PATHS)
-
-COHERE_PATHS: t.Final = (
-    Path(r".*/v[12]/(?:chat|generate)", cohere.COHERE, "chat"),
-    Path(r".*/v[12]/embed", cohere.COHERE, "embeddings"),
-    Path(r".*/v[12]/rerank", cohere.COHERE, "rerank"),
-    Path(r".*/v1/classify", cohere.COHERE, "classify"),
-    *OPENAI_PATHS,
-)
-
-_OLLAMA_PATHS: t.Final = (
-    Path(r".*/api/chat", ollama.OLLAMA, "chat"),
-    Path(r".*/api/generate", ollama.OLLAMA, "completions"),
-    Path(r".*/api/(?:embed|embeddings)", ollama.OLLAMA, "embeddings"),
-)
-
-OLLAMA_PATHS: t.Final = (*_OLLAMA_PATHS, *OPENAI_PATHS, *ANTHROPIC_PATHS)
-
-MISTRAL_PATHS: t.Final = (
-    *OPENAI_PATHS,
-    Path(r".*/ocr", mistral.OCR, "ocr"),
-    Path(r".*/conversations(?:/[^/]+)?", mistral.CONVERSATION, "chat"),
-    Path(r".*/classifications", openai.CHAT, "classify"),
-)
-
-WATSONX_PATHS: t.Final = (
-    Path(r".*/text/generation", watsonx.WATSONX, "completions"),
-    Path(r".*/text/generation_stream", watsonx.WATSONX, "completions", stream=True),
-    Path(r".*/text/embeddings", watsonx.WATSONX, "embeddings"),
-    Path(r".*/text/chat", openai.CHAT, "chat"),
-    Path(r".*/text/chat_stream", openai.CHAT, "chat", stream=True),
-)
-
-GATEWAY_PATHS: t.Final = (
-    *OPENAI_PATHS,
-    *_OLLAMA_PATHS,
-    *ANTHROPIC_PATHS,
-    *GEMINI_PATHS,
-    *_BEDROCK_PATHS,
-    Path(r".*/v2/chat", cohere.COHERE, "chat"),
-)
-"""A gateway speaks like OpenAI, and passes on what others say at paths of theirs."""
-
 _ANY_VERSION: t.Final = r".*/completions(?:\?.*)?"
 _AZURE_VERSIONS: t.Final = (
     r".*/openai/v1/.*completions(?:\?.*)?"
@@ -279,7 +113,7 @@ PROVIDERS: t.Final = (
     Provider(
         "gemini",
         ("generativelanguage.googleapis.com",),
-        (*_COMPATIBLE_GOOGLE, *GEMINI_PATHS, *OPENAI_PATHS),
+        (*COMPATIBLE_GOOGLE, *GEMINI_PATHS, *OPENAI_PATHS),
         include_usage=_ANY_VERSION,
     ),
     Provider(
