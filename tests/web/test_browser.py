@@ -244,9 +244,12 @@ def test_a_phone_shows_where_a_budget_of_a_value_is_heading(
     assert ledger.flush()
     visit = Visit(browser, 390)
     visit.goto(f"{serve(app)}/budgets")
-    shown = visit.page.locator("tbody tr").first.inner_text()
+    row = visit.page.locator("tbody tr").first
+    shown = row.inner_text()
     for part in ("acme", "heading for", "$4.50", "$5.00"):
         assert part in shown.lower(), part
+    [bar] = [bar for bar in row.locator(".gauge").all() if bar.is_visible()]
+    assert bar.evaluate("bar => bar.getBoundingClientRect().width") > 100
 
 
 @pytest.mark.parametrize("width", WIDTHS)
