@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import typing as t
+from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -22,6 +23,9 @@ from .totals import totals_of
 
 UNKNOWN: t.Final = "unknown"
 """The id of the calls that belong to no session."""
+
+_NAMED: t.Final = 500
+"""So many sessions are named in a question; of more, all are asked for."""
 
 DELETED: t.Final = "_deleted_"
 """The id of all sessions together that the app has no name for."""
@@ -65,18 +69,17 @@ def sessions(
     :param names: Without it no session has a name, and none counts as deleted.
     """
     value, source = tag_column(key)
-    time, model = calls.c.started_at, calls.c.model
+    time = calls.c.started_at
     rows = connection.execute(
         sa.select(
             value.label("session_id"),
-            model,
             sa.func.min(time).label("first_at"),
             sa.func.max(time).label("last_at"),
             *MEASURES,
         )
         .select_from(source)
         .where(*where.clauses())
-        .group_by(value, model)
+        .group_by(value)
     )
     found = _merged(
         Session(
@@ -85,25 +88,55 @@ def sessions(
             totals=totals_of(row),
             first_at=row.first_at,
             last_at=row.last_at,
-            models=(row.model,),
+            models=(),
         )
         for row in rows
     )
+    known = None
     if names is not None:
-        found = _named(found, names)
+        known = names([s.session_id for s in found if s.session_id != UNKNOWN])
+        found = _named(found, known)
     found.sort(key=lambda s: (-s.totals.spend_pico, -s.totals.calls, s.session_id))
-    return tuple(found[:limit])
+    found = found[:limit]
+    # Only of those that are shown: each model of each session would be many rows.
+    models = _models(connection, where, key, [s.session_id for s in found], known)
+    return tuple(replace(s, models=tuple(sorted(models[s.session_id]))) for s in found)
 
 
-def _named(found: Iterable[Session], names: Names) -> list[Session]:
-    found = list(found)
-    known = names([s.session_id for s in found if s.session_id != UNKNOWN])
+def _models(
+    connection: sa.Connection,
+    where: CallFilter,
+    key: str,
+    shown: Sequence[str],
+    known: Mapping[str, str] | None,
+) -> Mapping[str, set[str]]:
+    """The models of some sessions.
+
+    :param known: The names of those that are not deleted; ``None`` if all have none.
+    """
+    value, source = tag_column(key)
+    query = sa.select(value, calls.c.model).select_from(source).where(*where.clauses())
+    if len(shown) <= _NAMED and DELETED not in shown:
+        # The calls of none have no tag, an empty one, or one of that very name.
+        none = [sa.or_(value.is_(None), value == "")] if UNKNOWN in shown else []
+        query = query.where(sa.or_(value.in_(shown), *none))
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for session_id, model in connection.execute(query.distinct()):
+        found[_shown_as(session_id or UNKNOWN, known)].add(model)
+    return found
+
+
+def _shown_as(session_id: str, known: Mapping[str, str] | None) -> str:
+    if known is None or session_id == UNKNOWN or session_id in known:
+        return session_id
+    return DELETED
+
+
+def _named(found: Iterable[Session], known: Mapping[str, str]) -> list[Session]:
     return _merged(
-        replace(s, name=known[s.session_id])
-        if s.session_id in known
-        else s
-        if s.session_id == UNKNOWN
-        else replace(s, session_id=DELETED)
+        replace(
+            s, session_id=_shown_as(s.session_id, known), name=known.get(s.session_id)
+        )
         for s in found
     )
 
@@ -118,7 +151,6 @@ def _merged(found: Iterable[Session]) -> list[Session]:
                 totals=old.totals + new.totals,
                 first_at=min(old.first_at, new.first_at),
                 last_at=max(old.last_at, new.last_at),
-                models=tuple(sorted({*old.models, *new.models})),
             )
         merged[new.session_id] = new
     return list(merged.values())

@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import settings
+from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Usage
@@ -312,6 +313,52 @@ def test_sessions_need_no_names(store: Store) -> None:
     store.fill(make_call(tags={"chat": "a"}), make_call(tags={"session": "b"}))
     found = store.query(session_tag="chat").sessions()
     assert {(s.session_id, s.name) for s in found} == {("a", None), ("unknown", None)}
+
+
+@given(
+    made=st.lists(
+        st.tuples(
+            st.sampled_from(["", "a", "b", "c", "unknown", "_deleted_", None]),
+            st.sampled_from(["m1", "m2", "m3"]),
+            st.integers(0, 9),
+        ),
+        max_size=12,
+    ),
+    named=st.none() | st.sets(st.sampled_from(["a", "b", "unknown", "_deleted_"])),
+    limit=st.integers(1, 4),
+)
+@settings(max_examples=25, deadline=None)
+def test_each_session_has_the_models_of_its_calls(
+    store: Store,
+    made: list[tuple[str | None, str, int]],
+    named: set[str] | None,
+    limit: int,
+) -> None:
+    store.fill(
+        *(
+            make_call(
+                tags={} if name is None else {"session": name},
+                model=model,
+                cost=cost_of(str(usd)),
+            )
+            for name, model, usd in made
+        )
+    )
+    expected: dict[str, tuple[set[str], int]] = {}
+    for name, model, usd in made:
+        shown = name or "unknown"
+        if named is not None and shown not in {*named, "unknown"}:
+            shown = "_deleted_"
+        models, spent = expected.get(shown, (set(), 0))
+        expected[shown] = models | {model}, spent + usd
+    known = None if named is None else names({name: "N" for name in named})
+    found = store.query(session_names=known).sessions(limit=limit)
+    assert len(found) == min(limit, len(expected))
+    for each in found:
+        models, spent = expected[each.session_id]
+        assert set(each.models) == models
+        assert list(each.models) == sorted(models)
+        assert each.totals.spend_usd == spent
 
 
 def test_sessions_add_up(store: Store) -> None:
