@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +18,11 @@ from flask_llm_cost import config
 from flask_llm_cost import errors
 from flask_llm_cost import extension
 from flask_llm_cost import signals
+from flask_llm_cost.budgets.budget import _CHECKS
 from flask_llm_cost.cli import make_group
+from flask_llm_cost.cli.alone import make_root
+from flask_llm_cost.ledger.migrations import VERSION_TABLE
+from flask_llm_cost.ledger.tables import metadata
 from flask_llm_cost.providers.routes import PROVIDERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +78,66 @@ def test_every_option_of_a_command_is_in_its_section(name: str) -> None:
     for parameter in COMMANDS[name].params:
         if isinstance(parameter, click.Option) and not parameter.hidden:
             assert parameter.opts[0] in section
+
+
+def shown() -> Iterator[tuple[str, bool, list[str]]]:
+    """The commands in blocks of text: their page, whether they have an app, and words."""
+    for path in sorted((ROOT / "docs").rglob("*.rst")):
+        if path.stem == "commands":  # has the usage lines of the commands themselves
+            continue
+        text = path.read_text("utf-8").replace("\\\n", " ")
+        for start, line in re.findall(
+            r"^ +(?:\$ |- run: )?(flask llm-cost|python -m flask_llm_cost) (.*)$",
+            text,
+            re.M,
+        ):
+            words = shlex.split(line, comments=True)
+            ends = [n for n, word in enumerate(words) if word in {"|", ">", "&&"}]
+            yield path.stem, start.startswith("flask"), words[: min(ends, default=None)]
+
+
+@pytest.mark.parametrize(("name", "has_app", "words"), [*shown()])
+def test_a_command_that_is_shown_is_understood(
+    name: str, has_app: bool, words: list[str]
+) -> None:
+    group = make_group(extension.make_app) if has_app else make_root(extension.make_app)
+    understand(group, words)
+
+
+def understand(command: click.Command, words: list[str]) -> None:
+    # Nothing is run, asked or looked for, but an unknown option is an error.
+    with command.make_context("shown", [*words], resilient_parsing=True) as context:
+        rest = [*context._protected_args, *context.args]
+        if isinstance(command, click.Group):
+            _, inner, rest = command.resolve_command(context, rest)
+            assert inner is not None
+            understand(inner, rest)
+        else:
+            assert rest == []
+
+
+def test_every_table_is_on_the_ledgers_page() -> None:
+    listed = re.findall(
+        r"``(llm_cost_[a-z_]+)``", page("ledger").partition("Tables\n")[2]
+    )
+    assert {*metadata.tables, VERSION_TABLE} <= set(listed)
+
+
+def test_every_session_is_on_the_contributors_page() -> None:
+    sessions = re.findall(
+        r"^@nox\.session.*\n(?:@.*\n)*def (\w+)",
+        (ROOT / "noxfile.py").read_text(),
+        re.M,
+    )
+    listed = re.findall(r"^``(\w+)``  ", page("contributing"), re.M)
+    assert sorted(listed) == sorted(sessions)
+
+
+def test_every_part_of_a_budget_is_on_its_page() -> None:
+    section = page("budgets").partition("What a budget is\n")[2].partition("\n\n\n")[0]
+    assert sorted(re.findall(r"^``(\w+)``(?: \(needed\))?$", section, re.M)) == sorted(
+        _CHECKS
+    )
 
 
 def test_every_public_name_is_in_the_reference() -> None:
