@@ -16,13 +16,12 @@ from . import signals
 from .budgets import Alert
 from .budgets import Budget
 from .budgets import tags_of
-from .budgets.bound import Bound
-from .budgets.bound import bound
 from .budgets.budget import model_of
+from .budgets.estimates import Estimates
+from .budgets.estimates import Price
 from .call import Attempt
 from .call import Call
 from .call import Hold
-from .call import Usage
 from .config import check_money
 from .errors import BudgetExceeded
 from .errors import StorageError
@@ -39,16 +38,7 @@ if t.TYPE_CHECKING:
 _log = logging.getLogger("flask_llm_cost")
 
 _MOST_DUE: t.Final = 1000
-_MOST_MODELS: t.Final = 1000
-_WEIGHT: t.Final = Decimal("0.1")
-"""Of the last call in the average of a model."""
-
 _SILENT_S: t.Final = 10.0
-
-Price: t.TypeAlias = Callable[
-    [str, str, Usage, dt.datetime, str | None], Decimal | None
-]
-"""What a model's usage costs at a time, in a service tier; ``None`` if that is unknown."""
 
 
 class Enforcer:
@@ -73,13 +63,12 @@ class Enforcer:
         """Whether a call may be stopped: else nothing is asked before it is sent."""
         self._by_name = {budget.name: budget for budget in budgets}
         self._ledger = ledger
-        self._price = price
         self._app = app
         self._callback = callback
         self._due: dict[tuple[str, str], BudgetExceeded] = {}
         self._unasked: set[str] = set()
         """Budgets that raise and are closed, which the last call could not ask."""
-        self._averages: dict[tuple[str, str], Decimal] = {}
+        self._estimates = Estimates(price, self._speaks)
         self._silent_until = 0.0
 
     # What a budget allows
@@ -168,7 +157,7 @@ class Enforcer:
         return self._ledger().budgets
 
     def _ask(self, share: Share, attempt: Attempt, hold: Hold) -> int:
-        amount = self._estimate(share.budget, attempt, hold.started_at)
+        amount = self._estimates.of(share.budget, attempt, hold.started_at)
         if amount is None and share.budget.unpriced == "block":
             raise UnknownPrice(attempt.provider, attempt.request_model or "unknown")
         return _pico(amount or Decimal(0))
@@ -183,17 +172,9 @@ class Enforcer:
                 continue
             if not budget.covers(attempt.provider, attempt.request_model):
                 continue
-            amount = self._certain(budget, attempt, hold.started_at)
+            amount = self._estimates.certain(budget, attempt, hold.started_at)
             if amount is not None:
                 self._allow_single(budget, whose, amount)
-
-    def _certain(
-        self, budget: Budget, attempt: Attempt, at: dt.datetime
-    ) -> Decimal | None:
-        # A guess at the most refuses no call for itself alone.
-        if budget.estimate == "bound" and not _bound(attempt).certain:
-            return None
-        return self._estimate(budget, attempt, at)
 
     def _admit(self, event_id: str, asks: Sequence[tuple[Share, int]]) -> None:
         from .ledger.holds import Ask
@@ -307,45 +288,6 @@ class Enforcer:
                 ),
             )
 
-    # What a call may cost
-
-    def _estimate(
-        self, budget: Budget, attempt: Attempt, at: dt.datetime
-    ) -> Decimal | None:
-        """What a call may cost; ``None`` if no price is known."""
-        estimate = budget.estimate
-        if isinstance(estimate, Decimal):
-            return estimate
-        if callable(estimate):
-            # The app's own code: what it raises must harm no call.
-            try:
-                return check_money("estimate", estimate(attempt))
-            except Exception:
-                if self._speaks():
-                    _log.exception(
-                        "The estimate of the budget %r failed; the upper bound is used.",
-                        budget.name,
-                    )
-        model = attempt.request_model or ""
-        if estimate == "average":
-            average = self._averages.get((attempt.provider, model))
-            if average is not None:
-                return average
-
-        def price(usage: Usage, tier: str | None) -> Decimal | None:
-            return self._price(attempt.provider, model, usage, at, tier)
-
-        return _bound(attempt).cost(price)
-
-    def _learn(self, call: Call) -> None:
-        if call.cost is None:
-            return
-        key = call.provider, model_of(call)
-        last, cost = self._averages.get(key), call.cost.total_usd
-        if last is None and len(self._averages) >= _MOST_MODELS:
-            return
-        self._averages[key] = cost if last is None else last + (cost - last) * _WEIGHT
-
     # After a call
 
     def at_once(self, call: Call, *, tracked: bool) -> bool:
@@ -370,7 +312,7 @@ class Enforcer:
         :param written: The call is in the ledger.
         :param enforced: It had holds, so that budgets that block admitted it.
         """
-        self._learn(call)
+        self._estimates.learn(call)
         if not self.stops:
             return None
         names = {"raise"} if enforced or not tracked else {"raise", "block"}
@@ -482,7 +424,7 @@ class Enforcer:
 
     def without_ledger(self, call: Call) -> BudgetExceeded | None:
         """Where no ledger counts, a call alone is held against each budget."""
-        self._learn(call)
+        self._estimates.learn(call)
         for budget in sorted(self.budgets, key=lambda budget: budget.order):
             alert = self._single(budget, call)
             if alert is None:
@@ -519,10 +461,6 @@ class Enforcer:
                 self._callback(alert)
         except Exception:
             _log.exception("LLM_COST_ON_BUDGET_EXCEEDED raised; it was passed over.")
-
-
-def _bound(attempt: Attempt) -> Bound:
-    return bound(attempt.body, attempt.operation)
 
 
 def _pico(usd: Decimal) -> int:
