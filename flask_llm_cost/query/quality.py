@@ -6,12 +6,13 @@ import typing as t
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import sqlalchemy as sa
 
-from ..ledger.measures import FAILED
+from ..call import SILENT_OUTCOMES
 from ..ledger.tables import calls
 from .filters import CallFilter
 from .sql import quotient
@@ -85,85 +86,104 @@ def quality(
     unpriced = [group for group in models if group.totals.unpriced]
     unpriced.sort(key=lambda group: (-group.totals.unpriced, group.key))
     copies, excess = _duplicates(connection, where)
-    marks = _counts(
-        connection, where, calls.c.outcome, calls.c.usage_source, calls.c.flags
-    )
+    kinds = _kinds(connection, where)
     return Quality(
         where=where,
         totals=sum_up(group.totals for group in models),
-        coverage=_coverage(connection, where),
+        coverage=_coverage(kinds),
         unpriced=tuple(unpriced[:limit]),
-        without_usage=_without_usage(connection, where)[:limit],
-        failed=_failed(connection, where),
-        outcomes=_fold(marks, lambda key: [key[0]]),
-        sources=_fold(marks, lambda key: [key[1]]),
-        flags=_fold(marks, lambda key: key[2].split()),
+        without_usage=_ranked(
+            (kind.key, kind.calls) for kind in kinds if kind.served and not kind.used
+        )[:limit],
+        failed=_ranked(
+            ((kind.provider, kind.status or kind.outcome), kind.calls)
+            for kind in kinds
+            if not kind.served
+        ),
+        outcomes=_ranked(((kind.outcome,), kind.calls) for kind in kinds),
+        sources=_ranked(((kind.usage_source,), kind.calls) for kind in kinds),
+        flags=_ranked(
+            ((flag,), kind.calls) for kind in kinds for flag in kind.flags.split()
+        ),
         duplicates=copies,
         duplicate_usd=excess,
     )
 
 
-# What a refused attempt lacks is no gap in the data.
-_SERVED: t.Final = sa.not_(FAILED)
-_USED: t.Final = calls.c.total_input_tokens.is_not(None)
+class _Kind(t.NamedTuple):
+    """Calls that are alike in all that the page tells apart: one scan finds them all."""
+
+    provider: str
+    model: str
+    operation: str
+    outcome: str
+    http_status: int | None
+    usage_source: str
+    stream: bool
+    flags: str
+    priced: bool
+    used: bool
+    calls: int
+    tagged: int
+    timed: int
+    identified: int
+
+    @property
+    def served(self) -> bool:
+        """What a refused attempt lacks is no gap in the data. As ``measures.FAILED``."""
+        return self.priced or self.used or self.outcome not in SILENT_OUTCOMES
+
+    @property
+    def status(self) -> str:
+        return "" if self.http_status is None else str(self.http_status)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        stream = "stream" if self.stream else ""
+        return self.provider, self.model, self.operation, self.outcome, stream
 
 
-def _coverage(connection: sa.Connection, where: CallFilter) -> tuple[Coverage, ...]:
-    streams = calls.c.stream.is_(sa.true())
-    asked: dict[str, tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]] = {
-        "cost": (_SERVED, calls.c.cost_total.is_not(None)),
-        "usage": (_SERVED, _USED),
-        "stream_usage": (sa.and_(_SERVED, streams), _USED),
-        "tags": (sa.true(), calls.c.tag_set_id.is_not(None)),
-        "latency": (sa.true(), calls.c.latency_ms.is_not(None)),
-        "response_id": (_SERVED, calls.c.response_id.is_not(None)),
+def _kinds(connection: sa.Connection, where: CallFilter) -> tuple[_Kind, ...]:
+    c = calls.c
+    alike: tuple[sa.ColumnElement[t.Any], ...] = (
+        c.provider,
+        c.model,
+        c.operation,
+        c.outcome,
+        c.http_status,
+        c.usage_source,
+        c.stream,
+        c.flags,
+        c.cost_total.is_not(None),
+        c.total_input_tokens.is_not(None),
+    )
+    counts = (
+        sa.func.count(),
+        sa.func.count(c.tag_set_id),
+        sa.func.count(c.latency_ms),
+        sa.func.count(c.response_id),
+    )
+    rows = connection.execute(
+        sa.select(*alike, *counts).where(*where.clauses()).group_by(*alike)
+    )
+    return tuple(map(_Kind._make, rows))
+
+
+def _coverage(kinds: Sequence[_Kind]) -> tuple[Coverage, ...]:
+    served = [kind for kind in kinds if kind.served]
+    streams = [kind for kind in served if kind.stream]
+    asked: dict[str, tuple[Sequence[_Kind], Callable[[_Kind], int]]] = {
+        "cost": (served, lambda kind: kind.calls * kind.priced),
+        "usage": (served, lambda kind: kind.calls * kind.used),
+        "stream_usage": (streams, lambda kind: kind.calls * kind.used),
+        "tags": (kinds, lambda kind: kind.tagged),
+        "latency": (kinds, lambda kind: kind.timed),
+        "response_id": (served, lambda kind: kind.identified),
     }
-    columns = [
-        _count(condition)
-        for of, have in asked.values()
-        for condition in (sa.and_(of, have), of)
-    ]
-    [row] = connection.execute(sa.select(*columns).where(*where.clauses()))
     return tuple(
-        Coverage(name, int(row[2 * n]), int(row[2 * n + 1]))
-        for n, name in enumerate(asked)
+        Coverage(name, sum(map(have, of)), sum(kind.calls for kind in of))
+        for name, (of, have) in asked.items()
     )
-
-
-def _without_usage(connection: sa.Connection, where: CallFilter) -> tuple[Count, ...]:
-    found = _counts(
-        connection,
-        where,
-        calls.c.provider,
-        calls.c.model,
-        calls.c.operation,
-        calls.c.outcome,
-        calls.c.stream,
-        only=sa.and_(_SERVED, sa.not_(_USED)),
-    )
-    return tuple(
-        Count((*row.key[:-1], "stream" if row.key[-1] == "True" else ""), row.calls)
-        for row in found
-    )
-
-
-def _failed(connection: sa.Connection, where: CallFilter) -> tuple[Count, ...]:
-    found: Counter[tuple[str, ...]] = Counter()
-    columns = calls.c.provider, calls.c.outcome, calls.c.http_status
-    for row in _counts(connection, where, *columns, only=FAILED):
-        provider, outcome, status = row.key
-        found[provider, status or outcome] += row.calls
-    return _ranked(found)
-
-
-def _fold(
-    rows: Iterable[Count], names: Callable[[tuple[str, ...]], Iterable[str]]
-) -> tuple[Count, ...]:
-    found: Counter[tuple[str, ...]] = Counter()
-    for row in rows:
-        for name in names(row.key):
-            found[(name,)] += row.calls
-    return _ranked(found)
 
 
 def _duplicates(connection: sa.Connection, where: CallFilter) -> tuple[int, Decimal]:
@@ -188,27 +208,10 @@ def _duplicates(connection: sa.Connection, where: CallFilter) -> tuple[int, Deci
     return copies, usd(excess)
 
 
-def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[t.Any]:
-    return sa.func.count(sa.case((condition, 1)))
-
-
-def _counts(
-    connection: sa.Connection,
-    where: CallFilter,
-    *columns: sa.ColumnElement[t.Any],
-    only: sa.ColumnElement[bool] | None = None,
-) -> tuple[Count, ...]:
-    rows = connection.execute(
-        sa.select(*columns, sa.func.count())
-        .where(*where.clauses(), *([] if only is None else [only]))
-        .group_by(*columns)
-    )
+def _ranked(counts: Iterable[tuple[tuple[str, ...], int]]) -> tuple[Count, ...]:
+    """What was counted under the same name added up, the most first."""
     found: Counter[tuple[str, ...]] = Counter()
-    for *key, count in rows:
-        found[tuple("" if part is None else str(part) for part in key)] += int(count)
-    return _ranked(found)
-
-
-def _ranked(found: Counter[tuple[str, ...]]) -> tuple[Count, ...]:
+    for key, count in counts:
+        found[key] += count
     ranked = sorted(found.items(), key=lambda kv: (-kv[1], kv[0]))
     return tuple(Count(key, calls) for key, calls in ranked)
