@@ -175,8 +175,10 @@ def _joined(
     found = _any_of(heavy).search(front, 0, _FIRST) if heavy else None
     if found is None:
         return None
-    at = back.rfind(_quoted(name))
-    if at < 0 or (back is front and at < found.start()):
+    quoted = _quoted(name)
+    at = back.rfind(quoted)
+    # If it stands before the cut as well, the cut may go through the member of that name.
+    if at < 0 or front.find(quoted, 0, found.start()) >= 0:
         return None
     try:
         text = (front[: found.start()] + back[at:]).decode()

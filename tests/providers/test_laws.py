@@ -8,6 +8,7 @@ import typing as t
 from decimal import Decimal
 
 import pytest
+from hypothesis import example
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -300,6 +301,7 @@ def test_the_last_members_are_those_from_the_name_on(
     raw=st.booleans(),
     blanks=st.sampled_from(["", "\n ", "\ufeff"]),
 )
+@example({"usage": {"choices": None, "usage": None}}, None, False, "")
 @settings(max_examples=300)
 def test_both_ends_at_once_are_members_of_the_whole(
     members: dict[str, t.Any], indent: int | None, raw: bool, blanks: str
