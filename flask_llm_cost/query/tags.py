@@ -104,15 +104,11 @@ def tag_keys(connection: sa.Connection, where: CallFilter) -> TagKeys:
         .group_by(tag_values.c.key)
     )
     found = [(key, int(count), int(values)) for key, count, values in rows]
-    whole = {
-        tagged: int(count or 0)
-        for tagged, count in connection.execute(
-            sa.select(per_set.c.tag_set_id.is_not(None).label("tagged"), used).group_by(
-                "tagged"
-            )
+    [(total, tagged)] = connection.execute(
+        sa.select(sa.func.count(), sa.func.count(calls.c.tag_set_id)).where(
+            *where.clauses()
         )
-    }
-    total = sum(whole.values())
+    )
     return TagKeys(
         where=where,
         keys=tuple(
@@ -120,7 +116,7 @@ def tag_keys(connection: sa.Connection, where: CallFilter) -> TagKeys:
             for key, count, values in sorted(found, key=lambda k: (-k[1], k[0]))
         ),
         calls=total,
-        untagged=whole.get(False, 0),
+        untagged=total - tagged,
     )
 
 
