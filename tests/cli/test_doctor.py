@@ -6,9 +6,12 @@ import datetime as dt
 import json
 import os
 import pathlib
+import re
+import sqlite3
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
@@ -273,3 +276,63 @@ def test_a_column_that_is_gone_is_an_error(shop: Flask, examined: Examined) -> N
     assert found["exit"][0] == "1"
     assert found["columns"][0] == "error"
     assert "llm_cost_calls.operation" in found["columns"][1]
+
+
+def test_a_replica_that_is_late_is_a_warning(
+    make_app: MakeApp, run: Run, examined: Examined, tmp_path: pathlib.Path
+) -> None:
+    here, copy = tmp_path / "here.db", tmp_path / "copy.db"
+    app = make_app(
+        LLM_COST_DATABASE_URI=f"sqlite:///{here}",
+        LLM_COST_READ_DATABASE_URI=f"sqlite:///{copy}",
+    )
+    run("db", "upgrade", app=app)
+    ledger = app.extensions["llm_cost"].ledger
+    at = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
+
+    def call(moment: dt.datetime) -> None:
+        with app.app_context():
+            app.extensions["llm_cost"].extension.track(
+                provider="openai", model="gpt-4o", input_tokens=1, at=moment
+            )
+        ledger.drain()
+
+    call(at)
+    with closing(sqlite3.connect(here)) as source:
+        with closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+    assert examined(app=app)["replica"][0] == "ok"
+    call(at + dt.timedelta(seconds=90))
+    status, message = examined(app=app)["replica"]
+    assert status == "warn"
+    assert "90 s older" in message
+
+
+def test_a_replica_of_which_nothing_can_be_said_is_a_warning(
+    make_app: MakeApp, run: Run, examined: Examined, tmp_path: pathlib.Path
+) -> None:
+    app = make_app(
+        LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path}/here.db",
+        LLM_COST_READ_DATABASE_URI=f"sqlite:///{tmp_path}/no/such/folder/x.db",
+    )
+    run("db", "upgrade", app=app)
+    status, message = examined(app=app)["replica"]
+    assert status == "warn"
+    assert "cannot be said" in message
+
+
+def test_every_check_is_named_in_the_docs() -> None:
+    page = pathlib.Path(__file__).parents[2] / "docs" / "cli.rst"
+    [(_, told)] = re.findall(
+        r"\n(``doctor``)\n-+\n(.*?)\nAn SDK is", page.read_text(), re.DOTALL
+    )
+    words = {
+        "configuration": "settings",
+        "calls": "last call",
+        "aside": "set aside",
+        "sums": "added up",
+        "lost": "lost",
+    }
+    for check in doctor.CHECKS:
+        name = check.__name__
+        assert words.get(name, name) in " ".join(told.split()), name
