@@ -549,6 +549,7 @@ def test_the_heat_map_has_a_title_for_each_hour(
     record(cost="2", minutes=30)
     page = visitor.get("/llm-costs/").text
     assert "<title>Wed 18 Nov 2026, 11:00: $2.00, 1 call</title>" in page
+    assert "the dearest hour cost $2.00." in text(page)
 
 
 def test_data_quality_says_what_is_missing_and_what_to_do(
