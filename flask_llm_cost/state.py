@@ -29,6 +29,7 @@ from .errors import BudgetExceeded
 from .errors import ConfigError
 from .errors import LlmCostError
 from .errors import UnknownPrice
+from .interrupts import of_signal
 from .request import RequestCost
 from .tags import TRACE_KEY
 
@@ -269,6 +270,8 @@ class AppState:
                 return None
             return enforcer.without_ledger(call)
         except Exception as error:
+            if of_signal(error):
+                raise
             self.storage_failed(call, error)
             return None
 
@@ -281,7 +284,12 @@ class AppState:
         """
         if enforce and owner.collected is None:
             self.enforcer.admit(call)
-        exceeded = self.keep(call, owner, tracked=True, enforced=enforce)
+        try:
+            exceeded = self.keep(call, owner, tracked=True, enforced=enforce)
+        except BaseException:
+            # A signal or Ctrl-C, which are the app's. The call waits in memory.
+            self.defer(call, owner)
+            raise
         self.tell(call, owner)
         if exceeded is not None:
             raise exceeded

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from .call import KEY_PATTERN
 from .call import TagSource
+from .interrupts import of_signal
 
 if t.TYPE_CHECKING:
     from .config import Settings
@@ -241,6 +242,8 @@ def _entries(source: TagSource, flags: set[str]) -> list[tuple[t.Any, t.Any]]:
         tags = source() if callable(source) else source
         return list(tags.items()) if tags else []
     except Exception as error:
+        if of_signal(error):
+            raise
         name = getattr(source, "__qualname__", type(source).__name__)
         _log.warning(
             "The tags of %s are missing: it raised %s.", name, type(error).__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import sys
 import typing as t
 from collections.abc import AsyncIterator
@@ -24,6 +25,8 @@ from .meter import Tap
 from .patch import bound
 from .patch import Patch
 from .patch import wrap_transport
+
+_log = logging.getLogger("flask_llm_cost")
 
 MODULES: t.Final = ("httpx2", "httpx")
 
@@ -202,6 +205,17 @@ def module_of(client: object) -> ModuleType | None:
     return None
 
 
+def _warn_of_others(transport: t.Any, tap: Tap) -> None:
+    """Some SDKs, as LangChain's, have one HTTP client for all of their own clients."""
+    before: Tap | None = getattr(transport, "_llm_cost", (None, None))[1]
+    if before is not None and before.tags not in (None, tap.tags):
+        _log.warning(
+            "This client sends through an HTTP client that was wrapped before, with other"
+            " tags: from now on the calls of both have the tags given last. Give each an"
+            " http_client of its own, or use llm_cost.tags() around the calls."
+        )
+
+
 def wrap(tap: Tap, client: t.Any) -> None:
     """Capture the calls of one client. Wrapped again, it goes by the new tap.
 
@@ -211,6 +225,7 @@ def wrap(tap: Tap, client: t.Any) -> None:
     :raises ConfigError: If a transport cannot be captured.
     """
     module = module_of(client)
+    _warn_of_others(client._transport, tap)
     for transport in (client._transport, *client._mounts.values()):
         # A mount of None goes through the client's own transport.
         if transport is not None:

@@ -34,6 +34,7 @@ from ..call import Recorder
 from ..call import TagSource
 from ..errors import ConfigError
 from ..errors import LlmCostError
+from ..interrupts import of_signal
 from ..providers import Exchange
 from ..providers import NO_CALL
 from ..providers import Provider
@@ -115,6 +116,8 @@ def harmless(
             except passing:
                 raise
             except Exception as error:
+                if of_signal(error):
+                    raise
                 complain(error)
                 return None
 
@@ -200,16 +203,17 @@ class Tap:
         found = self._route(method, url)
         if found is None:
             return None
-        # Set before the recorder is asked: a tag provider may call an LLM itself.
         guard = _Guard()
-        token = _guard.set(guard)
-        meter = None
+        token = meter = None
         try:
+            # Before the recorder is asked: a tag provider may call an LLM itself.
+            token = _guard.set(guard)
             meter = self._begin(found, url, body, form, guard)
         finally:
             if meter is None:
                 guard.on = False
-                _guard.reset(token)
+                if token is not None:
+                    _guard.reset(token)
         if meter is not None:
             meter._token = token
             _open.add(meter)
@@ -405,7 +409,10 @@ class Meter:
         self._finish("interrupted", deferred=True)
 
     def __del__(self) -> None:
-        self.abandon()
+        try:
+            self.abandon()
+        except AttributeError:
+            return  # something interrupted it while it was made: nothing was sent
 
     def _leave(self) -> None:
         """Lower the guard: other attempts may be captured in this context again."""
@@ -427,14 +434,23 @@ class Meter:
             return
         self._guard.on = False
         if deferred:
-            # Not through `harmless`, which logs.
-            try:
-                for call in self._calls(hold, outcome, ended):
-                    self._recorder.record(call, hold, deferred=True)
-            except Exception:
-                return
-        else:
+            self._defer(hold, outcome, ended)
+            return
+        try:
             self._record(hold, outcome, ended)
+        except BaseException:
+            # Ctrl-C, or a timeout of a greenlet or a job: it goes on to the app. The call
+            # was made, and waits in memory; should it be stored by now, its id says so.
+            self._defer(hold, outcome, ended)
+            raise
+
+    def _defer(self, hold: Hold, outcome: Outcome, ended: bool) -> None:
+        # Not through `harmless`, which logs.
+        try:
+            for call in self._calls(hold, outcome, ended):
+                self._recorder.record(call, hold, deferred=True)
+        except Exception:
+            return
 
     @harmless()
     def _record(self, hold: Hold, outcome: Outcome, ended: bool) -> None:

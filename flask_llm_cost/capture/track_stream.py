@@ -21,6 +21,8 @@ from ..errors import LlmCostError
 from ..providers import Exchange
 from ..providers import Provider
 from ..providers import route_to
+from .manual import check_latency
+from .manual import check_name
 from .meter import follow
 from .meter import Meter
 from .meter import UNKNOWN_MODEL
@@ -66,16 +68,15 @@ class TrackedStream:
         providers: Sequence[Provider] = (),
         begin: Callable[[Attempt], Hold | None] | None = None,
     ) -> None:
+        check_name("provider", provider)
         self.model = model
-        """The model, where the events name none."""
-        self.response_id: str | None = None
-        """The answer's id, where the events name none."""
+        self.response_id = None
         self.call: Call | None = None
         """The call, once the block has ended; ``None`` if nothing is recorded."""
         self._recorder = recorder
         self._provider = provider
         self._tags = tags
-        self._latency_ms = latency_ms
+        self._latency_ms = check_latency(latency_ms)
         self._providers = providers
         self._begin = begin or recorder.begin
         self._meter: Meter | None = None
@@ -83,6 +84,34 @@ class TrackedStream:
         self._pending = ""
         self._state: t.Literal["new", "open", "ended"] = "new"
         self._flags: set[str] = set()
+
+    @property
+    def model(self) -> str | None:
+        """The model, where the events name none.
+
+        :raises ValueError: If it is set to what is no name.
+        """
+        return self._model
+
+    @model.setter
+    def model(self, model: str | None) -> None:
+        if model is not None:
+            check_name("model", model)
+        self._model = model
+
+    @property
+    def response_id(self) -> str | None:
+        """The answer's id, where the events name none.
+
+        :raises ValueError: If it is set to what is no name.
+        """
+        return self._response_id
+
+    @response_id.setter
+    def response_id(self, response_id: str | None) -> None:
+        if response_id is not None:
+            check_name("response_id", response_id)
+        self._response_id = response_id
 
     def event(self, data: t.Any, type: str | None = None) -> None:
         """Report an event as it comes: the usage, model and id in it are kept.
@@ -111,6 +140,11 @@ class TrackedStream:
         self._need_open()
         if usage is not None and buckets:
             raise ValueError("Give usage, or its buckets by name, not both.")
+        if usage is not None and not isinstance(usage, Usage):
+            raise ValueError(
+                f"usage must be a Usage, not {usage!r}; give buckets by name:"
+                " usage(input_tokens=3)"
+            )
         self._usage = Usage(**buckets) if usage is None else usage
 
     def _need_open(self) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from ..call import Call
 from ..config import Settings
 from ..errors import StorageError
+from ..interrupts import of_signal
 from . import destination
 from .budgeting import Budgeting
 from .budgeting import Budgets
@@ -138,6 +139,8 @@ class Ledger:
         except OSError as error:
             self._rescue(call, error)
         except Exception as error:
+            if of_signal(error):
+                raise
             self._lose(call, error)
         else:
             self.wake()
@@ -178,6 +181,8 @@ class Ledger:
         try:
             return self._write(call)
         except Exception as error:
+            if of_signal(error):
+                raise
             self._tell(None, error)
             return False
 

@@ -68,8 +68,6 @@ def asking(body: bytes) -> bytes | None:
     """
     if not body.lstrip().startswith(b"{") or not body.rstrip().endswith(b"}"):
         return None
-    if f'"{_OPTIONS}"'.encode() not in body:
-        return _added(body)
     document = sparse.parse(body)
     if not isinstance(document, dict):
         return None

@@ -574,3 +574,14 @@ def test_a_transcript_of_the_sdk_has_its_model(
     assert said.text == "Hello."
     assert book.call.model == "gpt-4o-transcribe"
     assert scene.requests[0].body.count(b"RIFF") == 100
+
+
+def test_a_second_wrap_with_other_tags_says_so(
+    client: t.Any, book: Book, hosts: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Tap(book, hosts=hosts, tags={"feature": "search"})
+    httpx_transport.wrap(first, client)
+    httpx_transport.wrap(Tap(book, hosts=hosts, tags={"feature": "search"}), client)
+    assert not caplog.records
+    httpx_transport.wrap(Tap(book, hosts=hosts, tags={"feature": "chat"}), client)
+    assert "wrapped before, with other tags" in caplog.text

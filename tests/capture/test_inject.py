@@ -225,3 +225,18 @@ def test_the_openai_sdk_gets_one_chunk_more(
         session.mount("http://", llm_cost.adapter())
         session.post(provider.url(), data=BODY)
     assert scene.requests[1].body == (ASKING if asks else BODY)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"gpt-4o","stream":true,}',
+        b'{"model":"gpt-4o","stream":true} trailing}',
+        b'{"model":"gpt-4o","stream":true,"messages":[}',
+    ],
+)
+def test_a_body_that_is_no_json_is_sent_as_it_is(
+    body: bytes, tap: Tap, scene: Scene, provider: Provider
+) -> None:
+    SENDS["requests"](tap, provider.url(), body)
+    assert [seen.body for seen in scene.requests] == [body]

@@ -7,6 +7,7 @@ import datetime as dt
 import gc
 import json
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
+from flask_llm_cost.call import Call
 from flask_llm_cost.call import event_time
 from flask_llm_cost.capture.meter import Meter
 from flask_llm_cost.capture.meter import open_meters
@@ -29,9 +32,11 @@ from flask_llm_cost.errors import ConfigError
 from flask_llm_cost.errors import LlmCostError
 from flask_llm_cost.errors import UnknownPrice
 from flask_llm_cost.providers import Provider
+from flask_llm_cost.testing import record_calls
 from tests.capture.conftest import Book
 from tests.capture.server import CHAT_JSON
 from tests.capture.server import CHAT_STREAM
+from tests.conftest import MakeApp
 
 URL = "https://api.openai.com/v1/chat/completions"
 BODY = b'{"model": "gpt-4o", "stream": true}'
@@ -533,3 +538,116 @@ def test_a_forked_child_leaves_the_open_attempts_to_its_parent() -> None:
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-W", "ignore", "-c", FORKING]
     assert subprocess.run(command, cwd=root, check=False).returncode == 0
+
+
+class Timeout(Exception):
+    """As RQ's and Celery's: what a signal's handler raises, wherever the process is."""
+
+
+@pytest.fixture
+def interrupt() -> Iterator[t.Callable[..., t.Any]]:
+    """Send this process a signal whose handler raises :class:`Timeout`."""
+
+    def handle(number: int, frame: object) -> None:
+        raise Timeout
+
+    before = signal.signal(signal.SIGUSR1, handle)
+
+    def send(*args: object) -> t.Any:
+        signal.raise_signal(signal.SIGUSR1)
+
+    yield send
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_a_signals_handler_raises_is_the_apps(
+    app: Flask, interrupt: t.Callable[..., t.Any]
+) -> None:
+    llm_cost = app.extensions["llm_cost"].extension
+    with app.app_context(), pytest.raises(Timeout):
+        llm_cost.track(provider="openai", model="gpt-4o", tags=interrupt)
+    tap = llm_cost._tap(interrupt)
+    with app.app_context(), pytest.raises(Timeout):
+        tap.open("POST", URL, BODY)
+    assert not suppressed()
+
+
+@pytest.mark.parametrize("kind", ["ctrl-c", "signal"])
+def test_a_call_whose_recording_is_interrupted_is_recorded_later(
+    make_app: MakeApp, interrupt: t.Callable[..., t.Any], kind: str
+) -> None:
+    kept: list[Call] = []
+    broken = [True]
+
+    def storage(call: Call) -> None:
+        if broken.pop() if broken else False:
+            if kind == "signal":
+                interrupt()
+            raise KeyboardInterrupt
+        kept.append(call)
+
+    app = make_app(LLM_COST_STORAGE=storage)
+    llm_cost = app.extensions["llm_cost"].extension
+    raised = Timeout if kind == "signal" else KeyboardInterrupt
+    with app.app_context():
+        meter = llm_cost._tap().open("POST", URL, BODY)
+        assert meter is not None
+        meter.respond(200, {})
+        meter.feed(CHAT_JSON, decoded=True)
+        with pytest.raises(raised):
+            meter.end()
+        assert kept == []
+        llm_cost.flush()
+    assert [(call.outcome, call.usage_source) for call in kept] == [
+        ("ok", "stream_final")
+    ]
+
+    broken.append(True)
+    with app.app_context():
+        with pytest.raises(raised):
+            llm_cost.track(provider="openai", model="gpt-4o", input_tokens=7)
+        llm_cost.flush()
+    assert [call.usage and call.usage.input_tokens for call in kept][1:] == [7]
+
+
+def test_an_error_that_no_signal_raised_stays_ours(
+    app: Flask, interrupt: t.Callable[..., t.Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def tags() -> dict[str, str]:
+        raise Timeout
+
+    with app.app_context(), record_calls(app) as calls:
+        llm_cost = app.extensions["llm_cost"].extension
+        llm_cost.track(provider="openai", model="gpt-4o", tags=tags)
+    assert "tag_error" in calls[0].flags
+    assert "it raised Timeout" in caplog.text
+
+
+def test_no_thread_is_blind_after_an_interrupt_anywhere(book: Book) -> None:
+    tap, lines = Tap(book), 0
+    for left in range(1, 200):
+        seen = left
+
+        def trace(frame: t.Any, event: str, arg: object) -> t.Any:
+            nonlocal seen
+            if not frame.f_code.co_filename.endswith("meter.py"):
+                return None
+            seen -= event == "line"
+            if not seen:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            meter = tap.open("POST", URL, BODY)
+        except KeyboardInterrupt:
+            lines = left
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        assert not suppressed(), left
+    assert lines > 20
+    assert meter is not None
+    meter.no_response()

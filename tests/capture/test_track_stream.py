@@ -386,3 +386,37 @@ def test_the_predecessors_streams_are_read_alike(book: Book) -> None:
         assert used.output_tokens == expected["output_tokens"], vector["id"]
         assert call.usage_source == expected["usage_source"], vector["id"]
         assert call.response_id == expected["provider_response_id"], vector["id"]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"provider": None}, "provider must be"),
+        ({"provider": " "}, "provider must be"),
+        ({"model": 5}, "model must be"),
+        ({"model": ""}, "model must be"),
+        ({"latency_ms": "x"}, "latency_ms must be"),
+        ({"latency_ms": -5}, "latency_ms must be"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_block(
+    book: Book, options: dict[str, t.Any], names: str
+) -> None:
+    with pytest.raises(ValueError, match=names):
+        stream_of(book, **options)
+
+
+def test_what_is_wrong_in_the_block_is_said_and_the_call_kept(book: Book) -> None:
+    with stream_of(book, latency_ms=1.6) as stream:
+        for wrong in (5, "", object()):
+            with pytest.raises(ValueError, match="model must be"):
+                stream.model = t.cast(str, wrong)
+            with pytest.raises(ValueError, match="response_id must be"):
+                stream.response_id = t.cast(str, wrong)
+        with pytest.raises(ValueError, match=r"usage must be a Usage.*input_tokens=3"):
+            stream.usage(t.cast(Usage, {"input_tokens": 3}))
+        stream.model, stream.response_id = "gpt-4o-mini", "r1"
+        stream.usage(input_tokens=3)
+    assert (book.call.model, book.call.response_id) == ("gpt-4o-mini", "r1")
+    assert book.call.latency_ms == 2
+    assert book.call.usage == Usage(input_tokens=3)

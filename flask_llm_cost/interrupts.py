@@ -1,0 +1,33 @@
+"""Is an error ours, or did a signal's handler raise it in the midst of our work?
+
+RQ's ``JobTimeoutException`` and Celery's ``SoftTimeLimitExceeded`` are plain exceptions that a
+handler raises wherever the process happens to be. They are for the app, and must not be
+taken for an error of capture's.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import CodeType
+
+
+def of_signal(error: BaseException) -> bool:
+    """Whether the handler of a signal raised an error."""
+    if threading.current_thread() is not threading.main_thread():
+        return False  # where no handler runs
+    codes = {_code(signal.getsignal(number)) for number in signal.valid_signals()}
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code in codes:
+            return True
+        at = at.tb_next
+    return False
+
+
+def _code(handler: object) -> CodeType | None:
+    function = getattr(handler, "__func__", handler)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        code = getattr(vars(type(handler)).get("__call__"), "__code__", None)
+    return code if isinstance(code, CodeType) else None
