@@ -60,11 +60,17 @@ def ways() -> dict[str, tuple[str, ...]]:
 
 
 def note(library: str, way: str) -> None:
-    """Remember that a client of a library is captured in this process."""
+    """Remember that a client of a library is captured in this process.
+
+    :param way: ``adapter``, ``wrap``, or :data:`WRAP_OF` and the package of an SDK.
+    """
     _seen.setdefault(library, set()).add(way)
 
 
 _seen: dict[str, set[str]] = {}
+
+WRAP_OF: t.Final = "wrap of "
+"""One SDK's client is wrapped: another SDK on the same library is not captured by it."""
 
 
 def _checked(names: Iterable[str]) -> tuple[str, ...]:
@@ -122,9 +128,10 @@ def wrap(tap: Tap, client: t.Any) -> tuple[str, ...]:
             f"No HTTP client was found in this {type(client).__name__}. Wrap the client"
             " that it uses, or capture all of them with llm_cost.instrument()."
         )
+    package = type(client).__module__.partition(".")[0]
     for name, work in found.values():
         work()
-        note(name, "wrap")
+        note(name, "wrap" if package == name else f"{WRAP_OF}{package}")
     return tuple(dict.fromkeys(name for name, _ in found.values()))
 
 

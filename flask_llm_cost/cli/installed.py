@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..capture.clients import WRAP_OF
 from ..config import INSTRUMENTS
 
 
@@ -29,6 +30,8 @@ class Sdk:
     """What it sends through, too, where that is installed."""
     general: bool = False
     """Many apps have it for something else."""
+    package: str = ""
+    """As it is imported, if that is another name."""
     instead: str = ""
     """Why it cannot be captured, and what to do."""
 
@@ -47,7 +50,14 @@ LIBRARIES: t.Final[Mapping[str, str]] = {
 SDKS: t.Final = (
     Sdk("openai", "3.57.0 and 2.54.0", "openai", ("httpx2", "httpx")),
     Sdk("anthropic", "2.14.0", "anthropic", ("httpx2", "httpx")),
-    Sdk("google-genai", "3.6.1", "gemini", ("httpx2", "httpx"), ("aiohttp",)),
+    Sdk(
+        "google-genai",
+        "3.6.1",
+        "gemini",
+        ("httpx2", "httpx"),
+        ("aiohttp",),
+        package="google",
+    ),
     Sdk("mistralai", "3.7.0", "mistral", ("httpx2", "httpx")),
     Sdk("cohere", "7.3.1", "cohere", ("httpx",)),
     Sdk("groq", "1.7.0", "groq", ("httpx",)),
@@ -122,6 +132,13 @@ def _judged(
     missing = [library for library in through if not ways.get(library)]
     if not missing:
         how = sorted({way for library in through for way in ways[library]})
+        if _of_others(sdk, how):
+            return Look(
+                "warn",
+                name,
+                f"{said}, where nothing is captured but by {_and(how)}: wrap its client,"
+                " too, where it is made, or set LLM_COST_INSTRUMENT = True.",
+            )
         return Look("ok", name, f"{said}, captured by {_and(how)}.")
     fix = (
         f"{said}, and nothing captures {_and(missing)} in this process. Set"
@@ -138,6 +155,12 @@ def _judged(
     if sdk.general:
         return Look("warn", name, f"{fix} Only matters if it calls an LLM.")
     return Look("error", name, fix)
+
+
+def _of_others(sdk: Sdk, how: Collection[str]) -> bool:
+    """Whether it was the clients of other SDKs that were wrapped, and no more."""
+    others = {f"{WRAP_OF}{other.package or other.name}" for other in SDKS}
+    return set(how) <= others - {f"{WRAP_OF}{sdk.package or sdk.name}"}
 
 
 def libraries_of(sdk: Sdk) -> list[str]:

@@ -7,9 +7,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
+import openai
 import pytest
 from flask import Flask
 
+from flask_llm_cost import LlmCost
 from flask_llm_cost.capture import clients
 from flask_llm_cost.cli.installed import LIBRARIES
 from flask_llm_cost.cli.installed import libraries_of
@@ -63,6 +66,24 @@ def test_what_is_captured_is_said_with_how() -> None:
     assert found["SDK boto3"][0] == "ok"
     assert found["client httpx2"][1].endswith("instrument, wrap.")
     assert found["client aiohttp"][1].endswith("not captured here.")
+
+
+def test_a_wrapped_client_of_one_sdk_does_not_capture_another() -> None:
+    found = said(httpx2=("wrap of openai",))
+    assert found["SDK openai"][0] == "ok"
+    status, message = found["SDK anthropic"]
+    assert status == "warn"
+    assert "by wrap of openai: wrap its client, too" in message
+    for more in ("instrument", "wrap", "wrap of langchain_openai", "wrap of anthropic"):
+        assert said(httpx2=("wrap of openai", more))["SDK anthropic"][0] == "ok", more
+
+
+def test_the_doctor_is_told_whose_client_is_wrapped(llm_cost: LlmCost) -> None:
+    with httpx2.Client() as plain, openai.OpenAI(api_key="x") as sdk:
+        llm_cost.wrap(sdk)
+        assert "wrap of openai" in clients.ways()["httpx2"]
+        llm_cost.wrap(plain)
+        assert "wrap" in clients.ways()["httpx2"]
 
 
 def test_packages_for_much_else_only_warn() -> None:
