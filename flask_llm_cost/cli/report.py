@@ -37,7 +37,6 @@ if t.TYPE_CHECKING:
     from ..query.totals import Group
     from ..query.totals import Totals
 
-WIDTH: t.Final = 80
 
 _COLUMNS: t.Final = (
     "calls",
