@@ -225,25 +225,27 @@ def wrap(tap: Tap, client: t.Any) -> None:
     :raises ConfigError: If a transport cannot be captured.
     """
     module = module_of(client)
+    name = None if module is None else module.__name__
     _warn_of_others(client._transport, tap)
     for transport in (client._transport, *client._mounts.values()):
         # A mount of None goes through the client's own transport.
         if transport is not None:
-            wrap_transport(transport, _kind_for(transport), (module, tap))
+            # Not the module itself: a transport may be copied deeply.
+            wrap_transport(transport, _kind_for(transport), (name, tap))
 
 
 class _SyncTapped:
     def handle_request(self, request: t.Any) -> t.Any:
-        module, tap = self.__dict__["_llm_cost"]
+        name, tap = self.__dict__["_llm_cost"]
         send = super().handle_request  # type: ignore[misc]
-        return captured(module, tap, send, request)
+        return captured(sys.modules[name], tap, send, request)
 
 
 class _AsyncTapped:
     async def handle_async_request(self, request: t.Any) -> t.Any:
-        module, tap = self.__dict__["_llm_cost"]
+        name, tap = self.__dict__["_llm_cost"]
         send = super().handle_async_request  # type: ignore[misc]
-        return await captured_async(module, tap, send, request)
+        return await captured_async(sys.modules[name], tap, send, request)
 
 
 class _BothTapped(_SyncTapped, _AsyncTapped):

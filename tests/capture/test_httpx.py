@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import importlib
 import json
@@ -585,3 +586,24 @@ def test_a_second_wrap_with_other_tags_says_so(
     assert not caplog.records
     httpx_transport.wrap(Tap(book, hosts=hosts, tags={"feature": "chat"}), client)
     assert "wrapped before, with other tags" in caplog.text
+
+
+def test_a_transport_of_the_apps_own_may_be_copied_deeply(
+    module: Module, provider: Provider, tap: Tap, book: Book
+) -> None:
+    class Own(module.BaseTransport):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def handle_request(self, request: t.Any) -> t.Any:
+            self.seen.append(request.method)
+            return module.Response(200, content=CHAT_JSON)
+
+    first = Own()
+    with module.Client(transport=first) as client:
+        httpx_transport.wrap(tap, client)
+    second = copy.deepcopy(first)
+    with module.Client(transport=second) as client:
+        client.post(provider.url(), json=ASK)
+    assert (first.seen, second.seen) == ([], ["POST"])
+    assert book.call.model == "gpt-4o-2024-08-06"

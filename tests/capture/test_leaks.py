@@ -64,6 +64,22 @@ def _by_httpx(module: t.Any) -> Run:
     return run
 
 
+def _by_async(module: t.Any) -> Run:
+    async def calls(tap: Tap, url: str, count: int) -> None:
+        async with module.AsyncClient(verify=False) as client:
+            clients.wrap(tap, client)
+            for number in range(count):
+                request = client.build_request("POST", url, json=ASK)
+                response = await client.send(request, stream=True)
+                if number % 3:
+                    assert await response.aread()
+                else:
+                    await anext(response.aiter_lines())
+                    await response.aclose()
+
+    return lambda tap, url, count: asyncio.run(calls(tap, url, count))
+
+
 def _by_aiohttp(tap: Tap, url: str, count: int) -> None:
     async def main() -> None:
         async with aiohttp.ClientSession() as session:
@@ -99,6 +115,8 @@ RUNS: dict[str, Run] = {
     "requests": _by_requests,
     "httpx": _by_httpx(httpx),
     "httpx2": _by_httpx(httpx2),
+    "httpx async": _by_async(httpx),
+    "httpx2 async": _by_async(httpx2),
     "aiohttp": _by_aiohttp,
     "botocore": _by_botocore,
 }
