@@ -260,7 +260,10 @@ class Ledger:
         return self._spool.waiting()
 
     def waits_since(self) -> dt.datetime | None:
-        """When the file of captured calls was last written to that waits the longest."""
+        """When the file of captured calls was last written to that waits the longest.
+
+        :return: Aware UTC; ``None`` if nothing waits.
+        """
         at = self._spool.oldest()
         return None if at is None else dt.datetime.fromtimestamp(at, dt.UTC)
 

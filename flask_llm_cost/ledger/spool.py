@@ -210,10 +210,10 @@ class Spool:
         return lines
 
     def oldest(self) -> float | None:
-        """Since when the file waits that was written to last of all; seconds since 1970.
+        """When the file was last written to that waits the longest; seconds since 1970.
 
-        A writer that works lets none wait for longer than a moment. ``None`` if all are
-        empty, or there are none.
+        A writer that works lets none wait for longer than a moment. ``None`` if no lines
+        wait.
         """
         found = []
         for path in self._paths():

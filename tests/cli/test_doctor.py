@@ -117,6 +117,22 @@ def test_calls_that_wait_for_long_are_a_warning(
     assert "flask llm-cost drain" in message
 
 
+def test_monthly_files_have_no_sums_to_be_late(
+    make_app: MakeApp, examined: Examined
+) -> None:
+    app = make_app(LLM_COST_STORAGE="jsonl")
+    with app.app_context():
+        app.extensions["llm_cost"].extension.track(
+            provider="openai",
+            model="gpt-4o",
+            input_tokens=1,
+            at=dt.datetime.now(dt.UTC) - dt.timedelta(hours=9),
+        )
+    found = examined(app=app)
+    assert found["calls"][0] == "ok"
+    assert "sums" not in found
+
+
 def test_hours_that_are_not_added_up_are_a_warning(
     shop: Flask, shown: Shown, examined: Examined
 ) -> None:
