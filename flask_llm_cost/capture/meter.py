@@ -16,6 +16,7 @@ import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -434,36 +435,47 @@ class Meter:
             return
         self._guard.on = False
         if deferred:
-            self._defer(hold, outcome, ended)
-            return
-        try:
+            self._defer(self._calls(hold, outcome, ended), hold)
+        else:
             self._record(hold, outcome, ended)
-        except BaseException:
-            # Ctrl-C, or a timeout of a greenlet or a job: it goes on to the app. The call
-            # was made, and waits in memory; should it be stored by now, its id says so.
-            self._defer(hold, outcome, ended)
-            raise
 
-    def _defer(self, hold: Hold, outcome: Outcome, ended: bool) -> None:
+    def _defer(self, calls: Iterable[Call], hold: Hold) -> None:
         # Not through `harmless`, which logs.
         try:
-            for call in self._calls(hold, outcome, ended):
+            for call in calls:
                 self._recorder.record(call, hold, deferred=True)
         except Exception:
             return
 
+    def _keep(self, calls: list[Call], hold: Hold) -> None:
+        """Record calls. What keeps it from doing so is the app's, and goes on to it.
+
+        It may be Ctrl-C, or the timeout of a greenlet or a job. The calls were made: those
+        that are left wait in memory. Should the first be stored by now, its id says so.
+        """
+        try:
+            while calls:
+                self._recorder.record(calls[0], hold)
+                del calls[0]
+        except BaseException:
+            self._defer(calls, hold)
+            raise
+
     @harmless()
     def _record(self, hold: Hold, outcome: Outcome, ended: bool) -> None:
         _open.discard(self)
-        for call in self._calls(hold, outcome, ended):
-            self._recorder.record(call, hold)
+        try:
+            calls = list(self._calls(hold, outcome, ended))
+        except BaseException:
+            self._defer(self._calls(hold, outcome, ended), hold)  # as in _keep
+            raise
+        self._keep(calls, hold)
 
     @harmless()
     def _take_results(self) -> None:
         """Record the lines of a file of batch results that were read so far."""
         for hold in tuple(self._holds):
-            for call in self._results(hold):
-                self._recorder.record(call, hold)
+            self._keep(list(self._results(hold)), hold)
 
     def _calls(self, hold: Hold, outcome: Outcome, ended: bool) -> Iterator[Call]:
         """What the attempt comes to: mostly one call."""

@@ -22,6 +22,7 @@ from flask import Flask
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import event_time
+from flask_llm_cost.call import Hold
 from flask_llm_cost.capture.meter import Meter
 from flask_llm_cost.capture.meter import open_meters
 from flask_llm_cost.capture.meter import suppress
@@ -449,6 +450,66 @@ def test_each_line_of_a_batch_result_is_one_call_once(
     assert tokens == [3, 4, 5, 3, 4, 5]
     assert len({call.event_id for call in book.calls}) == 3
     assert {call.service_tier for call in book.calls} == {"batch"}
+
+
+class Interrupted(Book):
+    """A recorder that is interrupted at its second call."""
+
+    left = 2
+
+    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
+        self.left -= not deferred
+        if not self.left:
+            self.left = -1
+            raise KeyboardInterrupt
+        super().record(call, hold, deferred=deferred)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_interrupt_among_batch_results_loses_none_and_doubles_none(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_llm_cost.capture.meter._billed", OrderedDict())
+    lines = b"".join(
+        json.dumps(batch_line(number)).encode() + b"\n" for number in (3, 4, 5)
+    )
+    # Of a body without its last end of line, a result is only read at the end.
+    lines = lines if at_once else lines.rstrip()
+    book = Interrupted()
+    url = "https://api.openai.com/v1/files/file-1/content"
+    meter = Tap(book).open("GET", url, None)
+    assert meter is not None
+    meter.respond(200, {})
+    with pytest.raises(KeyboardInterrupt):
+        meter.feed(lines, decoded=True)
+    meter.end()
+    tokens = [call.usage.input_tokens for call in book.calls if call.usage is not None]
+    assert tokens == [3, 4, 5]
+    assert book.deferred == [False, True, at_once]
+
+
+def test_an_interrupt_at_a_polled_answer_does_not_lose_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flask_llm_cost.capture.meter._billed", OrderedDict())
+    book = Interrupted()
+    book.left = 1
+    answer = {
+        "id": "resp_1",
+        "object": "response",
+        "background": True,
+        "status": "completed",
+        "model": "gpt-5",
+        "usage": {"input_tokens": 3, "output_tokens": 4},
+    }
+    meter = Tap(book).open("GET", "https://api.openai.com/v1/responses/resp_1", None)
+    assert meter is not None
+    meter.respond(200, {})
+    meter.feed(json.dumps(answer).encode(), decoded=True)
+    with pytest.raises(KeyboardInterrupt):
+        meter.end()
+    assert book.deferred == [True]
+    assert book.call.response_id == "resp_1"
 
 
 def look(book: Book, url: str, body: bytes) -> None:
