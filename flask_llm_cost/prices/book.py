@@ -327,9 +327,10 @@ class PriceBook:
 
     def _refresh(self) -> None:
         file = self._file
-        if file is None:
+        if file is None or not file.due():
             return
-        layer = file.changed()
+        held = next(each for each in self._lookup.layers if each.source == "file")
+        layer = file.changed(held)
         if layer is not None:
             lookup = self._lookup
             self._lookup = Lookup(

@@ -32,8 +32,15 @@ _MAKE_ONE: t.Final = "Make one with `python -m flask_llm_cost prices init"
 """That needs no app: one with a setting that is wrong cannot be set up."""
 
 
+Stamp: t.TypeAlias = tuple[int, int, int]
+"""When a file was modified (ns), its bytes and its inode: another file has others."""
+
+
 class Layer:
     """The entries of one source, and where they come from."""
+
+    stamp: Stamp | None = None
+    """That of the file that it was read from, taken before it was read."""
 
     def __init__(
         self,
@@ -136,10 +143,14 @@ class PriceFile:
         """
         self.path = path
         self._setting = setting
-        self._stamp: tuple[int, int, int] | None = None
         self._checked = 0.0
-        self.problem: str | None = None
+        self._refused: tuple[Stamp, str] | None = None
+
+    @property
+    def problem(self) -> str | None:
         """Why the file that is there now is not the one in force."""
+        refused = self._refused
+        return None if refused is None else refused[1]
 
     def read(self) -> Layer:
         """Read it now.
@@ -155,10 +166,10 @@ class PriceFile:
 
     def _read(self) -> Layer:
         try:
-            self._stamp = _stamp(self.path)
-            if self._stamp[1] > _MAX_BYTES:
+            stamp = _stamp(self.path)
+            if stamp[1] > _MAX_BYTES:
                 raise PriceFileError(
-                    f"{self.path} has {self._stamp[1]} bytes; a price file has at most"
+                    f"{self.path} has {stamp[1]} bytes; a price file has at most"
                     f" {_MAX_BYTES}."
                 )
             data = self.path.read_bytes()
@@ -169,34 +180,52 @@ class PriceFile:
             ) from error
         self._checked = time.monotonic()
         layer = read_file(self.path, data)
-        self.problem = None
+        layer.stamp = stamp
         return layer
 
-    def changed(self) -> Layer | None:
-        """The new layer if the file changed and is right. Asks at most once a second."""
+    def due(self) -> bool:
+        """Whether it is time to look at it: at most once a second."""
         now = time.monotonic()
         if now - self._checked < _CHECK_EVERY:
-            return None
+            return False
         self._checked = now
+        return True
+
+    def changed(self, held: Layer) -> Layer | None:
+        """The new layer if the file is another one than that in force, and is right.
+
+        Threads may ask side by side: what was read last need not be put in force last.
+        So it is compared with what is in force, and a layer that was overtaken goes at
+        the next look.
+
+        :param held: The layer in force.
+        """
+        refused = self._refused
         try:
             stamp = _stamp(self.path)
         except OSError:
             stamp = _GONE
-        if stamp == self._stamp:
+        if stamp == held.stamp:
+            self._refused = None
+            return None
+        if refused is not None and stamp == refused[0]:
             return None
         try:
-            return self.read()
+            layer = self.read()
         except PriceFileError as error:
-            self._stamp = stamp
-            self.problem = f"{error} The prices read before stay in force."
-            _log.error("%s", self.problem)
+            problem = f"{error} The prices read before stay in force."
+            self._refused = stamp, problem
+            _log.error("%s", problem)
             return None
+        if self._refused is refused:
+            self._refused = None
+        return layer
 
 
-_GONE: t.Final = (0, 0, 0)
+_GONE: t.Final[Stamp] = (0, 0, 0)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def _stamp(path: Path) -> Stamp:
     found = path.stat()
     return found.st_mtime_ns, found.st_size, found.st_ino
 

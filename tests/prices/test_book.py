@@ -533,14 +533,54 @@ def test_reading_again_harms_no_other_thread(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for number in range(20):
-        fresh = write(tmp_path / "fresh.json", {"m": {"input": number % 2 + 1}})
+        # Of other lengths: an inode may be used again within one tick of the clock.
+        rate = 22 if number % 2 else 1
+        fresh = write(tmp_path / "fresh.json", {"m": {"input": rate}})
         fresh.replace(path)
     for thread in threads:
         thread.join()
-    assert seen <= {Decimal(1), Decimal(2)}
+    assert seen <= {Decimal(1), Decimal(22)}
     last = book.cost("x", "m", ONE)
     assert last is not None
-    assert last.total_usd == 2
+    assert last.total_usd == 22
+
+
+def test_a_layer_that_was_overtaken_does_not_stay(tmp_path: Path) -> None:
+    # One thread reads the file, another reads the next one and puts it in force, then the
+    # first puts its own in force.
+    path = write(tmp_path / "p.json", {"m": {"input": 1}})
+    file = layers_module.PriceFile(path)
+    first = file.read()
+    write(path, {"m": {"input": 22}})
+    slow = file.changed(first)
+    write(path, {"m": {"input": 333}})
+    fast = file.changed(first)
+    assert slow is not None
+    assert fast is not None
+    assert file.changed(fast) is None
+    again = file.changed(slow)
+    assert again is not None
+    assert again.stamp == fast.stamp != slow.stamp
+
+
+def test_a_problem_that_was_overtaken_does_not_stay(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.json", {"m": {"input": 1}})
+    file = layers_module.PriceFile(path)
+    first = file.read()
+    path.write_text("{oops")
+    assert file.changed(first) is None
+    assert file.problem is not None
+    write(path, {"m": {"input": 22}})
+    mended = file.changed(first)
+    assert mended is not None
+    assert file.problem is None
+    # Another thread that had read the broken one says so only now.
+    path.rename(tmp_path / "mended.json")
+    assert file.changed(mended) is None
+    assert file.problem is not None
+    (tmp_path / "mended.json").rename(path)
+    assert file.changed(mended) is None
+    assert file.problem is None
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
