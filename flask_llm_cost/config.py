@@ -222,7 +222,8 @@ def _instrument(key: str, value: object) -> tuple[str, ...]:
     if isinstance(value, bool):
         return INSTRUMENTS if value else ()
     names = (value,) if isinstance(value, str) else value
-    if not isinstance(names, Collection):
+    # A mapping might say {"httpx": False}.
+    if not isinstance(names, Collection) or isinstance(names, Mapping):
         raise _wrong(key, value, "True, False or names of " + ", ".join(INSTRUMENTS))
     chosen = tuple(names)
     for name in chosen:

@@ -56,6 +56,7 @@ def read(key: str, value: object) -> t.Any:
         ("SESSION_NAMES", "names", "a callable"),
         ("INSTRUMENT", "urllib", "one of requests, httpx"),
         ("INSTRUMENT", 3, "True, False or names"),
+        ("INSTRUMENT", {"httpx": False}, "True, False or names"),
         ("PRICE_SOURCES", {"litellm": None}, "a text that is not empty"),
         ("PROVIDER_HOSTS", {"https://llm.example.com": "openai"}, "host or host:port"),
         ("PROVIDER_HOSTS", {"llm.example.com/v1": "openai"}, "host or host:port"),
