@@ -28,12 +28,12 @@ from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
 from flask_llm_cost.call import whole_ms
 from flask_llm_cost.config import Settings
+from flask_llm_cost.db.rows import row_of
+from flask_llm_cost.db.rows import tag_set_of
+from flask_llm_cost.db.tables import calls as table
+from flask_llm_cost.jsonl import encode
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger.jsonl import encode
-from flask_llm_cost.ledger.rows import row_of
-from flask_llm_cost.ledger.rows import tag_set_of
 from flask_llm_cost.ledger.store import Store
-from flask_llm_cost.ledger.tables import calls as table
 
 BATCH: t.Final = 500
 BATCHES: t.Final = 8

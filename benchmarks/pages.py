@@ -26,8 +26,8 @@ from flask_llm_cost.call import Cost
 from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
+from flask_llm_cost.db.tables import calls
 from flask_llm_cost.extension import make_app
-from flask_llm_cost.ledger.tables import calls
 
 NOW: t.Final = dt.datetime(2026, 11, 18, 12, tzinfo=dt.UTC)
 DAYS: t.Final = 180

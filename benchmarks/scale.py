@@ -24,8 +24,8 @@ import sqlalchemy as sa
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from flask_llm_cost.config import Settings
+from flask_llm_cost.db.tables import calls
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger.tables import calls
 from flask_llm_cost.query import export
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flask_llm_cost.ledger import migrate
+from flask_llm_cost.db import migrate
 
 FILL = """
 INSERT INTO llm_cost_calls (started_at, event_id, provider, model, operation, stream,

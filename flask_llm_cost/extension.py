@@ -122,7 +122,7 @@ class LlmCost:
 
             prepare()
         from .cli import make_group
-        from .ledger.shield import hide_tables
+        from .db.autogenerate import hide_tables
 
         hide_tables(app)
         watch(app, header=settings.cost_header)

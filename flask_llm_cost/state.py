@@ -20,11 +20,11 @@ from flask import Flask
 
 from . import signals
 from .budgets import defined
+from .budgets.enforcement import Enforcer
 from .call import Call
 from .call import Usage
 from .config import PREFIX
 from .config import Settings
-from .enforce import Enforcer
 from .errors import BudgetExceeded
 from .errors import ConfigError
 from .errors import LlmCostError
@@ -37,9 +37,9 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask_sqlalchemy import SQLAlchemy
 
+    from .budgets.maintenance import Budgeting
     from .extension import LlmCost
     from .ledger import Ledger
-    from .ledger.budgeting import Budgeting
     from .prices import PriceBook
     from .prices import Quote
 
@@ -152,7 +152,7 @@ class AppState:
         )
 
     def _budgeting(self) -> Budgeting | None:
-        from .ledger.budgeting import Budgeting
+        from .budgets.maintenance import Budgeting
 
         enforcer = self.enforcer
         settings, send = self.settings, None
@@ -299,7 +299,7 @@ class AppState:
         if callable(storage):
             return storage(call) is not False
         if storage == "log":
-            from .ledger.logline import log_line
+            from .files.log_line import log_line
 
             _calls_log.log(self.settings.log_level, "%s", log_line(call))
         else:

@@ -4,6 +4,7 @@ import os
 import signal
 import typing as t
 import uuid
+from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hypothesis import settings
 
 from flask_llm_cost import LlmCost
 from flask_llm_cost.capture import clients
+from flask_llm_cost.config import Settings
+from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.state import AppState
 
 # A slow machine is no failure: speed is measured in benchmarks/.
@@ -92,3 +95,84 @@ def postgresql_uri() -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+SERVERS = ("POSTGRESQL", "MARIADB")
+
+MakeLedger: t.TypeAlias = Callable[..., Ledger]
+
+
+def _server(kind: str) -> sa.URL:
+    uri = os.environ.get(f"LLM_COST_TEST_{kind}")
+    if not uri:
+        pytest.skip(f"set LLM_COST_TEST_{kind} to a database URL")
+    return sa.make_url(uri)
+
+
+def _run(url: sa.URL, statement: str) -> None:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+@pytest.fixture
+def empty_database(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """A database of the test's own, as a URL; ``None`` is our own SQLite file."""
+    kind = getattr(request, "param", "SQLITE")
+    if kind == "SQLITE":
+        yield None
+        return
+    url = _server(kind)
+    name = f"llm_cost_{uuid.uuid4().hex}"
+    if kind == "POSTGRESQL":
+        _run(url, f"CREATE SCHEMA {name}")
+        own = url.update_query_dict({"options": f"-csearch_path={name}"})
+        yield own.render_as_string(hide_password=False)
+        _run(url, f"DROP SCHEMA {name} CASCADE")
+    else:
+        _run(url, f"CREATE DATABASE {name}")
+        yield url.set(database=name).render_as_string(hide_password=False)
+        _run(url, f"DROP DATABASE {name}")
+
+
+every_database = pytest.mark.parametrize(
+    "empty_database", ["SQLITE", *SERVERS], indirect=True
+)
+
+
+@pytest.fixture
+def make_ledger(tmp_path: Path) -> Iterator[MakeLedger]:
+    """Ledgers of one instance folder, as of as many processes; closed at the end."""
+    ledgers: list[Ledger] = []
+
+    def make(
+        database_uri: str | None = None,
+        host_engine: Callable[[], sa.Engine] | None = None,
+        failed: t.Any = None,
+        **settings: t.Any,
+    ) -> Ledger:
+        ledger = Ledger(
+            Settings(database_uri=database_uri, **settings),
+            instance_path=str(tmp_path / "instance"),
+            host_engine=host_engine,
+            failed=failed,
+        )
+        ledgers.append(ledger)
+        return ledger
+
+    yield make
+    for ledger in ledgers:
+        ledger.close()
+
+
+@pytest.fixture
+def database(empty_database: str | None, make_ledger: MakeLedger) -> str | None:
+    """A database with the ledger's tables."""
+    make_ledger(empty_database).upgrade()
+    return empty_database
+
+
+@pytest.fixture
+def ledger(database: str | None, make_ledger: MakeLedger) -> Ledger:
+    return make_ledger(database)

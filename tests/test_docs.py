@@ -18,11 +18,11 @@ from flask_llm_cost import config
 from flask_llm_cost import errors
 from flask_llm_cost import extension
 from flask_llm_cost import signals
-from flask_llm_cost.budgets.budget import _CHECKS
+from flask_llm_cost.budgets.definition import _CHECKS
 from flask_llm_cost.cli import make_group
 from flask_llm_cost.cli.alone import make_root
-from flask_llm_cost.ledger.migrations import VERSION_TABLE
-from flask_llm_cost.ledger.tables import metadata
+from flask_llm_cost.db.migrations import VERSION_TABLE
+from flask_llm_cost.db.tables import metadata
 from flask_llm_cost.providers.routes import PROVIDERS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ import requests
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_llm_cost.ledger import tables
+from flask_llm_cost.db import tables
 from tests.conftest import MakeApp
 from tests.corpus import body_of
 from tests.corpus import exchanges

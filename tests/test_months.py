@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from flask_llm_cost.errors import StorageError
-from flask_llm_cost.ledger.monthly import JsonlLedger
+from flask_llm_cost.files.monthly import JsonlLedger
 from flask_llm_cost.query.calls import CallQuery
 from flask_llm_cost.web.views import PAGES
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from flask_llm_cost.ledger import tables
+from flask_llm_cost.db import tables
 from tests.conftest import MakeApp
 
 HOST = """

@@ -14,8 +14,8 @@ from ..call import Usage
 from ..config import check_money
 from .bound import Bound
 from .bound import bound
-from .budget import Budget
-from .budget import model_of
+from .definition import Budget
+from .definition import model_of
 
 _log = logging.getLogger("flask_llm_cost")
 

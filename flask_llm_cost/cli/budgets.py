@@ -16,8 +16,8 @@ from .text import count
 from .text import plain
 
 if t.TYPE_CHECKING:
-    from ..ledger.budgeting import Budgets
-    from ..query.budgets import Standing
+    from ..budgets.maintenance import Budgets
+    from ..budgets.standing import Standing
     from ..query.host import Host
 
 
@@ -127,7 +127,7 @@ def _known(kept: Budgets, name: str) -> None:
 
 
 def _standings(name: str | None, *, past: bool) -> Sequence[Standing]:
-    from ..query.budgets import standings
+    from ..budgets.standing import standings
 
     host: Host = current_app.extensions["llm_cost"]
     kept = _kept(host)

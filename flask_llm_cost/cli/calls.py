@@ -88,7 +88,7 @@ def export(
 
 def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:
     """The calls as lines of CSV or JSON, each with its newline."""
-    from ..ledger import jsonl
+    from .. import jsonl
     from ..query.detail import stream_calls
     from ..query.export import csv_lines
 

@@ -108,7 +108,7 @@ def configuration(host: Host) -> Iterator[Finding]:
 
 def database(host: Host) -> Iterator[Finding]:
     """Can the ledger be reached, and are its tables those of this version?"""
-    from ..ledger.marks import fact
+    from ..rollups.dirty_marks import fact
 
     ledger = host.ledger
     try:
@@ -136,7 +136,7 @@ def columns(host: Host) -> Iterator[Finding]:
     """Has each table the columns that its version says it has?"""
     import sqlalchemy as sa
 
-    from ..ledger.tables import metadata
+    from ..db.tables import metadata
 
     missing: list[str] = []
     try:
@@ -183,9 +183,9 @@ def replica(host: Host) -> Iterator[Finding]:
 
 def partitions(host: Host) -> Iterator[Finding]:
     """Where the table of calls has partitions: has the next month one?"""
-    from ..ledger.partitions import broke_off
-    from ..ledger.partitions import last_end
-    from ..ledger.partitions import partitions as parts_of
+    from ..db.partitions import broke_off
+    from ..db.partitions import last_end
+    from ..db.partitions import partitions as parts_of
 
     try:
         with host.ledger.reading(fresh=True) as connection:
@@ -320,7 +320,7 @@ def prices(host: Host) -> Iterator[Finding]:
 
 def calls(host: Host) -> Iterator[Finding]:
     """When was the last call, and are the late ones priced?"""
-    from ..ledger.jsonl import END
+    from ..jsonl import END
     from ..query.filters import CallFilter
     from ..query.listing import top_calls
     from ..query.totals import breakdown
@@ -361,7 +361,7 @@ def calls(host: Host) -> Iterator[Finding]:
 
 def sums(host: Host) -> Iterator[Finding]:
     """Are the hours that are over added up?"""
-    from ..ledger.marks import marked
+    from ..rollups.dirty_marks import marked
 
     if host.settings.storage == "jsonl":
         return  # monthly files have no sums
@@ -408,9 +408,9 @@ def clients(host: Host) -> Iterator[Finding]:
 
 def tags(host: Host) -> Iterator[Finding]:
     """Is there a tag that differs with each call?"""
-    from ..ledger.tag_sums import declared
-    from ..ledger.tag_sums import MOST_VALUES
     from ..query.tags import variety
+    from ..rollups.tag_sums import declared
+    from ..rollups.tag_sums import MOST_VALUES
 
     try:
         with host.ledger.reading() as connection:

@@ -71,8 +71,8 @@ def take_in(
 
 def _decode(line: bytes, session_tag: str) -> Call:
     """A line of ours, or of Clacky's."""
-    from ..ledger import clacky
-    from ..ledger import jsonl
+    from .. import jsonl
+    from ..files import clacky
 
     if clacky.is_clacky(line):
         return clacky.decode(line, session_tag)
@@ -82,8 +82,8 @@ def _decode(line: bytes, session_tag: str) -> Call:
 def _settle(
     host: Host, done: Imported, dry_run: bool, raw_only: bool, batch: dict[str, Call]
 ) -> None:
-    from ..ledger.marks import horizon
     from ..query.detail import call_detail
+    from ..rollups.dirty_marks import horizon
 
     with host.ledger.reading(fresh=True) as connection:
         limit = done.pruned_before = horizon(connection)

@@ -9,7 +9,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 if t.TYPE_CHECKING:
-    from ..ledger.partitions import Step
+    from ..db.partitions import Step
     from ..query.host import Host
 
 

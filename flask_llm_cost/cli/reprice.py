@@ -20,8 +20,8 @@ from .text import progress
 if t.TYPE_CHECKING:
     from ..call import Call
     from ..call import Cost
-    from ..ledger.revisions import Repriced
-    from ..ledger.revisions import Scope
+    from ..ledger.reprice import Repriced
+    from ..ledger.reprice import Scope
     from ..query.host import Host
 
 _NAMED: t.Final = 20
@@ -92,7 +92,7 @@ def reprice(
 def _scope(
     host: Host, from_: str, to: str | None, models: tuple[str, ...], priced: bool
 ) -> Scope:
-    from ..ledger.revisions import Scope
+    from ..ledger.reprice import Scope
 
     days = chosen(host, None, from_, to)
     assert days.start is not None

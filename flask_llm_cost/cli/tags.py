@@ -11,8 +11,8 @@ from flask.cli import with_appcontext
 from .text import count
 
 if t.TYPE_CHECKING:
-    from ..ledger.erase import Erased
     from ..query.host import Host
+    from ..rollups.erase import Erased
 
 _EVERY: t.Final = 1000
 """Sets between two signs of life."""

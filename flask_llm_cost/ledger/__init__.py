@@ -18,31 +18,31 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..budgets.maintenance import Budgeting
+from ..budgets.maintenance import Budgets
 from ..call import Call
 from ..config import Settings
+from ..db.import_lock import loading
+from ..db.migrations import HEAD
 from ..errors import StorageError
 from ..interrupts import of_signal
+from ..jsonl import encode
 from . import destination
-from .budgeting import Budgeting
-from .budgeting import Budgets
-from .imports import loading
-from .jsonl import encode
-from .migrations import HEAD
 from .spool import Spool
 from .writer import Writer
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from .engine import Engines
-    from .erase import Erased
-    from .partitions import Partition
-    from .partitions import Step
-    from .revisions import Quote
-    from .revisions import Repriced
-    from .revisions import Reviser
-    from .revisions import Scope
-    from .rollups import Roller
+    from ..db.engine import Engines
+    from ..db.partitions import Partition
+    from ..db.partitions import Step
+    from ..rollups.build import Roller
+    from ..rollups.erase import Erased
+    from .reprice import Quote
+    from .reprice import Repriced
+    from .reprice import Reviser
+    from .reprice import Scope
     from .store import Store
     from .store import Stored
     from .writer import Drained
@@ -360,7 +360,7 @@ class Ledger:
 
     def prunable_months(self, before: dt.datetime) -> list[Partition]:
         """Which partitions :meth:`prune` would drop, the oldest first."""
-        from .months import whole_months
+        from ..rollups.months import whole_months
 
         with self.reading(fresh=True) as connection:
             return whole_months(connection, before)
@@ -369,7 +369,7 @@ class Ledger:
 
     def partitions(self) -> list[Partition]:
         """The partitions of the table of calls, by time; none if it has none."""
-        from .partitions import partitions
+        from ..db.partitions import partitions
 
         with self.reading(fresh=True) as connection:
             return partitions(connection)
@@ -379,7 +379,7 @@ class Ledger:
 
         :raises StorageError: If the database has no partitions.
         """
-        from .partitions import plan
+        from ..db.partitions import plan
 
         engines = self._engines
         engines.prepare()
@@ -396,8 +396,8 @@ class Ledger:
         :raises StorageError: If the database has no partitions, or no step of it could
             have the table for itself for a moment. What was done stays done.
         """
-        from .migrate import exclusive
-        from .partitions import run
+        from ..db.migrate import exclusive
+        from ..db.partitions import run
 
         engines = self._engines
         engines.prepare()
@@ -460,10 +460,10 @@ class Ledger:
         :param timeout: How long to wait for lines of other processes, in seconds.
         :param progress: Told what was erased so far, after each batch.
         """
-        from .erase import erase_aside
-        from .erase import Erased
-        from .erase import stored_value
-        from .jsonl import without_tag
+        from ..jsonl import without_tag
+        from ..rollups.erase import erase_aside
+        from ..rollups.erase import Erased
+        from ..rollups.erase import stored_value
 
         erased = Erased()
         tell = progress or (lambda erased: None)
@@ -567,7 +567,7 @@ class Ledger:
     def _latest(self, fresh: bool) -> dt.datetime | None:
         import sqlalchemy as sa
 
-        from .tables import calls
+        from ..db.tables import calls
 
         at = calls.c.started_at
         with self.reading(fresh=fresh) as connection:
@@ -585,7 +585,7 @@ class Ledger:
 
     def upgrade(self) -> None:
         """Bring the tables to the version of this package."""
-        from .migrate import upgrade
+        from ..db.migrate import upgrade
 
         engines = self._engines
         with engines.explained(tables=False):
@@ -597,7 +597,7 @@ class Ledger:
 
         :raises ValueError: If there is no such version.
         """
-        from .migrate import downgrade
+        from ..db.migrate import downgrade
 
         engines = self._engines
         with engines.explained(tables=False):
@@ -606,7 +606,7 @@ class Ledger:
 
     def check(self) -> list[str]:
         """How the tables differ from what this package needs, a line each."""
-        from .migrate import check
+        from ..db.migrate import check
 
         engines = self._engines
         with engines.connected(engines.reading()) as connection:
@@ -620,8 +620,8 @@ class Ledger:
             database if left out.
         :raises ValueError: If there is no such version or dialect.
         """
-        from .migrate import dialect_name
-        from .migrate import sql
+        from ..db.migrate import dialect_name
+        from ..db.migrate import sql
 
         if dialect is None:
             engines = self._engines
@@ -631,7 +631,7 @@ class Ledger:
 
     def current(self) -> str | None:
         """The version of the tables, ``None`` if there are none."""
-        from .engine import version
+        from ..db.engine import version
 
         engines = self._engines
         with engines.connected(engines.reading()) as connection:
@@ -663,7 +663,7 @@ class Ledger:
         with self._mine():
             if self._made_engines is None:
                 with loading():
-                    from .engine import Engines
+                    from ..db.engine import Engines
 
                 host = None if self._get_host is None else self._host_engine
                 self._made_engines = Engines(self._settings, self._instance_path, host)
@@ -717,7 +717,7 @@ class Ledger:
     @property
     def _roller(self) -> Roller:
         with loading():
-            from .rollups import Roller
+            from ..rollups.build import Roller
 
         return Roller(
             self._engines, self._settings.timezone, self._settings.rollup_tags
@@ -725,7 +725,7 @@ class Ledger:
 
     @property
     def _reviser(self) -> Reviser:
-        from .revisions import Reviser
+        from .reprice import Reviser
 
         budgets = self.budgets
         return Reviser(self._engines, None if budgets is None else budgets.counters)
@@ -780,7 +780,7 @@ def open_ledger(
     The parameters are those of :class:`Ledger`.
     """
     if settings.storage == "jsonl":
-        from .monthly import JsonlLedger
+        from ..files.monthly import JsonlLedger
 
         return JsonlLedger(
             settings,

@@ -17,27 +17,27 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite
 
+from ..budgets.counters import Counters
 from ..call import Call
 from ..call import from_ms
 from ..call import utc_ms
+from ..db.engine import brief
+from ..db.engine import Engines
+from ..db.rows import BIGGEST
+from ..db.rows import COLUMNS
+from ..db.rows import tag_set_of
+from ..db.rows import TagSet
+from ..db.rows import values_of
+from ..db.tables import calls as calls_table
+from ..db.tables import tag_sets
+from ..db.tables import tag_values
 from ..errors import StorageError
-from .budgets import Counters
-from .engine import brief
-from .engine import Engines
-from .marks import horizon
-from .marks import mark_ms
-from .rows import BIGGEST
-from .rows import COLUMNS
-from .rows import tag_set_of
-from .rows import TagSet
-from .rows import values_of
-from .sums import NotThere
-from .tables import calls as calls_table
-from .tables import tag_sets
-from .tables import tag_values
+from ..rollups.dirty_marks import horizon
+from ..rollups.dirty_marks import mark_ms
+from ..rollups.sums import NotThere
 
 if t.TYPE_CHECKING:
-    from .put_back import PutBack
+    from ..rollups.restore import PutBack
 
 
 class _Pruned(Exception):

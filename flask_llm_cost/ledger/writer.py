@@ -13,10 +13,10 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .. import jsonl
 from ..call import Call
+from ..db import import_lock as imports
 from ..errors import StorageError
-from . import imports
-from . import jsonl
 from .spool import Spool
 from .spool import SpoolFile
 

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from ..call import from_ms
 from ..call import utc_ms
 from ..config import Settings
+from ..db import tables
 from ..errors import FilterError
-from ..ledger import tables
 from ..tags import as_text
 from . import listing
 from . import sessions

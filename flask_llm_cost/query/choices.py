@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from ..ledger.tables import calls
-from ..ledger.tables import tag_values
+from ..db.tables import calls
+from ..db.tables import tag_values
 from .filters import CallFilter
 from .tags import top_values
 from .totals import breakdown

@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from ..call import Call
 from ..call import event_time
 from ..call import Usage
-from ..ledger.rows import call_of
-from ..ledger.rows import from_pico
-from ..ledger.tables import calls
-from ..ledger.tables import revisions
-from ..ledger.tables import tag_sets
+from ..db.rows import call_of
+from ..db.rows import from_pico
+from ..db.tables import calls
+from ..db.tables import revisions
+from ..db.tables import tag_sets
 from .filters import CallFilter
 from .listing import Reading
 from .listing import walk

@@ -16,8 +16,8 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..call import from_ms
-from ..ledger.tables import calls
-from ..ledger.tables import tag_sets
+from ..db.tables import calls
+from ..db.tables import tag_sets
 from .filters import CallFilter
 from .listing import Reading
 from .listing import walk

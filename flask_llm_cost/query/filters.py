@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
 from ..config import KEY_PATTERN
+from ..db.tables import calls
+from ..db.tables import tag_values
 from ..errors import FilterError
-from ..ledger.measures import UNPRICED
-from ..ledger.tables import calls
-from ..ledger.tables import tag_values
+from ..rollups.measures import UNPRICED
 from ..tags import TRACE_KEY
 from .sql import same
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ..ledger.tables import calls
-from ..ledger.tables import rollup_latencies
+from ..db.tables import calls
+from ..db.tables import rollup_latencies
 from .filters import CallFilter
 from .sources import sources
 

@@ -19,9 +19,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ..call import event_time
+from ..db.tables import calls
+from ..db.tables import tag_sets
 from ..errors import FilterError
-from ..ledger.tables import calls
-from ..ledger.tables import tag_sets
 from .filters import CallFilter
 from .totals import usd
 

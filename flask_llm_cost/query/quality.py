@@ -13,7 +13,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..call import SILENT_OUTCOMES
-from ..ledger.tables import calls
+from ..db.tables import calls
 from .filters import CallFilter
 from .sql import quotient
 from .totals import breakdown

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from ..ledger.tables import calls
+from ..db.tables import calls
 from .filters import CallFilter
 from .totals import MEASURES
 from .totals import tag_column

@@ -12,17 +12,17 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from ..ledger.hours import day_of
-from ..ledger.hours import HOUR
-from ..ledger.hours import hours_of
-from ..ledger.marks import fact
-from ..ledger.marks import horizon
-from ..ledger.marks import marked
-from ..ledger.tables import calls
-from ..ledger.tables import rollups
-from ..ledger.tag_sums import Declared
-from ..ledger.tag_sums import declared
-from ..ledger.tag_sums import marked_days
+from ..calendar import day_of
+from ..calendar import HOUR
+from ..calendar import hours_of
+from ..db.tables import calls
+from ..db.tables import rollups
+from ..rollups.dirty_marks import fact
+from ..rollups.dirty_marks import horizon
+from ..rollups.dirty_marks import marked
+from ..rollups.tag_sums import Declared
+from ..rollups.tag_sums import declared
+from ..rollups.tag_sums import marked_days
 from .filters import CallFilter
 from .filters import whole_ms
 from .sql import same

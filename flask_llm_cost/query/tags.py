@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from ..ledger.tables import calls
-from ..ledger.tables import tag_sets
-from ..ledger.tables import tag_values
+from ..db.tables import calls
+from ..db.tables import tag_sets
+from ..db.tables import tag_values
 from .filters import CallFilter
 from .periods import edges
 from .totals import change

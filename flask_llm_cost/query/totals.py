@@ -16,13 +16,13 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..call import utc_ms
+from ..db.tables import calls
+from ..db.tables import rollups
+from ..db.tables import tag_rollups
+from ..db.tables import tag_values
 from ..errors import FilterError
-from ..ledger.measures import AMOUNTS
-from ..ledger.measures import COUNTS
-from ..ledger.tables import calls
-from ..ledger.tables import rollups
-from ..ledger.tables import tag_rollups
-from ..ledger.tables import tag_values
+from ..rollups.measures import AMOUNTS
+from ..rollups.measures import COUNTS
 from ..tags import TRACE_KEY
 from .filters import CallFilter
 from .filters import tag_key

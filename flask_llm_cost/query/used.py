@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ..ledger.tables import calls
+from ..db.tables import calls
 from .filters import CallFilter
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..budgets import Budget
-from ..query.budgets import Standing
+from ..budgets.standing import Standing
 from . import charts
 from . import format
 

@@ -21,10 +21,10 @@ from flask import Response
 from flask import stream_with_context
 from werkzeug.exceptions import NotFound
 
+from ..budgets.standing import Standing
+from ..budgets.standing import standings
 from ..call import event_time
 from ..errors import StorageError
-from ..query.budgets import Standing
-from ..query.budgets import standings
 from ..query.choices import choices
 from ..query.detail import call_detail
 from ..query.export import csv_lines

@@ -19,7 +19,7 @@ from tests.capture.server import Answer
 from tests.capture.server import Provider
 from tests.conftest import MakeApp
 
-from .test_enforce import extension_of
+from .test_enforcement import extension_of
 
 ASK = {"model": "gpt-4o", "max_tokens": 5, "messages": []}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.tables import outbox
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger.tables import budget_windows
-from flask_llm_cost.ledger.tables import outbox
 from tests.conftest import MakeApp
 
 from .test_many import database as database

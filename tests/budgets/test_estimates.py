@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.call import Attempt
+from flask_llm_cost.db.tables import budget_holds
 from flask_llm_cost.errors import BudgetExceeded
-from flask_llm_cost.ledger.tables import budget_holds
 from tests.conftest import MakeApp
 
-from .test_enforce import extension_of
-from .test_enforce import send
-from .test_enforce import spend
+from .test_enforcement import extension_of
+from .test_enforcement import send
+from .test_enforcement import spend
 
 ATTEMPT = Attempt("openai", "chat", "gpt-4o")
 

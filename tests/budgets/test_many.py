@@ -19,9 +19,9 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost import LlmCost
+from flask_llm_cost.db.tables import budget_holds
+from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger.tables import budget_holds
-from flask_llm_cost.ledger.tables import budget_windows
 from tests.conftest import MakeApp
 
 SPENDER = Path(__file__).with_name("spender.py")
@@ -144,7 +144,7 @@ def settles(app: Flask) -> None:
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest) -> t.Iterator[str | None]:
-    from tests.ledger.conftest import empty_database as make
+    from tests.conftest import empty_database as make
 
     yield from make.__wrapped__(request)  # type: ignore[attr-defined]
 

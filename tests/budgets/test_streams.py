@@ -10,15 +10,15 @@ import pytest
 import requests
 import sqlalchemy as sa
 
+from flask_llm_cost.db.tables import budget_holds
+from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.errors import BudgetExceeded
-from flask_llm_cost.ledger.tables import budget_holds
-from flask_llm_cost.ledger.tables import budget_windows
 from tests.capture.server import Answer
 from tests.capture.server import CHAT_STREAM
 from tests.capture.server import Provider
 from tests.conftest import MakeApp
 
-from .test_enforce import extension_of
+from .test_enforcement import extension_of
 
 STREAM = Answer(
     CHAT_STREAM, headers=(("Content-Type", "text/event-stream"),), cuts=(99,)

@@ -17,13 +17,13 @@ from flask_llm_cost.budgets import Alert
 from flask_llm_cost.budgets.webhook import _is_public
 from flask_llm_cost.budgets.webhook import Refused
 from flask_llm_cost.budgets.webhook import Webhook
-from flask_llm_cost.ledger.tables import outbox
+from flask_llm_cost.db.tables import outbox
 from tests.capture.server import Answer
 from tests.capture.server import Provider
 from tests.capture.server import Scene
 from tests.conftest import MakeApp
 
-from .test_enforce import spend
+from .test_enforcement import spend
 
 SECRET = "a shared secret"
 

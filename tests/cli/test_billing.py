@@ -16,14 +16,14 @@ from hypothesis import HealthCheck
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from flask_llm_cost import jsonl
 from flask_llm_cost import Usage
 from flask_llm_cost.call import from_ms
 from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.config import Settings
-from flask_llm_cost.ledger import billing
-from flask_llm_cost.ledger import clacky
-from flask_llm_cost.ledger import jsonl
-from flask_llm_cost.ledger.monthly import JsonlLedger
+from flask_llm_cost.files import billing
+from flask_llm_cost.files import clacky
+from flask_llm_cost.files.monthly import JsonlLedger
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 from tests.ledger.samples import make_call

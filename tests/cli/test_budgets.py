@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from flask_llm_cost.budgets.reservations import Ask
+from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.errors import BudgetExceeded
-from flask_llm_cost.ledger.holds import Ask
-from flask_llm_cost.ledger.tables import budget_windows
 from tests.conftest import MakeApp
 
 EVENT = "01890a5d-ac96-774b-bcce-b302099a8057"

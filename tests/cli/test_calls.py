@@ -14,8 +14,8 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
+from flask_llm_cost import jsonl
 from flask_llm_cost.cli.calls import lines
-from flask_llm_cost.ledger import jsonl
 from flask_llm_cost.query.detail import stream_calls
 from flask_llm_cost.query.export import COLUMNS
 from flask_llm_cost.query.filters import CallFilter

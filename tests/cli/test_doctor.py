@@ -19,10 +19,10 @@ from flask import Flask
 
 from flask_llm_cost.capture import clients
 from flask_llm_cost.cli import doctor
-from flask_llm_cost.ledger.marks import mark
-from flask_llm_cost.ledger.marks import marked
-from flask_llm_cost.ledger.marks import marks_of
-from flask_llm_cost.ledger.marks import unmark
+from flask_llm_cost.rollups.dirty_marks import mark
+from flask_llm_cost.rollups.dirty_marks import marked
+from flask_llm_cost.rollups.dirty_marks import marks_of
+from flask_llm_cost.rollups.dirty_marks import unmark
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 

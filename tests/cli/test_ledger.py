@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from flask_llm_cost.db.tables import calls
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger.marks import marked
-from flask_llm_cost.ledger.tables import calls
+from flask_llm_cost.rollups.dirty_marks import marked
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from flask_llm_cost.ledger import partitions
+from flask_llm_cost.db import partitions
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 

@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.call import from_ms
-from flask_llm_cost.ledger import tag_sums
-from flask_llm_cost.ledger.tables import tag_sets
-from flask_llm_cost.ledger.tables import tag_values
+from flask_llm_cost.db.tables import tag_sets
+from flask_llm_cost.db.tables import tag_values
 from flask_llm_cost.query import tags as tag_questions
+from flask_llm_cost.rollups import tag_sums
 from tests.cli.conftest import Run
 
 from .test_ledger import added_up

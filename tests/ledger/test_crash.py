@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from flask_llm_cost.ledger import Ledger
+from tests.conftest import every_database
+from tests.conftest import MakeLedger
 
-from .conftest import every_database
-from .conftest import MakeLedger
 from .test_ledger import stored
 
 ROOT = Path(__file__).parents[2]

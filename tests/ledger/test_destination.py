@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from flask_llm_cost.errors import LlmCostError
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import destination
+from tests.conftest import MakeLedger
 
-from .conftest import MakeLedger
 from .samples import make_call
 from .test_ledger import stored
 

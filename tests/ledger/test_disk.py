@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from flask_llm_cost.call import Call
+from flask_llm_cost.jsonl import encode
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger import spool as spool_module
-from flask_llm_cost.ledger.jsonl import encode
+from tests.conftest import every_database
+from tests.conftest import MakeLedger
 
-from .conftest import every_database
-from .conftest import MakeLedger
 from .samples import make_call
 from .test_ledger import spool
 from .test_ledger import stored

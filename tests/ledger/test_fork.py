@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .conftest import MakeLedger
+from tests.conftest import MakeLedger
+
 from .test_ledger import stored
 
 LOADER = """
@@ -42,9 +43,9 @@ def test_a_fork_waits_for_what_the_writer_loads(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     names = (
-        "flask_llm_cost.ledger.rows",  # in the midst of the store
+        "flask_llm_cost.db.rows",  # in the midst of the store
         "sqlalchemy.dialects.sqlite.pysqlite",  # of the engine
-        "flask_llm_cost.ledger.partitions",  # of the migrations
+        "flask_llm_cost.db.partitions",  # of the migrations
     )
     root = Path(__file__).parents[2]
     for n, name in enumerate(names):

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from flask_llm_cost.call import Call
+from flask_llm_cost.db.rows import call_of
+from flask_llm_cost.db.tables import calls
+from flask_llm_cost.db.tables import tag_sets
+from flask_llm_cost.jsonl import encode
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger.jsonl import encode
-from flask_llm_cost.ledger.rows import call_of
-from flask_llm_cost.ledger.tables import calls
-from flask_llm_cost.ledger.tables import tag_sets
+from tests.conftest import every_database
 
-from .conftest import every_database
 from .samples import make_call
 
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
+from tests.conftest import MakeLedger
 
-from .conftest import MakeLedger
 from .samples import make_call
 from .test_ledger import stored
 

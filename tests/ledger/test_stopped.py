@@ -15,8 +15,8 @@ from tests.cluster.servers import answers
 from tests.cluster.servers import free_ports
 from tests.cluster.servers import PostgreSQL
 from tests.cluster.servers import wait_until
+from tests.conftest import MakeLedger
 
-from .conftest import MakeLedger
 from .test_crash import check
 from .test_crash import run_and_kill
 

@@ -23,17 +23,17 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
 from flask_llm_cost.config import Settings
+from flask_llm_cost.db import rows
+from flask_llm_cost.db.tables import rollups
+from flask_llm_cost.db.tables import tag_sets
+from flask_llm_cost.db.tables import tag_values
 from flask_llm_cost.errors import StorageError
+from flask_llm_cost.jsonl import encode
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger import rows
 from flask_llm_cost.ledger import store
-from flask_llm_cost.ledger.jsonl import encode
-from flask_llm_cost.ledger.tables import rollups
-from flask_llm_cost.ledger.tables import tag_sets
-from flask_llm_cost.ledger.tables import tag_values
+from tests.conftest import every_database
+from tests.conftest import MakeLedger
 
-from .conftest import every_database
-from .conftest import MakeLedger
 from .samples import make_call
 from .test_ledger import spool
 from .test_ledger import stored

@@ -21,12 +21,12 @@ from flask_llm_cost.call import Usage
 from flask_llm_cost.call import USAGE_SOURCES
 from flask_llm_cost.call import utc_ms
 from flask_llm_cost.config import Settings
-from flask_llm_cost.ledger.rows import row_of
-from flask_llm_cost.ledger.rows import tag_set_of
-from flask_llm_cost.ledger.tables import calls as calls_table
-from flask_llm_cost.ledger.tables import metadata
-from flask_llm_cost.ledger.tables import tag_sets
-from flask_llm_cost.ledger.tables import tag_values
+from flask_llm_cost.db.rows import row_of
+from flask_llm_cost.db.rows import tag_set_of
+from flask_llm_cost.db.tables import calls as calls_table
+from flask_llm_cost.db.tables import metadata
+from flask_llm_cost.db.tables import tag_sets
+from flask_llm_cost.db.tables import tag_values
 from flask_llm_cost.query.calls import CallQuery
 
 NOON = dt.datetime(2026, 4, 20, 12, tzinfo=dt.UTC)

@@ -13,10 +13,10 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_llm_cost.ledger.migrations import HEAD
-from flask_llm_cost.ledger.migrations import VERSION_TABLE
-from flask_llm_cost.ledger.tables import facts
-from flask_llm_cost.ledger.tables import marks
+from flask_llm_cost.db.migrations import HEAD
+from flask_llm_cost.db.migrations import VERSION_TABLE
+from flask_llm_cost.db.tables import facts
+from flask_llm_cost.db.tables import marks
 from flask_llm_cost.query.choices import choices
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat

@@ -13,12 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
-from flask_llm_cost.ledger import rollups
-from flask_llm_cost.ledger import tag_sums
-from flask_llm_cost.ledger.marks import mark
-from flask_llm_cost.ledger.tables import calls as calls_table
-from flask_llm_cost.ledger.tables import facts
-from flask_llm_cost.ledger.tables import marks
+from flask_llm_cost.db.tables import calls as calls_table
+from flask_llm_cost.db.tables import facts
+from flask_llm_cost.db.tables import marks
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
 from flask_llm_cost.query.latency import percentiles
@@ -35,6 +32,9 @@ from flask_llm_cost.query.totals import sum_up
 from flask_llm_cost.query.totals import tag_breakdown
 from flask_llm_cost.query.totals import tag_series
 from flask_llm_cost.query.totals import totals
+from flask_llm_cost.rollups import build as rollups
+from flask_llm_cost.rollups import tag_sums
+from flask_llm_cost.rollups.dirty_marks import mark
 
 from . import samples
 from .samples import ledgers

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_llm_cost.budgets import defined
+from flask_llm_cost.budgets.standing import Standing
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.config import Settings
-from flask_llm_cost.query.budgets import Standing
 from flask_llm_cost.web.gauge import gauge
 
 from .conftest import MakeSite

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_llm_cost.ledger.tables import calls
+from flask_llm_cost.db.tables import calls
 from tests.conftest import MakeApp
 
 from .conftest import a_call

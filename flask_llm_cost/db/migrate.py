@@ -1,0 +1,185 @@
+"""Which version the ledger's tables have, and how they get another."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import threading
+import typing as t
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.util import CommandError
+
+from ..errors import StorageError
+from .migrations import VERSION_TABLE
+from .partitions import is_partition
+from .tables import metadata
+from .tables import PREFIX
+
+DIALECTS: t.Final = ("sqlite", "postgresql", "mysql", "mariadb")
+
+_LOCK_SECONDS: t.Final = 60
+
+# Alembic's `op` and `context` are one per process.
+_one_at_a_time = threading.Lock()
+
+
+def _let_go() -> None:
+    """In a forked child: whoever was at it, was the parent's."""
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def upgrade(engine: sa.Engine, revision: str = "head") -> None:
+    """Bring the tables to a later version. Two processes at once do it once."""
+    with _one_at_a_time, _revisions(), exclusive(engine) as connection:
+        command.upgrade(_config(connection=connection), revision)
+
+
+def downgrade(engine: sa.Engine, revision: str) -> None:
+    """Bring the tables back to an earlier version; ``"base"`` drops them.
+
+    :raises ValueError: If there is no such revision.
+    """
+    with _one_at_a_time, _revisions(), exclusive(engine) as connection:
+        command.downgrade(_config(connection=connection), revision)
+
+
+def check(connection: sa.Connection) -> list[str]:
+    """How the tables differ from what this package needs, a line each."""
+    context = MigrationContext.configure(
+        connection,
+        opts={
+            "version_table": VERSION_TABLE,
+            "include_name": _is_ours,
+            "compare_type": True,
+            "target_metadata": metadata,
+        },
+    )
+    return [_describe(change) for change in _flat(compare_metadata(context, metadata))]
+
+
+def dialect_name(connection: sa.Connection) -> str:
+    """What :func:`sql` calls this database; MariaDB says by itself that it is no MySQL."""
+    mariadb = getattr(connection.dialect, "is_mariadb", False)
+    return "mariadb" if mariadb else connection.dialect.name
+
+
+def sql(dialect: str, revisions: str = "head") -> str:
+    """The upgrade as SQL text, to be run by hand.
+
+    :param dialect: ``sqlite``, ``postgresql``, ``mysql`` or ``mariadb``.
+    :param revisions: Where to, or ``from:to``.
+    :raises ValueError: If there is no such dialect or revision.
+    """
+    if dialect not in DIALECTS:
+        raise ValueError(f"{dialect!r} is not one of {', '.join(DIALECTS)}")
+    output = io.StringIO()
+    with _one_at_a_time, _revisions():
+        config = _config(dialect=dialect, output=output)
+        command.upgrade(config, revisions, sql=True)
+    return output.getvalue()
+
+
+@contextlib.contextmanager
+def _revisions() -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        raise ValueError(str(error)) from error
+
+
+def _config(**attributes: t.Any) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "flask_llm_cost.db:migrations")
+    config.attributes.update(attributes)
+    return config
+
+
+@contextlib.contextmanager
+def exclusive(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction beside which no other changes the tables.
+
+    It is there before the version is read.
+    """
+    with engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+        elif connection.dialect.name == "postgresql":
+            connection.execute(
+                sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _key(connection)}
+            )
+            yield connection
+            connection.commit()
+        else:
+            with _named_lock(connection):
+                yield connection
+                connection.commit()
+
+
+@contextlib.contextmanager
+def _named_lock(connection: sa.Connection) -> Iterator[None]:
+    # Such a name is the whole server's, so it has the database in it.
+    name = f"llm_cost.{_key(connection)}"
+    got = connection.scalar(
+        sa.text("SELECT GET_LOCK(:name, :wait)"), {"name": name, "wait": _LOCK_SECONDS}
+    )
+    if got != 1:
+        raise StorageError(
+            f"Another upgrade of the ledger's tables has run for {_LOCK_SECONDS} seconds"
+            " and more. Try again when it is done."
+        )
+    try:
+        yield
+    finally:
+        # A connection that broke took its lock with it.
+        if not connection.invalidated:
+            connection.rollback()
+            connection.execute(sa.text("DO RELEASE_LOCK(:name)"), {"name": name})
+
+
+def _key(connection: sa.Connection) -> int:
+    name = f"{connection.engine.url.database}/{VERSION_TABLE}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
+
+
+def _is_ours(name: str | None, kind: str, parents: t.Any) -> bool:
+    if kind == "table":
+        return (
+            name is not None
+            and name.startswith(PREFIX)
+            and name != VERSION_TABLE
+            and not is_partition(name)
+        )
+    return True
+
+
+def _flat(changes: t.Any) -> Iterator[tuple[t.Any, ...]]:
+    for change in changes:
+        if isinstance(change, tuple):
+            yield change
+        else:
+            yield from _flat(change)
+
+
+def _describe(change: tuple[t.Any, ...]) -> str:
+    kind, *rest = change
+    names = [
+        item if isinstance(item, str) else str(getattr(item, "name", item))
+        for item in rest
+        if item is not None and not isinstance(item, dict)
+    ]
+    return f"{kind.replace('_', ' ')}: {' '.join(names)}"

@@ -1,0 +1,95 @@
+"""What revisions are made of: steps that may be run again where they broke off.
+
+MySQL and MariaDB cannot roll back a CREATE or ALTER: a revision that failed half-way
+is there by half. So each step looks first. As SQL text, nothing can be looked at.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+import sqlalchemy as sa
+from alembic import context
+from alembic import op
+from sqlalchemy.dialects import mysql
+
+from flask_llm_cost.db.tables import Text
+
+
+def text(length: int) -> sa.types.TypeEngine[str]:
+    """Text that compares by its bytes."""
+    return Text(length)
+
+
+def long_text() -> sa.types.TypeEngine[str]:
+    """Text of any length that compares by its bytes."""
+    return sa.Text().with_variant(
+        mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    )
+
+
+def event_id() -> sa.types.TypeEngine[str]:
+    """A UUID."""
+    return sa.Uuid(as_uuid=False).with_variant(
+        mysql.CHAR(36, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+    )
+
+
+def create_table(name: str, *items: sa.schema.SchemaItem) -> None:
+    """Create a table, unless it is there."""
+    if not _has_table(name):
+        op.create_table(
+            name,
+            *items,
+            mysql_engine="InnoDB",
+            mysql_charset="utf8mb4",
+            mariadb_engine="InnoDB",
+            mariadb_charset="utf8mb4",
+        )
+
+
+def drop_table(name: str) -> None:
+    """Drop a table, if it is there."""
+    if context.is_offline_mode() or _has_table(name):
+        op.drop_table(name)
+
+
+def add_column(table: str, column: sa.Column[t.Any]) -> None:
+    """Add a column, unless it is there."""
+    if not _has_column(table, column.name):
+        op.add_column(table, column)
+
+
+def drop_column(table: str, name: str) -> None:
+    """Drop a column, if it is there."""
+    if has_column(table, name):
+        op.drop_column(table, name)
+
+
+def has_column(table: str, name: str) -> bool:
+    """Whether a column is there; as SQL text, everything is as it was."""
+    return context.is_offline_mode() or _has_column(table, name)
+
+
+def create_index(name: str, table: str, columns: list[str], **options: t.Any) -> None:
+    """Create an index, unless it is there."""
+    if not _has_index(name, table):
+        op.create_index(name, table, columns, **options)
+
+
+def _has_table(name: str) -> bool:
+    return not context.is_offline_mode() and sa.inspect(op.get_bind()).has_table(name)
+
+
+def _has_column(table: str, name: str) -> bool:
+    if context.is_offline_mode():
+        return False
+    columns = sa.inspect(op.get_bind()).get_columns(table)
+    return any(column["name"] == name for column in columns)
+
+
+def _has_index(name: str, table: str) -> bool:
+    if context.is_offline_mode():
+        return False
+    indexes = sa.inspect(op.get_bind()).get_indexes(table)
+    return any(index["name"] == name for index in indexes)

@@ -1,0 +1,433 @@
+"""How a call stands in the tables: the one place that maps it to columns and back.
+
+Columns hold what reports add up and filter by; ``details`` is JSON text with the
+rest, so that :func:`call_of` gives back the call. Its keys, each left out where it
+would be empty: ``other_tokens`` and ``units`` (``{name: count}``), ``parts``
+(``{meter: [quantity, rate, amount in pico-USD]}``), ``price_key``, ``valid_from``,
+``tier``, ``mode``, ``cost_flags``, ``reported_cost`` and ``estimate``. Decimals are
+text; counts of tokens and pico-USD are whole numbers.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+import json
+import typing as t
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import replace
+from decimal import Context
+from decimal import Decimal
+from decimal import Inexact
+from decimal import InvalidOperation
+from operator import attrgetter
+
+from ..call import Call
+from ..call import Cost
+from ..call import COUNTS
+from ..call import from_ms
+from ..call import Part
+from ..call import Usage
+from ..jsonl import check_id
+
+BIGGEST: t.Final = 2**63 - 1
+"""What BIGINT holds: in pico-USD, about 9.2 million dollars for one call."""
+
+TAG_BYTES: t.Final = 1024
+"""Of one tag's value: what the index of tag values takes on every engine."""
+
+TRUNCATED: t.Final = "truncated_text"
+"""The flag of a call whose text was cut, or cleaned of what databases refuse."""
+
+_COUNTS: t.Final = (*COUNTS, "total_input_tokens", "total_output_tokens")
+_INPUT: t.Final = slice(0, COUNTS.index("output_tokens"))
+_OUTPUT: t.Final = slice(_INPUT.stop, COUNTS.index("reasoning_tokens"))
+_COMMON: t.Final[Mapping[str, int]] = {
+    "provider": 64,
+    "model": 255,
+    "request_model": 255,
+    "operation": 32,
+    "service_tier": 64,
+}
+_TEXTS: t.Final[Mapping[str, int]] = {**_COMMON, "response_id": 255, "trace_id": 255}
+_FLAGS_LENGTH: t.Final = 255
+
+# One look at an object for many attributes: this runs for each call that is stored.
+_counts: t.Final = attrgetter(*COUNTS)
+_texts: t.Final = attrgetter(*_TEXTS)
+
+_GROUPS: t.Final = (
+    ("input", "cost_input"),
+    ("cache_read", "cost_cache_read"),
+    ("cache_write", "cost_cache_write"),
+    ("output", "cost_output"),
+    ("reasoning", "cost_output"),
+)
+_GROUP_COLUMNS: t.Final = (
+    "cost_input",
+    "cost_cache_read",
+    "cost_cache_write",
+    "cost_output",
+    "cost_units",
+)
+_COST_COLUMNS: t.Final = (
+    "cost_total",
+    *_GROUP_COLUMNS,
+    "cost_source",
+    "cost_complete",
+)
+COLUMNS: t.Final = (
+    "event_id",
+    "started_at",
+    "stream",
+    "usage_source",
+    "outcome",
+    "http_status",
+    "latency_ms",
+    "first_byte_ms",
+    *_TEXTS,
+    *_COUNTS,
+    "other_tokens",
+    *_COST_COLUMNS,
+    "flags",
+    "details",
+)
+"""The columns of a call in the order of :func:`values_of`."""
+
+_NO_COUNTS: t.Final = (None,) * (len(_COUNTS) + 1)
+_NO_COSTS: t.Final = (None,) * len(_COST_COLUMNS)
+
+_encode: t.Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":")
+).encode
+
+# Wide enough that no product of ours is rounded; one that would be is an error.
+_EXACT: t.Final = Context(prec=60, traps=[Inexact, InvalidOperation])
+
+
+@dataclass(frozen=True, slots=True)
+class TagSet:
+    """One distinct set of tags."""
+
+    id: int
+    """63 bits of a hash of ``text``."""
+    text: str
+    """Canonical JSON: sorted keys, no spaces."""
+    tags: Mapping[str, str]
+
+
+def cost_group(meter: str) -> str:
+    """The column that a meter's amount counts in, such as ``cost_input``."""
+    for prefix, column in _GROUPS:
+        if meter.startswith(prefix):
+            return column
+    return "cost_units"
+
+
+def to_pico(usd: Decimal) -> int:
+    """Whole pico-USD.
+
+    :raises ValueError: If the amount is finer than that, or more than BIGINT holds.
+    """
+    try:
+        scaled = usd.scaleb(12, _EXACT)
+        pico = int(scaled)
+    except (Inexact, InvalidOperation, ValueError, OverflowError):
+        raise ValueError(f"{usd} USD is no whole number of pico-dollars") from None
+    if pico != scaled:
+        raise ValueError(f"{usd} USD is no whole number of pico-dollars")
+    if not -BIGGEST <= pico <= BIGGEST:
+        raise ValueError(f"{usd} USD is more than the ledger can hold for one call")
+    return pico
+
+
+def from_pico(pico: int) -> Decimal:
+    """USD."""
+    return Decimal(pico).scaleb(-12, _EXACT)
+
+
+def row_of(call: Call) -> dict[str, t.Any]:
+    """The columns of :data:`.tables.calls` for one call, but for ``tag_set_id``.
+
+    Text that is longer than its column is cut, and the call flagged ``truncated_text``.
+
+    :raises ValueError: If no database can hold the call: an amount or a count out of
+        range, a cost that is not the sum of its parts, an id of another time.
+    """
+    row = dict(zip(COLUMNS, values_of(call), strict=True))
+    return row | {"started_at": from_ms(row["started_at"])}
+
+
+def values_of(call: Call) -> tuple[t.Any, ...]:
+    """The values of :data:`COLUMNS` for one call, as drivers take them: times are ms.
+
+    :raises ValueError: As :func:`row_of`.
+    """
+    started_at = check_id(call)
+    texts, cut = _texts_of(call)
+    tags = _kept(tuple(call.tags.items())) if call.tags else None
+    costs, parts = _costs_of(call.cost)
+    flags = call.flags
+    if cut or (tags is not None and tags.cut):
+        flags = flags | {TRUNCATED}
+    return (
+        call.event_id,
+        started_at,
+        call.stream,
+        call.usage_source,
+        call.outcome,
+        _in_range("http_status", call.http_status, 32767),
+        _in_range("latency_ms", call.latency_ms),
+        _in_range("first_byte_ms", call.first_byte_ms),
+        *texts,
+        *_counts_of(call.usage),
+        *costs,
+        _join(flags) if flags else "",
+        _details(call, parts),
+    )
+
+
+def _texts_of(call: Call) -> tuple[tuple[str | None, ...], bool]:
+    """The texts, and whether one was cut or cleaned."""
+    *common, response_id, trace_id = _texts(call)
+    texts, cut = _common_texts(*common)
+    response, trace = _fitting(response_id, 255), _fitting(trace_id, 255)
+    return (
+        *texts,
+        response,
+        trace,
+    ), cut or response != response_id or trace != trace_id
+
+
+# Most calls have those of a call a moment ago.
+@functools.lru_cache(maxsize=1024)
+def _common_texts(*texts: str | None) -> tuple[tuple[str | None, ...], bool]:
+    kept = tuple(map(_fitting, texts, _COMMON.values()))
+    return kept, kept != texts
+
+
+def _fitting(text: str | None, length: int) -> str | None:
+    if text is None or (len(text) <= length and text.isascii() and "\0" not in text):
+        return text
+    return clean(text)[:length]
+
+
+def tag_set_of(tags: Mapping[str, str]) -> TagSet | None:
+    """The set that a call's tags are, as the ledger keeps it; ``None`` for no tags."""
+    return _kept(tuple(tags.items())).tags if tags else None
+
+
+class _Kept(t.NamedTuple):
+    tags: TagSet
+    cut: bool
+    """Whether a value was cut, or cleaned of what databases refuse."""
+
+
+# Most calls have tags that a call a moment ago had, too.
+@functools.lru_cache(maxsize=1024)
+def _kept(tags: tuple[tuple[str, str], ...]) -> _Kept:
+    kept = {clean(key)[:200]: _clean_value(value) for key, value in sorted(tags)}
+    text = _encode(kept)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    found = TagSet(int.from_bytes(digest) >> 1, text, kept)
+    return _Kept(found, any(_clean_value(value) != value for _, value in tags))
+
+
+def clean(text: str) -> str:
+    """The text without what some database refuses: NUL and lone surrogates."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    if text.isascii():
+        return text
+    # A lone surrogate is three bytes that UTF-8 refuses, each replaced by one mark.
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _clean_value(value: str) -> str:
+    value = clean(value)
+    if len(value) * 4 <= TAG_BYTES:
+        return value
+    return value.encode()[:TAG_BYTES].decode("utf-8", "ignore")
+
+
+def _in_range(name: str, value: int | None, biggest: int = BIGGEST) -> int | None:
+    if value is not None and abs(value) > biggest:
+        raise ValueError(f"{name}: {value} is more than the ledger can hold")
+    return value
+
+
+@functools.lru_cache(maxsize=1024)
+def _join(flags: frozenset[str]) -> str:
+    text = " ".join(sorted(flags))
+    if len(text) <= _FLAGS_LENGTH and text.isascii():
+        return text
+    kept = TRUNCATED
+    for flag in sorted(flags - {TRUNCATED}):
+        if flag.isascii() and len(kept) + 1 + len(flag) <= _FLAGS_LENGTH:
+            kept += " " + flag
+    return " ".join(sorted(kept.split()))
+
+
+def _counts_of(usage: Usage | None) -> tuple[int | None, ...]:
+    if usage is None:
+        return _NO_COUNTS
+    # A Usage takes no count that is out of range; sums of many may be.
+    counts: tuple[int, ...] = _counts(usage)
+    if not usage.other_tokens:
+        return *counts, sum(counts[_INPUT]), sum(counts[_OUTPUT]), 0
+    total_input, total_output = usage.total_input_tokens, usage.total_output_tokens
+    return (
+        *counts,
+        _in_range("total_input_tokens", total_input),
+        _in_range("total_output_tokens", total_output),
+        _in_range("other_tokens", sum(usage.other_tokens.values())),
+    )
+
+
+def _costs_of(cost: Cost | None) -> tuple[tuple[t.Any, ...], str]:
+    """The values of the columns, and the parts as the details hold them."""
+    if cost is None:
+        return _NO_COSTS, ""
+    total = to_pico(cost.total_usd)
+    sums = [0] * len(_GROUP_COLUMNS)
+    parts = []
+    for meter, part in cost.parts.items():
+        pico = to_pico(part.amount_usd)
+        group, name = _known_meter(meter)
+        sums[group] += pico
+        parts.append(f'{name}["{part.quantity!s}","{part.rate!s}",{pico}]')
+    if sum(sums) != total:
+        raise ValueError(
+            f"cost.total_usd: {cost.total_usd} is not the sum of its parts"
+            f" ({from_pico(total - sum(sums))} USD apart)"
+        )
+    return (total, *sums, cost.source, cost.complete), ",".join(parts)
+
+
+@functools.lru_cache(maxsize=1024)
+def _known_meter(meter: str) -> tuple[int, str]:
+    """Which group a meter counts in, and its name as a key of JSON."""
+    return _GROUP_COLUMNS.index(cost_group(meter)), f"{_encode(meter)}:"
+
+
+def _details(call: Call, parts: str) -> str | None:
+    # JSON put together by hand: a dict and an encoder take three times as long, and this
+    # runs for each call that is stored.
+    fields: list[str] = []
+    usage, cost = call.usage, call.cost
+    if usage is not None and usage.other_tokens:
+        fields.append(f'"other_tokens":{_encode(dict(usage.other_tokens))}')
+    if usage is not None and usage.units:
+        units = {name: str(n) for name, n in usage.units.items()}
+        fields.append(f'"units":{_encode(units)}')
+    if parts:
+        fields.append(f'"parts":{{{parts}}}')
+    if cost is not None:
+        _add_provenance(fields, cost)
+    if call.reported_cost is not None:
+        fields.append(f'"reported_cost":"{call.reported_cost}"')
+    return clean(f"{{{','.join(fields)}}}") if fields else None
+
+
+# Calls of one model share it.
+@functools.lru_cache(maxsize=1024)
+def _provenance(
+    price_key: str | None,
+    since: dt.datetime | str | None,
+    tier: str | None,
+    mode: str | None,
+    flags: frozenset[str],
+) -> tuple[str, ...]:
+    texts = {
+        "price_key": price_key,
+        "valid_from": since.isoformat() if isinstance(since, dt.datetime) else since,
+        "tier": tier,
+        "mode": mode,
+    }
+    fields = [f'"{name}":{_encode(text)}' for name, text in texts.items() if text]
+    if flags:
+        fields.append(f'"cost_flags":{_encode(sorted(flags))}')
+    return tuple(fields)
+
+
+def _add_provenance(fields: list[str], cost: Cost) -> None:
+    since = cost.valid_from
+    fields += _provenance(
+        cost.price_key,
+        # One moment in two zones is two texts, and would be one key.
+        since if since is None or since.tzinfo is dt.UTC else since.isoformat(),
+        cost.tier,
+        cost.mode,
+        cost.flags,
+    )
+    if cost.estimate_usd is not None:
+        fields.append(f'"estimate":"{cost.estimate_usd}"')
+
+
+def call_of(row: t.Any, tags: Mapping[str, str] | None = None) -> Call:
+    """The call that a row of :data:`.tables.calls` holds.
+
+    :param row: Anything with the table's columns as attributes, all of them.
+    :param tags: The tags of the row's set.
+    """
+    details = json.loads(row.details) if row.details else {}
+    reported = details.get("reported_cost")
+    return Call(
+        event_id=row.event_id,
+        started_at=row.started_at,
+        provider=row.provider,
+        model=row.model,
+        request_model=row.request_model,
+        operation=row.operation,
+        usage=_usage_of(row, details),
+        cost=_cost_of(row, details),
+        reported_cost=None if reported is None else Decimal(reported),
+        latency_ms=row.latency_ms,
+        first_byte_ms=row.first_byte_ms,
+        stream=row.stream,
+        usage_source=row.usage_source,
+        outcome=row.outcome,
+        http_status=row.http_status,
+        response_id=row.response_id,
+        service_tier=row.service_tier,
+        trace_id=row.trace_id,
+        tags=tags if tags is not None else {},
+        flags=frozenset(row.flags.split()),
+    )
+
+
+def _usage_of(row: t.Any, details: Mapping[str, t.Any]) -> Usage | None:
+    if row.input_tokens is None:
+        return None
+    counts = {name: getattr(row, name) for name in COUNTS}
+    return Usage(
+        **counts,
+        other_tokens=details.get("other_tokens", {}),
+        units={name: Decimal(n) for name, n in details.get("units", {}).items()},
+    )
+
+
+def _cost_of(row: t.Any, details: Mapping[str, t.Any]) -> Cost | None:
+    if row.cost_total is None:
+        return None
+    valid_from = details.get("valid_from")
+    estimate = details.get("estimate")
+    cost = Cost(
+        total_usd=from_pico(row.cost_total),
+        parts={
+            meter: Part(Decimal(quantity), Decimal(rate), from_pico(pico))
+            for meter, (quantity, rate, pico) in details.get("parts", {}).items()
+        },
+        source=row.cost_source,
+        price_key=details.get("price_key"),
+        tier=details.get("tier"),
+        mode=details.get("mode"),
+        complete=row.cost_complete,
+        flags=frozenset(details.get("cost_flags", ())),
+        estimate_usd=None if estimate is None else Decimal(estimate),
+    )
+    if valid_from is None:
+        return cost
+    return replace(cost, valid_from=dt.datetime.fromisoformat(valid_from))

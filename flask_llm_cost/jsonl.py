@@ -1,0 +1,412 @@
+"""How a call is written as one line of JSON: spool, export, import and JSONL files.
+
+Nothing is lost on the way: decimals are text, never floats; a field that is absent
+is unknown or has its default.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import typing as t
+from collections.abc import Callable
+from collections.abc import Mapping
+from decimal import Decimal
+from decimal import InvalidOperation
+from operator import attrgetter
+
+from .call import Call
+from .call import Cost
+from .call import CostSource
+from .call import COUNTS
+from .call import OUTCOMES
+from .call import Part
+from .call import Usage
+from .call import USAGE_SOURCES
+from .call import utc_ms
+from .tags import TRACE_KEY
+
+VERSION: t.Final = 1
+"""Of the line format. A line of a later version is refused, never half understood."""
+
+FIRST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+END: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
+"""A call's time is not before the first, and before the second: no zone overflows."""
+_END_MS: t.Final = utc_ms(END)
+
+# Fields that JSON holds as they are, and that are left out where they are None.
+_PLAIN: t.Final = (
+    "request_model",
+    "latency_ms",
+    "first_byte_ms",
+    "http_status",
+    "response_id",
+    "service_tier",
+    "trace_id",
+)
+_plain: t.Final = attrgetter(*_PLAIN)
+_counts: t.Final = attrgetter(*COUNTS)
+
+_encode: t.Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":")
+).encode
+_encode_ascii: t.Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def encode(call: Call) -> bytes:
+    """The call as one line, newline included."""
+    line: dict[str, t.Any] = {
+        "v": VERSION,
+        "event_id": call.event_id,
+        "started_at": _moment(call.started_at),
+        "provider": call.provider,
+        "model": call.model,
+        "operation": call.operation,
+        "usage_source": call.usage_source,
+        "outcome": call.outcome,
+    }
+    values = zip(_PLAIN, _plain(call), strict=True)
+    line.update({name: value for name, value in values if value is not None})
+    if call.stream:
+        line["stream"] = True
+    if call.usage is not None:
+        line["usage"] = _usage_fields(call.usage)
+    if call.cost is not None:
+        line["cost"] = _cost_fields(call.cost)
+    if call.reported_cost is not None:
+        line["reported_cost"] = str(call.reported_cost)
+    if call.tags:
+        line["tags"] = dict(call.tags)
+    if call.flags:
+        line["flags"] = sorted(call.flags)
+    try:
+        return _encode(line).encode() + b"\n"
+    except UnicodeEncodeError:  # a lone surrogate; only escapes can carry it
+        return _encode_ascii(line).encode() + b"\n"
+
+
+def _moment(moment: dt.datetime) -> str:
+    if moment.tzinfo is not dt.UTC:
+        moment = moment.astimezone(dt.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _usage_fields(usage: Usage) -> dict[str, t.Any]:
+    fields: dict[str, t.Any] = {
+        name: count for name, count in zip(COUNTS, _counts(usage), strict=True) if count
+    }
+    if usage.other_tokens:
+        fields["other_tokens"] = dict(usage.other_tokens)
+    if usage.units:
+        fields["units"] = {name: str(n) for name, n in usage.units.items()}
+    return fields
+
+
+def _cost_fields(cost: Cost) -> dict[str, t.Any]:
+    fields: dict[str, t.Any] = {
+        "total_usd": str(cost.total_usd),
+        "parts": {
+            meter: [str(part.quantity), str(part.rate), str(part.amount_usd)]
+            for meter, part in cost.parts.items()
+        },
+        "source": cost.source,
+    }
+    if cost.price_key is not None:
+        fields["price_key"] = cost.price_key
+    if cost.tier is not None:
+        fields["tier"] = cost.tier
+    if cost.mode is not None:
+        fields["mode"] = cost.mode
+    if cost.valid_from is not None:
+        fields["valid_from"] = cost.valid_from.isoformat()
+    if not cost.complete:
+        fields["complete"] = False
+    if cost.flags:
+        fields["flags"] = sorted(cost.flags)
+    if cost.estimate_usd is not None:
+        fields["estimate_usd"] = str(cost.estimate_usd)
+    return fields
+
+
+def decode(line: bytes | str) -> Call:
+    """The call that a line holds.
+
+    :raises ValueError: If it is no such line. The message names the field that is wrong.
+    """
+    try:
+        data = json.loads(line, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON line: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"no JSON object but {_kind(data)}")
+    version = data.pop("v", None)
+    if version != VERSION:
+        raise ValueError(f"v: line format {version!r}; this version reads {VERSION}")
+    try:
+        call = Call(**_checked(_CALL, data))
+    except _Wrong as wrong:
+        raise ValueError(str(wrong)) from None
+    except TypeError as error:  # a field without a default is missing
+        raise ValueError(f"line: {error}") from None
+    check_id(call)
+    return call
+
+
+_UUID7: t.Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+)
+
+
+def without_tag(line: bytes, key: str, value: str) -> bytes | None:
+    """The line without a tag of that value; ``None`` if it has none.
+
+    :raises ValueError: If it is no JSON object.
+    """
+    data = json.loads(line)
+    if not isinstance(data, dict):
+        raise ValueError("not a JSON object")
+    tags = data.get("tags")
+    if not isinstance(tags, dict):
+        tags = {}
+    tagged = tags.get(key) == value
+    traced = key == TRACE_KEY and data.get(TRACE_KEY) == value
+    if tagged:
+        data["tags"] = {k: v for k, v in tags.items() if k != key}
+    if traced:
+        del data[TRACE_KEY]
+    if not tagged and not traced:
+        return None
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def check_id(call: Call) -> int:
+    """Refuse a call whose event id is not of its own time, or of none that can be.
+
+    :return: When it started, in ms.
+    :raises ValueError: If the id is no UUIDv7, its 48 bits of time are another's, or the
+        time is before 1970 or after 2261.
+    """
+    started_at = utc_ms(call.started_at)
+    if not 0 <= started_at < _END_MS:
+        check_time("started_at", call.started_at)
+    event_id = call.event_id
+    if not (isinstance(event_id, str) and _UUID7.fullmatch(event_id)):
+        raise ValueError(f"event_id: {event_id!r} is no UUIDv7 in lower case")
+    if int(event_id[:8] + event_id[9:13], 16) != started_at:
+        raise ValueError(
+            f"event_id: {event_id} is not of started_at {_moment(call.started_at)}"
+        )
+    return started_at
+
+
+def check_time(name: str, moment: dt.datetime) -> None:
+    """Refuse a time that cannot be a call's, and on which arithmetic would overflow.
+
+    :raises ValueError: If it is before 1970 or after 2261.
+    """
+    if not FIRST <= moment < END:
+        raise _Wrong(moment.isoformat(), "a time from 1970 to 2261", name)
+
+
+_Check: t.TypeAlias = Callable[[t.Any], t.Any]
+"""Gives the value that JSON's stands for, or raises :class:`_Wrong`."""
+
+
+class _Wrong(ValueError):
+    """A value is not as it must be. Its name is put together on the way out."""
+
+    def __init__(self, value: object, wanted: str, *path: str) -> None:
+        super().__init__(value, wanted)
+        self.problem = f"{_kind(value)} is not {wanted}"
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{'.'.join(self.path)}: {self.problem}"
+
+    def inside(self, name: str) -> t.Self:
+        self.path = (name, *self.path)
+        return self
+
+
+class _Unknown(_Wrong):
+    """There is no field of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(None, "a field", name)
+        self.problem = "no such field"
+
+
+class _Missing(_Wrong):
+    """A field without a default is missing."""
+
+    def __init__(self, error: TypeError) -> None:
+        super().__init__(None, "given")
+        self.problem = str(error)
+
+
+def _checked(checks: Mapping[str, _Check], data: t.Any) -> dict[str, t.Any]:
+    if not isinstance(data, dict):
+        raise _Wrong(data, "an object")
+    values = {}
+    for name, value in data.items():
+        check = checks.get(name)
+        if check is None:
+            raise _Unknown(name)
+        try:
+            values[name] = check(value)
+        except _Wrong as wrong:
+            raise wrong.inside(name) from None
+    return values
+
+
+def _no_constant(name: str) -> t.NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _kind(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "..."
+
+
+def _text(value: t.Any) -> str:
+    if not isinstance(value, str):
+        raise _Wrong(value, "text")
+    return value
+
+
+def _flag(value: t.Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Wrong(value, "true or false")
+    return value
+
+
+def _whole(value: t.Any) -> int:
+    if type(value) is not int or value < 0:
+        raise _Wrong(value, "a whole number >= 0")
+    return value
+
+
+def _decimal(value: t.Any) -> Decimal:
+    if isinstance(value, str):
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            pass
+        else:
+            if number.is_finite():
+                return number
+    raise _Wrong(value, "a decimal number as text")
+
+
+def _time(value: t.Any) -> dt.datetime:
+    try:
+        moment = dt.datetime.fromisoformat(_text(value))
+    except ValueError:
+        raise _Wrong(value, "a time such as 2026-01-31T23:59:59.000Z") from None
+    if moment.tzinfo is dt.UTC:
+        return moment
+    if moment.tzinfo is None:
+        raise _Wrong(value, "a time with its zone")
+    try:
+        return moment.astimezone(dt.UTC)
+    except OverflowError:
+        raise _Wrong(value, "a time that UTC has") from None
+
+
+def _start(value: t.Any) -> dt.datetime:
+    moment = _time(value)
+    if moment.microsecond % 1000:
+        raise _Wrong(value, "a time in whole milliseconds")
+    return moment
+
+
+def _one_of(*choices: str) -> _Check:
+    def check(value: t.Any) -> str:
+        if value not in choices:
+            raise _Wrong(value, f"one of {', '.join(choices)}")
+        return str(value)
+
+    return check
+
+
+def _names(value: t.Any) -> frozenset[str]:
+    if not isinstance(value, list):
+        raise _Wrong(value, "a list of names")
+    return frozenset(_text(flag) for flag in value)
+
+
+def _mapping(check: _Check) -> _Check:
+    def checked(value: t.Any) -> dict[str, t.Any]:
+        if not isinstance(value, dict):
+            raise _Wrong(value, "an object")
+        values = {}
+        for key, item in value.items():
+            try:
+                values[key] = check(item)
+            except _Wrong as wrong:
+                raise wrong.inside(key) from None
+        return values
+
+    return checked
+
+
+def _part(value: t.Any) -> Part:
+    if not isinstance(value, list) or len(value) != 3:
+        raise _Wrong(value, "[quantity, rate, amount]")
+    quantity, rate, amount = value
+    return Part(_decimal(quantity), _decimal(rate), _decimal(amount))
+
+
+def _usage(value: t.Any) -> Usage:
+    return Usage(**_checked(_USAGE, value))
+
+
+def _cost(value: t.Any) -> Cost:
+    values = _checked(_COST, value)
+    try:
+        return Cost(**values)
+    except TypeError as error:
+        raise _Missing(error) from None
+
+
+_USAGE: t.Final[Mapping[str, _Check]] = {
+    **dict.fromkeys(COUNTS, _whole),
+    "other_tokens": _mapping(_whole),
+    "units": _mapping(_decimal),
+}
+_COST: t.Final[Mapping[str, _Check]] = {
+    "total_usd": _decimal,
+    "parts": _mapping(_part),
+    "source": _one_of(*t.get_args(CostSource)),
+    "price_key": _text,
+    "valid_from": _time,
+    "tier": _text,
+    "mode": _text,
+    "complete": _flag,
+    "flags": _names,
+    "estimate_usd": _decimal,
+}
+_CALL: t.Final[Mapping[str, _Check]] = {
+    "event_id": _text,
+    "started_at": _start,
+    "provider": _text,
+    "model": _text,
+    "request_model": _text,
+    "operation": _text,
+    "usage": _usage,
+    "cost": _cost,
+    "reported_cost": _decimal,
+    "latency_ms": _whole,
+    "first_byte_ms": _whole,
+    "stream": _flag,
+    "usage_source": _one_of(*USAGE_SOURCES),
+    "outcome": _one_of(*OUTCOMES),
+    "http_status": _whole,
+    "response_id": _text,
+    "service_tier": _text,
+    "trace_id": _text,
+    "tags": _mapping(_text),
+    "flags": _names,
+}

@@ -1,0 +1,372 @@
+"""The counters of budgets, on every database: what was spent is what the calls cost."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+import sqlalchemy as sa
+
+from flask_llm_cost.budgets import Alert
+from flask_llm_cost.budgets import Budget
+from flask_llm_cost.budgets import defined
+from flask_llm_cost.budgets.maintenance import Budgeting
+from flask_llm_cost.budgets.maintenance import Budgets
+from flask_llm_cost.budgets.reservations import Ask
+from flask_llm_cost.call import Call
+from flask_llm_cost.call import Cost
+from flask_llm_cost.call import Part
+from flask_llm_cost.config import Settings
+from flask_llm_cost.db.tables import budget_holds
+from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.tables import budgets as budgets_table
+from flask_llm_cost.ledger import Ledger
+from tests.conftest import every_database
+from tests.ledger.samples import make_call
+from tests.ledger.samples import NOON
+
+MakeBudgeted: t.TypeAlias = Callable[..., Ledger]
+BLOCK = {"name": "all", "limit_usd": 1, "period": "day", "behavior": "block"}
+
+
+@pytest.fixture
+def told() -> list[Alert]:
+    return []
+
+
+@pytest.fixture
+def budgeted(
+    database: str | None, tmp_path: t.Any, told: list[Alert]
+) -> t.Iterator[MakeBudgeted]:
+    """Ledgers of one database that keep some budgets."""
+    ledgers: list[Ledger] = []
+
+    def make(*entries: dict[str, t.Any]) -> Ledger:
+        budgets = defined(Settings.read({"LLM_COST_BUDGETS": list(entries)}))
+
+        def limit(budget: Budget, whose: t.Any) -> Decimal | None:
+            return t.cast(Decimal, budget.limit_usd)
+
+        ledger = Ledger(
+            Settings(database_uri=database),
+            instance_path=str(tmp_path / "instance"),
+            budgeting=Budgeting(budgets, limit, told.append),
+        )
+        ledgers.append(ledger)
+        return ledger
+
+    yield make
+    for ledger in ledgers:
+        ledger.close()
+
+
+def kept(ledger: Ledger) -> Budgets:
+    assert ledger.budgets is not None
+    return ledger.budgets
+
+
+def write(ledger: Ledger, *calls: Call) -> None:
+    stored = ledger._store.write(calls)
+    assert not stored.refused
+
+
+def costing(usd: str, number: int = 0, **changes: t.Any) -> Call:
+    amount = Decimal(usd)
+    cost = Cost(amount, {"input": Part(Decimal(1), amount, amount)}, "bundled")
+    return make_call(number, cost=cost, **changes)
+
+
+def windows(ledger: Ledger) -> dict[str, t.Any]:
+    """The windows by what they are of."""
+    with ledger.reading() as connection:
+        rows = connection.execute(sa.select(budget_windows)).all()
+    return {f"{row.name} {row.whose} {row.starts_at:%d}": row for row in rows}
+
+
+def only(ledger: Ledger) -> t.Any:
+    (row,) = windows(ledger).values()
+    return row
+
+
+def amounts(ledger: Ledger) -> tuple[Decimal, Decimal, Decimal]:
+    row = only(ledger)
+    return tuple(Decimal(n).scaleb(-12) for n in (row.spent, row.held, row.lost))  # type: ignore[return-value]
+
+
+def drift(ledger: Ledger) -> list[str]:
+    with ledger.reading() as connection:
+        return kept(ledger).counters.audit.differences(connection)[0]
+
+
+def take(ledger: Ledger, call: Call, usd: str) -> bool:
+    budgets = kept(ledger)
+    asks = [
+        Ask(share, int(Decimal(usd).scaleb(12)))
+        for share in budgets.counters.shares_of(call)
+    ]
+    return budgets.holds.take(call.event_id, asks) is None
+
+
+@every_database
+def test_a_call_counts_in_each_of_its_windows_once(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted(
+        {"name": "day", "limit_usd": 9, "period": "day"},
+        {"name": "user", "limit_usd": 9, "period": "month", "tags": {"user": "*"}},
+    )
+    first, other = make_call(1), make_call(2)
+    write(ledger, first, other)
+    write(ledger, first)
+    found = {key: row.spent for key, row in windows(ledger).items()}
+    assert found == {
+        "day {} 01": 5_000_000_003,
+        'user {"user": "1"} 01': 2_500_000_001,
+        'user {"user": "2"} 01': 2_500_000_002,
+    }
+    assert drift(ledger) == []
+
+
+@every_database
+def test_a_budget_that_is_declared_counts_what_the_ledger_has(
+    budgeted: MakeBudgeted,
+) -> None:
+    write(budgeted(), make_call(1), make_call(2))
+    ledger = budgeted({"name": "month", "limit_usd": 9})
+    write(ledger, make_call(3))
+    assert only(ledger).spent == 7_500_000_006
+    assert drift(ledger) == []
+
+
+@every_database
+def test_what_is_changed_by_hand_is_found_and_mended(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted({"name": "month", "limit_usd": 9})
+    write(ledger, make_call(1))
+    with ledger._engines.writing().begin() as connection:
+        connection.execute(sa.update(budget_windows).values(spent=7))
+    assert "spent is $0.000000000007, and should be $0.0025" in drift(ledger)[0]
+    with ledger._engines.writing().begin() as connection:
+        kept(ledger).counters.audit.mend(connection)
+    assert drift(ledger) == []
+
+
+@every_database
+def test_a_hold_is_replaced_by_what_the_call_cost(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted(BLOCK)
+    call = costing("0.2")
+    assert take(ledger, call, "0.6")
+    assert amounts(ledger) == (0, Decimal("0.6"), 0)
+    assert not take(ledger, costing("0.2", 1), "0.5")
+    write(ledger, call)
+    assert amounts(ledger) == (Decimal("0.2"), 0, 0)
+    write(ledger, call)
+    assert amounts(ledger) == (Decimal("0.2"), 0, 0)
+    assert take(ledger, costing("0.2", 1), "0.8")
+    assert drift(ledger) == []
+
+
+@every_database
+def test_a_hold_is_taken_in_all_windows_or_in_none(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted(BLOCK, BLOCK | {"name": "tight", "limit_usd": "0.1"})
+    assert not take(ledger, make_call(), "0.2")
+    assert {row.held for row in windows(ledger).values()} == {0}
+    with ledger.reading() as connection:
+        assert connection.execute(sa.select(budget_holds)).first() is None
+
+
+@every_database
+def test_nothing_goes_once_the_limit_is_reached(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted(BLOCK)
+    write(ledger, costing("1"))
+    assert not take(ledger, make_call(1), "0")
+
+
+def lapse(ledger: Ledger) -> int:
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    return kept(ledger).holds.sweep(later)
+
+
+@every_database
+def test_a_hold_that_is_lost_counts_until_its_row_comes(
+    budgeted: MakeBudgeted,
+) -> None:
+    ledger = budgeted(BLOCK)
+    call = costing("0.2")
+    take(ledger, call, "0.6")
+    assert lapse(ledger) == 1
+    assert amounts(ledger) == (0, 0, Decimal("0.6"))
+    assert not take(ledger, costing("0.2", 1), "0.5")
+    write(ledger, call)
+    assert amounts(ledger) == (Decimal("0.2"), 0, 0)
+    assert drift(ledger) == []
+
+
+@every_database
+def test_a_lost_hold_can_be_freed(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted(BLOCK)
+    take(ledger, costing("0.2"), "0.6")
+    lapse(ledger)
+    assert kept(ledger).holds.free(["lost"], name="all") == 1
+    assert amounts(ledger) == (0, 0, 0)
+    assert drift(ledger) == []
+
+
+def test_a_lease_is_renewed_while_the_call_is_under_way(
+    budgeted: MakeBudgeted,
+) -> None:
+    ledger = budgeted(BLOCK)
+    take(ledger, make_call(), "0.6")
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
+    with ledger._engines.writing().begin() as connection:
+        connection.execute(sa.update(budget_holds).values(expires_at=soon))
+    kept(ledger).holds.tend()
+    assert kept(ledger).holds.sweep(soon + dt.timedelta(seconds=60)) == 0
+
+
+@every_database
+def test_new_values_of_a_batch_are_made_together(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted({"name": "user", "limit_usd": 9, "tags": {"user": "*"}})
+    write(ledger, costing("0.1", tags={"user": "0"}))
+    counters = kept(ledger).counters
+    engine = ledger._engines.writing()
+    # As if it had been declared long ago: no window has calls of before.
+    with engine.begin() as connection:
+        long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+        connection.execute(sa.update(budgets_table).values(since=long_ago))
+    counters.forget()
+    calls = [costing("0.1", n, tags={"user": str(n)}) for n in range(1, 41)]
+    commits: list[object] = []
+
+    @sa.event.listens_for(engine, "commit")
+    def committed(connection: object) -> None:
+        commits.append(connection)
+
+    write(ledger, *calls[:30])
+    assert len(commits) < 10
+    # One that another process makes meanwhile is no harm to the others.
+    shares = [share for call in calls[20:] for share in counters.shares_of(call)]
+    counters.windows._make(engine, sorted(shares, key=lambda share: share.id), {})
+    write(ledger, *calls[30:])
+    assert [row.spent for row in windows(ledger).values()] == [10**11] * 41
+    assert drift(ledger) == []
+
+
+@every_database
+def test_what_someone_spent_who_is_erased_stays_spent(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted({"name": "user", "limit_usd": 9, "tags": {"user": "*"}})
+    write(ledger, costing("0.3", 1, tags={"user": "ann"}))
+    ledger.erase_tag("user", "ann")
+    with ledger.reading() as connection:
+        # It cannot be compared, and differs from nothing.
+        assert kept(ledger).counters.audit.differences(connection) == ([], 1)
+    kept(ledger).mend()
+    row = only(ledger)
+    assert (row.whose, row.spent) == ('{"user":"(erased)"}', 3 * 10**11)
+
+
+@every_database
+def test_an_unpriced_call_counts_at_its_estimate(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted(BLOCK | {"unpriced": "estimate", "estimate": "0.3"})
+    held, other = (make_call(n, cost=None) for n in (1, 2))
+    take(ledger, held, "0.3")
+    write(ledger, held, other)
+    assert amounts(ledger) == (0, 0, Decimal("0.6"))
+    assert drift(ledger) == []
+
+
+@every_database
+def test_pruning_lowers_nothing(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted({"name": "month", "limit_usd": 9})
+    write(ledger, make_call(1), make_call(2))
+    ledger.prune(NOON + dt.timedelta(hours=1))
+    assert only(ledger).spent == 5_000_000_003
+    assert drift(ledger) == []
+
+
+@every_database
+def test_clearing_clears_budgets(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted({"name": "total", "limit_usd": "0.001", "period": "total"})
+    write(ledger, make_call(1))
+    ledger.clear("all")
+    assert only(ledger).spent == 0
+    write(ledger, make_call(2))
+    assert only(ledger).spent == 2_500_000_002
+    assert drift(ledger) == []
+
+
+@every_database
+def test_a_new_price_moves_what_was_spent(budgeted: MakeBudgeted) -> None:
+    from flask_llm_cost.ledger.reprice import Scope
+
+    ledger = budgeted(
+        {"name": "user", "limit_usd": 9, "tags": {"user": "*"}},
+        {"name": "all", "limit_usd": 9, "unpriced": "estimate", "estimate": 1},
+    )
+    write(ledger, make_call(1), make_call(2, cost=None))
+    day = dt.timedelta(days=1)
+    ledger.reprice(
+        Scope(NOON - day, NOON + day, priced=True),
+        lambda call: (costing("0.5").cost, frozenset()),
+        now=NOON + day,
+    )
+    assert [row.spent for row in windows(ledger).values() if row.name == "all"] == [
+        10**12
+    ]
+    assert {row.lost for row in windows(ledger).values()} == {0}
+    assert drift(ledger) == []
+
+
+@every_database
+def test_alerts_of_one_batch_name_the_call_that_passed(
+    budgeted: MakeBudgeted, told: list[Alert]
+) -> None:
+    ledger = budgeted({"name": "day", "limit_usd": 1, "period": "day"})
+    calls = [costing("0.3", n) for n in range(5)]
+    write(ledger, *calls)
+    ledger.tell()
+    assert [(alert.threshold, alert.call) for alert in told] == [
+        (Decimal("0.5"), calls[1]),
+        (Decimal("0.8"), calls[2]),
+        (Decimal(1), calls[3]),
+    ]
+    write(ledger, costing("0.3", 9))
+    other = budgeted({"name": "day", "limit_usd": 1, "period": "day"})
+    write(other, costing("0.3", 10))
+    other.tell()
+    assert len(told) == 3
+
+
+@every_database
+def test_more_than_an_integer_holds_loses_no_call(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted({"name": "day", "limit_usd": 1, "period": "day"})
+    write(ledger, costing("9000000", 1), costing("9000000", 2))
+    assert only(ledger).spent == 2**63 - 1
+
+
+@every_database
+def test_a_renamed_served_model_counts_where_it_was_held(
+    budgeted: MakeBudgeted,
+) -> None:
+    ledger = budgeted(BLOCK | {"models": ["gpt-4o"]})
+    call = costing("0.2", request_model="gpt-4o", model="gpt-4o-2024-08-06")
+    write(ledger, call, replace(costing("0.1", 5), model="gpt-5"))
+    assert only(ledger).spent == 2 * 10**11
+    assert drift(ledger) == []
+
+
+@every_database
+def test_a_call_that_is_told_of_again_leaves_nothing_held(
+    budgeted: MakeBudgeted,
+) -> None:
+    ledger = budgeted(BLOCK)
+    call = costing("0.2")
+    assert take(ledger, call, "0.2")
+    assert take(ledger, call, "0.2")
+    assert amounts(ledger) == (0, Decimal("0.2"), 0)
+    write(ledger, call)
+    assert take(ledger, call, "0.2")
+    write(ledger, call)
+    assert amounts(ledger) == (Decimal("0.2"), 0, 0)
+    assert drift(ledger) == []

@@ -1,0 +1,141 @@
+"""The protocol of holds against a model of it: free, held, settled, lost, replaced."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+import typing as t
+from decimal import Decimal
+
+import sqlalchemy as sa
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle
+from hypothesis.stateful import consumes
+from hypothesis.stateful import initialize
+from hypothesis.stateful import invariant
+from hypothesis.stateful import rule
+from hypothesis.stateful import RuleBasedStateMachine
+
+from flask_llm_cost.budgets import defined
+from flask_llm_cost.budgets.maintenance import Budgeting
+from flask_llm_cost.budgets.reservations import Ask
+from flask_llm_cost.call import Call
+from flask_llm_cost.call import Cost
+from flask_llm_cost.call import Part
+from flask_llm_cost.config import Settings
+from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.ledger import Ledger
+from tests.ledger.samples import make_call
+
+PICO = Decimal("1e-12")
+amounts = st.integers(0, 4)
+
+
+class Holds(RuleBasedStateMachine):
+    """Calls of 0 to 4 pico-USD against two budgets, of 10 and of 7."""
+
+    calls = Bundle("calls")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+        self.spent: list[int] = []
+        self.held: dict[str, int] = {}
+        self.lost: dict[str, int] = {}
+        self.slack = 0
+        """By how much calls cost more than was held for them."""
+
+    @initialize()
+    def begin(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        entry = {"period": "total", "behavior": "block"}
+        found = defined(
+            Settings.read(
+                {
+                    "LLM_COST_BUDGETS": [
+                        entry | {"name": "ten", "limit_usd": 10 * PICO},
+                        entry | {"name": "seven", "limit_usd": 7 * PICO},
+                    ]
+                }
+            )
+        )
+        self.ledger = Ledger(
+            Settings(),
+            instance_path=self._folder.name,
+            budgeting=Budgeting(
+                found, lambda b, whose: t.cast(Decimal, b.limit_usd), print
+            ),
+        )
+        assert self.ledger.budgets is not None
+        self.budgets = self.ledger.budgets
+
+    def teardown(self) -> None:
+        if hasattr(self, "ledger"):
+            self.ledger.close()
+            self._folder.cleanup()
+
+    @rule(target=calls, estimate=amounts)
+    def take(self, estimate: int) -> Call:
+        self.number += 1
+        call = make_call(self.number)
+        shares = self.budgets.counters.shares_of(call)
+        refused = self.budgets.holds.take(
+            call.event_id, [Ask(share, estimate) for share in shares]
+        )
+        room = 7 - self.used
+        assert (refused is None) == (estimate <= room and room > 0)
+        if refused is None:
+            self.held[call.event_id] = estimate
+        else:
+            assert refused.share.budget.name in ("ten", "seven")
+        return call
+
+    @property
+    def used(self) -> int:
+        return sum(self.spent) + sum(self.held.values()) + sum(self.lost.values())
+
+    @rule(call=consumes(calls), cost=amounts, twice=st.booleans())
+    def settle(self, call: Call, cost: int, twice: bool) -> None:
+        usd = cost * PICO
+        made = Cost(usd, {"input": Part(Decimal(1), usd, usd)}, "bundled")
+        row = make_call(started_at=call.started_at, event_id=call.event_id, cost=made)
+        for _ in range(1 + twice):
+            assert not self.ledger._store.write([row]).refused
+        estimate = self.held.pop(call.event_id, self.lost.pop(call.event_id, 0))
+        self.slack += max(0, cost - estimate)
+        self.spent.append(cost)
+
+    @rule(call=consumes(calls))
+    def die(self, call: Call) -> None:
+        """The process is gone: no row will come."""
+
+    @rule()
+    def lapse(self) -> None:
+        self.budgets.holds.sweep(dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
+        self.lost |= self.held
+        self.held.clear()
+
+    @rule()
+    def free(self) -> None:
+        assert self.budgets.free(["lost"], name="ten") == len(self.lost)
+        assert self.budgets.free(["lost"], name="seven") == len(self.lost)
+        self.lost.clear()
+
+    @invariant()
+    def counters_are_those_of_the_model(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        with self.ledger.reading() as connection:
+            rows = connection.execute(sa.select(budget_windows)).all()
+            drift = self.budgets.counters.audit.differences(connection)
+        assert drift == ([], 0)
+        for row in rows:
+            assert row.spent == sum(self.spent)
+            assert row.held == sum(self.held.values())
+            assert row.lost == sum(self.lost.values())
+            assert row.spent + row.held + row.lost <= row.allowed + self.slack
+
+
+TestHolds = Holds.TestCase
+TestHolds.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)

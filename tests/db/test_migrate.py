@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from flask_llm_cost.db import migrate
+from flask_llm_cost.db.migrations import HEAD
+from flask_llm_cost.db.migrations import VERSION_TABLE
+from flask_llm_cost.db.tables import metadata
+from flask_llm_cost.errors import SetupRequired
+from flask_llm_cost.errors import StorageError
+from tests.conftest import every_database
+from tests.conftest import MakeLedger
+from tests.ledger.samples import make_call
+
+
+@every_database
+def test_an_upgraded_database_is_as_the_package_needs_it(
+    empty_database: str | None, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(empty_database)
+    assert ledger.current() is None
+    ledger.upgrade()
+    ledger.upgrade()
+    assert ledger.current() == ledger.head() == HEAD
+    with ledger.reading() as connection:
+        assert migrate.check(connection) == []
+
+
+@pytest.mark.parametrize("empty_database", ["MARIADB"], indirect=True)
+def test_mariadb_may_be_called_by_its_name(
+    empty_database: str, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(empty_database.replace("mysql+", "mariadb+"))
+    ledger.upgrade()
+    assert ledger.check() == []
+    ledger.append(make_call())
+    assert ledger.flush()
+
+
+@every_database
+def test_a_changed_table_is_drift(
+    database: str | None, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(database)
+    with ledger._engines.writing().begin() as connection:
+        connection.exec_driver_sql(
+            "ALTER TABLE llm_cost_facts ADD COLUMN colour INTEGER"
+        )
+        connection.exec_driver_sql("DROP TABLE llm_cost_tag_values")
+    found = ledger.check()
+    assert any("llm_cost_tag_values" in line for line in found)
+    assert any("colour" in line for line in found)
+
+
+@every_database
+def test_a_downgrade_takes_everything_away(
+    database: str | None, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(database)
+    engine = ledger._engines.writing()
+    ledger.downgrade("base")
+    assert ledger.current() is None
+    names = set(sa.inspect(engine).get_table_names())
+    assert names & set(metadata.tables) == set()
+    ledger.upgrade()
+    assert set(metadata.tables) <= set(sa.inspect(engine).get_table_names())
+
+
+@every_database
+def test_a_revision_that_broke_off_can_be_run_again(
+    empty_database: str | None, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(empty_database)
+    engine = ledger._engines.writing()
+    with engine.begin() as connection:  # as MariaDB leaves it: half there, no version
+        metadata.tables["llm_cost_calls"].create(connection)
+    ledger.upgrade()
+    with ledger.reading() as connection:
+        assert migrate.check(connection) == []
+
+
+@every_database
+def test_two_processes_upgrade_at_once(
+    empty_database: str | None, make_ledger: MakeLedger, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from flask_llm_cost.ledger import Ledger;"
+        "from flask_llm_cost.config import Settings;"
+        "l = Ledger(Settings(database_uri=sys.argv[1] or None), instance_path=sys.argv[2]);"
+        "l.head(); sys.stdin.readline(); l.upgrade(); print(l.current())"
+    )
+    uri, folder = empty_database or "", str(tmp_path / "instance")
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, uri, folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    results = [process.communicate("\n", timeout=60) for process in both]
+    assert [out.strip() for out, _ in results] == [HEAD, HEAD], results
+
+
+@pytest.mark.parametrize("empty_database", ["POSTGRESQL", "MARIADB"], indirect=True)
+def test_missing_tables_name_the_command(
+    empty_database: str, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(empty_database)
+    with (
+        pytest.raises(
+            SetupRequired, match="no tables .*Run `flask llm-cost db upgrade`"
+        ),
+        ledger.reading(),
+    ):
+        pass
+    ledger.append(make_call())
+    with pytest.raises(SetupRequired):
+        ledger.drain()
+    assert not ledger.flush(0.2)
+    assert ledger.waiting() == 1
+    ledger.upgrade()
+    assert ledger.flush()
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ("0000", f"of version 0000, and {HEAD} is needed"),
+        ("9999", "newer Flask-LLM-Cost"),
+    ],
+)
+def test_tables_of_another_version_are_refused(
+    tmp_path: Path, make_ledger: MakeLedger, found: str, message: str
+) -> None:
+    ledger = make_ledger(f"sqlite:///{tmp_path}/host.db")
+    ledger.upgrade()
+    with ledger._engines.writing().begin() as connection:
+        connection.execute(
+            sa.text(f"UPDATE {VERSION_TABLE} SET version_num = :v"), {"v": found}
+        )
+    with pytest.raises(SetupRequired, match=message), ledger.reading():
+        pass
+
+
+def test_only_our_own_file_gets_its_tables_by_itself(
+    tmp_path: Path, make_ledger: MakeLedger
+) -> None:
+    with make_ledger().reading() as connection:
+        assert migrate.check(connection) == []
+    host = make_ledger(f"sqlite:///{tmp_path}/host.db")
+    with pytest.raises(SetupRequired), host.reading():
+        pass
+
+
+def test_a_table_that_vanishes_is_noticed(
+    tmp_path: Path, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(f"sqlite:///{tmp_path}/host.db")
+    ledger.upgrade()
+    with ledger.reading():
+        pass
+    migrate.downgrade(ledger._engines.writing(), "base")
+    ledger.append(make_call())
+    with pytest.raises(StorageError):
+        ledger.drain()
+    with pytest.raises(SetupRequired):
+        ledger.drain()
+
+
+def test_a_version_or_dialect_that_is_not_is_refused(make_ledger: MakeLedger) -> None:
+    ledger = make_ledger()
+    ledger.upgrade()
+    with pytest.raises(ValueError, match="'7777'"):
+        ledger.downgrade("7777")
+    with pytest.raises(ValueError, match="'7777'"):
+        ledger.sql("7777")
+    with pytest.raises(ValueError, match="'oracle' is not one of sqlite, "):
+        ledger.sql(dialect="oracle")
+    assert "CREATE TABLE" in ledger.sql(dialect="mysql")
+
+
+def test_the_head_is_the_newest_revision() -> None:
+    from alembic.script import ScriptDirectory
+
+    scripts: t.Any = ScriptDirectory.from_config(migrate._config())
+    assert scripts.get_current_head() == HEAD
+
+
+def test_the_ledger_loads_alembic_only_to_migrate() -> None:
+    code = (
+        "import sys, flask_llm_cost.ledger; a = 'sqlalchemy' in sys.modules;"
+        "import flask_llm_cost.ledger.store; print(a, 'alembic' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "False False", result.stderr

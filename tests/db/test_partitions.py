@@ -1,0 +1,476 @@
+"""Monthly partitions: set up, rolled on, and let go, while everything else goes on."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import typing as t
+import zoneinfo
+from collections.abc import Iterable
+
+import pytest
+import sqlalchemy as sa
+
+from flask_llm_cost.call import Call
+from flask_llm_cost.call import mint_event_id
+from flask_llm_cost.db import migrate
+from flask_llm_cost.db import partitions
+from flask_llm_cost.db import rows
+from flask_llm_cost.db.tables import calls
+from flask_llm_cost.db.tables import COSTS
+from flask_llm_cost.db.tables import marks
+from flask_llm_cost.db.tables import revisions
+from flask_llm_cost.errors import StorageError
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.ledger.reprice import revise
+from flask_llm_cost.ledger.reprice import Wanted
+from flask_llm_cost.query.filters import CallFilter
+from flask_llm_cost.query.totals import Group
+from flask_llm_cost.query.totals import tag_breakdown
+from flask_llm_cost.query.totals import Totals
+from flask_llm_cost.query.totals import totals
+from flask_llm_cost.rollups import months
+from flask_llm_cost.rollups.dirty_marks import horizon
+from flask_llm_cost.rollups.dirty_marks import mark
+from flask_llm_cost.rollups.dropping import going
+from tests.cluster.servers import wait_until
+from tests.conftest import every_database
+from tests.conftest import MakeLedger
+from tests.ledger.samples import make_call
+from tests.ledger.test_ledger import spool
+from tests.rollups.test_build import raw
+from tests.rollups.test_build import rolled
+
+with_partitions = pytest.mark.parametrize(
+    "empty_database", ["POSTGRESQL", "MARIADB"], indirect=True
+)
+
+HOUR = dt.timedelta(hours=1)
+
+
+def month(back: int = 0) -> dt.datetime:
+    """When the month began that was so many before this one."""
+    now = dt.datetime.now(dt.UTC)
+    years, rest = divmod(now.month - 1 - back, 12)
+    return dt.datetime(now.year + years, rest + 1, 1, tzinfo=dt.UTC)
+
+
+def calls_around(*moments: dt.datetime) -> list[Call]:
+    """Calls of some kinds on both sides of each moment."""
+    made = []
+    for moment in moments:
+        for n in range(-6, 6):
+            changes: dict[str, t.Any] = {"latency_ms": 100 + n * 7}
+            if n % 3 == 0:
+                changes |= {"cost": None, "model": "odd"}
+            at = moment + n * 21 * dt.timedelta(minutes=1)
+            made.append(make_call(n % 5, started_at=at, **changes))
+    return made
+
+
+def kept(ledger: Ledger, made: Iterable[Call]) -> Ledger:
+    spool(ledger, list(made))
+    ledger.drain()
+    ledger.roll()
+    return ledger
+
+
+def ever(ledger: Ledger) -> Totals:
+    zone = ledger._settings.timezone
+    with ledger.reading() as connection:
+        return totals(connection, CallFilter(zone=zone))
+
+
+def by_user(ledger: Ledger) -> tuple[Group, ...]:
+    zone = ledger._settings.timezone
+    with ledger.reading() as connection:
+        return tag_breakdown(connection, CallFilter(zone=zone), "user")
+
+
+def spans(ledger: Ledger) -> list[tuple[dt.datetime | None, dt.datetime | None]]:
+    return [(part.start, part.end) for part in ledger.partitions()]
+
+
+@with_partitions
+def test_an_empty_ledger_gets_this_month_and_some_ahead(ledger: Ledger) -> None:
+    assert ledger.partitions() == []
+    ledger.partition(ahead=2)
+    assert spans(ledger)[1:4] == [
+        (month(), month(-1)),
+        (month(-1), month(-2)),
+        (month(-2), month(-3)),
+    ]
+    assert [part.end for part in ledger.partitions()][0] == month()
+    assert ledger.partitions()[-1].end is None
+    assert ledger.check() == []
+    assert ledger.partition_plan(ahead=2) == []
+    kept(ledger, calls_around(month(), month(40), month(-1), month(-30)))
+    assert ever(ledger).calls == raw(ledger)["calls"] == 48
+    assert ledger.verify() == []
+
+
+@with_partitions
+def test_a_ledger_with_calls_keeps_them_all(ledger: Ledger) -> None:
+    kept(ledger, calls_around(month(3), month(1), month(0)))
+    before = ever(ledger), raw(ledger)
+    ledger.partition()
+    assert (ever(ledger), raw(ledger)) == before
+    assert ledger.check() == []
+    assert ledger.verify() == []
+    kept(ledger, calls_around(month(2), month(-2)))
+    assert ever(ledger).calls == before[0].calls + 24
+
+
+@with_partitions
+def test_calls_of_the_far_future_do_not_stop_it(ledger: Ledger) -> None:
+    kept(ledger, calls_around(month(1), month(-40)))
+    before = ever(ledger)
+    ledger.partition(ahead=1)
+    ledger.partition(ahead=41)  # which moves them to months of their own
+    assert ever(ledger) == before
+    assert month(-40) in [start for start, _ in spans(ledger)]
+    with ledger._engines.writing().connect() as connection:
+        for part in ledger.partitions():
+            if part.start == month(-40):
+                assert _rows_of(connection, part) == 6
+
+
+def _rows_of(connection: sa.Connection, part: partitions.Partition) -> int:
+    source = (
+        part.name
+        if connection.dialect.name == "postgresql"
+        else f"{calls.name} PARTITION ({part.name})"
+    )
+    query = f"SELECT count(*) FROM {source}"
+    return int(connection.exec_driver_sql(query).scalar_one())
+
+
+@with_partitions
+def test_months_are_rolled_on(ledger: Ledger) -> None:
+    ledger.partition(ahead=1)
+    told: list[partitions.Step] = []
+    ledger.partition(ahead=4, told=told.append)
+    assert told
+    assert partitions.last_end(ledger.partitions()) == month(-5)
+    ends = [part.end for part in ledger.partitions() if part.end]
+    assert ends == sorted(set(ends))
+
+
+@with_partitions
+def test_setting_up_may_break_off_after_any_step(
+    ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    kept(ledger, calls_around(month(2), month(1)))
+    before = ever(ledger)
+    engine = ledger._engines.writing()
+    for done in range(9):
+        plan = ledger.partition_plan()
+        if not plan:
+            break
+        partitions.run(engine, plan[0])
+        with engine.connect() as connection:
+            assert partitions.broke_off(connection) == (
+                not partitions.partitions(connection)
+            )
+        if done == 1:
+            break
+    ledger.partition()
+    assert ledger.partition_plan() == []
+    with engine.connect() as connection:
+        assert not partitions.broke_off(connection)
+    assert ever(ledger) == before
+    assert ledger.check() == []
+
+
+@with_partitions
+def test_pruning_drops_whole_months_and_keeps_their_sums(ledger: Ledger) -> None:
+    ledger.partition()
+    _split(ledger, 5)
+    kept(ledger, calls_around(*(month(n) for n in range(5))))
+    before, sums = ever(ledger), raw(ledger)
+    limit = month(2) + 1.5 * HOUR
+    expected = ledger.prunable(limit)
+    assert len(ledger.prunable_months(limit)) >= 2
+    seen: list[int] = []
+    assert ledger.prune(limit, progress=seen.append) == seen[-1] == expected
+    assert raw(ledger)["calls"] == 60 - expected
+    assert ledger.prunable_months(limit) == []
+    ledger.roll()
+    assert ever(ledger) == before
+    assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == sums
+    assert ledger.verify() == []
+    with ledger.reading() as connection:
+        assert horizon(connection) == limit
+        assert going(connection) is None
+
+
+def _split(ledger: Ledger, back: int) -> None:
+    """Give months of the past partitions of their own, as if it had run since then."""
+    engine = ledger._engines.writing()
+    first = ledger.partitions()[0]
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"DROP TABLE {first.name}")
+            for n in range(back, 0, -1):
+                name = f"llm_cost_calls_{month(n):%Y_%m}"
+                low, high = (int(month(k).timestamp() * 1000) for k in (n, n - 1))
+                connection.exec_driver_sql(
+                    f"CREATE TABLE {name} PARTITION OF llm_cost_calls"
+                    f" FOR VALUES FROM ({low}) TO ({high})"
+                )
+        else:
+            parts = ", ".join(
+                f"PARTITION p{n} VALUES LESS THAN ({int(month(n).timestamp() * 1000)})"
+                for n in range(back, -1, -1)
+            )
+            connection.exec_driver_sql(
+                f"ALTER TABLE llm_cost_calls REORGANIZE PARTITION {first.name}"
+                f" INTO ({parts})"
+            )
+
+
+@with_partitions
+def test_what_dropped_calls_had_cost_before_goes_with_them(ledger: Ledger) -> None:
+    ledger.partition()
+    _split(ledger, 3)
+    made = calls_around(month(2), month(1))
+    kept(ledger, made)
+    old = rows.row_of(made[0])
+    same = {name: old[name] for name in COSTS}
+    wanted = [Wanted((call.started_at, call.event_id), same) for call in made]
+    now = dt.datetime.now(dt.UTC)
+    with ledger._engines.writing().begin() as connection:
+        run = mint_event_id(now)
+        assert len(revise(connection, run, now, wanted)) == len(made)
+    ledger.prune(month(1))
+    with ledger.reading() as connection:
+        left = connection.scalars(sa.select(revisions.c.event_id)).all()
+    assert sorted(left) == sorted(c.event_id for c in made if c.started_at >= month(1))
+
+
+@with_partitions
+def test_months_only_leaves_the_rest_for_later(ledger: Ledger) -> None:
+    ledger.partition()
+    _split(ledger, 3)
+    kept(ledger, calls_around(month(3) + 7 * HOUR, month(1)))
+    limit = month(1) + 5 * HOUR
+    assert ledger.prune(limit, months_only=True) == 18
+    assert raw(ledger)["calls"] == 6
+    assert ever(ledger).calls == 24
+
+
+@with_partitions
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/St_Johns"])
+def test_an_hour_of_two_months_is_parted(
+    database: str, make_ledger: MakeLedger, zone: str
+) -> None:
+    ledger = make_ledger(
+        database, timezone=zoneinfo.ZoneInfo(zone), rollup_tags=("user",)
+    )
+    ledger.partition()
+    _split(ledger, 3)
+    kept(ledger, calls_around(month(2), month(1)))
+    before, sums, users = ever(ledger), raw(ledger), by_user(ledger)
+    assert ledger.prune(month(1)) == 18
+    assert by_user(ledger) == users
+    ledger.roll()
+    assert ever(ledger) == before
+    assert by_user(ledger) == users
+    assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == sums
+    assert ledger.verify() == []
+
+
+@with_partitions
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_prune_that_broke_off_is_ended_by_the_next(
+    database: str,
+    make_ledger: MakeLedger,
+    monkeypatch: pytest.MonkeyPatch,
+    dropped: bool,
+) -> None:
+    ledger = make_ledger(database, rollup_tags=("user",))
+    ledger.partition()
+    _split(ledger, 3)
+    kept(ledger, calls_around(month(2), month(1)))
+    before, users = ever(ledger), by_user(ledger)
+    with monkeypatch.context() as death:
+        if dropped:
+            death.setattr(months.Months, "_settle", _die)
+        else:
+            death.setattr(months, "drop", _die)
+        with pytest.raises(ZeroDivisionError):
+            ledger.prune(month(1))
+    assert (ever(ledger), by_user(ledger)) == (before, users)
+    # Nothing that others do meanwhile may lose what is no more to be counted.
+    with ledger._engines.writing().begin() as connection:
+        mark(connection, [month(2) + HOUR, month(2) - HOUR])
+    ledger.roll()
+    assert ledger.verify() == []
+    with pytest.raises(StorageError, match="were pruned"):
+        ledger.rezone()
+    ledger.prune(month(1))
+    assert (ever(ledger), by_user(ledger)) == (before, users)
+    ledger.roll()
+    assert by_user(ledger) == users
+    assert ledger.verify() == []
+    assert raw(ledger)["calls"] == 6
+
+
+def _die(*args: t.Any) -> t.NoReturn:
+    raise ZeroDivisionError
+
+
+@with_partitions
+def test_a_call_of_a_dropped_month_is_taken_in_no_more(ledger: Ledger) -> None:
+    ledger.partition()
+    _split(ledger, 3)
+    made = calls_around(month(2))
+    kept(ledger, made)
+    ledger.prune(month(1))
+    spool(ledger, made[:3])
+    ledger.drain()
+    assert ledger.set_aside()
+    assert ever(ledger).calls == 12
+
+
+@pytest.mark.parametrize("empty_database", ["POSTGRESQL"], indirect=True)
+def test_a_page_that_has_begun_holds_up_the_drop_of_a_month(
+    database: str, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(database)
+    ledger.partition(ahead=0)
+    _split(ledger, 2)
+    made = calls_around(month(2) + 30 * HOUR, month(1) + 30 * HOUR)
+    kept(ledger, made)
+    before = ever(ledger)
+    with ledger._engines.writing().begin() as connection:
+        mark(connection, [made[0].started_at])
+    gone = threading.Thread(target=lambda: ledger.prune(month(1)))
+    waiting = sa.text(
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
+        " WHERE NOT granted AND datname = current_database()"
+    )
+    with ledger.reading() as page, ledger._engines.writing().connect() as other:
+        # The page has seen by now that the hour is to be read from its calls.
+        assert page.scalar(sa.select(sa.func.count()).select_from(marks)) == 1
+        gone.start()
+        wait_until(
+            lambda: not gone.is_alive() or bool(other.scalar(waiting)), "the drop"
+        )
+        seen = totals(page, CallFilter(zone=ledger._settings.timezone))
+    gone.join()
+    assert seen == before
+    assert ever(ledger) == before
+
+
+@with_partitions
+def test_sums_are_exact_while_months_come_and_go(
+    database: str, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(database)
+    ledger.partition(ahead=0)
+    _split(ledger, 4)
+    made = calls_around(*(month(n) + 30 * HOUR for n in range(1, 5)))
+    kept(ledger, made)
+    before = ever(ledger)
+    wrong: list[Totals] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        mine = make_ledger(database)
+        while not done.is_set():
+            now = ever(mine)
+            if now != before:
+                wrong.append(now)
+
+    def roll() -> None:
+        mine = make_ledger(database)
+        while not done.is_set():
+            with mine._engines.writing().begin() as connection:
+                mark(connection, [made[-1].started_at, made[30].started_at])
+            mine.roll()
+
+    threads = [threading.Thread(target=watch), threading.Thread(target=roll)]
+    for thread in threads:
+        thread.start()
+    try:
+        for n in range(3, 0, -1):
+            ledger.prune(month(n))
+            ledger.partition(ahead=4 - n)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    ledger.roll()
+    assert ledger.verify() == []
+    assert raw(ledger)["calls"] == 12
+
+
+@with_partitions
+def test_a_reader_that_holds_the_table_is_waited_for(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "_LOCK_SECONDS", 1)
+    monkeypatch.setattr(partitions, "_TRIES", 1)
+    ledger.partition()
+    _split(ledger, 2)
+    kept(ledger, calls_around(month(1)))
+    with ledger.reading() as connection:
+        connection.execute(sa.select(calls.c.model)).all()
+        with pytest.raises(StorageError, match="have used llm_cost_calls all the time"):
+            ledger.prune(month(1))
+    assert ledger.prune(month(1)) == 6
+
+
+@pytest.mark.parametrize("empty_database", ["POSTGRESQL"], indirect=True)
+def test_what_others_may_do_stays(ledger: Ledger) -> None:
+    engine = ledger._engines.writing()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("GRANT SELECT ON llm_cost_calls TO PUBLIC")
+    ledger.partition()
+    with engine.connect() as connection:
+        query = (
+            "SELECT relacl::text FROM pg_class WHERE oid = 'llm_cost_calls'::regclass"
+        )
+        assert "=r/" in str(connection.exec_driver_sql(query).scalar())
+
+
+def test_sqlite_says_why_not(make_ledger: MakeLedger) -> None:
+    with pytest.raises(StorageError, match="SQLite has no partitions"):
+        make_ledger().partition()
+    with pytest.raises(StorageError, match="SQLite has no partitions"):
+        make_ledger().partition_plan()
+    assert make_ledger().partitions() == []
+
+
+@every_database
+def test_every_unique_index_of_calls_has_the_event_id(ledger: Ledger) -> None:
+    # What a table must have to be distributed by it (Citus), or partitioned by time.
+    inspector = sa.inspect(ledger._engines.writing())
+    found = [
+        inspector.get_pk_constraint("llm_cost_calls")["constrained_columns"],
+        *(
+            index["column_names"]
+            for index in inspector.get_indexes("llm_cost_calls")
+            if index["unique"]
+        ),
+    ]
+    assert all({"event_id", "started_at"} <= set(columns) for columns in found)
+    assert inspector.get_foreign_keys("llm_cost_calls") == []
+
+
+@with_partitions
+def test_a_partitioned_ledger_can_be_migrated(ledger: Ledger) -> None:
+    ledger.partition()
+    _split(ledger, 3)
+    kept(ledger, calls_around(month(2), month(1), month()))
+    before = raw(ledger)
+    ledger.downgrade("0001")
+    ledger.upgrade()
+    assert ledger.check() == []
+    ledger.roll()
+    assert raw(ledger) == before
+    assert ledger.verify() == []
+    migrate.downgrade(ledger._engines.writing(), "base")
+    assert ledger.current() is None

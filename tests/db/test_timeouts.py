@@ -1,0 +1,285 @@
+"""A database that takes connections and never answers holds no call up for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from flask_llm_cost.budgets import defined
+from flask_llm_cost.budgets.maintenance import Budgeting
+from flask_llm_cost.config import Settings
+from flask_llm_cost.db import engine as engine_module
+from flask_llm_cost.db import timeouts as patience
+from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.errors import StorageError
+from flask_llm_cost.ledger import Ledger
+from tests.budgets.test_counters import BLOCK
+from tests.budgets.test_counters import drift
+from tests.budgets.test_counters import kept
+from tests.budgets.test_counters import only
+from tests.budgets.test_counters import take
+from tests.ledger.samples import make_call
+
+servers = pytest.mark.parametrize(
+    "empty_database", ["POSTGRESQL", "MARIADB"], indirect=True
+)
+
+
+class Proxy:
+    """Stands before a server, and passes everything on until it is frozen."""
+
+    def __init__(self, uri: str) -> None:
+        self._to = sa.make_url(uri)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._sockets = [self._server]
+        self._threads: list[threading.Thread] = []
+        self._flows = threading.Event()
+        self._flows.set()
+        self.last_words: bytes | None = None
+        """Frozen by whoever says this; it is passed on, and the answer is not."""
+        self._run(self._accept)
+
+    @property
+    def uri(self) -> str:
+        url = self._to.set(host="127.0.0.1", port=self._server.getsockname()[1])
+        return url.render_as_string(hide_password=False)
+
+    def freeze(self) -> None:
+        self._flows.clear()
+
+    def go_on(self) -> None:
+        self.last_words = None
+        self._flows.set()
+
+    def close(self) -> None:
+        self.go_on()
+        for each in list(self._sockets):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for each in self._sockets:
+            each.close()
+
+    def _run(self, target: Callable[..., None], *args: t.Any) -> None:
+        thread = threading.Thread(target=target, args=args)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                client = self._server.accept()[0]
+                self._sockets.append(client)
+                server = socket.create_connection((self._to.host, self._to.port))
+                self._sockets.append(server)
+                self._run(self._pass, client, server, True)
+                self._run(self._pass, server, client, False)
+
+    def _pass(self, one: socket.socket, other: socket.socket, asks: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                self._flows.wait()
+                if asks and self.last_words is not None:
+                    if data.rstrip(b"\0").endswith(self.last_words):
+                        self.freeze()
+                other.sendall(data)
+        with contextlib.suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def proxy(empty_database: str) -> Iterator[Proxy]:
+    made = Proxy(empty_database)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_ANSWER_SECONDS", 1.0)
+    # However slow the machine is, that is not over before the test says so.
+    monkeypatch.setattr(engine_module, "_HUNG_SECONDS", (600.0, 600.0))
+
+
+@pytest.fixture(params=["own", "host"])
+def ledger(
+    proxy: Proxy, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Ledger]:
+    """A ledger with a budget that blocks; its tables are there, and a connection."""
+    host = sa.create_engine(proxy.uri) if request.param == "host" else None
+    budgets = defined(Settings.read({"LLM_COST_BUDGETS": [BLOCK]}))
+    ledger = Ledger(
+        Settings(database_uri=None if host else proxy.uri),
+        instance_path=str(tmp_path / "instance"),
+        host_engine=None if host is None else lambda: host,
+        budgeting=Budgeting(
+            budgets, lambda b, whose: t.cast(Decimal, b.limit_usd), print
+        ),
+    )
+    ledger.upgrade()
+    assert take(ledger, make_call(0), "0.1")
+    yield ledger
+    proxy.go_on()
+    ledger.close()
+
+
+def waiting(do: Callable[[], t.Any]) -> t.Any:
+    """What it raises, or returns. It must come to an end by itself."""
+    found: list[t.Any] = []
+
+    def run() -> None:
+        try:
+            found.append(do())
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert found, "it waits for ever"
+    return found[0]
+
+
+@servers
+def test_nobody_waits_for_a_server_that_fell_silent(
+    ledger: Ledger, proxy: Proxy
+) -> None:
+    proxy.freeze()
+    # The first is on a connection that is there; it is not asked again for a while.
+    for what in ("did not answer within 1 s", "did not answer a moment ago"):
+        error = waiting(lambda: take(ledger, make_call(1), "0.1"))
+        assert isinstance(error, StorageError), error
+        assert what in str(error)
+    proxy.go_on()
+    kept(ledger)._engines._hung_until = 0.0
+    assert take(ledger, make_call(2), "0.1")
+    assert only(ledger).held == 2 * 10**11
+
+
+@servers
+def test_nobody_waits_for_a_server_that_accepts_alone(
+    ledger: Ledger, proxy: Proxy
+) -> None:
+    kept(ledger)._engines.close()
+    proxy.freeze()
+    error = waiting(lambda: take(ledger, make_call(1), "0.1"))
+    assert isinstance(error, StorageError), error
+    assert "did not answer within 1 s" in str(error)
+    proxy.go_on()
+    kept(ledger)._engines._hung_until = 0.0
+    assert take(ledger, make_call(2), "0.1")
+
+
+@servers
+def test_a_sync_write_waits_no_longer_either(ledger: Ledger, proxy: Proxy) -> None:
+    proxy.freeze()
+    assert waiting(lambda: ledger.append(make_call(1), now=True)) is False
+    assert ledger.waiting() == 1
+    proxy.go_on()
+    assert ledger.flush(timeout=60)
+
+
+@servers
+def test_no_page_waits_for_ever(ledger: Ledger, proxy: Proxy) -> None:
+    def read() -> None:
+        with ledger.reading() as connection:
+            connection.execute(sa.select(budget_windows)).all()
+
+    proxy.freeze()
+    error = waiting(read)
+    assert isinstance(error, StorageError), error
+    assert "did not answer within 1 s" in str(error)
+    proxy.go_on()
+    # A page alone says nothing of the calls that wait.
+    assert take(ledger, make_call(1), "0.1")
+
+
+@servers
+def test_a_lock_that_another_keeps_is_not_waited_for(
+    ledger: Ledger, empty_database: str
+) -> None:
+    other = sa.create_engine(empty_database)
+    with other.begin() as connection:
+        connection.exec_driver_sql("SELECT * FROM llm_cost_budget_windows FOR UPDATE")
+        error = waiting(lambda: take(ledger, make_call(1), "0.1"))
+    other.dispose()
+    assert isinstance(error, StorageError), error
+
+
+@servers
+def test_a_hold_that_nobody_was_told_of_is_freed(ledger: Ledger, proxy: Proxy) -> None:
+    proxy.last_words = b"COMMIT"
+    error = waiting(lambda: take(ledger, make_call(1), "0.1"))
+    assert isinstance(error, StorageError), error
+    proxy.go_on()
+    # It was taken all the same.
+    assert only(ledger).held == 2 * 10**11
+    kept(ledger).holds.tend()
+    assert only(ledger).held == 10**11
+    assert drift(ledger) == []
+
+
+@pytest.mark.parametrize("empty_database", ["POSTGRESQL"], indirect=True)
+def test_what_the_database_refuses_is_an_error_of_storage(
+    ledger: Ledger,
+) -> None:
+    engine = kept(ledger)._engines.reading()
+    with engine.connect() as connection:
+        found = connection.connection.dbapi_connection
+        # As after a failover, on a connection to what is a standby now.
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+        connection.commit()
+    with pytest.raises(StorageError, match="cannot be used: cannot execute UPDATE"):
+        take(ledger, make_call(1), "0.1")
+    with engine.connect() as connection:
+        assert connection.connection.dbapi_connection is found
+
+
+def test_a_connection_that_comes_too_late_is_closed() -> None:
+    go, closed = threading.Event(), threading.Event()
+
+    class Connection:
+        def close(self) -> None:
+            closed.set()
+
+    def connect() -> Connection:
+        go.wait()
+        return Connection()
+
+    with patience.hurried(0.05) as wait, pytest.raises(TimeoutError):
+        patience.connected(connect)
+    assert wait.over
+    go.set()
+    assert closed.wait(20)
+
+
+def test_only_who_is_in_a_hurry_is_cut_off() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        one.settimeout(20)
+        with patience.hurried(0.05) as wait:
+            wait.watch(one)
+            assert one.recv(1) == b""
+        assert wait.over
+    one, other = socket.socketpair()
+    with one, other:
+        with patience.hurried(0.05) as wait:
+            wait.watch(one)
+            wait.let_go(one)
+            with patience.hurried(60) as inner:
+                assert inner is wait
+        with patience.hurried(0) as wait:
+            pass
+        other.sendall(b"x")
+        assert one.recv(1) == b"x"
+        assert not wait.over

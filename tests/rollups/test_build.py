@@ -1,0 +1,439 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import threading
+import time
+import typing as t
+import zoneinfo
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_llm_cost import calendar as hours
+from flask_llm_cost.call import Call
+from flask_llm_cost.call import from_ms
+from flask_llm_cost.db import rows
+from flask_llm_cost.db import tables
+from flask_llm_cost.db.tables import calls
+from flask_llm_cost.db.tables import rollup_latencies
+from flask_llm_cost.db.tables import tag_sets
+from flask_llm_cost.db.tables import tag_values
+from flask_llm_cost.errors import StorageError
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.query.filters import CallFilter
+from flask_llm_cost.query.latency import latency_bucket
+from flask_llm_cost.query.periods import edges
+from flask_llm_cost.query.totals import breakdown
+from flask_llm_cost.query.totals import series
+from flask_llm_cost.query.totals import sum_up
+from flask_llm_cost.query.totals import tag_breakdown
+from flask_llm_cost.query.totals import totals
+from flask_llm_cost.rollups import dirty_marks as marks
+from flask_llm_cost.rollups import measures
+from flask_llm_cost.rollups import sums
+from tests.conftest import every_database
+from tests.conftest import MakeLedger
+from tests.ledger.samples import make_call
+from tests.ledger.samples import NOON
+from tests.ledger.test_ledger import spool
+
+EVER = (from_ms(0), from_ms(4_000_000_000_000))
+HOUR = dt.timedelta(hours=1)
+TAGS = ("feature", "user")
+DAYS = (NOON.date(), NOON.date() + dt.timedelta(days=1))
+
+
+def calls_over(hours: int, every: int = 20) -> list[Call]:
+    """Calls of all kinds, some in each hour."""
+    step = dt.timedelta(minutes=60 / every, milliseconds=7)
+    made = []
+    for n in range(hours * every):
+        changes: dict[str, t.Any] = {"latency_ms": n * 37 % 9000}
+        if n % 5 == 0:
+            changes |= {"cost": None, "model": "odd", "latency_ms": None}
+        if n % 3 == 0:
+            changes |= {"usage_source": "estimated"}
+        if n % 7 == 0:
+            changes |= {"usage": None, "cost": None, "outcome": "no_response"}
+        made.append(make_call(n, started_at=NOON + n * step, **changes))
+    return made
+
+
+def _together(found: sums.Sums) -> dict[str, int]:
+    summed = dict.fromkeys(tables.SUMS, 0)
+    for values in found.totals.values():
+        for name, value in values.items():
+            summed[name] += value
+    return summed
+
+
+def rolled(ledger: Ledger, *kinds: str) -> dict[str, int]:
+    """Everything in the rollups of these kinds."""
+    with ledger.reading() as connection:
+        return _together(sums.read(connection, kinds, *EVER))
+
+
+def raw(ledger: Ledger) -> dict[str, int]:
+    """The same of the calls that are there."""
+    with ledger.reading() as connection:
+        return _together(sums.add_up(connection))
+
+
+def marked(ledger: Ledger) -> int:
+    with ledger.reading() as connection:
+        return len(connection.execute(sa.select(tables.marks)).all())
+
+
+@every_database
+def test_hours_and_days_add_up_to_the_calls(ledger: Ledger) -> None:
+    spool(ledger, calls_over(30))
+    ledger.drain()
+    assert marked(ledger) > 0
+    assert ledger.roll() >= 30
+    assert marked(ledger) == 0
+    assert rolled(ledger, "hour") == rolled(ledger, "day") == raw(ledger)
+    assert ledger.verify() == []
+
+
+@every_database
+def test_a_late_call_is_added(ledger: Ledger) -> None:
+    made = calls_over(3)
+    spool(ledger, made[5:])
+    ledger.drain()
+    ledger.roll()
+    spool(ledger, made)  # five are new, the others must not count twice
+    ledger.drain()
+    assert rolled(ledger, "day") != raw(ledger)
+    ledger.roll()
+    assert rolled(ledger, "day") == rolled(ledger, "hour") == raw(ledger)
+
+
+def test_the_hour_that_runs_is_left_with_one_mark(
+    ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    for n in range(5):
+        spool(ledger, [make_call(n, started_at=now)])
+        ledger.drain()
+    assert ledger.roll() == 0
+    assert marked(ledger) in (1, 2)  # two if the hour has just turned
+    assert rolled(ledger, "hour")["calls"] == 0
+
+
+@every_database
+def test_a_wrong_sum_is_found(ledger: Ledger) -> None:
+    spool(ledger, calls_over(3))
+    ledger.drain()
+    ledger.roll()
+    with ledger._engines.writing().begin() as connection:
+        connection.execute(
+            sa.update(calls)
+            .where(calls.c.model == "gpt-4o")
+            .values(cost_total=1, cost_input=1)
+        )
+        connection.execute(sa.delete(rollup_latencies))
+    found = ledger.verify()
+    assert any("openai/gpt-4o is not the sum of its calls" in line for line in found)
+    assert any("latencies" in line for line in found)
+
+
+@every_database
+def test_pruning_keeps_the_sums(ledger: Ledger) -> None:
+    spool(ledger, calls_over(50))
+    ledger.drain()
+    ledger.roll()
+    before = raw(ledger)
+    seen: list[int] = []
+    assert ledger.prunable(NOON + 30.5 * HOUR) == 610
+    gone = ledger.prune(NOON + 30.5 * HOUR, batch=100, progress=seen.append)
+    assert gone == seen[-1] > 500
+    assert raw(ledger)["calls"] == 1000 - gone
+    ledger.roll()
+    assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == before
+    assert ledger.verify() == []
+    with ledger.reading() as connection:
+        assert marks.horizon(connection) == NOON + 30.5 * HOUR
+
+
+@every_database
+def test_what_was_pruned_is_not_counted_twice(ledger: Ledger) -> None:
+    old, new = make_call(1), make_call(2, started_at=NOON + 2 * HOUR)
+    spool(ledger, [old, new])
+    ledger.drain()
+    ledger.prune(NOON + HOUR)
+    ledger.roll()
+    before = rolled(ledger, "day")
+    young = make_call(4, started_at=NOON + HOUR)
+    spool(ledger, [old, new, make_call(3), young])  # a dead worker's, say
+    drained = ledger.drain()
+    assert (drained.new, drained.duplicate, drained.set_aside) == (1, 1, 2)
+    ledger.roll()
+    assert rolled(ledger, "day")["calls"] == before["calls"] + 1 == 3
+    assert ledger.verify() == []
+
+
+def test_a_line_older_than_the_horizon_is_kept_with_the_reason(ledger: Ledger) -> None:
+    spool(ledger, [make_call(1)])
+    ledger.drain()
+    ledger.prune(NOON + HOUR)
+    spool(ledger, [make_call(1)])
+    ledger.drain()
+    [path] = ledger.set_aside()
+    assert "UTC were pruned, and one of" in json.loads(path.read_text())["reason"]
+    assert ledger.requeue() == 1
+    assert ledger.drain().set_aside == 1
+    ledger.clear("all")  # and with it the sums that it may be in
+    assert ledger.requeue() == 1
+    assert ledger.drain().new == 1
+
+
+def test_pruning_nothing_forbids_nothing(ledger: Ledger) -> None:
+    spool(ledger, [make_call(1, started_at=NOON + 2 * HOUR)])
+    ledger.drain()
+    assert ledger.prune(NOON + HOUR) == 0
+    spool(ledger, [make_call(2)])
+    assert ledger.drain().new == 1
+
+
+@every_database
+def test_pruning_deletes_tags_that_no_call_has(ledger: Ledger) -> None:
+    spool(ledger, [make_call(n, tags={"n": str(n)}) for n in range(5)])
+    spool(ledger, [make_call(9, started_at=NOON + HOUR, tags={"n": "0"})])
+    ledger.drain()
+    with ledger._engines.writing().begin() as connection:
+        old = sa.update(tag_sets).where(tag_sets.c.tags != '{"n":"1"}')
+        connection.execute(old.values(seen_at=NOON))
+    ledger.prune(NOON + HOUR)
+    with ledger.reading() as connection:
+        kept = set(connection.scalars(sa.select(tag_sets.c.tags)))
+        values = set(connection.scalars(sa.select(tag_values.c.value)))
+    assert kept == {'{"n":"0"}', '{"n":"1"}'}  # in use, and seen lately
+    assert values == {"0", "1"}
+
+
+@every_database
+def test_clearing_takes_calls_and_sums(ledger: Ledger) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    spool(ledger, [*calls_over(5), make_call(1, started_at=now)])
+    ledger.drain()
+    ledger.prune(NOON + HOUR)
+    ledger.roll()
+    assert ledger.clear("today") == 1
+    assert rolled(ledger, "day")["calls"] == 100
+    spool(ledger, [make_call(2, started_at=now)])
+    assert ledger.clear("all") == 81
+    ledger.roll()
+    assert rolled(ledger, "hour", "pruned", "day") == raw(ledger)
+    assert raw(ledger)["calls"] == 0
+
+
+def test_days_of_another_zone_are_refused_until_rezoned(
+    ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    spool(ledger, calls_over(30))
+    ledger.drain()
+    ledger.roll()
+    moved = make_ledger(timezone=zoneinfo.ZoneInfo("Asia/Kolkata"))
+    with pytest.raises(StorageError, match="those of UTC, .* Asia/Kolkata.*rezone"):
+        moved.roll()
+    moved.rezone()
+    assert rolled(moved, "hour") == rolled(moved, "day") == raw(moved)
+    assert moved.verify() == []
+
+
+def test_an_upgrade_adds_up_what_was_there(
+    tmp_path: t.Any, make_ledger: MakeLedger
+) -> None:
+    ledger = make_ledger(f"sqlite:///{tmp_path}/host.db")
+    ledger.upgrade()
+    spool(ledger, calls_over(5))
+    ledger.drain()
+    ledger.downgrade("0001")
+    ledger.upgrade()
+    ledger.roll()
+    assert rolled(ledger, "day") == raw(ledger)
+    assert raw(ledger)["calls"] == 100
+
+
+@every_database
+def test_sums_of_before_learn_what_was_estimated(ledger: Ledger) -> None:
+    spool(ledger, calls_over(3))
+    ledger.drain()
+    ledger.roll()
+    before = rolled(ledger, "day")
+    assert before["estimated"]
+    assert before["cost_estimated"]
+    ledger.downgrade("0003")
+    ledger.upgrade()
+    assert ledger.check() == []
+    ledger.roll()
+    assert rolled(ledger, "day") == rolled(ledger, "hour") == raw(ledger) == before
+
+
+zones = st.sampled_from(
+    ["UTC", "Asia/Kolkata", "Australia/Lord_Howe", "America/Santiago", "Pacific/Apia"]
+).map(zoneinfo.ZoneInfo)
+
+
+@given(st.integers(1_200_000_000, 2_000_000_000), zones)
+def test_the_hours_of_a_day_tile_it(second: int, zone: dt.tzinfo) -> None:
+    moment = from_ms(second * 1000)
+    hour = hours.utc_hour(moment)
+    spans = hours.hours_of(hour, zone)
+    (mine,) = [(a, b) for a, b in spans if a <= moment < b]
+    assert mine[0] == hours.hour_at(moment, zone)
+    assert spans[0][0] <= hour
+    assert spans[-1][1] >= hour + HOUR
+    assert all(one[1] == two[0] for one, two in zip(spans, spans[1:], strict=False))
+
+
+def test_latencies_fall_in_the_same_buckets_as_in_questions() -> None:
+    table = sa.Table("given", sa.MetaData(), sa.Column("ms", sa.BigInteger))
+    chance = random.Random(7)
+    edges = [2**n + d for n in range(33) for d in (-1, 0, 1)]
+    values = edges + [
+        chance.randrange(10 ** chance.randrange(1, 10)) for _ in range(500)
+    ]
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as connection:
+        table.create(connection)
+        connection.execute(sa.insert(table), [{"ms": value} for value in values])
+        asked = sa.select(table.c.ms, latency_bucket(table.c.ms))
+        for value, bucket in connection.execute(asked):
+            assert bucket == measures.latency_bucket(value)
+    engine.dispose()
+
+
+class Chaos:
+    """What works on one ledger at once, and what the sums must be in the end."""
+
+    def __init__(self, make_ledger: t.Callable[[], Ledger], seconds: float) -> None:
+        self.make_ledger = make_ledger
+        self.until = time.monotonic() + seconds
+        self.written: list[Call] = []
+        self.repriced: list[int] = []
+        self.errors: list[BaseException] = []
+        self.polls = 0
+
+    def run(self, writers: int) -> None:
+        steps = (
+            [self.write] * writers
+            + [self.roll] * 2
+            + [self.reprice, self.prune, self.poll]
+        )
+        threads = [
+            threading.Thread(target=self.work, args=(step, n))
+            for n, step in enumerate(steps)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def work(self, step: t.Callable[[Ledger, random.Random], None], seed: int) -> None:
+        mine, chance = self.make_ledger(), random.Random(seed)
+        while time.monotonic() < self.until:
+            try:
+                step(mine, chance)
+            except StorageError:  # a deadlock or a locked file: it is tried again
+                time.sleep(0.01)
+            except Exception as error:
+                self.errors.append(error)
+                return
+
+    def write(self, mine: Ledger, chance: random.Random) -> None:
+        made = [
+            make_call(
+                chance.randrange(10**6),
+                started_at=NOON + chance.randrange(30) * HOUR,
+                tags={"user": str(chance.randrange(5)), "feature": "chat"},
+                latency_ms=chance.randrange(500),
+            )
+            for _ in range(20)
+        ]
+        stored = mine._store.write(made)
+        refused = {call.event_id for call, _ in stored.refused}
+        assert stored.new == 20 - len(refused)
+        self.written.extend(call for call in made if call.event_id not in refused)
+
+    def reprice(self, mine: Ledger, chance: random.Random) -> None:
+        start = NOON + chance.randrange(30) * HOUR
+        c = calls.c
+        dearer = {"cost_total": c.cost_total + 1, "cost_input": c.cost_input + 1}
+        these = sa.update(calls).where(c.started_at == start).values(dearer)
+        with mine._engines.explained(), mine._engines.writing().begin() as connection:
+            marks.mark(connection, [start])
+            changed = connection.execute(these).rowcount
+        self.repriced.append(changed)
+
+    def roll(self, mine: Ledger, chance: random.Random) -> None:
+        mine.roll()
+
+    def poll(self, mine: Ledger, chance: random.Random) -> None:
+        """A page: its parts must agree, whatever happens meanwhile."""
+        where = CallFilter()
+        with mine.reading() as connection:
+            whole = totals(connection, where)
+            parts = [
+                breakdown(connection, where, "provider", "model"),
+                tag_breakdown(connection, where, "user"),
+                tag_breakdown(connection, where, "feature"),
+            ]
+            days = edges("day", *DAYS, dt.UTC)
+            assert sum_up(series(connection, where, days)) == whole
+        assert all(sum_up(g.totals for g in part) == whole for part in parts)
+        self.polls += 1
+
+    def prune(self, mine: Ledger, chance: random.Random) -> None:
+        mine.prune(NOON + chance.randrange(10) * HOUR, batch=50)
+        time.sleep(0.05)
+
+
+def chaos(
+    ledger: Ledger,
+    make_ledger: t.Callable[[], Ledger],
+    seconds: float,
+    writers: int = 4,
+) -> None:
+    """Writers, rollers, a repricer and a pruner at once; then the sums must be right."""
+    work = Chaos(make_ledger, seconds)
+    work.run(writers)
+    assert work.errors == []
+    assert work.polls
+    ledger.roll()
+    assert marked(ledger) == 0
+    found = rolled(ledger, "hour", "pruned")
+    assert found == rolled(ledger, "day")
+    assert found["calls"] == len(work.written) > 0
+    written = sum(
+        (c.cost.total_usd for c in work.written if c.cost is not None), Decimal(0)
+    )
+    assert found["cost_total"] == rows.to_pico(written) + sum(work.repriced)
+    assert found["cost_total"] == found["cost_input"]
+    users = Counter(call.tags["user"] for call in work.written)
+    with ledger.reading() as connection:
+        by_user = tag_breakdown(connection, CallFilter(), "user")
+    assert {group.key[0]: group.totals.calls for group in by_user} == users
+    assert sum_up(g.totals for g in by_user).spend_pico == found["cost_total"]
+    assert ledger.verify() == []
+
+
+@every_database
+def test_sums_are_exact_whoever_is_at_work(
+    database: str | None, ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    chaos(ledger, lambda: make_ledger(database, rollup_tags=TAGS), 4)
+
+
+@pytest.mark.stress
+@every_database
+def test_sums_are_exact_for_longer(
+    database: str | None, ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    chaos(ledger, lambda: make_ledger(database, rollup_tags=TAGS), 30, writers=12)

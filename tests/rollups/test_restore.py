@@ -1,0 +1,185 @@
+"""Calls that were pruned come back: the opposite of a prune, and nothing is told twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from flask_llm_cost.call import Call
+from flask_llm_cost.db import tables
+from flask_llm_cost.errors import StorageError
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.rollups.dropping import announce
+from flask_llm_cost.rollups.dropping import Going
+from tests.conftest import every_database
+from tests.conftest import MakeLedger
+from tests.db.test_partitions import _split
+from tests.db.test_partitions import calls_around
+from tests.db.test_partitions import ever
+from tests.db.test_partitions import kept
+from tests.db.test_partitions import month
+from tests.db.test_partitions import with_partitions
+from tests.ledger.samples import make_call
+from tests.ledger.samples import NOON
+from tests.ledger.test_ledger import spool
+from tests.rollups.test_build import calls_over
+from tests.rollups.test_build import HOUR
+from tests.rollups.test_build import raw
+from tests.rollups.test_build import rolled
+
+LATER = NOON + 100 * HOUR
+
+
+def tagged(hours: int) -> list[Call]:
+    """Calls of all kinds, with and without the tag that is added up."""
+    return [
+        dataclasses.replace(call, tags={"feature": f"f{n % 3}"} if n % 4 else {})
+        for n, call in enumerate(calls_over(hours, every=6))
+    ]
+
+
+def everything(ledger: Ledger, *kinds: str) -> list[tuple[object, ...]]:
+    """All that is kept of these kinds, row by row."""
+    found: list[tuple[object, ...]] = []
+    with ledger.reading() as connection:
+        for table in (tables.rollups, tables.rollup_latencies, tables.tag_rollups):
+            columns = [c for c in table.columns if c.name != "number"]
+            query = sa.select(*columns).where(table.c.kind.in_(kinds))
+            found += sorted(map(tuple, connection.execute(query)))
+    return found
+
+
+@pytest.fixture
+def filled(database: str | None, make_ledger: MakeLedger) -> Ledger:
+    """A ledger of 30 hours, added up, and by a tag too."""
+    ledger = make_ledger(database, rollup_tags=("feature",))
+    spool(ledger, tagged(30))
+    ledger.drain()
+    ledger.roll()
+    return ledger
+
+
+@every_database
+def test_all_back_is_as_if_none_had_gone(filled: Ledger) -> None:
+    before = everything(filled, "hour", "day", "pruned")
+    assert filled.prune(NOON + 20.5 * HOUR) > 100
+    pruned = everything(filled, "pruned")
+    old = [call for call in tagged(30) if call.started_at < NOON + 20.5 * HOUR]
+    stored = filled.put_back(old)
+    assert (stored.new, stored.duplicate, stored.refused) == (len(old), 0, [])
+    assert everything(filled, "pruned") == []
+    filled.roll()
+    assert everything(filled, "hour", "day", "pruned") == before
+    assert filled.verify() == []
+    filled.prune(NOON + 20.5 * HOUR, batch=7)
+    assert everything(filled, "pruned") == pruned
+
+
+@every_database
+def test_some_back_leave_every_total(filled: Ledger) -> None:
+    days = everything(filled, "day")
+    filled.prune(LATER)
+    some = tagged(30)[3::5]
+    assert filled.put_back(some).new == len(some) == raw(filled)["calls"]
+    again = filled.put_back([*some, *tagged(30)[4::5]])
+    assert again.duplicate == len(some)
+    filled.roll()
+    assert everything(filled, "day") == days
+    assert rolled(filled, "hour") == raw(filled)
+    assert filled.verify() == []
+
+
+@every_database
+def test_two_at_once_put_each_back_once(
+    filled: Ledger, database: str | None, make_ledger: MakeLedger
+) -> None:
+    days = everything(filled, "day")
+    filled.prune(LATER)
+    new: list[int] = []
+
+    def put_back() -> None:
+        mine = make_ledger(database, rollup_tags=("feature",))
+        new.append(sum(mine.put_back([call]).new for call in tagged(4)))
+
+    threads = [threading.Thread(target=put_back) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(new) == len(tagged(4)) == raw(filled)["calls"]
+    filled.roll()
+    assert everything(filled, "day") == days
+    assert filled.verify() == []
+
+
+def test_one_that_the_sums_do_not_hold_is_refused(filled: Ledger) -> None:
+    filled.prune(LATER)
+    pruned = everything(filled, "pruned")
+    strange = [
+        make_call(1, model="never-seen"),
+        make_call(2, started_at=NOON + 50 * HOUR),  # there was none then
+        make_call(3, started_at=LATER + HOUR),  # nothing was pruned then
+        dataclasses.replace(tagged(1)[1], tags={"feature": "another"}),
+    ]
+    stored = filled.put_back(strange)
+    assert stored.new == 0
+    assert [call for call, _ in stored.refused] == strange
+    assert everything(filled, "pruned") == pruned
+    [good] = tagged(1)[1:2]
+    assert filled.put_back([*strange[:3], good]).new == 1
+
+
+def test_a_key_that_was_declared_later_is_told_as_before(
+    ledger: Ledger, database: str | None, make_ledger: MakeLedger
+) -> None:
+    spool(ledger, tagged(30))
+    ledger.drain()
+    ledger.roll()
+    ledger.prune(NOON + 5 * HOUR)
+    later = make_ledger(database, rollup_tags=("feature",))
+    later.roll()
+    later.prune(NOON + 8 * HOUR)
+    pruned = everything(later, "pruned")
+    old = [call for call in tagged(30) if call.started_at < NOON + 8 * HOUR]
+    for _ in range(2):
+        assert later.put_back(old).new == len(old)
+        later.roll()
+        assert later.verify() == []
+        later.prune(NOON + 8 * HOUR)
+        assert everything(later, "pruned") == pruned
+
+
+def test_a_month_that_is_being_dropped_is_left_alone(filled: Ledger) -> None:
+    filled.prune(LATER)
+    with filled._engines.writing().begin() as connection:
+        announce(connection, Going(NOON - HOUR, LATER))
+    with pytest.raises(StorageError, match="being dropped"):
+        filled.put_back(tagged(1))
+    assert raw(filled)["calls"] == 0
+
+
+@with_partitions
+def test_calls_of_a_dropped_month_come_back_and_go_again(ledger: Ledger) -> None:
+    ledger.partition()
+    _split(ledger, 5)
+    made = calls_around(*(month(n) for n in range(5)))
+    kept(ledger, made)
+    before = ever(ledger)
+    limit = month(2) + 1.5 * HOUR
+    gone = ledger.prune(limit)
+    for _ in range(2):
+        old = [call for call in made if call.started_at < limit]
+        stored = ledger.put_back(old)
+        assert (stored.new, stored.refused) == (gone, [])
+        assert ever(ledger) == before
+        ledger.roll()
+        assert rolled(ledger, "pruned")["calls"] == 0
+        assert ledger.partition_plan() == []
+        assert ledger.verify() == []
+        assert ledger.prune(limit) == gone
+        assert ever(ledger) == before
+    ledger.roll()
+    assert ledger.verify() == []

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import datetime as dt
+import zoneinfo
+
+import pytest
+import sqlalchemy as sa
+
+from flask_llm_cost.calendar import day_of
+from flask_llm_cost.call import Call
+from flask_llm_cost.db.tables import calls
+from flask_llm_cost.db.tables import tag_rollups
+from flask_llm_cost.db.tables import tag_sets
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.rollups import dirty_marks as marks
+from flask_llm_cost.rollups import tag_sums
+from tests.conftest import every_database
+from tests.conftest import MakeLedger
+from tests.ledger.samples import make_call
+from tests.ledger.samples import NOON
+from tests.ledger.test_ledger import spool
+from tests.rollups.test_build import raw
+from tests.rollups.test_build import rolled
+
+DAY = dt.timedelta(days=1)
+KEYS = ("feature", "user")
+
+
+@pytest.fixture
+def tagged(database: str | None, make_ledger: MakeLedger) -> Ledger:
+    """A ledger with two keys declared."""
+    return make_ledger(database, rollup_tags=KEYS)
+
+
+def made_over(days: int, each: int = 12) -> list[Call]:
+    step = DAY / each
+    found = []
+    for n in range(days * each):
+        tags = {"feature": "chat" if n % 3 else "search", "user": str(n % 5)}
+        at = NOON - n * step
+        found.append(make_call(n, started_at=at, tags=tags if n % 4 else {}))
+    return found
+
+
+def kept(ledger: Ledger, key: str, kind: str = "day") -> dict[str, int]:
+    """Calls by value, of all days."""
+    t = tag_rollups.c
+    query = (
+        sa.select(t.value, sa.func.sum(t.calls))
+        .where(t.key == key, t.kind == kind)
+        .group_by(t.value)
+    )
+    with ledger.reading() as connection:
+        return {value: int(n) for value, n in connection.execute(query)}
+
+
+def counted(made: list[Call], key: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for call in made:
+        value = call.tags.get(key, "")
+        found[value] = found.get(value, 0) + 1
+    return found
+
+
+@every_database
+def test_days_add_up_by_tag(tagged: Ledger) -> None:
+    made = made_over(4)
+    spool(tagged, made)
+    tagged.drain()
+    tagged.roll()
+    for key in KEYS:
+        assert kept(tagged, key) == counted(made, key)
+    assert tagged.verify() == []
+    late = make_call(7, started_at=NOON - 2 * DAY, tags={"user": "late"})
+    spool(tagged, [late])
+    tagged.drain()
+    assert "late" not in kept(tagged, "user")
+    tagged.roll()
+    assert kept(tagged, "user") == counted([*made, late], "user")
+
+
+@every_database
+def test_declaring_a_key_adds_up_what_was_there(
+    database: str | None, ledger: Ledger, make_ledger: MakeLedger
+) -> None:
+    made = made_over(3)
+    spool(ledger, made)
+    ledger.drain()
+    ledger.roll()
+    assert kept(ledger, "user") == {}
+    make_ledger(database, rollup_tags=("user",)).roll()
+    assert kept(ledger, "user") == counted(made, "user")
+    ledger.roll()  # as a command does that knows no setting
+    assert kept(ledger, "user") == counted(made, "user")
+    assert ledger.verify() == []
+
+
+@every_database
+def test_pruning_keeps_the_sums_by_tag(tagged: Ledger) -> None:
+    made = made_over(4)
+    spool(tagged, made)
+    tagged.drain()
+    tagged.prune(NOON - 1.3 * DAY, batch=7)
+    assert tagged.verify() == []
+    tagged.roll()
+    assert kept(tagged, "user") == counted(made, "user")
+    gone = [call for call in made if call.started_at < NOON - 1.3 * DAY]
+    assert kept(tagged, "user", "pruned") == counted(gone, "user")
+    assert tagged.verify() == []
+    assert rolled(tagged, "day")["calls"] == len(made) > raw(tagged)["calls"]
+
+
+@every_database
+def test_a_wrong_sum_by_tag_is_found(tagged: Ledger) -> None:
+    spool(tagged, made_over(2))
+    tagged.drain()
+    tagged.roll()
+    t = tag_rollups.c
+    with tagged._engines.writing().begin() as connection:
+        wrong = sa.update(tag_rollups).where(t.key == "user", t.value == "1")
+        connection.execute(wrong.values(calls=t.calls + 1))
+    found = tagged.verify()
+    assert len(found) == 3
+    assert all("tag user is not the sum of its calls" in line for line in found)
+
+
+def test_days_of_another_zone_have_sums_by_tag(
+    tagged: Ledger, make_ledger: MakeLedger
+) -> None:
+    made = made_over(3)
+    spool(tagged, made)
+    tagged.drain()
+    tagged.roll()
+    zone = zoneinfo.ZoneInfo("Asia/Kolkata")
+    moved = make_ledger(timezone=zone, rollup_tags=KEYS)
+    moved.rezone()
+    assert kept(moved, "user") == counted(made, "user")
+    with moved.reading() as connection:
+        starts = set(connection.scalars(sa.select(tag_rollups.c.start)))
+    assert all(day_of(start, zone)[0] == start for start in starts)
+    assert moved.verify() == []
+
+
+@every_database
+def test_clearing_takes_the_sums_by_tag(tagged: Ledger) -> None:
+    spool(tagged, made_over(3))
+    tagged.drain()
+    tagged.prune(NOON - DAY)
+    tagged.roll()
+    tagged.clear("all")
+    tagged.roll()
+    assert kept(tagged, "user") == {}
+    made = made_over(1)
+    spool(tagged, made)
+    tagged.drain()
+    tagged.roll()
+    assert kept(tagged, "user") == counted(made, "user")
+
+
+def test_the_day_that_runs_is_read_from_its_calls(tagged: Ledger) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    spool(tagged, [make_call(1, started_at=now), *made_over(1)])
+    tagged.drain()
+    tagged.roll()
+    today = day_of(now, dt.UTC)[0]
+    with tagged.reading() as connection:
+        starts = set(connection.scalars(sa.select(tag_rollups.c.start)))
+        waiting = set(tag_sums.marked_days(connection))
+        assert marks.marked(connection)
+    assert today not in starts
+    assert waiting <= {today}
+
+
+def test_a_tag_without_interning_is_added_up_too(
+    make_ledger: MakeLedger, database: str | None
+) -> None:
+    ledger = make_ledger(database, rollup_tags=("trace_id",))
+    spool(ledger, [make_call(n, trace_id=f"t{n % 2}") for n in range(5)])
+    ledger.drain()
+    ledger.roll()
+    assert kept(ledger, "trace_id") == {"t0": 3, "t1": 2}
+    with ledger.reading() as connection:
+        assert connection.scalars(sa.select(calls.c.tag_set_id)).first() is not None
+        assert connection.scalars(sa.select(tag_sets.c.id)).first() is not None
