@@ -40,6 +40,26 @@ CostSource: t.TypeAlias = t.Literal["provider", "override", "file", "bundled"]
 
 USAGE_SOURCES: t.Final[tuple[str, ...]] = t.get_args(UsageSource)
 OUTCOMES: t.Final[tuple[str, ...]] = t.get_args(Outcome)
+OUTCOME_LABELS: t.Final[Mapping[str, str]] = {
+    "ok": "OK",
+    "http_error": "HTTP error",
+    "interrupted": "Interrupted",
+    "failed": "Connection lost",
+    "no_response": "No response",
+    "unfinished": "Unfinished",
+}
+"""Outcomes as pages and commands show them."""
+
+USAGE_SOURCE_LABELS: t.Final[Mapping[str, str]] = {
+    "response": "Response",
+    "stream_final": "End of stream",
+    "stream_partial": "Partial stream",
+    "manual": "Manual",
+    "estimated": "Estimated",
+    "unknown": "Unknown",
+}
+"""Usage sources as pages and commands show them."""
+
 SILENT_OUTCOMES: t.Final[tuple[Outcome, ...]] = ("http_error", "no_response")
 """An attempt that ended so, and brought no usage, cost nothing."""
 

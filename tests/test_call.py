@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from flask_llm_cost.call import event_time
 from flask_llm_cost.call import from_ms
 from flask_llm_cost.call import mint_event_id
+from flask_llm_cost.call import OUTCOME_LABELS
+from flask_llm_cost.call import OUTCOMES
 from flask_llm_cost.call import Usage
+from flask_llm_cost.call import USAGE_SOURCE_LABELS
+from flask_llm_cost.call import USAGE_SOURCES
 from flask_llm_cost.call import utc_ms
 
 moments = st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(9999, 12, 31)).map(  # noqa: DTZ001
@@ -90,3 +94,8 @@ def test_totals_count_every_bucket_once(
 def test_a_wrong_count_is_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Usage(**wrong)  # type: ignore[arg-type]
+
+
+def test_every_outcome_and_usage_source_has_a_label() -> None:
+    assert tuple(OUTCOME_LABELS) == OUTCOMES
+    assert tuple(USAGE_SOURCE_LABELS) == USAGE_SOURCES
