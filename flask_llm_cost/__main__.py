@@ -1,14 +1,15 @@
-"""``python -m flask_llm_cost``: the commands where no Flask app is at hand."""
+"""``python -m flask_llm_cost``: the commands, without a Flask app."""
 
 from __future__ import annotations
 
-from . import extension
-from .cli import main as run
+from .extension import make_app
 
 
 def main() -> None:
-    """Run the commands against ``--database-uri``."""
-    run(extension.make_app)
+    """Run the commands on the ledger that the options name."""
+    from .cli.standalone import make_root
+
+    make_root(make_app)()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from flask_llm_cost import extension
 from flask_llm_cost import signals
 from flask_llm_cost.budgets.definition import _CHECKS
 from flask_llm_cost.cli import make_group
-from flask_llm_cost.cli.alone import make_root
+from flask_llm_cost.cli.standalone import make_root
 from flask_llm_cost.db.migrations import VERSION_TABLE
 from flask_llm_cost.db.tables import metadata
 from flask_llm_cost.providers.routes import PROVIDERS

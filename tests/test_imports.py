@@ -1,10 +1,13 @@
-"""What an import costs: nothing is loaded before it is used."""
+"""Imports: nothing is loaded before it is used, and no cycle at import or run time."""
 
 from __future__ import annotations
 
+import functools
+import graphlib
 import subprocess
 import sys
 
+import grimp
 import pytest
 
 CLIENTS = {"requests", "urllib3", "httpx", "httpx2", "aiohttp", "botocore"}
@@ -54,3 +57,66 @@ def test_pricing_works_without_a_framework() -> None:
 def test_the_spool_is_written_without_a_database(module: str) -> None:
     loaded = loaded_by(f"import flask_llm_cost.{module}")
     assert not loaded & (STORES | CLIENTS)
+
+
+@functools.cache
+def import_graph() -> grimp.ImportGraph:
+    """Who imports whom, in functions too, but not for type checking only."""
+    return grimp.build_graph(
+        "flask_llm_cost", exclude_type_checking_imports=True, cache_dir=None
+    )
+
+
+KNOWN_CYCLES = {("flask_llm_cost.files.monthly", "flask_llm_cost.ledger")}
+"""Imports that close a cycle and are still to go, as importer and imported."""
+
+
+def test_no_import_closes_a_cycle() -> None:
+    graph = import_graph()
+    imports = {
+        module: {
+            imported
+            for imported in graph.find_modules_directly_imported_by(module)
+            if (module, imported) not in KNOWN_CYCLES
+        }
+        for module in graph.modules
+    }
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, naming the cycle
+
+
+@pytest.mark.parametrize("known", KNOWN_CYCLES)
+def test_a_known_cycle_still_exists(known: tuple[str, str]) -> None:
+    importer, imported = known
+    assert import_graph().direct_import_exists(importer=importer, imported=imported)
+
+
+IMPORT_EACH = """
+import importlib, os, sys
+import alembic, flask, flask_sqlalchemy, requests, sqlalchemy, wtforms  # for speed
+
+failed = 0
+for name in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            print(name, repr(error), flush=True)
+            os._exit(1)
+        os._exit(0)
+    failed += os.waitpid(child, 0)[1] != 0
+sys.exit(failed > 0)
+"""
+
+
+def test_each_module_can_be_imported_first() -> None:
+    """Each in a process that has imported no other module of the package."""
+    # Alembic runs `env` in a context of its own.
+    names = sorted(m for m in import_graph().modules if not m.endswith(".env"))
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_EACH, *names],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

@@ -1,7 +1,7 @@
-"""``flask llm-cost ...``, and ``python -m flask_llm_cost`` where no app is at hand.
+"""The ``flask llm-cost`` commands, also run as ``python -m flask_llm_cost``.
 
-A command is one function in a module, and one line in :func:`all_commands`. It translates
-options, calls functions that work without a command line, and prints.
+A command is one function in a module, and one line in :func:`all_commands`. It parses
+options, calls functions that work without a command line, and prints the result.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..errors import LlmCostError
 
 
 class MakeApp(t.Protocol):
-    """Makes a Flask app that LlmCost is set up on."""
+    """Creates a Flask app with LlmCost set up on it."""
 
     def __call__(
         self, config: dict[str, t.Any], instance_path: str | None = None
@@ -28,10 +28,12 @@ class MakeApp(t.Protocol):
 
 
 class Commands(AppGroup):
-    """A group that says in one line what went wrong: 1 failed, 2 wrongly used.
+    """A command group that reports errors in one line.
 
-    :param load: Gives its commands when the first of them is wanted. An app that serves
-        requests has this group too, and should not pay for its modules.
+    Exit status 1 is a failure, 2 a usage error.
+
+    :param load: Returns the commands. Called on first access, so that an app that only
+        serves requests does not import them.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Commands(AppGroup):
 
     @property
     def commands(self) -> MutableMapping[str, click.Command]:
-        """By name."""
+        """The commands by name."""
         load, self._load = self._load, tuple
         for command in load():
             self._commands[command.name or ""] = command
@@ -72,63 +74,55 @@ def _line(error: LlmCostError) -> str:
 def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
     """Every command.
 
-    :param make_app: Makes an app of its own for ``demo``.
+    :param make_app: Creates the app that ``demo`` runs.
     """
-    from . import budgets
-    from . import calls
-    from . import clear
-    from . import db
-    from . import demo
-    from . import doctor
-    from . import drain
-    from . import ledger
-    from . import partition
-    from . import pricefile
-    from . import prune
-    from . import report
-    from . import summary
-    from . import tags
-    from . import verify
+    from .budgets import budgets
+    from .calls import calls
+    from .clear import clear
+    from .db import db
+    from .demo import demo_command
+    from .doctor import doctor
+    from .drain import drain
+    from .ledger import ledger
+    from .partition import partition
+    from .pricefile import prices
+    from .prune import prune
+    from .report import report
+    from .summary import daily
+    from .summary import sessions
+    from .summary import summary
+    from .tags import tags
+    from .verify import verify_capture
 
     return (
-        db.db,
-        report.report,
-        summary.summary,
-        summary.sessions,
-        summary.daily,
-        calls.calls,
-        pricefile.prices,
-        drain.drain,
-        prune.prune,
-        clear.clear,
-        partition.partition,
-        ledger.ledger,
-        tags.tags,
-        budgets.budgets,
-        doctor.doctor,
-        verify.verify_capture,
-        demo.demo_command(make_app),
+        db,
+        report,
+        summary,
+        sessions,
+        daily,
+        calls,
+        prices,
+        drain,
+        prune,
+        clear,
+        partition,
+        ledger,
+        tags,
+        budgets,
+        doctor,
+        verify_capture,
+        demo_command(make_app),
     )
 
 
 def make_group(make_app: MakeApp) -> AppGroup:
-    """The commands of an app, to be added to ``app.cli``.
+    """Create the ``llm-cost`` group for ``app.cli``.
 
-    :param make_app: Makes an app of its own for ``demo``.
+    :param make_app: Creates the app that ``demo`` runs.
     """
     return Commands(
         "llm-cost",
         load=lambda: all_commands(make_app),
-        short_help="What this app's LLM calls cost.",
-        help="Read and keep the ledger of what this app's LLM calls cost.",
+        short_help="Track what this app's LLM calls cost.",
+        help="Query and maintain the ledger of this app's LLM calls.",
     )
-
-
-def main(make_app: MakeApp) -> None:
-    """Run the commands without an app: on ``--database-uri``, or on an app's folder.
-
-    :param make_app: Makes the app that stands in for the missing one.
-    """
-    from .alone import make_root
-
-    make_root(make_app)()

@@ -12,7 +12,7 @@ from click.testing import Result
 from flask import Flask
 
 from flask_llm_cost.cli import make_group
-from flask_llm_cost.cli.alone import make_root
+from flask_llm_cost.cli.standalone import make_root
 from flask_llm_cost.extension import make_app as bare_app
 from tests.conftest import MakeApp
 
