@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from ..db.rows import BIGGEST
-from ..db.rows import from_pico
 from ..db.tables import budget_alerts
 from ..db.tables import budget_holds
 from ..db.tables import budget_windows
 from ..db.tables import calls
 from ..db.tables import rollups
 from ..db.tables import tag_values
+from ..money import from_pico
 from ..rollups.dirty_marks import horizon
 from . import Budget
 from . import Window

@@ -27,9 +27,10 @@ from ..config import check_money
 from ..db.engine import Engines
 from ..db.rows import BIGGEST
 from ..db.rows import tag_set_of
-from ..db.rows import to_pico
 from ..db.tables import budget_holds
 from ..db.tables import budget_windows
+from ..money import floor_pico
+from ..money import to_pico
 from ..rollups.sums import chunks
 from . import Alert
 from . import Budget
@@ -172,8 +173,7 @@ class Counters:
 
     def _allows(self, limits: Limits, share: Share) -> int | None:
         limit = limits(share.budget, share.whose)
-        # More than BIGINT holds is more than can ever be counted as spent.
-        return None if limit is None else min(int(limit.scaleb(12)), BIGGEST)
+        return None if limit is None else floor_pico(limit)
 
     def forget(self) -> None:
         """The windows may be gone: see again whether they are there."""
@@ -443,7 +443,7 @@ _CHANGE: t.Final = (
 def _assumed(budget: Budget, call: Call) -> int:
     estimate = budget.estimate
     if not callable(estimate):
-        return min(int(Decimal(estimate).scaleb(12)), BIGGEST)
+        return floor_pico(Decimal(estimate))
     # The app's own code: whatever it raises or gives, the call is stored.
     try:
         amount = check_money("estimate", estimate(call))
@@ -455,7 +455,7 @@ def _assumed(budget: Budget, call: Call) -> int:
             call.event_id,
         )
         return 0
-    return min(int(amount.scaleb(12)), BIGGEST)
+    return floor_pico(amount)
 
 
 def _delete_holds(connection: sa.Connection, rows: Sequence[t.Any]) -> None:

@@ -20,6 +20,8 @@ from ..config import check_money
 from ..errors import BudgetExceeded
 from ..errors import StorageError
 from ..errors import UnknownPrice
+from ..money import ceil_pico
+from ..money import from_pico
 from . import Alert
 from . import Budget
 from . import tags_of
@@ -160,7 +162,7 @@ class Enforcer:
         amount = self._estimates.of(share.budget, attempt, hold.started_at)
         if amount is None and share.budget.unpriced == "block":
             raise UnknownPrice(attempt.provider, attempt.request_model or "unknown")
-        return _pico(amount or Decimal(0))
+        return ceil_pico(amount or Decimal(0))
 
     def _check_single(
         self, blocking: Sequence[Budget], attempt: Attempt, hold: Hold
@@ -250,7 +252,7 @@ class Enforcer:
         kept = self._kept()
         if kept is None:
             return
-        amount = _pico(Decimal(0) if call.cost is None else call.cost.total_usd)
+        amount = ceil_pico(Decimal(0) if call.cost is None else call.cost.total_usd)
         shares = [
             share
             for share in kept.counters.shares_of(call)
@@ -463,19 +465,6 @@ class Enforcer:
             _log.exception("LLM_COST_ON_BUDGET_EXCEEDED raised; it was passed over.")
 
 
-def _pico(usd: Decimal) -> int:
-    """Whole pico-USD, rounded up: an estimate is not to be too small.
-
-    No limit is more than BIGINT holds, so neither need an estimate be.
-    """
-    pico = -int((-usd.scaleb(12)).to_integral_value(rounding="ROUND_FLOOR"))
-    return min(pico, 2**63 - 1)
-
-
-def _usd(pico: int) -> Decimal:
-    return Decimal(pico).scaleb(-12)
-
-
 def _exceeded(
     standing: Standing, *, call: Call | None = None, estimate: int | None = None
 ) -> BudgetExceeded:
@@ -483,14 +472,14 @@ def _exceeded(
     return BudgetExceeded(
         share.budget.name,
         period=share.budget.period,
-        limit_usd=_usd(standing.allowed),
-        spent_usd=_usd(standing.spent),
+        limit_usd=from_pico(standing.allowed),
+        spent_usd=from_pico(standing.spent),
         resets_at=share.window.end,
         call=call,
         tags=share.whose,
-        held_usd=_usd(standing.held),
-        lost_usd=_usd(standing.lost),
-        estimate_usd=None if estimate is None else _usd(estimate),
+        held_usd=from_pico(standing.held),
+        lost_usd=from_pico(standing.lost),
+        estimate_usd=None if estimate is None else from_pico(estimate),
     )
 
 

@@ -12,10 +12,10 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from ..db.rows import from_pico
 from ..db.tables import budget_alerts
 from ..db.tables import budget_holds
 from ..db.tables import budget_windows
+from ..money import from_pico
 from . import Budget
 
 _MILLION: t.Final = 1_000_000

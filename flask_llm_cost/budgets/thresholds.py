@@ -14,9 +14,9 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..call import Call
-from ..db.rows import from_pico
 from ..db.tables import budget_alerts
 from ..db.tables import budget_windows
+from ..money import from_pico
 from ..rollups.sums import chunks
 from . import Alert
 from . import Budget

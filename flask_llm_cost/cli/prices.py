@@ -10,8 +10,8 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..money import digits
 from .drain import drain_first
-from .text import digits
 from .text import dumps
 from .text import fit
 from .text import plain

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
-from decimal import Decimal
 
 import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..money import digits
+from ..money import from_pico
 from .drain import drain_first
 from .period import chosen
 from .text import count
-from .text import digits
 from .text import plain
 from .text import progress
 
@@ -138,4 +138,4 @@ def _lines(done: Repriced, *, dry_run: bool, undone: bool) -> t.Iterator[str]:
 
 
 def _usd(pico: int) -> str:
-    return digits(Decimal(pico).scaleb(-12))
+    return digits(from_pico(pico))

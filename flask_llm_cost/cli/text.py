@@ -15,6 +15,8 @@ from decimal import Decimal
 
 import click
 
+from ..money import digits
+
 if t.TYPE_CHECKING:
     from ..query.totals import Totals
 
@@ -111,12 +113,6 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
         update_min_steps=max(1, length // 200),
     ) as bar:
         yield bar.update
-
-
-def digits(amount: Decimal) -> str:
-    """Every digit, no exponent, no zeros at the end."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def dumps(value: t.Any, indent: str = "") -> str:

@@ -18,10 +18,7 @@ import typing as t
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
-from decimal import Context
 from decimal import Decimal
-from decimal import Inexact
-from decimal import InvalidOperation
 from operator import attrgetter
 
 from ..call import Call
@@ -31,9 +28,11 @@ from ..call import from_ms
 from ..call import Part
 from ..call import Usage
 from ..jsonl import check_id
+from ..money import from_pico
+from ..money import to_pico
 
 BIGGEST: t.Final = 2**63 - 1
-"""What BIGINT holds: in pico-USD, about 9.2 million dollars for one call."""
+"""The largest value of a BIGINT column."""
 
 TAG_BYTES: t.Final = 1024
 """Of one tag's value: what the index of tag values takes on every engine."""
@@ -103,9 +102,6 @@ _encode: t.Final = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, separators=(",", ":")
 ).encode
 
-# Wide enough that no product of ours is rounded; one that would be is an error.
-_EXACT: t.Final = Context(prec=60, traps=[Inexact, InvalidOperation])
-
 
 @dataclass(frozen=True, slots=True)
 class TagSet:
@@ -124,28 +120,6 @@ def cost_group(meter: str) -> str:
         if meter.startswith(prefix):
             return column
     return "cost_units"
-
-
-def to_pico(usd: Decimal) -> int:
-    """Whole pico-USD.
-
-    :raises ValueError: If the amount is finer than that, or more than BIGINT holds.
-    """
-    try:
-        scaled = usd.scaleb(12, _EXACT)
-        pico = int(scaled)
-    except (Inexact, InvalidOperation, ValueError, OverflowError):
-        raise ValueError(f"{usd} USD is no whole number of pico-dollars") from None
-    if pico != scaled:
-        raise ValueError(f"{usd} USD is no whole number of pico-dollars")
-    if not -BIGGEST <= pico <= BIGGEST:
-        raise ValueError(f"{usd} USD is more than the ledger can hold for one call")
-    return pico
-
-
-def from_pico(pico: int) -> Decimal:
-    """USD."""
-    return Decimal(pico).scaleb(-12, _EXACT)
 
 
 def row_of(call: Call) -> dict[str, t.Any]:

@@ -18,10 +18,11 @@ from ..call import CostSource
 from ..call import derive_event_id
 from ..call import Part
 from ..call import Usage
+from ..money import from_pico
+from ..money import round_pico
 
 COST_SOURCES: t.Final = ("api", "price", "estimated", "unknown")
 
-_PICO: t.Final = Decimal("1e-12")
 _MARKS: t.Final = ("timestamp", "prompt_tokens")
 
 
@@ -121,7 +122,7 @@ def _cost(data: Mapping[str, t.Any], source: str) -> Cost | None:
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or value < 0:
         raise ValueError(f"cost_usd: {value!r} is not a number >= 0")
     # As floats they have more digits than they mean.
-    amount = Decimal(value).quantize(_PICO)
+    amount = from_pico(round_pico(Decimal(value)))
     kinds: dict[str, CostSource] = {"api": "provider"}
     return Cost(
         total_usd=amount,

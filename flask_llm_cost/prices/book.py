@@ -20,6 +20,8 @@ from ..call import Cost
 from ..call import CostSource
 from ..call import Part
 from ..call import Usage
+from ..money import from_pico
+from ..money import round_pico
 from .entry import Entry
 from .joined import joined
 from .layers import bundled_layer
@@ -39,8 +41,6 @@ from .plan import Found
 from .plan import Plan
 from .plan import plan_of
 from .plan import Quote
-from .price import to_pico
-from .price import to_usd
 
 STALE_AFTER: t.Final = dt.timedelta(days=30)
 
@@ -341,7 +341,7 @@ class PriceBook:
 
 
 def _reported(amount: Decimal, estimate: Cost | None, mode: str | None) -> Cost:
-    total = to_usd(to_pico(amount))
+    total = from_pico(round_pico(amount))
     return Cost(
         total_usd=total,
         parts={"reported": Part(Decimal(1), total, total)},

@@ -14,6 +14,7 @@ from dataclasses import field
 from decimal import Decimal
 
 from ..call import Call
+from ..money import digits
 from .again import mode_of
 from .book import PriceBook
 from .document import models_of
@@ -21,7 +22,6 @@ from .drift import lines_of
 from .drift import plan
 from .drift import SyncPlan
 from .entry import written
-from .explain import plain
 from .fetch import Answer
 from .sources import openrouter
 
@@ -143,7 +143,7 @@ def _plan_json(made: SyncPlan | None) -> dict[str, t.Any]:
 
 
 def _text(rate: Decimal | None) -> str | None:
-    return None if rate is None else plain(rate)
+    return None if rate is None else digits(rate)
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -163,8 +163,8 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"! {model}: has no rate at all"
     for each in report.impact:
         yield (
-            f"$ {each.model}: {each.calls:,} calls of late cost ${plain(each.before)} by"
-            f" the prices in force, ${plain(each.after)} by those of the sources"
+            f"$ {each.model}: {each.calls:,} calls of late cost ${digits(each.before)} by"
+            f" the prices in force, ${digits(each.after)} by those of the sources"
         )
     yield from _other_lines(report)
     if report.stale:

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from ..call import Cost
 from ..call import Usage
+from ..money import digits
 from .book import PriceBook
 from .entry import beside
 from .meters import aware
@@ -107,7 +108,7 @@ class Explanation:
             yield f"Negotiated multiplier: {self.factor}"
         yield "Rates (USD per 1M tokens, or each):"
         for name, rate in self.rates.items():
-            yield f"  {name}: {plain(rate)}"
+            yield f"  {name}: {digits(rate)}"
         if self.cost is not None:
             yield from self._cost_lines(self.cost)
         if self.flags:
@@ -117,17 +118,11 @@ class Explanation:
         yield f"Mode: {cost.mode or 'standard'}; tier: {cost.tier or 'base'}"
         for meter, part in cost.parts.items():
             yield (
-                f"  {meter}: {plain(part.quantity)} at {plain(part.rate)}"
-                f" = ${plain(part.amount_usd)}"
+                f"  {meter}: {digits(part.quantity)} at {digits(part.rate)}"
+                f" = ${digits(part.amount_usd)}"
             )
         floor = "" if cost.complete else " or more"
-        yield f"Total: ${plain(cost.total_usd)}{floor}"
-
-
-def plain(number: Decimal) -> str:
-    """A number with every digit it has, and no exponent."""
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+        yield f"Total: ${digits(cost.total_usd)}{floor}"
 
 
 def explain(

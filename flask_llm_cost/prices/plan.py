@@ -17,13 +17,12 @@ from decimal import Decimal
 from ..call import Cost
 from ..call import CostSource
 from ..call import Usage
+from ..money import from_pico
 from .meters import CORE
 from .meters import PREPAID
 from .names import is_claude
 from .price import add_up
-from .price import EXACT
 from .price import Line
-from .price import ONE_PICO
 from .price import parts_of
 from .price import Price
 from .price import Rate
@@ -121,7 +120,7 @@ class Plan:
         if pico < 0:
             return self._whole(usage)
         cost = _new(Cost)
-        _set_total(cost, _times(pico, ONE_PICO))
+        _set_total(cost, from_pico(pico))
         _set_later(cost, (_fill_quick, self, plain))
         return cost
 
@@ -135,7 +134,7 @@ class Plan:
             # Not one used meter has a rate: nothing is known, not even a floor.
             return None
         cost = _new(Cost)
-        _set_total(cost, _times(pico, ONE_PICO))
+        _set_total(cost, from_pico(pico))
         _set_later(cost, (_fill, self, table, lines, not missing, flags | self._flags))
         return cost
 
@@ -224,7 +223,6 @@ def _fill(
 
 
 # A frozen dataclass's own __init__ takes longer than all of the sums.
-_times: t.Final = EXACT.multiply
 _new: t.Final[t.Callable[[type[Cost]], Cost]] = object.__new__
 (
     _set_total,

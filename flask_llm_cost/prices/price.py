@@ -20,6 +20,9 @@ from operator import attrgetter
 
 from ..call import Part
 from ..call import Usage
+from ..money import divide
+from ..money import from_pico
+from ..money import PICO_PER_USD
 from .meters import CORE
 from .meters import IS_TOKENS
 from .meters import RateKey
@@ -29,8 +32,6 @@ EXACT: t.Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _RATIO: t.Final = Context(prec=28, rounding=ROUND_HALF_EVEN)
 """For a rate that is a ratio of others, which may have no end."""
 _MILLION: t.Final = 10**6
-_PICO: t.Final = 10**12
-ONE_PICO: t.Final = Decimal("1e-12")
 _DAY: t.Final = dt.timedelta(days=1)
 _MINUTE: t.Final = dt.timedelta(minutes=1)
 
@@ -74,18 +75,10 @@ class Rate(t.NamedTuple):
 def make_rate(meter: str, usd: Decimal, flag: str | None = None) -> Rate:
     """Compile a rate to integers. A rate per 1M with up to 6 decimals needs no division."""
     top, bottom = usd.as_integer_ratio()
-    top *= _MILLION if meter in IS_TOKENS else _PICO
+    top *= _MILLION if meter in IS_TOKENS else PICO_PER_USD
     if top % bottom == 0:
         return Rate(meter, usd, top // bottom, 1, flag)
     return Rate(meter, usd, top, bottom, flag)
-
-
-def divide(top: int, bottom: int) -> int:
-    """Divide integers >= 0, half to even."""
-    quotient, rest = divmod(top, bottom)
-    if rest * 2 > bottom or (rest * 2 == bottom and quotient & 1):
-        return quotient + 1
-    return quotient
 
 
 class Table(t.NamedTuple):
@@ -108,7 +101,7 @@ Line: t.TypeAlias = tuple[Rate, int | Decimal, int]
 def parts_of(lines: Sequence[Line]) -> dict[str, Part]:
     """The parts of a cost by meter, in decimals."""
     return {
-        rate.meter: Part(Decimal(quantity), rate.usd, _times(pico, ONE_PICO))
+        rate.meter: Part(Decimal(quantity), rate.usd, from_pico(pico))
         for rate, quantity, pico in lines
     }
 
@@ -383,20 +376,6 @@ class _Sheet:
         if output is not None and found.nearness != output.nearness:
             return None
         return self._make("reasoning", found)
-
-
-_times: t.Final = EXACT.multiply
-
-
-def to_usd(pico: int) -> Decimal:
-    """Pico-USD as exact decimal USD."""
-    return _times(pico, ONE_PICO)
-
-
-def to_pico(usd: Decimal) -> int:
-    """USD in whole pico-USD, half to even."""
-    top, bottom = usd.as_integer_ratio()
-    return divide(top * _PICO, bottom)
 
 
 def add_up(table: Table, usage: Usage) -> Sums:

@@ -11,16 +11,16 @@ from decimal import Decimal
 from ..call import Call
 from ..call import Cost
 from ..call import OTHER_SIDES
+from ..money import digits
+from ..money import divide
+from ..money import from_pico
 from .again import again
 from .book import PriceBook
 from .explain import HOW_LAYERS
 from .explain import missing_of
-from .explain import plain
 from .meters import IS_TOKENS
 from .meters import UNITS
-from .price import divide
 from .price import make_rate
-from .price import to_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +73,25 @@ class Replay:
     def _cost_lines(self, cost: Cost) -> Iterator[str]:
         floor = "" if cost.complete else " or more"
         key = "" if cost.price_key is None else f", key {cost.price_key}"
-        yield f"Cost: ${plain(cost.total_usd)}{floor}, by {HOW_LAYERS[cost.source]}{key}"
+        yield f"Cost: ${digits(cost.total_usd)}{floor}, by {HOW_LAYERS[cost.source]}{key}"
         since = cost.valid_from
         yield (
             f"Valid from: {'no date' if since is None else f'{since:%Y-%m-%d}'};"
             f" mode: {cost.mode or 'standard'}; tier: {cost.tier or 'base'}"
         )
         for meter, part in cost.parts.items():
-            said = plain(part.amount_usd)
-            line = f"  {meter}: {plain(part.quantity)} at {plain(part.rate)} = ${said}"
+            said = digits(part.amount_usd)
+            line = (
+                f"  {meter}: {digits(part.quantity)} at {digits(part.rate)} = ${said}"
+            )
             amount = self.amounts[meter]
             if amount != part.amount_usd:
-                line += f", but that comes to ${plain(amount)}"
+                line += f", but that comes to ${digits(amount)}"
             yield line
         flags = sorted(cost.flags)
         if flags:
             yield f"Flags: {', '.join(flags)}"
-        total = plain(sum(self.amounts.values(), Decimal(0)))
+        total = digits(sum(self.amounts.values(), Decimal(0)))
         yield (
             f"Replayed: ${total}, the same to the pico-dollar."
             if self.same
@@ -105,7 +107,7 @@ class Replay:
         elif cost is not None and self.now.total_usd == cost.total_usd:
             yield "By the prices of now: the same."
         elif cost is None or cost.source != "provider":
-            yield f"By the prices of now: ${plain(self.now.total_usd)}."
+            yield f"By the prices of now: ${digits(self.now.total_usd)}."
 
 
 def replay(book: PriceBook, call: Call) -> Replay:
@@ -136,4 +138,4 @@ def _amount(name: str, part: t.Any) -> Decimal:
     # Any meter of tokens has the same scale.
     rate = make_rate("input" if tokens else "request", part.rate)
     top, bottom = part.quantity.as_integer_ratio()
-    return to_usd(divide(top * rate.top, bottom * rate.bottom))
+    return from_pico(divide(top * rate.top, bottom * rate.bottom))

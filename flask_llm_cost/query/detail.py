@@ -17,10 +17,10 @@ from ..call import Call
 from ..call import event_time
 from ..call import Usage
 from ..db.rows import call_of
-from ..db.rows import from_pico
 from ..db.tables import calls
 from ..db.tables import revisions
 from ..db.tables import tag_sets
+from ..money import from_pico
 from .filters import CallFilter
 from .listing import Reading
 from .listing import walk

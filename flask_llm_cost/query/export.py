@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from ..call import from_ms
 from ..db.tables import calls
 from ..db.tables import tag_sets
+from ..money import digits
 from .filters import CallFilter
 from .listing import Reading
 from .listing import walk
@@ -94,9 +95,7 @@ def _cell(value: t.Any) -> str:
     if value is None:
         return ""
     if isinstance(value, Decimal):
-        # Every digit, but no exponent and no trailing zeros.
-        text = f"{value:f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
+        return digits(value)
     if isinstance(value, int):
         return str(value)
     return safe(str(value))

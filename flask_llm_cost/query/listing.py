@@ -22,8 +22,8 @@ from ..call import event_time
 from ..db.tables import calls
 from ..db.tables import tag_sets
 from ..errors import FilterError
+from ..money import from_pico
 from .filters import CallFilter
-from .totals import usd
 
 Sort: t.TypeAlias = t.Literal[
     "recent", "expensive", "input", "output", "slow", "unknown_pricing"
@@ -87,7 +87,7 @@ class CallRow:
 
     @property
     def cost_usd(self) -> Decimal | None:
-        return None if self.cost_pico is None else usd(self.cost_pico)
+        return None if self.cost_pico is None else from_pico(self.cost_pico)
 
 
 @dataclass(frozen=True, slots=True)

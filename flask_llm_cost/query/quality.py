@@ -14,13 +14,13 @@ import sqlalchemy as sa
 
 from ..call import SILENT_OUTCOMES
 from ..db.tables import calls
+from ..money import from_pico
 from .filters import CallFilter
 from .sql import quotient
 from .totals import breakdown
 from .totals import Group
 from .totals import sum_up
 from .totals import Totals
-from .totals import usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ def _duplicates(connection: sa.Connection, where: CallFilter) -> tuple[int, Deci
         copies += int(row.calls) - 1
         if row.most is not None:
             excess += int(row.whole) * 1_000_000 + int(row.rest) - int(row.most)
-    return copies, usd(excess)
+    return copies, from_pico(excess)
 
 
 def _ranked(counts: Iterable[tuple[tuple[str, ...], int]]) -> tuple[Count, ...]:

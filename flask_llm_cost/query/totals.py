@@ -21,6 +21,7 @@ from ..db.tables import rollups
 from ..db.tables import tag_rollups
 from ..db.tables import tag_values
 from ..errors import FilterError
+from ..money import from_pico
 from ..rollups.measures import AMOUNTS
 from ..rollups.measures import COUNTS
 from ..tags import TRACE_KEY
@@ -93,12 +94,12 @@ class Totals:
     @property
     def spend_usd(self) -> Decimal:
         """The sum of the known costs."""
-        return usd(self.spend_pico)
+        return from_pico(self.spend_pico)
 
     @property
     def estimated_usd(self) -> Decimal:
         """What calls of estimated usage cost; no part of the other sums of money."""
-        return usd(self.estimated_pico)
+        return from_pico(self.estimated_pico)
 
     @property
     def cost_usd(self) -> Decimal | None:
@@ -172,11 +173,6 @@ class Group:
     totals: Totals
     share: Decimal | None
     """The part of the whole's known spend, 0 to 1; ``None`` if that is 0."""
-
-
-def usd(pico: int) -> Decimal:
-    """Stored money as USD, exactly."""
-    return Decimal(pico).scaleb(-12)
 
 
 def change(current: Decimal, previous: Decimal) -> Decimal | None:

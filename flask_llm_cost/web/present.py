@@ -12,11 +12,11 @@ from decimal import Decimal
 
 from ..call import Call
 from ..call import SILENT_OUTCOMES
+from ..money import from_pico
 from ..query.detail import Slice as Part
 from ..query.overview import Day
 from ..query.totals import sum_up
 from ..query.totals import Totals
-from ..query.totals import usd
 from . import format
 from .charts import Point
 from .forms import Slice
@@ -241,7 +241,7 @@ def kinds(totals: Totals) -> list[Kind]:
     )
     whole = sum(pico for _, _, pico, _ in found)
     return [
-        Kind(name, label, usd(pico), tokens, Decimal(pico) / whole)
+        Kind(name, label, from_pico(pico), tokens, Decimal(pico) / whole)
         for name, label, pico, tokens in found
         if pico > 0
     ]

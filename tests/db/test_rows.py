@@ -15,6 +15,7 @@ from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
 from flask_llm_cost.db import rows
+from flask_llm_cost.money import to_pico
 from tests.ledger.samples import calls
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
@@ -42,7 +43,7 @@ def test_the_groups_of_a_cost_add_up(call: Call) -> None:
     if call.cost is None:
         assert row["cost_total"] is None
     else:
-        assert row["cost_total"] == rows.to_pico(call.cost.total_usd)
+        assert row["cost_total"] == to_pico(call.cost.total_usd)
         assert sum(row[name] for name in GROUPS) == row["cost_total"]
 
 
@@ -129,9 +130,9 @@ def test_too_many_flags_leave_whole_ones() -> None:
 
 
 @pytest.mark.parametrize("usd", ["9223372.036854775808", "0.0000000000001"])
-def test_money_that_the_ledger_cannot_hold_is_refused(usd: str) -> None:
+def test_money_that_the_ledger_cannot_store_is_refused(usd: str) -> None:
     part = Part(Decimal(1), Decimal(1), Decimal(usd))
-    with pytest.raises(ValueError, match="pico|more than the ledger"):
+    with pytest.raises(ValueError, match="pico|exceeds what the ledger"):
         rows.row_of(make_call(cost=Cost(Decimal(usd), {"output": part}, "file")))
 
 

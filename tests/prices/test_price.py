@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flask_llm_cost import Cost
 from flask_llm_cost import Usage
+from flask_llm_cost.money import round_pico
 from flask_llm_cost.prices.book import PriceBook
 from flask_llm_cost.prices.layers import make_layer
 from flask_llm_cost.prices.meters import decimal_rate
@@ -20,7 +21,6 @@ from flask_llm_cost.prices.meters import MODES
 from flask_llm_cost.prices.meters import parse_key
 from flask_llm_cost.prices.meters import RateKey
 from flask_llm_cost.prices.price import divide
-from flask_llm_cost.prices.price import to_pico
 from flask_llm_cost.prices.price import Window
 
 PICO = Decimal("1e-12")
@@ -533,7 +533,7 @@ def test_division_is_half_to_even(top: int, bottom: int) -> None:
 
 @given(st.decimals(min_value=0, max_value=10**9, places=14))
 def test_usd_rounds_to_the_nearest_pico(usd: Decimal) -> None:
-    assert abs(to_pico(usd) * PICO - usd) <= PICO / 2
+    assert abs(round_pico(usd) * PICO - usd) <= PICO / 2
 
 
 def walk(value: t.Any) -> t.Iterator[object]:

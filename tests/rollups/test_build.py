@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from flask_llm_cost import calendar as hours
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import from_ms
-from flask_llm_cost.db import rows
 from flask_llm_cost.db import tables
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.db.tables import rollup_latencies
@@ -26,6 +25,7 @@ from flask_llm_cost.db.tables import tag_sets
 from flask_llm_cost.db.tables import tag_values
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.money import to_pico
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.latency import latency_bucket
 from flask_llm_cost.query.periods import edges
@@ -414,7 +414,7 @@ def chaos(
     written = sum(
         (c.cost.total_usd for c in work.written if c.cost is not None), Decimal(0)
     )
-    assert found["cost_total"] == rows.to_pico(written) + sum(work.repriced)
+    assert found["cost_total"] == to_pico(written) + sum(work.repriced)
     assert found["cost_total"] == found["cost_input"]
     users = Counter(call.tags["user"] for call in work.written)
     with ledger.reading() as connection:
