@@ -30,8 +30,8 @@ from flask_llm_cost import LlmCost
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
-from flask_llm_cost.call import Hold
 from flask_llm_cost.call import Part
+from flask_llm_cost.call import Snapshot
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import StorageError
 
@@ -64,24 +64,24 @@ def send(app: Flask, llm_cost: LlmCost, calls: int, begun: list[float]) -> None:
     with app.app_context():
         for _ in range(calls):
             start = time.perf_counter()
-            hold = llm_cost.begin(ATTEMPT)
+            snapshot = llm_cost.begin(ATTEMPT)
             begun.append(time.perf_counter() - start)
-            assert hold is not None
-            llm_cost.record(made(hold), hold)
+            assert snapshot is not None
+            llm_cost.record(made(snapshot), snapshot)
 
 
-def made(hold: Hold) -> Call:
+def made(snapshot: Snapshot) -> Call:
     """The call that a hold is for."""
     cost = Decimal("0.001")
     return Call(
-        hold.event_id,
-        hold.started_at,
+        snapshot.event_id,
+        snapshot.started_at,
         "openai",
         "gpt-4o",
         usage=Usage(input_tokens=100, output_tokens=100),
         reported_cost=cost,
         cost=Cost(cost, {"reported": Part(Decimal(1), cost, cost)}, "provider"),
-        tags=hold.tags,
+        tags=snapshot.tags,
     )
 
 
@@ -94,8 +94,10 @@ def settle(app: Flask, llm_cost: LlmCost, writers: int) -> tuple[float, int]:
     batches = []
     with app.app_context():
         for _ in range(CALLS // BATCH):
-            holds = [llm_cost.begin(ATTEMPT) for _ in range(BATCH)]
-            batches.append([made(hold) for hold in holds if hold is not None])
+            snapshots = [llm_cost.begin(ATTEMPT) for _ in range(BATCH)]
+            batches.append(
+                [made(snapshot) for snapshot in snapshots if snapshot is not None]
+            )
     again: list[StorageError] = []
     start = threading.Barrier(writers + 1)
 

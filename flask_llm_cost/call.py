@@ -248,10 +248,10 @@ class Reading:
     reported_cost: Decimal | None = None
     """USD, as the provider itself reports it."""
     flags: frozenset[str] = frozenset()
-    shares: Mapping[str, Usage] = field(default_factory=dict)
-    """What each model used, where several took part and ``usage`` is not all of it.
+    usage_by_model: Mapping[str, Usage] = field(default_factory=dict)
+    """Usage per model, if several models took part and ``usage`` is not all of it.
 
-    Then the cost is the sum of theirs, and not that of ``usage`` at ``model``.
+    The cost is then the sum over these, not the price of ``usage`` at ``model``.
     """
     created_at: dt.datetime | None = None
     """When the provider says that the answer began: the same each time it is asked."""
@@ -339,13 +339,13 @@ class Call:
     trace_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     flags: frozenset[str] = frozenset()
-    shares: Mapping[str, Usage] = field(default_factory=dict)
-    """As in :class:`Reading`, on its way to being priced: the ledger keeps the parts."""
+    usage_by_model: Mapping[str, Usage] = field(default_factory=dict)
+    """As in :class:`Reading`. Dropped once the call is priced: the ledger stores the parts."""
 
     def priced(
         self, cost: Cost | None, flags: frozenset[str], tags: Mapping[str, str]
     ) -> Call:
-        """The call with its cost, and no longer with its shares."""
+        """The call with its cost, without ``usage_by_model``."""
         # Each call passes here on the app's thread; dataclasses.replace takes twice as long.
         return Call(
             self.event_id,
@@ -388,28 +388,28 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """What was taken down before a request left, to be handed back at its end."""
+class Snapshot:
+    """What was fixed when a call was sent; capture hands it back when the call ends."""
 
     event_id: str
     started_at: dt.datetime
     tags: Mapping[str, str]
-    """The snapshot of all tags, resolved and limited."""
+    """All tags, resolved and limited."""
     flags: frozenset[str] = frozenset()
-    state: t.Any = None
-    """The recorder's own: which app this call belongs to."""
-    book: int = 0
-    """The same for all calls of one app, whichever of its requests sent them."""
+    origin: t.Any = None
+    """The recorder's own: which app and request sent the call."""
+    app_key: int = 0
+    """Identifies the app: the same for all of its calls, whichever request sent them."""
     estimate: bool = False
-    """The app wants what a stream used to be estimated, where its provider does not say."""
+    """Estimate the usage of a stream whose provider does not report it."""
     inject: bool = False
-    """The app wants streams that would not say what they used to be asked to."""
+    """Ask a stream for its usage if it would not report it otherwise."""
 
 
 class Recorder(t.Protocol):
     """All that capture knows of the rest of the house."""
 
-    def begin(self, attempt: Attempt) -> Hold | None:
+    def begin(self, attempt: Attempt) -> Snapshot | None:
         """Called on the caller's thread before the request leaves.
 
         ``None`` means: capture nothing of this attempt.
@@ -419,7 +419,9 @@ class Recorder(t.Protocol):
         """
         ...
 
-    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> Call | None:
+    def record(
+        self, call: Call, snapshot: Snapshot, *, deferred: bool = False
+    ) -> Call | None:
         """Called once at the attempt's end, from any thread. Never raises.
 
         :param deferred: Called from ``__del__`` or a signal handler, at any bytecode of

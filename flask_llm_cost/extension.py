@@ -22,10 +22,10 @@ from flask import has_app_context
 
 from .call import Attempt
 from .call import Call
-from .call import Hold
 from .call import mint_event_id
 from .call import Outcome
 from .call import OUTCOMES
+from .call import Snapshot
 from .call import TagSource
 from .call import Usage
 from .call import USAGE_SOURCES
@@ -41,12 +41,12 @@ from .request import watch
 from .state import AppState
 from .state import is_unpriced
 from .state import living
-from .state import Owner
+from .state import Origin
 from .state import priced
 from .state import States
 from .state import utc_now
 from .tags import Block
-from .tags import snapshot
+from .tags import resolve
 from .tags import stepped
 from .tags import stepping
 from .tags import TRACE_KEY
@@ -347,10 +347,10 @@ class LlmCost:
         at = check_time(at, event_id)
         attempt = Attempt(provider, operation, model, stream, tags)
         state = self._resolve()
-        hold = self._hold(state, attempt, at)
+        snapshot = self._snapshot(state, attempt, at)
         call = Call(
-            event_id=event_id or hold.event_id,
-            started_at=hold.started_at,
+            event_id=event_id or snapshot.event_id,
+            started_at=snapshot.started_at,
             provider=provider,
             model=model,
             request_model=model,
@@ -363,14 +363,14 @@ class LlmCost:
             outcome=outcome,
             response_id=response_id,
             service_tier=service_tier,
-            trace_id=hold.tags.get(TRACE_KEY),
-            tags=hold.tags,
-            flags=hold.flags,
+            trace_id=snapshot.tags.get(TRACE_KEY),
+            tags=snapshot.tags,
+            flags=snapshot.flags,
         )
         if state is None or not state.settings.enabled:
             return call
         call = priced(state, call, pricing_mode)
-        state.keep_tracked(call, hold.state, enforce=enforce_budget)
+        state.record_tracked(call, snapshot.origin, enforce=enforce_budget)
         if isinstance(state.pending_error, UnknownPrice) and is_unpriced(call):
             # The caller is here to be told; no other send need be.
             state.pending_error = None
@@ -391,8 +391,10 @@ class LlmCost:
         state = self._resolve()
         if state is None or not state.enforcer.stops or state.collected is not None:
             return
-        hold = self._hold(state, Attempt(provider, "chat", model, tags=tags), None)
-        state.enforcer.enforce(provider, model, hold.tags, hold.started_at)
+        snapshot = self._snapshot(
+            state, Attempt(provider, "chat", model, tags=tags), None
+        )
+        state.enforcer.enforce(provider, model, snapshot.tags, snapshot.started_at)
 
     # Tagging
 
@@ -444,7 +446,7 @@ class LlmCost:
 
     # The Recorder: the way of a call, from its send to the ledger
 
-    def begin(self, attempt: Attempt) -> Hold | None:
+    def begin(self, attempt: Attempt) -> Snapshot | None:
         """Take down what must be known when an attempt is sent.
 
         :raises BudgetExceeded: If a budget does not let it be sent.
@@ -452,61 +454,63 @@ class LlmCost:
         """
         return self._begin(attempt, enforce=True)
 
-    def _begin_freely(self, attempt: Attempt) -> Hold | None:
+    def _begin_freely(self, attempt: Attempt) -> Snapshot | None:
         return self._begin(attempt, enforce=False)
 
     def _begin(
         self, attempt: Attempt, *, enforce: bool, shared: bool = False
-    ) -> Hold | None:
+    ) -> Snapshot | None:
         state = self._resolve(shared=shared)
         if state is None or not state.settings.enabled:
             return None
         state.raise_pending()
-        state.keep_late()
+        state.record_deferred()
         recorded = state.collected is None
         if recorded and state.settings.storage in ("database", "jsonl"):
             state.ledger.wake()
-        hold = self._hold(state, attempt, None)
+        snapshot = self._snapshot(state, attempt, None)
         if recorded and state.enforcer.stops:
-            state.enforcer.begin(attempt, hold, admit=enforce)
-        return hold
+            state.enforcer.begin(attempt, snapshot, admit=enforce)
+        return snapshot
 
-    def _hold(
+    def _snapshot(
         self, state: AppState | None, attempt: Attempt, at: dt.datetime | None
-    ) -> Hold:
+    ) -> Snapshot:
         settings = Settings() if state is None else state.settings
         # The app may be another object's: one that captures the process captures its calls.
-        owner_of_tags = self if state is None else state.extension
-        taken = snapshot(settings, owner_of_tags._tag_providers, attempt.tags)
+        tagger = self if state is None else state.extension
+        taken = resolve(settings, tagger._tag_providers, attempt.tags)
         # Whole milliseconds, since that is what the event id and the ledger hold.
         now = utc_now() if state is None else state.clock()
         started_at = whole_ms(at or now)
-        owner = None if state is None else _owner(state)
-        return Hold(
+        origin = None if state is None else _origin(state)
+        return Snapshot(
             mint_event_id(started_at),
             started_at,
             taken.tags,
             taken.flags,
-            owner,
-            book=id(state),
+            origin,
+            app_key=id(state),
             estimate=settings.estimate_usage,
             inject=settings.inject_stream_usage,
         )
 
-    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> Call | None:
+    def record(
+        self, call: Call, snapshot: Snapshot, *, deferred: bool = False
+    ) -> Call | None:
         """Price a call that ended, keep it and tell the app. Never raises.
 
         :return: The call with its cost, unless it is deferred.
         """
-        owner: Owner = hold.state
-        state = owner.state
+        origin: Origin = snapshot.origin
+        state = origin.state
         if deferred:
-            state.defer(call, owner)
+            state.defer(call, origin)
             return None
-        state.keep_late()
+        state.record_deferred()
         call = priced(state, call)
-        state.store(call, owner)
-        state.tell(call, owner)
+        state.record(call, origin)
+        state.notify(call, origin)
         return call
 
     # Asking
@@ -534,7 +538,7 @@ class LlmCost:
         state = self._resolve(quiet=True)
         states = [state] if state is not None else list(self._states)
         for each in states:
-            each.keep_late()
+            each.record_deferred()
         return all([s.ledger.flush(timeout) for s in states])
 
     def report(self, days: int = 30) -> str:
@@ -619,14 +623,14 @@ class _Process:
         self._extension = extension
         self.record = extension.record
 
-    def begin(self, attempt: Attempt) -> Hold | None:
+    def begin(self, attempt: Attempt) -> Snapshot | None:
         return self._extension._begin(attempt, enforce=True, shared=True)
 
 
-def _owner(state: AppState) -> Owner:
+def _origin(state: AppState) -> Origin:
     """Whose a call is that is sent now."""
     request = current()
-    return state.owner if request is None else state.owner._replace(request=request)
+    return state.origin if request is None else state.origin._replace(request=request)
 
 
 def make_app(config: Mapping[str, t.Any], instance_path: str | None = None) -> Flask:

@@ -55,8 +55,8 @@ _LINGER_S: t.Final = 1.0
 _ModelKey: t.TypeAlias = tuple[str, str]
 
 
-class Owner(t.NamedTuple):
-    """Whose a call is, as of the moment it was sent."""
+class Origin(t.NamedTuple):
+    """Where a call came from, as of the moment it was sent."""
 
     state: AppState
     collected: list[Call] | None
@@ -75,8 +75,8 @@ class AppState:
         self.extension = extension
         self.clock: Callable[[], dt.datetime] = utc_now
         """Gives the time of a call that is sent now (aware UTC)."""
-        self.owner = Owner(self, None)
-        """Whose the calls are that are sent now."""
+        self.origin = Origin(self, None)
+        """The origin of calls that are sent now, outside of a request."""
         self.pending_error: LlmCostError | None = None
         """What a setting asks to raise, but had to wait for the next send."""
         self._db = db
@@ -86,7 +86,7 @@ class AppState:
         self._root_path = Path(app.root_path)
         self._instance_path = app.instance_path
         self._lock = threading.Lock()
-        self._late: deque[tuple[Call, Owner]] = deque()
+        self._late: deque[tuple[Call, Origin]] = deque()
         self._storing = threading.RLock()
         self._ledger: Ledger | None = None
         self._book: PriceBook | None = None
@@ -109,11 +109,11 @@ class AppState:
     @property
     def collected(self) -> list[Call] | None:
         """Where calls go instead of the ledger, while a test records them."""
-        return self.owner.collected
+        return self.origin.collected
 
     @collected.setter
     def collected(self, calls: list[Call] | None) -> None:
-        self.owner = Owner(self, calls)
+        self.origin = Origin(self, calls)
 
     @property
     def app(self) -> Flask | None:
@@ -232,16 +232,16 @@ class AppState:
             setting="LLM_COST_PRICES_FILE",
         )
 
-    def store(self, call: Call, owner: Owner) -> None:
+    def record(self, call: Call, origin: Origin) -> None:
         """Hand a priced call to where this app keeps its calls. Never raises."""
-        error = self.keep(call, owner)
+        error = self.store(call, origin)
         if error is not None:
             self.enforcer.raise_later(call, error)
 
-    def keep(
+    def store(
         self,
         call: Call,
-        owner: Owner,
+        origin: Origin,
         *,
         tracked: bool = False,
         enforced: bool = False,
@@ -253,8 +253,8 @@ class AppState:
         """
         # Storage may be the app's own: whatever it raises, the app's call goes on.
         try:
-            if owner.collected is not None:
-                owner.collected.append(call)
+            if origin.collected is not None:
+                origin.collected.append(call)
                 return None
             storage, enforcer = self.settings.storage, self.enforcer
             if storage == "database":
@@ -275,22 +275,22 @@ class AppState:
             self.storage_failed(call, error)
             return None
 
-    def keep_tracked(self, call: Call, owner: Owner, *, enforce: bool) -> None:
+    def record_tracked(self, call: Call, origin: Origin, *, enforce: bool) -> None:
         """Keep a call that the app tells of by hand, and tell the app.
 
         :param enforce: Only if the budgets that block have room for it.
         :raises BudgetExceeded: If they have not; or if one that raises or blocks is spent
             with this call, which is kept.
         """
-        if enforce and owner.collected is None:
+        if enforce and origin.collected is None:
             self.enforcer.admit(call)
         try:
-            exceeded = self.keep(call, owner, tracked=True, enforced=enforce)
+            exceeded = self.store(call, origin, tracked=True, enforced=enforce)
         except BaseException:
             # A signal or Ctrl-C, which are the app's. The call waits in memory.
-            self.defer(call, owner)
+            self.defer(call, origin)
             raise
-        self.tell(call, owner)
+        self.notify(call, origin)
         if exceeded is not None:
             raise exceeded
 
@@ -306,48 +306,48 @@ class AppState:
             self.ledger.append(call)
         return True
 
-    def tell(self, call: Call, owner: Owner) -> None:
+    def notify(self, call: Call, origin: Origin) -> None:
         """Tell the app, and the request that sent it, of a call that was recorded."""
-        if owner.request is not None:
-            owner.request.add(call)
+        if origin.request is not None:
+            origin.request.add(call)
         if is_unpriced(call):
             self.price_unknown(call)
         app = self._app()
         if app is not None:
             signals.send(signals.call_recorded, app, call=call)
 
-    def defer(self, call: Call, owner: Owner) -> None:
+    def defer(self, call: Call, origin: Origin) -> None:
         """Take a call that ended inside ``__del__``: no lock, no I/O, nothing is asked."""
-        self._late.append((call, owner))
+        self._late.append((call, origin))
 
-    def keep_late(self) -> None:
+    def record_deferred(self) -> None:
         """Keep the calls that ended where they could not be kept. Never raises."""
         while self._late:
             # Held until the call is kept, so that no flush in between finds neither.
             with self._storing:
                 try:
-                    call, owner = self._late.popleft()
+                    call, origin = self._late.popleft()
                 except IndexError:
                     return
                 call = priced(self, call)
-                self.store(call, owner)
+                self.record(call, origin)
             # Not inside: receivers are the app's code, and may ask the ledger.
-            self.tell(call, owner)
+            self.notify(call, origin)
 
     def gather(self) -> None:
         """Bring in the calls that are due: the ledger asks before it writes."""
         from .capture.meter import settle
 
         settle(_LINGER_S)
-        self.keep_late()
+        self.record_deferred()
 
     def quote(self, call: Call, mode: str | None) -> Quote:
         """What a call cost if a price is known, and what is to be noted of it.
 
         :raises ValueError: If ``mode`` is given and is none that there is.
         """
-        shares = call.shares if call.reported_cost is None else {}
-        return self.book.quote_call(call, mode, shares)
+        usage_by_model = call.usage_by_model if call.reported_cost is None else {}
+        return self.book.quote_call(call, mode, usage_by_model)
 
     def storage_failed(self, call: Call | None, error: Exception) -> None:
         """A call could not be stored where it should be: say so as the app asked for.
@@ -390,7 +390,7 @@ class AppState:
         if app is not None:
             signals.send(signals.price_unknown, app, call=call)
 
-    def let_go(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: what the parent was about to keep is the parent's."""
         self._lock = threading.Lock()
         self._storing = threading.RLock()
@@ -399,7 +399,7 @@ class AppState:
     def close(self) -> None:
         """Write what waits, then let go of files, threads and connections."""
         self._closed = True
-        self.keep_late()
+        self.record_deferred()
         if self._ledger is not None:
             self._ledger.close()
 
@@ -432,7 +432,7 @@ def _settle_all() -> None:
 
     settle(0, ending=True)
     for state in _all_states:
-        state.keep_late()
+        state.record_deferred()
 
 
 class States:
@@ -465,13 +465,13 @@ def living() -> list[AppState]:
     return [state for state in _all_states if state.in_use]
 
 
-def _let_go() -> None:
+def _after_fork() -> None:
     for state in _all_states:
-        state.let_go()
+        state.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def is_unpriced(call: Call) -> bool:

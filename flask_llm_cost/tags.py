@@ -183,7 +183,7 @@ class _Stepped:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class ResolvedTags:
     """The tags of one call, resolved and limited."""
 
     tags: dict[str, str]
@@ -194,11 +194,11 @@ class Snapshot:
 _NO_FLAGS: t.Final[frozenset[str]] = frozenset()
 
 
-def snapshot(
+def resolve(
     settings: Settings,
     providers: Iterable[TagSource],
     explicit: TagSource | None = None,
-) -> Snapshot:
+) -> ResolvedTags:
     """Ask every source once, now: the explicit tags win, then blocks, providers, defaults.
 
     A source that raises loses only its own tags, and is logged. Never raises.
@@ -220,7 +220,7 @@ def snapshot(
                     # The value's own __str__ is the app's code.
                     _log.warning("Tag %r was dropped: its value has no text form.", key)
                     flags.add("tag_error")
-    return Snapshot(tags, frozenset(flags) if flags else _NO_FLAGS)
+    return ResolvedTags(tags, frozenset(flags) if flags else _NO_FLAGS)
 
 
 def _sources(

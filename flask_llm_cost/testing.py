@@ -33,5 +33,5 @@ def record_calls(app: Flask) -> Iterator[list[Call]]:
         yield state.collected
     finally:
         # What was abandoned meanwhile is collected, too.
-        state.keep_late()
+        state.record_deferred()
         state.collected = before

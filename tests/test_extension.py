@@ -475,13 +475,17 @@ def test_each_model_of_an_answer_is_priced_as_itself(
     app: Flask, llm_cost: LlmCost
 ) -> None:
     with record_calls(app) as calls:
-        hold = llm_cost.begin(Attempt("anthropic", "chat"))
-        assert hold is not None
+        snapshot = llm_cost.begin(Attempt("anthropic", "chat"))
+        assert snapshot is not None
         usage = Usage(input_tokens=1000)
-        shares = {"claude-sonnet-4-5": usage, "claude-opus-4-5": usage}
+        usage_by_model = {"claude-sonnet-4-5": usage, "claude-opus-4-5": usage}
         model = "claude-sonnet-4-5"
-        call = Call(hold.event_id, hold.started_at, "anthropic", model, usage=usage)
-        llm_cost.record(dataclasses.replace(call, shares=shares), hold)
+        call = Call(
+            snapshot.event_id, snapshot.started_at, "anthropic", model, usage=usage
+        )
+        llm_cost.record(
+            dataclasses.replace(call, usage_by_model=usage_by_model), snapshot
+        )
     cost = calls[0].cost
     assert cost is not None
     assert cost.total_usd == Decimal("0.008")  # 3 and 5 USD per 1M
@@ -538,12 +542,12 @@ def test_a_stream_without_usage_is_estimated_if_asked_to(
 def _abandon(llm_cost: LlmCost) -> None:
     """A call that ends where nothing may be asked: its answer is let go of."""
     attempt = Attempt("openai", "chat", "gpt-4o")
-    hold = llm_cost.begin(attempt)
-    assert hold is not None
+    snapshot = llm_cost.begin(attempt)
+    assert snapshot is not None
     usage = Usage(input_tokens=1000)
-    call = Call(hold.event_id, hold.started_at, "openai", "gpt-4o", usage=usage)
+    call = Call(snapshot.event_id, snapshot.started_at, "openai", "gpt-4o", usage=usage)
     llm_cost.record(
-        dataclasses.replace(call, outcome="interrupted"), hold, deferred=True
+        dataclasses.replace(call, outcome="interrupted"), snapshot, deferred=True
     )
 
 
@@ -626,19 +630,19 @@ def test_a_del_during_an_append_does_not_hang(make_app: MakeApp, storage: str) -
     class Abandoned:
         def __init__(self) -> None:
             self.cycle = self
-            hold = llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
-            assert hold is not None
-            self.hold = hold
+            snapshot = llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
+            assert snapshot is not None
+            self.snapshot = snapshot
 
         def __del__(self) -> None:
             call = Call(
-                self.hold.event_id,
-                self.hold.started_at,
+                self.snapshot.event_id,
+                self.snapshot.started_at,
                 "openai",
                 "gpt-4o",
                 outcome="interrupted",
             )
-            llm_cost.record(call, self.hold, deferred=True)
+            llm_cost.record(call, self.snapshot, deferred=True)
 
     def work() -> None:
         for _ in range(100):

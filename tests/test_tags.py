@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 
 from flask_llm_cost.config import Settings
 from flask_llm_cost.tags import Block
-from flask_llm_cost.tags import Snapshot
-from flask_llm_cost.tags import snapshot
+from flask_llm_cost.tags import resolve
+from flask_llm_cost.tags import ResolvedTags
 from tests.corpus import SHARED
 
 
-def taken(explicit: t.Any = None, *providers: t.Any, **config: t.Any) -> Snapshot:
+def taken(explicit: t.Any = None, *providers: t.Any, **config: t.Any) -> ResolvedTags:
     settings = Settings.read(
         {f"LLM_COST_{key.upper()}": value for key, value in config.items()}
     )
-    return snapshot(settings, providers, explicit)
+    return resolve(settings, providers, explicit)
 
 
 def test_the_more_specific_source_wins() -> None:

@@ -15,7 +15,7 @@ from decimal import Decimal
 from .. import signals
 from ..call import Attempt
 from ..call import Call
-from ..call import Hold
+from ..call import Snapshot
 from ..config import check_money
 from ..errors import BudgetExceeded
 from ..errors import StorageError
@@ -120,7 +120,9 @@ class Enforcer:
 
     # Before a call is sent
 
-    def begin(self, attempt: Attempt, hold: Hold, *, admit: bool = True) -> None:
+    def begin(
+        self, attempt: Attempt, snapshot: Snapshot, *, admit: bool = True
+    ) -> None:
         """Let a call be sent, with a hold where a budget wants one.
 
         :param admit: Ask the budgets that block. The error that an earlier call left is
@@ -133,23 +135,23 @@ class Enforcer:
         if not self.stops or attempt.poll:
             return
         model = attempt.request_model or ""
-        self._raise_due(attempt.provider, model, hold.tags)
+        self._raise_due(attempt.provider, model, snapshot.tags)
         if self._unasked and admit:
-            self._ask_again(attempt.provider, model, hold)
+            self._ask_again(attempt.provider, model, snapshot)
         blocking = [b for b in self.budgets if b.behavior == "block"]
         if not blocking or not admit:
             return
-        self._check_single(blocking, attempt, hold)
+        self._check_single(blocking, attempt, snapshot)
         kept = self._kept()
         if kept is None:
             return
         shares = kept.counters.shares(
-            attempt.provider, model, hold.tags, hold.started_at
+            attempt.provider, model, snapshot.tags, snapshot.started_at
         )
         self._admit(
-            hold.event_id,
+            snapshot.event_id,
             [
-                (share, self._ask(share, attempt, hold))
+                (share, self._ask(share, attempt, snapshot))
                 for share in shares
                 if share.budget.behavior == "block"
             ],
@@ -158,23 +160,23 @@ class Enforcer:
     def _kept(self) -> Budgets | None:
         return self._ledger().budgets
 
-    def _ask(self, share: Share, attempt: Attempt, hold: Hold) -> int:
-        amount = self._estimates.of(share.budget, attempt, hold.started_at)
+    def _ask(self, share: Share, attempt: Attempt, snapshot: Snapshot) -> int:
+        amount = self._estimates.of(share.budget, attempt, snapshot.started_at)
         if amount is None and share.budget.unpriced == "block":
             raise UnknownPrice(attempt.provider, attempt.request_model or "unknown")
         return ceil_pico(amount or Decimal(0))
 
     def _check_single(
-        self, blocking: Sequence[Budget], attempt: Attempt, hold: Hold
+        self, blocking: Sequence[Budget], attempt: Attempt, snapshot: Snapshot
     ) -> None:
         """Refuse a call that alone may cost more than a budget allows for one."""
         for budget in blocking:
-            whose = budget.whose(hold.tags)
+            whose = budget.whose(snapshot.tags)
             if budget.period != "call" or whose is None:
                 continue
             if not budget.covers(attempt.provider, attempt.request_model):
                 continue
-            amount = self._estimates.certain(budget, attempt, hold.started_at)
+            amount = self._estimates.certain(budget, attempt, snapshot.started_at)
             if amount is not None:
                 self._allow_single(budget, whose, amount)
 
@@ -401,7 +403,7 @@ class Enforcer:
             if error is not None:
                 raise error
 
-    def _ask_again(self, provider: str, model: str, hold: Hold) -> None:
+    def _ask_again(self, provider: str, model: str, snapshot: Snapshot) -> None:
         """Ask before a call what could not be asked after the last.
 
         :raises BudgetExceeded: If that budget is spent.
@@ -414,7 +416,7 @@ class Enforcer:
         shares = [
             share
             for share in kept.counters.shares(
-                provider, model, hold.tags, hold.started_at
+                provider, model, snapshot.tags, snapshot.started_at
             )
             if share.budget.name in unasked
         ]

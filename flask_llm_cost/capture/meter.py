@@ -28,10 +28,10 @@ from time import perf_counter
 from ..call import Attempt
 from ..call import Call
 from ..call import derive_event_id
-from ..call import Hold
 from ..call import Outcome
 from ..call import Reading
 from ..call import Recorder
+from ..call import Snapshot
 from ..call import TagSource
 from ..errors import ConfigError
 from ..errors import LlmCostError
@@ -245,7 +245,7 @@ class Tap:
         exchange = self._exchange(found, _sent(form) if sent is None else sent)
         if exchange is None:
             return None
-        hold = self.recorder.begin(
+        snapshot = self.recorder.begin(
             Attempt(
                 provider=found.provider,
                 operation=found.operation,
@@ -256,12 +256,12 @@ class Tap:
                 poll=found.poll,
             )
         )
-        if hold is None:
+        if snapshot is None:
             return None
-        if hold.estimate:
+        if snapshot.estimate:
             exchange.estimate(sent)
-        meter = Meter(self.recorder, exchange, hold, guard)
-        if hold.inject:
+        meter = Meter(self.recorder, exchange, snapshot, guard)
+        if snapshot.inject:
             meter.asking = _asking(exchange, url, sent)
         return meter
 
@@ -305,7 +305,7 @@ class Meter:
         "_exchange",
         "_first_byte",
         "_guard",
-        "_holds",
+        "_snapshots",
         "_recorder",
         "_status",
         "_token",
@@ -313,7 +313,7 @@ class Meter:
     )
 
     def __init__(
-        self, recorder: Recorder, exchange: Exchange, hold: Hold, guard: _Guard
+        self, recorder: Recorder, exchange: Exchange, snapshot: Snapshot, guard: _Guard
     ) -> None:
         self.asking: bytes | None = None
         """What is to be sent instead of the app's body: it asks for the usage, too."""
@@ -321,7 +321,7 @@ class Meter:
         self._exchange = exchange
         # Whoever pops the hold records the call. Popping is atomic and takes no lock,
         # so that it is safe between threads and in __del__ alike.
-        self._holds = [hold]
+        self._snapshots = [snapshot]
         self._guard = guard
         self._token: t.Any = None
         self._status: int | None = None
@@ -332,7 +332,7 @@ class Meter:
     @property
     def open(self) -> bool:
         """Whether the call is not recorded yet."""
-        return bool(self._holds)
+        return bool(self._snapshots)
 
     @harmless()
     def respond(self, status: int, headers: Mapping[str, str]) -> None:
@@ -346,7 +346,7 @@ class Meter:
 
         :param decoded: Their content encoding is undone already.
         """
-        if not self._holds:
+        if not self._snapshots:
             return
         if self._first_byte is None:
             self._first_byte = perf_counter()
@@ -368,7 +368,7 @@ class Meter:
 
     def event(self, document: Mapping[str, t.Any]) -> None:
         """The caller was handed this event, decoded already."""
-        if not self._holds:
+        if not self._snapshots:
             return
         if self._first_byte is None:
             self._first_byte = perf_counter()
@@ -430,24 +430,24 @@ class Meter:
         self, outcome: Outcome, *, ended: bool = False, deferred: bool = False
     ) -> None:
         try:
-            hold = self._holds.pop()
+            snapshot = self._snapshots.pop()
         except IndexError:
             return
         self._guard.on = False
         if deferred:
-            self._defer(self._calls(hold, outcome, ended), hold)
+            self._defer(self._calls(snapshot, outcome, ended), snapshot)
         else:
-            self._record(hold, outcome, ended)
+            self._record(snapshot, outcome, ended)
 
-    def _defer(self, calls: Iterable[Call], hold: Hold) -> None:
+    def _defer(self, calls: Iterable[Call], snapshot: Snapshot) -> None:
         # Not through `harmless`, which logs.
         try:
             for call in calls:
-                self._recorder.record(call, hold, deferred=True)
+                self._recorder.record(call, snapshot, deferred=True)
         except Exception:
             return
 
-    def _keep(self, calls: list[Call], hold: Hold) -> None:
+    def _keep(self, calls: list[Call], snapshot: Snapshot) -> None:
         """Record calls. What keeps it from doing so is the app's, and goes on to it.
 
         It may be Ctrl-C, or the timeout of a greenlet or a job. The calls were made: those
@@ -455,43 +455,45 @@ class Meter:
         """
         try:
             while calls:
-                self._recorder.record(calls[0], hold)
+                self._recorder.record(calls[0], snapshot)
                 del calls[0]
         except BaseException:
-            self._defer(calls, hold)
+            self._defer(calls, snapshot)
             raise
 
     @harmless()
-    def _record(self, hold: Hold, outcome: Outcome, ended: bool) -> None:
+    def _record(self, snapshot: Snapshot, outcome: Outcome, ended: bool) -> None:
         _open.discard(self)
         try:
-            calls = list(self._calls(hold, outcome, ended))
+            calls = list(self._calls(snapshot, outcome, ended))
         except BaseException:
-            self._defer(self._calls(hold, outcome, ended), hold)  # as in _keep
+            self._defer(self._calls(snapshot, outcome, ended), snapshot)  # as in _keep
             raise
-        self._keep(calls, hold)
+        self._keep(calls, snapshot)
 
     @harmless()
     def _take_results(self) -> None:
         """Record the lines of a file of batch results that were read so far."""
-        for hold in tuple(self._holds):
-            self._keep(list(self._results(hold)), hold)
+        for snapshot in tuple(self._snapshots):
+            self._keep(list(self._results(snapshot)), snapshot)
 
-    def _calls(self, hold: Hold, outcome: Outcome, ended: bool) -> Iterator[Call]:
+    def _calls(
+        self, snapshot: Snapshot, outcome: Outcome, ended: bool
+    ) -> Iterator[Call]:
         """What the attempt comes to: mostly one call."""
         if self._exchange.route.operation == NO_CALL:
             self._note_batch(ended)
             return
-        call = self._call(hold, outcome, ended)
-        if self._counts(call, hold):
+        call = self._call(snapshot, outcome, ended)
+        if self._counts(call, snapshot):
             yield call
-        yield from self._results(hold)
+        yield from self._results(snapshot)
 
-    def _results(self, hold: Hold) -> Iterator[Call]:
+    def _results(self, snapshot: Snapshot) -> Iterator[Call]:
         for reading in self._exchange.results():
             reading = self._dated(reading)
-            call = _as_call(reading, hold, "ok", None, polled=True)
-            if self._counts(call, hold):
+            call = _as_call(reading, snapshot, "ok", None, polled=True)
+            if self._counts(call, snapshot):
                 yield call
 
     def _note_batch(self, ended: bool) -> None:
@@ -511,7 +513,7 @@ class Meter:
         made = _made.get((reading.provider, batch))
         return replace(reading, created_at=made)
 
-    def _counts(self, call: Call, hold: Hold) -> bool:
+    def _counts(self, call: Call, snapshot: Snapshot) -> bool:
         """Whether this is a call of its own, and not only another look at one.
 
         An answer that is made in the background is asked for again and again. The first
@@ -524,7 +526,7 @@ class Meter:
             return False
         if not route.poll and call.operation not in _POLLED:
             return True
-        answer = (hold.book, call.provider, call.response_id)
+        answer = (snapshot.app_key, call.provider, call.response_id)
         if route.poll and answer in _billed:
             return False
         _remember(_billed, answer, None)
@@ -545,7 +547,7 @@ class Meter:
                 flags=frozenset({"reader_error"}),
             )
 
-    def _call(self, hold: Hold, outcome: Outcome, ended: bool) -> Call:
+    def _call(self, snapshot: Snapshot, outcome: Outcome, ended: bool) -> Call:
         now = perf_counter()
         if self._exchange.complete:
             outcome, ended = "ok", True
@@ -554,11 +556,11 @@ class Meter:
         reading = self._reading(ended)
         if self._exchange.route.poll:
             # How long the look took, and not the answer: that is not known.
-            return _as_call(reading, hold, outcome, self._status, polled=True)
+            return _as_call(reading, snapshot, outcome, self._status, polled=True)
         first = self._first_byte
         return _as_call(
             reading,
-            hold,
+            snapshot,
             outcome,
             self._status,
             latency_ms=round((now - self._began) * 1000),
@@ -575,7 +577,7 @@ _SKEW: t.Final = dt.timedelta(days=-1)
 
 def _as_call(
     reading: Reading,
-    hold: Hold,
+    snapshot: Snapshot,
     outcome: Outcome,
     http_status: int | None,
     *,
@@ -583,7 +585,7 @@ def _as_call(
     latency_ms: int | None = None,
     first_byte_ms: int | None = None,
 ) -> Call:
-    event_id, started_at = hold.event_id, hold.started_at
+    event_id, started_at = snapshot.event_id, snapshot.started_at
     if polled and reading.response_id is not None:
         # Whichever process asks, and however often: one answer is one row.
         created_at = reading.created_at
@@ -608,10 +610,10 @@ def _as_call(
         http_status=http_status,
         response_id=reading.response_id,
         service_tier=reading.service_tier,
-        trace_id=hold.tags.get("trace_id"),
-        tags=hold.tags,
-        flags=hold.flags | reading.flags,
-        shares=reading.shares,
+        trace_id=snapshot.tags.get("trace_id"),
+        tags=snapshot.tags,
+        flags=snapshot.flags | reading.flags,
+        usage_by_model=reading.usage_by_model,
     )
 
 
@@ -638,11 +640,11 @@ def _remember(what: OrderedDict[_K, _V], key: _K, value: _V) -> None:
         what.popitem(last=False)
 
 
-def follow(recorder: Recorder, exchange: Exchange, hold: Hold) -> Meter:
+def follow(recorder: Recorder, exchange: Exchange, snapshot: Snapshot) -> Meter:
     """Follow a call that the app reports itself: attempts meanwhile are others."""
     guard = _Guard()
     guard.on = False
-    meter = Meter(recorder, exchange, hold, guard)
+    meter = Meter(recorder, exchange, snapshot, guard)
     _open.add(meter)
     return meter
 
@@ -669,14 +671,14 @@ def settle(idle_s: float, *, ending: bool = False) -> None:
             meter.unfinished()
 
 
-def _let_go() -> None:
+def _after_fork() -> None:
     """In a forked child: the parent's attempts are the parent's to record."""
     global _open
     for meter in open_meters():
-        meter._holds.clear()
+        meter._snapshots.clear()
         meter._guard.on = False
     _open = weakref.WeakSet()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_after_fork)

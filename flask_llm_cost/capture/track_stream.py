@@ -13,8 +13,8 @@ from types import TracebackType
 
 from ..call import Attempt
 from ..call import Call
-from ..call import Hold
 from ..call import Recorder
+from ..call import Snapshot
 from ..call import TagSource
 from ..call import Usage
 from ..errors import LlmCostError
@@ -39,11 +39,11 @@ class _Ending:
     def __init__(self, stream: TrackedStream) -> None:
         self._stream = stream
 
-    def begin(self, attempt: Attempt) -> Hold | None:
+    def begin(self, attempt: Attempt) -> Snapshot | None:
         return self._stream._begin(attempt)
 
-    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
-        self._stream._record(call, hold, deferred)
+    def record(self, call: Call, snapshot: Snapshot, *, deferred: bool = False) -> None:
+        self._stream._record(call, snapshot, deferred)
 
 
 class TrackedStream:
@@ -66,7 +66,7 @@ class TrackedStream:
         tags: TagSource | None = None,
         latency_ms: int | None = None,
         providers: Sequence[Provider] = (),
-        begin: Callable[[Attempt], Hold | None] | None = None,
+        begin: Callable[[Attempt], Snapshot | None] | None = None,
     ) -> None:
         check_name("provider", provider)
         self.model = model
@@ -163,7 +163,7 @@ class TrackedStream:
         exchange = Exchange(
             route_to(self._provider, providers=self._providers), request_body=None
         )
-        hold = self._begin(
+        snapshot = self._begin(
             Attempt(
                 provider=self._provider,
                 operation=exchange.route.operation,
@@ -173,8 +173,8 @@ class TrackedStream:
             )
         )
         self._asked_model = self.model
-        if hold is not None:
-            self._meter = follow(_Ending(self), exchange, hold)
+        if snapshot is not None:
+            self._meter = follow(_Ending(self), exchange, snapshot)
         self._state = "open"
         return self
 
@@ -206,7 +206,7 @@ class TrackedStream:
     ) -> None:
         self.__exit__(kind, error, traceback)
 
-    def _record(self, call: Call, hold: Hold, deferred: bool) -> None:
+    def _record(self, call: Call, snapshot: Snapshot, deferred: bool) -> None:
         """Add what the app said, and hand the call on."""
         model = call.model
         if model == UNKNOWN_MODEL:
@@ -225,7 +225,7 @@ class TrackedStream:
         self.call = call
         # A recorder may give back the call as it was kept: with its cost.
         record: Callable[..., t.Any] = self._recorder.record
-        kept = record(call, hold, deferred=deferred)
+        kept = record(call, snapshot, deferred=deferred)
         if isinstance(kept, Call):
             self.call = kept
 

@@ -28,7 +28,7 @@ def again(book: PriceBook, call: Call) -> Quote:
 
     :raises ValueError: If the ledger does not keep all that this takes.
     """
-    return book.quote_call(call, mode_of(call), _shares(call))
+    return book.quote_call(call, mode_of(call), _usage_by_model(call))
 
 
 def mode_of(call: Call) -> str | None:
@@ -44,7 +44,7 @@ def mode_of(call: Call) -> str | None:
     return cost.mode if cost.mode in MODES else "standard"
 
 
-def _shares(call: Call) -> dict[str, Usage]:
+def _usage_by_model(call: Call) -> dict[str, Usage]:
     """What each model used, where several took part: their parts of the cost say so."""
     if "several_models" in call.flags:
         raise ValueError("of several models, and what each used is not kept")

@@ -249,16 +249,16 @@ class PriceBook:
         return Quote(cost, cost.flags)
 
     def quote_call(
-        self, call: Call, mode: str | None, shares: Mapping[str, Usage]
+        self, call: Call, mode: str | None, usage_by_model: Mapping[str, Usage]
     ) -> Quote:
         """The same of a call, at its own time.
 
         :param mode: As ``pricing_mode``.
-        :param shares: What each model used, where several took part and the provider
+        :param usage_by_model: What each model used, where several took part and the provider
             reports no cost of the whole.
         :raises ValueError: If ``mode`` is none.
         """
-        used: Mapping[str, Usage | None] = shares or {call.model: call.usage}
+        used: Mapping[str, Usage | None] = usage_by_model or {call.model: call.usage}
         quotes = {
             model: self.quote(
                 call.provider,
@@ -272,7 +272,7 @@ class PriceBook:
             )
             for model, usage in used.items()
         }
-        return joined(quotes) if shares else quotes[call.model]
+        return joined(quotes) if usage_by_model else quotes[call.model]
 
     def _cost(
         self,

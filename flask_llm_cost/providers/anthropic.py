@@ -74,7 +74,7 @@ def _buckets(notes: Notes, seen: Object, units: dict[str, Decimal]) -> Usage:
     )
 
 
-def shares(notes: Notes) -> dict[str, Usage]:
+def usage_by_model(notes: Notes) -> dict[str, Usage]:
     """What each model used, where the top level does not say it all.
 
     The top level holds the final model's messages: not what a compaction, an advisor or
@@ -135,7 +135,7 @@ MESSAGES: t.Final = Dialect(
     read=read,
     usage=usage,
     tier=tier,
-    shares=shares,
+    usage_by_model=usage_by_model,
     conditions=conditions,
     needles=needles(rb'"usage"', rb'"message_stop"'),
     heavy=frozenset(("content",)),
@@ -146,7 +146,7 @@ MESSAGES: t.Final = Dialect(
 BATCH: t.Final = Dialect(
     read=read,
     usage=usage,
-    shares=shares,
+    usage_by_model=usage_by_model,
     conditions=conditions,
     tier=tier,
     whole=(b"",),

@@ -204,7 +204,7 @@ class Dialect:
     """The member of an event that holds what a whole answer holds at its top."""
     tier: Callable[[Notes], str | None] = lambda notes: notes.service_tier
     """The served tier."""
-    shares: Callable[[Notes], Mapping[str, Usage]] = lambda notes: {}
+    usage_by_model: Callable[[Notes], Mapping[str, Usage]] = lambda notes: {}
     """What each model used, where several took part and the usage is not all."""
     conditions: Callable[[Notes], frozenset[str]] = lambda notes: frozenset()
     """What else a price may depend on, as flags: ``region.us``."""

@@ -196,7 +196,7 @@ class Exchange:
     def _reading(self, notes: Notes, *, ended: bool) -> Reading:
         dialect = self._dialect
         # Both may set flags: they are asked before those are taken.
-        usage, shares = dialect.usage(notes), dialect.shares(notes)
+        usage, usage_by_model = dialect.usage(notes), dialect.usage_by_model(notes)
         estimate = None if self._estimate is None else self._estimate.usage()
         if usage is None and estimate is not None:
             notes.flags.add("estimated")
@@ -217,7 +217,7 @@ class Exchange:
             service_tier=dialect.tier(notes),
             reported_cost=dialect.cost(notes),
             flags=flags | notes.flags,
-            shares=shares,
+            usage_by_model=usage_by_model,
             created_at=from_ms(notes.created_s * 1000) if notes.created_s else None,
         )
         return _sound(reading)
@@ -374,8 +374,8 @@ def _sound(reading: Reading) -> Reading:
     cost = reading.reported_cost
     if cost is not None and not cost.is_finite():
         raise TypeError("reported_cost must be finite")
-    if not all(isinstance(used, Usage) for used in reading.shares.values()):
-        raise TypeError("shares must be Usage")
+    if not all(isinstance(used, Usage) for used in reading.usage_by_model.values()):
+        raise TypeError("usage_by_model must be Usage")
     return reading
 
 

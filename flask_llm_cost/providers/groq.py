@@ -27,7 +27,7 @@ def read(notes: Notes, document: Object) -> None:
             notes.seen["models"] = models
 
 
-def shares(notes: Notes) -> dict[str, Usage]:
+def usage_by_model(notes: Notes) -> dict[str, Usage]:
     """What each model used, where one or more took part in the named one's answer."""
     parts: dict[str, Usage] = {}
     for entry in items(notes.seen.get("models")):
@@ -41,4 +41,6 @@ def shares(notes: Notes) -> dict[str, Usage]:
     return {} if parts.keys() <= {notes.model} else parts
 
 
-CHAT: t.Final = dataclasses.replace(openai.CHAT, read=read, shares=shares)
+CHAT: t.Final = dataclasses.replace(
+    openai.CHAT, read=read, usage_by_model=usage_by_model
+)

@@ -108,7 +108,7 @@ def read_images(notes: Notes, document: Object) -> None:
         notes.units["image"] = Decimal(count)
 
 
-def image_shares(notes: Notes) -> dict[str, Usage]:
+def image_usage_by_model(notes: Notes) -> dict[str, Usage]:
     """What another model used that drew lines: it is beside the images' usage."""
     drawn = notes.seen.get("svg_usage")
     images, model = usage(notes), notes.model or notes.request_model
@@ -253,7 +253,7 @@ IMAGES: t.Final = dataclasses.replace(
     tail=("usage",),
     envelope="",
     skim=skim_images,
-    shares=image_shares,
+    usage_by_model=image_usage_by_model,
 )
 
 AUDIO: t.Final = dataclasses.replace(

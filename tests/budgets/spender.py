@@ -33,23 +33,23 @@ def main() -> None:
 
     def call(chance: random.Random) -> None:
         try:
-            hold = llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
+            snapshot = llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
         except BudgetExceeded:
             return
-        assert hold is not None
+        assert snapshot is not None
         time.sleep(chance.uniform(0, 0.01))
         cost = Decimal(chance.randint(1, 10**10)).scaleb(-12)
         made = Call(
-            hold.event_id,
-            hold.started_at,
+            snapshot.event_id,
+            snapshot.started_at,
             "openai",
             "gpt-4o",
             request_model="gpt-4o",
             usage=Usage(input_tokens=1),
             reported_cost=cost,
-            tags=hold.tags,
+            tags=snapshot.tags,
         )
-        llm_cost.record(dataclasses.replace(made), hold)
+        llm_cost.record(dataclasses.replace(made), snapshot)
 
     threads = [
         threading.Thread(target=work, args=(f"{options['seed']}.{n}",))

@@ -10,8 +10,8 @@ import requests
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import event_time
-from flask_llm_cost.call import Hold
 from flask_llm_cost.call import mint_event_id
+from flask_llm_cost.call import Snapshot
 from flask_llm_cost.capture.requests_adapter import LlmCostAdapter
 from tests.capture.server import Provider
 
@@ -28,7 +28,7 @@ class Book:
         self.breaks = False
         self.injects = False
 
-    def begin(self, attempt: Attempt) -> Hold | None:
+    def begin(self, attempt: Attempt) -> Snapshot | None:
         self.attempts.append(attempt)
         if self.forbids is not None:
             raise self.forbids
@@ -38,7 +38,7 @@ class Book:
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         tags = attempt.tags() if callable(attempt.tags) else attempt.tags
         texts = {key: str(value) for key, value in (tags or {}).items()}
-        return Hold(
+        return Snapshot(
             mint_event_id(now),
             now,
             texts,
@@ -46,7 +46,7 @@ class Book:
             inject=self.injects,
         )
 
-    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
+    def record(self, call: Call, snapshot: Snapshot, *, deferred: bool = False) -> None:
         if self.breaks:
             raise ValueError("the ledger is broken: sk-secret")
         assert event_time(call.event_id) == call.started_at

@@ -22,7 +22,7 @@ from flask import Flask
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import event_time
-from flask_llm_cost.call import Hold
+from flask_llm_cost.call import Snapshot
 from flask_llm_cost.capture.meter import Meter
 from flask_llm_cost.capture.meter import open_meters
 from flask_llm_cost.capture.meter import suppress
@@ -457,12 +457,12 @@ class Interrupted(Book):
 
     left = 2
 
-    def record(self, call: Call, hold: Hold, *, deferred: bool = False) -> None:
+    def record(self, call: Call, snapshot: Snapshot, *, deferred: bool = False) -> None:
         self.left -= not deferred
         if not self.left:
             self.left = -1
             raise KeyboardInterrupt
-        super().record(call, hold, deferred=deferred)
+        super().record(call, snapshot, deferred=deferred)
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -19,7 +19,7 @@ from anthropic.types import Message
 from openai.types.chat import ChatCompletionChunk
 
 from flask_llm_cost.call import Call
-from flask_llm_cost.call import Hold
+from flask_llm_cost.call import Snapshot
 from flask_llm_cost.call import Usage
 from flask_llm_cost.capture.meter import open_meters
 from flask_llm_cost.capture.meter import suppressed
@@ -327,7 +327,7 @@ def test_a_broken_recorder_does_not_reach_the_block(
 
 def test_the_recorder_may_give_back_the_priced_call(book: Book) -> None:
     class Pricing(Book):
-        def record(self, call: Call, hold: Hold, **options: t.Any) -> Call:  # type: ignore[override]
+        def record(self, call: Call, snapshot: Snapshot, **options: t.Any) -> Call:  # type: ignore[override]
             return dataclasses.replace(call, flags=frozenset({"priced"}))
 
     with TrackedStream(Pricing(), provider="openai", model="gpt-4o") as stream:

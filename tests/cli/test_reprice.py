@@ -105,14 +105,14 @@ def test_a_call_of_several_models_is_priced_by_their_parts(make_app: MakeApp) ->
         provider="anthropic",
         model="big",
         usage=Usage(input_tokens=3),
-        shares={
+        usage_by_model={
             "big": Usage(input_tokens=1000, output_tokens=10),
             "small": Usage(input_tokens=70, output_tokens=10, reasoning_tokens=4),
         },
     )
     first = priced(state, call)
     assert first.cost is not None
-    assert first.shares == {}
+    assert first.usage_by_model == {}
     assert again(state.book, first).cost == first.cost
 
 
@@ -124,7 +124,10 @@ def test_what_several_unknown_models_used_is_said_to_be_lost(make_app: MakeApp) 
         provider="anthropic",
         model="nobody",
         usage=Usage(input_tokens=3),
-        shares={"nobody": Usage(input_tokens=1), "no-one": Usage(input_tokens=2)},
+        usage_by_model={
+            "nobody": Usage(input_tokens=1),
+            "no-one": Usage(input_tokens=2),
+        },
     )
     late = priced(app.extensions["llm_cost"], call)
     assert late.cost is None

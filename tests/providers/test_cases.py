@@ -632,7 +632,7 @@ def test_several_models_share_an_answer() -> None:
     }
     reading = answer(ANTHROPIC, body)
     assert reading.usage == Usage(input_tokens=220, output_tokens=21)
-    assert reading.shares == {
+    assert reading.usage_by_model == {
         "claude-sonnet-5": Usage(input_tokens=220, output_tokens=21),
         "claude-opus-4-8": Usage(input_tokens=250, output_tokens=22),
     }
@@ -641,7 +641,7 @@ def test_several_models_share_an_answer() -> None:
 def test_one_model_with_one_step_shares_nothing() -> None:
     step = {"type": "message", "input_tokens": 53, "output_tokens": 14}
     body = {"model": "claude-opus-4-7", "usage": {**step, "iterations": [step]}}
-    assert answer(ANTHROPIC, body).shares == {}
+    assert answer(ANTHROPIC, body).usage_by_model == {}
 
 
 def test_a_place_with_its_own_price_is_flagged() -> None:

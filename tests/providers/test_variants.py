@@ -643,18 +643,20 @@ def test_models_of_a_compound_answer_share_it() -> None:
         "usage": told,
         "usage_breakdown": {"models": parts},
     }
-    shares = {
+    usage_by_model = {
         "llama-3.3-70b": Usage(input_tokens=16, output_tokens=4),
         "llama-4-scout": Usage(input_tokens=5, output_tokens=2),
     }
     reading = answer(url, body)
     assert reading.usage == Usage(input_tokens=21, output_tokens=6)
-    assert reading.shares == shares
+    assert reading.usage_by_model == usage_by_model
     last = {
         "choices": [],
         "x_groq": {"usage": told, "usage_breakdown": {"models": parts}},
     }
-    assert answer(url, sse(body | {"usage": None}, last)).shares == shares
+    assert (
+        answer(url, sse(body | {"usage": None}, last)).usage_by_model == usage_by_model
+    )
 
 
 def test_what_a_share_lacks_is_flagged() -> None:
@@ -671,7 +673,7 @@ def test_lines_are_drawn_by_another_model() -> None:
     body = {"data": [{"b64_json": "A"}], "usage": told, "svg_usage": drawn}
     reading = answer(f"{OPENAI}/images/generations", body, model="gpt-image-2")
     assert reading.usage == Usage(input_tokens=9, output_image_tokens=40)
-    assert reading.shares == {
+    assert reading.usage_by_model == {
         "gpt-image-2": Usage(input_tokens=9, output_image_tokens=40),
         "gpt-lines": Usage(input_tokens=5, output_tokens=80),
     }
