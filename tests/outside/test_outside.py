@@ -15,13 +15,13 @@ from flask import Flask
 from flask import Response
 from werkzeug.serving import make_server
 
-import flask_llm_cost
 from flask_llm_cost import providers
+from tests import test_exports
 
 SHOP = Path(__file__).parent / "shop.py"
 
 PUBLIC = {
-    "flask_llm_cost": set(flask_llm_cost.__all__),
+    "flask_llm_cost": set(test_exports.PUBLIC),
     "flask_llm_cost.providers": set(providers.__all__),
 }
 

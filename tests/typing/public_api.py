@@ -9,6 +9,7 @@ import requests
 from flask import Flask
 from flask.blueprints import Blueprint
 
+import flask_llm_cost
 from flask_llm_cost import Call
 from flask_llm_cost import Cost
 from flask_llm_cost import LlmCost
@@ -64,3 +65,5 @@ t.assert_type(llm_cost.bind(len)("abc"), int)
 with llm_cost.track_stream(provider="openai", model="gpt-4o") as stream:
     stream.usage(input_tokens=1)
 t.assert_type(stream.call, Call | None)
+
+_ = flask_llm_cost.no_such_name  # type: ignore[attr-defined]
