@@ -1,64 +1,124 @@
-"""The hours and days of a zone, as calls are added up by."""
+"""Hours, days, weeks, months and years of a time zone, as aware UTC moments.
+
+Local days are never 24 hours by assumption: a day lasts from its first moment in the zone
+to the first moment of the next day, whatever the zone's clocks do in between.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import typing as t
 
-from .jsonl import END
-from .jsonl import FIRST
+Span: t.TypeAlias = t.Literal["hour", "day", "week", "month", "year"]
+
+SPANS: t.Final[tuple[str, ...]] = t.get_args(Span)
+
+WEEKDAYS: t.Final = {"monday": 0, "saturday": 5, "sunday": 6}
+"""The days that a week may start on, with their numbers."""
+
+FIRST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+END: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
+"""A call's time is at or after :data:`FIRST` and before this."""
 
 HOUR: t.Final = dt.timedelta(hours=1)
-_DAY: t.Final = dt.timedelta(days=1)
-_EPOCH: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+DAY: t.Final = dt.timedelta(days=1)
 
 
-def utc_hour(moment: dt.datetime) -> dt.datetime:
-    """The hour of UTC that a moment is in: what marks hold."""
-    return moment - (moment - _EPOCH) % HOUR
-
-
-def hours_of(
-    hour: dt.datetime, zone: dt.tzinfo
-) -> list[tuple[dt.datetime, dt.datetime]]:
-    """The hours of a zone's days that an hour of UTC touches, with their ends.
-
-    They are counted from the day's beginning, so that whole ones make up the day also
-    where its clock changes.
-    """
-    found = []
-    day = (hour.astimezone(zone) - _DAY).date()
-    while (start := _begin(day, zone)) < hour + HOUR:
-        day += _DAY
-        end = _begin(day, zone)
-        if end > hour:
-            first = max(start, start + (hour - start) // HOUR * HOUR)
-            while first < min(end, hour + HOUR):
-                found.append((first, min(first + HOUR, end)))
-                first += HOUR
-    return found
-
-
-def day_of(moment: dt.datetime, zone: dt.tzinfo) -> tuple[dt.datetime, dt.datetime]:
-    """When the day of a zone begins and ends that a moment is in."""
-    day = moment.astimezone(zone).date()
-    return _begin(day, zone), _begin(day + _DAY, zone)
-
-
-def _begin(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
+def day_start(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
+    """Return the first moment of a local day, even where midnight is skipped."""
     return dt.datetime.combine(day, dt.time(), tzinfo=zone).astimezone(dt.UTC)
 
 
-def day_at(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
-    """When the day of a zone begins that a moment is in."""
-    if not FIRST <= moment < END:
-        return utc_hour(moment)
-    return day_of(moment, zone)[0]
+def local_day(moment: dt.datetime, zone: dt.tzinfo) -> dt.date:
+    """Return the date of a moment in a zone."""
+    return moment.astimezone(zone).date()
 
 
-def hour_at(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
-    """When the hour of a zone's day begins that a moment is in."""
+def first_day(span: Span, day: dt.date, week_start: str = "monday") -> dt.date:
+    """Return the first day of the week, month or year that contains a day."""
+    if span == "week":
+        return day - (day.weekday() - WEEKDAYS[week_start]) % 7 * DAY
+    if span == "month":
+        return day.replace(day=1)
+    if span == "year":
+        return day.replace(month=1, day=1)
+    return day
+
+
+def next_first_day(span: Span, first: dt.date) -> dt.date:
+    """Return the first day of the period after the one that starts on ``first``."""
+    if span == "week":
+        return first + 7 * DAY
+    if span == "month":
+        return (first.replace(day=28) + 4 * DAY).replace(day=1)
+    if span == "year":
+        return first.replace(year=first.year + 1)
+    return first + DAY
+
+
+def period_of(
+    span: Span, moment: dt.datetime, zone: dt.tzinfo, week_start: str = "monday"
+) -> tuple[dt.datetime, dt.datetime]:
+    """Return the start and the end of the local period that contains a moment.
+
+    Hours are counted from the start of the local day; the last one ends with the day.
+    """
+    if span == "hour":
+        start, end = period_of("day", moment, zone)
+        start += (moment - start) // HOUR * HOUR
+        return start, min(start + HOUR, end)
+    first = first_day(span, local_day(moment, zone), week_start)
+    return day_start(first, zone), day_start(next_first_day(span, first), zone)
+
+
+def edges(
+    span: Span,
+    first: dt.date,
+    last: dt.date,
+    zone: dt.tzinfo,
+    week_start: str = "monday",
+) -> list[dt.datetime]:
+    """Return the starts of all periods from that of ``first`` to that of ``last``.
+
+    One more element marks the end. Hours are those of :func:`period_of`.
+    """
+    day = first_day(span, first, week_start)
+    starts = []
+    while day <= last:
+        start, day = day_start(day, zone), next_first_day(span, day)
+        starts.append(start)
+        if span == "hour":
+            end = day_start(day, zone)
+            while (start := start + HOUR) < end:
+                starts.append(start)
+    return [*starts, day_start(day, zone)] if starts else []
+
+
+def utc_hour(moment: dt.datetime) -> dt.datetime:
+    """Return the start of the UTC hour that contains a moment."""
+    return moment - (moment - FIRST) % HOUR
+
+
+def hours_touched(
+    hour: dt.datetime, zone: dt.tzinfo
+) -> list[tuple[dt.datetime, dt.datetime]]:
+    """Return the local hours, with their ends, that a UTC hour overlaps."""
+    found = []
+    start, end = period_of("hour", hour, zone)
+    while start < hour + HOUR:
+        found.append((start, end))
+        start, end = period_of("hour", end, zone)
+    return found
+
+
+def rollup_start(
+    span: t.Literal["hour", "day"], moment: dt.datetime, zone: dt.tzinfo
+) -> dt.datetime:
+    """Return the start of the rollup that a call of that time belongs to.
+
+    Times outside :data:`FIRST` to :data:`END`, which only foreign rows can have, are
+    grouped by UTC hour: local days may not exist there.
+    """
     if not FIRST <= moment < END:
         return utc_hour(moment)
-    start = day_of(moment, zone)[0]
-    return start + (moment - start) // HOUR * HOUR
+    return period_of(span, moment, zone)[0]

@@ -61,7 +61,7 @@ USAGE_SOURCE_LABELS: t.Final[Mapping[str, str]] = {
 """Usage sources as pages and commands show them."""
 
 SILENT_OUTCOMES: t.Final[tuple[Outcome, ...]] = ("http_error", "no_response")
-"""An attempt that ended so, and brought no usage, cost nothing."""
+"""An attempt that ended in one of these without usage cost nothing."""
 
 OTHER_SIDES: t.Final = ("input_", "cache_read_", "cache_write_", "output_")
 """How the name of a rarer token bucket begins; it says which side it counts for."""
@@ -341,6 +341,16 @@ class Call:
     flags: frozenset[str] = frozenset()
     usage_by_model: Mapping[str, Usage] = field(default_factory=dict)
     """As in :class:`Reading`. Dropped once the call is priced: the ledger stores the parts."""
+
+    @property
+    def used_nothing(self) -> bool:
+        """Whether the attempt was refused or never answered, and brought no usage."""
+        return self.usage is None and self.outcome in SILENT_OUTCOMES
+
+    @property
+    def unpriced(self) -> bool:
+        """Whether the call may have cost something, and no cost is known."""
+        return self.cost is None and not self.used_nothing
 
     def priced(
         self, cost: Cost | None, flags: frozenset[str], tags: Mapping[str, str]

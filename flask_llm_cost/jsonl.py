@@ -16,6 +16,8 @@ from decimal import Decimal
 from decimal import InvalidOperation
 from operator import attrgetter
 
+from .calendar import END
+from .calendar import FIRST
 from .call import Call
 from .call import Cost
 from .call import CostSource
@@ -30,9 +32,6 @@ from .tags import TRACE_KEY
 VERSION: t.Final = 1
 """Of the line format. A line of a later version is refused, never half understood."""
 
-FIRST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-END: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
-"""A call's time is not before the first, and before the second: no zone overflows."""
 _END_MS: t.Final = utc_ms(END)
 
 # Fields that JSON holds as they are, and that are left out where they are None.

@@ -14,7 +14,6 @@ from flask import request
 from flask import Response
 
 from .call import Call
-from .call import SILENT_OUTCOMES
 
 COST: t.Final = "X-LLM-Cost-USD"
 UNPRICED: t.Final = "X-LLM-Cost-Unpriced"
@@ -53,7 +52,7 @@ class RequestCost:
             self.calls += 1
             if call.cost is not None:
                 self._known = (self._known or Decimal(0)) + call.cost.total_usd
-            elif call.usage is not None or call.outcome not in SILENT_OUTCOMES:
+            elif call.unpriced:
                 self.unpriced += 1
             self._publish()
 

@@ -22,7 +22,6 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..call import Call
-from ..call import SILENT_OUTCOMES
 from ..config import check_money
 from ..db.engine import Engines
 from ..db.rows import BIGGEST
@@ -204,9 +203,7 @@ class Counters:
         unpriced = {
             call.event_id: (call, wanted)
             for call, shares in zip(new, found, strict=True)
-            if call.cost is None
-            # Nobody knows what a stream used that was broken off, but it was not nothing.
-            if call.usage is not None or call.outcome not in SILENT_OUTCOMES
+            if call.unpriced
             if (wanted := [s for s in shares if s.budget.unpriced == "estimate"])
         }
         held: dict[tuple[str, str], int] = {}

@@ -5,15 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 
+from ..calendar import FIRST
+from ..calendar import period_of
+from ..calendar import Span
+
 Period: t.TypeAlias = t.Literal["call", "hour", "day", "week", "month", "total"]
 
 PERIODS: t.Final[tuple[str, ...]] = t.get_args(Period)
 """The shortest first."""
-
-_WEEKDAYS: t.Final = {"monday": 0, "saturday": 5, "sunday": 6}
-_DAY: t.Final = dt.timedelta(days=1)
-_HOUR: t.Final = dt.timedelta(hours=1)
-_EPOCH: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class Window(t.NamedTuple):
@@ -31,27 +30,9 @@ class Window(t.NamedTuple):
 def window(
     period: str, moment: dt.datetime, zone: dt.tzinfo, week_start: str = "monday"
 ) -> Window:
-    """The window that a moment is in, whatever the zone's clocks do in it.
-
-    An hour is counted from the day's beginning, and ends early where the day does.
-    """
+    """Return the window of a budget that contains a moment."""
     if period == "total":
-        return Window(_EPOCH, None)
-    day = moment.astimezone(zone).date()
-    if period == "hour":
-        begin, end = _begin(day, zone), _begin(day + _DAY, zone)
-        start = begin + (moment - begin) // _HOUR * _HOUR
-        return Window(start, min(start + _HOUR, end))
-    if period == "week":
-        first = day - (day.weekday() - _WEEKDAYS[week_start]) % 7 * _DAY
-        return Window(_begin(first, zone), _begin(first + 7 * _DAY, zone))
-    if period == "month":
-        first = day.replace(day=1)
-        after = (first.replace(day=28) + 4 * _DAY).replace(day=1)
-        return Window(_begin(first, zone), _begin(after, zone))
-    return Window(_begin(day, zone), _begin(day + _DAY, zone))
-
-
-def _begin(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
-    # Where a clock skips midnight, this is the first moment of the day all the same.
-    return dt.datetime.combine(day, dt.time(), tzinfo=zone).astimezone(dt.UTC)
+        return Window(FIRST, None)
+    # A budget for single calls has no window; any one serves.
+    span = t.cast(Span, "day" if period == "call" else period)
+    return Window(*period_of(span, moment, zone, week_start))

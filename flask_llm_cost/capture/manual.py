@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from decimal import Decimal
 from decimal import InvalidOperation
 
+from ..calendar import END
+from ..calendar import FIRST
 from ..call import event_time
 from ..call import utc_ms
 
-_EARLIEST: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_LATEST: t.Final = dt.datetime(2262, 1, 1, tzinfo=dt.UTC)
 _LONGEST_MS: t.Final = 10**12
 _HIGHEST_USD: t.Final = 9_000_000
 """What the ledger holds of one call; more of any of these is a mistake."""
@@ -57,8 +57,8 @@ def check_time(at: dt.datetime | None, event_id: str | None) -> dt.datetime | No
     """When a tracked call was sent; an event id says so by itself."""
     if at is not None and at.tzinfo is None:
         raise ValueError(f"at must be aware (have a time zone), not {at!r}")
-    if at is not None and not _EARLIEST <= at < _LATEST:
-        raise ValueError(f"at must be between 1970 and {_LATEST.year}, not {at!r}")
+    if at is not None and not FIRST <= at < END:
+        raise ValueError(f"at must be between 1970 and {END.year}, not {at!r}")
     if event_id is None:
         return at
     try:

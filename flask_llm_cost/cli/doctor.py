@@ -320,7 +320,7 @@ def prices(host: Host) -> Iterator[Finding]:
 
 def calls(host: Host) -> Iterator[Finding]:
     """When was the last call, and are the late ones priced?"""
-    from ..jsonl import END
+    from ..calendar import END
     from ..query.filters import CallFilter
     from ..query.listing import top_calls
     from ..query.totals import breakdown

@@ -212,7 +212,7 @@ def _rows(groups: Iterable[Group]) -> list[tuple[str, Totals, Decimal | None]]:
 def _days(
     connection: sa.Connection, where: CallFilter
 ) -> list[tuple[str, Totals, Decimal | None]]:
-    from ..query.periods import edges
+    from ..calendar import edges
     from ..query.totals import series
 
     first, last = where.first_day, where.last_day

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from ..calendar import END
 from ..call import from_ms
 from ..call import utc_ms
 from ..errors import StorageError
-from ..jsonl import END
 from .tables import calls
 
 TABLE: t.Final = calls.name

@@ -17,7 +17,6 @@ from dataclasses import field
 from decimal import Decimal
 
 from ..call import Call
-from ..call import SILENT_OUTCOMES
 
 PERIODS: t.Final = ("day", "week", "month", "year", "all")
 UNKNOWN: t.Final = "unknown"
@@ -68,9 +67,7 @@ class Tally:
 
     def _add_cost(self, call: Call) -> None:
         if call.cost is None:
-            self.unpriced += (
-                call.usage is not None or call.outcome not in SILENT_OUTCOMES
-            )
+            self.unpriced += call.unpriced
         elif call.usage_source == "estimated":
             self.estimated += 1
             self.estimated_cost += call.cost.total_usd

@@ -20,6 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import jsonl
+from ..calendar import day_start
+from ..calendar import FIRST
+from ..calendar import period_of
 from ..call import Call
 from ..config import Settings
 from ..db.migrations import HEAD
@@ -207,7 +210,7 @@ class JsonlLedger(Ledger):
         if start is not None:
             first = self._path(start).name
             files = [path for path in files if path.name >= first]
-        if end is not None and end <= jsonl.FIRST:
+        if end is not None and end <= FIRST:
             return []
         if end is not None:
             last = self._path(end - dt.timedelta.resolution).name
@@ -304,8 +307,7 @@ class JsonlLedger(Ledger):
         return now.astimezone(self._settings.timezone).date()
 
     def _begin(self, day: dt.date) -> dt.datetime:
-        zone = self._settings.timezone
-        return dt.datetime.combine(day, dt.time(), tzinfo=zone).astimezone(dt.UTC)
+        return day_start(day, self._settings.timezone)
 
     def files(self) -> list[Path]:
         """The files that there are, by month."""
@@ -482,9 +484,7 @@ class JsonlLedger(Ledger):
         if scope == "all":
             return self._keep(lambda call: False, None)
         zone = self._settings.timezone
-        today = dt.datetime.now(zone).date()
-        start = dt.datetime.combine(today, dt.time(), tzinfo=zone)
-        begin = start.astimezone(dt.UTC)
+        begin = period_of("day", dt.datetime.now(dt.UTC), zone)[0]
         return self._keep(lambda call: call.started_at < begin, None, begin)
 
     def _keep(

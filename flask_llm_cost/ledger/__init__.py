@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..budgets.maintenance import Budgeting
 from ..budgets.maintenance import Budgets
+from ..calendar import period_of
 from ..call import Call
 from ..config import Settings
 from ..db.import_lock import loading
@@ -419,11 +420,10 @@ class Ledger:
         :return: How many they were.
         """
         self.drain()
-        zone = self._settings.timezone
-        today = dt.datetime.combine(
-            dt.datetime.now(zone).date(), dt.time(), tzinfo=zone
-        )
-        since = today.astimezone(dt.UTC) if scope == "today" else None
+        since = None
+        if scope == "today":
+            zone = self._settings.timezone
+            since = period_of("day", dt.datetime.now(dt.UTC), zone)[0]
         gone = self._roller.clear(since)
         budgets = self.budgets
         if budgets is not None:

@@ -13,8 +13,8 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..calendar import edges
 from .filters import CallFilter
-from .periods import edges
 from .totals import series_by
 from .totals import tag_series
 from .totals import Totals

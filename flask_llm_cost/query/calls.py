@@ -13,6 +13,11 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..calendar import day_start
+from ..calendar import edges
+from ..calendar import first_day
+from ..calendar import next_first_day
+from ..calendar import Span
 from ..call import from_ms
 from ..call import utc_ms
 from ..config import Settings
@@ -24,14 +29,9 @@ from . import sessions
 from . import sources
 from . import totals
 from .filters import CallFilter
-from .filters import day_start
 from .filters import MAX_DAYS
 from .listing import CallRow
 from .listing import Reading
-from .periods import edges
-from .periods import first_day
-from .periods import next_first_day
-from .periods import Span
 from .sessions import Session
 from .totals import Totals
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
+from ..calendar import day_start
 from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
 from ..config import KEY_PATTERN
@@ -181,11 +182,6 @@ CONDITIONS: t.Final[t.Mapping[str, sa.ColumnElement[bool]]] = {
     "missing_response_id": calls.c.response_id.is_(None),
 }
 """What each yes-or-no field of :class:`CallFilter` asks."""
-
-
-def day_start(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
-    """The moment (aware UTC) that a day begins in a zone, also where midnight is skipped."""
-    return dt.datetime.combine(day, dt.time(), tzinfo=zone).astimezone(dt.UTC)
 
 
 def whole_ms(moment: dt.datetime) -> dt.datetime:

@@ -11,11 +11,11 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..calendar import day_start
+from ..calendar import edges
+from ..calendar import first_day
+from ..calendar import next_first_day
 from .filters import CallFilter
-from .filters import day_start
-from .periods import edges
-from .periods import first_day
-from .periods import next_first_day
 from .totals import series
 
 _DAY: t.Final = dt.timedelta(days=1)

@@ -9,8 +9,8 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..calendar import edges
 from .filters import CallFilter
-from .periods import edges
 from .totals import series
 from .totals import Totals
 

@@ -10,12 +10,12 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..calendar import edges
 from .anomaly import Anomaly
 from .anomaly import anomaly
 from .filters import CallFilter
 from .forecast import Projection
 from .forecast import projection
-from .periods import edges
 from .tags import TagValues
 from .tags import top_values
 from .totals import breakdown

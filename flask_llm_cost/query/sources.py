@@ -12,9 +12,8 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from ..calendar import day_of
-from ..calendar import HOUR
-from ..calendar import hours_of
+from ..calendar import hours_touched
+from ..calendar import period_of
 from ..db.tables import calls
 from ..db.tables import rollups
 from ..rollups.dirty_marks import fact
@@ -201,7 +200,9 @@ def _tag_pruned_before(
         return limit
     for edge in (where.start, where.end):
         # Of a part of a day that was pruned nothing is known.
-        if edge is not None and day_of(edge, where.zone)[0] < min(limit, edge):
+        if edge is not None and period_of("day", edge, where.zone)[0] < min(
+            limit, edge
+        ):
             return limit
     since = known.since
     return None if since is None or not _before(where.start, since) else since
@@ -249,16 +250,10 @@ def _rolls(connection: sa.Connection, zone: dt.tzinfo) -> bool:
 
 def _units(zone: dt.tzinfo, edges: Sequence[dt.datetime]) -> list[tuple[str, _Unit]]:
     """The units that no edge cuts, the largest first."""
-
-    def day(moment: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
-        return day_of(moment, zone)
-
-    def hour(moment: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
-        start, end = day(moment)
-        start += (moment - start) // HOUR * HOUR
-        return start, min(start + HOUR, end)
-
-    units: list[tuple[str, _Unit]] = [("day", day), ("hour", hour)]
+    units: list[tuple[str, _Unit]] = [
+        ("day", lambda moment: period_of("day", moment, zone)),
+        ("hour", lambda moment: period_of("hour", moment, zone)),
+    ]
     return [
         (kind, unit)
         for kind, unit in units
@@ -270,7 +265,9 @@ def _dirty(
     connection: sa.Connection, where: CallFilter
 ) -> list[tuple[dt.datetime, dt.datetime]]:
     """The hours in range that are not added up, with their ends."""
-    found = {span for hour in marked(connection) for span in hours_of(hour, where.zone)}
+    found = {
+        span for hour in marked(connection) for span in hours_touched(hour, where.zone)
+    }
     return sorted(
         (start, end)
         for start, end in found

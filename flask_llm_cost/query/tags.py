@@ -8,11 +8,11 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..calendar import edges
 from ..db.tables import calls
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
 from .filters import CallFilter
-from .periods import edges
 from .totals import change
 from .totals import sum_up
 from .totals import tag_breakdown

@@ -24,11 +24,12 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from ..calendar import day_at
-from ..calendar import day_of
+from ..calendar import END
+from ..calendar import FIRST
 from ..calendar import HOUR
-from ..calendar import hour_at
-from ..calendar import hours_of
+from ..calendar import hours_touched
+from ..calendar import period_of
+from ..calendar import rollup_start
 from ..call import event_time
 from ..call import from_ms
 from ..call import utc_ms
@@ -41,8 +42,6 @@ from ..db.tables import rollups
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
 from ..errors import StorageError
-from ..jsonl import END
-from ..jsonl import FIRST
 from . import tag_sums
 from .dirty_marks import fact
 from .dirty_marks import horizon
@@ -173,7 +172,7 @@ class Roller:
             raise _Overtaken
 
     def _roll(self, hour: dt.datetime) -> bool:
-        spans = hours_of(hour, self._zone)
+        spans = hours_touched(hour, self._zone)
         with self._engine.connect() as connection:
             before = fact(connection, "roller")
             ids = marks_of(connection, hour)
@@ -189,7 +188,7 @@ class Roller:
                 unmark(connection, ids)
                 for start, sums in found:
                     replace(connection, "hour", start, sums)
-                days = sorted({day_of(s, self._zone) for s, _ in spans})
+                days = sorted({period_of("day", s, self._zone) for s, _ in spans})
                 for start, end in days:
                     replace(connection, "day", start, _of_hours(connection, start, end))
                 tag_sums.mark_days(connection, (start for start, _ in days))
@@ -253,7 +252,7 @@ class Roller:
         for start, keys in reversed(days.items()):
             if until is not None and time.monotonic() > until:
                 return
-            end = day_of(start, self._zone)[1]
+            end = period_of("day", start, self._zone)[1]
             if end <= now:
                 self._roll_tag_day(start, end, keys)
 
@@ -363,10 +362,10 @@ class Roller:
             self._say_horizon(connection, before)
             hours: dict[dt.datetime, list[t.Any]] = {}
             for row in rows:
-                start = hour_at(row.started_at, self._zone)
+                start = rollup_start("hour", row.started_at, self._zone)
                 hours.setdefault(start, []).append(row)
             for start, of_day in itertools.groupby(
-                rows, lambda row: day_at(row.started_at, self._zone)
+                rows, lambda row: rollup_start("day", row.started_at, self._zone)
             ):
                 for some in chunks(list(of_day)):
                     tag_sums.keep_pruned(connection, start, *these(some))
@@ -465,7 +464,9 @@ class Roller:
         """
         self._engines.prepare()
         with self._engines.snapshot(fresh=True) as connection:
-            dirty = {s for h in marked(connection) for s, _ in hours_of(h, self._zone)}
+            dirty = {
+                s for h in marked(connection) for s, _ in hours_touched(h, self._zone)
+            }
             time = going(connection)
             starts = connection.scalars(
                 sa.select(rollups.c.start).where(rollups.c.kind == "hour").distinct()
@@ -473,8 +474,8 @@ class Roller:
             wanted = set(starts) | self._hours_with_calls(connection)
             if time is not None:
                 dirty |= {start for start in wanted if time.touches(start)}
-            days = {day_of(start, self._zone) for start in wanted | dirty}
-            unsure = {day_of(start, self._zone) for start in dirty}
+            days = {period_of("day", start, self._zone) for start in wanted | dirty}
+            unsure = {period_of("day", start, self._zone) for start in dirty}
             return [
                 *(
                     f"{start.isoformat()}: {line}"
@@ -494,10 +495,10 @@ class Roller:
         minute = sa.type_coerce(_c.started_at, sa.BigInteger)
         query = sa.select(minute - minute % 60_000).where(*_between(FIRST, END))
         found = connection.scalars(query.distinct())
-        return {hour_at(from_ms(int(ms)), self._zone) for ms in found}
+        return {rollup_start("hour", from_ms(int(ms)), self._zone) for ms in found}
 
     def _differ(self, connection: sa.Connection, start: dt.datetime) -> Iterator[str]:
-        end = min(start + HOUR, day_of(start, self._zone)[1])
+        end = min(start + HOUR, period_of("day", start, self._zone)[1])
         raw = add_up(connection, *_between(start, end))
         kept = read(connection, ["hour"], start, start + dt.timedelta(milliseconds=1))
         for key in sorted(set(raw.totals) | set(kept.totals)):

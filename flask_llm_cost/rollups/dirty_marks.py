@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from ..calendar import END
+from ..calendar import FIRST
 from ..call import from_ms
 from ..call import utc_ms
 from ..db.tables import facts
 from ..db.tables import marks
-from ..jsonl import END
-from ..jsonl import FIRST
 from .dropping import going
 from .sums import chunks
 

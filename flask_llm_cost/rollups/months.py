@@ -23,8 +23,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ..calendar import day_of
-from ..calendar import hours_of
+from ..calendar import FIRST
+from ..calendar import hours_touched
+from ..calendar import period_of
 from ..calendar import utc_hour
 from ..db.partitions import drop
 from ..db.partitions import Partition
@@ -35,7 +36,6 @@ from ..db.tables import marks
 from ..db.tables import revisions
 from ..db.tables import rollup_latencies
 from ..db.tables import rollups
-from ..jsonl import FIRST
 from . import tag_sums
 from .dirty_marks import marked
 from .dropping import announce
@@ -139,7 +139,7 @@ class Months:
         return [
             (start, end)
             for edge in edges
-            for start, end in hours_of(utc_hour(edge), self.zone)
+            for start, end in hours_touched(utc_hour(edge), self.zone)
             if start < edge < end
         ]
 
@@ -152,9 +152,9 @@ class Months:
         first = connection.scalar(sa.select(sa.func.min(at)).where(*these))
         if first is None:
             return []
-        found = [day_of(first, self.zone)]
+        found = [period_of("day", first, self.zone)]
         while found[-1][1] < time.end:
-            found.append(day_of(found[-1][1], self.zone))
+            found.append(period_of("day", found[-1][1], self.zone))
         return found
 
     def _settle(self) -> int:

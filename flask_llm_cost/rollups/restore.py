@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ..calendar import day_at
-from ..calendar import hour_at
+from ..calendar import rollup_start
 from ..calendar import utc_hour
 from ..call import Call
 from ..errors import StorageError
@@ -73,7 +72,7 @@ class PutBack:
             )
 
     def _day(self, call: Call) -> dt.datetime:
-        return day_at(call.started_at, self._zone)
+        return rollup_start("day", call.started_at, self._zone)
 
     def _hour(self, call: Call) -> dt.datetime:
-        return hour_at(call.started_at, self._zone)
+        return rollup_start("hour", call.started_at, self._zone)

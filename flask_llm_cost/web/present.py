@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..call import Call
-from ..call import SILENT_OUTCOMES
 from ..money import from_pico
 from ..query.detail import Slice as Part
 from ..query.overview import Day
@@ -260,7 +259,7 @@ def per(rate: str) -> str:
 
 def why_unpriced(call: Call) -> str:
     """Why a call has no cost."""
-    if call.usage is None and call.outcome in SILENT_OUTCOMES:
+    if call.used_nothing:
         return "It was refused or never answered: nothing was used."
     if call.usage is None:
         return "The answer did not say what was used, so its cost is unknown."

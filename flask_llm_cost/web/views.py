@@ -23,13 +23,14 @@ from werkzeug.exceptions import NotFound
 
 from ..budgets.standing import Standing
 from ..budgets.standing import standings
+from ..calendar import day_start
+from ..calendar import edges
 from ..call import event_time
 from ..errors import StorageError
 from ..query.choices import choices
 from ..query.detail import call_detail
 from ..query.export import csv_lines
 from ..query.filters import CallFilter
-from ..query.filters import day_start
 from ..query.filters import DEFAULT_DAYS
 from ..query.heat import heat as ask_heat
 from ..query.host import Host
@@ -39,7 +40,6 @@ from ..query.listing import narrowed
 from ..query.listing import top_calls
 from ..query.models import models as ask_models
 from ..query.overview import overview as ask_overview
-from ..query.periods import edges
 from ..query.quality import quality as ask_quality
 from ..query.sessions import sessions as ask_sessions
 from ..query.sessions import UNKNOWN as NO_SESSION

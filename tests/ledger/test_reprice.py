@@ -13,6 +13,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from flask_llm_cost.calendar import END
+from flask_llm_cost.calendar import FIRST
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
@@ -20,8 +22,6 @@ from flask_llm_cost.db.tables import calls
 from flask_llm_cost.db.tables import COSTS
 from flask_llm_cost.db.tables import revisions as table
 from flask_llm_cost.errors import StorageError
-from flask_llm_cost.jsonl import END
-from flask_llm_cost.jsonl import FIRST
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger import reprice as revisions
 from flask_llm_cost.ledger.reprice import Delta

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from flask_llm_cost.calendar import day_start
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import OUTCOMES
 from flask_llm_cost.call import USAGE_SOURCES
 from flask_llm_cost.errors import FilterError
 from flask_llm_cost.query.filters import CallFilter
-from flask_llm_cost.query.filters import day_start
 from flask_llm_cost.query.totals import totals
 
 from .samples import ledgers

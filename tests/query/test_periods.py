@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from flask_llm_cost.query.filters import day_start
-from flask_llm_cost.query.periods import edges
-from flask_llm_cost.query.periods import first_day
-from flask_llm_cost.query.periods import SPANS
+from flask_llm_cost.calendar import day_start
+from flask_llm_cost.calendar import edges
+from flask_llm_cost.calendar import first_day
+from flask_llm_cost.calendar import SPANS
 
 HOUR = dt.timedelta(hours=1)
 

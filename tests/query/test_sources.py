@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from flask_llm_cost.calendar import edges
 from flask_llm_cost.call import Call
 from flask_llm_cost.db.tables import calls as calls_table
 from flask_llm_cost.db.tables import facts
@@ -20,7 +21,6 @@ from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
 from flask_llm_cost.query.latency import percentiles
 from flask_llm_cost.query.overview import overview
-from flask_llm_cost.query.periods import edges
 from flask_llm_cost.query.sources import pruned_before
 from flask_llm_cost.query.sources import sources
 from flask_llm_cost.query.tags import tag_page

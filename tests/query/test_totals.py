@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from flask_llm_cost.calendar import edges
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import FilterError
 from flask_llm_cost.query.filters import CallFilter
-from flask_llm_cost.query.periods import edges
 from flask_llm_cost.query.totals import breakdown
 from flask_llm_cost.query.totals import BREAKDOWNS
 from flask_llm_cost.query.totals import change

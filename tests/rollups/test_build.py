@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_llm_cost import calendar as hours
+from flask_llm_cost.calendar import edges
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import from_ms
 from flask_llm_cost.db import tables
@@ -28,7 +29,6 @@ from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.money import to_pico
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.latency import latency_bucket
-from flask_llm_cost.query.periods import edges
 from flask_llm_cost.query.totals import breakdown
 from flask_llm_cost.query.totals import series
 from flask_llm_cost.query.totals import sum_up
