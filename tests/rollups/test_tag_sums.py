@@ -6,7 +6,7 @@ import zoneinfo
 import pytest
 import sqlalchemy as sa
 
-from flask_llm_cost.calendar import day_of
+from flask_llm_cost.calendar import period_of
 from flask_llm_cost.call import Call
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.db.tables import tag_rollups
@@ -137,7 +137,7 @@ def test_days_of_another_zone_have_sums_by_tag(
     assert kept(moved, "user") == counted(made, "user")
     with moved.reading() as connection:
         starts = set(connection.scalars(sa.select(tag_rollups.c.start)))
-    assert all(day_of(start, zone)[0] == start for start in starts)
+    assert all(period_of("day", start, zone)[0] == start for start in starts)
     assert moved.verify() == []
 
 
@@ -162,7 +162,7 @@ def test_the_day_that_runs_is_read_from_its_calls(tagged: Ledger) -> None:
     spool(tagged, [make_call(1, started_at=now), *made_over(1)])
     tagged.drain()
     tagged.roll()
-    today = day_of(now, dt.UTC)[0]
+    today = period_of("day", now, dt.UTC)[0]
     with tagged.reading() as connection:
         starts = set(connection.scalars(sa.select(tag_rollups.c.start)))
         waiting = set(tag_sums.marked_days(connection))
