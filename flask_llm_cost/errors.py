@@ -1,16 +1,19 @@
-"""What can go wrong, in one tree.
+"""The exceptions of this package.
 
 .. code-block:: text
 
     LlmCostError
-    ├── ConfigError        a wrong LLM_COST_* setting (also a ValueError)
-    ├── BudgetExceeded     a budget is spent: it stopped a call, or the call spent it
-    ├── UnknownPrice       LLM_COST_ON_UNKNOWN_PRICE is "raise"
+    ├── ConfigError        an invalid LLM_COST_* setting (also a ValueError)
+    ├── BudgetExceeded     a budget stopped a call, or a call used the budget up
+    ├── UnknownPrice       a model has no price, and a setting does not allow that
     ├── StorageError       the ledger cannot be read or written
-    │   └── SetupRequired  its tables are missing or of an older version
-    ├── PriceFileError     a price file is unreadable or malformed
-    ├── PriceSyncError     a price source failed or was refused
-    └── FilterError        a query parameter has no meaning (also a ValueError)
+    │   └── SetupRequired  its tables are missing or of another version
+    ├── PriceFileError     a price file cannot be read or is malformed
+    ├── PriceSyncError     a price source failed or was rejected
+    └── FilterError        an invalid query parameter (also a ValueError)
+
+They can be pickled and copied. Their ``args`` are JSON values that are enough to create
+them again, which is all that Celery's JSON results keep of an exception.
 """
 
 from __future__ import annotations
@@ -26,74 +29,93 @@ if t.TYPE_CHECKING:
 
 
 class LlmCostError(Exception):
-    """Every error of this package."""
+    """Base class of all exceptions of this package."""
 
 
 class ConfigError(LlmCostError, ValueError):
-    """A setting is wrong. The message names the key, the value and the way out."""
+    """A setting is invalid. The message names the key, the value and how to fix it."""
 
 
 class BudgetExceeded(LlmCostError):
-    """A budget is spent.
+    """A budget has no room for a call, or a call used it up.
+
+    Amounts may also be given as decimal text, and the time in ISO format.
 
     :param budget: The budget's name.
     :param period: ``"day"``, ``"week"``, ``"month"``, ... or ``"call"``.
     :param limit_usd: The limit in USD.
-    :param spent_usd: What was spent in this period, in USD.
-    :param resets_at: When the period ends (aware UTC), ``None`` for a per-call budget.
-    :param call: The call that crossed the limit, ``None`` if none was sent.
-    :param tags: Whose budget it is, where each value of a tag has one.
-    :param held_usd: What calls under way may still cost.
-    :param lost_usd: What counts for calls of which no one knows what they cost.
-    :param estimate_usd: What the call that was refused may have cost.
+    :param spent_usd: The amount spent in this period, in USD.
+    :param resets_at: The end of the period (aware UTC); ``None`` if it never ends, and for
+        a budget per call.
+    :param call: The call that reached the limit; ``None`` if no call was sent, and in a
+        Celery result that is stored as JSON.
+    :param tags: The tag values the budget applies to, if each value has its own.
+    :param reserved_usd: The amount reserved for calls in progress.
+    :param lost_usd: The amount counted for calls whose cost is not known.
+    :param estimate_usd: The estimated cost of the call that was refused.
     """
 
     def __init__(
         self,
         budget: str,
-        *,
         period: str,
-        limit_usd: Decimal,
-        spent_usd: Decimal,
-        resets_at: dt.datetime | None = None,
+        limit_usd: Decimal | str,
+        spent_usd: Decimal | str,
+        resets_at: dt.datetime | str | None = None,
         call: Call | None = None,
         tags: Mapping[str, str] | None = None,
-        held_usd: Decimal = Decimal(0),
-        lost_usd: Decimal = Decimal(0),
-        estimate_usd: Decimal | None = None,
+        reserved_usd: Decimal | str = "0",
+        lost_usd: Decimal | str = "0",
+        estimate_usd: Decimal | str | None = None,
     ) -> None:
-        more = "".join(
-            f", ${amount.normalize():f} {what}"
-            for amount, what in (
-                (held_usd, "held for calls under way"),
-                (lost_usd, "lost"),
-                (estimate_usd or Decimal(0), "asked for"),
-            )
-            if amount
-        )
-        whose = "".join(f" of {key} {value!r}" for key, value in (tags or {}).items())
-        spent = spent_usd >= limit_usd
-        super().__init__(
-            f"The {period} budget {budget!r}{whose}"
-            f" {'is spent' if spent else 'has no room for the call'}:"
-            f" ${spent_usd.normalize():f} of ${limit_usd.normalize():f}"
-            f"{'' if spent else ' spent'}{more}."
-        )
         self.budget = budget
         self.period = period
-        self.limit_usd = limit_usd
-        self.spent_usd = spent_usd
-        self.resets_at = resets_at
+        self.limit_usd = Decimal(limit_usd)
+        self.spent_usd = Decimal(spent_usd)
+        self.resets_at = (
+            dt.datetime.fromisoformat(resets_at)
+            if isinstance(resets_at, str)
+            else resets_at
+        )
         self.call = call
-        self.tags: Mapping[str, str] = dict(tags or {})
-        self.held_usd = held_usd
-        self.lost_usd = lost_usd
-        self.estimate_usd = estimate_usd
+        self.tags = dict(tags or {})
+        self.reserved_usd = Decimal(reserved_usd)
+        self.lost_usd = Decimal(lost_usd)
+        self.estimate_usd = None if estimate_usd is None else Decimal(estimate_usd)
+        super().__init__(
+            budget,
+            period,
+            str(self.limit_usd),
+            str(self.spent_usd),
+            None if self.resets_at is None else self.resets_at.isoformat(),
+            None,
+            self.tags,
+            str(self.reserved_usd),
+            str(self.lost_usd),
+            None if self.estimate_usd is None else str(self.estimate_usd),
+        )
+
+    def __str__(self) -> str:
+        scope = "".join(f" of {key} {value!r}" for key, value in self.tags.items())
+        exceeded = self.spent_usd >= self.limit_usd
+        amounts = [f"${_plain(self.spent_usd)} of ${_plain(self.limit_usd)} spent"]
+        for amount, purpose in (
+            (self.reserved_usd, "reserved for calls in progress"),
+            (self.lost_usd, "lost"),
+            (self.estimate_usd, "estimated for this call"),
+        ):
+            if amount:
+                amounts.append(f"${_plain(amount)} {purpose}")
+        return (
+            f"The {self.period} budget {self.budget!r}{scope}"
+            f" {'is exceeded' if exceeded else 'has no room for this call'}:"
+            f" {', '.join(amounts)}."
+        )
 
     def retry_after(self, now: dt.datetime | None = None) -> int | None:
         """Seconds until the period ends, for a ``Retry-After`` header.
 
-        ``None`` if it never does.
+        ``None`` if it never ends.
         """
         if self.resets_at is None:
             return None
@@ -105,16 +127,20 @@ class UnknownPrice(LlmCostError):
     """No price is known for a model.
 
     :param provider: The provider's name.
-    :param model: The model that was asked for.
+    :param model: The requested model.
     """
 
     def __init__(self, provider: str, model: str) -> None:
-        super().__init__(
-            f"No price is known for {provider}/{model}. Add it to LLM_COST_PRICES_FILE or"
-            " LLM_COST_PRICE_OVERRIDES, or alias it in LLM_COST_MODEL_ALIASES."
-        )
+        super().__init__(provider, model)
         self.provider = provider
         self.model = model
+
+    def __str__(self) -> str:
+        return (
+            f"No price is known for {self.provider}/{self.model}. Add it to"
+            " LLM_COST_PRICES_FILE or LLM_COST_PRICE_OVERRIDES, or alias it in"
+            " LLM_COST_MODEL_ALIASES."
+        )
 
 
 class StorageError(LlmCostError):
@@ -126,21 +152,28 @@ class SetupRequired(StorageError):
 
 
 class PriceFileError(LlmCostError):
-    """A price file is unreadable or malformed. The message names file and key."""
+    """A price file cannot be read or is malformed. The message names file and key."""
 
 
 class PriceSyncError(LlmCostError):
-    """A price source failed, or what it sent was refused."""
+    """A price source failed, or its data was rejected."""
 
 
 class FilterError(LlmCostError, ValueError):
-    """A query parameter has no meaning.
+    """A query parameter is invalid.
 
     :param parameter: The parameter's name.
-    :param message: What is wrong with its value, and what would be right.
+    :param message: What is wrong with its value, and what is valid.
     """
 
     def __init__(self, parameter: str, message: str) -> None:
-        super().__init__(f"{parameter}: {message}")
+        super().__init__(parameter, message)
         self.parameter = parameter
         self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.parameter}: {self.message}"
+
+
+def _plain(usd: Decimal) -> str:
+    return f"{usd.normalize():f}"

@@ -28,6 +28,7 @@ from .config import Settings
 from .errors import BudgetExceeded
 from .errors import ConfigError
 from .errors import LlmCostError
+from .errors import StorageError
 from .errors import UnknownPrice
 from .interrupts import of_signal
 from .request import RequestCost
@@ -357,7 +358,7 @@ class AppState:
         if self.settings.on_storage_error != "ignore":
             self._say_failed(call, error)
         if self.settings.on_storage_error == "raise" and call is not None:
-            self.pending_error = _as_ours(error)
+            self.pending_error = _storage_error(error)
         app = self._app()
         if app is not None:
             signals.send(signals.storage_failed, app, call=call, error=error)
@@ -484,12 +485,12 @@ def utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-def _as_ours(error: Exception) -> LlmCostError:
-    if isinstance(error, LlmCostError):
+def _storage_error(error: Exception) -> StorageError:
+    if isinstance(error, StorageError):
         return error
-    ours = LlmCostError(f"A call could not be stored: {error}")
-    ours.__cause__ = error
-    return ours
+    storage_error = StorageError(f"A call could not be stored: {error}")
+    storage_error.__cause__ = error
+    return storage_error
 
 
 def priced(state: AppState, call: Call, mode: str | None = None) -> Call:

@@ -35,7 +35,7 @@ class Alert:
     refused: bool = False
     """A call was refused though the limit is not spent: with what is held, what is lost
     and what the call may cost, it could have been."""
-    held_usd: Decimal = Decimal(0)
+    reserved_usd: Decimal = Decimal(0)
     """Of a refusal: what calls under way may still cost."""
     lost_usd: Decimal = Decimal(0)
     """Of a refusal: what counts for calls of which no one knows what they cost."""
@@ -72,7 +72,7 @@ class Alert:
             return {}
         estimate = self.estimate_usd
         return {
-            "held_usd": _plain(self.held_usd),
+            "reserved_usd": _plain(self.reserved_usd),
             "lost_usd": _plain(self.lost_usd),
             "estimate_usd": None if estimate is None else _plain(estimate),
         }
@@ -89,7 +89,7 @@ class Alert:
             f"The {self.period} budget {name} {what}:"
             f" ${_plain(self.spent_usd)} of ${_plain(self.limit_usd)}"
             f"{' spent' if self.refused else ''}"
-            f"{_besides(self.held_usd, self.lost_usd, self.estimate_usd)}."
+            f"{_besides(self.reserved_usd, self.lost_usd, self.estimate_usd)}."
         )
         if self.resets_at is not None:
             line += f" It resets at {self.resets_at:%Y-%m-%d %H:%M} UTC."

@@ -479,7 +479,7 @@ def _exceeded(
         resets_at=share.window.end,
         call=call,
         tags=share.whose,
-        held_usd=from_pico(standing.held),
+        reserved_usd=from_pico(standing.held),
         lost_usd=from_pico(standing.lost),
         estimate_usd=None if estimate is None else from_pico(estimate),
     )
@@ -496,7 +496,7 @@ def _alert_of(error: BudgetExceeded) -> Alert:
         resets_at=error.resets_at,
         call=error.call,
         refused=error.spent_usd < error.limit_usd,
-        held_usd=error.held_usd,
+        reserved_usd=error.reserved_usd,
         lost_usd=error.lost_usd,
         estimate_usd=error.estimate_usd,
     )

@@ -129,7 +129,7 @@ class Alerts:
             alert = dataclasses.replace(
                 alert,
                 refused=True,
-                held_usd=from_pico(row.held),
+                reserved_usd=from_pico(row.held),
                 lost_usd=from_pico(row.lost),
                 estimate_usd=from_pico(estimate),
             )

@@ -220,16 +220,16 @@ def test_a_refusal_below_the_limit_is_not_the_limit(
         spend(app, "0.4")
         assert llm_cost.begin(attempt)
         for _ in range(2):
-            with pytest.raises(BudgetExceeded, match="has no room for the call") as no:
+            with pytest.raises(BudgetExceeded, match="has no room for this call") as no:
                 llm_cost.begin(attempt)
-        assert (no.value.spent_usd, no.value.held_usd, no.value.estimate_usd) == (
+        assert (no.value.spent_usd, no.value.reserved_usd, no.value.estimate_usd) == (
             Decimal("0.4"),
             Decimal("0.35"),
             Decimal("0.35"),
         )
-        with pytest.raises(BudgetExceeded, match="is spent"):
+        with pytest.raises(BudgetExceeded, match="is exceeded"):
             spend(app, "0.7")
-        with pytest.raises(BudgetExceeded, match="is spent"):
+        with pytest.raises(BudgetExceeded, match="is exceeded"):
             llm_cost.begin(attempt)
         # Each is called back, and told of and owed to the webhook once.
         assert llm_cost.flush()
@@ -260,7 +260,7 @@ def test_a_refusal_below_the_limit_is_not_the_limit(
         "budget_threshold",
     ]
     (refusal,) = (body for body in bodies if body["event"] == "budget_refused")
-    assert (refusal["spent_usd"], refusal["held_usd"]) == ("0.4", "0.35")
+    assert (refusal["spent_usd"], refusal["reserved_usd"]) == ("0.4", "0.35")
 
 
 def test_a_stream_that_is_enforced_may_be_refused(make_app: MakeApp) -> None:

@@ -111,6 +111,6 @@ def test_a_stream_that_spends_a_budget_is_read_to_its_end(
             read = b"".join(response.iter_content(50))
         assert read == CHAT_STREAM
         assert llm_cost.flush()
-        with pytest.raises(BudgetExceeded, match="is spent"):
+        with pytest.raises(BudgetExceeded, match="is exceeded"):
             session.post(provider.url(), json=ASK, stream=True)
         assert llm_cost.calls.count() == 1
