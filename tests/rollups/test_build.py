@@ -12,10 +12,7 @@ from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
-from hypothesis import strategies as st
 
-from flask_llm_cost import calendar as hours
 from flask_llm_cost.calendar import edges
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import from_ms
@@ -274,23 +271,6 @@ def test_sums_of_before_learn_what_was_estimated(ledger: Ledger) -> None:
     assert ledger.check() == []
     ledger.roll()
     assert rolled(ledger, "day") == rolled(ledger, "hour") == raw(ledger) == before
-
-
-zones = st.sampled_from(
-    ["UTC", "Asia/Kolkata", "Australia/Lord_Howe", "America/Santiago", "Pacific/Apia"]
-).map(zoneinfo.ZoneInfo)
-
-
-@given(st.integers(1_200_000_000, 2_000_000_000), zones)
-def test_the_hours_of_a_day_tile_it(second: int, zone: dt.tzinfo) -> None:
-    moment = from_ms(second * 1000)
-    hour = hours.utc_hour(moment)
-    spans = hours.hours_touched(hour, zone)
-    (mine,) = [(a, b) for a, b in spans if a <= moment < b]
-    assert mine[0] == hours.hour_at(moment, zone)
-    assert spans[0][0] <= hour
-    assert spans[-1][1] >= hour + HOUR
-    assert all(one[1] == two[0] for one, two in zip(spans, spans[1:], strict=False))
 
 
 def test_latencies_fall_in_the_same_buckets_as_in_questions() -> None:

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from flask_llm_cost.calendar import day_start
 from flask_llm_cost.calendar import edges
 from flask_llm_cost.calendar import first_day
+from flask_llm_cost.calendar import hours_touched
+from flask_llm_cost.calendar import rollup_start
 from flask_llm_cost.calendar import SPANS
+from flask_llm_cost.calendar import utc_hour
+from flask_llm_cost.call import from_ms
 
 HOUR = dt.timedelta(hours=1)
 
@@ -99,3 +103,17 @@ def test_months_and_years_are_as_long_as_they_are() -> None:
 
 def test_no_days_have_no_edges() -> None:
     assert edges("day", dt.date(2026, 4, 2), dt.date(2026, 4, 1), dt.UTC) == []
+
+
+@given(st.integers(1_200_000_000, 2_000_000_000), zones)
+def test_local_hours_cover_a_utc_hour_without_gaps(
+    second: int, zone: dt.tzinfo
+) -> None:
+    moment = from_ms(second * 1000)
+    hour = utc_hour(moment)
+    spans = hours_touched(hour, zone)
+    (mine,) = [(a, b) for a, b in spans if a <= moment < b]
+    assert mine[0] == rollup_start("hour", moment, zone)
+    assert spans[0][0] <= hour
+    assert spans[-1][1] >= hour + HOUR
+    assert all(one[1] == two[0] for one, two in zip(spans, spans[1:], strict=False))
