@@ -107,10 +107,12 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format and the import contracts."""
+    """Check style, format, spelling, wording and the import contracts."""
     install(session, "lint", "tests")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("codespell")
+    session.run("python", "-m", "pytest", "-q", "tests/test_english.py")
     session.run("lint-imports")
 
 

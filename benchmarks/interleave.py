@@ -26,7 +26,7 @@ def run(
     spent: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         names = list(candidates)
-        # Every second round backwards, so that drift favours no one.
+        # Every second round backwards, so that drift favors no one.
         for name in names if number % 2 else reversed(names):
             candidate = candidates[name]
             start = time.process_time()

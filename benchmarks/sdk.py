@@ -75,7 +75,7 @@ def measure(workers: dict[str, Worker], command: str, spent: Times) -> None:
     """Ask each worker in turn, some times over, and put down what each took."""
     for number in range(ROUNDS + 1):
         names = list(workers)
-        # Every second round backwards, so that drift favours no one.
+        # Every second round backwards, so that drift favors no one.
         for name in names if number % 2 else reversed(names):
             took = workers[name].ask(command)
             if number:  # the first round warms up

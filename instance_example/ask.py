@@ -69,7 +69,7 @@ def _tolerant(pieces: Iterator[str]) -> Iterator[str]:
     try:
         yield from pieces
     except requests.RequestException as error:
-        yield f"\n\nThe answer broke off: {_kind(error)}."
+        yield f"\n\nThe answer was cut short: {_kind(error)}."
 
 
 def _kind(error: requests.RequestException) -> str:

@@ -33,7 +33,7 @@ def test_a_lone_surrogate_survives_its_line() -> None:
         ({"v": 2}, "v: line format 2"),
         ({"model": 3}, "model: 3 is not text"),
         ({"model": None}, "model: None is not text"),
-        ({"colour": "red"}, "colour: no such field"),
+        ({"color": "red"}, "color: no such field"),
         ({"stream": 1}, "stream: 1 is not true or false"),
         ({"latency_ms": -1}, "latency_ms: -1 is not a whole number"),
         ({"latency_ms": True}, "latency_ms: True is not a whole number"),

@@ -35,7 +35,7 @@ class Window:
         return window
 
     def add(self, data: bytes) -> None:
-        """Take more bytes, in amortised constant time each."""
+        """Take more bytes, in amortized constant time each."""
         before = self.length
         self.length = before + len(data)
         if self._head is None and self.length <= WHOLE:

@@ -299,7 +299,7 @@ def meter(name: str) -> str:
 
 
 def tone(name: str) -> str:
-    """The colour of a meter: that of its side."""
+    """The color of a meter: that of its side."""
     for side in ("cache_read", "cache_write", "input", "output"):
         if name == side or name.startswith(f"{side}_"):
             return f"t-{side.replace('_', '-')}"

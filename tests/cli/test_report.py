@@ -178,7 +178,7 @@ def test_the_empty_ledger_has_a_report(shown: Shown) -> None:
         (("--from", "20261101"), "from: '20261101' is no date"),
         (("--from", "2026-11-02", "--to", "2026-11-01"), "from: 2026-11-02 is after"),
         (("--days", "3", "--to", "2026-11-01"), "not both"),
-        (("--by", "colour"), "'colour' is none of"),
+        (("--by", "color"), "'color' is none of"),
         (("--by", "tag:a b"), "'a b' is no tag key"),
         (("--format", "xml"), "xml"),
     ],

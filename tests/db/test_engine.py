@@ -194,7 +194,7 @@ def test_an_unreachable_database_is_named_without_its_password(
     [
         ({"database_uri": "nonsense://x:hush@y"}, "LLM_COST_DATABASE_URI"),
         ({"database_uri": "mysql+mysqldb://x:hush@y/z"}, "the driver is installed"),
-        ({"engine_options": {"colour": 1}}, "'colour'.*LLM_COST_ENGINE_OPTIONS"),
+        ({"engine_options": {"color": 1}}, "'color'.*LLM_COST_ENGINE_OPTIONS"),
     ],
 )
 def test_a_setting_that_makes_no_engine_is_an_error(

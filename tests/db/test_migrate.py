@@ -50,12 +50,12 @@ def test_a_changed_table_is_drift(
     ledger = make_ledger(database)
     with ledger._engines.writing().begin() as connection:
         connection.exec_driver_sql(
-            "ALTER TABLE llm_cost_facts ADD COLUMN colour INTEGER"
+            "ALTER TABLE llm_cost_facts ADD COLUMN color INTEGER"
         )
         connection.exec_driver_sql("DROP TABLE llm_cost_tag_values")
     found = ledger.check()
     assert any("llm_cost_tag_values" in line for line in found)
-    assert any("colour" in line for line in found)
+    assert any("color" in line for line in found)
 
 
 @every_database

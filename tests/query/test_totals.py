@@ -249,8 +249,8 @@ def test_a_breakdown_needs_a_possible_tag_key(sqlite: Store, key: str) -> None:
 
 
 def test_a_breakdown_needs_a_known_name(sqlite: Store) -> None:
-    with pytest.raises(FilterError, match=r"^by: 'colour' is not one of provider"):
-        ask(sqlite, breakdown, EVERYTHING, "colour")
+    with pytest.raises(FilterError, match=r"^by: 'color' is not one of provider"):
+        ask(sqlite, breakdown, EVERYTHING, "color")
 
 
 def test_the_cache_hit_rate_is_of_all_input(sqlite: Store) -> None:
