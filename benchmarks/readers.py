@@ -54,7 +54,7 @@ def whole(body: bytes) -> Reading:
     """All of an exchange: its beginning, its headers, its body, its reading."""
     assert _ROUTE is not None
     exchange = Exchange(_ROUTE, request_body=None)
-    exchange.respond(200, {"content-type": "application/json"})
+    exchange.begin_response(200, {"content-type": "application/json"})
     exchange.feed(body, decoded=True)
     return exchange.reading(ended=True)
 
@@ -66,7 +66,7 @@ def usage(body: bytes) -> object:
 
 def members(body: bytes) -> object:
     """All that is read of such an answer: its model, id, tier and usage."""
-    return sparse.sketch(body, body, _DIALECT.heavy, _DIALECT.tail)
+    return sparse.find_members(body, body, _DIALECT.content, _DIALECT.tail)
 
 
 def typed() -> dict[str, Callable[[bytes], object]]:
@@ -105,7 +105,7 @@ def chunk(number: int, usage: str) -> bytes:
 def stream(chunks: list[bytes]) -> Reading:
     assert _ROUTE is not None
     exchange = Exchange(_ROUTE, request_body=None)
-    exchange.respond(200, {})
+    exchange.begin_response(200, {})
     for each in chunks:
         exchange.feed(each, decoded=True)
     return exchange.reading(ended=True)

@@ -118,9 +118,9 @@ class LlmCost:
         if settings.prices_file is not None or settings.price_overrides:
             state.book  # noqa: B018 - a broken price file shows now, not in a request
         if settings.estimate_usage and settings.enabled:
-            from .providers.estimate import prepare
+            from .providers.estimate import load_encoding
 
-            prepare()
+            load_encoding()
         from .cli import make_group
         from .db.autogenerate import hide_tables
 

@@ -37,7 +37,7 @@ from ..errors import ConfigError
 from ..errors import LlmCostError
 from ..interrupts import of_signal
 from ..providers import Exchange
-from ..providers import NO_CALL
+from ..providers import NOT_A_CALL
 from ..providers import Provider
 from ..providers import Route
 from ..providers import route
@@ -259,7 +259,7 @@ class Tap:
         if snapshot is None:
             return None
         if snapshot.estimate:
-            exchange.estimate(sent)
+            exchange.start_estimate(sent)
         meter = Meter(self.recorder, exchange, snapshot, guard)
         if snapshot.inject:
             meter.asking = _asking(exchange, url, sent)
@@ -282,7 +282,7 @@ def _unpickled(name: str) -> Tap | None:
 
 @harmless()
 def _asking(exchange: Exchange, url: str, sent: bytes | None) -> bytes | None:
-    return exchange.asking(url, sent)
+    return exchange.inject_stream_usage(url, sent)
 
 
 @harmless()
@@ -339,7 +339,7 @@ class Meter:
         """The answer's headers are there: attempts that begin now are others."""
         self._leave()
         self._status = status
-        self._exchange.respond(status, headers)
+        self._exchange.begin_response(status, headers)
 
     def feed(self, data: bytes, *, decoded: bool) -> None:
         """The caller was handed these bytes of the body.
@@ -358,7 +358,7 @@ class Meter:
         exchange = self._exchange
         if exchange.route.poll:
             self._take_results()
-        if exchange.over:
+        if exchange.done:
             # Do not wait for an end: many clients stop reading here and keep the rest.
             self._finish("ok", ended=True)
         elif exchange.complete and self._complete_at is None:
@@ -481,7 +481,7 @@ class Meter:
         self, snapshot: Snapshot, outcome: Outcome, ended: bool
     ) -> Iterator[Call]:
         """What the attempt comes to: mostly one call."""
-        if self._exchange.route.operation == NO_CALL:
+        if self._exchange.route.operation == NOT_A_CALL:
             self._note_batch(ended)
             return
         call = self._call(snapshot, outcome, ended)
@@ -490,7 +490,7 @@ class Meter:
         yield from self._results(snapshot)
 
     def _results(self, snapshot: Snapshot) -> Iterator[Call]:
-        for reading in self._exchange.results():
+        for reading in self._exchange.take_results():
             reading = self._dated(reading)
             call = _as_call(reading, snapshot, "ok", None, polled=True)
             if self._counts(call, snapshot):
@@ -507,7 +507,7 @@ class Meter:
 
         Where that is not known it has the time of the first look by this process.
         """
-        batch = self._exchange.route.batch
+        batch = self._exchange.route.batch_id
         if batch is None or reading.created_at is not None:
             return reading
         made = _made.get((reading.provider, batch))

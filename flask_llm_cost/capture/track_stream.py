@@ -18,9 +18,9 @@ from ..call import Snapshot
 from ..call import TagSource
 from ..call import Usage
 from ..errors import LlmCostError
+from ..providers import chat_route
 from ..providers import Exchange
 from ..providers import Provider
-from ..providers import route_to
 from .manual import check_latency
 from .manual import check_name
 from .meter import follow
@@ -161,7 +161,7 @@ class TrackedStream:
                 "A tracked stream is one call. Make another one with track_stream()."
             )
         exchange = Exchange(
-            route_to(self._provider, providers=self._providers), request_body=None
+            chat_route(self._provider, providers=self._providers), request_body=None
         )
         snapshot = self._begin(
             Attempt(

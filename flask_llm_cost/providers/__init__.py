@@ -5,19 +5,19 @@ from __future__ import annotations
 from .dialect import Dialect
 from .dialect import needles
 from .dialect import Notes
+from .exchange import chat_route
 from .exchange import Exchange
-from .exchange import NO_CALL
+from .exchange import NOT_A_CALL
 from .exchange import Path
 from .exchange import Provider
 from .exchange import read_exchange
 from .exchange import Route
 from .exchange import route
-from .exchange import route_to
 
 __all__ = [
     "Dialect",
     "Exchange",
-    "NO_CALL",
+    "NOT_A_CALL",
     "Notes",
     "Path",
     "Provider",
@@ -25,5 +25,5 @@ __all__ = [
     "needles",
     "read_exchange",
     "route",
-    "route_to",
+    "chat_route",
 ]

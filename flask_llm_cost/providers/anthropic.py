@@ -58,7 +58,7 @@ def _buckets(notes: Notes, seen: Object, units: dict[str, Decimal]) -> Usage:
     written = seen.get("cache_creation_input_tokens")
     if written is None:
         written = hour + count(lifetimes.get("ephemeral_5m_input_tokens"))
-    writes = notes.carve(count(written), hour=hour)
+    writes = notes.split_off(count(written), hour=hour)
     made = count(seen.get("output_tokens"))
     thinking = count(inner(seen, "output_tokens_details").get("thinking_tokens"))
     if thinking > made:
@@ -103,7 +103,7 @@ def _units(notes: Notes) -> dict[str, Decimal]:
     return {unit: Decimal(count) for unit, count in counts.items() if count}
 
 
-def conditions(notes: Notes) -> frozenset[str]:
+def price_flags(notes: Notes) -> frozenset[str]:
     """Where inference was bound to a place that has a price of its own."""
     place = notes.usage.get("inference_geo")
     if isinstance(place, str) and re.fullmatch("[a-z]{2}", place):
@@ -136,9 +136,9 @@ MESSAGES: t.Final = Dialect(
     usage=usage,
     tier=tier,
     usage_by_model=usage_by_model,
-    conditions=conditions,
+    price_flags=price_flags,
     needles=needles(rb'"usage"', rb'"message_stop"'),
-    heavy=frozenset(("content",)),
+    content=frozenset(("content",)),
     tail=("usage", "model", "id"),
     envelope="message",
 )
@@ -147,10 +147,12 @@ BATCH: t.Final = Dialect(
     read=read,
     usage=usage,
     usage_by_model=usage_by_model,
-    conditions=conditions,
+    price_flags=price_flags,
     tier=tier,
-    whole=(b"",),
-    results=batch_results,
+    parse_whole_if=(b"",),
+    batch_results=batch_results,
 )
 
-BATCH_STATE: t.Final = Dialect(read=read_batch, usage=lambda notes: None, whole=(b"",))
+BATCH_STATE: t.Final = Dialect(
+    read=read_batch, usage=lambda notes: None, parse_whole_if=(b"",)
+)

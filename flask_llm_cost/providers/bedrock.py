@@ -97,7 +97,7 @@ def read(notes: Notes, document: Object) -> None:
     ):
         _merge(notes, part)
     _titan(notes, body)
-    notes.seen["metrics"] = {**notes.seen.get("metrics", {}), **inner(body, _METRICS)}
+    notes.extra["metrics"] = {**notes.extra.get("metrics", {}), **inner(body, _METRICS)}
 
 
 def _unwrapped(document: Object) -> tuple[Object, object]:
@@ -150,7 +150,7 @@ def usage(notes: Notes) -> Usage | None:
         if isinstance(part, dict) and part.get("ttl") == "1h"
     )
     hour += count(inner(seen, "cache_creation").get("ephemeral_1h_input_tokens"))
-    writes = notes.carve(written, hour=hour)
+    writes = notes.split_off(written, hour=hour)
     made = count(seen.get("outputTokens"))
     found = Usage(
         input_tokens=count(seen.get("inputTokens")),
@@ -174,7 +174,7 @@ def _filled(notes: Notes) -> dict[str, t.Any]:
     """What the body says, and for the rest what the last event or the headers say."""
     seen, count = dict(notes.usage), notes.count
     for elsewhere, names in (
-        (notes.seen.get("metrics", {}), _COUNTS),
+        (notes.extra.get("metrics", {}), _COUNTS),
         (notes.headers, _HEADERS),
     ):
         for name, known in names.items():
@@ -200,7 +200,7 @@ CONVERSE: t.Final = Dialect(
     read=read,
     usage=usage,
     needles=needles(rb'"usage"', rb'"metadata"', b"serviceTier"),
-    heavy=frozenset(("output",)),
+    content=frozenset(("output",)),
     tail=("usage", "serviceTier", "trace"),
     envelope="data",
 )
@@ -212,7 +212,7 @@ INVOKE: t.Final = Dialect(
     needles=needles(
         b"",
     ),
-    heavy=frozenset(("content", "choices", "generation", "completion", "outputs")),
+    content=frozenset(("content", "choices", "generation", "completion", "outputs")),
     tail=(
         "usage",
         "prompt_token_count",

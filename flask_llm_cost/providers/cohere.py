@@ -71,6 +71,6 @@ COHERE: t.Final = Dialect(
     read=read,
     usage=usage,
     needles=needles(rb'"billed_units"', rb'"message-end"', rb'"stream-end"'),
-    heavy=frozenset(("message", "text", "texts", "embeddings", "results")),
+    content=frozenset(("message", "text", "texts", "embeddings", "results")),
     tail=("usage", "meta", "id", "response_id"),
 )

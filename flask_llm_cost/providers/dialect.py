@@ -44,7 +44,7 @@ class Notes:
     """The provider's own usage object, merged over all events."""
     units: dict[str, Decimal] = field(default_factory=dict)
     """Calls of server tools, pages, seconds: what happened and is no token."""
-    seen: dict[str, t.Any] = field(default_factory=dict)
+    extra: dict[str, t.Any] = field(default_factory=dict)
     """A dialect's own notes."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Response headers that the dialect asked for, in lower case."""
@@ -63,7 +63,7 @@ class Notes:
         twin = copy.copy(self)
         twin.usage = dict(self.usage)
         twin.units = dict(self.units)
-        twin.seen = copy.deepcopy(self.seen)
+        twin.extra = copy.deepcopy(self.extra)
         twin.flags = set(self.flags)
         return twin
 
@@ -120,7 +120,7 @@ class Notes:
         self.flags.add(CONFLICT)
         return 0
 
-    def carve(self, total: int, **parts: int) -> dict[str, int]:
+    def split_off(self, total: int, **parts: int) -> dict[str, int]:
         """Cut parts out of a total that holds them; ``rest`` is what is left.
 
         Parts that are more than the total are cut to fit, in their order, and flagged.
@@ -194,11 +194,11 @@ class Dialect:
     needles: tuple[re.Pattern[bytes], ...] = (re.compile(b""),)
     """An event in which none of these is found says nothing new, once the answer is
     identified. By default every event is parsed. See :func:`needles`."""
-    heavy: frozenset[str] = frozenset()
+    content: frozenset[str] = frozenset()
     """Members of a whole answer that hold content; they are skipped, not parsed."""
     tail: tuple[str, ...] = ("usage",)
     """Members to look for from the end of a whole answer: first the one that counts."""
-    whole: tuple[bytes, ...] = ()
+    parse_whole_if: tuple[bytes, ...] = ()
     """Where one of these stands, content holds something billed: parse all of it."""
     envelope: str = ""
     """The member of an event that holds what a whole answer holds at its top."""
@@ -206,11 +206,11 @@ class Dialect:
     """The served tier."""
     usage_by_model: Callable[[Notes], Mapping[str, Usage]] = lambda notes: {}
     """What each model used, where several took part and the usage is not all."""
-    conditions: Callable[[Notes], frozenset[str]] = lambda notes: frozenset()
+    price_flags: Callable[[Notes], frozenset[str]] = lambda notes: frozenset()
     """What else a price may depend on, as flags: ``region.us``."""
     skim: Callable[[Notes, bytes], None] | None = None
     """Take notes of what is left of an answer too long to be kept: its ends."""
-    results: Callable[[Object], Iterable[Object]] | None = None
+    batch_results: Callable[[Object], Iterable[Object]] | None = None
     """Of batch results: the answers in one line or document, without those that failed."""
     headers: frozenset[str] = frozenset()
     """Response headers it reads."""

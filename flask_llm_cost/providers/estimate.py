@@ -40,7 +40,7 @@ _ENCODINGS: t.Final = ("o200k_base", "o200k_harmony", "cl100k_base")
 _ASKED: t.Final = ("messages", "input", "instructions", "prompt", "tools", "functions")
 
 
-def prepare() -> str | None:
+def load_encoding() -> str | None:
     """Load an encoding, if tiktoken is installed and need not fetch it; its name.
 
     To be called while an app is set up: it takes up to a second.

@@ -16,32 +16,32 @@ from ..call import Reading
 from ..call import Usage
 from ..call import UsageSource
 from . import sparse
+from .buffer import BoundedBuffer
 from .decoding import Decoding
 from .decoding import Unreadable
 from .dialect import Notes
 from .estimate import Estimate
-from .framing import ENDS
-from .framing import frame
+from .framing import detect_framing
+from .framing import EVENT_ENDS
 from .framing import Framing
-from .paths import NO_CALL
+from .paths import NOT_A_CALL
 from .paths import Path
-from .request import asked
-from .request import asking
+from .request import inject_stream_usage
+from .request import parse_request
+from .routes import chat_route
 from .routes import Provider
 from .routes import Route
 from .routes import route
-from .routes import route_to
-from .window import Window
 
 __all__ = [
     "Exchange",
-    "NO_CALL",
+    "NOT_A_CALL",
     "Path",
     "Provider",
     "Route",
     "read_exchange",
     "route",
-    "route_to",
+    "chat_route",
 ]
 
 _GREETINGS: t.Final = 4
@@ -71,7 +71,7 @@ class Exchange:
         self._notes = Notes(
             provider=route.provider,
             operation=route.operation,
-            response_id=route.answer,
+            response_id=route.response_id,
         )
         self._decoding: Decoding | None = None
         self._framing: Framing | None = None
@@ -79,7 +79,7 @@ class Exchange:
         self._deaf = False
         self._ok = True
         self._events = 0
-        self._over = False
+        self._done = False
         self._results: list[Reading] = []
         self._estimate: Estimate | None = None
         if request_body:
@@ -95,11 +95,11 @@ class Exchange:
         return self._notes.complete
 
     @property
-    def over(self) -> bool:
+    def done(self) -> bool:
         """The stream said that nothing comes any more (``[DONE]``)."""
-        return self._over
+        return self._done
 
-    def estimate(self, request_body: bytes | None) -> None:
+    def start_estimate(self, request_body: bytes | None) -> None:
         """Estimate what a stream uses whose provider does not say: from its beginning on."""
         if not request_body or not self.stream:
             return
@@ -108,7 +108,7 @@ class Exchange:
         except Exception as error:
             self._failed(error)
 
-    def asking(self, url: str, body: bytes | None) -> bytes | None:
+    def inject_stream_usage(self, url: str, body: bytes | None) -> bytes | None:
         """The request's body, changed so that a stream says what it used.
 
         :param url: With its query, which may name a version.
@@ -119,12 +119,12 @@ class Exchange:
             return None
         if re.fullmatch(self.route.include_usage, url) is None:
             return None
-        return asking(body)
+        return inject_stream_usage(body)
 
-    def respond(self, status: int, headers: Mapping[str, str]) -> None:
+    def begin_response(self, status: int, headers: Mapping[str, str]) -> None:
         """Take down the answer's status and headers, before its body."""
         try:
-            self._respond(status, headers)
+            self._begin_response(status, headers)
         except Exception as error:
             self._failed(error)
 
@@ -144,10 +144,10 @@ class Exchange:
             framing = self._framing
             if (
                 framing is not None
-                and framing.between
+                and framing.at_boundary
                 and self._events >= _GREETINGS
                 and self._estimate is None
-                and data.endswith(ENDS)
+                and data.endswith(EVENT_ENDS)
             ):
                 # Of a stream's chunks nearly all are whole events that nothing is asked
                 # of, so this is done here, without a call: it is most of what a stream
@@ -202,7 +202,7 @@ class Exchange:
             notes.flags.add("estimated")
             usage = estimate
         stream = self.stream or (self._framing is not None and self._framing.stream)
-        flags = self.route.flags | dialect.conditions(notes)
+        flags = self.route.flags | dialect.price_flags(notes)
         if self.route.poll and usage is not None and not notes.background:
             flags |= {"repeated"}
         reading = Reading(
@@ -222,7 +222,7 @@ class Exchange:
         )
         return _sound(reading)
 
-    def results(self) -> list[Reading]:
+    def take_results(self) -> list[Reading]:
         """The answers in a file of batch results that were read since last asked.
 
         Ask after each :meth:`feed` and after :meth:`reading`; each is a call of its own.
@@ -231,8 +231,8 @@ class Exchange:
         return found
 
     def _result(self, line: Mapping[str, t.Any]) -> None:
-        if self._dialect.results is not None:
-            for answer in self._dialect.results(line):
+        if self._dialect.batch_results is not None:
+            for answer in self._dialect.batch_results(line):
                 self._answer(line, answer)
 
     def _answer(self, line: Mapping[str, t.Any], answer: Mapping[str, t.Any]) -> None:
@@ -262,12 +262,12 @@ class Exchange:
         self._notes.flags.add("reader_error")
 
     def _request(self, body: bytes) -> None:
-        model, stream = asked(body)
+        model, stream = parse_request(body)
         if self.request_model is None:
             self.request_model = model
         self.stream = self.stream or stream
 
-    def _respond(self, status: int, headers: Mapping[str, str]) -> None:
+    def _begin_response(self, status: int, headers: Mapping[str, str]) -> None:
         # 101 begins a web socket, whose events are read as a stream.
         self._ok = 200 <= status < 300 or status == 101
         kept = {}
@@ -289,7 +289,7 @@ class Exchange:
             if not self._ok:
                 return False
             self._start += data
-            self._framing = frame(self._start)
+            self._framing = detect_framing(self._start)
             if self._framing is None:
                 # Blanks, part of a byte order mark, or of a frame's beginning.
                 self._start = self._start.lstrip()[:12]
@@ -314,44 +314,46 @@ class Exchange:
             return
         # The end comes once; it may be asked for again.
         self._deaf = notes is self._notes
-        for window in self._framing.rest():
+        for window in self._framing.remainder():
             self._document(notes, window)
-        if self._framing.cut:
+        if self._framing.truncated:
             notes.partial = True
-        if self._framing.broken:
+        if self._framing.corrupt:
             notes.flags.add("broken_frames")
 
-    def _document(self, notes: Notes, window: Window) -> None:
+    def _document(self, notes: Notes, window: BoundedBuffer) -> None:
         # What is only looked at on the way may come again, longer: it leaves no trace.
         final = notes is self._notes
         self._events += final
         if window.length < 16 and window.head.strip() == b"[DONE]":
             notes.complete = True
-            self._over = self._over or final
+            self._done = self._done or final
             return
         document = self._decoded(notes, window)
         if isinstance(document, dict):
-            if self._dialect.results is None:
+            if self._dialect.batch_results is None:
                 self._dialect.read(notes, document)
             elif final:
                 self._result(document)
             if self._estimate is not None and final:
                 self._estimate.event(document)
 
-    def _decoded(self, notes: Notes, window: Window) -> t.Any:
+    def _decoded(self, notes: Notes, window: BoundedBuffer) -> t.Any:
         dialect = self._dialect
         front, back = window.head, window.tail
         stream = self._framing is not None and self._framing.stream
-        if window.whole and (stream or any(mark in front for mark in dialect.whole)):
+        if window.whole and (
+            stream or any(mark in front for mark in dialect.parse_whole_if)
+        ):
             return sparse.parse(front)
         if not window.whole:
             if dialect.skim is not None:
                 dialect.skim(notes, bytes(front) + bytes(back))
             if stream and f'"{dialect.envelope}"'.encode() in front:
-                return sparse.sketch_inner(
-                    front, back, dialect.envelope, dialect.heavy, dialect.tail[0]
+                return sparse.members_in_envelope(
+                    front, back, dialect.envelope, dialect.content, dialect.tail[0]
                 )
-        document = sparse.sketch(front, back, dialect.heavy, dialect.tail)
+        document = sparse.find_members(front, back, dialect.content, dialect.tail)
         counts = dialect.tail[0]
         if counts not in document and window.whole and counts.encode() in front:
             return sparse.parse(front)
@@ -424,16 +426,16 @@ def read_exchange(
 ) -> Reading | None:
     """Read one finished exchange; ``None`` if the URL is no call of an LLM.
 
-    A file of batch results is no call: it is many, which :meth:`Exchange.results` gives.
+    A file of batch results is no call: it is many, which :meth:`Exchange.take_results` gives.
 
     :param headers: Of the response.
     :param body: Of the response, its content encoding undone.
     :param hosts: As ``LLM_COST_PROVIDER_HOSTS``.
     """
     found = route(method, url, hosts=hosts)
-    if found is None or found.operation in ("batch", NO_CALL):
+    if found is None or found.operation in ("batch", NOT_A_CALL):
         return None
     exchange = Exchange(found, request_body=request_body)
-    exchange.respond(status, headers)
+    exchange.begin_response(status, headers)
     exchange.feed(body, decoded=True)
     return exchange.reading(ended=True)

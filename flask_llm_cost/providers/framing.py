@@ -1,7 +1,7 @@
 """Where does one document end and the next begin: SSE, NDJSON, JSON, AWS event-stream?
 
 Every frame takes decoded bytes as they come and gives back the documents that are
-complete: each a :class:`Window`, for its content may be longer than memory allows.
+complete: each a :class:`BoundedBuffer`, for its content may be longer than memory allows.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 
+from .buffer import BoundedBuffer
+from .buffer import MAX_WHOLE
 from .sparse import parse
-from .window import WHOLE
-from .window import Window
 
 Needed: t.TypeAlias = Callable[[bytes], bool]
 """Asked of bytes that hold whole events: could they say anything new?"""
@@ -28,26 +28,26 @@ class Framing(t.Protocol):
 
     stream: bool
     """A body of this kind is a stream."""
-    broken: bool
+    corrupt: bool
     """It does not hold to its own form."""
-    between: bool
-    """Nothing is open: what comes next and ends in one of :data:`ENDS` is whole events."""
+    at_boundary: bool
+    """No event is open: bytes that end in one of :data:`EVENT_ENDS` are whole events."""
 
     @property
-    def cut(self) -> bool:
+    def truncated(self) -> bool:
         """If the body ends here, it is cut off."""
         ...
 
-    def feed(self, data: bytes, needed: Needed) -> Iterable[Window]:
+    def feed(self, data: bytes, needed: Needed) -> Iterable[BoundedBuffer]:
         """Take bytes; give the documents that they complete and that are needed."""
         ...
 
-    def rest(self) -> Iterable[Window]:
+    def remainder(self) -> Iterable[BoundedBuffer]:
         """What the body would give if it ended here. Changes nothing."""
         ...
 
 
-ENDS: t.Final = (b"\n\n", b"\r\n\r\n")
+EVENT_ENDS: t.Final = (b"\n\n", b"\r\n\r\n")
 """How bytes end that hold whole events, if they begin with one."""
 
 _EOL: t.Final = rb"(?:\r\n|\n|\r(?!\n))"
@@ -63,32 +63,32 @@ class ServerSentEvents:
     """
 
     stream = True
-    broken = False
-    cut = False
+    corrupt = False
+    truncated = False
 
     def __init__(self) -> None:
-        self.between = True
-        self._open = Window()
+        self.at_boundary = True
+        self._open = BoundedBuffer()
 
-    def feed(self, data: bytes, needed: Needed) -> Iterable[Window]:
-        if self.between and data.endswith(ENDS):
+    def feed(self, data: bytes, needed: Needed) -> Iterable[BoundedBuffer]:
+        if self.at_boundary and data.endswith(EVENT_ENDS):
             # The usual case, and the one to be cheap in: whole events, none of use.
             return _events(data, needed) if needed(data) else ()
         end = self._boundary(data)
         if end < 0:
             self._open.add(data)
-            self.between = not self._open.length
+            self.at_boundary = not self._open.length
             return ()
         return self._close(data, end, needed)
 
-    def _close(self, data: bytes, end: int, needed: Needed) -> Iterator[Window]:
+    def _close(self, data: bytes, end: int, needed: Needed) -> Iterator[BoundedBuffer]:
         block, rest = data[:end], data[end:]
         if self._open.length:
             block = self._join(block)
             if not self._open.whole:
                 yield from _long_event(self._open)
-        self._open = Window()
-        self.between = not rest
+        self._open = BoundedBuffer()
+        self.at_boundary = not rest
         if rest:
             self._open.add(rest)
         if block and needed(block):
@@ -96,7 +96,7 @@ class ServerSentEvents:
 
     def _join(self, block: bytes) -> bytes:
         """Close the open event; give back what is to be read, unless it is too long."""
-        before = self._open.end(3)
+        before = self._open.last(3)
         found = _BLANK.search(before + block)
         first = len(block) if found is None else max(0, found.end() - len(before))
         self._open.add(block[:first])
@@ -106,7 +106,7 @@ class ServerSentEvents:
 
     def _boundary(self, data: bytes) -> int:
         """Where the last blank line in data ends, or -1."""
-        before = self._open.end(3)
+        before = self._open.last(3)
         if b"\r" not in data and b"\r" not in before:
             at = data.rfind(b"\n\n")
             if at >= 0:
@@ -117,14 +117,14 @@ class ServerSentEvents:
             last = found.end()
         return max(last - len(before), -1) if last > len(before) else -1
 
-    def rest(self) -> Iterator[Window]:
+    def remainder(self) -> Iterator[BoundedBuffer]:
         if not self._open.whole:
             yield from _long_event(self._open)
         elif self._open.length:
             yield from _events(bytes(self._open.head), lambda _: True)
 
 
-def _events(block: bytes, needed: Needed) -> Iterator[Window]:
+def _events(block: bytes, needed: Needed) -> Iterator[BoundedBuffer]:
     lines: list[bytes] = []
     for line in _LINE.split(block.removeprefix(b"\xef\xbb\xbf")):
         if line:
@@ -136,12 +136,12 @@ def _events(block: bytes, needed: Needed) -> Iterator[Window]:
     yield from _event(lines, needed)
 
 
-def _event(lines: list[bytes], needed: Needed) -> Iterator[Window]:
+def _event(lines: list[bytes], needed: Needed) -> Iterator[BoundedBuffer]:
     values = [v for v in map(_data, lines) if v is not None]
     if values:
         text = b"\n".join(values)
         if needed(text):
-            yield Window.of(text)
+            yield BoundedBuffer.of(text)
 
 
 def _data(line: bytes) -> bytes | None:
@@ -150,25 +150,25 @@ def _data(line: bytes) -> bytes | None:
     return b"" if line == b"data" else None
 
 
-def _long_event(window: Window) -> Iterator[Window]:
+def _long_event(window: BoundedBuffer) -> Iterator[BoundedBuffer]:
     """An event longer than the window, with what stands before its data cut off."""
     found = re.search(rb"(?:^|[\r\n])data: ?(?=[{\[])", window.head)
     if found is not None:
-        yield window.cut(found.end())
+        yield window.without_prefix(found.end())
 
 
 class Lines:
     """NDJSON: one document in each line."""
 
     stream = True
-    broken = False
-    between = False
-    cut = False
+    corrupt = False
+    at_boundary = False
+    truncated = False
 
     def __init__(self) -> None:
-        self._open = Window()
+        self._open = BoundedBuffer()
 
-    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+    def feed(self, data: bytes, needed: Needed) -> Iterator[BoundedBuffer]:
         end = data.rfind(b"\n") + 1
         if not end:
             self._open.add(data)
@@ -177,7 +177,7 @@ class Lines:
         if self._open.length:
             self._open.add(data[: first - 1])
             line = self._open
-            self._open = Window()
+            self._open = BoundedBuffer()
             if not line.whole or needed(bytes(line.head)):
                 yield line
         else:
@@ -187,15 +187,15 @@ class Lines:
         if block and needed(block):
             yield from _lines(block, needed)
 
-    def rest(self) -> Iterator[Window]:
+    def remainder(self) -> Iterator[BoundedBuffer]:
         if self._open.length:
             yield self._open
 
 
-def _lines(block: bytes, needed: Needed) -> Iterator[Window]:
+def _lines(block: bytes, needed: Needed) -> Iterator[BoundedBuffer]:
     for line in block.split(b"\n"):
         if line and needed(line):
-            yield Window.of(line)
+            yield BoundedBuffer.of(line)
 
 
 _MARK: t.Final = re.compile(rb'[{}\[\]]|"(?:(?>[^"\\]+|\\.)*+")?', re.S)
@@ -208,27 +208,27 @@ class JsonArray:
     """A JSON array whose objects are events; it may be cut off anywhere."""
 
     stream = True
-    broken = False
-    between = False
+    corrupt = False
+    at_boundary = False
 
     def __init__(self) -> None:
-        self._open = Window()
+        self._open = BoundedBuffer()
         self._depth = 0
         self._inside = False
         self._escaped = False
 
     @property
-    def cut(self) -> bool:
+    def truncated(self) -> bool:
         return self._depth > 0
 
-    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+    def feed(self, data: bytes, needed: Needed) -> Iterator[BoundedBuffer]:
         begin = 0 if self._depth > 1 else -1
         for at, opened in self._marks(data):
             if opened:
                 begin = at
             else:
                 self._open.add(data[begin:at])
-                element, self._open = self._open, Window()
+                element, self._open = self._open, BoundedBuffer()
                 begin = -1
                 if not element.whole or needed(bytes(element.head)):
                     yield element
@@ -270,7 +270,7 @@ class JsonArray:
         self._escaped = (len(text) - len(text.rstrip(b"\\"))) % 2 == 1
         return len(data)
 
-    def rest(self) -> Iterator[Window]:
+    def remainder(self) -> Iterator[BoundedBuffer]:
         if self._open.length:
             yield self._open
 
@@ -278,18 +278,18 @@ class JsonArray:
 class Document:
     """One JSON document, unless a second line shows it to be NDJSON."""
 
-    broken = False
-    between = False
-    cut = False
+    corrupt = False
+    at_boundary = False
+    truncated = False
 
     def __init__(self) -> None:
         self.stream = False
-        self._open = Window()
+        self._open = BoundedBuffer()
         self._line_end = -1
         """Of the first line: -1 is not known yet, -2 does not matter any more."""
         self._lines: Lines | None = None
 
-    def feed(self, data: bytes, needed: Needed) -> Iterable[Window]:
+    def feed(self, data: bytes, needed: Needed) -> Iterable[BoundedBuffer]:
         if self._lines is not None:
             return self._lines.feed(data, needed)
         if not self._open.length:
@@ -298,10 +298,10 @@ class Document:
             at = data.find(b"\n")
             if at >= 0:
                 self._line_end = self._open.length + at
-        if 0 <= self._line_end <= WHOLE and self._is_lines(data):
+        if 0 <= self._line_end <= MAX_WHOLE and self._is_lines(data):
             self.stream = True
             self._lines = Lines()
-            before, self._open = bytes(self._open.head), Window()
+            before, self._open = bytes(self._open.head), BoundedBuffer()
             return itertools.chain(
                 self._lines.feed(before, needed), self._lines.feed(data, needed)
             )
@@ -323,9 +323,9 @@ class Document:
             and parse(first) is not None
         )
 
-    def rest(self) -> Iterator[Window]:
+    def remainder(self) -> Iterator[BoundedBuffer]:
         if self._lines is not None:
-            yield from self._lines.rest()
+            yield from self._lines.remainder()
         elif self._open.length:
             yield self._open
 
@@ -344,22 +344,22 @@ class EventStream:
     """
 
     stream = True
-    between = False
+    at_boundary = False
 
     def __init__(self) -> None:
-        self.broken = False
+        self.corrupt = False
         """A checksum or a length is wrong: nothing after it can be trusted."""
-        self._open = Window()
+        self._open = BoundedBuffer()
         self._size = 0
         self._checksum = 0
 
     @property
-    def cut(self) -> bool:
+    def truncated(self) -> bool:
         return self._open.length > 0
 
-    def feed(self, data: bytes, needed: Needed) -> Iterator[Window]:
+    def feed(self, data: bytes, needed: Needed) -> Iterator[BoundedBuffer]:
         at = 0
-        while at < len(data) and not self.broken:
+        while at < len(data) and not self.corrupt:
             want = (self._size or _PRELUDE.size) - self._open.length
             piece = data[at : at + want]
             at += len(piece)
@@ -379,25 +379,27 @@ class EventStream:
     def _begin(self) -> None:
         prelude = bytes(self._open.head)
         self._size, headers, _ = _PRELUDE.unpack(prelude)
-        self.broken = not is_prelude(prelude) or headers > self._size - 16
+        self.corrupt = not is_prelude(prelude) or headers > self._size - 16
 
-    def _end(self, needed: Needed) -> Iterator[Window]:
+    def _end(self, needed: Needed) -> Iterator[BoundedBuffer]:
         head, tail, length = bytes(self._open.head), bytes(self._open.tail), self._size
         whole = self._open.whole
-        self.broken = self._checksum != int.from_bytes(tail[-4:])
-        self._open = Window()
+        self.corrupt = self._checksum != int.from_bytes(tail[-4:])
+        self._open = BoundedBuffer()
         self._size = self._checksum = 0
-        if self.broken:
+        if self.corrupt:
             return
         start = _PRELUDE.size + int.from_bytes(head[4:8])
         name = _event_name(head[_PRELUDE.size : start])
         opening = b'{"event":"' + name + b'","data":'
         if not whole:
-            yield Window.around(opening + head[start:], tail[:-4] + b"}", length)
+            yield BoundedBuffer.from_ends(
+                opening + head[start:], tail[:-4] + b"}", length
+            )
         elif (payload := head[start:-4]) and needed(payload):
-            yield Window.of(opening + payload + b"}")
+            yield BoundedBuffer.of(opening + payload + b"}")
 
-    def rest(self) -> Iterable[Window]:
+    def remainder(self) -> Iterable[BoundedBuffer]:
         # A frame that is cut off has no checksum: it is not read.
         return ()
 
@@ -426,7 +428,7 @@ def _event_name(headers: bytes) -> bytes:
     return b""
 
 
-def frame(start: bytes) -> Framing | None:
+def detect_framing(start: bytes) -> Framing | None:
     """The framing of a body that begins so; ``None`` if that cannot be said yet.
 
     Content types are not asked: a plain JSON error answers a request for a stream, and

@@ -54,7 +54,7 @@ def read(notes: Notes, document: Object) -> None:
     seen = document.get("usageMetadata", document.get("usage_metadata"))
     if isinstance(seen, dict):
         seen = {_wire_name(name): value for name, value in seen.items()}
-        most = notes.seen.setdefault("most", {})
+        most = notes.extra.setdefault("most", {})
         for name in _CUMULATIVE:
             if seen.get(name) is not None:
                 most[name] = max(most.get(name, 0), notes.count(seen[name]))
@@ -68,7 +68,7 @@ def _searches(notes: Notes, document: Object) -> None:
         for query in items(grounding.get("webSearchQueries")):
             if query:
                 # Streams may repeat them. Only a trace of the text is kept.
-                notes.seen.setdefault("queries", set()).add(hash(str(query)))
+                notes.extra.setdefault("queries", set()).add(hash(str(query)))
 
 
 def skim(notes: Notes, ends: bytes) -> None:
@@ -95,7 +95,7 @@ def usage(notes: Notes) -> Usage | None:
     seen, count = notes.usage, notes.count
     if not any(name in seen for name in (*_CUMULATIVE, "responseTokenCount")):
         return None
-    prompt = notes.carve(
+    prompt = notes.split_off(
         count(seen.get("promptTokenCount")),
         cached=count(seen.get("cachedContentTokenCount")),
     )
@@ -104,17 +104,19 @@ def usage(notes: Notes) -> Usage | None:
     for kind, n in _kinds(notes, "toolUsePromptTokensDetails").items():
         into[kind] = into.get(kind, 0) + n
     held = _kinds(notes, "cacheTokensDetails")
-    cached = notes.carve(
+    cached = notes.split_off(
         prompt["cached"], audio=held.get("audio", 0), image=held.get("image", 0)
     )
-    fresh = notes.carve(
+    fresh = notes.split_off(
         prompt["rest"] + tools,
         **{
             k: max(0, into.get(k, 0) - held.get(k, 0))
             for k in ("audio", "image", "video")
         },
     )
-    if any(count(seen.get(name)) < n for name, n in notes.seen.get("most", {}).items()):
+    if any(
+        count(seen.get(name)) < n for name, n in notes.extra.get("most", {}).items()
+    ):
         # Neither the last nor the largest count is provably right. Those between may
         # begin anew after a tool was used.
         notes.flags.add(CONFLICT)
@@ -122,7 +124,7 @@ def usage(notes: Notes) -> Usage | None:
     thoughts = count(seen.get("thoughtsTokenCount"))
     _check_total(notes, prompt["cached"] + prompt["rest"] + tools + made + thoughts)
     out = _kinds(notes, "candidatesTokensDetails", "responseTokensDetails")
-    parts = notes.carve(
+    parts = notes.split_off(
         made,
         audio=out.get("audio", 0),
         image=out.get("image", 0),
@@ -175,7 +177,7 @@ def _plain(value: object) -> t.TypeGuard[str | int]:
 
 def _units(notes: Notes) -> dict[str, Decimal]:
     units = dict(notes.units)
-    queries = notes.seen.get("queries")
+    queries = notes.extra.get("queries")
     if queries:
         units["grounding"] = Decimal(len(queries))
     return units
@@ -278,9 +280,9 @@ GENERATE: t.Final = Dialect(
     usage=usage,
     tier=tier,
     needles=needles(rb'"usageMetadata"', rb'"groundingMetadata"'),
-    heavy=frozenset(("candidates", "embedding", "embeddings")),
+    content=frozenset(("candidates", "embedding", "embeddings")),
     tail=("usageMetadata", "modelVersion", "responseId"),
-    whole=(b'"groundingMetadata"',),
+    parse_whole_if=(b'"groundingMetadata"',),
     skim=skim,
 )
 
@@ -288,9 +290,9 @@ INTERACTIONS: t.Final = dataclasses.replace(
     GENERATE,
     read=read_interaction,
     needles=needles(rb'"usage"', rb'"interaction.complete'),
-    heavy=frozenset(("steps", "outputs")),
+    content=frozenset(("steps", "outputs")),
     tail=("usage", "model", "id", "service_tier"),
-    whole=(),
+    parse_whole_if=(),
     skim=None,
 )
 
@@ -298,7 +300,7 @@ PREDICT: t.Final = dataclasses.replace(
     GENERATE,
     read=read_prediction,
     tail=("token_count",),
-    whole=(b'"token_count"',),
+    parse_whole_if=(b'"token_count"',),
     skim=None,
 )
 
@@ -317,9 +319,13 @@ def batch_results(document: Object) -> list[Object]:
 
 
 BATCH: t.Final = Dialect(
-    read=read, usage=usage, tier=tier, whole=(b"",), results=batch_results
+    read=read,
+    usage=usage,
+    tier=tier,
+    parse_whole_if=(b"",),
+    batch_results=batch_results,
 )
 
 IMAGES: t.Final = Dialect(
-    read=read_images, usage=images_usage, whole=(b"",), skim=skim_images
+    read=read_images, usage=images_usage, parse_whole_if=(b"",), skim=skim_images
 )

@@ -24,13 +24,13 @@ def read(notes: Notes, document: Object) -> None:
     for place in (document, inner(document, "x_groq")):
         models = items(inner(place, "usage_breakdown").get("models"))
         if models:
-            notes.seen["models"] = models
+            notes.extra["models"] = models
 
 
 def usage_by_model(notes: Notes) -> dict[str, Usage]:
     """What each model used, where one or more took part in the named one's answer."""
     parts: dict[str, Usage] = {}
-    for entry in items(notes.seen.get("models")):
+    for entry in items(notes.extra.get("models")):
         seen = inner(entry, "usage")
         model = entry.get("model") if seen else None
         if isinstance(model, str):

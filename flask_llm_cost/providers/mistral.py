@@ -71,7 +71,7 @@ def conversation_usage(notes: Notes) -> Usage | None:
 OCR: t.Final = Dialect(
     read=read_ocr,
     usage=ocr_usage,
-    heavy=frozenset(("pages",)),
+    content=frozenset(("pages",)),
     tail=("usage_info", "model"),
 )
 
@@ -79,6 +79,6 @@ CONVERSATION: t.Final = Dialect(
     read=read_conversation,
     usage=conversation_usage,
     needles=needles(rb'"usage"', rb"\[DONE\]", rb'"conversation.response.done"'),
-    heavy=frozenset(("outputs",)),
-    whole=(b'"outputs"',),
+    content=frozenset(("outputs",)),
+    parse_whole_if=(b'"outputs"',),
 )

@@ -39,6 +39,6 @@ OLLAMA: t.Final = Dialect(
     read=read,
     usage=usage,
     needles=needles(rb'"eval_count"', rb'"done":true', rb'"done": true'),
-    heavy=frozenset(("message", "response", "embeddings", "embedding")),
+    content=frozenset(("message", "response", "embeddings", "embedding")),
     tail=("eval_count", "prompt_eval_count", "model"),
 )

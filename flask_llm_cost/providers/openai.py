@@ -99,7 +99,7 @@ def read_images(notes: Notes, document: Object) -> None:
     read(notes, document)
     drawn = inner(document, "svg_usage") or inner(notes.usage, "svg_usage")
     if drawn:
-        notes.seen["svg_usage"] = drawn
+        notes.extra["svg_usage"] = drawn
     if COUNTED & notes.usage.keys():
         notes.units.pop("image", None)
         return
@@ -110,7 +110,7 @@ def read_images(notes: Notes, document: Object) -> None:
 
 def image_usage_by_model(notes: Notes) -> dict[str, Usage]:
     """What another model used that drew lines: it is beside the images' usage."""
-    drawn = notes.seen.get("svg_usage")
+    drawn = notes.extra.get("svg_usage")
     images, model = usage(notes), notes.model or notes.request_model
     if drawn is None or images is None or model is None:
         return {}
@@ -224,7 +224,7 @@ CHAT: t.Final = Dialect(
     usage=usage,
     cost=cost,
     needles=needles(_USAGE, rb"\[DONE\]"),
-    heavy=frozenset(("choices", "output", "data")),
+    content=frozenset(("choices", "output", "data")),
     tail=("usage", "service_tier", "model", "id"),
     envelope="response",
 )
@@ -234,7 +234,7 @@ RESPONSES: t.Final = dataclasses.replace(
     CHAT,
     needles=needles(_USAGE, rb"\[DONE\]", rb'"response.created"'),
     skim=skim,
-    whole=(b'_search_call"', b'_interpreter_call"', b'_generation_call"'),
+    parse_whole_if=(b'_search_call"', b'_interpreter_call"', b'_generation_call"'),
 )
 """Answers with items that are billed one by one."""
 
@@ -243,13 +243,17 @@ EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=("usage", "model", "id"))
 RUNS: t.Final = dataclasses.replace(CHAT, read=read_run)
 
 BATCH: t.Final = Dialect(
-    read=read, usage=usage, cost=cost, whole=(b"",), results=batch_results
+    read=read,
+    usage=usage,
+    cost=cost,
+    parse_whole_if=(b"",),
+    batch_results=batch_results,
 )
 
 IMAGES: t.Final = dataclasses.replace(
     CHAT,
     read=read_images,
-    heavy=frozenset(),
+    content=frozenset(),
     tail=("usage",),
     envelope="",
     skim=skim_images,
@@ -259,7 +263,7 @@ IMAGES: t.Final = dataclasses.replace(
 AUDIO: t.Final = dataclasses.replace(
     CHAT,
     read=read_audio,
-    heavy=frozenset(),
+    content=frozenset(),
     tail=("usage", "duration", "model"),
     envelope="",
 )

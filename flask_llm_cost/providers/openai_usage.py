@@ -165,8 +165,8 @@ def _input(notes: Notes, total: int, into: Object) -> dict[str, t.Any]:
     if cached <= total and _OTHERS.isdisjoint(name for name, n in into.items() if n):
         return {"input_tokens": total - cached, "cache_read_tokens": cached}
     by_kind = inner(into, "cached_tokens_details")
-    held = notes.carve(total, read=cached, written=count(_first(_WRITTEN, into)))
-    kinds = notes.carve(
+    held = notes.split_off(total, read=cached, written=count(_first(_WRITTEN, into)))
+    kinds = notes.split_off(
         held["read"],
         audio=count(by_kind.get("audio_tokens")),
         image=count(by_kind.get("image_tokens")),
@@ -176,11 +176,11 @@ def _input(notes: Notes, total: int, into: Object) -> dict[str, t.Any]:
     audio = min(held["rest"], count(into.get("audio_tokens")) - kinds["audio"])
     image = min(held["rest"], count(_images(seen)) - kinds["image"])
     video = count(into.get("video_tokens"))
-    fresh = notes.carve(
+    fresh = notes.split_off(
         held["rest"], audio=max(0, audio), image=max(0, image), video=video
     )
     half_day = count(inner(into, "cache_write_tokens_details").get("ttl_12h_tokens"))
-    lasting = notes.carve(held["written"], half_day=half_day)
+    lasting = notes.split_off(held["written"], half_day=half_day)
     others = {
         "input_video": fresh["video"],
         "cache_read_audio": kinds["audio"],
@@ -208,7 +208,7 @@ def _output(notes: Notes, total: int, out: Object) -> dict[str, t.Any]:
         return {_MADE_OF[notes.operation]: total}
     if not audio and not image:
         return {"output_tokens": total}
-    made = notes.carve(total, audio=notes.count(audio), image=notes.count(image))
+    made = notes.split_off(total, audio=notes.count(audio), image=notes.count(image))
     return {
         "output_tokens": made["rest"],
         "output_audio_tokens": made["audio"],

@@ -24,7 +24,7 @@ class Path:
 
     pattern: str
     """A regular expression for the whole path; ``(?P<model>...)`` names the model,
-    ``(?P<answer>...)`` the id of an answer that does not say it itself."""
+    ``(?P<response_id>...)`` the id of an answer that does not say it itself."""
     dialect: Dialect
     operation: str
     method: str = "POST"
@@ -32,7 +32,7 @@ class Path:
     """The path itself asks for a stream."""
 
 
-NO_CALL: t.Final = "batches"
+NOT_A_CALL: t.Final = "batches"
 """The operation of what is looked at and is no call: when a batch was made."""
 
 OPENAI_PATHS: t.Final = (
@@ -61,7 +61,7 @@ ANTHROPIC_PATHS: t.Final = (
     Path(r".*/v1/messages", anthropic.MESSAGES, "chat"),
     Path(r".*/v1/complete", anthropic.MESSAGES, "completions"),
     Path(
-        r".*/v1/messages/batches/(?P<batch>[^/]+)/results",
+        r".*/v1/messages/batches/(?P<batch_id>[^/]+)/results",
         anthropic.BATCH,
         "batch",
         method="GET",
@@ -69,7 +69,7 @@ ANTHROPIC_PATHS: t.Final = (
     Path(
         r".*/v1/messages/batches/[^/]+",
         anthropic.BATCH_STATE,
-        NO_CALL,
+        NOT_A_CALL,
         method="GET",
     ),
 )

@@ -36,13 +36,13 @@ def _add(notes: Notes, usage: t.Callable[[Notes], Usage | None], seen: object) -
         return
     turn = usage(Notes(usage=dict(seen), flags=notes.flags))
     if turn is not None:
-        before = notes.seen.get("sum")
-        notes.seen["sum"] = turn if before is None else before.plus(turn)
+        before = notes.extra.get("sum")
+        notes.extra["sum"] = turn if before is None else before.plus(turn)
 
 
 def usage(notes: Notes) -> Usage | None:
     """All answers of the session together."""
-    found: Usage | None = notes.seen.get("sum")
+    found: Usage | None = notes.extra.get("sum")
     return found
 
 
@@ -50,5 +50,5 @@ REALTIME: t.Final = Dialect(
     read=read,
     usage=usage,
     needles=needles(rb'"response.done"', rb'"usageMetadata"'),
-    whole=(b'"usage"', b'"usageMetadata"'),
+    parse_whole_if=(b'"usage"', b'"usageMetadata"'),
 )

@@ -7,7 +7,7 @@ import typing as t
 
 from . import sparse
 
-_HEAVY: t.Final = frozenset(
+_CONTENT: t.Final = frozenset(
     (
         "messages",
         "input",
@@ -28,14 +28,14 @@ _FIELD: t.Final = re.compile(
 )
 
 
-def asked(body: bytes) -> tuple[str | None, bool]:
+def parse_request(body: bytes) -> tuple[str | None, bool]:
     """The model and whether a stream is wanted, of a JSON or multipart body."""
     start = body[:64].lstrip()
     if start.startswith(b"--"):
         return _form(body)
     if not start.startswith(b"{"):
         return None, False
-    members = sparse.head(body, _HEAVY)
+    members = sparse.head(body, _CONTENT)
     for name in "model", "stream":
         if name not in members and f'"{name}"'.encode() in body:
             last = sparse.tail(body, name)
@@ -59,7 +59,7 @@ _WANTED: t.Final = b'"stream_options":{"include_usage":true}'
 _GIVEN: t.Final = re.compile(rb'"stream_options"\s*:\s*(?:null|\{(?P<inner>[^{}]*)\})')
 
 
-def asking(body: bytes) -> bytes | None:
+def inject_stream_usage(body: bytes) -> bytes | None:
     """The body of a stream's request, asking for its usage as well.
 
     Nothing but ``stream_options`` differs, to the byte.

@@ -63,11 +63,11 @@ class Route:
     """A GET: a call of its own only if it brings usage that its create did not carry.
 
     A reading with the flag ``repeated`` does not. A file of batch results brings none, but
-    :meth:`Exchange.results`, each a call.
+    :meth:`Exchange.take_results`, each a call.
     """
-    answer: str | None = None
+    response_id: str | None = None
     """The id of the answer, where the URL names it."""
-    batch: str | None = None
+    batch_id: str | None = None
     """The batch whose results it asks for, where they have no dates of their own."""
     flags: frozenset[str] = frozenset()
     """What the host says of the price: ``region.eu``."""
@@ -212,7 +212,9 @@ PROVIDERS: t.Final = (
         (
             *GATEWAY_PATHS,
             Path(r".*/videos/(?:generations|edits)", xai.VIDEO, "videos"),
-            Path(r".*/videos/(?P<answer>[^/]+)", xai.VIDEO, "videos", method="GET"),
+            Path(
+                r".*/videos/(?P<response_id>[^/]+)", xai.VIDEO, "videos", method="GET"
+            ),
         ),
     ),
     *(
@@ -270,7 +272,7 @@ def route(
     return _route(method, where, tuple((hosts or {}).items()), tuple(providers))
 
 
-def route_to(provider: str, *, providers: Sequence[Provider] = ()) -> Route:
+def chat_route(provider: str, *, providers: Sequence[Provider] = ()) -> Route:
     """How a provider's chat is read where no URL is at hand.
 
     A name that is not known speaks like OpenAI.
@@ -313,8 +315,8 @@ def _route(
                 model=None if model is None else bedrock.last_segment(unquote(model)),
                 stream=path.stream,
                 poll=path.method == "GET",
-                answer=named.get("answer"),
-                batch=named.get("batch"),
+                response_id=named.get("response_id"),
+                batch_id=named.get("batch_id"),
                 flags=_flags(provider, host),
                 include_usage=(
                     provider.include_usage if path.operation in _ASKABLE else ""

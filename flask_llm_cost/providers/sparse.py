@@ -142,7 +142,7 @@ def _outer(text: str) -> str:
     raise ValueError("no JSON")
 
 
-def sketch(
+def find_members(
     front: Text, back: Text, heavy: frozenset[str], names: t.Sequence[str]
 ) -> dict[str, t.Any]:
     """An object's light members: the first ones, and the last ones from a name on.
@@ -191,7 +191,7 @@ def _joined(
     return found_members
 
 
-def sketch_inner(
+def members_in_envelope(
     front: Text, back: Text, envelope: str, heavy: frozenset[str], name: str
 ) -> dict[str, t.Any]:
     """The same of an object with its light members in an object inside."""

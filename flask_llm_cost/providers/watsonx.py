@@ -44,6 +44,6 @@ WATSONX: t.Final = Dialect(
     needles=needles(
         b"_token_count",
     ),
-    whole=(b"_token_count",),
+    parse_whole_if=(b"_token_count",),
     tail=("input_token_count",),
 )

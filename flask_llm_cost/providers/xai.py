@@ -33,5 +33,5 @@ def usage(notes: Notes) -> Usage | None:
 
 
 VIDEO: t.Final = dataclasses.replace(
-    openai.CHAT, read=read, usage=usage, heavy=frozenset()
+    openai.CHAT, read=read, usage=usage, content=frozenset()
 )

@@ -31,7 +31,7 @@ def read(notes: Notes, document: t.Mapping[str, t.Any]) -> None:
 def usage(notes: Notes) -> Usage | None:
     if not notes.usage:
         return None
-    parts = notes.carve(
+    parts = notes.split_off(
         notes.count(notes.usage.get("in")), cached=notes.count(notes.usage.get("hit"))
     )
     return Usage(

@@ -91,17 +91,17 @@ def _read(
     request = _REQUEST if how & 64 else None
     exchange = Exchange(found, request_body=request)
     if how & 64:
-        exchange.estimate(request)
+        exchange.start_estimate(request)
     encoding = _ENCODINGS[how % len(_ENCODINGS)] if how & 128 else ""
-    exchange.respond(200, {"content-encoding": encoding} if encoding else {})
+    exchange.begin_response(200, {"content-encoding": encoding} if encoding else {})
     results = []
     for piece in pieces:
         exchange.feed(piece, decoded=False)
-        results += exchange.results()
+        results += exchange.take_results()
         if how & 32:
             _sane(exchange.reading(ended=False))
     reading = exchange.reading(ended=True)
-    results += exchange.results()
+    results += exchange.take_results()
     assert exchange.reading(ended=True) == reading
     return reading, results
 

@@ -75,7 +75,7 @@ def read_in_pieces(
         return None
     exchange = Exchange(found, request_body=request_body(row))
     headers = {**row["response_headers"], "content-encoding": encoding}
-    exchange.respond(row["status"], headers)
+    exchange.begin_response(row["status"], headers)
     body, at = ENCODINGS[encoding](row["response_body"].encode()), 0
     while at < len(body):
         size = pick.randint(1, largest)
@@ -236,7 +236,7 @@ def test_event_streams_read_the_same_in_their_frames(
         found = route(row["method"], row["url"])
         assert found is not None
         exchange = Exchange(found, request_body=None)
-        exchange.respond(200, row["response_headers"])
+        exchange.begin_response(200, row["response_headers"])
         body, at = wire(row), 0
         while at < len(body):
             size = pick.randint(1, 400)

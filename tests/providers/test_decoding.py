@@ -59,7 +59,7 @@ def test_an_unknown_encoding_leaves_usage_unknown() -> None:
     found = route("POST", URL)
     assert found is not None
     exchange = Exchange(found, request_body=b'{"model":"gpt-4o"}')
-    exchange.respond(200, {"Content-Encoding": "snappy"})
+    exchange.begin_response(200, {"Content-Encoding": "snappy"})
     exchange.feed(BODY, decoded=False)
     reading = exchange.reading(ended=True)
     assert (reading.usage, reading.model) == (None, "gpt-4o")
@@ -70,7 +70,7 @@ def test_decoded_bytes_are_taken_as_they_are() -> None:
     found = route("POST", URL)
     assert found is not None
     exchange = Exchange(found, request_body=None)
-    exchange.respond(200, {"content-encoding": "gzip"})
+    exchange.begin_response(200, {"content-encoding": "gzip"})
     exchange.feed(BODY, decoded=True)
     assert exchange.reading(ended=True).usage == Usage(input_tokens=7)
 

@@ -61,8 +61,8 @@ def follow(
     body = json.dumps(REQUEST).encode()
     exchange = Exchange(found, request_body=body)
     if estimate:
-        exchange.estimate(body)
-    exchange.respond(200, {})
+        exchange.start_estimate(body)
+    exchange.begin_response(200, {})
     for each in chunks:
         exchange.feed(b"data: " + json.dumps(each).encode() + b"\n\n", decoded=True)
     return exchange.reading(ended=True)
@@ -151,7 +151,7 @@ def put(folder: Path, data: bytes) -> Path:
 
 def test_an_encoding_that_is_on_the_disk_is_loaded_and_counts(folder: Path) -> None:
     put(folder, TINY)
-    assert estimate.prepare() == "o200k_base"
+    assert estimate.load_encoding() == "o200k_base"
     # 40 letters, each a token; nine times "four", and "four" with an "s".
     assert follow(CHUNKS).usage == Usage(input_tokens=40, output_tokens=11)
 
@@ -161,14 +161,14 @@ def test_an_encoding_that_is_not_there_is_not_fetched(
     folder: Path, data: bytes | None
 ) -> None:
     path = folder / "none" if data is None else put(folder, data)
-    assert estimate.prepare() is None
+    assert estimate.load_encoding() is None
     assert follow(CHUNKS).usage == Usage(input_tokens=10, output_tokens=11)
     assert path.exists() is (data is not None)
 
 
 def test_a_long_run_of_one_letter_is_counted_in_pieces(folder: Path) -> None:
     put(folder, TINY)
-    estimate.prepare()
+    estimate.load_encoding()
     long = chunk(choices=[{"delta": {"content": "four" * 50_000}}])
     usage = follow([long]).usage
     assert usage is not None

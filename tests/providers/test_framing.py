@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_llm_cost.providers.framing import frame
-from flask_llm_cost.providers.window import HEAD
-from flask_llm_cost.providers.window import TAIL
-from flask_llm_cost.providers.window import WHOLE
-from flask_llm_cost.providers.window import Window
+from flask_llm_cost.providers.buffer import BoundedBuffer
+from flask_llm_cost.providers.buffer import HEAD_SIZE
+from flask_llm_cost.providers.buffer import MAX_WHOLE
+from flask_llm_cost.providers.buffer import TAIL_SIZE
+from flask_llm_cost.providers.framing import detect_framing
 from tests.providers.frames import event_frame
 
 
@@ -27,12 +27,12 @@ def documents(body: bytes, cuts: list[int] | None = None) -> list[bytes]:
     for piece in pieces:
         if framing is None:
             start += piece
-            framing = frame(start)
+            framing = detect_framing(start)
             piece, start = start, (b"" if framing else start)
         if framing is not None:
             found += framing.feed(piece, lambda _: True)
     if framing is not None:
-        found += framing.rest()
+        found += framing.remainder()
     return [bytes(window.head) for window in found]
 
 
@@ -127,14 +127,14 @@ def test_a_frame_after_a_broken_one_is_not_read() -> None:
 
 @given(sizes=st.lists(st.integers(1, 400_000), max_size=8))
 def test_a_window_keeps_head_and_tail(sizes: list[int]) -> None:
-    window, everything = Window(), b""
+    window, everything = BoundedBuffer(), b""
     for number, size in enumerate(sizes):
         piece = bytes([number + 1]) * size
         window.add(piece)
         everything += piece
     assert window.length == len(everything)
-    assert window.whole is (len(everything) <= WHOLE)
+    assert window.whole is (len(everything) <= MAX_WHOLE)
     assert everything.startswith(bytes(window.head))
     assert everything.endswith(bytes(window.tail))
     if not window.whole:
-        assert (len(window.head), len(window.tail)) == (HEAD, TAIL)
+        assert (len(window.head), len(window.tail)) == (HEAD_SIZE, TAIL_SIZE)

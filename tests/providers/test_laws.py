@@ -18,8 +18,8 @@ from flask_llm_cost.call import Usage
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import read_exchange
 from flask_llm_cost.providers import route
+from flask_llm_cost.providers.sparse import find_members
 from flask_llm_cost.providers.sparse import head
-from flask_llm_cost.providers.sparse import sketch
 from flask_llm_cost.providers.sparse import tail
 
 CHAT = "https://api.openai.com/v1/chat/completions"
@@ -94,7 +94,7 @@ def pieces(url: str, parts: t.Iterable[bytes]) -> Exchange:
     found = route("POST", url)
     assert found is not None
     exchange = Exchange(found, request_body=None)
-    exchange.respond(200, {})
+    exchange.begin_response(200, {})
     for part in parts:
         exchange.feed(part, decoded=False)
     return exchange
@@ -308,7 +308,7 @@ def test_both_ends_at_once_are_members_of_the_whole(
 ) -> None:
     text = json.dumps(members, indent=indent, ensure_ascii=not raw)
     body = f"{blanks}{text}{blanks.strip(chr(0xFEFF))}".encode()
-    found = sketch(body, body, frozenset({"choices"}), ("usage", "id"))
+    found = find_members(body, body, frozenset({"choices"}), ("usage", "id"))
     assert found == {name: members[name] for name in found}
     if "choices" not in members:
         assert found.keys() == members.keys()

@@ -22,7 +22,7 @@ def fetch(url: str, *lines: object, pieces: int = 1) -> Exchange:
     assert found is not None
     assert found.poll
     exchange = Exchange(found, request_body=None)
-    exchange.respond(200, {})
+    exchange.begin_response(200, {})
     body = b"\n".join(json.dumps(line).encode() for line in lines)
     size = len(body) // pieces + 1
     for at in range(0, len(body), size):
@@ -131,35 +131,35 @@ def test_each_line_of_a_batch_is_a_call_in_batch_mode() -> None:
     for pieces in (1, 7):
         exchange = fetch(f"{OPENAI}/files/file-1/content", *lines, pieces=pieces)
         assert exchange.reading(ended=True).usage is None
-        found = exchange.results()
+        found = exchange.take_results()
         assert [r.usage for r in found] == [
             Usage(input_tokens=3, output_tokens=1),
             Usage(input_tokens=5, output_tokens=1),
         ]
         assert {r.service_tier for r in found} == {"batch"}
         assert [r.response_id for r in found] == ["chatcmpl-3", "chatcmpl-5"]
-        assert exchange.results() == []
+        assert exchange.take_results() == []
 
 
 def test_a_batch_of_one_line_is_a_batch() -> None:
     exchange = fetch(f"{OPENAI}/files/file-1/content", batch_line(3))
     exchange.reading(ended=True)
-    assert [r.operation for r in exchange.results()] == ["chat"]
+    assert [r.operation for r in exchange.take_results()] == ["chat"]
 
 
 def test_a_look_on_the_way_takes_no_result() -> None:
     exchange = fetch(f"{OPENAI}/files/file-1/content", batch_line(3))
     exchange.reading(ended=False)
-    assert exchange.results() == []
+    assert exchange.take_results() == []
     exchange.feed(b"\n", decoded=True)
     exchange.reading(ended=True)
-    assert len(exchange.results()) == 1
+    assert len(exchange.take_results()) == 1
 
 
 def test_what_no_one_asks_for_is_not_kept_for_ever() -> None:
     exchange = fetch(f"{OPENAI}/files/file-1/content", *[batch_line(3)] * 10_010)
     assert exchange.reading(ended=True).flags == {"results_dropped"}
-    assert len(exchange.results()) == 10_000
+    assert len(exchange.take_results()) == 10_000
 
 
 def test_a_file_is_no_exchange_of_one_call() -> None:
@@ -177,7 +177,7 @@ def test_another_file_is_no_batch() -> None:
     for content in ({"prompt": "x", "completion": "y"}, [1, 2], "words"):
         exchange = fetch(f"{OPENAI}/files/file-1/content", content)
         assert exchange.reading(ended=True).usage is None
-        assert exchange.results() == []
+        assert exchange.take_results() == []
 
 
 def test_anthropics_batches_are_read_the_same_way() -> None:
@@ -195,6 +195,6 @@ def test_anthropics_batches_are_read_the_same_way() -> None:
     url = "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results"
     exchange = fetch(url, *lines)
     exchange.reading(ended=True)
-    (reading,) = exchange.results()
+    (reading,) = exchange.take_results()
     assert reading.usage == Usage(input_tokens=20, output_tokens=5)
     assert (reading.model, reading.service_tier) == ("claude-haiku", "batch")

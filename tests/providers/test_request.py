@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import route
-from flask_llm_cost.providers.request import asked
-from flask_llm_cost.providers.request import asking
+from flask_llm_cost.providers.request import inject_stream_usage
+from flask_llm_cost.providers.request import parse_request
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ from flask_llm_cost.providers.request import asking
     ],
 )
 def test_asked(body: bytes, model: str | None, stream: bool) -> None:
-    assert asked(body) == (model, stream)
+    assert parse_request(body) == (model, stream)
 
 
 json_values = st.recursive(
@@ -73,12 +73,12 @@ def test_it_is_what_a_parser_finds(
     body = json.dumps(members, indent=indent).encode()
     model = members.get("model")
     wanted = model if isinstance(model, str) and model else None
-    assert asked(body) == (wanted, members.get("stream") is True)
+    assert parse_request(body) == (wanted, members.get("stream") is True)
 
 
 @given(st.binary(max_size=200))
 def test_garbage_asks_for_nothing_that_harms(body: bytes) -> None:
-    model, stream = asked(b'{"' + body)
+    model, stream = parse_request(b'{"' + body)
     assert model is None or isinstance(model, str)
     assert stream in (True, False)
 
@@ -123,7 +123,7 @@ def test_garbage_asks_for_nothing_that_harms(body: bytes) -> None:
 def test_a_body_asks_for_usage_and_stays_what_it_is_otherwise(
     body: bytes, sent: bytes | None
 ) -> None:
-    assert asking(body) == sent
+    assert inject_stream_usage(body) == sent
 
 
 _JSON = st.recursive(
@@ -153,7 +153,7 @@ def test_nothing_but_stream_options_ever_differs(
     body = json.dumps(document, indent=indent, ensure_ascii=ascii_only).encode(
         "utf-8", "surrogatepass"
     )
-    changed = asking(body)
+    changed = inject_stream_usage(body)
     options = document.get("stream_options")
     if changed is None:
         # Said already, wrong, or of a form that no one writes: left alone.
@@ -202,6 +202,6 @@ def test_only_hosts_that_understand_it_are_asked(
     assert found is not None
     body = b'{"model":"m","stream":true}'
     exchange = Exchange(found, request_body=body)
-    assert (exchange.asking(url, body) is not None) is asks
+    assert (exchange.inject_stream_usage(url, body) is not None) is asks
     plain = b'{"model":"m"}'
-    assert Exchange(found, request_body=plain).asking(url, plain) is None
+    assert Exchange(found, request_body=plain).inject_stream_usage(url, plain) is None

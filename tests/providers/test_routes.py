@@ -10,12 +10,12 @@ import pytest
 
 from flask_llm_cost.call import Reading
 from flask_llm_cost.call import Usage
+from flask_llm_cost.providers import chat_route
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import Path
 from flask_llm_cost.providers import Provider
 from flask_llm_cost.providers import read_exchange
 from flask_llm_cost.providers import route
-from flask_llm_cost.providers import route_to
 from flask_llm_cost.providers.dialect import Dialect
 from flask_llm_cost.providers.dialect import needles
 from flask_llm_cost.providers.dialect import Notes
@@ -181,9 +181,9 @@ def test_names_are_unique() -> None:
 
 
 def test_a_provider_is_found_by_name() -> None:
-    assert route_to("anthropic").dialect is not route_to("openai").dialect
-    assert route_to("nobody").dialect is route_to("openai").dialect
-    assert route_to("nobody").provider == "nobody"
+    assert chat_route("anthropic").dialect is not chat_route("openai").dialect
+    assert chat_route("nobody").dialect is chat_route("openai").dialect
+    assert chat_route("nobody").provider == "nobody"
 
 
 def read_words(notes: Notes, document: Object) -> None:
@@ -211,7 +211,7 @@ def read_ours(body: bytes, dialect: Dialect = WORDS) -> Reading:
     found = route("POST", "https://a.ours.example/ask/big", providers=[ours])
     assert found is not None
     exchange = Exchange(found, request_body=None)
-    exchange.respond(200, {})
+    exchange.begin_response(200, {})
     exchange.feed(body, decoded=False)
     return exchange.reading(ended=True)
 
@@ -247,7 +247,7 @@ def name_by_number(notes: Notes, document: Object) -> None:
         {"usage": lambda notes: {"input_tokens": 5}},
         {"usage_by_model": lambda notes: {"big": 5}},
         {"usage_by_model": lambda notes: None},
-        {"conditions": lambda notes: ["region.us"]},
+        {"price_flags": lambda notes: ["region.us"]},
         {"read": name_by_number},
     ],
 )

@@ -194,7 +194,7 @@ def test_in_any_encoding_it_means_the_same(rows: list[Row], encoding: str) -> No
             continue
         exchange = Exchange(found, request_body=request_body(row))
         spelled = pick.choice([encoding, encoding.upper(), f" {encoding} "])
-        exchange.respond(
+        exchange.begin_response(
             row["status"], {**row["response_headers"], "Content-Encoding": spelled}
         )
         body = ENCODINGS[encoding](row["response_body"].encode())

@@ -714,7 +714,7 @@ def _streamed(url: str, body: bytes) -> Reading:
     found = route("POST", url)
     assert found is not None
     exchange = Exchange(found, request_body=None)
-    exchange.respond(200, {})
+    exchange.begin_response(200, {})
     for at in range(0, len(body), 65_000):
         exchange.feed(body[at : at + 65_000], decoded=True)
     return exchange.reading(ended=True)
@@ -779,7 +779,7 @@ def test_geminis_batch_file_has_an_answer_in_each_line() -> None:
     )
     assert found is not None
     exchange = Exchange(found, request_body=None)
-    exchange.respond(200, {})
+    exchange.begin_response(200, {})
     told = {"promptTokenCount": 7, "candidatesTokenCount": 3}
     lines = [
         {"key": "a", "response": {"responseId": "r1", "usageMetadata": told}},
@@ -789,7 +789,7 @@ def test_geminis_batch_file_has_an_answer_in_each_line() -> None:
     body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     exchange.feed(body, decoded=True)
     exchange.reading(ended=True)
-    results = exchange.results()
+    results = exchange.take_results()
     assert [r.response_id for r in results] == ["r1", "r2"]
     assert {r.service_tier for r in results} == {"batch"}
     assert [r.usage for r in results] == [Usage(input_tokens=7, output_tokens=3)] * 2
@@ -811,10 +811,10 @@ def test_geminis_batch_may_hold_its_answers() -> None:
         found = route("GET", url)
         assert found is not None
         exchange = Exchange(found, request_body=None)
-        exchange.respond(200, {})
+        exchange.begin_response(200, {})
         exchange.feed(json.dumps(batch, indent=2).encode(), decoded=True)
         assert exchange.reading(ended=True).usage is None
-        results = exchange.results()
+        results = exchange.take_results()
         assert [r.response_id for r in results] == (["r1", "r2"] if done else [])
     assert results[0].usage == Usage(
         input_tokens=13, output_tokens=44, reasoning_tokens=43

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typing as t
 
-WHOLE: t.Final = 1024 * 1024
+MAX_WHOLE: t.Final = 1024 * 1024
 """Up to here everything is kept."""
-HEAD: t.Final = 64 * 1024
-TAIL: t.Final = 256 * 1024
+HEAD_SIZE: t.Final = 64 * 1024
+TAIL_SIZE: t.Final = 256 * 1024
 
 
-class Window:
+class BoundedBuffer:
     """Bytes that arrive in pieces: all of them, or the head and the tail of many."""
 
     __slots__ = ("_data", "_head", "length")
@@ -21,14 +21,14 @@ class Window:
         self.length = 0
 
     @classmethod
-    def of(cls, data: bytes) -> Window:
+    def of(cls, data: bytes) -> BoundedBuffer:
         """A window over bytes that are all there."""
         window = cls()
         window.add(data)
         return window
 
     @classmethod
-    def around(cls, head: bytes, tail: bytes, length: int) -> Window:
+    def from_ends(cls, head: bytes, tail: bytes, length: int) -> BoundedBuffer:
         """A window whose middle was dropped elsewhere."""
         window = cls()
         window._head, window._data, window.length = head, bytearray(tail), length
@@ -38,7 +38,7 @@ class Window:
         """Take more bytes, in amortized constant time each."""
         before = self.length
         self.length = before + len(data)
-        if self._head is None and self.length <= WHOLE:
+        if self._head is None and self.length <= MAX_WHOLE:
             if not before:
                 self._data = data  # most often the only piece: not worth a copy
                 return
@@ -51,12 +51,12 @@ class Window:
     def _slide(self, data: bytes) -> None:
         kept = bytearray(self._data) if isinstance(self._data, bytes) else self._data
         if self._head is None:
-            room = max(0, HEAD - len(kept))
-            self._head = bytes(kept[:HEAD]) + data[:room]
-            del kept[: max(0, len(kept) - TAIL)]
-        kept += data[-TAIL:]
-        if len(kept) > 2 * TAIL:
-            del kept[:-TAIL]
+            room = max(0, HEAD_SIZE - len(kept))
+            self._head = bytes(kept[:HEAD_SIZE]) + data[:room]
+            del kept[: max(0, len(kept) - TAIL_SIZE)]
+        kept += data[-TAIL_SIZE:]
+        if len(kept) > 2 * TAIL_SIZE:
+            del kept[:-TAIL_SIZE]
         self._data = kept
 
     @property
@@ -72,15 +72,15 @@ class Window:
     @property
     def tail(self) -> bytes | bytearray:
         """The last bytes: all of them while :attr:`whole`. Not to be changed."""
-        return self._data if self._head is None else self._data[-TAIL:]
+        return self._data if self._head is None else self._data[-TAIL_SIZE:]
 
-    def end(self, count: int) -> bytes:
+    def last(self, count: int) -> bytes:
         """The last few bytes."""
         return bytes(self._data[-count:])
 
-    def cut(self, count: int) -> Window:
+    def without_prefix(self, count: int) -> BoundedBuffer:
         """The same, without so many bytes at its head."""
-        twin = Window()
+        twin = BoundedBuffer()
         twin._data = bytes(self._data)
         twin._head = self._head
         if twin._head is None:
