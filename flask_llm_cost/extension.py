@@ -56,8 +56,8 @@ if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
     from requests.adapters import HTTPAdapter
 
-    from .capture.meter import Tap
     from .capture.requests_adapter import LlmCostAdapter
+    from .capture.tap import Tap
     from .capture.track_stream import TrackedStream
     from .providers import Provider
     from .query.calls import CallQuery
@@ -201,7 +201,7 @@ class LlmCost:
         :raises ConfigError: If a name is none of these.
         """
         from .capture.clients import instrument
-        from .capture.meter import Tap
+        from .capture.tap import Tap
 
         tap = Tap(
             _Process(self),
@@ -220,7 +220,7 @@ class LlmCost:
         uninstrument(names or INSTRUMENTS)
 
     def _tap(self, tags: TagSource | None = None) -> Tap:
-        from .capture.meter import Tap
+        from .capture.tap import Tap
 
         return Tap(
             self,
@@ -282,7 +282,7 @@ class LlmCost:
 
     def suppress(self) -> AbstractContextManager[None]:
         """Capture nothing inside a ``with`` block."""
-        from .capture.meter import suppress
+        from .capture.suppression import suppress
 
         return suppress()
 

@@ -25,47 +25,52 @@ from aiohttp import StreamReader
 from multidict import CIMultiDict
 
 from .form import form
-from .meter import harmless
+from .harmless import harmless
 from .meter import Meter
-from .meter import Tap
 from .patch import become
 from .patch import bound
 from .patch import Patch
+from .tap import Tap
 
 
 async def captured(
-    tap: Tap,
+    tap: Tap | None,
     session: ClientSession,
     send: Callable[..., Awaitable[ClientResponse]],
     method: str,
     url: t.Any,
     **options: t.Any,
 ) -> ClientResponse:
-    """Send a request and have its call recorded, if it is one of an LLM.
+    """Send a request, and record the call if it is one to an LLM.
 
     :param send: The session's ``_request``, bound to it.
     """
-    meter = tap.open(
-        method,
-        _full(session, url) or "",
-        lambda: _body_of(options),
-        lambda: _form_of(options),
-    )
+    meter = None if tap is None else _open(tap, session, method, url, options)
     if meter is None:
         return await send(method, url, **options)
-    if meter.asking is not None:
-        options = _asking(options, meter.asking) or options
-    try:
+    # With `raise_for_status` the response is an exception.
+    with meter.sending(options, _asking, _status_of) as options:
         response = await send(method, url, **options)
-    except BaseException as error:
-        # With `raise_for_status` the answer is an exception.
-        meter.no_response(_status_of(error))
-        raise
     decoded = options.get("auto_decompress")
     if decoded is None:
         decoded = session.auto_decompress
     _follow(response, meter, bool(decoded))
     return response
+
+
+def _open(
+    tap: Tap,
+    session: ClientSession,
+    method: str,
+    url: t.Any,
+    options: dict[str, t.Any],
+) -> Meter | None:
+    return tap.open(
+        method,
+        _full(session, url) or "",
+        lambda: _body_of(options),
+        lambda: _form_of(options),
+    )
 
 
 @harmless()
@@ -81,7 +86,7 @@ def _status_of(error: BaseException) -> int | None:
 
 
 def _body_of(options: dict[str, t.Any]) -> bytes | None:
-    """The body, where it is in memory already; nothing is consumed."""
+    """The body, if it is already in memory; nothing is consumed."""
     data = options.get("data")
     if isinstance(data, str):
         return data.encode("utf-8", "replace")
@@ -93,7 +98,7 @@ def _body_of(options: dict[str, t.Any]) -> bytes | None:
 
 
 def _form_of(options: dict[str, t.Any]) -> bytes | None:
-    """The fields of a form: of a mapping, of pairs, or of ``FormData``, before it is sent."""
+    """The fields of a form that is not sent yet: a mapping, pairs or ``FormData``."""
     data = options.get("data")
     if isinstance(data, FormData):
         # Not public: each is its options (the name is one), its headers and its value.
@@ -110,10 +115,10 @@ def _form_of(options: dict[str, t.Any]) -> bytes | None:
 
 @harmless()
 def _asking(options: dict[str, t.Any], body: bytes) -> dict[str, t.Any]:
-    """The options of a request that asks for more."""
+    """The options of a request with another body."""
     data, headers = options.get("data"), options.get("headers")
     if data is None:
-        # As the session writes it, in the app's own JSON.
+        # The session encodes it with the app's own JSON encoder.
         document = options["json"]
         given = document.get("stream_options") or {}
         asked = {**document, "stream_options": {**given, "include_usage": True}}
@@ -128,7 +133,7 @@ def _asking(options: dict[str, t.Any], body: bytes) -> dict[str, t.Any]:
 
 @harmless()
 def _follow(response: ClientResponse, meter: Meter, decoded: bool) -> None:
-    """Have the meter told what is read of an answer."""
+    """Attach the meter to the response body."""
     meter.respond(response.status, response.headers)
     content = response.content
     if content.at_eof():
@@ -249,8 +254,6 @@ def patches() -> list[Patch]:
             self: ClientSession, method: str, str_or_url: t.Any, **options: t.Any
         ) -> ClientResponse:
             send = bound(original, self)
-            if patch.tap is None:
-                return t.cast(ClientResponse, await send(method, str_or_url, **options))
             return await captured(patch.tap, self, send, method, str_or_url, **options)
 
         return _request

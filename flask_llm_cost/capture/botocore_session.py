@@ -12,37 +12,38 @@ from collections.abc import Callable
 from botocore.httpsession import URLLib3Session
 from urllib3.response import BaseHTTPResponse
 
-from .meter import harmless
+from .harmless import harmless
 from .meter import Meter
-from .meter import Tap
 from .patch import bound
 from .patch import Patch
 from .patch import wrap_transport
+from .tap import Tap
 from .urllib3_body import bytes_of
 from .urllib3_body import follow_body
 
 
-def captured(tap: Tap, send: Callable[[t.Any], t.Any], request: t.Any) -> t.Any:
-    """Send a request and have its call recorded, if it is one of an LLM.
+def captured(tap: Tap | None, send: Callable[[t.Any], t.Any], request: t.Any) -> t.Any:
+    """Send a request, and record the call if it is one to an LLM.
 
     :param send: An HTTP session's ``send``, bound to it.
     """
-    meter = tap.open(request.method, request.url, lambda: bytes_of(request.body))
+    meter = None if tap is None else _open(tap, request)
     if meter is None:
         return send(request)
-    try:
+    # Unless it streams, send reads the body itself, and also raises if that breaks off.
+    with meter.sending(request):
         response = send(request)
-    except BaseException:
-        # This includes bodies that break off: without a stream, send reads them itself.
-        meter.no_response()
-        raise
     _follow(response, meter, streams=bool(request.stream_output))
     return response
 
 
+def _open(tap: Tap, request: t.Any) -> Meter | None:
+    return tap.open(request.method, request.url, lambda: bytes_of(request.body))
+
+
 @harmless()
 def _follow(response: t.Any, meter: Meter, *, streams: bool) -> None:
-    """Have the meter told what is read of an answer."""
+    """Attach the meter to the response body."""
     meter.respond(response.status_code, response.headers)
     raw = response.raw
     if not streams:
@@ -60,10 +61,7 @@ def patches() -> list[Patch]:
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
         def send(self: URLLib3Session, request: t.Any) -> t.Any:
-            inner = bound(original, self)
-            if patch.tap is None:
-                return inner(request)
-            return captured(patch.tap, inner, request)
+            return captured(patch.tap, bound(original, self), request)
 
         return send
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 from ..config import INSTRUMENTS
 from ..errors import ConfigError
-from .meter import harmless
-from .meter import Tap
+from .harmless import harmless
 from .patch import Patch
+from .tap import Tap
 
 _lock = threading.Lock()
 _patches: dict[str, list[Patch]] = {}

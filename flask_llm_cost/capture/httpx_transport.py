@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from .form import form
-from .meter import harmless
+from .harmless import harmless
 from .meter import Meter
-from .meter import Tap
 from .patch import bound
 from .patch import Patch
 from .patch import wrap_transport
+from .tap import Tap
 
 _log = logging.getLogger("flask_llm_cost")
 
@@ -32,53 +32,45 @@ MODULES: t.Final = ("httpx2", "httpx")
 
 
 def captured(
-    module: t.Any, tap: Tap, send: Callable[[t.Any], t.Any], request: t.Any
+    module: t.Any, tap: Tap | None, send: Callable[[t.Any], t.Any], request: t.Any
 ) -> t.Any:
-    """Send a request and have its call recorded, if it is one of an LLM.
+    """Send a request, and record the call if it is one to an LLM.
 
     :param module: ``httpx`` or ``httpx2``.
     :param send: A transport's ``handle_request``, bound to it.
     """
-    meter = tap.open(
-        request.method,
-        str(request.url),
-        lambda: _body_of(request),
-        lambda: _form_of(request),
-    )
+    meter = None if tap is None else _open(tap, request)
     if meter is None:
         return send(request)
-    if meter.asking is not None:
-        request = _asking(module, request, meter.asking) or request
-    try:
-        response = send(request)
-    except BaseException:
-        meter.no_response()
-        raise
+    with meter.sending(request, functools.partial(_asking, module)) as sent:
+        response = send(sent)
     _follow(module, response, meter)
     return response
 
 
 async def captured_async(
-    module: t.Any, tap: Tap, send: Callable[[t.Any], Awaitable[t.Any]], request: t.Any
+    module: t.Any,
+    tap: Tap | None,
+    send: Callable[[t.Any], Awaitable[t.Any]],
+    request: t.Any,
 ) -> t.Any:
     """As :func:`captured`, for ``handle_async_request``."""
-    meter = tap.open(
+    meter = None if tap is None else _open(tap, request)
+    if meter is None:
+        return await send(request)
+    with meter.sending(request, functools.partial(_asking, module)) as sent:
+        response = await send(sent)
+    _follow(module, response, meter)
+    return response
+
+
+def _open(tap: Tap, request: t.Any) -> Meter | None:
+    return tap.open(
         request.method,
         str(request.url),
         lambda: _body_of(request),
         lambda: _form_of(request),
     )
-    if meter is None:
-        return await send(request)
-    if meter.asking is not None:
-        request = _asking(module, request, meter.asking) or request
-    try:
-        response = await send(request)
-    except BaseException:
-        meter.no_response()
-        raise
-    _follow(module, response, meter)
-    return response
 
 
 def _body_of(request: t.Any) -> bytes | None:
@@ -100,7 +92,7 @@ def _form_of(request: t.Any) -> bytes | None:
 
 @harmless()
 def _asking(module: t.Any, request: t.Any, body: bytes) -> t.Any:
-    """A request that asks for more; the app's own stays what it is."""
+    """A request with another body; the app's own stays as it is."""
     headers = request.headers.copy()
     if "Content-Length" in headers:
         headers["Content-Length"] = str(len(body))
@@ -115,10 +107,10 @@ def _asking(module: t.Any, request: t.Any, body: bytes) -> t.Any:
 
 @harmless()
 def _follow(module: t.Any, response: t.Any, meter: Meter) -> None:
-    """Have the meter told what is read of an answer."""
+    """Attach the meter to the response body."""
     meter.respond(response.status_code, response.headers)
     if response.is_stream_consumed:
-        # Made by a stub from bytes: there is nothing to be read any more.
+        # Made by a stub from bytes: nothing is left to be read.
         meter.feed(response.content, decoded=True)
         meter.end()
         return
@@ -269,10 +261,7 @@ def patches(name: str) -> list[Patch]:
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
         def handle_request(self: t.Any, request: t.Any) -> t.Any:
-            send = bound(original, self)
-            if patch.tap is None:
-                return send(request)
-            return captured(module, patch.tap, send, request)
+            return captured(module, patch.tap, bound(original, self), request)
 
         return handle_request
 
@@ -281,8 +270,6 @@ def patches(name: str) -> list[Patch]:
     ) -> Callable[..., t.Any]:
         async def handle_async_request(self: t.Any, request: t.Any) -> t.Any:
             send = bound(original, self)
-            if patch.tap is None:
-                return await send(request)
             return await captured_async(module, patch.tap, send, request)
 
         return handle_async_request

@@ -9,7 +9,7 @@ import typing as t
 from collections.abc import Callable
 
 from ..errors import ConfigError
-from .meter import Tap
+from .tap import Tap
 
 _lock = threading.Lock()
 

@@ -26,14 +26,14 @@ from ..call import Recorder
 from ..call import TagSource
 from ..errors import ConfigError
 from ..providers import Provider
-from .meter import harmless
-from .meter import Hosts
+from .harmless import harmless
 from .meter import Meter
-from .meter import Tap
 from .patch import become
 from .patch import bound
 from .patch import Patch
 from .patch import wrap_transport
+from .tap import Hosts
+from .tap import Tap
 from .urllib3_body import bytes_of
 from .urllib3_body import follow_body
 
@@ -100,10 +100,7 @@ class LlmCostAdapter(HTTPAdapter):
             "proxies": proxies,
         }
         send = super().send if self._inner is None else self._inner.send
-        if self._tap is None:
-            response = send(request, **options)
-        else:
-            response = captured(self._tap, send, request, **options)
+        response = captured(self._tap, send, request, **options)
         if getattr(response, "connection", None) is self._inner is not None:
             # Authentication sends again through it, and that is an attempt, too.
             response.connection = self
@@ -117,47 +114,44 @@ class LlmCostAdapter(HTTPAdapter):
 
 
 def captured(
-    tap: Tap,
+    tap: Tap | None,
     send: Callable[..., Response],
     request: PreparedRequest,
     *args: t.Any,
     **options: t.Any,
 ) -> Response:
-    """Send a request and have its call recorded, if it is one of an LLM.
+    """Send a request, and record the call if it is one to an LLM.
 
     :param send: An adapter's ``send``, bound to it.
     """
-    meter = tap.open(
-        request.method or "", _text(request.url), lambda: bytes_of(request.body)
-    )
+    meter = None if tap is None else _open(tap, request)
     if meter is None:
         return send(request, *args, **options)
-    sent = request
-    if meter.asking is not None:
-        sent = _asking(request, meter.asking) or request
-    try:
+    with meter.sending(request, _asking, _last_status) as sent:
         response = send(sent, *args, **options)
-    except BaseException as error:
-        meter.no_response(_last_status(error))
-        raise
     if sent is not request and getattr(response, "request", None) is sent:
         response.request = request
     _follow(response, meter)
     return response
 
 
+def _open(tap: Tap, request: PreparedRequest) -> Meter | None:
+    url = request.url or ""
+    return tap.open(
+        request.method or "",
+        url.decode("latin-1") if isinstance(url, bytes) else url,
+        lambda: bytes_of(request.body),
+    )
+
+
 @harmless()
 def _asking(request: PreparedRequest, body: bytes) -> PreparedRequest:
-    """A copy that asks for more: the app may send its own again."""
+    """A copy with another body: the app may send its own again."""
     asking = request.copy()
     asking.body = body
     if "Content-Length" in asking.headers:
         asking.headers["Content-Length"] = str(len(body))
     return asking
-
-
-def _text(url: str | bytes | None) -> str:
-    return url.decode("latin-1") if isinstance(url, bytes) else url or ""
 
 
 @harmless()
@@ -173,12 +167,12 @@ def _last_status(error: BaseException) -> int | None:
 
 @harmless()
 def _follow(response: Response, meter: Meter) -> None:
-    """Have the meter told what is read of an answer."""
+    """Attach the meter to the response body."""
     raw = response.raw
     meter.respond(response.status_code or 0, response.headers)
     content = response.__dict__.get("_content")
     if isinstance(content, bytes):
-        # Made by a stub, or by a cache: there is nothing to be read any more.
+        # Made by a stub or a cache: nothing is left to be read.
         meter.feed(content, decoded=True)
         meter.end()
         return
@@ -255,10 +249,7 @@ def _around(patch: Patch, original: Callable[..., Response]) -> Callable[..., Re
     def send(
         self: HTTPAdapter, request: PreparedRequest, *args: t.Any, **options: t.Any
     ) -> Response:
-        inner: Callable[..., Response] = bound(original, self)
-        if patch.tap is None:
-            return inner(request, *args, **options)
-        return captured(patch.tap, inner, request, *args, **options)
+        return captured(patch.tap, bound(original, self), request, *args, **options)
 
     return send
 
@@ -289,12 +280,9 @@ class _Tapped(_Adapter):
     def send(
         self, request: PreparedRequest, *args: t.Any, **options: t.Any
     ) -> Response:
-        send = super().send
-        # An app's own way of copying may have left it behind.
+        # An app's own way of copying may have left the tap behind.
         tap: Tap | None = self.__dict__.get("_llm_cost")
-        if tap is None:
-            return send(request, *args, **options)
-        return captured(tap, send, request, *args, **options)
+        return captured(tap, super().send, request, *args, **options)
 
     def __reduce_ex__(self, protocol: t.SupportsIndex) -> t.Any:
         make, arguments, *state = _as_its_own(type(self), super().__reduce_ex__(1))

@@ -21,11 +21,11 @@ from ..errors import LlmCostError
 from ..providers import chat_route
 from ..providers import Exchange
 from ..providers import Provider
+from .calls import UNKNOWN_MODEL
 from .manual import check_latency
 from .manual import check_name
 from .meter import follow
 from .meter import Meter
-from .meter import UNKNOWN_MODEL
 
 _log = logging.getLogger("flask_llm_cost")
 

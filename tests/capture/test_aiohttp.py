@@ -20,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from flask_llm_cost.capture import aiohttp_session
-from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.capture.tap import Tap
 from flask_llm_cost.errors import UnknownPrice
 from tests.capture.conftest import Book
 from tests.capture.server import Answer

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from flask_llm_cost.call import Usage
 from flask_llm_cost.capture import botocore_session
-from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.capture.tap import Tap
 from tests.capture.conftest import Book
 from tests.capture.server import Answer
 from tests.capture.server import ENCODINGS

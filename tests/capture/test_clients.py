@@ -26,8 +26,8 @@ from google import genai
 from requests.adapters import HTTPAdapter
 
 from flask_llm_cost.capture import clients
-from flask_llm_cost.capture.meter import Tap
 from flask_llm_cost.capture.requests_adapter import LlmCostAdapter
+from flask_llm_cost.capture.tap import Tap
 from flask_llm_cost.errors import ConfigError
 from tests.capture.conftest import Book
 from tests.capture.server import Answer

@@ -15,7 +15,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from flask_llm_cost.capture import clients
-from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.capture.tap import Tap
 from tests.capture.conftest import Book
 from tests.capture.server import CHAT_STREAM
 from tests.capture.server import encode

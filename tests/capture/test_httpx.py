@@ -22,8 +22,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from flask_llm_cost.capture import httpx_transport
-from flask_llm_cost.capture.meter import suppress
-from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.capture.suppression import suppress
+from flask_llm_cost.capture.tap import Tap
 from flask_llm_cost.errors import ConfigError
 from flask_llm_cost.errors import UnknownPrice
 from tests.capture.conftest import Book

@@ -19,8 +19,8 @@ import requests
 from requests.auth import HTTPDigestAuth
 
 from flask_llm_cost.capture import clients
-from flask_llm_cost.capture.meter import Tap
 from flask_llm_cost.capture.requests_adapter import LlmCostAdapter
+from flask_llm_cost.capture.tap import Tap
 from tests.capture.conftest import Book
 from tests.capture.server import Answer
 from tests.capture.server import CHAT_STREAM

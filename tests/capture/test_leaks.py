@@ -25,7 +25,7 @@ from flask_llm_cost.capture import botocore_session
 from flask_llm_cost.capture import clients
 from flask_llm_cost.capture.meter import Meter
 from flask_llm_cost.capture.meter import open_meters
-from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.capture.tap import Tap
 from flask_llm_cost.providers import Exchange
 from tests.capture.conftest import Book
 from tests.capture.server import Answer

@@ -25,9 +25,9 @@ from flask_llm_cost.call import event_time
 from flask_llm_cost.call import Snapshot
 from flask_llm_cost.capture.meter import Meter
 from flask_llm_cost.capture.meter import open_meters
-from flask_llm_cost.capture.meter import suppress
-from flask_llm_cost.capture.meter import suppressed
-from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.capture.suppression import suppress
+from flask_llm_cost.capture.suppression import suppressed
+from flask_llm_cost.capture.tap import Tap
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import ConfigError
 from flask_llm_cost.errors import LlmCostError
@@ -404,7 +404,9 @@ def test_every_process_that_polls_gives_the_answer_the_same_id(
     answer = {"id": "resp_shared", "model": "gpt-5", "background": True, "usage": usage}
     for _ in range(2):
         # As in another process, which knows of no earlier poll.
-        monkeypatch.setattr("flask_llm_cost.capture.meter._billed", OrderedDict())
+        monkeypatch.setattr(
+            "flask_llm_cost.capture.calls._recorded_answers", OrderedDict()
+        )
         ask(book, "GET", url, answer | {"created_at": 1784670683})
     first, second = book.calls
     assert first.event_id == second.event_id
@@ -438,7 +440,9 @@ def test_each_line_of_a_batch_result_is_one_call_once(
 ) -> None:
     lines = b"".join(json.dumps(batch_line(n)).encode() + b"\n" for n in (3, 4, 5))
     for _ in range(2):
-        monkeypatch.setattr("flask_llm_cost.capture.meter._billed", OrderedDict())
+        monkeypatch.setattr(
+            "flask_llm_cost.capture.calls._recorded_answers", OrderedDict()
+        )
         url = "https://api.openai.com/v1/files/file-1/content"
         meter = Tap(book).open("GET", url, None)
         assert meter is not None
@@ -469,7 +473,7 @@ class Interrupted(Book):
 def test_an_interrupt_among_batch_results_loses_none_and_doubles_none(
     at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_llm_cost.capture.meter._billed", OrderedDict())
+    monkeypatch.setattr("flask_llm_cost.capture.calls._recorded_answers", OrderedDict())
     lines = b"".join(
         json.dumps(batch_line(number)).encode() + b"\n" for number in (3, 4, 5)
     )
@@ -491,7 +495,7 @@ def test_an_interrupt_among_batch_results_loses_none_and_doubles_none(
 def test_an_interrupt_at_a_polled_answer_does_not_lose_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flask_llm_cost.capture.meter._billed", OrderedDict())
+    monkeypatch.setattr("flask_llm_cost.capture.calls._recorded_answers", OrderedDict())
     book = Interrupted()
     book.left = 1
     answer = {
@@ -530,8 +534,10 @@ def test_results_without_dates_have_their_batchs(
     message = {"type": "message", "id": "msg_1", "model": "c", "usage": usage}
     line = {"custom_id": "a", "result": {"type": "succeeded", "message": message}}
     for _ in range(2):
-        monkeypatch.setattr("flask_llm_cost.capture.meter._billed", OrderedDict())
-        monkeypatch.setattr("flask_llm_cost.capture.meter._made", OrderedDict())
+        monkeypatch.setattr(
+            "flask_llm_cost.capture.calls._recorded_answers", OrderedDict()
+        )
+        monkeypatch.setattr("flask_llm_cost.capture.calls._batch_dates", OrderedDict())
         look(book, url, json.dumps(batch).encode())
         look(book, f"{url}/results", json.dumps(line).encode() + b"\n")
     first, second = book.calls
@@ -575,7 +581,8 @@ def test_a_poll_that_fails_is_no_call(book: Book) -> None:
 
 FORKING: t.Final = """
 import os, sys
-from flask_llm_cost.capture.meter import open_meters, Tap
+from flask_llm_cost.capture.meter import open_meters
+from flask_llm_cost.capture.tap import Tap
 from tests.capture.conftest import Book
 from tests.capture.test_meter import begin
 
@@ -686,12 +693,13 @@ def test_an_error_that_no_signal_raised_stays_ours(
 
 def test_no_thread_is_blind_after_an_interrupt_anywhere(book: Book) -> None:
     tap, lines = Tap(book), 0
+    files = ("meter.py", "tap.py", "suppression.py", "harmless.py")
     for left in range(1, 200):
         seen = left
 
         def trace(frame: t.Any, event: str, arg: object) -> t.Any:
             nonlocal seen
-            if not frame.f_code.co_filename.endswith("meter.py"):
+            if Path(frame.f_code.co_filename).name not in files:
                 return None
             seen -= event == "line"
             if not seen:

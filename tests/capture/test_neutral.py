@@ -26,8 +26,8 @@ from requests.auth import HTTPDigestAuth
 from urllib3 import HTTPResponse
 from urllib3.util.retry import Retry
 
-from flask_llm_cost.capture.meter import suppress
 from flask_llm_cost.capture.requests_adapter import LlmCostAdapter
+from flask_llm_cost.capture.suppression import suppress
 from flask_llm_cost.errors import ConfigError
 from flask_llm_cost.errors import UnknownPrice
 from tests.capture.conftest import Book

@@ -18,7 +18,7 @@ from requests.auth import HTTPDigestAuth
 from urllib3.util import Retry
 
 from flask_llm_cost.capture import clients
-from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.capture.tap import Tap
 from flask_llm_cost.errors import ConfigError
 from tests.capture.conftest import Book
 from tests.capture.server import Answer

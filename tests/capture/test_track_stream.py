@@ -22,7 +22,7 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.call import Snapshot
 from flask_llm_cost.call import Usage
 from flask_llm_cost.capture.meter import open_meters
-from flask_llm_cost.capture.meter import suppressed
+from flask_llm_cost.capture.suppression import suppressed
 from flask_llm_cost.capture.track_stream import TrackedStream
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import LlmCostError

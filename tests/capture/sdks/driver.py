@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from flask_llm_cost.call import Usage
 from flask_llm_cost.capture import clients
-from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.capture.tap import Tap
 from tests.capture.server import Answer
 from tests.capture.server import Provider
 from tests.capture.server import Seen

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_llm_cost.capture.meter import Tap
+from flask_llm_cost.capture.tap import Tap
 from tests.capture.conftest import Book
 from tests.capture.sdks.driver import play
 from tests.capture.sdks.driver import Scene

@@ -1,0 +1,171 @@
+"""Which calls an attempt amounts to: usually one, sometimes none, for batch results many."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import replace
+
+from ..call import Call
+from ..call import derive_event_id
+from ..call import Outcome
+from ..call import Reading
+from ..call import Snapshot
+from ..providers import Exchange
+from ..providers import NOT_A_CALL
+
+UNKNOWN_MODEL: t.Final = "unknown"
+"""The model of a call that names none anywhere, or only in a body we cannot read."""
+
+_MAX_AGE: t.Final = dt.timedelta(days=400)
+_MAX_SKEW: t.Final = dt.timedelta(days=-1)
+"""Creation times of polled answers are trusted only if their age is between these."""
+
+_POLLED: t.Final = ("responses", "assistants")
+"""Operations whose answers a client may ask for again."""
+
+_REMEMBERED: t.Final = 10_000
+_K = t.TypeVar("_K")
+_V = t.TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How and when an attempt ended."""
+
+    outcome: Outcome
+    complete: bool
+    """The body came to its own end."""
+    http_status: int | None = None
+    latency_ms: int | None = None
+    first_byte_ms: int | None = None
+
+
+def calls_of(exchange: Exchange, snapshot: Snapshot, ending: Ending) -> Iterator[Call]:
+    """The calls to record at the end of an attempt."""
+    if exchange.route.operation == NOT_A_CALL:
+        _note_batch(_reading(exchange, ending.complete))
+        return
+    if exchange.complete:
+        ending = replace(ending, outcome="ok", complete=True)
+    status = ending.http_status
+    if status is not None and not 200 <= status < 300:
+        ending = replace(ending, outcome="http_error")
+    call = _as_call(
+        _reading(exchange, ending.complete), snapshot, ending, exchange.route.poll
+    )
+    if _counts(call, exchange, snapshot):
+        yield call
+    yield from results_of(exchange, snapshot)
+
+
+def results_of(exchange: Exchange, snapshot: Snapshot) -> Iterator[Call]:
+    """The calls in the lines of a batch's results that were read so far."""
+    for reading in exchange.take_results():
+        dated = _dated(reading, exchange.route.batch_id)
+        call = _as_call(dated, snapshot, Ending("ok", True), polled=True)
+        if _counts(call, exchange, snapshot):
+            yield call
+
+
+def _reading(exchange: Exchange, complete: bool) -> Reading:
+    try:
+        return exchange.reading(ended=complete)
+    except Exception:
+        # It promises not to raise. If it breaks that promise, the call is still a call.
+        return Reading(
+            provider=exchange.route.provider,
+            operation=exchange.route.operation,
+            request_model=exchange.request_model,
+            model=exchange.request_model,
+            stream=exchange.stream,
+            flags=frozenset({"reader_error"}),
+        )
+
+
+def _as_call(
+    reading: Reading, snapshot: Snapshot, ending: Ending, polled: bool
+) -> Call:
+    event_id, started_at = snapshot.event_id, snapshot.started_at
+    if polled and reading.response_id is not None:
+        # Whichever process asks, and however often: one answer is one row.
+        created_at = reading.created_at
+        if created_at is not None and _MAX_SKEW < started_at - created_at < _MAX_AGE:
+            started_at = created_at
+        name = f"{reading.provider}/{reading.response_id}"
+        event_id = derive_event_id(started_at, name)
+    return Call(
+        event_id=event_id,
+        started_at=started_at,
+        provider=reading.provider,
+        model=reading.model or UNKNOWN_MODEL,
+        request_model=reading.request_model,
+        operation=reading.operation,
+        usage=reading.usage,
+        reported_cost=reading.reported_cost,
+        # For a poll this would be the duration of the poll, not of the answer.
+        latency_ms=None if polled else ending.latency_ms,
+        first_byte_ms=None if polled else ending.first_byte_ms,
+        stream=reading.stream,
+        usage_source=reading.usage_source,
+        outcome=ending.outcome,
+        http_status=ending.http_status,
+        response_id=reading.response_id,
+        service_tier=reading.service_tier,
+        trace_id=snapshot.tags.get("trace_id"),
+        tags=snapshot.tags,
+        flags=snapshot.flags | reading.flags,
+        usage_by_model=reading.usage_by_model,
+    )
+
+
+def _counts(call: Call, exchange: Exchange, snapshot: Snapshot) -> bool:
+    """Whether this is a call of its own, not just another look at an earlier one.
+
+    A background answer is polled repeatedly. The first poll that brings its usage counts,
+    unless an earlier call brought it already.
+    """
+    poll = exchange.route.poll
+    if call.usage is None or call.response_id is None:
+        return not poll
+    if "repeated" in call.flags:
+        return False
+    if not poll and call.operation not in _POLLED:
+        return True
+    answer = (snapshot.app_key, call.provider, call.response_id)
+    if poll and answer in _recorded_answers:
+        return False
+    _remember(_recorded_answers, answer, None)
+    return True
+
+
+def _note_batch(batch: Reading) -> None:
+    """Remember when a batch was created: clients look at it before they fetch results."""
+    if batch.response_id is not None and batch.created_at is not None:
+        _remember(_batch_dates, (batch.provider, batch.response_id), batch.created_at)
+
+
+def _dated(reading: Reading, batch: str | None) -> Reading:
+    """Give a result without a date its batch's, so that it always gets the same row.
+
+    If that is unknown, the result gets the time at which this process first saw it.
+    """
+    if batch is None or reading.created_at is not None:
+        return reading
+    return replace(reading, created_at=_batch_dates.get((reading.provider, batch)))
+
+
+_recorded_answers: OrderedDict[tuple[int, str, str], None] = OrderedDict()
+"""Answers whose usage this process has recorded, by app. The oldest are forgotten."""
+
+_batch_dates: OrderedDict[tuple[str, str], dt.datetime] = OrderedDict()
+"""When the batches that this process has seen were created, by provider and id."""
+
+
+def _remember(cache: OrderedDict[_K, _V], key: _K, value: _V) -> None:
+    cache[key] = value
+    if len(cache) > _REMEMBERED:
+        cache.popitem(last=False)
