@@ -13,7 +13,7 @@ from flask_llm_cost.calendar import FIRST
 from flask_llm_cost.calendar import utc_hour
 from flask_llm_cost.call import from_ms
 from flask_llm_cost.db.tables import calls
-from flask_llm_cost.db.tables import marks
+from flask_llm_cost.db.tables import dirty_marks
 
 from .conftest import MakeApp
 
@@ -39,7 +39,7 @@ def _put(app: Flask, at: dt.datetime) -> None:
     with state.ledger._engines.writing().begin() as connection:
         moved = sa.update(calls).where(calls.c.event_id == call.event_id)
         connection.execute(moved.values(started_at=from_ms(ms)))
-        connection.execute(sa.insert(marks).values(id=1, hour=utc_hour(at)))
+        connection.execute(sa.insert(dirty_marks).values(id=1, hour=utc_hour(at)))
 
 
 @pytest.fixture(params=["UTC", "Asia/Tokyo", "America/New_York"])

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ..db.rows import BIGGEST
 from ..db.tables import budget_alerts
-from ..db.tables import budget_holds
+from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
 from ..db.tables import calls
 from ..db.tables import rollups
@@ -25,13 +25,13 @@ from . import Window
 _MILLION: t.Final = 1_000_000
 _a: t.Final = budget_alerts.c
 _c: t.Final = calls.c
-_h: t.Final = budget_holds.c
+_h: t.Final = budget_reservations.c
 _w: t.Final = budget_windows.c
 
 NOBODY: t.Final = "(erased)"
 """In the place of an erased value, where a budget says whose it is."""
 
-NOTHING: t.Final = sa.update(budget_windows).where(sa.false()).values(held=0)
+NOTHING: t.Final = sa.update(budget_windows).where(sa.false()).values(reserved=0)
 """Changes nothing, as the writer: SQLite locks nothing for a SELECT, and has one writer, from
 its first write on."""
 
@@ -63,7 +63,7 @@ class Audit:
             if since is None:
                 values["lost"] = 0
                 connection.execute(
-                    sa.delete(budget_holds).where(
+                    sa.delete(budget_reservations).where(
                         _h.window_id == row.id, _h.state != "held"
                     )
                 )
@@ -85,7 +85,7 @@ class Audit:
         """What the ledger says was spent in a window; ``None`` if it cannot tell."""
         for budget in self._budgets:
             if budget.definition == row.definition:
-                span, whose = Window(row.starts_at, row.ends_at), json.loads(row.whose)
+                span, whose = Window(row.starts_at, row.ends_at), json.loads(row.tags)
                 if NOBODY in whose.values():
                     return None  # no call says any more that it counted there
                 # One of another zone's calendar is counted no more.
@@ -107,12 +107,12 @@ class Audit:
             unsure += spent is None
             for name, is_, should in (
                 ("spent", row.spent, spent),
-                ("held", row.held, held.get((row.id, True), 0)),
+                ("held", row.reserved, held.get((row.id, True), 0)),
                 ("lost", row.lost, held.get((row.id, False), 0)),
             ):
                 if should is not None and is_ != should:
                     lines.append(
-                        f"{row.name} {row.whose if row.whose != '{}' else ''}"
+                        f"{row.name} {row.tags if row.tags != '{}' else ''}"
                         f" {row.starts_at:%Y-%m-%d %H:%M}: {name} is"
                         f" ${from_pico(is_):f}, and should be ${from_pico(should):f}"
                     )
@@ -139,7 +139,7 @@ class Audit:
                 .where(_w.id == row.id)
                 .values(
                     spent=row.spent if spent is None else spent,
-                    held=held.get((row.id, True), 0),
+                    reserved=held.get((row.id, True), 0),
                     lost=held.get((row.id, False), 0),
                 )
             )

@@ -26,7 +26,7 @@ from ..config import check_money
 from ..db.engine import Engines
 from ..db.rows import BIGGEST
 from ..db.rows import tag_set_of
-from ..db.tables import budget_holds
+from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
 from ..money import floor_pico
 from ..money import to_pico
@@ -47,7 +47,7 @@ from .window_rows import Windows
 _log = logging.getLogger("flask_llm_cost")
 
 _w: t.Final = budget_windows.c
-_h: t.Final = budget_holds.c
+_h: t.Final = budget_reservations.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ class Counters:
                 connection.execute(NOTHING)
             move = _Move()
             query = (
-                sa.select(budget_holds)
+                sa.select(budget_reservations)
                 .where(_h.event_id.in_(mine), _h.state == "held")
                 .order_by(_h.event_id, _h.window_id)
             )
@@ -315,7 +315,7 @@ class Counters:
         kept = set()
         for some in chunks([call.event_id for call in new]):
             rows = connection.execute(
-                sa.select(budget_holds)
+                sa.select(budget_reservations)
                 .where(_h.event_id.in_(some))
                 .order_by(_h.event_id, _h.window_id)
                 .with_for_update()
@@ -339,7 +339,7 @@ class Counters:
                 )
         for event, window in sorted(kept):
             connection.execute(
-                sa.update(budget_holds)
+                sa.update(budget_reservations)
                 .where(_h.event_id == event, _h.window_id == window)
                 .values(state="unpriced")
             )
@@ -366,7 +366,7 @@ class Counters:
                 }
             )
         if rows:
-            connection.execute(sa.insert(budget_holds), rows)
+            connection.execute(sa.insert(budget_reservations), rows)
 
     def _write(self, connection: sa.Connection, move: _Move) -> None:
         rows = [
@@ -397,7 +397,7 @@ class Counters:
         priced = [each.event_id for each in changed if each.after is not None]
         for some in chunks(priced):
             rows = connection.execute(
-                sa.select(budget_holds)
+                sa.select(budget_reservations)
                 .where(_h.event_id.in_(some), _h.state == "unpriced")
                 .order_by(_h.event_id, _h.window_id)
                 .with_for_update()
@@ -428,7 +428,7 @@ _CHANGE: t.Final = (
             ),
             else_=_w.spent + sa.bindparam("spent_", type_=sa.BigInteger),
         ),
-        held=_w.held + sa.bindparam("held_", type_=sa.BigInteger),
+        reserved=_w.reserved + sa.bindparam("held_", type_=sa.BigInteger),
         lost=_w.lost + sa.bindparam("lost_", type_=sa.BigInteger),
         allowed=sa.func.coalesce(
             sa.bindparam("allowed_", type_=sa.BigInteger), _w.allowed
@@ -458,7 +458,7 @@ def _assumed(budget: Budget, call: Call) -> int:
 def _delete_holds(connection: sa.Connection, rows: Sequence[t.Any]) -> None:
     if rows:
         connection.execute(
-            sa.delete(budget_holds).where(
+            sa.delete(budget_reservations).where(
                 _h.event_id == sa.bindparam("event_", type_=_h.event_id.type),
                 _h.window_id == sa.bindparam("window_", type_=_h.window_id.type),
             ),

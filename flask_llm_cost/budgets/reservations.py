@@ -24,7 +24,7 @@ from sqlalchemy import exc
 
 from ..db.engine import brief
 from ..db.engine import Engines
-from ..db.tables import budget_holds
+from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
 from ..errors import StorageError
 from ..rollups.sums import chunks
@@ -39,7 +39,7 @@ _random: t.Final = random.SystemRandom()
 """Not the module's, which an app may have seeded to draw the same numbers again."""
 _log: t.Final = logging.getLogger("flask_llm_cost")
 _w: t.Final = budget_windows.c
-_h: t.Final = budget_holds.c
+_h: t.Final = budget_reservations.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +171,16 @@ class Holds:
                     .where(
                         _w.id == ask.share.id,
                         # Written so that no sum leaves BIGINT.
-                        _w.spent <= room - _w.held - _w.lost,
-                        _w.spent < allowed - _w.held - _w.lost,
+                        _w.spent <= room - _w.reserved - _w.lost,
+                        _w.spent < allowed - _w.reserved - _w.lost,
                     )
-                    .values(held=_w.held + ask.amount, allowed=allowed)
+                    .values(reserved=_w.reserved + ask.amount, allowed=allowed)
                 )
                 if taken.rowcount != 1:
                     connection.rollback()
                     return ask
             connection.execute(
-                sa.insert(budget_holds),
+                sa.insert(budget_reservations),
                 [
                     {
                         "event_id": event_id,
@@ -205,7 +205,9 @@ class Holds:
         for share in shares:
             row, allowed = rows.get(share.id), limits.get(share.id)
             if row is not None and allowed is not None:
-                found.append(Standing(share, allowed, row.spent, row.held, row.lost))
+                found.append(
+                    Standing(share, allowed, row.spent, row.reserved, row.lost)
+                )
         return found
 
     def look(self, shares: Sequence[Share]) -> list[Standing]:
@@ -231,7 +233,7 @@ class Holds:
         events = sorted(self._counters.under_way)
         for some in chunks(events):
             renew = (
-                sa.update(budget_holds)
+                sa.update(budget_reservations)
                 .where(_h.event_id.in_(some), _h.state == "held")
                 .values(expires_at=now + LEASE)
             )
@@ -255,7 +257,7 @@ class Holds:
         # One hold in one transaction, which so waits for no other hold.
         with self._engine.begin() as connection:
             lost = connection.execute(
-                sa.update(budget_holds)
+                sa.update(budget_reservations)
                 .where(
                     _h.event_id == row.event_id,
                     _h.window_id == row.window_id,
@@ -269,7 +271,9 @@ class Holds:
                 connection.execute(
                     sa.update(budget_windows)
                     .where(_w.id == row.window_id)
-                    .values(held=_w.held - row.amount, lost=_w.lost + row.amount)
+                    .values(
+                        reserved=_w.reserved - row.amount, lost=_w.lost + row.amount
+                    )
                 )
         return lost
 
@@ -294,10 +298,10 @@ class Holds:
         return sum(self._free(row) for row in rows)
 
     def _free(self, row: t.Any) -> int:
-        column = _w.held if row.state == "held" else _w.lost
+        column = _w.reserved if row.state == "held" else _w.lost
         with self._engine.begin() as connection:
             freed = connection.execute(
-                sa.delete(budget_holds).where(
+                sa.delete(budget_reservations).where(
                     _h.event_id == row.event_id,
                     _h.window_id == row.window_id,
                     _h.state == row.state,

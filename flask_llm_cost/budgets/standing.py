@@ -13,7 +13,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..db.tables import budget_alerts
-from ..db.tables import budget_holds
+from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
 from ..money import from_pico
 from . import Budget
@@ -23,7 +23,7 @@ _EARLY: t.Final = 20
 """A twentieth of a window must have passed before it says where it is heading."""
 
 _w: t.Final = budget_windows.c
-_h: t.Final = budget_holds.c
+_h: t.Final = budget_reservations.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _of(
     connection: sa.Connection, budget: Budget, now: dt.datetime, most: int, past: bool
 ) -> list[Standing]:
     where = [_w.definition == budget.definition]
-    order: list[t.Any] = [(_w.spent + _w.held + _w.lost).desc(), _w.id]
+    order: list[t.Any] = [(_w.spent + _w.reserved + _w.lost).desc(), _w.id]
     if past:
         order.insert(0, _w.starts_at.desc())
     else:
@@ -110,12 +110,12 @@ def _of(
     return [
         Standing(
             budget,
-            json.loads(row.whose),
+            json.loads(row.tags),
             row.starts_at,
             row.ends_at,
             None if row.allowed is None else from_pico(row.allowed),
             from_pico(row.spent),
-            from_pico(row.held),
+            from_pico(row.reserved),
             from_pico(row.lost),
             tuple(sorted(passed.get(row.id, ()))),
             unpriced.get(row.id, 0),

@@ -162,12 +162,12 @@ def _row(share: Share, allowed: int | None) -> dict[str, t.Any]:
         "definition": share.budget.definition,
         "name": share.budget.name,
         "period": share.budget.period,
-        "whose": _text(share.whose),
+        "tags": _text(share.whose),
         "starts_at": share.window.start,
         "ends_at": share.window.end,
         "allowed": allowed,
         "spent": 0,
-        "held": 0,
+        "reserved": 0,
         "lost": 0,
     }
 

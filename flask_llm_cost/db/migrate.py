@@ -25,6 +25,9 @@ from .tables import PREFIX
 
 DIALECTS: t.Final = ("sqlite", "postgresql", "mysql", "mariadb")
 
+LOCATION: t.Final = "flask_llm_cost.db:migrations"
+"""The bundled Alembic environment."""
+
 _LOCK_SECONDS: t.Final = 60
 
 # Alembic's `op` and `context` are one per process.
@@ -41,19 +44,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
 
 
-def upgrade(engine: sa.Engine, revision: str = "head") -> None:
-    """Bring the tables to a later version. Two processes at once do it once."""
+def upgrade(
+    engine: sa.Engine, revision: str = "head", *, location: str = LOCATION
+) -> None:
+    """Upgrade the tables. Processes that upgrade at the same time wait for each other.
+
+    :param location: The Alembic environment that has the revisions.
+    """
     with _one_at_a_time, _revisions(), exclusive(engine) as connection:
-        command.upgrade(_config(connection=connection), revision)
+        command.upgrade(_config(location, connection=connection), revision)
 
 
-def downgrade(engine: sa.Engine, revision: str) -> None:
-    """Bring the tables back to an earlier version; ``"base"`` drops them.
+def downgrade(engine: sa.Engine, revision: str, *, location: str = LOCATION) -> None:
+    """Downgrade the tables; ``"base"`` drops them.
 
+    :param location: As in :func:`upgrade`.
     :raises ValueError: If there is no such revision.
     """
     with _one_at_a_time, _revisions(), exclusive(engine) as connection:
-        command.downgrade(_config(connection=connection), revision)
+        command.downgrade(_config(location, connection=connection), revision)
 
 
 def check(connection: sa.Connection) -> list[str]:
@@ -76,18 +85,19 @@ def dialect_name(connection: sa.Connection) -> str:
     return "mariadb" if mariadb else connection.dialect.name
 
 
-def sql(dialect: str, revisions: str = "head") -> str:
-    """The upgrade as SQL text, to be run by hand.
+def sql(dialect: str, revisions: str = "head", *, location: str = LOCATION) -> str:
+    """Return the upgrade as SQL text, to be run by hand.
 
     :param dialect: ``sqlite``, ``postgresql``, ``mysql`` or ``mariadb``.
-    :param revisions: Where to, or ``from:to``.
+    :param revisions: The target revision, or ``from:to``.
+    :param location: As in :func:`upgrade`.
     :raises ValueError: If there is no such dialect or revision.
     """
     if dialect not in DIALECTS:
         raise ValueError(f"{dialect!r} is not one of {', '.join(DIALECTS)}")
     output = io.StringIO()
     with _one_at_a_time, _revisions():
-        config = _config(dialect=dialect, output=output)
+        config = _config(location, dialect=dialect, output=output)
         command.upgrade(config, revisions, sql=True)
     return output.getvalue()
 
@@ -100,9 +110,9 @@ def _revisions() -> Iterator[None]:
         raise ValueError(str(error)) from error
 
 
-def _config(**attributes: t.Any) -> Config:
+def _config(location: str = LOCATION, **attributes: t.Any) -> Config:
     config = Config()
-    config.set_main_option("script_location", "flask_llm_cost.db:migrations")
+    config.set_main_option("script_location", location)
     config.attributes.update(attributes)
     return config
 

@@ -7,14 +7,15 @@ them), money is BIGINT pico-USD (1e-12 USD), tokens are BIGINT. NULL is unknown.
 
 from __future__ import annotations
 
-import datetime as dt
 import typing as t
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
-from ..call import from_ms
-from ..call import utc_ms
+from .column_types import EVENT_ID
+from .column_types import LONG_TEXT
+from .column_types import Millis
+from .column_types import TABLE_OPTIONS
+from .column_types import Text
 
 metadata = sa.MetaData()
 """Ours alone: never a host's, so that its migrations know nothing of our tables."""
@@ -22,80 +23,22 @@ metadata = sa.MetaData()
 PREFIX: t.Final = "llm_cost_"
 
 
-class Millis(sa.types.TypeDecorator[dt.datetime]):
-    """An aware UTC datetime, kept as whole milliseconds since 1970."""
-
-    impl = sa.BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: t.Any, dialect: sa.Dialect) -> int | None:
-        return None if value is None else utc_ms(value)
-
-    def process_result_value(
-        self, value: t.Any, dialect: sa.Dialect
-    ) -> dt.datetime | None:
-        return None if value is None else from_ms(value)
-
-
-class Text(sa.types.TypeDecorator[str]):
-    """Text that compares by its bytes on every engine, trailing blanks included.
-
-    MySQL and MariaDB each have another name for that, and their ``utf8mb4_bin`` takes
-    ``"a"`` and ``"a "`` for one. (MySQL 8.0.17, MariaDB 10.2.)
-    """
-
-    impl = sa.String
-    cache_ok = True
-
-    def __init__(self, length: int) -> None:
-        super().__init__(length)
-        self.length = length
-
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[t.Any]:
-        if dialect.name not in ("mysql", "mariadb"):
-            return dialect.type_descriptor(sa.String(self.length))
-        mariadb = getattr(dialect, "is_mariadb", False)
-        collation = "utf8mb4_nopad_bin" if mariadb else "utf8mb4_0900_bin"
-        return dialect.type_descriptor(
-            mysql.VARCHAR(self.length, charset="utf8mb4", collation=collation)
-        )
-
-
-def _text(length: int) -> Text:
-    return Text(length)
-
-
-_event_id: t.Final = sa.Uuid(as_uuid=False).with_variant(
-    mysql.CHAR(36, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
-)
-
-_long_text: t.Final = sa.Text().with_variant(
-    mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-)
-
-_INNODB: t.Final[dict[str, t.Any]] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mariadb_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-}
-
 calls = sa.Table(
     PREFIX + "calls",
     metadata,
     sa.Column("started_at", Millis, nullable=False),
-    sa.Column("event_id", _event_id, nullable=False),
-    sa.Column("provider", _text(64), nullable=False),
-    sa.Column("model", _text(255), nullable=False),
-    sa.Column("request_model", _text(255)),
-    sa.Column("operation", _text(32), nullable=False),
+    sa.Column("event_id", EVENT_ID, nullable=False),
+    sa.Column("provider", Text(64), nullable=False),
+    sa.Column("model", Text(255), nullable=False),
+    sa.Column("request_model", Text(255)),
+    sa.Column("operation", Text(32), nullable=False),
     sa.Column("stream", sa.Boolean(create_constraint=False), nullable=False),
-    sa.Column("usage_source", _text(16), nullable=False),
-    sa.Column("outcome", _text(16), nullable=False),
+    sa.Column("usage_source", Text(16), nullable=False),
+    sa.Column("outcome", Text(16), nullable=False),
     sa.Column("http_status", sa.SmallInteger),
-    sa.Column("service_tier", _text(64)),
-    sa.Column("response_id", _text(255)),
-    sa.Column("trace_id", _text(255)),
+    sa.Column("service_tier", Text(64)),
+    sa.Column("response_id", Text(255)),
+    sa.Column("trace_id", Text(255)),
     sa.Column("latency_ms", sa.BigInteger),
     sa.Column("first_byte_ms", sa.BigInteger),
     # Tokens: NULL where the call's usage is unknown. Disjoint, as in Usage.
@@ -119,16 +62,16 @@ calls = sa.Table(
     sa.Column("cost_cache_write", sa.BigInteger),  # every time to live
     sa.Column("cost_output", sa.BigInteger),  # output of every modality
     sa.Column("cost_units", sa.BigInteger),  # what is not a token, and a reported total
-    sa.Column("cost_source", _text(16)),
+    sa.Column("cost_source", Text(16)),
     sa.Column("cost_complete", sa.Boolean(create_constraint=False)),
     sa.Column("tag_set_id", sa.BigInteger),  # NULL: no tags
     sa.Column(
-        "flags", _text(255), nullable=False
+        "flags", Text(255), nullable=False
     ),  # sorted, one space between; "" for none
     # JSON text: other_tokens, units, parts, price provenance, reported and estimated cost.
-    sa.Column("details", _long_text),
+    sa.Column("details", LONG_TEXT),
     sa.PrimaryKeyConstraint("started_at", "event_id", name="pk_llm_cost_calls"),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """One row per HTTP attempt. No serial id: partitions and sharded PostgreSQL need this.
 A call is found by its event id alone: the time of the primary key is inside it."""
@@ -141,10 +84,10 @@ tag_sets = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column(
-        "tags", _long_text, nullable=False
+        "tags", LONG_TEXT, nullable=False
     ),  # canonical JSON: sorted keys, no spaces
     sa.Column("seen_at", Millis, nullable=False),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """Each distinct set of tags once; the id is a 63-bit hash of its canonical JSON."""
 
@@ -152,10 +95,10 @@ tag_values = sa.Table(
     PREFIX + "tag_values",
     metadata,
     sa.Column("tag_set_id", sa.BigInteger, nullable=False),
-    sa.Column("key", _text(200), nullable=False),
-    sa.Column("value", _text(1024), nullable=False),
+    sa.Column("key", Text(200), nullable=False),
+    sa.Column("value", Text(1024), nullable=False),
     sa.PrimaryKeyConstraint("tag_set_id", "key", name="pk_llm_cost_tag_values"),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """The tags of each set, a row each: what filters and breakdowns ask."""
 
@@ -167,27 +110,27 @@ sa.Index(
     mariadb_length={"value": 191},
 )
 
-facts = sa.Table(
-    PREFIX + "facts",
+meta = sa.Table(
+    PREFIX + "meta",
     metadata,
-    sa.Column("name", _text(64), primary_key=True),
-    sa.Column("value", _long_text, nullable=False),
-    **_INNODB,
+    sa.Column("name", Text(64), primary_key=True),
+    sa.Column("value", LONG_TEXT, nullable=False),
+    **TABLE_OPTIONS,
 )
 """What the ledger knows of itself, such as its time zone."""
 
-marks = sa.Table(
-    PREFIX + "marks",
+dirty_marks = sa.Table(
+    PREFIX + "dirty_marks",
     metadata,
     # Random, so that no two writers ever wait for each other.
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("hour", Millis, nullable=False),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """Hours (of UTC) in which calls were added, changed or deleted since they were added up.
 Whoever changes a call appends a mark in the same transaction."""
 
-sa.Index("ix_llm_cost_marks_hour", marks.c.hour)
+sa.Index("ix_llm_cost_dirty_marks_hour", dirty_marks.c.hour)
 
 SUMS: t.Final = (
     "calls",
@@ -221,15 +164,15 @@ estimated usage are in ``cost_estimated`` alone."""
 rollups = sa.Table(
     PREFIX + "rollups",
     metadata,
-    sa.Column("kind", _text(8), nullable=False),
+    sa.Column("kind", Text(8), nullable=False),
     sa.Column("start", Millis, nullable=False),
-    sa.Column("provider", _text(64), nullable=False),
-    sa.Column("model", _text(255), nullable=False),
+    sa.Column("provider", Text(64), nullable=False),
+    sa.Column("model", Text(255), nullable=False),
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in SUMS),
     sa.PrimaryKeyConstraint(
         "kind", "start", "provider", "model", name="pk_llm_cost_rollups"
     ),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """Calls added up by provider and model. ``kind`` is ``hour`` (of the calls in the table),
 ``pruned`` (by hour, of calls that are there no more) or ``day`` (of both)."""
@@ -237,16 +180,16 @@ rollups = sa.Table(
 rollup_latencies = sa.Table(
     PREFIX + "rollup_latencies",
     metadata,
-    sa.Column("kind", _text(8), nullable=False),
+    sa.Column("kind", Text(8), nullable=False),
     sa.Column("start", Millis, nullable=False),
-    sa.Column("provider", _text(64), nullable=False),
-    sa.Column("model", _text(255), nullable=False),
+    sa.Column("provider", Text(64), nullable=False),
+    sa.Column("model", Text(255), nullable=False),
     sa.Column("bucket", sa.BigInteger, nullable=False),
     sa.Column("calls", sa.BigInteger, nullable=False),
     sa.PrimaryKeyConstraint(
         "kind", "start", "provider", "model", "bucket", name="pk_llm_cost_latencies"
     ),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """How many calls took how long, on a log scale: ``bucket`` is its lower end in ms."""
 
@@ -268,26 +211,20 @@ revisions = sa.Table(
     PREFIX + "revisions",
     metadata,
     sa.Column("started_at", Millis, nullable=False),
-    sa.Column("event_id", _event_id, nullable=False),
+    sa.Column("event_id", EVENT_ID, nullable=False),
     sa.Column("number", sa.BigInteger, nullable=False),  # 1, 2, ... of this call
-    sa.Column("run", _text(36), nullable=False),
+    sa.Column("run", Text(36), nullable=False),
     sa.Column("revised_at", Millis, nullable=False),
     sa.Column("new_total", sa.BigInteger),
     # As they stood in the call's row until then:
-    sa.Column("cost_total", sa.BigInteger),
-    sa.Column("cost_input", sa.BigInteger),
-    sa.Column("cost_cache_read", sa.BigInteger),
-    sa.Column("cost_cache_write", sa.BigInteger),
-    sa.Column("cost_output", sa.BigInteger),
-    sa.Column("cost_units", sa.BigInteger),
-    sa.Column("cost_source", _text(16)),
-    sa.Column("cost_complete", sa.Boolean(create_constraint=False)),
-    sa.Column("flags", _text(255), nullable=False),
-    sa.Column("details", _long_text),
+    *(
+        sa.Column(name, calls.c[name].type, nullable=calls.c[name].nullable)
+        for name in COSTS
+    ),
     sa.PrimaryKeyConstraint(
         "started_at", "event_id", "number", name="pk_llm_cost_revisions"
     ),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """What a call had cost before it was priced again, a row for each time. Rows are only
 added; they go when their call is pruned."""
@@ -302,39 +239,39 @@ sa.Index(
 tag_keys = sa.Table(
     PREFIX + "tag_keys",
     metadata,
-    sa.Column("key", _text(200), primary_key=True),
+    sa.Column("key", Text(200), primary_key=True),
     # Calls before this were pruned when the key was declared: nothing is known of them.
     sa.Column("since", Millis),
     # The day from which on it has too many values to be added up.
     sa.Column("until", Millis),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """The keys whose values calls are added up by."""
 
-tag_marks = sa.Table(
-    PREFIX + "tag_marks",
+tag_dirty_marks = sa.Table(
+    PREFIX + "tag_dirty_marks",
     metadata,
-    sa.Column("key", _text(200), nullable=False),
+    sa.Column("key", Text(200), nullable=False),
     sa.Column("start", Millis, nullable=False),
-    sa.PrimaryKeyConstraint("key", "start", name="pk_llm_cost_tag_marks"),
-    **_INNODB,
+    sa.PrimaryKeyConstraint("key", "start", name="pk_llm_cost_tag_dirty_marks"),
+    **TABLE_OPTIONS,
 )
 """Days of a key that are to be added up. Only who has the rollers' turn changes them."""
 
 tag_rollups = sa.Table(
     PREFIX + "tag_rollups",
     metadata,
-    sa.Column("key", _text(200), nullable=False),
-    sa.Column("kind", _text(8), nullable=False),
+    sa.Column("key", Text(200), nullable=False),
+    sa.Column("kind", Text(8), nullable=False),
     sa.Column("start", Millis, nullable=False),
     # A value itself is too long for a primary key on MySQL and MariaDB.
     sa.Column("number", sa.BigInteger, nullable=False),
-    sa.Column("value", _text(1024), nullable=False),  # "" for calls without the key
+    sa.Column("value", Text(1024), nullable=False),  # "" for calls without the key
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in SUMS),
     sa.PrimaryKeyConstraint(
         "key", "kind", "start", "number", name="pk_llm_cost_tag_rollups"
     ),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """Calls added up by the values of a key. ``kind`` is ``pruned`` (by day, of calls that
 are there no more) or ``day`` (of all)."""
@@ -342,10 +279,10 @@ are there no more) or ``day`` (of all)."""
 budgets = sa.Table(
     PREFIX + "budgets",
     metadata,
-    sa.Column("definition", _text(32), primary_key=True),
-    sa.Column("name", _text(100), nullable=False),
+    sa.Column("definition", Text(32), primary_key=True),
+    sa.Column("name", Text(100), nullable=False),
     sa.Column("since", Millis, nullable=False),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """Since when every call is counted in a budget as it stores. A window that began before
 is counted up from its calls once."""
@@ -353,19 +290,19 @@ is counted up from its calls once."""
 budget_windows = sa.Table(
     PREFIX + "budget_windows",
     metadata,
-    sa.Column("id", _text(32), primary_key=True),  # a hash of all that it is of
-    sa.Column("definition", _text(32), nullable=False),
-    sa.Column("name", _text(100), nullable=False),
-    sa.Column("period", _text(8), nullable=False),
-    sa.Column("whose", _long_text, nullable=False),  # JSON: tags of which each has one
+    sa.Column("id", Text(32), primary_key=True),  # a hash of all that it is of
+    sa.Column("definition", Text(32), nullable=False),
+    sa.Column("name", Text(100), nullable=False),
+    sa.Column("period", Text(8), nullable=False),
+    sa.Column("tags", LONG_TEXT, nullable=False),  # JSON: tags of which each has one
     sa.Column("starts_at", Millis, nullable=False),
     sa.Column("ends_at", Millis),  # NULL: never
     # Pico-USD: what is allowed is NULL where the app names no limit.
     sa.Column("allowed", sa.BigInteger),
     sa.Column("spent", sa.BigInteger, nullable=False),
-    sa.Column("held", sa.BigInteger, nullable=False),
+    sa.Column("reserved", sa.BigInteger, nullable=False),
     sa.Column("lost", sa.BigInteger, nullable=False),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """What was spent in each window of each budget, and what is held for calls under way."""
 
@@ -375,45 +312,49 @@ sa.Index(
     budget_windows.c.starts_at,
 )
 
-budget_holds = sa.Table(
-    PREFIX + "budget_holds",
+budget_reservations = sa.Table(
+    PREFIX + "budget_reservations",
     metadata,
-    sa.Column("event_id", _event_id, nullable=False),
-    sa.Column("window_id", _text(32), nullable=False),
+    sa.Column("event_id", EVENT_ID, nullable=False),
+    sa.Column("window_id", Text(32), nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),
-    sa.Column("state", _text(8), nullable=False),
+    sa.Column("state", Text(8), nullable=False),
     sa.Column("expires_at", Millis, nullable=False),
-    sa.PrimaryKeyConstraint("event_id", "window_id", name="pk_llm_cost_budget_holds"),
-    **_INNODB,
+    sa.PrimaryKeyConstraint(
+        "event_id", "window_id", name="pk_llm_cost_budget_reservations"
+    ),
+    **TABLE_OPTIONS,
 )
 """What a call under way may cost. ``state`` is ``held``, ``lost`` (its lease ran out) or
 ``unpriced`` (its row came without a price, and the budget counts the estimate)."""
 
 sa.Index(
-    "ix_llm_cost_budget_holds_lease", budget_holds.c.state, budget_holds.c.expires_at
+    "ix_llm_cost_budget_reservations_lease",
+    budget_reservations.c.state,
+    budget_reservations.c.expires_at,
 )
-sa.Index("ix_llm_cost_budget_holds_window", budget_holds.c.window_id)
+sa.Index("ix_llm_cost_budget_reservations_window", budget_reservations.c.window_id)
 
 budget_alerts = sa.Table(
     PREFIX + "budget_alerts",
     metadata,
-    sa.Column("window_id", _text(32), nullable=False),
+    sa.Column("window_id", Text(32), nullable=False),
     sa.Column("threshold", sa.BigInteger, nullable=False),  # in millionths
     sa.Column("raised_at", Millis, nullable=False),
     sa.PrimaryKeyConstraint("window_id", "threshold", name="pk_llm_cost_budget_alerts"),
-    **_INNODB,
+    **TABLE_OPTIONS,
 )
 """The thresholds that were passed: a row is there once, however many processes pass it."""
 
 outbox = sa.Table(
     PREFIX + "outbox",
     metadata,
-    sa.Column("id", _text(32), primary_key=True),
+    sa.Column("id", Text(32), primary_key=True),
     sa.Column("created_at", Millis, nullable=False),
     sa.Column("due_at", Millis, nullable=False),
     sa.Column("attempts", sa.BigInteger, nullable=False),
-    sa.Column("body", _long_text, nullable=False),
-    **_INNODB,
+    sa.Column("body", LONG_TEXT, nullable=False),
+    **TABLE_OPTIONS,
 )
 """Alerts that the webhook has not accepted yet."""
 

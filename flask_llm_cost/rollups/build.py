@@ -35,7 +35,7 @@ from ..call import from_ms
 from ..call import utc_ms
 from ..db.engine import Engines
 from ..db.tables import calls
-from ..db.tables import facts
+from ..db.tables import meta
 from ..db.tables import revisions
 from ..db.tables import rollup_latencies
 from ..db.tables import rollups
@@ -139,9 +139,9 @@ class Roller:
                     "Some calls were pruned, and their sums by hour are of the zone"
                     f" {fact(connection, 'timezone')}: they cannot be of another."
                 )
-            connection.execute(sa.delete(facts).where(facts.c.name == "timezone"))
+            connection.execute(sa.delete(meta).where(meta.c.name == "timezone"))
             connection.execute(
-                sa.insert(facts).values(name="timezone", value=self._zone_name)
+                sa.insert(meta).values(name="timezone", value=self._zone_name)
             )
             self._start_again(connection)
 
@@ -163,9 +163,9 @@ class Roller:
         :param before: What the turn was when this roller began to read; if another had
             it since, it read something old.
         """
-        turn = sa.update(facts).where(facts.c.name == "roller")
+        turn = sa.update(meta).where(meta.c.name == "rollup_lock")
         if before is not None:
-            turn = turn.where(facts.c.value == before)
+            turn = turn.where(meta.c.value == before)
         # First in its transaction: SQLite has one writer, and says so at the first write.
         turned = connection.execute(turn.values(value=secrets.token_hex(16)))
         if turned.rowcount != 1:
@@ -174,7 +174,7 @@ class Roller:
     def _roll(self, hour: dt.datetime) -> bool:
         spans = hours_touched(hour, self._zone)
         with self._engine.connect() as connection:
-            before = fact(connection, "roller")
+            before = fact(connection, "rollup_lock")
             ids = marks_of(connection, hour)
             found = [
                 (start, add_up(connection, *_between(start, end)))
@@ -260,7 +260,7 @@ class Roller:
         self, start: dt.datetime, end: dt.datetime, keys: Sequence[str]
     ) -> None:
         with self._engine.connect() as connection:
-            before = fact(connection, "roller")
+            before = fact(connection, "rollup_lock")
             if any(start - HOUR < hour < end for hour in marked(connection)):
                 return  # its hours come first, and then it is marked again
             if self._goes(connection, start) or self._goes(connection, end):
@@ -325,9 +325,9 @@ class Roller:
         """In the transaction that deletes: who inserts looks at it after the insert."""
         known = horizon(connection)
         if known is None or known < before:
-            connection.execute(sa.delete(facts).where(facts.c.name == "horizon"))
+            connection.execute(sa.delete(meta).where(meta.c.name == "horizon"))
             value = str(utc_ms(before))
-            connection.execute(sa.insert(facts).values(name="horizon", value=value))
+            connection.execute(sa.insert(meta).values(name="horizon", value=value))
 
     def _prune_tags(self, batch: int) -> None:
         """Delete sets of tags that no call has. One seen lately may be a writer's next."""
@@ -406,9 +406,7 @@ class Roller:
                     self._turn(connection)
                     # Calls may have come meanwhile, and may be added up already.
                     self._start_again(connection)
-                    connection.execute(
-                        sa.delete(facts).where(facts.c.name == "horizon")
-                    )
+                    connection.execute(sa.delete(meta).where(meta.c.name == "horizon"))
                 self._prune_tags(1000)
         return gone
 

@@ -14,8 +14,8 @@ from ..calendar import END
 from ..calendar import FIRST
 from ..call import from_ms
 from ..call import utc_ms
-from ..db.tables import facts
-from ..db.tables import marks
+from ..db.tables import dirty_marks
+from ..db.tables import meta
 from .dropping import going
 from .sums import chunks
 
@@ -31,7 +31,7 @@ def mark_ms(connection: sa.Connection, moments: Iterable[int]) -> None:
     """The same of milliseconds since 1970, as they are stored."""
     hours = sorted({ms // _HOUR_MS for ms in moments})
     connection.execute(
-        sa.insert(marks),
+        sa.insert(dirty_marks),
         [{"id": secrets.randbits(63), "hour": from_ms(n * _HOUR_MS)} for n in hours],
     )
 
@@ -42,7 +42,7 @@ def marked(connection: sa.Connection) -> set[dt.datetime]:
     Rows of a time that no call can have, which no version writes, are in no sum. The
     sums of calls that are being dropped are right, and a mark there comes too late.
     """
-    hour = marks.c.hour
+    hour = dirty_marks.c.hour
     query = sa.select(hour).where(hour >= FIRST, hour < END).distinct()
     found = set(connection.scalars(query))
     time = going(connection)
@@ -50,18 +50,22 @@ def marked(connection: sa.Connection) -> set[dt.datetime]:
 
 
 def marks_of(connection: sa.Connection, hour: dt.datetime) -> list[int]:
-    return list(connection.scalars(sa.select(marks.c.id).where(marks.c.hour == hour)))
+    return list(
+        connection.scalars(
+            sa.select(dirty_marks.c.id).where(dirty_marks.c.hour == hour)
+        )
+    )
 
 
 def unmark(connection: sa.Connection, ids: Sequence[int]) -> None:
     for some in chunks(ids):
-        connection.execute(sa.delete(marks).where(marks.c.id.in_(some)))
+        connection.execute(sa.delete(dirty_marks).where(dirty_marks.c.id.in_(some)))
 
 
 def fact(connection: sa.Connection, name: str) -> str | None:
     """What the ledger knows of itself by that name."""
     value: str | None = connection.scalar(
-        sa.select(facts.c.value).where(facts.c.name == name)
+        sa.select(meta.c.value).where(meta.c.name == name)
     )
     return value
 

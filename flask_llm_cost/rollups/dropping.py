@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ..call import from_ms
 from ..call import utc_ms
-from ..db.tables import facts
+from ..db.tables import meta
 
 FACT: t.Final = "going"
 
@@ -34,7 +34,7 @@ class Going:
 
 def going(connection: sa.Connection) -> Going | None:
     """Which time's calls are going, if some are."""
-    query = sa.select(facts.c.value).where(facts.c.name == FACT)
+    query = sa.select(meta.c.value).where(meta.c.name == FACT)
     value: str | None = connection.scalar(query)
     if value is None:
         return None
@@ -45,9 +45,9 @@ def going(connection: sa.Connection) -> Going | None:
 def announce(connection: sa.Connection, time: Going) -> None:
     """Say that a time's calls are going."""
     value = f"{utc_ms(time.start)} {utc_ms(time.end)}"
-    connection.execute(sa.insert(facts).values(name=FACT, value=value))
+    connection.execute(sa.insert(meta).values(name=FACT, value=value))
 
 
 def recall(connection: sa.Connection) -> None:
     """Say that none are."""
-    connection.execute(sa.delete(facts).where(facts.c.name == FACT))
+    connection.execute(sa.delete(meta).where(meta.c.name == FACT))

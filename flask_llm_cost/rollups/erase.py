@@ -138,13 +138,13 @@ class Eraser:
         """Whose a budget's window is stands there to be read, and is found by a hash."""
         w = budget_windows.c
         with self.engine.begin() as connection:
-            rows = connection.execute(sa.select(w.id, w.whose).order_by(w.id)).all()
+            rows = connection.execute(sa.select(w.id, w.tags).order_by(w.id)).all()
             for place, text in rows:
                 whose = json.loads(text)
                 if isinstance(whose, dict) and whose.get(self.key) == self.value:
                     whose[self.key] = NOBODY
                     changed = sa.update(budget_windows).where(w.id == place)
-                    connection.execute(changed.values(whose=_encode(whose)))
+                    connection.execute(changed.values(tags=_encode(whose)))
         return False
 
     def _sums(self, erased: Erased) -> bool:

@@ -32,7 +32,7 @@ from ..db.partitions import Partition
 from ..db.partitions import partitions
 from ..db.partitions import wait_for_writers
 from ..db.tables import calls
-from ..db.tables import marks
+from ..db.tables import dirty_marks
 from ..db.tables import revisions
 from ..db.tables import rollup_latencies
 from ..db.tables import rollups
@@ -180,8 +180,8 @@ class Months:
                 gone += self._move_all(connection, time, parted)
             tag_sums.settle(connection)
             # Whoever changed one of these calls at the last moment was too late.
-            late = marks.c.hour >= time.start, marks.c.hour < time.end
-            connection.execute(sa.delete(marks).where(*late))
+            late = dirty_marks.c.hour >= time.start, dirty_marks.c.hour < time.end
+            connection.execute(sa.delete(dirty_marks).where(*late))
             recall(connection)
         return gone
 

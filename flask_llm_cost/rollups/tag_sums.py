@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from ..db.tables import calls
 from ..db.tables import rollups
 from ..db.tables import SUMS
+from ..db.tables import tag_dirty_marks
 from ..db.tables import tag_keys
-from ..db.tables import tag_marks
 from ..db.tables import tag_rollups
 from ..db.tables import tag_values
 from ..tags import TRACE_KEY
@@ -41,7 +41,7 @@ Values: t.TypeAlias = Mapping[str, Mapping[str, int]]
 
 _c: t.Final = calls.c
 _k: t.Final = tag_keys.c
-_m: t.Final = tag_marks.c
+_m: t.Final = tag_dirty_marks.c
 _r: t.Final = tag_rollups.c
 
 
@@ -84,13 +84,14 @@ def declare(
         connection.execute(sa.insert(tag_keys).values(values))
         for some in chunks(starts):
             connection.execute(
-                sa.insert(tag_marks), [{"key": key, "start": start} for start in some]
+                sa.insert(tag_dirty_marks),
+                [{"key": key, "start": start} for start in some],
             )
 
 
 def forget(connection: sa.Connection, key: str) -> bool:
     """Add up by a key no more; whether it was declared."""
-    for table in (tag_rollups, tag_marks):
+    for table in (tag_rollups, tag_dirty_marks):
         connection.execute(sa.delete(table).where(table.c.key == key))
     found = connection.execute(sa.delete(tag_keys).where(_k.key == key))
     return found.rowcount > 0
@@ -99,14 +100,14 @@ def forget(connection: sa.Connection, key: str) -> bool:
 def start_again(connection: sa.Connection, *, since: dt.datetime | None) -> None:
     """Forget all sums by tags. The hours are added up again, and the days after them."""
     connection.execute(sa.delete(tag_rollups))
-    connection.execute(sa.delete(tag_marks))
+    connection.execute(sa.delete(tag_dirty_marks))
     connection.execute(sa.update(tag_keys).values(since=since, until=None))
 
 
 def mark_days(connection: sa.Connection, starts: Iterable[dt.datetime]) -> None:
     """Say that these days are to be added up."""
     starts = sorted(starts)
-    connection.execute(sa.delete(tag_marks).where(_m.start.in_(starts)))
+    connection.execute(sa.delete(tag_dirty_marks).where(_m.start.in_(starts)))
     rows = [
         {"key": known.key, "start": start}
         for known in declared(connection)
@@ -114,7 +115,7 @@ def mark_days(connection: sa.Connection, starts: Iterable[dt.datetime]) -> None:
         if known.covers(start)
     ]
     if rows:
-        connection.execute(sa.insert(tag_marks), rows)
+        connection.execute(sa.insert(tag_dirty_marks), rows)
 
 
 def marked_days(
@@ -244,7 +245,9 @@ def keep_day(
 ) -> None:
     """Keep the sums of a day: it is added up."""
     _keep(connection, key, "day", start, values)
-    connection.execute(sa.delete(tag_marks).where(_m.key == key, _m.start == start))
+    connection.execute(
+        sa.delete(tag_dirty_marks).where(_m.key == key, _m.start == start)
+    )
 
 
 def freeze(
@@ -312,7 +315,7 @@ def _give_up(connection: sa.Connection, key: str, start: dt.datetime) -> None:
     known = sa.and_(_k.key == key, sa.or_(_k.until.is_(None), _k.until > start))
     connection.execute(sa.update(tag_keys).where(known).values(until=start))
     later = _m.key == key, _m.start >= start
-    connection.execute(sa.delete(tag_marks).where(*later))
+    connection.execute(sa.delete(tag_dirty_marks).where(*later))
     days = _r.key == key, _r.kind.in_(["day", _GOING]), _r.start >= start
     connection.execute(sa.delete(tag_rollups).where(*days))
 

@@ -21,7 +21,7 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
 from flask_llm_cost.config import Settings
-from flask_llm_cost.db.tables import budget_holds
+from flask_llm_cost.db.tables import budget_reservations
 from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.db.tables import budgets as budgets_table
 from flask_llm_cost.ledger import Ledger
@@ -84,7 +84,7 @@ def windows(ledger: Ledger) -> dict[str, t.Any]:
     """The windows by what they are of."""
     with ledger.reading() as connection:
         rows = connection.execute(sa.select(budget_windows)).all()
-    return {f"{row.name} {row.whose} {row.starts_at:%d}": row for row in rows}
+    return {f"{row.name} {row.tags} {row.starts_at:%d}": row for row in rows}
 
 
 def only(ledger: Ledger) -> t.Any:
@@ -94,7 +94,7 @@ def only(ledger: Ledger) -> t.Any:
 
 def amounts(ledger: Ledger) -> tuple[Decimal, Decimal, Decimal]:
     row = only(ledger)
-    return tuple(Decimal(n).scaleb(-12) for n in (row.spent, row.held, row.lost))  # type: ignore[return-value]
+    return tuple(Decimal(n).scaleb(-12) for n in (row.spent, row.reserved, row.lost))  # type: ignore[return-value]
 
 
 def drift(ledger: Ledger) -> list[str]:
@@ -171,9 +171,9 @@ def test_a_hold_is_replaced_by_what_the_call_cost(budgeted: MakeBudgeted) -> Non
 def test_a_hold_is_taken_in_all_windows_or_in_none(budgeted: MakeBudgeted) -> None:
     ledger = budgeted(BLOCK, BLOCK | {"name": "tight", "limit_usd": "0.1"})
     assert not take(ledger, make_call(), "0.2")
-    assert {row.held for row in windows(ledger).values()} == {0}
+    assert {row.reserved for row in windows(ledger).values()} == {0}
     with ledger.reading() as connection:
-        assert connection.execute(sa.select(budget_holds)).first() is None
+        assert connection.execute(sa.select(budget_reservations)).first() is None
 
 
 @every_database
@@ -220,7 +220,7 @@ def test_a_lease_is_renewed_while_the_call_is_under_way(
     take(ledger, make_call(), "0.6")
     soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
     with ledger._engines.writing().begin() as connection:
-        connection.execute(sa.update(budget_holds).values(expires_at=soon))
+        connection.execute(sa.update(budget_reservations).values(expires_at=soon))
     kept(ledger).holds.tend()
     assert kept(ledger).holds.sweep(soon + dt.timedelta(seconds=60)) == 0
 
@@ -263,7 +263,7 @@ def test_what_someone_spent_who_is_erased_stays_spent(budgeted: MakeBudgeted) ->
         assert kept(ledger).counters.audit.differences(connection) == ([], 1)
     kept(ledger).mend()
     row = only(ledger)
-    assert (row.whose, row.spent) == ('{"user":"(erased)"}', 3 * 10**11)
+    assert (row.tags, row.spent) == ('{"user":"(erased)"}', 3 * 10**11)
 
 
 @every_database

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.call import Attempt
-from flask_llm_cost.db.tables import budget_holds
+from flask_llm_cost.db.tables import budget_reservations
 from flask_llm_cost.errors import BudgetExceeded
 from tests.conftest import MakeApp
 
@@ -25,7 +25,7 @@ ATTEMPT = Attempt("openai", "chat", "gpt-4o")
 def held(app: Flask) -> list[Decimal]:
     """What is held for each call, in USD."""
     with app.extensions["llm_cost"].ledger.reading() as connection:
-        amounts = connection.scalars(sa.select(budget_holds.c.amount)).all()
+        amounts = connection.scalars(sa.select(budget_reservations.c.amount)).all()
     return [Decimal(amount).scaleb(-12) for amount in amounts]
 
 

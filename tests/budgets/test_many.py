@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost import LlmCost
-from flask_llm_cost.db.tables import budget_holds
+from flask_llm_cost.db.tables import budget_reservations
 from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.ledger import Ledger
 from tests.conftest import MakeApp
@@ -102,9 +102,9 @@ def crowded(
             row = observed(ledger)
             if row is not None:
                 seen += 1
-                assert row.spent + row.held + row.lost <= row.allowed
-                assert min(row.spent, row.held, row.lost) >= 0
-            spending = row is not None and (row.spent or row.held)
+                assert row.spent + row.reserved + row.lost <= row.allowed
+                assert min(row.spent, row.reserved, row.lost) >= 0
+            spending = row is not None and (row.spent or row.reserved)
             if spending and crowd.killed < processes and time.monotonic() > kill_at:
                 crowd.kill_one(chance)
                 crowd.start(calls)
@@ -130,16 +130,18 @@ def settles(app: Flask) -> None:
         total = llm_cost.calls.total_cost()
         assert llm_cost.calls.count()
     assert Decimal(row.spent).scaleb(-12) == total
-    assert row.held == 0
+    assert row.reserved == 0
     assert row.spent + row.lost <= row.allowed
     with ledger.reading() as connection:
         assert budgets.counters.audit.differences(connection) == ([], 0)
-        left = connection.execute(sa.select(budget_holds.c.state)).scalars().all()
+        left = (
+            connection.execute(sa.select(budget_reservations.c.state)).scalars().all()
+        )
     # Only calls whose process was killed before it had taken them down.
     assert set(left) <= {"lost"}
     assert budgets.holds.free(["lost"], name="all") == len(left)
     after = observed(ledger)
-    assert (after.spent, after.held, after.lost) == (row.spent, 0, 0)
+    assert (after.spent, after.reserved, after.lost) == (row.spent, 0, 0)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from flask_llm_cost.call import Cost
 from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Part
 from flask_llm_cost.config import Settings
-from flask_llm_cost.db.tables import budget_holds
+from flask_llm_cost.db.tables import budget_reservations
 from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.ledger import Ledger
 from tests.ledger.samples import make_call
@@ -117,7 +117,7 @@ class Day:
 
     def look(self) -> tuple[dict[str, tuple[int, int, int]], set[tuple[int, str]]]:
         """The counters of its windows, and which holds there are."""
-        w, h = budget_windows.c, budget_holds.c
+        w, h = budget_windows.c, budget_reservations.c
         events = [call.event_id for call in self.calls]
         with self.ledger.reading() as connection:
             rows = connection.execute(
@@ -130,7 +130,7 @@ class Day:
                 sa.select(h.event_id, h.state).where(h.event_id.in_(events))
             ).all()
         return (
-            {row.name: (row.spent, row.held, row.lost) for row in rows},
+            {row.name: (row.spent, row.reserved, row.lost) for row in rows},
             {(events.index(row.event_id), row.state) for row in holds},
         )
 

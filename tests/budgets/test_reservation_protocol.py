@@ -132,9 +132,9 @@ class Holds(RuleBasedStateMachine):
         assert drift == ([], 0)
         for row in rows:
             assert row.spent == sum(self.spent)
-            assert row.held == sum(self.held.values())
+            assert row.reserved == sum(self.held.values())
             assert row.lost == sum(self.lost.values())
-            assert row.spent + row.held + row.lost <= row.allowed + self.slack
+            assert row.spent + row.reserved + row.lost <= row.allowed + self.slack
 
 
 TestHolds = Holds.TestCase

@@ -10,7 +10,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 
-from flask_llm_cost.db.tables import budget_holds
+from flask_llm_cost.db.tables import budget_reservations
 from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.errors import BudgetExceeded
 from tests.capture.server import Answer
@@ -54,17 +54,19 @@ def test_a_hold_is_renewed_while_its_stream_is_open(
             assert next(chunks)
             soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
             with ledger._engines.writing().begin() as connection:
-                connection.execute(sa.update(budget_holds).values(expires_at=soon))
+                connection.execute(
+                    sa.update(budget_reservations).values(expires_at=soon)
+                )
             ledger.budgets._tend_at = 0.0
             ledger.budgets.work()  # what the writer's thread does all the time
             assert not ledger.budgets.holds.sweep(soon + dt.timedelta(seconds=60))
-            assert (window().held, window().lost) == (10**12, 0)
+            assert (window().reserved, window().lost) == (10**12, 0)
             for _ in chunks:
                 pass
         assert llm_cost.flush()
         spent = llm_cost.calls.total_cost()
     row = window()
-    assert (Decimal(row.spent).scaleb(-12), row.held, row.lost) == (spent, 0, 0)
+    assert (Decimal(row.spent).scaleb(-12), row.reserved, row.lost) == (spent, 0, 0)
     assert spent
 
 
@@ -91,7 +93,7 @@ def test_a_stream_that_is_broken_off_counts_as_the_budget_says(
         row = connection.execute(sa.select(budget_windows)).one()
         assert ledger.budgets.counters.audit.differences(connection) == ([], 0)
     lost = 10**12 if unpriced == "estimate" else 0
-    assert (row.spent, row.held, row.lost) == (0, 0, lost)
+    assert (row.spent, row.reserved, row.lost) == (0, 0, lost)
     assert ledger.budgets.free(["lost", "unpriced"], name="x") == (lost > 0)
 
 

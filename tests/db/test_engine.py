@@ -87,11 +87,11 @@ def test_a_host_that_commits_by_itself_does_not_break_our_batches(
     ledger = make_ledger(host_engine=lambda: host)
     ledger.upgrade()
     row = {"name": "x", "value": "y"}
-    facts = calls.metadata.tables["llm_cost_facts"]
+    meta = calls.metadata.tables["llm_cost_meta"]
     with ledger._engines.writing().connect() as connection:
-        connection.execute(sa.insert(facts), row)
+        connection.execute(sa.insert(meta), row)
         connection.rollback()
-        mine = sa.select(facts).where(facts.c.name == "x")
+        mine = sa.select(meta).where(meta.c.name == "x")
         assert connection.execute(mine).all() == []
     host.dispose()
 

@@ -49,9 +49,7 @@ def test_a_changed_table_is_drift(
 ) -> None:
     ledger = make_ledger(database)
     with ledger._engines.writing().begin() as connection:
-        connection.exec_driver_sql(
-            "ALTER TABLE llm_cost_facts ADD COLUMN color INTEGER"
-        )
+        connection.exec_driver_sql("ALTER TABLE llm_cost_meta ADD COLUMN color INTEGER")
         connection.exec_driver_sql("DROP TABLE llm_cost_tag_values")
     found = ledger.check()
     assert any("llm_cost_tag_values" in line for line in found)

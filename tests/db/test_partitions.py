@@ -7,6 +7,7 @@ import threading
 import typing as t
 import zoneinfo
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from flask_llm_cost.db import partitions
 from flask_llm_cost.db import rows
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.db.tables import COSTS
-from flask_llm_cost.db.tables import marks
+from flask_llm_cost.db.tables import dirty_marks
 from flask_llm_cost.db.tables import revisions
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
@@ -36,6 +37,7 @@ from flask_llm_cost.rollups.dropping import going
 from tests.cluster.servers import wait_until
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
+from tests.db.second_revision import environment
 from tests.ledger.samples import make_call
 from tests.ledger.test_ledger import spool
 from tests.rollups.test_build import raw
@@ -352,7 +354,7 @@ def test_a_page_that_has_begun_holds_up_the_drop_of_a_month(
     )
     with ledger.reading() as page, ledger._engines.writing().connect() as other:
         # The page has seen by now that the hour is to be read from its calls.
-        assert page.scalar(sa.select(sa.func.count()).select_from(marks)) == 1
+        assert page.scalar(sa.select(sa.func.count()).select_from(dirty_marks)) == 1
         gone.start()
         wait_until(
             lambda: not gone.is_alive() or bool(other.scalar(waiting)), "the drop"
@@ -461,16 +463,18 @@ def test_every_unique_index_of_calls_has_the_event_id(ledger: Ledger) -> None:
 
 
 @with_partitions
-def test_a_partitioned_ledger_can_be_migrated(ledger: Ledger) -> None:
+def test_a_partitioned_ledger_can_be_migrated(ledger: Ledger, tmp_path: Path) -> None:
+    location, engine = environment(tmp_path), ledger._engines.writing()
     ledger.partition()
     _split(ledger, 3)
     kept(ledger, calls_around(month(2), month(1), month()))
     before = raw(ledger)
-    ledger.downgrade("0001")
-    ledger.upgrade()
+    migrate.upgrade(engine, location=location)
+    assert raw(ledger) == before
+    migrate.downgrade(engine, "0001", location=location)
     assert ledger.check() == []
     ledger.roll()
     assert raw(ledger) == before
     assert ledger.verify() == []
-    migrate.downgrade(ledger._engines.writing(), "base")
+    migrate.downgrade(engine, "base")
     assert ledger.current() is None

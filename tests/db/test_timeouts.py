@@ -163,7 +163,7 @@ def test_nobody_waits_for_a_server_that_fell_silent(
     proxy.go_on()
     kept(ledger)._engines._hung_until = 0.0
     assert take(ledger, make_call(2), "0.1")
-    assert only(ledger).held == 2 * 10**11
+    assert only(ledger).reserved == 2 * 10**11
 
 
 @servers
@@ -223,9 +223,9 @@ def test_a_hold_that_nobody_was_told_of_is_freed(ledger: Ledger, proxy: Proxy) -
     assert isinstance(error, StorageError), error
     proxy.go_on()
     # It was taken all the same.
-    assert only(ledger).held == 2 * 10**11
+    assert only(ledger).reserved == 2 * 10**11
     kept(ledger).holds.tend()
-    assert only(ledger).held == 10**11
+    assert only(ledger).reserved == 10**11
     assert drift(ledger) == []
 
 

@@ -311,20 +311,6 @@ def test_a_run_and_writers_and_prune_and_rollers_never_disagree(
     assert len(kept(writer)) == 260
 
 
-@every_database
-def test_the_table_of_revisions_goes_and_comes_without_a_call_changed(
-    ledger: Ledger,
-) -> None:
-    keep(ledger, unpriced(), make_call(1))
-    reprice(ledger, ALL)
-    before = stored(ledger)
-    ledger.downgrade("0002")
-    ledger.upgrade()
-    assert stored(ledger) == before
-    assert kept(ledger) == []
-    assert ledger.check() == []
-
-
 @settings(
     max_examples=15,
     deadline=None,

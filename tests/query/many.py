@@ -71,7 +71,7 @@ def fill(
     with engine.begin() as connection:
         _run(
             connection,
-            "INSERT INTO llm_cost_marks (id, hour) SELECT DISTINCT"
+            "INSERT INTO llm_cost_dirty_marks (id, hour) SELECT DISTINCT"
             " started_at - started_at % 3600000, started_at - started_at % 3600000"
             " FROM llm_cost_calls",
         )

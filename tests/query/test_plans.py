@@ -15,8 +15,8 @@ from flask import Flask
 
 from flask_llm_cost.db.migrations import HEAD
 from flask_llm_cost.db.migrations import VERSION_TABLE
-from flask_llm_cost.db.tables import facts
-from flask_llm_cost.db.tables import marks
+from flask_llm_cost.db.tables import dirty_marks
+from flask_llm_cost.db.tables import meta
 from flask_llm_cost.query.choices import choices
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
@@ -80,12 +80,14 @@ def full(store: Store) -> Iterator[Store]:
     """A ledger of 200,000 calls in ten days, nothing left to add up."""
     store.fill()
     with store.engine.begin() as connection:
-        connection.execute(facts.insert().values(name="roller", value=""))
+        connection.execute(meta.insert().values(name="rollup_lock", value=""))
     roller(store, UTC).rezone()
     fill(store.engine, 200_000, days=10)
     with store.engine.begin() as connection:
         # Plans do not depend on what the sums say, and a fifth of them a fifth of the time.
-        connection.execute(sa.delete(marks).where(marks.c.hour < END - 2 * DAY))
+        connection.execute(
+            sa.delete(dirty_marks).where(dirty_marks.c.hour < END - 2 * DAY)
+        )
     roller(store, UTC).roll(LATER)
     with store.engine.connect() as connection:
         if connection.dialect.name != "mysql":

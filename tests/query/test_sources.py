@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from flask_llm_cost.calendar import edges
 from flask_llm_cost.call import Call
 from flask_llm_cost.db.tables import calls as calls_table
-from flask_llm_cost.db.tables import facts
-from flask_llm_cost.db.tables import marks
+from flask_llm_cost.db.tables import dirty_marks
+from flask_llm_cost.db.tables import meta
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
 from flask_llm_cost.query.latency import percentiles
@@ -81,7 +81,7 @@ def fill(store: Store, found: list[Call], zone: dt.tzinfo) -> None:
     """Hold these calls, all added up."""
     store.fill(*found)
     with store.engine.begin() as connection:
-        connection.execute(facts.insert().values(name="roller", value=""))
+        connection.execute(meta.insert().values(name="rollup_lock", value=""))
     roller(store, zone).rezone()
     roller(store, zone).roll(LATER)
 
@@ -99,12 +99,12 @@ def one_by_one(store: Store) -> Iterator[None]:
     """Let nothing be read from sums."""
     with store.engine.begin() as connection:
         [zone] = connection.scalars(
-            sa.select(facts.c.value).where(facts.c.name == "timezone")
+            sa.select(meta.c.value).where(meta.c.name == "timezone")
         )
-        connection.execute(sa.delete(facts).where(facts.c.name == "timezone"))
+        connection.execute(sa.delete(meta).where(meta.c.name == "timezone"))
     yield
     with store.engine.begin() as connection:
-        connection.execute(sa.insert(facts).values(name="timezone", value=zone))
+        connection.execute(sa.insert(meta).values(name="timezone", value=zone))
 
 
 def answers(store: Store, where: CallFilter) -> list[t.Any]:
@@ -328,7 +328,7 @@ def test_nothing_is_read_from_sums_before_there_are_any(store: Store) -> None:
     store.fill(make_call())
     assert asked(store, CallFilter()) == (False, True)
     with store.reading() as connection:
-        assert connection.scalars(sa.select(marks.c.id)).all() == []
+        assert connection.scalars(sa.select(dirty_marks.c.id)).all() == []
         assert totals(connection, CallFilter()).calls == 1
 
 

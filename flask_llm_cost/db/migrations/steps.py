@@ -11,41 +11,14 @@ import typing as t
 import sqlalchemy as sa
 from alembic import context
 from alembic import op
-from sqlalchemy.dialects import mysql
 
-from flask_llm_cost.db.tables import Text
-
-
-def text(length: int) -> sa.types.TypeEngine[str]:
-    """Text that compares by its bytes."""
-    return Text(length)
-
-
-def long_text() -> sa.types.TypeEngine[str]:
-    """Text of any length that compares by its bytes."""
-    return sa.Text().with_variant(
-        mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-    )
-
-
-def event_id() -> sa.types.TypeEngine[str]:
-    """A UUID."""
-    return sa.Uuid(as_uuid=False).with_variant(
-        mysql.CHAR(36, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
-    )
+from flask_llm_cost.db.column_types import TABLE_OPTIONS
 
 
 def create_table(name: str, *items: sa.schema.SchemaItem) -> None:
     """Create a table, unless it is there."""
     if not _has_table(name):
-        op.create_table(
-            name,
-            *items,
-            mysql_engine="InnoDB",
-            mysql_charset="utf8mb4",
-            mariadb_engine="InnoDB",
-            mariadb_charset="utf8mb4",
-        )
+        op.create_table(name, *items, **TABLE_OPTIONS)
 
 
 def drop_table(name: str) -> None:

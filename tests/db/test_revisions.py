@@ -1,37 +1,37 @@
-"""Between every two revisions no row changes, a break is healed, and SQL text does it too."""
+"""Revisions keep every row, can be repeated after a crash, and exist as SQL text."""
 
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import shutil
 import sqlite3
 import subprocess
+import sys
 import typing as t
 from collections.abc import Iterator
 from contextlib import closing
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.script import ScriptDirectory
 
 from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.db import migrate
+from flask_llm_cost.db.engine import version
+from flask_llm_cost.db.migrations import HEAD
 from flask_llm_cost.db.migrations import VERSION_TABLE
+from flask_llm_cost.db.tables import metadata
 from flask_llm_cost.db.tables import PREFIX
 from flask_llm_cost.ledger import Ledger
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
+from tests.db.second_revision import environment
+from tests.db.second_revision import SECOND
+from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
 
-REVISIONS: t.Final = [
-    script.revision
-    for script in reversed(
-        list(ScriptDirectory.from_config(migrate._config()).walk_revisions())
-    )
-]
-"""From the first to the newest."""
+FIRST: t.Final = "0001"
 
 Rows: t.TypeAlias = dict[str, list[tuple[t.Any, ...]]]
 Shape: t.TypeAlias = dict[str, t.Any]
@@ -89,48 +89,39 @@ def _read(engine: sa.Engine) -> Rows:
 
 
 def _ours(rows: Rows) -> Rows:
-    """Without what revisions themselves put there: facts of the ledger, and marks."""
+    """Without what revisions themselves write: meta entries and dirty marks."""
     kept = dict(rows)
     for name in rows:
-        if name.startswith(("llm_cost_marks", "llm_cost_facts")):
+        if name.startswith(("llm_cost_dirty_marks", "llm_cost_meta")):
             del kept[name]
     return kept
 
 
-@every_database
-def test_up_and_down_between_every_two_changes_no_row(
-    empty_database: str | None, make_ledger: MakeLedger
-) -> None:
-    ledger = make_ledger(empty_database)
-    engine = ledger._engines.writing()
-    for low, high in itertools.pairwise(REVISIONS):
-        ledger.downgrade("base")
-        migrate.upgrade(engine, low)
-        _fill(engine)
-        before = _ours(_read(engine))
-        migrate.upgrade(engine, high)
-        _keeps(before, _ours(_read(engine)))
-        migrate.downgrade(engine, low)
-        assert _ours(_read(engine)) == before, f"{low} -> {high} -> {low}"
+@pytest.fixture
+def location(tmp_path: Path) -> str:
+    """Our revisions and a second one."""
+    return environment(tmp_path)
 
 
-@pytest.mark.stress
 @every_database
-def test_from_every_one_to_the_newest_and_back_changes_no_row(
-    empty_database: str | None, make_ledger: MakeLedger
+def test_up_and_down_changes_no_row(
+    database: str | None, make_ledger: MakeLedger, location: str
 ) -> None:
-    ledger = make_ledger(empty_database)
+    ledger = make_ledger(database)
     engine = ledger._engines.writing()
-    for low in REVISIONS[:-1]:
-        ledger.downgrade("base")
-        migrate.upgrade(engine, low)
-        _fill(engine)
-        before = _ours(_read(engine))
-        ledger.upgrade()
-        _keeps(before, _ours(_read(engine)))
-        assert ledger.check() == []
-        migrate.downgrade(engine, low)
-        assert _ours(_read(engine)) == before, low
+    _fill(engine)
+    before = _ours(_read(engine))
+    migrate.upgrade(engine, location=location)
+    assert _version(engine) == SECOND
+    _keeps(before, _ours(_read(engine)))
+    migrate.downgrade(engine, FIRST, location=location)
+    assert _ours(_read(engine)) == before
+    assert ledger.check() == []
+
+
+def _version(engine: sa.Engine) -> str | None:
+    with engine.connect() as connection:
+        return version(connection)
 
 
 def _keeps(before: Rows, after: Rows) -> None:
@@ -171,31 +162,20 @@ def _dies_at(engine: sa.Engine, number: int) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("empty_database", ["MARIADB"], indirect=True)
-@pytest.mark.parametrize(
-    "high",
-    # Those that change rows are tried each time.
-    [
-        r if r in ("0002", "0006") else pytest.param(r, marks=pytest.mark.stress)
-        for r in REVISIONS[1:]
-    ],
-)
 def test_a_revision_that_dies_anywhere_can_be_run_again(
-    empty_database: str, make_ledger: MakeLedger, high: str
+    database: str, make_ledger: MakeLedger, location: str
 ) -> None:
     """Up and down. MariaDB keeps what was done before; the others roll it back."""
-    ledger = make_ledger(empty_database)
-    engine = ledger._engines.writing()
-    low = REVISIONS[REVISIONS.index(high) - 1]
-    migrate.upgrade(engine, low)
+    engine = make_ledger(database)._engines.writing()
     _fill(engine)
     before = _ours(_read(engine))
     ways = (
-        lambda: migrate.upgrade(engine, high),
-        lambda: migrate.downgrade(engine, low),
+        lambda: migrate.upgrade(engine, location=location),
+        lambda: migrate.downgrade(engine, FIRST, location=location),
     )
     for number in range(1, 100):
         broken = [_broken(engine, number, way) for way in ways]
-        assert _ours(_read(engine)) == before, (high, number)
+        assert _ours(_read(engine)) == before, number
         if not any(broken):
             break
 
@@ -218,12 +198,101 @@ def test_the_first_revision_that_dies_anywhere_can_be_run_again(
 ) -> None:
     ledger = make_ledger(empty_database)
     engine = ledger._engines.writing()
-    for number in range(1, 30):
-        if not _broken(engine, number, lambda: migrate.upgrade(engine, REVISIONS[0])):
+    for number in range(1, 60):
+        if not _broken(engine, number, lambda: migrate.upgrade(engine)):
             break
         migrate.downgrade(engine, "base")
     ledger.upgrade()
     assert ledger.check() == []
+
+
+# A first upgrade that was half made
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "DROP TABLE llm_cost_meta",
+        "DROP TABLE llm_cost_calls",
+        "DROP INDEX ix_llm_cost_outbox_due{on_table}",
+        "DELETE FROM llm_cost_meta",
+        "DROP TABLE llm_cost_schema_version",
+    ],
+)
+@every_database
+def test_a_half_made_first_upgrade_is_repaired_by_another(
+    database: str | None, make_ledger: MakeLedger, lost: str
+) -> None:
+    ledger = make_ledger(database)
+    engine = ledger._engines.writing()
+    on_table = " ON llm_cost_outbox" if engine.dialect.name == "mysql" else ""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DELETE FROM {VERSION_TABLE}")
+        connection.exec_driver_sql(lost.format(on_table=on_table))
+    ledger._engines.doubt()
+    ledger.upgrade()
+    assert ledger.current() == HEAD
+    assert ledger.check() == []
+    ledger.append(make_call())
+    assert ledger.flush()
+    ledger.roll()
+    assert ledger.verify() == []
+
+
+_DIES = """
+import sys, time
+import sqlalchemy as sa
+from flask_llm_cost.config import Settings
+from flask_llm_cost.ledger import Ledger
+
+seen = 0
+
+def pause(conn, cursor, statement, *rest):
+    global seen
+    seen += statement.lstrip().startswith("CREATE")
+    if seen == int(sys.argv[3]):
+        print("half made", flush=True)
+        time.sleep(60)
+
+ledger = Ledger(Settings(database_uri=sys.argv[1] or None), instance_path=sys.argv[2])
+sa.event.listen(sa.Engine, "after_cursor_execute", pause)
+ledger.upgrade()
+"""
+
+
+@pytest.mark.parametrize("statements", [1, 7, 25])
+@every_database
+def test_a_first_upgrade_that_is_killed_is_repaired_by_another(
+    empty_database: str | None,
+    make_ledger: MakeLedger,
+    tmp_path: Path,
+    statements: int,
+) -> None:
+    arguments = [empty_database or "", str(tmp_path / "instance"), str(statements)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _DIES, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half made\n"
+        process.kill()
+    ledger = make_ledger(empty_database)
+    ledger.upgrade()
+    assert ledger.current() == HEAD
+    assert ledger.check() == []
+
+
+@pytest.mark.parametrize("empty_database", ["MARIADB"], indirect=True)
+@pytest.mark.parametrize("make", [migrate.upgrade, metadata.create_all])
+def test_tables_ask_for_a_dynamic_row_format(
+    empty_database: str, make_ledger: MakeLedger, make: t.Callable[[sa.Engine], None]
+) -> None:
+    engine = make_ledger(empty_database)._engines.writing()
+    make(engine)
+    with engine.connect() as connection:
+        for name in _names(engine):
+            shown = connection.exec_driver_sql(f"SHOW CREATE TABLE {name}").one()
+            assert "ROW_FORMAT=DYNAMIC" in shown[1]
 
 
 # The SQL text
@@ -295,46 +364,19 @@ def test_the_sql_text_makes_what_the_command_makes(
 
 
 @every_database
-def test_the_sql_text_of_each_step_can_be_run_on_data(
-    empty_database: str | None, make_ledger: MakeLedger
+def test_the_sql_text_of_a_revision_can_be_run_on_data(
+    database: str | None, make_ledger: MakeLedger, location: str
 ) -> None:
-    ledger = make_ledger(empty_database)
+    ledger = make_ledger(database)
     engine = ledger._engines.writing()
-    migrate.upgrade(engine, REVISIONS[0])
     _fill(engine)
     before = _ours(_read(engine))
-    for low, high in itertools.pairwise(REVISIONS):
-        engine.dispose()
-        _by_hand(ledger, ledger.sql(f"{low}:{high}"))
-    ledger._engines.doubt()
+    with engine.connect() as connection:
+        dialect = migrate.dialect_name(connection)
+    engine.dispose()
+    text = migrate.sql(dialect, f"{FIRST}:{SECOND}", location=location)
+    _by_hand(ledger, text)
+    assert _version(engine) == SECOND
     _keeps(before, _ours(_read(engine)))
-    assert ledger.current() == ledger.head()
-    assert ledger.check() == []
-
-
-@pytest.mark.parametrize("empty_database", ["POSTGRESQL"], indirect=True)
-@pytest.mark.parametrize("down", [False, True])
-def test_sums_can_be_read_while_all_calls_are(
-    empty_database: str, make_ledger: MakeLedger, down: bool
-) -> None:
-    engine = make_ledger(empty_database)._engines.writing()
-    migrate.upgrade(engine, "0006" if down else "0003")
-    seen: list[int] = []
-
-    def beside(connection: sa.Connection, *args: t.Any) -> None:
-        if seen or not args[1].startswith("INSERT INTO llm_cost_marks"):
-            return
-        seen.append(1)
-        with engine.connect() as other:
-            other.exec_driver_sql("SET LOCAL lock_timeout = 500")
-            other.exec_driver_sql("SELECT * FROM llm_cost_rollups")
-            # But none adds up meanwhile.
-            with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
-                other.exec_driver_sql("UPDATE llm_cost_facts SET value = 'x'")
-
-    sa.event.listen(engine, "before_cursor_execute", beside)
-    if down:
-        migrate.downgrade(engine, "0003")
-    else:
-        migrate.upgrade(engine, "0006")
-    assert seen
+    migrate.downgrade(engine, FIRST, location=location)
+    assert _ours(_read(engine)) == before
