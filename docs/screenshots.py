@@ -16,7 +16,6 @@ import datetime as dt
 import os
 import pathlib
 import tempfile
-import threading
 import typing as t
 from collections.abc import Iterator
 
@@ -24,10 +23,9 @@ from flask import Flask
 from PIL import Image
 from playwright.sync_api import Browser
 from playwright.sync_api import sync_playwright
-from werkzeug.serving import make_server
-from werkzeug.serving import WSGIRequestHandler
 
 from flask_llm_cost.cli import demo
+from flask_llm_cost.cli.demo.provider import serve_app
 from flask_llm_cost.cli.demo.provider import serve_each
 from flask_llm_cost.cli.demo.traffic import plan
 from flask_llm_cost.cli.demo.traffic import Planned
@@ -68,26 +66,12 @@ DOCS: t.Final = (
 """Name, page, width, scheme and height of the pictures in the docs."""
 
 
-class Quiet(WSGIRequestHandler):
-    """Says nothing of each request."""
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        pass
-
-
 @contextlib.contextmanager
 def served(app: Flask) -> Iterator[str]:
     """Serve an app on a free port of this machine."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.port}{demo.MOUNT}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        app.extensions["llm_cost"].close()
+    with serve_app(app) as url:
+        yield f"{url}{demo.MOUNT}"
+    app.extensions["llm_cost"].close()
 
 
 @contextlib.contextmanager

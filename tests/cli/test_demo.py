@@ -108,7 +108,7 @@ def test_the_plan_is_varied_and_never_in_the_future() -> None:
     assert [p.at for p in planned] == sorted(p.at for p in planned)
     assert planned[-1].at <= NOW
     assert (NOW - planned[0].at).days >= 28
-    assert {p.dialect for p in planned} == {"openai", "anthropic", "gemini"}
+    assert {p.provider for p in planned} == {"openai", "anthropic", "gemini"}
     assert len({p.tags.get("feature") for p in planned}) == 8
     assert sum(p.stream for p in planned) > 60
     assert {"status", "drop", "cut"} <= set(re.findall(r"[a-z]+", _orders(planned)))

@@ -161,7 +161,7 @@ def test_a_stream_that_breaks_off_says_so(app: Flask, client: FlaskClient) -> No
     app.config["LLM_MODEL"] = "demo-cut"
     login(client, "visitor")
     page = client.post("/ask/stream", data={"text": "Hello"})
-    assert "The answer broke off" in page.text
+    assert "The answer was cut short" in page.text
     [call] = ledger(app)
     assert call.outcome == "failed"
 

@@ -1,13 +1,11 @@
-"""``demo``: a month of an imaginary app's calls, a report, and the dashboard on it."""
+"""``demo``: a month of calls from an imaginary app, a report, and its dashboard."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
 import datetime as dt
-import shutil
 import signal
-import socket
 import tempfile
 import threading
 import typing as t
@@ -27,14 +25,16 @@ if t.TYPE_CHECKING:
     from .provider import Urls
     from .traffic import Planned
 
-HOST: t.Final = "127.0.0.1"
 MOUNT: t.Final = "/llm-costs"
 
 _WORKERS: t.Final = 24
 
 
 def demo_command(make_app: t.Any) -> click.Command:
-    """The command, with what it makes its app with."""
+    """Create the command.
+
+    :param make_app: Creates the app that it runs.
+    """
 
     @click.command()
     @click.option(
@@ -42,68 +42,78 @@ def demo_command(make_app: t.Any) -> click.Command:
         type=click.IntRange(1, 100_000),
         default=400,
         show_default=True,
-        help="How many calls to send.",
+        help="Number of calls to send.",
     )
     @click.option(
         "--port",
         type=click.IntRange(0, 65_535),
         default=0,
-        show_default="a free one",
-        help="Where the dashboard is served.",
+        show_default="a free port",
+        help="Port of the dashboard.",
     )
     @click.option(
         "--database-uri",
         metavar="URL",
-        help="A database for the ledger; it is kept. Left out: a temporary file.",
+        help="Database for the ledger, which is not deleted. Default: a temporary file.",
     )
-    @click.option("--once", is_flag=True, help="End after the report.")
+    @click.option("--once", is_flag=True, help="Exit after the report.")
     def demo(calls: int, port: int, database_uri: str | None, once: bool) -> None:
-        """Try it: send calls to a fake provider, then look at the dashboard.
+        """Send calls to a fake provider and serve the dashboard.
 
-        Everything stays on this machine: a loopback server plays OpenAI, Anthropic and
-        Gemini, and the calls are spread over the last thirty days. No key and no network
-        is needed. Ctrl-C ends it.
+        Everything stays on this machine: a server on loopback acts as OpenAI, Anthropic
+        and Gemini, and the calls are spread over the last 30 days. No API key and no
+        network are needed. Press Ctrl-C to stop.
 
         \b
         python -m flask_llm_cost demo
         python -m flask_llm_cost demo --once --calls 50
         """
+        from .provider import port_in_use
+        from .provider import serve_app
+        from .provider import serve_each
+
         with contextlib.ExitStack() as stack:
-            listener = None if once else stack.enter_context(_listen(port))
-            folder = stack.enter_context(_folder())
-            stack.enter_context(_ended_by_sigterm())
-            _run(make_app, folder, calls, database_uri, listener)
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(
+                    prefix="llm-cost-demo-", ignore_cleanup_errors=True
+                )
+            )
+            stack.enter_context(_interrupted_by_sigterm())
+            urls = stack.enter_context(serve_each(pause=0.004))
+            app = demo_app(make_app, folder, urls, calls, database_uri)
+            stack.callback(app.extensions["llm_cost"].close)
+            if once:
+                _fill(app, urls, calls)
+                return
+            # Before anything is sent, so that a port in use is reported at once.
+            try:
+                url = stack.enter_context(serve_app(app, port))
+            except OSError as error:
+                raise port_in_use(port, error) from None
+            _fill(app, urls, calls)
+            click.echo(f"\nDashboard: {url}{MOUNT}/")
+            click.echo("Press Ctrl-C to stop.")
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
 
     return demo
 
 
-def _run(
-    make_app: t.Any,
-    folder: str,
-    calls: int,
-    database_uri: str | None,
-    listener: socket.socket | None,
-) -> None:
-    from .provider import serve_each
+def _fill(app: Flask, urls: Urls, calls: int) -> None:
+    """Send the calls and print the report."""
+    from ..period import chosen
+    from ..report import full
     from .traffic import plan
 
-    with serve_each(pause=0.004) as urls:
-        app = demo_app(make_app, folder, urls, calls, database_uri)
-        state = app.extensions["llm_cost"]
-        try:
-            click.echo(f"Ledger: {state.ledger.database_label}")
-            state.ledger.upgrade()
-            now = dt.datetime.now(dt.UTC)
-            click.echo(f"Sending {calls:,} calls to a fake provider ...")
-            send(app, urls, plan(calls, now))
-            if not state.extension.flush(60):
-                raise click.ClickException("Some calls still wait to be written.")
-            click.echo()
-            click.echo(_report(app), nl=False)
-            if listener is not None:
-                _serve(app, listener)
-        finally:
-            state.close()
+    state = app.extensions["llm_cost"]
+    click.echo(f"Ledger: {state.ledger.database_label}")
+    state.ledger.upgrade()
+    click.echo(f"Sending {calls:,} calls to a fake provider ...")
+    send(app, urls, plan(calls, dt.datetime.now(dt.UTC)))
+    if not state.extension.flush(60):
+        raise click.ClickException("Some calls are not in the ledger yet.")
+    click.echo()
+    click.echo(full(state, chosen(state, None, None, None)), nl=False)
 
 
 def demo_app(
@@ -113,9 +123,9 @@ def demo_app(
     calls: int,
     database_uri: str | None = None,
 ) -> Flask:
-    """The imaginary app, with the dashboard at :data:`MOUNT`.
+    """Create the imaginary app, with the dashboard at :data:`MOUNT`.
 
-    :param calls: How many it will make: its budgets are for so many.
+    :param calls: The number of calls that its budgets are sized for.
     """
     from flask import redirect
 
@@ -125,49 +135,37 @@ def demo_app(
         "LLM_COST_PROVIDER_HOSTS": urls.hosts,
         "LLM_COST_ROLLUP_TAGS": ("feature", "tenant"),
         "LLM_COST_BUDGETS": _budgets(calls),
-        # The model without a price is there to be seen in the report.
+        # One model has no price on purpose, to show it in the report.
         "LLM_COST_ON_UNKNOWN_PRICE": "ignore",
     }
     if database_uri is not None:
         config["LLM_COST_DATABASE_URI"] = from_here(database_uri)
     app: Flask = make_app(config, folder)
     llm_cost = app.extensions["llm_cost"].extension
-    # Open to whoever can reach it, which on loopback is this machine.
+    # Public, but served on loopback only.
     app.register_blueprint(llm_cost.blueprint(access="public"), url_prefix=MOUNT)
     app.add_url_rule("/", "home", lambda: redirect(f"{MOUNT}/"))
     return app
 
 
 def _budgets(calls: int) -> list[dict[str, t.Any]]:
-    """One of each kind, full to a different part at the end of the month."""
-
-    def limit(usd_per_call: str) -> str:
-        return f"{max(Decimal(usd_per_call) * calls, Decimal('0.01')):.2f}"
-
+    """One budget of each kind, used to a different degree."""
     return [
-        {"name": "everything", "period": "month", "limit_usd": limit("0.0075")},
-        {
-            "name": "chat",
-            "period": "week",
-            "limit_usd": limit("0.0015"),
-            "tags": {"feature": "chat"},
-        },
-        {
-            "name": "each tenant",
-            "period": "month",
-            "limit_usd": limit("0.0025"),
-            "tags": {"tenant": "*"},
-        },
+        {"name": name, "period": period, "tags": tags}
+        | {"limit_usd": f"{max(Decimal(usd_per_call) * calls, Decimal('0.01')):.2f}"}
+        for name, period, usd_per_call, tags in (
+            ("everything", "month", "0.0075", {}),
+            ("chat", "week", "0.0015", {"feature": "chat"}),
+            ("each tenant", "month", "0.0025", {"tenant": "*"}),
+        )
     ]
 
-
-# Sending ----------------------------------------------------------------------
 
 _moment: contextvars.ContextVar[dt.datetime] = contextvars.ContextVar("moment")
 
 
 def send(app: Flask, urls: Urls, planned: list[Planned]) -> None:
-    """Make the calls through a mounted adapter, each at its own time."""
+    """Send the calls through a mounted adapter, each at its planned time."""
     import requests
 
     state = app.extensions["llm_cost"]
@@ -193,10 +191,10 @@ def _send(app: Flask, session: requests.Session, urls: Urls, planned: Planned) -
     with (
         app.app_context(),
         app.extensions["llm_cost"].extension.tags(**planned.tags),
-        # A dropped connection and a cut stream are part of the plan.
+        # Some calls are planned to be dropped or cut.
         contextlib.suppress(requests.RequestException),
         session.post(
-            getattr(urls, planned.dialect) + planned.path,
+            getattr(urls, planned.provider) + planned.path,
             json=planned.body,
             headers={"X-Loopback": planned.orders, "Authorization": "Bearer demo"},
             stream=planned.stream,
@@ -208,70 +206,9 @@ def _send(app: Flask, session: requests.Session, urls: Urls, planned: Planned) -
                 break
 
 
-def _report(app: Flask) -> str:
-    from ..period import chosen
-    from ..report import full
-
-    state = app.extensions["llm_cost"]
-    return full(state, chosen(state, None, None, None))
-
-
-# Serving ----------------------------------------------------------------------
-
-
-def _serve(app: Flask, listener: socket.socket) -> None:
-    from werkzeug.serving import make_server
-    from werkzeug.serving import WSGIRequestHandler
-
-    class Quiet(WSGIRequestHandler):
-        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-            """The address is the last thing to be seen."""
-
-    port = listener.getsockname()[1]
-    server = make_server(
-        HOST,
-        port,
-        app,
-        threaded=True,
-        request_handler=Quiet,
-        fd=listener.fileno(),
-    )
-    try:
-        click.echo()
-        click.echo(f"Dashboard: http://{HOST}:{port}{MOUNT}/")
-        click.echo("Press Ctrl-C to end.")
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
-    finally:
-        server.server_close()
-
-
 @contextlib.contextmanager
-def _listen(port: int) -> Iterator[socket.socket]:
-    # Taken before anything is sent: a busy port must not be found out at the end.
-    try:
-        listener = socket.create_server((HOST, port))
-    except OSError as error:
-        raise click.ClickException(
-            f"Cannot listen on {HOST}:{port}: {error.strerror}. Take another --port, or"
-            " leave it out for a free one."
-        ) from None
-    with listener:
-        yield listener
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[str]:
-    folder = tempfile.mkdtemp(prefix="llm-cost-demo-")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """End as by Ctrl-C when asked to terminate, so that nothing is left behind."""
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block like Ctrl-C, so that temporary files are deleted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,46 +1,78 @@
-"""What a request to the fake provider is, and what its answer is made of.
+"""What the fake provider answers, in the formats of OpenAI, Anthropic and Gemini.
 
-An answer depends on nothing but the request: the same request always gets the same
-text and the same counts. Counts come from the request's own size (about four
-characters are a token), unless its ``X-Loopback`` header orders otherwise.
+An answer depends only on the request: equal requests get equal answers. Unless the
+``X-Loopback`` header sets the token counts, the input is counted from the size of the
+request (about four characters per token) and the output is :data:`OUTPUT` tokens.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import random
 import re
 import typing as t
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 
 Json: t.TypeAlias = dict[str, t.Any]
+Headers: t.TypeAlias = tuple[tuple[str, str], ...]
+
+OUTPUT: t.Final = 60
+"""Tokens of an answer, unless the request orders otherwise."""
 
 SNAPSHOTS: t.Final = {
     "gpt-4o": "gpt-4o-2024-08-06",
     "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
-    "gpt-4.1": "gpt-4.1-2025-04-14",
-    "gpt-4.1-mini": "gpt-4.1-mini-2025-04-14",
     "gpt-5": "gpt-5-2025-08-07",
     "gpt-5-mini": "gpt-5-mini-2025-08-07",
-    "o3": "o3-2025-04-16",
-    "o4-mini": "o4-mini-2025-04-16",
     "claude-haiku-4-5": "claude-haiku-4-5-20251001",
-    "claude-opus-4-1": "claude-opus-4-1-20250805",
     "claude-sonnet-4-5": "claude-sonnet-4-5-20250929",
 }
-"""The names that providers answer with to the names that apps ask for."""
+"""The dated model that providers report for the name an app asks for."""
 
-_REASONING: t.Final = re.compile(r"o[1-9]|gpt-5|gemini-(2\.5|3)")
-_FAILING: t.Final = re.compile(r"demo-(\d{3}|drop|cut)")
+_CREATED: t.Final = 1_760_000_000
 _WORDS: t.Final = (
-    "the ledger keeps every call and each token has its price so a total is the sum of"
+    "the ledger records every call and each token has its price so a total is the sum of"
     " what was measured while a model answers in many small pieces over the wire and"
     " nobody has to guess at the end of the month where the money went"
 ).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The tokens of one answer, in disjoint buckets; output includes reasoning."""
+
+    input: int = 0
+    cached: int = 0
+    write: int = 0
+    write_1h: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    @property
+    def prompt(self) -> int:
+        """All input tokens."""
+        return self.input + self.cached + self.write + self.write_1h
+
+    @property
+    def visible(self) -> int:
+        """The output tokens without reasoning."""
+        return self.output - self.reasoning
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response: the pieces in which its body is sent."""
+
+    pieces: tuple[bytes, ...]
+    status: int = 200
+    content_type: str = "application/json"
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,164 +89,322 @@ class Ask:
 
     @property
     def model(self) -> str:
-        """The model asked for; Gemini has it in the path."""
+        """The requested model, which Gemini has in the path."""
         in_path = re.search(r"/models/([^/:?]+):", self.path)
         return in_path[1] if in_path else str(self.body.get("model") or "unknown")
 
     @property
+    def served(self) -> str:
+        """The model that answers."""
+        return SNAPSHOTS.get(self.model, self.model)
+
+    @property
     def failure(self) -> str | None:
-        """``"429"``, ``"drop"`` (before the status line), ``"cut"`` (midway) or None."""
+        """``"429"``, ``"drop"`` (before the status line), ``"cut"`` (midway) or ``None``.
+
+        The model ``demo-429`` selects one too, for apps that send no such header.
+        """
         for name in ("drop", "cut"):
             if name in self.orders:
                 return name
-        named = _FAILING.fullmatch(self.model)
+        named = re.fullmatch(r"demo-(\d{3}|drop|cut)", self.model)
         return self.orders.get("status") or (named[1] if named else None)
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes over the wire: a body, or the frames of a stream."""
-
-    status: int = 200
-    content_type: str = "application/json"
-    body: bytes = b""
-    frames: tuple[bytes, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    end: t.Literal["whole", "drop", "cut"] = "whole"
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The tokens of one answer, in disjoint buckets; reasoning is a part of output."""
-
-    input: int
-    cached: int
-    write: int
-    write_1h: int
-    output: int
-    reasoning: int
+    @property
+    def counts(self) -> Counts:
+        """The tokens: as ordered, else by the size of the request."""
+        names = Counts.__dataclass_fields__
+        ordered = {k: int(v) for k, v in self.orders.items() if k in names}
+        size = sum(len(text) for text in _texts(self.body)) // 4
+        return Counts(**ordered) if ordered else Counts(max(1, size), output=OUTPUT)
 
     @property
-    def prompt(self) -> int:
-        return self.input + self.cached + self.write + self.write_1h
+    def text(self) -> str:
+        """The answer's text, of about the ordered number of tokens."""
+        words = max(1, self.counts.visible * 3 // 4)
+        said = " ".join(itertools.islice(itertools.cycle(_WORDS), words))
+        return self.orders.get("say", said)
 
+    @property
+    def text_pieces(self) -> list[str]:
+        """The text as a stream sends it."""
+        step = max(1, -(-len(self.text) // 12))
+        return [self.text[i : i + step] for i in range(0, len(self.text), step)]
 
-def seed(ask: Ask) -> random.Random:
-    """Chance that is the same for the same request."""
-    text = ask.path + json.dumps(ask.body, sort_keys=True)
-    return random.Random(hashlib.sha256(text.encode()).digest())
-
-
-def draw(ask: Ask) -> Counts:
-    """The tokens of an answer: as ordered, else by the size of the request."""
-    rng = seed(ask)
-    size = max(1, sum(len(s) for s in _texts(ask.body)) // 4)
-    cached, write, write_1h = _cache(ask.body, size, rng)
-    output = min(_limit(ask.body), max(4, int(rng.lognormvariate(5.3, 0.7))))
-    reasoning = int(output * rng.uniform(0.2, 0.7)) if _reasons(ask) else 0
-    drawn = {
-        "input": size - cached - write - write_1h,
-        "cached": cached,
-        "write": write,
-        "write_1h": write_1h,
-        "output": output,
-        "reasoning": reasoning,
-    }
-    ordered = {k: int(v) for k, v in ask.orders.items() if k in drawn}
-    if ordered:
-        # An order is exact: what it leaves out is 0, not drawn.
-        drawn = dict.fromkeys(drawn, 0) | ordered
-    return Counts(**drawn)
+    def new_id(self, prefix: str, length: int = 24) -> str:
+        """An id in the provider's format."""
+        asked = json.dumps([self.path, self.body, [*self.orders.items()]])
+        return prefix + hashlib.sha256(asked.encode()).hexdigest()[:length]
 
 
 def _texts(value: t.Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _texts(part)
-    elif isinstance(value, list):
-        for part in value:
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
             yield from _texts(part)
 
 
-def _cache(body: Json, size: int, rng: random.Random) -> tuple[int, int, int]:
-    """Tokens read from and written to the prompt cache (default and 1 h)."""
-    marked = [b for b in _blocks(body) if "cache_control" in b]
-    if marked:  # Anthropic: the app says what to cache, and pays for writing it
-        tokens = min(size - 1, sum(len(str(b.get("text", ""))) for b in marked) // 4)
-        if rng.random() < 0.8:
-            return tokens, 0, 0
-        hour = marked[-1]["cache_control"].get("ttl") == "1h"
-        return (0, 0, tokens) if hour else (0, tokens, 0)
-    if size >= 1024 and "input" not in body and rng.random() < 0.6:
-        return int(size * rng.uniform(0.4, 0.9)) // 128 * 128, 0, 0
-    return 0, 0, 0
+def _whole(body: Json, status: int = 200, headers: Headers = ()) -> Answer:
+    data = json.dumps(body).encode()
+    half = len(data) // 2
+    return Answer((data[:half], data[half:]), status, headers=headers)
 
 
-def _blocks(body: Json) -> Iterator[Json]:
-    contents = [body.get("system")]
-    contents += [m.get("content") for m in body.get("messages", ())]
-    for content in contents:
-        if isinstance(content, list):
-            yield from (b for b in content if isinstance(b, dict))
-
-
-def _limit(body: Json) -> int:
-    config = body.get("generationConfig") or {}
-    for source, name in (
-        (body, "max_completion_tokens"),
-        (body, "max_output_tokens"),
-        (body, "max_tokens"),
-        (config, "maxOutputTokens"),
-    ):
-        if isinstance(source.get(name), int):
-            return max(1, int(source[name]))
-    return 4096
-
-
-def _reasons(ask: Ask) -> bool:
-    if "/embeddings" in ask.path or "/v1/completions" in ask.path:
-        return False
-    return bool(_REASONING.match(ask.model)) or "thinking" in ask.body
-
-
-def prose(ask: Ask, rng: random.Random, tokens: int) -> str:
-    """A text of about so many tokens."""
-    if "say" in ask.orders:
-        return ask.orders["say"]
-    return " ".join(rng.choice(_WORDS) for _ in range(max(1, tokens * 3 // 4)))
-
-
-def cut(text: str, most: int = 12) -> list[str]:
-    """The text in the pieces that a stream sends."""
-    step = max(1, -(-len(text) // most))
-    return [text[i : i + step] for i in range(0, len(text), step)]
-
-
-def new_id(prefix: str, rng: random.Random, length: int = 24) -> str:
-    """An id as providers make them."""
-    letters = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz123456789"
-    return prefix + "".join(rng.choices(letters, k=length))
-
-
-def compact(value: t.Any) -> str:
-    """JSON without spaces."""
-    return json.dumps(value, separators=(",", ":"))
-
-
-def whole(status: int, body: Json, **headers: str) -> Answer:
-    """An answer in one piece."""
-    return Answer(status, body=compact(body).encode(), headers=headers)
-
-
-def streamed(frames: list[tuple[str | None, t.Any]]) -> Answer:
+def _streamed(
+    events: Iterable[tuple[str | None, t.Any]],
+    headers: Headers = (),
+) -> Answer:
     """Server-sent events, with or without names."""
-    lines = []
-    for name, value in frames:
-        data = value if isinstance(value, str) else compact(value)
-        lines.append((f"event: {name}\n" if name else "") + f"data: {data}\n\n")
+    pieces = []
+    for name, value in events:
+        data = value if isinstance(value, str) else json.dumps(value)
+        pieces.append((f"event: {name}\n" if name else "") + f"data: {data}\n\n")
     return Answer(
+        tuple(piece.encode() for piece in pieces),
         content_type="text/event-stream; charset=utf-8",
-        frames=tuple(line.encode() for line in lines),
+        headers=headers,
     )
+
+
+# OpenAI -----------------------------------------------------------------------
+
+
+def _tier(ask: Ask) -> str:
+    asked = ask.body.get("service_tier")
+    return "default" if asked in (None, "auto") else str(asked)
+
+
+def _chat(ask: Ask) -> Answer:
+    counts = ask.counts
+    usage = {
+        "prompt_tokens": counts.prompt,
+        "completion_tokens": counts.output,
+        "total_tokens": counts.prompt + counts.output,
+        "prompt_tokens_details": {"cached_tokens": counts.cached},
+        "completion_tokens_details": {"reasoning_tokens": counts.reasoning},
+    }
+    head = {
+        "id": ask.new_id("chatcmpl-", 29),
+        "object": "chat.completion",
+        "created": _CREATED,
+        "model": ask.served,
+        "service_tier": _tier(ask),
+    }
+    if not ask.body.get("stream"):
+        message = {"role": "assistant", "content": ask.text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return _whole(head | {"choices": [choice], "usage": usage})
+    head["object"] = "chat.completion.chunk"
+    wanted = bool((ask.body.get("stream_options") or {}).get("include_usage"))
+
+    def chunk(delta: Json, finish: str | None = None) -> tuple[None, Json]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return None, head | {"choices": [choice]} | ({"usage": None} if wanted else {})
+
+    events: list[tuple[str | None, t.Any]] = [
+        chunk({"role": "assistant", "content": ""}),
+        *(chunk({"content": piece}) for piece in ask.text_pieces),
+        chunk({}, "stop"),
+    ]
+    if wanted:
+        events.append((None, head | {"choices": [], "usage": usage}))
+    return _streamed([*events, (None, "[DONE]")])
+
+
+def _embeddings(ask: Ask) -> Answer:
+    given = ask.body.get("input", "")
+    vector = [0.5] * int(ask.body.get("dimensions") or 1536)
+    vectors = [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index in range(len(given) if isinstance(given, list) else 1)
+    ]
+    tokens = ask.counts.prompt
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return _whole(
+        {"object": "list", "data": vectors, "model": ask.model, "usage": usage}
+    )
+
+
+def _responses(ask: Ask) -> Answer:
+    counts = ask.counts
+    begun = {
+        "id": ask.new_id("resp_", 48),
+        "object": "response",
+        "created_at": _CREATED,
+        "status": "in_progress",
+        "model": ask.served,
+        "output": [],
+        "service_tier": "auto",
+        "usage": None,
+    }
+    part = {"type": "output_text", "annotations": [], "text": ask.text}
+    item = {
+        "id": ask.new_id("msg_", 40),
+        "type": "message",
+        "status": "completed",
+        "role": "assistant",
+        "content": [part],
+    }
+    done = begun | {
+        "status": "completed",
+        "output": [item],
+        "service_tier": _tier(ask),
+        "usage": {
+            "input_tokens": counts.prompt,
+            "input_tokens_details": {"cached_tokens": counts.cached},
+            "output_tokens": counts.output,
+            "output_tokens_details": {"reasoning_tokens": counts.reasoning},
+            "total_tokens": counts.prompt + counts.output,
+        },
+    }
+    if not ask.body.get("stream"):
+        return _whole(done)
+    place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    events: list[Json] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.output_item.added", "item": item | {"content": []}},
+        *(
+            {"type": "response.output_text.delta", **place, "delta": piece}
+            for piece in ask.text_pieces
+        ),
+        {"type": "response.output_item.done", "item": item},
+        {"type": "response.completed", "response": done},
+    ]
+    return _streamed(
+        (each["type"], each | {"sequence_number": number})
+        for number, each in enumerate(events)
+    )
+
+
+def _openai_error(status: int, message: str) -> Json:
+    return {"error": {"message": message, "type": "requests", "code": None}}
+
+
+# Anthropic --------------------------------------------------------------------
+
+
+def _messages(ask: Ask) -> Answer:
+    counts = ask.counts
+    usage = {
+        "input_tokens": counts.input,
+        "cache_creation_input_tokens": counts.write + counts.write_1h,
+        "cache_read_input_tokens": counts.cached,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": counts.write,
+            "ephemeral_1h_input_tokens": counts.write_1h,
+        },
+        "output_tokens": counts.output,
+        "service_tier": "standard",
+    }
+    message = {
+        "id": ask.new_id("msg_01", 22),
+        "type": "message",
+        "role": "assistant",
+        "model": ask.served,
+        "content": [{"type": "text", "text": ask.text}],
+        "stop_reason": "end_turn",
+        "usage": usage,
+    }
+    headers = (("request-id", ask.new_id("req_011", 21)),)
+    if not ask.body.get("stream"):
+        return _whole(message, headers=headers)
+    # The output of message_start is a first count; that of message_delta is cumulative
+    # and omits what only message_start reports (cache_creation, service_tier).
+    first: Json = {
+        "content": [],
+        "stop_reason": None,
+        "usage": usage | {"output_tokens": 1},
+    }
+    block = {"type": "text", "text": ""}
+    events: list[Json] = [
+        {"type": "message_start", "message": message | first},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "ping"},
+        *(
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "text_delta", "text": piece},
+            }
+            for piece in ask.text_pieces
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": counts.output},
+        },
+        {"type": "message_stop"},
+    ]
+    return _streamed(((each["type"], each) for each in events), headers)
+
+
+def _anthropic_error(status: int, message: str) -> Json:
+    kind = {400: "invalid_request_error", 429: "rate_limit_error"}.get(status)
+    return {"type": "error", "error": {"type": kind or "api_error", "message": message}}
+
+
+# Gemini -----------------------------------------------------------------------
+
+
+def _generate(ask: Ask) -> Answer:
+    counts = ask.counts
+    pieces = ask.text_pieces
+
+    def chunk(text: str, tokens: int, finish: str | None) -> Json:
+        usage = {
+            "promptTokenCount": counts.prompt,
+            "cachedContentTokenCount": counts.cached,
+            "candidatesTokenCount": tokens,  # thoughts are counted separately
+            "thoughtsTokenCount": counts.reasoning,
+            "totalTokenCount": counts.prompt + tokens + counts.reasoning,
+        }
+        content = {"parts": [{"text": text}], "role": "model"}
+        candidate = {"content": content, "index": 0, "finishReason": finish}
+        return {
+            "candidates": [candidate],
+            "usageMetadata": usage,
+            "modelVersion": ask.model,
+            "responseId": ask.new_id("", 23),
+        }
+
+    if ":streamGenerateContent" not in ask.path:
+        return _whole(chunk(ask.text, counts.visible, "STOP"))
+    last = len(pieces)
+    return _streamed(
+        (None, chunk(piece, counts.visible * n // last, "STOP" if n == last else None))
+        for n, piece in enumerate(pieces, 1)
+    )
+
+
+def _gemini_error(status: int, message: str) -> Json:
+    kind = {400: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED"}.get(status, "INTERNAL")
+    return {"error": {"code": status, "message": message, "status": kind}}
+
+
+# All of them ------------------------------------------------------------------
+
+_Error: t.TypeAlias = Callable[[int, str], Json]
+
+_PATHS: t.Final[tuple[tuple[str, Callable[[Ask], Answer], _Error], ...]] = (
+    (r"/v1/chat/completions", _chat, _openai_error),
+    (r"/v1/embeddings", _embeddings, _openai_error),
+    (r"/v1/responses", _responses, _openai_error),
+    (r"/v1/messages", _messages, _anthropic_error),
+    (r"/v1(beta)?/models/[^/:]+:(stream)?[gG]enerateContent", _generate, _gemini_error),
+)
+
+
+def answer(ask: Ask) -> Answer:
+    """Answer a request in the format that its path selects."""
+    bare = ask.path.split("?")[0]
+    for pattern, write, error in _PATHS:
+        if re.fullmatch(pattern, bare) is None:
+            continue
+        if ask.failure in (None, "drop", "cut"):
+            return write(ask)
+        status = int(ask.failure or 500)
+        headers = (("retry-after", "1"),) if status == 429 else ()
+        return _whole(error(status, f"The demo answers {status}."), status, headers)
+    return _whole(_openai_error(404, f"Unknown endpoint: {bare}"), 404)

@@ -1,12 +1,11 @@
-"""A fake LLM provider on loopback: a real HTTP server, and no network beyond it.
+"""A fake LLM provider on loopback: a real HTTP server that needs no network.
 
 .. code-block:: text
 
     $ python -m flask_llm_cost.cli.demo.provider --port 8001
 
-It speaks OpenAI, Anthropic and Gemini on every port, in their real wire shapes
-(:mod:`.dialects`). Since a host is known by ``host:port`` in
-``LLM_COST_PROVIDER_HOSTS``, there is one port for each dialect.
+Every port answers as OpenAI, Anthropic and Gemini do (:mod:`.answers`). As
+``LLM_COST_PROVIDER_HOSTS`` maps ``host:port`` to a provider, each gets a port of its own.
 """
 
 from __future__ import annotations
@@ -14,28 +13,32 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import socketserver
 import threading
 import time
 import typing as t
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
-from http.server import HTTPServer
 
 import click
+from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler
+from werkzeug.wrappers import Request
+from werkzeug.wrappers import Response
 
 from .answers import Answer
+from .answers import answer
 from .answers import Ask
-from .dialects import answer
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 HOST: t.Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Urls:
-    """Where each dialect is served."""
+    """Where each provider is served."""
 
     openai: str
     anthropic: str
@@ -43,7 +46,7 @@ class Urls:
 
     @property
     def hosts(self) -> dict[str, str]:
-        """As ``LLM_COST_PROVIDER_HOSTS`` wants it."""
+        """The value for ``LLM_COST_PROVIDER_HOSTS``."""
         return {
             self.openai.removeprefix("http://"): "openai",
             self.anthropic.removeprefix("http://"): "anthropic",
@@ -51,33 +54,68 @@ class Urls:
         }
 
 
-@contextlib.contextmanager
-def serve(port: int = 0, *, pause: float = 0.001) -> Iterator[str]:
-    """Serve on loopback while the block runs; gives the URL, such as
-    ``http://127.0.0.1:40001``.
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Do nothing: tests and demos have their own output."""
 
-    :param port: 0 takes a free one.
-    :param pause: Seconds between the chunks of a stream.
-    :raises OSError: If the port is taken.
+
+@contextlib.contextmanager
+def serve_app(app: WSGIApplication, port: int = 0) -> Iterator[str]:
+    """Serve a WSGI app on loopback, in a thread, while the block runs.
+
+    Yields the URL, such as ``http://127.0.0.1:40001``.
+
+    :param port: 0 selects a free port.
+    :raises OSError: If the port is in use.
     """
-    server = _Server(port, pause)
-    thread = threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    # Bound here, because werkzeug ends the process if the port is in use.
+    with socket.create_server((HOST, port), backlog=128) as listener:
+        server = make_server(
+            HOST,
+            listener.getsockname()[1],
+            app,
+            threaded=True,
+            request_handler=_Quiet,
+            fd=listener.fileno(),
+        )
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
+        thread.start()
+        try:
+            yield f"http://{HOST}:{server.port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def port_in_use(port: int, error: OSError) -> click.ClickException:
+    """The error to raise when :func:`serve_app` raised one for a port."""
+    return click.ClickException(
+        f"Cannot listen on {HOST}:{port}: {error.strerror}. Choose another --port, or"
+        " omit it for a free one."
     )
-    thread.start()
-    try:
-        yield f"http://{HOST}:{server.server_port}"
-    finally:
-        server.stop()
-        thread.join()
+
+
+def serve(port: int = 0, *, pause: float = 0.001) -> t.ContextManager[str]:
+    """Serve the fake provider with :func:`serve_app`.
+
+    :param pause: Seconds between the chunks of a stream.
+    """
+
+    @Request.application
+    def provider(request: Request) -> Response:
+        return _respond(request, pause)
+
+    return serve_app(provider, port)
 
 
 @contextlib.contextmanager
 def serve_each(port: int = 0, *, pause: float = 0.001) -> Iterator[Urls]:
-    """Serve a port for each dialect.
+    """Serve a port for each provider.
 
-    :param port: The first of three in a row; 0 takes free ones.
-    :raises OSError: If one is taken.
+    :param port: The first of three consecutive ports; 0 selects free ones.
+    :raises OSError: If one is in use.
     """
     with contextlib.ExitStack() as stack:
         yield Urls(
@@ -88,151 +126,51 @@ def serve_each(port: int = 0, *, pause: float = 0.001) -> Iterator[Urls]:
         )
 
 
-class _Server(socketserver.ThreadingMixIn, HTTPServer):
-    # Unlike http.server's own ThreadingHTTPServer this one can be stopped: its
-    # keep-alive connections are shut and its threads joined.
-    daemon_threads = True
-    # A taken port must be an error everywhere.
-    allow_reuse_port = False
-    request_queue_size = 128
-
-    def __init__(self, port: int, pause: float) -> None:
-        self.pause = pause
-        self._lock = threading.Lock()
-        self._open: dict[socket.socket, threading.Thread] = {}
-        super().__init__((HOST, port), _Handler)
-
-    def server_bind(self) -> None:
-        # HTTPServer asks the resolver for its own name here, which may take seconds.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = HOST, self.server_address[1]
-
-    def process_request(self, request: t.Any, client_address: t.Any) -> None:
-        thread = threading.Thread(
-            target=self.process_request_thread,
-            args=(request, client_address),
-            daemon=True,
-        )
-        with self._lock:
-            self._open[request] = thread
-        thread.start()
-
-    def shutdown_request(self, request: t.Any) -> None:
-        with self._lock:
-            self._open.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: t.Any, client_address: t.Any) -> None:
-        """A client that goes away midway is what tests and demos do: no traceback."""
-
-    def stop(self) -> None:
-        self.shutdown()
-        with self._lock:
-            connections = dict(self._open)
-        for connection, thread in connections.items():
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            thread.join(timeout=5)
-        self.server_close()
+def _respond(request: Request, pause: float) -> Response:
+    if request.method != "POST":
+        return Response("POST to /v1/chat/completions, /v1/messages, ...\n", 404)
+    body = request.get_json(force=True, silent=True)
+    if not isinstance(body, dict):
+        return Response('{"error": {"message": "Send a JSON object."}}', 400)
+    words = request.headers.get("X-Loopback", "").split()
+    orders = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    ask = Ask(request.full_path, body, orders)
+    answered = answer(ask)
+    time.sleep(float(orders.get("slow", 0)) / 1000)
+    connection: socket.socket = request.environ["werkzeug.socket"]
+    if ask.failure == "drop":
+        connection.shutdown(socket.SHUT_RDWR)
+    zipped = bool(request.accept_encodings["gzip"])
+    response = Response(
+        _sent(answered, connection, zipped, pause, ask.failure == "cut"),
+        answered.status,
+        list(answered.headers),
+        content_type=answered.content_type,
+    )
+    if zipped:
+        response.content_encoding = "gzip"
+    return response
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version = "loopback"
-    sys_version = ""
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def do_GET(self) -> None:
-        body = b"A fake LLM provider: POST to /v1/chat/completions, /v1/messages, ...\n"
-        self._send(Answer(404, "text/plain; charset=utf-8", body))
-
-    def do_POST(self) -> None:
-        raw = self._read()
-        try:
-            body = json.loads(raw or b"{}")
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            text = b'{"error":{"message":"The body is no JSON object."}}'
-            self._send(Answer(400, body=text))
-            return
-        ask = Ask(self.path, body, _orders(self.headers.get("X-Loopback", "")))
-        said = answer(ask)
-        time.sleep(float(ask.orders.get("slow", 0)) / 1000)
-        if said.end == "drop":
-            self.close_connection = True
-        else:
-            self._send(said)
-
-    def _read(self) -> bytes:
-        """The request's body, whether its length was known beforehand or not."""
-        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b""
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def _send(self, said: Answer) -> None:
-        zipped = "gzip" in self.headers.get("Accept-Encoding", "")
-        packer = zlib.compressobj(wbits=31) if zipped else None
-        self.send_response(said.status)
-        self.send_header("Content-Type", said.content_type)
-        for name, value in said.headers.items():
-            self.send_header(name, value)
+def _sent(
+    answered: Answer,
+    connection: socket.socket,
+    zipped: bool,
+    pause: float,
+    cut: bool,
+) -> Iterator[bytes]:
+    """The chunks of a body, to the middle if it is to be cut."""
+    packer = zlib.compressobj(wbits=31) if zipped else None
+    pieces = answered.pieces[: len(answered.pieces) // 2 if cut else None]
+    for piece in pieces:
         if packer is not None:
-            self.send_header("Content-Encoding", "gzip")
-        if said.frames:
-            self._stream(said, packer)
-        else:
-            self._whole(said, packer)
-
-    def _whole(self, said: Answer, packer: zlib._Compress | None) -> None:
-        body = said.body
-        if packer is not None:
-            body = packer.compress(body) + packer.flush()
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if said.end == "cut":
-            body = body[: len(body) // 2]
-            self.close_connection = True
-        self.wfile.write(body)
-
-    def _stream(self, said: Answer, packer: zlib._Compress | None) -> None:
-        self.send_header("Cache-Control", "no-cache")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        frames = said.frames
-        if said.end == "cut":
-            frames = frames[: max(1, len(frames) // 2)]
-            self.close_connection = True
-        for frame in frames:
-            if packer is not None:
-                frame = packer.compress(frame) + packer.flush(zlib.Z_SYNC_FLUSH)
-            self._chunk(frame)
-            time.sleep(self.server.pause)
-        if said.end == "cut":
-            return
-        if packer is not None:
-            self._chunk(packer.flush())
-        self._chunk(b"")
-
-    def _chunk(self, data: bytes) -> None:
-        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-
-    def log_message(self, format: str, *args: t.Any) -> None:
-        """Say nothing: tests and demos have their own output."""
-
-
-def _orders(header: str) -> dict[str, str]:
-    """``"status=429 drop"`` -> ``{"status": "429", "drop": ""}``"""
-    return {
-        name: value
-        for name, _, value in (word.partition("=") for word in header.split())
-    }
+            piece = packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)
+        yield piece
+        time.sleep(pause)
+    if cut:
+        connection.shutdown(socket.SHUT_RDWR)
+    elif packer is not None:
+        yield packer.flush()
 
 
 @click.command()
@@ -240,8 +178,8 @@ def _orders(header: str) -> dict[str, str]:
     "--port",
     type=click.IntRange(0, 65_533),
     default=0,
-    show_default="free ones",
-    help="The first of three ports in a row.",
+    show_default="free ports",
+    help="The first of three consecutive ports.",
 )
 @click.option(
     "--pause",
@@ -256,14 +194,12 @@ def main(port: int, pause: float) -> None:
         try:
             urls = stack.enter_context(serve_each(port, pause=pause))
         except OSError as error:
-            raise click.ClickException(
-                f"Cannot listen on {HOST}:{port}: {error.strerror}. Take another --port."
-            ) from None
+            raise port_in_use(port, error) from None
         click.echo(f"openai     {urls.openai}")
         click.echo(f"anthropic  {urls.anthropic}")
         click.echo(f"gemini     {urls.gemini}")
         click.echo(f"LLM_COST_PROVIDER_HOSTS = {json.dumps(urls.hosts)}")
-        click.echo("Press Ctrl-C to end.")
+        click.echo("Press Ctrl-C to stop.")
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
 
