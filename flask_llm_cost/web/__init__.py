@@ -1,6 +1,6 @@
-"""The pages: what was spent, on what, and what is not known. They only read.
+"""The dashboard: what was spent, on what, and what is unknown. It only reads.
 
-One page is one view in ``views.py``, one template, and the questions it asks of
+A page is one view in ``views.py``, one template, and the questions it asks
 :mod:`flask_llm_cost.query`.
 """
 
@@ -19,11 +19,11 @@ __all__ = ["Access", "make_blueprint"]
 
 
 def make_blueprint(access: Access = None, *, name: str = "llm_cost") -> Blueprint:
-    """Make the blueprint of the pages, to be mounted where the app likes.
+    """Create the dashboard's blueprint.
 
-    :param access: Who may look: a callable of which only ``True`` passes, or
-        ``"public"``. Without a rule everything answers 404.
-    :param name: Its name; a second mount in one app needs one of its own.
+    :param access: Who may see the pages: a callable that returns ``True`` to grant
+        access, or ``"public"``. Without a rule every URL returns 404.
+    :param name: The blueprint's name. Each mount in an app needs its own.
     :raises ConfigError: If ``access`` is anything else.
     """
     guard = Guard(access)
@@ -38,7 +38,7 @@ def make_blueprint(access: Access = None, *, name: str = "llm_cost") -> Blueprin
         )
     blueprint.record(problems.catch_unknown)
     if not guard.closed:
-        # A closed mount looks like no mount: the app's own 404, and nothing of ours.
+        # A closed dashboard looks as if it were not mounted: the app's own 404 answers.
         problems.register(blueprint)
         blueprint.context_processor(views.context)
         blueprint.after_request(protect)

@@ -1,4 +1,4 @@
-"""The pages' static files, under names that change with their content."""
+"""The static files, at URLs that change with their content."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from werkzeug.exceptions import NotFound
 
 TYPES = {".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 
-FOREVER = "public, max-age=31536000, immutable"
+IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 @functools.cache
 def read(name: str) -> tuple[bytes, str]:
-    """Content and digest of a static file.
+    """The content and digest of a static file.
 
-    :raises KeyError: If there is none of that name.
+    :raises KeyError: If it does not exist.
     """
     for entry in resources.files("flask_llm_cost.web").joinpath("static").iterdir():
         if entry.name == name and entry.is_file():
@@ -30,7 +30,7 @@ def read(name: str) -> tuple[bytes, str]:
 
 
 def exists(name: str) -> bool:
-    """There is a static file of that name."""
+    """Whether there is a static file with this name."""
     try:
         read(name)
     except KeyError:
@@ -39,12 +39,12 @@ def exists(name: str) -> bool:
 
 
 def url(name: str) -> str:
-    """The address of a static file, good for as long as its content does not change."""
+    """The URL of a static file's current content."""
     return url_for(".asset", digest=read(name)[1], name=name)
 
 
 def asset(digest: str, name: str) -> Response:
-    """Send a static file: forever if its digest is today's, else to be asked again."""
+    """Send a static file, to be cached for a year if its digest is current."""
     suffix = name[name.rfind(".") :]
     if suffix not in TYPES:
         raise NotFound
@@ -54,5 +54,5 @@ def asset(digest: str, name: str) -> Response:
         raise NotFound from None
     response = make_response(content)
     response.headers["Content-Type"] = TYPES[suffix]
-    response.headers["Cache-Control"] = FOREVER if digest == current else "no-cache"
+    response.headers["Cache-Control"] = IMMUTABLE if digest == current else "no-cache"
     return response

@@ -1,8 +1,8 @@
-"""Where the shapes of a chart stand: plain geometry for inline SVG.
+"""The geometry of charts, for inline SVG.
 
-Across, everything is in percent, so that a chart fills its column without scaling its
-text; up and down, in pixels. Templates draw it with presentation attributes and
-classes only, which the strictest content security policy allows.
+Horizontal values are percentages, so that a chart fills its column without scaling the
+text; vertical values are pixels. Templates use presentation attributes and classes only,
+which the strictest content security policy allows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from decimal import Decimal
 HEIGHT: t.Final = 232
 TOP: t.Final = 34
 BOTTOM: t.Final = 26
-"""Room for the value under the pointer, and for the days."""
+"""Space for the value under the pointer (top) and the dates (bottom)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,40 +25,40 @@ class Point:
     """One period of a chart."""
 
     label: str
-    """Under the axis: ``18 Nov``."""
+    """The axis label: ``18 Nov``."""
     when: str
-    """In full: ``Wed 18 Nov 2026``."""
-    said: str
-    """What there is to say of it: ``$4.21, 132 calls``."""
+    """The full date: ``Wed 18 Nov 2026``."""
+    summary: str
+    """``$4.21, 132 calls``."""
     amount: Decimal
-    before: Decimal | None = None
-    """The same period one range earlier."""
+    previous: Decimal | None = None
+    """The amount in the previous period."""
     href: str | None = None
 
     @property
     def title(self) -> str:
         """``Wed 18 Nov 2026: $4.21, 132 calls``."""
-        return f"{self.when}: {self.said}"
+        return f"{self.when}: {self.summary}"
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One period, drawn."""
+    """The shape of one point."""
 
     point: Point
     left: float
     span: float
-    """Of the whole slot, which is what the pointer hits."""
+    """The whole slot, which reacts to the pointer."""
     x: float
     width: float
     y: float
     height: float
-    before_y: float | None
+    previous_y: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A line across, at a round amount."""
+    """A grid line at a round amount."""
 
     y: float
     amount: Decimal
@@ -66,7 +66,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A text under the axis."""
+    """A label below the axis."""
 
     x: float
     anchor: str
@@ -86,11 +86,11 @@ class BarChart:
 
 
 def bar_chart(points: Sequence[Point]) -> BarChart:
-    """Place one bar per point, with lines at round amounts and a few labels."""
+    """Lay out one bar per point, grid lines at round amounts, and a few labels."""
     largest = max(
-        (max(p.amount, p.before or Decimal(0)) for p in points), default=Decimal(0)
+        (max(p.amount, p.previous or Decimal(0)) for p in points), default=Decimal(0)
     )
-    steps = _rounds(largest)
+    steps = _round_amounts(largest)
     scale = (HEIGHT - BOTTOM - TOP) / (steps[-1] if steps else Decimal(1))
     return BarChart(
         bars=tuple(_bars(points, scale)),
@@ -105,11 +105,11 @@ def _y(amount: Decimal, scale: Decimal) -> float:
 
 def _bars(points: Sequence[Point], scale: Decimal) -> Iterable[Bar]:
     span = 100 / max(1, len(points))
-    # A single day would be a wall; a slot is at most a twelfth of the width.
+    # Otherwise a single day would fill the chart.
     width = min(span * 0.68, 8.0)
     for i, point in enumerate(points):
         height = float(max(Decimal(0), point.amount) * scale)
-        # Something spent is something seen.
+        # Any spend is visible.
         height = max(height, 2.0) if point.amount > 0 else 0.0
         yield Bar(
             point=point,
@@ -119,25 +119,25 @@ def _bars(points: Sequence[Point], scale: Decimal) -> Iterable[Bar]:
             width=round(width, 4),
             y=round(HEIGHT - BOTTOM - height, 2),
             height=round(height, 2),
-            before_y=None if point.before is None else _y(point.before, scale),
+            previous_y=None if point.previous is None else _y(point.previous, scale),
         )
 
 
-def _labels(points: Sequence[Point], most: int = 5) -> Iterable[Label]:
+def _labels(points: Sequence[Point], count: int = 5) -> Iterable[Label]:
     if not points:
         return
     span = 100 / len(points)
-    step = max(1, math.ceil((len(points) - 1) / (most - 1)))
+    step = max(1, math.ceil((len(points) - 1) / (count - 1)))
     for i in range(0, len(points), step):
-        # Each under its own bar; the outermost must not leave the picture.
+        # Below its bar, but inside the chart.
         x = i * span + span / 2
         anchor = "start" if x < 4 else "end" if x > 96 else "middle"
         x = 0 if anchor == "start" else 100 if anchor == "end" else x
         yield Label(round(x, 4), anchor, points[i].label)
 
 
-def _rounds(largest: Decimal) -> list[Decimal]:
-    """Up to four round amounts, the last one at or above the largest."""
+def _round_amounts(largest: Decimal) -> list[Decimal]:
+    """Up to four round amounts; the last is at or above the largest amount."""
     if largest <= 0:
         return []
     power = Decimal(1).scaleb(largest.adjusted() - 1)
@@ -150,7 +150,7 @@ def _rounds(largest: Decimal) -> list[Decimal]:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a whole, in a bar from left to right."""
+    """One part of a stacked bar."""
 
     name: str
     x: float
@@ -159,7 +159,7 @@ class Segment:
 
 
 def mix(parts: Iterable[tuple[str, Decimal | int]]) -> tuple[Segment, ...]:
-    """Lay parts end to end. A part that is not zero is at least a hair wide."""
+    """Lay out the parts of a stacked bar. Every part above zero is visible."""
     known = [(name, Decimal(size)) for name, size in parts if size > 0]
     total = sum((size for _, size in known), Decimal(0))
     if not total:
@@ -179,16 +179,16 @@ def mix(parts: Iterable[tuple[str, Decimal | int]]) -> tuple[Segment, ...]:
 
 
 def share(part: Decimal | int | None, whole: Decimal | int | None) -> float:
-    """The width of a part in percent; visible if it is not zero."""
+    """The width of a part in percent, visible if it is above zero."""
     if not part or not whole or part < 0:
         return 0.0
     return round(min(100.0, max(0.5, float(Decimal(part) / Decimal(whole) * 100))), 3)
 
 
-def spark(amounts: Iterable[Decimal], most: int = 48) -> str:
-    """The points of a small line, 96 by 24 pixels; empty if there is no way to go."""
+def spark(amounts: Iterable[Decimal], count: int = 48) -> str:
+    """The points of a sparkline of 96 by 24 pixels; empty if there is nothing to draw."""
     found = list(amounts)
-    size = -(-len(found) // most) or 1
+    size = -(-len(found) // count) or 1
     sums = [sum(found[i : i + size], Decimal(0)) for i in range(0, len(found), size)]
     top = max(sums, default=Decimal(0))
     if len(sums) < 2 or not top:

@@ -1,7 +1,6 @@
-"""How numbers, money and time read on a page.
+"""Numbers, money and times as text.
 
-Nothing known is shown as ``$0.00`` unless it is zero, and nothing unknown is shown as
-a number.
+``$0.00`` always means zero, and an unknown value is never shown as a number.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ NARROW: t.Final = "\N{NARROW NO-BREAK SPACE}"
 
 MONTHS: t.Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 DAYS: t.Final = "Mon Tue Wed Thu Fri Sat Sun".split()
-"""By hand, because strftime follows whatever locale the app has set."""
+"""Not from ``strftime``, which depends on the app's locale."""
 
 _STEPS: t.Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
 def money(amount: Decimal | None) -> str:
-    """USD with the digits that matter: ``$1,204.50``, ``$0.42``, ``$0.000042``."""
+    """USD with significant digits: ``$1,204.50``, ``$0.42``, ``$0.000042``."""
     return UNKNOWN if amount is None else _dollars(amount, decimals(amount))
 
 
 def decimals(amount: Decimal) -> int:
-    """Digits after the point: two, or three significant ones of what is below $1."""
+    """Decimal places: two, or below $1 enough for three significant digits."""
     size = abs(amount)
     if not size or size >= 1:
         return 2
@@ -41,18 +40,17 @@ def decimals(amount: Decimal) -> int:
 
 
 def column(amounts: Iterable[Decimal | None], *, most: int = 6) -> int:
-    """Digits after the point that a column of money shares, so that its points align."""
+    """Decimal places for a column of money, so that the decimal points align."""
     return min(most, max((decimals(a) for a in amounts if a is not None), default=2))
 
 
-def sums(amounts: Iterable[Decimal | None]) -> int:
-    """Digits that a column of totals shares: those of the largest. Cents beside
-    dollars are enough."""
+def total_column(amounts: Iterable[Decimal | None]) -> int:
+    """Decimal places for a column of totals: those of the largest amount."""
     return decimals(max((a for a in amounts if a is not None), default=Decimal(0)))
 
 
 def aligned(amount: Decimal | None, places: int) -> str:
-    """Like :func:`money` with a column's digits, or more where they would show zero."""
+    """Like :func:`money` with a column's decimal places, or more to avoid showing zero."""
     if amount is None:
         return UNKNOWN
     shown = amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN)
@@ -62,14 +60,14 @@ def aligned(amount: Decimal | None, places: int) -> str:
 
 
 def exact(amount: Decimal | None) -> str:
-    """USD with every digit there is."""
+    """USD with all digits."""
     if amount is None:
         return UNKNOWN
     return _dollars(amount, digits([amount]))
 
 
 def digits(amounts: Iterable[Decimal]) -> int:
-    """How many digits after the point show amounts whole."""
+    """The decimal places that show all digits of some amounts."""
     exponents = (t.cast(int, a.normalize().as_tuple().exponent) for a in amounts)
     return max(2, *(-exponent for exponent in exponents), 2)
 
@@ -80,7 +78,7 @@ def _dollars(amount: Decimal, places: int) -> str:
 
 
 def estimate(amount: Decimal) -> str:
-    """An estimate: two digits that mean something, cents, or whole dollars."""
+    """USD rounded like an estimate: two significant digits, cents, or whole dollars."""
     if not amount or abs(amount) >= 10:
         return _dollars(amount, 0)
     return _dollars(amount, max(2, 1 - amount.adjusted()))
@@ -97,7 +95,7 @@ def whole(count: int | None) -> str:
 
 
 def short(count: int | None) -> str:
-    """``1.23M``: for where the exact count stands elsewhere."""
+    """``1.23M``, where the exact count is shown elsewhere."""
     if count is None:
         return UNKNOWN
     for size, letter in _STEPS:
@@ -151,7 +149,7 @@ def delta(percent: Decimal) -> str:
 
 
 def ticks(amounts: Iterable[Decimal]) -> list[str]:
-    """Round amounts beside an axis, alike: ``$0.50``, ``$1.00``, or ``$250``, ``$1K``."""
+    """The labels of an axis, in one format: ``$0.50``, ``$1.00`` or ``$250``, ``$1K``."""
     found = list(amounts)
     if any(amount % 1 for amount in found):
         places = digits(found)
@@ -164,11 +162,6 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def rate(value: Decimal) -> str:
-    """A price with every digit: ``$2.50``, ``$0.075``."""
-    return exact(value)
-
-
 def quantity(value: Decimal) -> str:
     """Tokens or units, without trailing zeros."""
     text = f"{value:,f}"
@@ -177,7 +170,7 @@ def quantity(value: Decimal) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Reads time in the zone of the reports."""
+    """Formats times in the time zone of the reports."""
 
     zone: dt.tzinfo
 
@@ -186,12 +179,12 @@ class Clock:
         return f"{at.astimezone(self.zone):%Y-%m-%d %H:%M:%S}"
 
     def minute(self, at: dt.datetime) -> str:
-        """``18 Nov 14:03``, for lists where the year is clear."""
+        """``18 Nov 14:03``, where the year is clear from the context."""
         local = at.astimezone(self.zone)
         return f"{day(local)} {local:%H:%M}"
 
     def since(self, at: dt.datetime) -> str:
-        """The day since when a price holds: those are dated by UTC days."""
+        """The first day of a price. Prices are dated by UTC days."""
         utc = at.astimezone(dt.UTC)
         return f"{utc:%Y-%m-%d}" if utc.time() == dt.time() else self.moment(at)
 
@@ -201,7 +194,7 @@ class Clock:
         return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local:%Z}"
 
     def date(self, at: dt.datetime) -> dt.date:
-        """The day that it is there."""
+        """The local date."""
         return at.astimezone(self.zone).date()
 
     @property
@@ -229,7 +222,7 @@ def span(first: dt.date, last: dt.date) -> str:
 
 
 def iso(at: dt.datetime) -> str:
-    """For ``<time datetime=>``: UTC."""
+    """UTC, for ``<time datetime=...>``."""
     return (
         at.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     )

@@ -1,4 +1,4 @@
-"""Who may see the pages: nobody, until the app gives a rule."""
+"""Access control: nobody sees the pages until the app provides an access rule."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from . import assets
 from .headers import leave_alone
 
 Access: t.TypeAlias = Callable[[], t.Any] | t.Literal["public"] | None
-"""A rule: a callable asked once per request, ``"public"``, or ``None`` for nobody."""
+"""A callable evaluated once per request, ``"public"``, or ``None`` for nobody."""
 
 CLOSED: t.Final = (
-    "The LLM cost pages are closed, because the app gave no access rule. Pass one:"
+    "The LLM cost pages are closed because the app has no access rule. Pass one:"
     " llm_cost.blueprint(access=lambda: current_user.is_authenticated and"
-    " current_user.is_admin); only True opens the pages. access='public' shows them"
+    " current_user.is_admin). Only True grants access. access='public' opens the pages"
     " to everyone who can reach the app."
 )
 
@@ -33,7 +33,7 @@ _logger = logging.getLogger("flask_llm_cost.web")
 
 
 class Guard:
-    """Asks the app's rule before each request to the pages.
+    """Evaluates the app's access rule before each request to the pages.
 
     :param access: See :data:`Access`.
     :raises ConfigError: If it is anything else.
@@ -42,27 +42,26 @@ class Guard:
     def __init__(self, access: Access) -> None:
         if access is not None and access != "public" and not callable(access):
             raise ConfigError(
-                "blueprint(access=) must be a callable that returns True for those who"
-                f" may see the costs, or 'public', not {access!r}."
+                "blueprint(access=...) must be a callable that returns True to grant"
+                f" access, or 'public', not {access!r}."
             )
         self._access = access
         self._warned = False
 
     @property
     def closed(self) -> bool:
-        """No rule was given: nothing here is shown to anyone."""
+        """Whether there is no rule, so that nobody has access."""
         return self._access is None
 
     def check(self) -> Response | None:
-        """Let the request pass (``None``), or say what answers it instead.
+        """Grant access (``None``), or return the rule's own response.
 
-        :raises HTTPException: 403 if the rule says no, 404 if there is no rule, 500
-            if it failed. An exception of the rule's own that is an answer (``abort(401)``)
-            is passed on.
+        :raises HTTPException: 403 if the rule denies access, 404 without a rule, 500 if
+            the rule failed. An ``abort()`` in the rule is passed on.
         """
         if self._access is None:
             self._refuse()
-        if self._access == "public" or _harmless():
+        if self._access == "public" or _is_asset():
             return None
         try:
             verdict = current_app.ensure_sync(t.cast(t.Any, self._access))()
@@ -74,18 +73,18 @@ class Guard:
         except HTTPException:
             raise
         except Exception as error:
-            # The app's code, not ours: whatever it raises, the pages stay closed.
+            # This is the app's code: whatever it raises, the pages stay closed.
             _logger.exception("The access rule of the LLM cost pages failed.")
             raise InternalServerError(
-                "The access rule of these pages failed. The app's log says how."
+                "The access rule raised an exception. See the app's log."
             ) from error
         if verdict is not False and verdict is not None:
             _logger.error(
-                "The access rule of the LLM cost pages returned a %s. Only True opens"
-                " them: wrap it in bool().",
+                "The access rule of the LLM cost pages returned a %s. Only True grants"
+                " access; wrap the value in bool().",
                 type(verdict).__name__,
             )
-        raise Forbidden("You are not allowed to see the costs of this app.")
+        raise Forbidden("You do not have permission to view the LLM costs of this app.")
 
     def _refuse(self) -> t.NoReturn:
         if not self._warned:
@@ -96,9 +95,9 @@ class Guard:
         raise NotFound
 
 
-def _harmless() -> bool:
-    # A stylesheet holds nothing of anyone's, the page that refuses needs it too, and
-    # shared caches may keep it: it is the same file in every copy of this package.
+def _is_asset() -> bool:
+    # Assets are public: they are the same in every copy of this package, the 403 page
+    # needs them, and shared caches may keep them.
     return request.endpoint == f"{request.blueprint}.asset" and assets.exists(
         (request.view_args or {}).get("name", "")
     )

@@ -1,4 +1,4 @@
-"""What every page says to browsers, caches and crawlers about itself."""
+"""Response headers for browsers, caches and crawlers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _FOREIGN: t.Final = "_llm_cost_foreign_response"
 
 
 def leave_alone() -> None:
-    """This request is answered by the app's access rule: its response is its own."""
+    """Add no headers to this response, which the app's access rule made."""
     setattr(g, _FOREIGN, True)
 
 
 def protect(response: Response) -> Response:
-    """Add our headers. What the app sets afterwards, for all its pages, wins."""
+    """Add the headers. Those that the app sets later, on all its responses, win."""
     if g.get(_FOREIGN, False):
         return response
     for name, value in HEADERS.items():

@@ -1,4 +1,4 @@
-"""Pages for when there is nothing to show: each says what to do about it."""
+"""Error pages: each says what to do."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from werkzeug.exceptions import NotFound
 from ..errors import FilterError
 from ..errors import SetupRequired
 from ..errors import StorageError
+from .current import queued
 from .forms import BadQuery
 from .forms import PARAMETERS
-from .views import waiting
 
 METHODS: t.Final = ("GET", "HEAD")
 OTHER_METHODS: t.Final = ("POST", "PUT", "PATCH", "DELETE")
@@ -30,36 +30,34 @@ Answer: t.TypeAlias = tuple[str, int] | tuple[str, int, dict[str, str]] | HTTPEx
 
 
 def register(blueprint: Blueprint) -> None:
-    """Answer what goes wrong in our own pages with pages of our own."""
+    """Register the error pages for the dashboard's URLs."""
     for handled in (400, 403, 404, 405, 500):
-        blueprint.register_error_handler(handled, refused)
+        blueprint.register_error_handler(handled, error_page)
     blueprint.register_error_handler(FilterError, bad_parameter)
-    blueprint.register_error_handler(StorageError, no_ledger)
+    blueprint.register_error_handler(StorageError, ledger_unavailable)
 
 
 def catch_unknown(state: BlueprintSetupState) -> None:
-    """Send what else is asked for under the mount through the guard, too."""
+    """Send all other URLs below the mount through the guard, too."""
     state.add_url_rule(
         "/", "other", unknown, methods=OTHER_METHODS, strict_slashes=False
     )
     if state.url_prefix:
-        # Mounted at the root of an app, it would swallow the app's own 404s.
+        # At the root of an app, this would replace the app's own 404s.
         state.add_url_rule(
             "/<path:path>", "unknown", unknown, methods=(*METHODS, *OTHER_METHODS)
         )
 
 
 def unknown(path: str = "") -> t.NoReturn:
-    """No page has this address."""
+    """Answer a URL without a page."""
     if request.method not in METHODS:
-        raise MethodNotAllowed(
-            METHODS, "These pages only read; there is nothing to send."
-        )
-    raise NotFound("There is no such page here.")
+        raise MethodNotAllowed(METHODS, "These pages are read-only.")
+    raise NotFound("There is no page at this URL.")
 
 
-def refused(error: HTTPException) -> Answer:
-    """Show an HTTP error as a page."""
+def error_page(error: HTTPException) -> Answer:
+    """Render an HTTP error."""
     if error.response is not None:
         return error
     status = error.code or 500
@@ -70,44 +68,41 @@ def refused(error: HTTPException) -> Answer:
         title=_TITLES.get(status, error.name),
         description=None if problems or status == 500 else error.description,
         problems=problems,
-        way_out=_without(problems),
+        fixed=_without(problems),
     )
     headers = {"Allow": ", ".join(METHODS)} if status == 405 else {}
     return page, status, headers
 
 
 def bad_parameter(error: FilterError) -> Answer:
-    """A question refused a parameter that its form let pass, such as a cursor."""
-    return refused(BadQuery([(error.parameter, error.message)]))
+    """Render a parameter that the query rejected, such as a cursor."""
+    return error_page(BadQuery([(error.parameter, error.message)]))
 
 
-def no_ledger(error: StorageError) -> Answer:
-    """The ledger cannot be read: its tables are missing, or its database is."""
+def ledger_unavailable(error: StorageError) -> Answer:
+    """Render a missing or outdated schema, or an unavailable database."""
     setup = isinstance(error, SetupRequired)
     if not setup:
-        # Where a database is, and as whom it is asked, is for the log alone.
+        # The database's address and user belong in the log only.
         _logger.error("The LLM cost pages cannot read the ledger: %s", error)
     page = render_template(
         "llm_cost/setup.html" if setup else "llm_cost/down.html",
-        waiting=_waiting(),
+        queued=_queued(),
     )
     return page, 503, {"Retry-After": "30"}
 
 
-def _waiting() -> int | None:
-    # This page says what is wrong; what is wrong besides must not take its place.
+def _queued() -> int | None:
+    # A second failure must not replace the page that explains the first.
     try:
-        return waiting()
+        return queued()
     except Exception as error:
-        _logger.warning(
-            "Calls that wait for the ledger cannot be counted (%s).",
-            type(error).__name__,
-        )
+        _logger.warning("Queued calls cannot be counted (%s).", type(error).__name__)
         return None
 
 
 def _without(problems: t.Sequence[tuple[str, str]]) -> str | None:
-    """The address asked for, without the parameters that mean nothing."""
+    """The requested URL without its invalid parameters."""
     if request.endpoint is None or request.view_args is None:
         return None
     bad = {name for name, _ in problems}
@@ -120,9 +115,9 @@ def _without(problems: t.Sequence[tuple[str, str]]) -> str | None:
 
 
 _TITLES: t.Final = {
-    400: "This address asks for something that has no meaning",
-    403: "You may not see this",
-    404: "There is nothing here",
-    405: "These pages only read",
-    500: "Something went wrong",
+    400: "Invalid filter",
+    403: "Access denied",
+    404: "Page not found",
+    405: "Method not allowed",
+    500: "Internal error",
 }

@@ -6,19 +6,14 @@ import datetime as dt
 import logging
 import typing as t
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from dataclasses import replace
 
-import sqlalchemy as sa
-from flask import current_app
 from flask import render_template
 from flask import request
 from flask import Response
-from flask import stream_with_context
 from werkzeug.exceptions import NotFound
 
 from ..budgets.standing import Standing
@@ -26,14 +21,12 @@ from ..budgets.standing import standings
 from ..calendar import day_start
 from ..calendar import edges
 from ..call import event_time
-from ..errors import StorageError
+from ..prices.book import STALE_AFTER
 from ..query.choices import choices
 from ..query.detail import call_detail
-from ..query.export import csv_lines
 from ..query.filters import CallFilter
 from ..query.filters import DEFAULT_DAYS
 from ..query.heat import heat as ask_heat
-from ..query.host import Host
 from ..query.listing import call_page
 from ..query.listing import CallRow
 from ..query.listing import narrowed
@@ -51,68 +44,67 @@ from ..query.totals import series
 from ..query.totals import Totals
 from . import assets
 from . import charts
+from . import export
 from . import format
 from . import gauge
+from . import labels
 from . import present
 from . import pricelist
+from .current import host
+from .current import now
+from .current import queued
+from .current import reading
+from .current import rejected
+from .current import today
 from .forms import CALL_SORTS
 from .forms import CallsForm
+from .forms import FilterForm
 from .forms import MODEL_SORTS
 from .forms import ModelsForm
 from .forms import PER_PAGE
 from .forms import SearchForm
-from .forms import Slice
-from .forms import SliceForm
+from .selection import Selection
+
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
 
 _logger = logging.getLogger("flask_llm_cost.web")
 
-DAYS_BY_HOUR: t.Final = 2
-MOST_OPTIONS: t.Final = 100
-MOST_SESSIONS: t.Final = 100
-MOST_WINDOWS: t.Final = 50
-MOST_SHOWN: t.Final = 4
-STALE_AFTER_DAYS: t.Final = 30
-MOST_VALUES: t.Final = 100
-MOST_PRICES: t.Final = 200
-MOST_SORTED: t.Final = 20_000
-"""Calls that the overview looks through; more are for the page of calls."""
+MAX_DAYS_BY_HOUR: t.Final = 2
+"""The longest range whose chart has a bar per hour."""
+MAX_OPTIONS: t.Final = 100
+MAX_SESSIONS: t.Final = 100
+MAX_WINDOWS: t.Final = 50
+MAX_GAUGES: t.Final = 4
+MAX_VALUES: t.Final = 100
+MAX_PRICES: t.Final = 200
+MAX_SORTED: t.Final = 20_000
+"""Above this many calls, the overview does not look for the most expensive ones."""
 
-F = t.TypeVar("F", bound=SliceForm)
-
-View: t.TypeAlias = Callable[..., t.Any]
+F = t.TypeVar("F", bound=FilterForm)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An address of the dashboard."""
+    """A page of the dashboard."""
 
     rule: str
     endpoint: str
-    view: View
+    view: Callable[..., t.Any]
     label: str | None = None
-    """How the navigation calls it, if it is there."""
+    """The page's name in the navigation; ``None`` if it is not listed there."""
     section: str | None = None
-    """The endpoint of the page that it belongs to, if it is not there itself."""
-
-
-def host() -> Host:
-    """The state of the app that is asked."""
-    return t.cast(Host, current_app.extensions["llm_cost"])
-
-
-def today() -> dt.date:
-    """The current day in the zone of the reports."""
-    return host().clock().astimezone(host().settings.timezone).date()
+    """The endpoint of the listed page that an unlisted one belongs to."""
 
 
 def context() -> dict[str, t.Any]:
-    """What every template may use."""
-    settings = host().settings
+    """The names that every template can use."""
     return {
         "asset": assets.url,
         "charts": charts,
-        "clock": format.Clock(settings.timezone),
+        "clock": format.Clock(host().settings.timezone),
         "fmt": format,
+        "labels": labels,
         "present": present,
         "pages": [page for page in PAGES if page.label is not None],
         "section": _section((request.endpoint or "").rpartition(".")[2]),
@@ -120,75 +112,153 @@ def context() -> dict[str, t.Any]:
 
 
 def _section(endpoint: str) -> str:
-    """The page of the navigation that an address belongs to."""
+    """The page of the navigation that an endpoint belongs to."""
     page = next((page for page in PAGES if page.endpoint == endpoint), None)
     return endpoint if page is None or page.section is None else page.section
 
 
-def _slice(form: type[F], endpoint: str, **path: str) -> Slice[F]:
-    """What the address asks for.
+def _select(form: type[F], endpoint: str, **path: str) -> Selection[F]:
+    """The calls that the query string selects.
 
-    :raises BadQuery: Naming every parameter that has no meaning.
+    :raises BadQuery: Naming every invalid parameter.
     """
-    now = today()
-    found = form.read(request.args, host().settings.timezone, now)
-    return Slice(found, endpoint, now, **path)
+    day = today()
+    found = form.read(request.args, host().settings.timezone, day)
+    return Selection(found, endpoint, day, **path)
+
+
+def _render(name: str, **values: t.Any) -> str:
+    settings = host().settings
+    return render_template(
+        f"llm_cost/{name}.html",
+        queued=queued(),
+        behind=host().ledger.behind(),
+        stored=settings.enabled and settings.storage in ("database", "jsonl"),
+        **values,
+    )
 
 
 def overview() -> str:
-    """What was spent, on what, and how that compares."""
-    slice_ = _slice(SliceForm, ".overview")
-    where = slice_.where
-    with _reading(_looked_at(where)) as connection:
+    """Spend, what it was spent on, and how it compares."""
+    selection = _select(FilterForm, ".overview")
+    where = selection.where
+    with reading(_overview_range(where)) as connection:
         answer = ask_overview(
             connection,
             where,
             models=8,
             tags=host().settings.rollup_tags,
-            now=host().clock(),
+            now=now(),
         )
-        by_hour = slice_.days <= DAYS_BY_HOUR
+        by_hour = selection.days <= MAX_DAYS_BY_HOUR
         points = (
-            present.hours(slice_, *_hourly(connection, where))
+            present.hours(selection, *_hourly(connection, where))
             if by_hour
-            else present.days(slice_, answer.days)
+            else present.days(selection, answer.days)
         )
-        return _page(
+        return _render(
             "overview",
-            slice=slice_,
+            selection=selection,
             answer=answer,
             chart=charts.bar_chart(list(points)),
             by_hour=by_hour,
             gauge=gauge,
             budgets=_fullest(connection),
             heat=ask_heat(connection, _last_month(where)),
-            # No sum tells them: all calls of the range are looked through.
-            dearest=top_calls(connection, where, sort="expensive", limit=5)
-            if answer.totals.calls <= MOST_SORTED
+            # No rollup has them: every call of the range is scanned.
+            most_expensive=top_calls(connection, where, sort="expensive", limit=5)
+            if answer.totals.calls <= MAX_SORTED
             else [],
             latest=top_calls(connection, where, sort="recent", limit=5),
             newest=None if answer.totals.calls else _newest(connection),
-            pruned=pruned_before(connection, _compared(where)),
+            pruned=pruned_before(connection, _with_previous(where)),
             pruned_calls=pruned_before(connection, where, ["event_id"]),
         )
 
 
-def _reading(where: CallFilter) -> AbstractContextManager[sa.Connection]:
-    """The ledger, of which only a range is asked for, and the latest call."""
-    return host().ledger.reading(since=where.start, until=where.end)
-
-
-def _looked_at(where: CallFilter) -> CallFilter:
-    """All that the overview looks at, if also this month's spend is projected."""
+def _overview_range(where: CallFilter) -> CallFilter:
+    """Everything that the overview reads, including what the forecast needs."""
     start = t.cast(dt.datetime, where.start)
-    before = t.cast(dt.datetime, where.previous().start)
-    # A rise is one over a week; a projection is made of a month and four weeks before it.
-    first = min(before, start - dt.timedelta(8), host().clock() - dt.timedelta(61))
+    previous = t.cast(dt.datetime, where.previous().start)
+    # An anomaly is compared with a week; a forecast uses the month so far and four
+    # weeks before it.
+    first = min(previous, start - dt.timedelta(8), now() - dt.timedelta(61))
     return replace(where, start=first, end=None)
 
 
+def _with_previous(where: CallFilter) -> CallFilter:
+    """A range together with the previous one."""
+    return replace(where, start=where.previous().start)
+
+
+def _last_month(where: CallFilter) -> CallFilter:
+    """The last 30 days of a range."""
+    last = t.cast(dt.date, where.last_day)
+    first = day_start(last - dt.timedelta(days=DEFAULT_DAYS - 1), where.zone)
+    return replace(where, start=max(first, t.cast(dt.datetime, where.start)))
+
+
+def _hourly(
+    connection: sa.Connection, where: CallFilter
+) -> tuple[list[dt.datetime], list[tuple[Totals, ...]]]:
+    """The hours of a range, and the totals of each in this and the previous range."""
+    hours, totals = [], []
+    for part in (where, where.previous()):
+        days = t.cast(dt.date, part.first_day), t.cast(dt.date, part.last_day)
+        hours.append(edges("hour", *days, part.zone))
+        totals.append(series(connection, part, hours[-1]))
+    return hours[0], totals
+
+
+def calls() -> str:
+    """The selected calls, sorted and paged."""
+    selection = _select(CallsForm, ".calls")
+    form = selection.form
+    with reading(selection.where) as connection:
+        page = call_page(
+            connection,
+            selection.where,
+            sort=form.sort.value,
+            per=int(form.per.data or host().settings.per_page),
+            after=form.after.data or None,
+            before=form.before.data or None,
+        )
+        return _render(
+            "calls",
+            selection=selection,
+            page=page,
+            sorts=CALL_SORTS,
+            sizes=PER_PAGE,
+            options=choices(
+                connection, page.where, host().settings.rollup_tags, most=MAX_OPTIONS
+            ),
+            newest=None if page.total else _newest(connection),
+            pruned=pruned_before(connection, selection.where, ["event_id"]),
+        )
+
+
+def calls_csv() -> Response:
+    """Every selected call as a CSV file."""
+    selection = _select(CallsForm, ".calls")
+    return export.calls_csv(narrowed(selection.where, selection.form.sort.value))
+
+
+def call(event_id: str) -> str:
+    """Everything that is known about one call."""
+    with reading(_moment(event_id)) as connection:
+        detail = call_detail(connection, event_id)
+    if detail is None:
+        raise NotFound(
+            "There is no call with this ID. It may have been pruned, or it may not be"
+            " recorded yet, which takes about a second."
+        )
+    return _render(
+        "call", detail=detail, call=detail.call, dates=_dates(detail.call.started_at)
+    )
+
+
 def _moment(event_id: str) -> CallFilter:
-    """Where a call is, if that is the id of any."""
+    """The time of a call, if its ID is valid."""
     try:
         at = event_time(event_id)
         return CallFilter(start=at, end=at + dt.timedelta(milliseconds=1))
@@ -196,285 +266,167 @@ def _moment(event_id: str) -> CallFilter:
         return CallFilter()
 
 
-def _compared(where: CallFilter) -> CallFilter:
-    """A range together with the one before it."""
-    return replace(where, start=where.previous().start)
-
-
-def _last_month(where: CallFilter) -> CallFilter:
-    last = t.cast(dt.date, where.last_day)
-    first = day_start(last - (DEFAULT_DAYS - 1) * dt.timedelta(days=1), where.zone)
-    start = max(first, t.cast(dt.datetime, where.start))
-    return replace(where, start=start)
-
-
-def _hourly(
-    connection: sa.Connection, where: CallFilter
-) -> tuple[list[dt.datetime], list[tuple[Totals, ...]]]:
-    """The hours of a range, and what was spent in each, now and one range earlier."""
-    marks, sums = [], []
-    for part in (where, where.previous()):
-        days = t.cast(dt.date, part.first_day), t.cast(dt.date, part.last_day)
-        marks.append(edges("hour", *days, part.zone))
-        sums.append(series(connection, part, marks[-1]))
-    return marks[0], sums
-
-
-def calls() -> str:
-    """The calls of a slice, in an order of choice."""
-    slice_ = _slice(CallsForm, ".calls")
-    form = slice_.form
-    with _reading(slice_.where) as connection:
-        page = call_page(
-            connection,
-            slice_.where,
-            sort=form.sort.word,
-            per=int(form.per.data or host().settings.per_page),
-            after=form.after.data or None,
-            before=form.before.data or None,
-        )
-        return _page(
-            "calls",
-            slice=slice_,
-            page=page,
-            sorts=CALL_SORTS,
-            sizes=PER_PAGE,
-            options=choices(
-                connection, page.where, host().settings.rollup_tags, most=MOST_OPTIONS
-            ),
-            newest=None if page.total else _newest(connection),
-            pruned=pruned_before(connection, slice_.where, ["event_id"]),
-        )
-
-
-def calls_csv() -> Response:
-    """Every call of a slice, for a spreadsheet."""
-    slice_ = _slice(CallsForm, ".calls")
-    where = narrowed(slice_.where, slice_.form.sort.word)
-    lines = csv_lines(host().ledger.reading, where)
-    # A ledger that cannot be read is a page that says so, not a file that breaks off.
-    head = [next(lines), next(lines, "")]
-    name = f"llm-calls-{where.first_day}-to-{where.last_day}.csv"
-    return Response(
-        stream_with_context(_chunks(head, lines)),
-        mimetype="text/csv",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
-
-
-def _chunks(head: t.Iterable[str], lines: t.Iterable[str]) -> Iterator[str]:
-    yield "".join(head)
-    batch: list[str] = []
-    for line in lines:
-        batch.append(line)
-        if len(batch) == 200:
-            yield "".join(batch)
-            batch.clear()
-    if batch:
-        yield "".join(batch)
-
-
-def call(event_id: str) -> str:
-    """Everything that is known of one call."""
-    with _reading(_moment(event_id)) as connection:
-        detail = call_detail(connection, event_id)
-    if detail is None:
-        raise NotFound(
-            "There is no call of this id in the ledger. It may have been pruned, or still"
-            " wait to be written: that takes about a second."
-        )
-    return _page(
-        "call", detail=detail, call=detail.call, days=_days(detail.call.started_at)
-    )
+def _dates(at: dt.datetime) -> dict[str, str]:
+    """The date parameters of links to similar calls, which must include this one."""
+    day = at.astimezone(host().settings.timezone).date()
+    return {} if (today() - day).days < DEFAULT_DAYS else {"to": day.isoformat()}
 
 
 def models() -> str:
-    """What each model cost, how much it was used and how fast it was."""
-    slice_ = _slice(ModelsForm, ".models")
-    with _reading(slice_.where) as connection:
-        answer = ask_models(connection, slice_.where, sort=slice_.form.sort.word)
-        return _page(
+    """The cost, usage and latency of each model."""
+    selection = _select(ModelsForm, ".models")
+    with reading(selection.where) as connection:
+        answer = ask_models(connection, selection.where, sort=selection.form.sort.value)
+        return _render(
             "models",
-            slice=slice_,
+            selection=selection,
             answer=answer,
             sorts=MODEL_SORTS,
             newest=None if answer.rows else _newest(connection),
-            pruned=pruned_before(connection, slice_.where, ["provider", "model"]),
+            pruned=pruned_before(connection, selection.where, ["provider", "model"]),
         )
 
 
 def tags() -> str:
-    """Which tags calls carry."""
-    slice_ = _slice(SliceForm, ".tags")
-    with _reading(slice_.where) as connection:
-        answer = tag_keys(connection, slice_.where)
-        return _page(
+    """The tag keys in use."""
+    selection = _select(FilterForm, ".tags")
+    with reading(selection.where) as connection:
+        answer = tag_keys(connection, selection.where)
+        return _render(
             "tags",
-            slice=slice_,
+            selection=selection,
             answer=answer,
             newest=None if answer.calls else _newest(connection),
-            pruned=pruned_before(connection, slice_.where, ["tag"]),
+            pruned=pruned_before(connection, selection.where, ["tag"]),
         )
 
 
 def tag(key: str) -> str:
-    """What each value of one tag cost."""
-    slice_ = _slice(SliceForm, ".tag", key=key)
-    with _reading(_compared(slice_.where)) as connection:
-        answer = tag_page(connection, slice_.where, key, limit=MOST_VALUES)
-        return _page(
+    """The cost of each value of one tag."""
+    selection = _select(FilterForm, ".tag", key=key)
+    both = _with_previous(selection.where)
+    with reading(both) as connection:
+        answer = tag_page(connection, selection.where, key, limit=MAX_VALUES)
+        return _render(
             "tag",
-            pruned=pruned_before(connection, _compared(slice_.where), [f"tag:{key}"]),
-            slice=slice_,
+            selection=selection,
             answer=answer,
             newest=None if answer.totals.calls else _newest(connection),
+            pruned=pruned_before(connection, both, [f"tag:{key}"]),
         )
 
 
 def sessions() -> str:
-    """What each conversation of the app cost."""
-    slice_ = _slice(SliceForm, ".sessions")
+    """The cost of each session."""
+    selection = _select(FilterForm, ".sessions")
     settings = host().settings
-    with _reading(slice_.where) as connection:
+    with reading(selection.where) as connection:
         found = ask_sessions(
             connection,
-            slice_.where,
+            selection.where,
             settings.session_tag,
-            limit=MOST_SESSIONS,
-            names=_names if settings.session_names is not None else None,
+            limit=MAX_SESSIONS,
+            names=_session_names if settings.session_names is not None else None,
         )
-        return _page(
+        return _render(
             "sessions",
-            slice=slice_,
+            selection=selection,
             sessions=found,
             key=settings.session_tag,
             unknown=NO_SESSION,
-            limit=MOST_SESSIONS,
+            limit=MAX_SESSIONS,
             newest=None if found else _newest(connection),
-            pruned=pruned_before(connection, slice_.where, ["tag"]),
+            pruned=pruned_before(connection, selection.where, ["tag"]),
         )
 
 
-def budgets() -> str:
-    """How the budgets stand, whoever they are of."""
-    kept, now = host().ledger.budgets, host().clock()
-    defined = () if kept is None else kept.defined
-    found: Sequence[Standing] = ()
-    if kept is not None:
-        with host().ledger.reading() as connection:
-            found = standings(connection, defined, now, most=MOST_WINDOWS)
-    return _page(
-        "budgets",
-        gauge=gauge,
-        groups=gauge.by_budget([b for b in defined if b.period != "call"], found),
-        of_calls=[budget for budget in defined if budget.period == "call"],
-        most=MOST_WINDOWS,
-        now=now,
-    )
-
-
-def _fullest(connection: sa.Connection) -> list[Standing]:
-    """The budgets that the overview shows: the fullest of each."""
-    kept = host().ledger.budgets
-    if kept is None:
-        return []
-    found = standings(connection, kept.defined, host().clock(), most=1)
-    return sorted(found, key=lambda each: each.share or 0, reverse=True)[:MOST_SHOWN]
-
-
-def _names(ids: Sequence[str]) -> Mapping[str, str]:
+def _session_names(ids: Sequence[str]) -> Mapping[str, str]:
     names = host().settings.session_names
     try:
         return dict(names(ids)) if names is not None else {}
     except Exception:
-        # The app's code: its failure costs the names, not the page.
+        # The app's code: if it fails, the page shows session ids instead of names.
         _logger.exception("LLM_COST_SESSION_NAMES failed.")
         return {id_: id_ for id_ in ids}
 
 
+def budgets() -> str:
+    """The state of every budget."""
+    kept = host().ledger.budgets
+    defined = () if kept is None else kept.defined
+    found: Sequence[Standing] = ()
+    if kept is not None:
+        with host().ledger.reading() as connection:
+            found = standings(connection, defined, now(), most=MAX_WINDOWS)
+    return _render(
+        "budgets",
+        gauge=gauge,
+        groups=gauge.by_budget([b for b in defined if b.period != "call"], found),
+        of_calls=[budget for budget in defined if budget.period == "call"],
+        most=MAX_WINDOWS,
+        now=now(),
+    )
+
+
+def _fullest(connection: sa.Connection) -> list[Standing]:
+    """The budgets that the overview shows: the fullest window of each."""
+    kept = host().ledger.budgets
+    if kept is None:
+        return []
+    found = standings(connection, kept.defined, now(), most=1)
+    return sorted(found, key=lambda each: each.share or 0, reverse=True)[:MAX_GAUGES]
+
+
 def prices() -> str:
-    """The prices of the models in use, or those that a search finds."""
-    state, now = host(), host().clock()
+    """The prices of the models in use, or search results."""
+    book = host().book
     words = SearchForm.read(request.args).q.data or ""
     if words:
-        rows, total = pricelist.search(state.book, words, now, MOST_PRICES)
+        rows, total = pricelist.search(book, words, now(), MAX_PRICES)
     else:
-        where = CallFilter.days(None, None, state.settings.timezone, today())
-        with _reading(where) as connection:
+        where = CallFilter.days(None, None, host().settings.timezone, today())
+        with reading(where) as connection:
             names = [g.key for g in breakdown(connection, where, "provider", "model")]
-        rows = list(pricelist.in_use(state.book, names, now))
+        rows = list(pricelist.in_use(book, names, now()))
         total = len(rows)
-    return _page(
+    return _render(
         "prices",
         q=words,
         rows=rows,
         total=total,
-        known=len(state.book.entries()),
-        **_age(),
+        known=len(book.entries()),
+        **_price_age(),
     )
 
 
-def _age() -> dict[str, t.Any]:
+def _price_age() -> dict[str, t.Any]:
     book = host().book
     return {
         "prices_at": book.updated_at,
         "prices_problem": book.problem,
-        "stale": book.stale(host().clock()),
-        "stale_days": STALE_AFTER_DAYS,
+        "stale": book.stale(now()),
+        "stale_days": STALE_AFTER.days,
     }
 
 
 def data_quality() -> str:
-    """What the ledger does not know, why, and what to do about it."""
-    slice_ = _slice(SliceForm, ".data_quality")
-    with _reading(slice_.where) as connection:
-        answer = ask_quality(connection, slice_.where)
-        return _page(
+    """What the ledger does not know, why, and how to fix it."""
+    selection = _select(FilterForm, ".data_quality")
+    with reading(selection.where) as connection:
+        answer = ask_quality(connection, selection.where)
+        return _render(
             "quality",
-            slice=slice_,
+            selection=selection,
             answer=answer,
-            pruned=pruned_before(connection, slice_.where, ["event_id"]),
-            set_aside=_spool(lambda: len(host().ledger.set_aside())),
+            pruned=pruned_before(connection, selection.where, ["event_id"]),
+            rejected=rejected(),
             newest=None if answer.totals.calls else _newest(connection),
-            **_age(),
+            **_price_age(),
         )
-
-
-def _days(at: dt.datetime) -> dict[str, str]:
-    # Links to calls like this one must reach back to it.
-    day = at.astimezone(host().settings.timezone).date()
-    if (today() - day).days < DEFAULT_DAYS:
-        return {}
-    return {"to": day.isoformat()}
 
 
 def _newest(connection: sa.Connection) -> CallRow | None:
     return next(iter(top_calls(connection, CallFilter(), sort="recent", limit=1)), None)
-
-
-def waiting() -> int | None:
-    """How many calls are not in the ledger yet; ``None`` if that cannot be seen."""
-    return _spool(host().ledger.waiting)
-
-
-def _spool(count: Callable[[], int]) -> int | None:
-    try:
-        return count()
-    except (OSError, StorageError) as error:
-        # It must not hide the numbers that there are.
-        _logger.warning("The spool of the LLM cost ledger cannot be read: %s", error)
-        return None
-
-
-def _page(name: str, **values: t.Any) -> str:
-    settings = host().settings
-    return render_template(
-        f"llm_cost/{name}.html",
-        waiting=waiting(),
-        behind=host().ledger.behind(),
-        stored=settings.enabled and settings.storage in ("database", "jsonl"),
-        **values,
-    )
 
 
 PAGES: t.Final = (
@@ -490,4 +442,4 @@ PAGES: t.Final = (
     Page("/prices", "prices", prices, "Prices"),
     Page("/data-quality", "data_quality", data_quality, "Data quality"),
 )
-"""Every page there is: a new one is a view, a template and a line here."""
+"""Every page: a new one is a view, a template and a line here."""

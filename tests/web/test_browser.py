@@ -269,13 +269,13 @@ def test_every_link_of_the_navigation_works(
 def test_an_engineer_finds_the_call(browser: Browser, full: str, width: int) -> None:
     visit = Visit(browser, width)
     visit.goto(f"{full}/calls")
-    visit.page.get_by_text("Filter", exact=True).first.click()
+    visit.page.get_by_text("Filters", exact=True).first.click()
     visit.page.get_by_label("Provider").fill("anthropic")
     visit.page.get_by_label("Tag", exact=True).fill("tenant:t1")
-    visit.page.get_by_role("button", name="Filter").click()
+    visit.page.get_by_role("button", name="Apply filters").click()
     visit.settled()
     assert visit.page.locator(".chip").count() == 2
-    visit.page.get_by_role("link", name="Dearest").click()
+    visit.page.get_by_role("link", name="Most expensive").click()
     visit.settled()
     visit.page.locator("tbody th a").first.click()
     visit.settled()
@@ -287,7 +287,7 @@ def test_an_engineer_finds_the_call(browser: Browser, full: str, width: int) -> 
 def test_pages_turn_and_filters_go(browser: Browser, full: str, width: int) -> None:
     visit = Visit(browser, width)
     visit.goto(f"{full}/calls?per=25&tag=tenant:t1&outcome=ok")
-    visit.page.get_by_role("link", name="Remove the filter Tag tenant:t1").click()
+    visit.page.get_by_role("link", name="Remove filter Tag tenant:t1").click()
     visit.settled()
     visit.page.get_by_role("link", name="Clear all").click()
     visit.settled()
@@ -299,10 +299,10 @@ def test_pages_turn_and_filters_go(browser: Browser, full: str, width: int) -> N
 def test_pointing_at_a_bar_shows_its_value(browser: Browser, full: str) -> None:
     visit = Visit(browser, 1280)
     visit.goto(f"{full}/")
-    bar = visit.page.locator(".slice").last
-    value = bar.locator(".read")
+    bar = visit.page.locator(".slot").last
+    value = bar.locator(".value")
     assert value.evaluate("e => getComputedStyle(e).opacity") == "0"
-    bar.locator(".slot").hover()
+    bar.locator(".area").hover()
     assert value.evaluate("e => getComputedStyle(e).opacity") == "1"
     assert "18 Nov 2026" in value.text_content()
 

@@ -74,7 +74,7 @@ def test_what_is_held_and_lost_is_shown(make_site: MakeSite) -> None:
     assert "Passed 50%, 80%" in text
     text = page(site, "")
     assert "all past 80%" in text
-    assert "$4.00 of $5.00 · $0.50 held · $0.25 lost · passed 50%, 80%" in text
+    assert "$4.00 of $5.00 · $0.50 reserved · $0.25 lost · passed 50%, 80%" in text
     assert "heading for $6.86" in text
     with site.app_context():
         host.extension.begin(attempt)

@@ -20,7 +20,7 @@ from werkzeug.serving import make_server
 
 import flask_llm_cost.web
 from flask_llm_cost.call import Usage
-from flask_llm_cost.web import present
+from flask_llm_cost.web import labels
 from flask_llm_cost.web import views
 
 from .conftest import a_call
@@ -32,18 +32,18 @@ from .conftest import recorder
 
 
 def text(page: str) -> str:
-    """What a page says, without its tags."""
+    """The text of a page, without its tags."""
     page = re.sub(r"<title>.*?</title>|<datalist.*?</datalist>", " ", page, flags=re.S)
     return " ".join(re.sub(r"<[^>]+>", " ", page).split())
 
 
-def test_the_first_visit_shows_the_line_to_write(visitor: FlaskClient) -> None:
+def test_the_first_visit_shows_the_code_to_add(visitor: FlaskClient) -> None:
     page = visitor.get("/llm-costs/").text
-    assert "No call is recorded yet" in page
+    assert "No calls recorded yet" in page
     assert "llm_cost.adapter()" in page
 
 
-def test_an_app_that_stores_elsewhere_is_told_so(make_site: MakeSite) -> None:
+def test_an_app_that_stores_elsewhere_gets_a_hint(make_site: MakeSite) -> None:
     app = make_site(LLM_COST_STORAGE="log")
     assert "LLM_COST_STORAGE" in app.test_client().get("/llm-costs/").text
 
@@ -53,25 +53,25 @@ def test_no_call_in_the_range_says_where_the_calls_are(
 ) -> None:
     record(minutes=60 * 24 * 40)
     page = visitor.get("/llm-costs/").text
-    assert "No call fits" in page
+    assert "No matching calls" in page
     assert "Fri 9 Oct 2026" in page
     assert "$" in text(visitor.get("/llm-costs/?to=2026-10-09").text)
 
 
-def test_the_overview_adds_up_and_says_what_it_does_not_know(
+def test_the_overview_has_totals_and_what_they_exclude(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(cost="1.25")
     record(cost="0.000042", provider="anthropic", model="claude-haiku-4-5")
     record(cost=None, model="mystery")
     said = text(visitor.get("/llm-costs/").text)
-    assert "Spend $1.25 Nothing was spent in the 30 days before +1 unpriced" in said
+    assert "Spend $1.25 No spend in the previous 30 days +1 unpriced" in said
     assert "Calls 3" in said
     assert "$0.000042" in said
     assert "mystery" in said
 
 
-def test_incomplete_calls_are_told_beside_the_total(
+def test_incomplete_calls_are_shown_beside_the_total(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(cost=None)
@@ -81,7 +81,7 @@ def test_incomplete_calls_are_told_beside_the_total(
     assert "≥ $2.00" in text(visitor.get("/llm-costs/calls").text)
 
 
-def test_what_was_estimated_is_told_apart_from_the_total(
+def test_estimated_costs_are_not_in_the_total(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(cost="1.25")
@@ -92,9 +92,7 @@ def test_what_was_estimated_is_told_apart_from_the_total(
         assert "$1.25" in text(page), address
         assert "$5.25" not in page, address
     assert "Spend $1.25" in text(visitor.get("/llm-costs/").text)
-    assert "the usage was estimated" in text(
-        visitor.get("/llm-costs/data-quality").text
-    )
+    assert "Usage was estimated" in text(visitor.get("/llm-costs/data-quality").text)
 
 
 def test_only_unpriced_calls_have_an_unknown_total(
@@ -107,13 +105,13 @@ def test_only_unpriced_calls_have_an_unknown_total(
     assert "Wed 18 Nov 2026 unknown +1 unpriced" in said
 
 
-def test_spend_is_compared_with_the_days_before(
+def test_spend_is_compared_with_the_previous_period(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(cost="3")
     record(cost="2", minutes=60 * 24 * 35)
     said = text(visitor.get("/llm-costs/").text)
-    assert "+50.0% from $2.00 in the 30 days before" in said
+    assert "+50.0% from $2.00 in the previous 30 days" in said
 
 
 def test_the_chart_has_titles_links_and_a_table_twin(
@@ -131,7 +129,7 @@ def test_a_long_range_has_bars_of_several_days(
 ) -> None:
     record(cost="3")
     page = visitor.get("/llm-costs/?from=2025-11-19&to=2026-11-18").text
-    assert page.count('class="slice"') == 53
+    assert page.count('class="slot"') == 53
     assert "to=2026-11-18" in page
 
 
@@ -143,7 +141,7 @@ def test_calls_are_listed_with_their_costs(
     page = visitor.get("/llm-costs/calls").text
     assert f'href="/llm-costs/calls/{call.event_id}"' in page
     assert "$0.000042" in page
-    assert "refused 429" in page
+    assert "HTTP error 429" in page
     assert "1–2 of 2 calls" in text(page)
 
 
@@ -159,7 +157,7 @@ def test_filters_narrow_and_can_be_taken_away(
     assert 'href="/llm-costs/calls">Clear all</a>' in page
 
 
-def test_pages_of_calls_go_forth_and_back(
+def test_calls_can_be_paged_forward_and_back(
     visitor: FlaskClient, record: Record, site: Flask
 ) -> None:
     ledger = site.extensions["llm_cost"].ledger
@@ -194,10 +192,10 @@ def test_unpriced_calls_can_be_found(visitor: FlaskClient, record: Record) -> No
     assert "mystery" in page
 
 
-def test_every_call_priced_is_good_news(visitor: FlaskClient, record: Record) -> None:
+def test_no_unpriced_calls_is_good_news(visitor: FlaskClient, record: Record) -> None:
     record()
     page = visitor.get("/llm-costs/calls?sort=unknown_pricing").text
-    assert "Every call has a price" in page
+    assert "No unpriced calls" in page
 
 
 def test_one_call_shows_how_its_cost_is_made_up(
@@ -233,11 +231,11 @@ def test_an_unpriced_call_says_how_to_find_out(
 ) -> None:
     call = record(cost=None, model="mystery")
     page = visitor.get(f"/llm-costs/calls/{call.event_id}").text
-    assert "No price is known for this model" in page
+    assert "No price was found for this model" in page
     assert f"flask llm-cost prices explain --call {call.event_id}" in page
 
 
-def test_a_failed_call_is_no_unpriced_one(visitor: FlaskClient, record: Record) -> None:
+def test_a_failed_call_is_not_unpriced(visitor: FlaskClient, record: Record) -> None:
     call = record(
         cost=None,
         usage=None,
@@ -246,7 +244,7 @@ def test_a_failed_call_is_no_unpriced_one(visitor: FlaskClient, record: Record) 
         flags=frozenset(),
     )
     said = text(visitor.get(f"/llm-costs/calls/{call.event_id}").text)
-    assert "It was refused or never answered" in said
+    assert "Cost – The attempt got an HTTP error or no response" in said
     assert "unpriced" not in text(visitor.get("/llm-costs/").text)
 
 
@@ -256,13 +254,13 @@ def test_a_failed_call_is_no_unpriced_one(visitor: FlaskClient, record: Record) 
 def test_a_call_that_is_not_there_is_404(visitor: FlaskClient, event_id: str) -> None:
     response = visitor.get(f"/llm-costs/calls/{event_id}")
     assert response.status_code == 404
-    assert "no call of this id" in response.text
+    assert "no call with this ID" in response.text
 
 
 def test_an_unknown_page_says_where_to_go(visitor: FlaskClient) -> None:
     response = visitor.get("/llm-costs/nothing/here")
     assert response.status_code == 404
-    assert "To the overview" in response.text
+    assert "Go to overview" in response.text
 
 
 @pytest.mark.parametrize("address", ["/llm-costs/", "/llm-costs", "/llm-costs/calls"])
@@ -278,16 +276,15 @@ def test_times_are_in_the_zone_of_the_reports(make_site: MakeSite) -> None:
     page = app.test_client().get("/llm-costs/calls").text
     assert "2026-11-18 21:00:00" in page
     assert 'datetime="2026-11-18T12:00:00.000Z"' in page
-    assert "Times in Asia/Tokyo" in page
+    assert "Time zone: Asia/Tokyo" in page
 
 
-def test_waiting_calls_are_told(make_site: MakeSite, tmp_path: Path) -> None:
+def test_queued_calls_are_shown(make_site: MakeSite, tmp_path: Path) -> None:
     app = make_site(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'host.db'}")
     app.extensions["llm_cost"].ledger.append(a_call())
     response = app.test_client().get("/llm-costs/")
     assert response.status_code == 503
-    assert "1 call waits in the spool" in text(response.text)
-    assert text(response.text).count("1 call waits") == 1
+    assert text(response.text).count("1 call queued") == 1
 
 
 def test_missing_tables_say_the_command(make_site: MakeSite, tmp_path: Path) -> None:
@@ -393,7 +390,7 @@ def test_sessions_show_what_each_cost(make_site: MakeSite) -> None:
     record(cost="0.5")
     page = app.test_client().get("/llm-costs/sessions").text
     assert re.search(r'tag=chat_id:s1" title="s1">Refund of order 7</a>', page)
-    assert "Sessions that are gone" in page
+    assert "Deleted sessions" in page
     assert "No session" in page
 
 
@@ -408,7 +405,7 @@ def test_session_names_that_fail_cost_only_the_names(make_site: MakeSite) -> Non
 def test_without_sessions_the_page_says_how_to_tag_them(
     visitor: FlaskClient, record: Record
 ) -> None:
-    assert "No call is recorded yet" in visitor.get("/llm-costs/sessions").text
+    assert "No calls recorded yet" in visitor.get("/llm-costs/sessions").text
     record()
     assert "llm_cost.tags(session=" in visitor.get("/llm-costs/sessions").text
 
@@ -418,7 +415,7 @@ def test_a_day_or_two_are_shown_by_the_hour(
 ) -> None:
     record(cost="3", minutes=30)
     page = visitor.get("/llm-costs/?from=2026-11-18").text
-    assert page.count('class="slice"') == 24
+    assert page.count('class="slot"') == 24
     assert "Wed 18 Nov 2026, 11:00–12:00: $3.00, 1 call" in page
     assert "<caption>Spend by hour" in page
     assert "Wed 18 Nov 2026, 11:00–12:00 $3.00, 1 call $0.00" in text(page)
@@ -428,7 +425,7 @@ def test_a_day_of_25_hours_has_25_bars(make_site: MakeSite) -> None:
     app = make_site(LLM_COST_TIMEZONE="Europe/Berlin")
     recorder(app)(minutes=60 * 24 * 24)
     page = app.test_client().get("/llm-costs/?from=2026-10-25&to=2026-10-25").text
-    assert page.count('class="slice"') == 25
+    assert page.count('class="slot"') == 25
 
 
 def test_the_navigation_says_where_one_is(visitor: FlaskClient, record: Record) -> None:
@@ -457,7 +454,7 @@ def test_models_come_in_the_order_asked_for(
     record(cost=None, model="mystery", latency_ms=9000)
     page = visitor.get(f"/llm-costs/models?sort={sort}").text
     assert re.findall(r'<a class="cut" href="[^"]+" title="([^"]+)"', page) == order
-    assert "All +1 unpriced 4" in text(page)
+    assert "Total +1 unpriced 4" in text(page)
 
 
 def test_a_model_leads_to_its_calls(visitor: FlaskClient, record: Record) -> None:
@@ -478,7 +475,7 @@ def test_tag_keys_say_how_much_they_cover(visitor: FlaskClient, record: Record) 
     record(tags={"feature": "b"})
     record(tags={})
     said = text(visitor.get("/llm-costs/tags").text)
-    assert "66.7% of 3 calls carry a tag" in said
+    assert "66.7% of 3 calls tagged" in said
     assert "feature 2 2 66.7%" in said
     assert "tenant 1 1 33.3%" in said
 
@@ -490,7 +487,7 @@ def test_a_tags_values_add_up_with_the_rest(
     record(cost="2", tags={"feature": "chat"}, minutes=60 * 24 * 31)
     record(cost="1", tags={})
     said = text(visitor.get("/llm-costs/tags/feature").text)
-    assert "$4.00 in all" in said
+    assert "$4.00 total" in said
     assert "+50.0% 75.0% $3.00" in said
     assert "(untagged)" in said
 
@@ -512,7 +509,7 @@ def test_without_tags_the_page_says_how_to_tag(
     assert "@llm_cost.tag_provider" in visitor.get("/llm-costs/tags").text
 
 
-def test_a_rise_is_told_with_its_cause(make_site: MakeSite) -> None:
+def test_a_rise_is_shown_with_its_cause(make_site: MakeSite) -> None:
     app = make_site(LLM_COST_ROLLUP_TAGS=("feature",))
     ledger = app.extensions["llm_cost"].ledger
     for day in range(1, 10):
@@ -521,26 +518,24 @@ def test_a_rise_is_told_with_its_cause(make_site: MakeSite) -> None:
     assert ledger.flush()
     page = app.test_client().get("/llm-costs/").text
     said = text(page)
-    assert "gpt-4o (openai) cost $40.00 on Wed 18 Nov 2026: 40 times its mean" in said
-    assert "most of it with the tag feature:bulk" in said
-    [link] = re.findall(r'<a href="([^"]+)">Look at these calls', page)
+    assert "gpt-4o (openai) cost $40.00 on Wed 18 Nov 2026, 40 times its daily" in said
+    assert "Most of the increase has the tag feature:bulk" in said
+    [link] = re.findall(r'<a href="([^"]+)">View these calls', page)
     assert "1–1 of 1 call" in text(app.test_client().get(html.unescape(link)).text)
 
 
-def test_the_overview_says_where_the_month_is_heading(
-    visitor: FlaskClient, record: Record
-) -> None:
+def test_the_overview_forecasts_the_month(visitor: FlaskClient, record: Record) -> None:
     for day in range(17):
         record(cost="1", minutes=60 * 24 * day + 5)
-    assert "Heading for $29 by 30 Nov" in text(visitor.get("/llm-costs/").text)
+    assert "Forecast $29 by 30 Nov" in text(visitor.get("/llm-costs/").text)
 
 
 def test_rollup_tags_are_broken_down(make_site: MakeSite) -> None:
     app = make_site(LLM_COST_ROLLUP_TAGS=("feature", "tenant"))
     recorder(app)(cost="2")
     said = text(app.test_client().get("/llm-costs/").text)
-    assert "All Spend by feature Value Calls Share Spend chat 1 100% $2.00" in said
-    assert "All Spend by tenant Value Calls Share Spend (untagged) 1" in said
+    assert "View all Spend by feature Value Calls Share Spend chat 1 100% $2.00" in said
+    assert "View all Spend by tenant Value Calls Share Spend (untagged) 1" in said
 
 
 def test_the_heat_map_has_a_title_for_each_hour(
@@ -549,7 +544,7 @@ def test_the_heat_map_has_a_title_for_each_hour(
     record(cost="2", minutes=30)
     page = visitor.get("/llm-costs/").text
     assert "<title>Wed 18 Nov 2026, 11:00: $2.00, 1 call</title>" in page
-    assert "the dearest hour cost $2.00." in text(page)
+    assert "The most expensive hour cost $2.00." in text(page)
 
 
 def test_data_quality_says_what_is_missing_and_what_to_do(
@@ -560,10 +555,10 @@ def test_data_quality_says_what_is_missing_and_what_to_do(
     record(cost=None, usage=None, stream=True, usage_source="unknown", model="mute")
     record(cost=None, usage=None, outcome="http_error", http_status=429)
     said = text(visitor.get("/llm-costs/data-quality").text)
-    assert "4 calls, 1 of them failed" in said
+    assert "4 calls, 1 failed" in said
     assert "mystery openai 1.7K 1" in said
-    assert "mute openai chat, streamed ok 1" in said
-    assert "openai refused with 429 1" in said
+    assert "mute openai chat, streamed OK 1" in said
+    assert "openai HTTP error 429 1" in said
     assert "LLM_COST_PRICE_OVERRIDES" in said
     assert "include_usage" in said
 
@@ -598,7 +593,7 @@ def test_what_is_missing_leads_to_its_calls(
 
 
 def test_data_quality_shows_what_contradicts_itself(make_site: MakeSite) -> None:
-    """From the answer to the page: more was cached than there was."""
+    """From the response to the page: more tokens were cached than sent."""
     with provider_of_contradictions() as url:
         app = make_site(LLM_COST_PROVIDER_HOSTS={url.removeprefix("http://"): "ours"})
         state = app.extensions["llm_cost"]
@@ -608,7 +603,7 @@ def test_data_quality_shows_what_contradicts_itself(make_site: MakeSite) -> None
             session.post(f"{url}/v1/chat/completions", json={"model": "m"})
         assert state.ledger.flush()
         said = text(app.test_client().get("/llm-costs/data-quality").text)
-    assert "contradict each other or are missing" in said
+    assert "contradictory or incomplete" in said
 
 
 @contextmanager
@@ -632,11 +627,11 @@ def provider_of_contradictions() -> Iterator[str]:
         server.server_close()
 
 
-def test_data_quality_finds_double_counts(visitor: FlaskClient, record: Record) -> None:
+def test_data_quality_finds_duplicates(visitor: FlaskClient, record: Record) -> None:
     record(cost="2", response_id="r1")
     record(cost="2", response_id="r1", minutes=59)
     said = text(visitor.get("/llm-costs/data-quality").text)
-    assert "Duplicates 1 call more than responses, $2.00" in said
+    assert "Duplicates 1 call with the response ID of another call ($2.00)" in said
 
 
 def test_prices_of_the_models_in_use_are_listed(make_site: MakeSite) -> None:
@@ -657,10 +652,10 @@ def test_prices_can_be_searched(visitor: FlaskClient) -> None:
     said = text(visitor.get("/llm-costs/prices?q=OPENAI+gpt-4o-mini").text)
     assert "openai/gpt-4o-mini bundled $0.15" in said
     nothing = visitor.get("/llm-costs/prices?q=no+such+model").text
-    assert "No price has that in its name" in nothing
+    assert "No matching prices" in nothing
 
 
-def test_a_search_may_not_be_a_book(visitor: FlaskClient) -> None:
+def test_a_search_text_has_a_maximum_length(visitor: FlaskClient) -> None:
     response = visitor.get(f"/llm-costs/prices?q={'x' * 101}")
     assert response.status_code == 400
     assert "<code>q</code>" in response.text
@@ -695,13 +690,13 @@ def test_every_command_that_a_page_names_exists(site: Flask) -> None:
 
 @pytest.fixture
 def pruned(site: Flask, record: Record) -> None:
-    """One call is gone, one is left, and the calls of a third are of today."""
+    """Of three calls on three days, the oldest is pruned."""
     for days in (12, 2, 0):
         record(minutes=60 * 24 * days + 1, tags={"conversation_id": str(days)})
     assert site.extensions["llm_cost"].ledger.prune(NOW - dt.timedelta(days=7)) == 1
 
 
-GONE = "Calls before 2026-11-11 12:00:00 were pruned: "
+GONE = "Calls before 2026-11-11 12:00:00 were pruned. "
 
 
 @pytest.mark.usefixtures("pruned")
@@ -713,20 +708,20 @@ GONE = "Calls before 2026-11-11 12:00:00 were pruned: "
 def test_a_page_says_that_calls_were_pruned(visitor: FlaskClient, path: str) -> None:
     page = text(visitor.get(f"/llm-costs/{path}").text)
     assert page.count(GONE) == 1
-    assert page.count("counts only what is left.") == 1
+    assert len(re.findall(r"pruned\. [A-Z][a-z ]+ excludes? them\.", page)) == 1
     day = "&from=2026-11-18" if "?" in path else "?from=2026-11-18"
     assert GONE not in text(visitor.get(f"/llm-costs/{path}{day}").text)
 
 
 @pytest.mark.usefixtures("pruned")
-def test_totals_have_what_was_pruned_and_lists_say_they_have_not(
+def test_totals_include_pruned_calls_and_lists_say_they_do_not(
     visitor: FlaskClient,
 ) -> None:
     said = text(visitor.get("/llm-costs/").text)
     assert "Calls 3" in said
-    head, tail = said.split(GONE + "this part counts only what is left.")
+    head, tail = said.split(GONE + "The sections below exclude them.")
     assert "Top models" in head
-    assert tail.strip().startswith("Dearest calls")
+    assert tail.strip().startswith("Most expensive calls")
     assert GONE not in text(visitor.get("/llm-costs/models").text)
 
 
@@ -764,7 +759,7 @@ def test_a_call_leads_to_what_explains_its_price(
     call = record(cost="0.5")
     page = visitor.get(f"/llm-costs/calls/{call.event_id}").text
     assert f"flask llm-cost prices explain --call {call.event_id}" in page
-    [link] = re.findall(r'href="([^"]+)">The price in force today', page)
+    [link] = re.findall(r'href="([^"]+)">View the current price', page)
     assert "gpt-4o" in text(visitor.get(html.unescape(link)).text)
 
 
@@ -801,16 +796,16 @@ def test_failed_attempts_alone_cost_no_zero_anywhere(
     assert not [row for row in rows if "$0" in row or "unknown" in row]
 
 
-def test_every_remark_says_what_to_do() -> None:
-    assert present.ADVICE.keys() == present.FLAGS.keys()
+def test_every_flag_has_a_meaning_and_a_fix() -> None:
+    assert all(meaning and fix for meaning, fix in labels.FLAGS.values())
 
 
-def test_the_overview_looks_through_no_more_calls_than_it_can(
+def test_the_overview_does_not_sort_too_many_calls(
     visitor: FlaskClient, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(cost="7.5")
-    assert "look through" not in text(visitor.get("/llm-costs/").text)
-    monkeypatch.setattr(views, "MOST_SORTED", 0)
+    assert "Not listed here" not in text(visitor.get("/llm-costs/").text)
+    monkeypatch.setattr(views, "MAX_SORTED", 0)
     page = visitor.get("/llm-costs/").text
-    assert "1 call to look through: find them" in text(page)
+    assert "Not listed here for 1 call. Find them on the Calls page" in text(page)
     assert "sort=expensive" in page

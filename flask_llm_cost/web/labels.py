@@ -1,0 +1,222 @@
+"""The words that pages use for the values of a call."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Mapping
+
+from ..call import Call
+from ..call import OUTCOME_LABELS
+from ..call import SILENT_OUTCOMES
+from ..call import USAGE_SOURCE_LABELS
+
+OUTCOME_TONES: t.Final = {
+    "ok": "good",
+    "http_error": "bad",
+    "interrupted": "warn",
+    "failed": "bad",
+    "no_response": "bad",
+    "unfinished": "warn",
+}
+
+METERS: t.Final = {
+    "input": "Uncached input",
+    "input_audio": "Audio input",
+    "input_image": "Image input",
+    "cache_read": "Cache reads",
+    "cache_write": "Cache writes",
+    "cache_write_1h": "Cache writes, 1 hour",
+    "output_audio": "Audio output",
+    "output_image": "Image output",
+    "reported": "Reported by the provider",
+    "units": "Tools and other units",
+}
+
+COST_SOURCES: t.Final = {
+    "provider": "Reported by the provider",
+    "override": "LLM_COST_PRICE_OVERRIDES",
+    "file": "Price file",
+    "bundled": "Bundled prices",
+}
+
+PRICE_SOURCES: t.Final = {
+    "override": "override",
+    "file": "price file",
+    "bundled": "bundled",
+}
+
+FLAGS: t.Final[Mapping[str, tuple[str, str]]] = {
+    "unpriced": (
+        "No price was found",
+        "Add a price in LLM_COST_PRICE_OVERRIDES; for a free model, a price of 0.",
+    ),
+    "borrowed_price": (
+        "Priced like another provider's model of the same name",
+        "If the price differs, add one for this provider.",
+    ),
+    "derived": (
+        "A missing rate was derived from another rate",
+        "If you pay a different rate, add it to your price file.",
+    ),
+    "modality_fallback": (
+        "Audio or images were priced at the text rate",
+        "Add a rate such as input_audio to your price file.",
+    ),
+    "mode_fallback": (
+        "The mode has no price; priced as standard",
+        "Add a rate such as batch_input to your price file.",
+    ),
+    "prepaid": (
+        "Reserved capacity, billed separately",
+        "To give these calls a cost, add a rate for the deployment.",
+    ),
+    "unknown_tier": (
+        "Unknown service tier; priced as standard",
+        "If the tier has another price, add an alias or a price for it.",
+    ),
+    "usage_conflict": (
+        "Token counts are contradictory or incomplete",
+        "Compare a few of these calls with the provider's bill.",
+    ),
+    "no_usage": (
+        "The response reported no usage",
+        "Request usage for streams, and read them to the end.",
+    ),
+    "estimated": (
+        "Usage was estimated",
+        "Request usage from the provider: LLM_COST_INJECT_STREAM_USAGE.",
+    ),
+    "results_dropped": (
+        "Some batch results were not recorded because there were too many at once",
+        "Read batch results in smaller parts, or track them manually.",
+    ),
+    "repeated": (
+        "A repeated poll of a response that may already be counted",
+        "Check whether another call has the same response ID.",
+    ),
+    "broken_frames": (
+        "Parts of the stream could not be parsed",
+        "If this persists, check whether a proxy modifies responses.",
+    ),
+    "unreadable_encoding": (
+        "The response's content encoding could not be decoded",
+        "Install a decoder (brotli, zstandard), or do not accept this encoding.",
+    ),
+    "unreadable_event": (
+        "A stream event could not be parsed",
+        "If this persists, upgrade Flask-LLM-Cost.",
+    ),
+    "reader_error": (
+        "The response could not be parsed",
+        "This is a bug in Flask-LLM-Cost. Please report it with the traceback from the"
+        " app's log.",
+    ),
+    "tags_dropped": (
+        "Some tags were invalid or too many, and were dropped",
+        "Send fewer or shorter tags (LLM_COST_MAX_TAGS), with valid keys.",
+    ),
+    "tag_error": (
+        "A tag provider raised an exception",
+        "The app's log names the tag provider and the exception.",
+    ),
+    "truncated_text": (
+        "A value was too long and was truncated",
+        "If it matters, shorten the value at its source.",
+    ),
+}
+"""The meaning of each flag, and what to do about it."""
+
+COVERAGE: t.Final = {
+    "cost": ("Cost", "Add prices for the unpriced models below."),
+    "usage": ("Usage", "See the calls without usage below."),
+    "stream_usage": (
+        "Usage of streams",
+        "Request it with include_usage, and read streams to the end.",
+    ),
+    "tags": ("Tags", "Add a tag provider, or set LLM_COST_DEFAULT_TAGS."),
+    "latency": ("Latency", "Pass latency_ms when you track calls manually."),
+    "response_id": (
+        "Response ID",
+        "Used to find duplicates. Not every API returns one.",
+    ),
+}
+"""What a call should have, and what to do where it is missing."""
+
+COVERAGE_FILTERS: t.Final[Mapping[str, Mapping[str, str]]] = {
+    "cost": {"sort": "unknown_pricing"},
+    "usage": {"usage_source": "unknown"},
+    "stream_usage": {"usage_source": "unknown", "stream": "yes"},
+}
+"""The filters that find the calls where it is missing."""
+
+FLAG_FILTERS: t.Final[Mapping[str, Mapping[str, str]]] = {
+    "unpriced": {"sort": "unknown_pricing"},
+    "no_usage": {"usage_source": "unknown"},
+    "estimated": {"usage_source": "estimated"},
+}
+"""The filters that find the calls with a flag, where there are any."""
+
+
+def words(name: str) -> str:
+    """``cache_read_audio`` as ``cache read audio``."""
+    return name.replace("_", " ")
+
+
+def meter(name: str) -> str:
+    """The name of a meter: ``Cache reads``, ``Web search``."""
+    return METERS.get(name) or words(name).capitalize()
+
+
+def tone(meter: str) -> str:
+    """The CSS class of a meter's color, which is that of its token type."""
+    for side in ("cache_read", "cache_write", "input", "output"):
+        if meter == side or meter.startswith(f"{side}_"):
+            return f"t-{side.replace('_', '-')}"
+    return "t-output" if meter == "reasoning" else "t-units"
+
+
+def per(rate: str) -> str:
+    """What a rate applies to: a million tokens, or one unit."""
+    tokens = any(side in rate for side in ("input", "output", "cache_", "reasoning"))
+    return "per 1M" if tokens else f"per {words(rate)}"
+
+
+def outcome(name: str, status: int | None = None) -> tuple[str, str]:
+    """An outcome's label and tone: ``("HTTP error 429", "bad")``."""
+    label = OUTCOME_LABELS.get(name, words(name))
+    if status is not None and name == "http_error":
+        label = f"{label} {status}"
+    return label, OUTCOME_TONES.get(name, "warn")
+
+
+def usage_source(name: str) -> str:
+    """A usage source's label."""
+    return USAGE_SOURCE_LABELS.get(name, words(name))
+
+
+def failure(reason: str) -> tuple[str, str]:
+    """The label and outcome of failed attempts, given an HTTP status or an outcome."""
+    if reason.isdigit():
+        return outcome("http_error", int(reason))[0], "http_error"
+    return outcome(reason)[0], reason
+
+
+def flag(name: str) -> tuple[str, str]:
+    """A flag's meaning and tone."""
+    if "." in name:
+        return "A condition that may affect the price", ""
+    return FLAGS.get(name, ("", ""))[0], "warn"
+
+
+def free(call: Call) -> bool:
+    """Whether a call ended before it could cost anything."""
+    return call.usage is None and call.outcome in SILENT_OUTCOMES
+
+
+def why_unpriced(call: Call) -> str:
+    """Why a call has no cost."""
+    if free(call):
+        return "The attempt got an HTTP error or no response, so nothing was used."
+    if call.usage is None:
+        return "The response reported no usage, so the cost is unknown."
+    return "No price was found for this model."
