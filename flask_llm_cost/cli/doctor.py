@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import errno
-import json
 import os
 import tempfile
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -21,6 +18,9 @@ from flask.cli import with_appcontext
 from ..errors import LlmCostError
 from ..errors import SetupRequired
 from ..errors import StorageError
+from .findings import Finding
+from .findings import show
+from .findings import Status
 from .text import count
 from .text import fit
 
@@ -37,17 +37,6 @@ _UNROLLED: t.Final = dt.timedelta(hours=2)
 
 ALONE: t.Final = "flask_llm_cost"
 """The import name of the app that commands make where there is none."""
-
-Status: t.TypeAlias = t.Literal["ok", "warn", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found, and what to do about it."""
-
-    status: Status
-    name: str
-    message: str
 
 
 @click.command()
@@ -67,19 +56,7 @@ def doctor(form: str) -> None:
     Ends with 1 if there is an error; a warning is none.
     """
     host: Host = current_app.extensions["llm_cost"]
-    findings = examine(host)
-    if form == "json":
-        click.echo(json.dumps([dataclasses.asdict(f) for f in findings], indent=2))
-    else:
-        for found in findings:
-            click.echo(f"[{found.status:>5}] {found.name}: {found.message}")
-    if any(found.status == "error" for found in findings):
-        click.get_current_context().exit(1)
-
-
-def examine(host: Host) -> list[Finding]:
-    """Ask every check, one after the other."""
-    return [found for check in CHECKS for found in check(host)]
+    show((found for check in CHECKS for found in check(host)), form)
 
 
 def configuration(host: Host) -> Iterator[Finding]:
@@ -116,9 +93,9 @@ def database(host: Host) -> Iterator[Finding]:
             zone = fact(connection, "timezone")
     except SetupRequired as error:
         yield Finding("ok", "database", f"{ledger.database_label} can be reached.")
-        yield Finding("error", "schema", _line(error))
+        yield Finding.failed("schema", error)
     except StorageError as error:
-        yield Finding("error", "database", _line(error))
+        yield Finding.failed("database", error)
     else:
         yield Finding("ok", "database", f"{ledger.database_label} can be reached.")
         yield Finding("ok", "schema", f"version {ledger.current()}.")
@@ -302,10 +279,10 @@ def prices(host: Host) -> Iterator[Finding]:
     try:
         updated = host.book.updated_at
     except LlmCostError as error:
-        yield Finding("error", "prices", _line(error))
+        yield Finding.failed("prices", error)
         return
     if host.book.problem is not None:
-        yield Finding("error", "prices", _line(LlmCostError(host.book.problem)))
+        yield Finding.failed("prices", LlmCostError(host.book.problem))
     if not host.book.stale(host.clock()):
         yield Finding("ok", "prices", f"of {updated}.")
         return
@@ -402,8 +379,7 @@ def clients(host: Host) -> Iterator[Finding]:
             seen = {group.key[0] for group in breakdown(connection, month, "provider")}
     except StorageError:
         pass  # said by database() already
-    for found in look(ways(), seen):
-        yield Finding(found.status, found.name, found.message)
+    yield from look(ways(), seen)
 
 
 def tags(host: Host) -> Iterator[Finding]:
@@ -453,7 +429,3 @@ CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     sums,
     tags,
 )
-
-
-def _line(error: LlmCostError) -> str:
-    return " ".join(str(error).split())

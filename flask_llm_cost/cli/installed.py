@@ -1,4 +1,4 @@
-"""Which clients and SDKs are installed here, and is what they send captured?"""
+"""Which client libraries and SDKs are installed, and whether their calls are captured."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from dataclasses import dataclass
 
 from ..capture.clients import WRAP_OF
 from ..config import INSTRUMENTS
+from .findings import Finding
 
 
 @dataclass(frozen=True, slots=True)
 class Sdk:
-    """A package that calls LLMs, and what it sends through."""
+    """A package that calls LLMs, and the libraries that it sends through."""
 
     name: str
-    """As it is installed."""
+    """Its name on the package index."""
     tested: str
-    """With this version; empty where it cannot be captured."""
+    """The versions it was tested with; empty if it cannot be captured."""
     provider: str = ""
-    """Whom it calls; empty where that is anyone."""
+    """The provider that it calls; empty if it calls any."""
     libraries: tuple[str, ...] = ()
-    """What it may send through: the first one that it requires, as it says itself."""
+    """Libraries that it may send through: the first that it requires is used."""
     also: tuple[str, ...] = ()
-    """What it sends through, too, where that is installed."""
+    """Libraries that it also sends through if they are installed."""
     general: bool = False
-    """Many apps have it for something else."""
+    """Whether many apps have it for other purposes."""
     package: str = ""
-    """As it is imported, if that is another name."""
+    """The name to import, if different."""
     instead: str = ""
     """Why it cannot be captured, and what to do."""
 
 
-_GRPC: t.Final = "It speaks gRPC, which is not captured"
+_GRPC: t.Final = "It uses gRPC, which is not captured"
 
 LIBRARIES: t.Final[Mapping[str, str]] = {
     "requests": "2.34.2",
@@ -47,18 +48,13 @@ LIBRARIES: t.Final[Mapping[str, str]] = {
 }
 """Each library that can be captured, with the version that it was tested with."""
 
+_HTTPX: t.Final = ("httpx2", "httpx")
+
 SDKS: t.Final = (
-    Sdk("openai", "3.57.0 and 2.54.0", "openai", ("httpx2", "httpx")),
-    Sdk("anthropic", "2.14.0", "anthropic", ("httpx2", "httpx")),
-    Sdk(
-        "google-genai",
-        "3.6.1",
-        "gemini",
-        ("httpx2", "httpx"),
-        ("aiohttp",),
-        package="google",
-    ),
-    Sdk("mistralai", "3.7.0", "mistral", ("httpx2", "httpx")),
+    Sdk("openai", "3.57.0 and 2.54.0", "openai", _HTTPX),
+    Sdk("anthropic", "2.14.0", "anthropic", _HTTPX),
+    Sdk("google-genai", "3.6.1", "gemini", _HTTPX, ("aiohttp",), package="google"),
+    Sdk("mistralai", "3.7.0", "mistral", _HTTPX),
     Sdk("cohere", "7.3.1", "cohere", ("httpx",)),
     Sdk("groq", "1.7.0", "groq", ("httpx",)),
     Sdk("ollama", "0.6.3", "ollama", ("httpx",)),
@@ -68,13 +64,13 @@ SDKS: t.Final = (
         "google-generativeai",
         "",
         "gemini",
-        instead=f"{_GRPC}. Use google-genai, which took its place.",
+        instead=f"{_GRPC}. Use its successor google-genai.",
     ),
     Sdk(
         "xai-sdk",
         "",
         "xai",
-        instead=f"{_GRPC}. Use openai with base_url='https://api.x.ai/v1', or report its"
+        instead=f"{_GRPC}. Use openai with base_url='https://api.x.ai/v1', or record its"
         " calls with llm_cost.track().",
     ),
     Sdk(
@@ -82,89 +78,80 @@ SDKS: t.Final = (
         "",
         "vertex",
         general=True,
-        instead=f"{_GRPC}. If the app asks models through it, use google-genai with"
-        " vertexai=True, or report its calls with llm_cost.track().",
+        instead=f"{_GRPC}. If the app calls models through it, use google-genai with"
+        " vertexai=True, or record the calls with llm_cost.track().",
     ),
 )
 
 
-class Look(t.NamedTuple):
-    """What was found of one package."""
-
-    status: t.Literal["ok", "warn", "error"]
-    name: str
-    message: str
-
-
-def look(ways: Mapping[str, Collection[str]], seen: Collection[str]) -> Iterator[Look]:
-    """Every package that is installed, and what becomes of its calls.
+def look(
+    ways: Mapping[str, Collection[str]], seen: Collection[str]
+) -> Iterator[Finding]:
+    """Report every installed package, and whether its calls are captured.
 
     :param ways: How each library is captured in this process.
-    :param seen: Providers whose calls the ledger has.
+    :param seen: Providers with calls in the ledger.
     """
     for name in INSTRUMENTS:
         version = version_of(name)
         if version is not None:
             how = ", ".join(sorted(ways.get(name, ()))) or "not captured here"
-            yield Look(
-                "ok",
-                f"client {name}",
-                f"{version} (tested with {LIBRARIES[name]}): {how}.",
-            )
+            message = f"{version} (tested with {LIBRARIES[name]}): {how}."
+            yield Finding("ok", f"client {name}", message)
     for sdk in SDKS:
         version = version_of(sdk.name)
         if version is not None:
-            yield _judged(sdk, version, ways, seen)
+            yield _check(sdk, version, ways, seen)
 
 
-def _judged(
+def _check(
     sdk: Sdk,
     version: str,
     ways: Mapping[str, Collection[str]],
     seen: Collection[str],
-) -> Look:
+) -> Finding:
     name = f"SDK {sdk.name}"
     if sdk.instead:
         status: t.Literal["warn", "error"] = "warn" if sdk.general else "error"
-        return Look(status, name, f"{version}. {sdk.instead}")
+        return Finding(status, name, f"{version}. {sdk.instead}")
     through = libraries_of(sdk)
-    said = f"{version} (tested with {sdk.tested}) sends through {_and(through)}"
+    sends = f"{version} (tested with {sdk.tested}) sends through {_and(through)}"
     missing = [library for library in through if not ways.get(library)]
     if not missing:
         how = sorted({way for library in through for way in ways[library]})
-        if _of_others(sdk, how):
-            return Look(
-                "warn",
-                name,
-                f"{said}, where nothing is captured but by {_and(how)}: wrap its client,"
-                " too, where it is made, or set LLM_COST_INSTRUMENT = True.",
-            )
-        return Look("ok", name, f"{said}, captured by {_and(how)}.")
-    fix = (
-        f"{said}, and nothing captures {_and(missing)} in this process. Set"
-        " LLM_COST_INSTRUMENT = True, or wrap its client, llm_cost.wrap(client), where the"
-        " app is made."
-    )
-    if sdk.provider in seen:
-        return Look(
+        if not _only_wraps_others(sdk, how):
+            return Finding("ok", name, f"{sends}, captured by {_and(how)}.")
+        return Finding(
             "warn",
             name,
-            f"{fix} The ledger has calls of {sdk.provider}: if they are made with it, its"
-            " client is captured when it is made, and all is well.",
+            f"{sends}, which is captured only by {_and(how)}. Wrap this SDK's client too,"
+            " where it is created, or set LLM_COST_INSTRUMENT = True.",
+        )
+    fix = (
+        f"{sends}, but nothing captures {_and(missing)} in this process. Set"
+        " LLM_COST_INSTRUMENT = True, or wrap its client with llm_cost.wrap(client) where"
+        " the app is created."
+    )
+    if sdk.provider in seen:
+        return Finding(
+            "warn",
+            name,
+            f"{fix} The ledger has calls of {sdk.provider}: if this SDK made them, its"
+            " client is wrapped when it is created, and nothing is missing.",
         )
     if sdk.general:
-        return Look("warn", name, f"{fix} Only matters if it calls an LLM.")
-    return Look("error", name, fix)
+        return Finding("warn", name, f"{fix} This only matters if it calls an LLM.")
+    return Finding("error", name, fix)
 
 
-def _of_others(sdk: Sdk, how: Collection[str]) -> bool:
-    """Whether it was the clients of other SDKs that were wrapped, and no more."""
+def _only_wraps_others(sdk: Sdk, how: Collection[str]) -> bool:
+    """Whether only clients of other SDKs were wrapped."""
     others = {f"{WRAP_OF}{other.package or other.name}" for other in SDKS}
     return set(how) <= others - {f"{WRAP_OF}{sdk.package or sdk.name}"}
 
 
 def libraries_of(sdk: Sdk) -> list[str]:
-    """What an installed SDK sends through: what it requires of those it may use."""
+    """The libraries that an installed SDK sends through, according to its metadata."""
     required = {
         re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower()
         for line in importlib.metadata.requires(sdk.name) or ()

@@ -1,4 +1,4 @@
-"""``verify-capture``: does a call of each dialect arrive, with usage and a price?"""
+"""``verify-capture``: checks that test calls are captured, with usage and a price."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from flask.cli import with_appcontext
 from ..errors import LlmCostError
 from ..errors import StorageError
 from ..signals import call_recorded
-from .doctor import Finding
+from .findings import Finding
+from .findings import show
 from .text import money
-from .text import plain
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -29,9 +29,9 @@ if t.TYPE_CHECKING:
     from .demo.provider import Urls
 
 FEATURE: t.Final = "llm_cost_verify"
-"""The tag ``feature`` of the calls that are sent."""
+"""The tag ``feature`` of the test calls."""
 
-_ASKED: t.Final[dict[str, tuple[str, dict[str, t.Any]]]] = {
+_REQUESTS: t.Final[dict[str, tuple[str, dict[str, t.Any]]]] = {
     "openai": (
         "/v1/chat/completions",
         {
@@ -61,23 +61,20 @@ _Send: t.TypeAlias = Callable[[str, dict[str, t.Any]], None]
 @click.command("verify-capture")
 @with_appcontext
 def verify_capture() -> None:
-    """Send calls to a fake provider, and see what is captured of them.
+    """Send test calls to a fake provider and check that they are captured.
 
-    A call of each dialect goes through the app's own adapter, and one through each
-    library that is instrumented. They are tagged, priced and stored as any other call,
-    looked for in the ledger, and removed from it. Nothing leaves this machine. Signals are
-    sent; the calls carry the tag feature=llm_cost_verify. Ends with 1 if something is amiss.
+    Sends one call per provider format through the app's adapter, and one through each
+    instrumented library. The calls are tagged, priced and stored like any other, then
+    looked up in the ledger and removed from it. Nothing leaves this machine. Signals are
+    sent, and the calls have the tag feature=llm_cost_verify. Exits with status 1 on any
+    error.
     """
-    # Signals know the app itself, not what stands for it.
-    findings = list(verify(current_app.extensions["llm_cost"].app))
-    for found in findings:
-        click.echo(f"[{found.status:>5}] {found.name}: {plain(found.message)}")
-    if any(found.status == "error" for found in findings):
-        click.get_current_context().exit(1)
+    # The sender of signals is the app itself, not the proxy.
+    show(verify(current_app.extensions["llm_cost"].app))
 
 
 def verify(app: Flask) -> Iterator[Finding]:
-    """What became of each call."""
+    """Send each call, and check what was captured."""
     from .demo.provider import serve_each
 
     state = app.extensions["llm_cost"]
@@ -87,25 +84,25 @@ def verify(app: Flask) -> Iterator[Finding]:
     try:
         stores = _stores(state)
     except StorageError as error:
-        yield Finding("error", "ledger", " ".join(str(error).split()))
+        yield Finding.failed("ledger", error)
         return
     stored: list[Call] = []
     with serve_each(pause=0) as urls, _hosts(state, urls):
         for name, provider, send in _ways(state.extension):
-            path, body = _ASKED[provider]
-            with _told(app, state, stores) as calls:
+            path, body = _REQUESTS[provider]
+            with _recorded(app, state, stores) as calls:
                 with state.extension.tags(feature=FEATURE):
                     send(getattr(urls, provider) + path, body)
             stored += calls
-            yield _judged(name, calls)
+            yield _check(name, calls)
     if stores:
-        yield _taken_back(state, stored)
+        yield _remove(state, stored)
 
 
 def _stores(state: t.Any) -> bool:
-    """Whether calls go to a ledger that can be asked.
+    """Whether calls go to a ledger that can be queried.
 
-    :raises StorageError: If they should, and it cannot be.
+    :raises StorageError: If that ledger cannot be read.
     """
     if state.settings.storage != "database" or state.collected is not None:
         return False
@@ -115,7 +112,7 @@ def _stores(state: t.Any) -> bool:
 
 @contextmanager
 def _hosts(state: t.Any, urls: Urls) -> Iterator[None]:
-    """Let the fake provider be known, in this process and for now."""
+    """Make the fake provider known to this process while the block runs."""
     before = state.settings
     hosts = {**before.provider_hosts, **urls.hosts}
     state.settings = dataclasses.replace(before, provider_hosts=hosts)
@@ -126,8 +123,8 @@ def _hosts(state: t.Any, urls: Urls) -> Iterator[None]:
 
 
 @contextmanager
-def _told(app: Flask, state: t.Any, stores: bool) -> Iterator[list[Call]]:
-    """The calls that are recorded inside, which are stored if they can be looked for."""
+def _recorded(app: Flask, state: t.Any, stores: bool) -> Iterator[list[Call]]:
+    """Collect the calls that are recorded inside; store them only if ``stores``."""
     calls: list[Call] = []
 
     def receive(sender: Flask, call: Call, **_: t.Any) -> None:
@@ -144,8 +141,8 @@ def _told(app: Flask, state: t.Any, stores: bool) -> Iterator[list[Call]]:
         state.collected = before
 
 
-def _taken_back(state: t.Any, calls: list[Call]) -> Finding:
-    """Look for the calls in the ledger, and remove them."""
+def _remove(state: t.Any, calls: list[Call]) -> Finding:
+    """Look up the calls in the ledger, and remove them."""
     from ..query.detail import call_detail
 
     ids = [call.event_id for call in calls]
@@ -153,25 +150,25 @@ def _taken_back(state: t.Any, calls: list[Call]) -> Finding:
         written = state.extension.flush(30)
         with state.ledger.reading() as connection:
             found = [each for each in ids if call_detail(connection, each) is not None]
-        gone = state.ledger.withdraw(ids)
+        removed = state.ledger.withdraw(ids)
     except LlmCostError as error:
-        return Finding("error", "ledger", " ".join(str(error).split()))
-    if not written or len(found) < len(ids) or gone < len(found):
+        return Finding.failed("ledger", error)
+    if not written or len(found) < len(ids) or removed < len(found):
         return Finding(
             "error",
             "ledger",
-            f"{len(ids)} calls were captured, {len(found)} of them found and {gone} removed"
-            " again. Others carry the tag feature=llm_cost_verify; `doctor` says where they"
-            " wait.",
+            f"{len(ids)} calls were captured, but {len(found)} were found and {removed}"
+            " removed. The others have the tag feature=llm_cost_verify; run `doctor` to"
+            " see why they are not in the ledger.",
         )
-    return Finding("ok", "ledger", f"{gone} calls found, and removed again.")
+    return Finding("ok", "ledger", f"{removed} calls found and removed.")
 
 
 def _ways(extension: t.Any) -> Iterator[tuple[str, str, _Send]]:
-    """Through what calls are sent: the adapter, and what is instrumented."""
+    """How the calls are sent: name, provider format and function."""
     from ..capture.clients import ways
 
-    for provider in _ASKED:
+    for provider in _REQUESTS:
         yield provider, provider, _through_adapter(extension)
     for library, how in sorted(ways().items()):
         if "instrument" in how:
@@ -249,16 +246,16 @@ _SENDS: t.Final[dict[str, _Send]] = {
 }
 
 
-def _judged(name: str, calls: list[Call]) -> Finding:
+def _check(name: str, calls: list[Call]) -> Finding:
     if len(calls) != 1:
-        return Finding("error", name, f"{len(calls)} calls captured instead of 1.")
+        return Finding("error", name, f"{len(calls)} calls captured; expected 1.")
     [call] = calls
     if call.usage is None:
-        return Finding("error", name, f"{call.model} captured without its usage.")
+        return Finding("error", name, f"{call.model} captured without usage.")
     if call.tags.get("feature") != FEATURE:
-        return Finding("error", name, f"{call.model} captured without its tags.")
+        return Finding("error", name, f"{call.model} captured without tags.")
     if call.cost is None:
-        return Finding("warn", name, f"{call.model} captured, but has no price.")
+        return Finding("warn", name, f"{call.model} captured, but it has no price.")
     return Finding(
         "ok",
         name,

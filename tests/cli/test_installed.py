@@ -1,4 +1,4 @@
-"""What the doctor says of the clients and SDKs that are installed."""
+"""What ``doctor`` reports about installed clients and SDKs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def nothing_is_instrumented() -> Iterator[None]:
 
 
 def said(**ways: tuple[str, ...]) -> dict[str, tuple[str, str]]:
-    return {name: (status, message) for status, name, message in look(ways, ())}
+    return {each.name: (each.status, each.message) for each in look(ways, ())}
 
 
 def test_every_library_is_known() -> None:
@@ -50,7 +50,7 @@ def test_an_sdk_that_nothing_captures_is_an_error_with_a_way_out() -> None:
     assert importlib.metadata.version("openai") in message
     assert "nothing captures httpx2" in message
     assert "LLM_COST_INSTRUMENT = True" in message
-    assert "llm_cost.wrap(client), where the app is made" in message
+    assert "llm_cost.wrap(client) where the app is created" in message
 
 
 def test_half_of_an_sdk_is_not_enough() -> None:
@@ -73,12 +73,14 @@ def test_a_wrapped_client_of_one_sdk_does_not_capture_another() -> None:
     assert found["SDK openai"][0] == "ok"
     status, message = found["SDK anthropic"]
     assert status == "warn"
-    assert "by wrap of openai: wrap its client, too" in message
+    assert "only by wrap of openai. Wrap this SDK" in message
     for more in ("instrument", "wrap", "wrap of langchain_openai", "wrap of anthropic"):
         assert said(httpx2=("wrap of openai", more))["SDK anthropic"][0] == "ok", more
 
 
-def test_the_doctor_is_told_whose_client_is_wrapped(llm_cost: LlmCost) -> None:
+def test_the_doctor_knows_which_sdk_a_wrapped_client_belongs_to(
+    llm_cost: LlmCost,
+) -> None:
     with httpx2.Client() as plain, openai.OpenAI(api_key="x") as sdk:
         llm_cost.wrap(sdk)
         assert "wrap of openai" in clients.ways()["httpx2"]
@@ -108,7 +110,7 @@ def test_what_cannot_be_captured_is_an_error(
     monkeypatch.syspath_prepend(tmp_path)
     status, message = said()["SDK xai-sdk"]
     assert status == "error"
-    assert message.startswith("1.0. It speaks gRPC")
+    assert message.startswith("1.0. It uses gRPC")
     assert "base_url" in message
 
 

@@ -36,7 +36,7 @@ def test_a_call_of_each_dialect_arrives(make_app: MakeApp, run: Run) -> None:
         "[   ok] gemini",
     ]
     assert all("tokens in" in line and "$0." in line for line in calls)
-    assert ledger == "[   ok] ledger: 3 calls found, and removed again."
+    assert ledger == "[   ok] ledger: 3 calls found and removed."
 
 
 @pytest.mark.usefixtures("bare")
@@ -67,17 +67,17 @@ def test_calls_are_taken_back_and_others_stay(
 ) -> None:
     app = make_app(LLM_COST_WRITE=write)
     state = app.extensions["llm_cost"]
-    told: list[Call] = []
+    recorded: list[Call] = []
 
     def receive(sender: Flask, call: Call) -> None:
-        told.append(call)
+        recorded.append(call)
 
     with app.app_context():
         own = state.extension.track(provider="openai", model="gpt-4o", input_tokens=1)
         assert state.extension.flush(10)
     with call_recorded.connected_to(receive, sender=app):
         run("verify-capture", app=app)
-    assert [call.tags for call in told] == [{"feature": "llm_cost_verify"}] * 3
+    assert [call.tags for call in recorded] == [{"feature": "llm_cost_verify"}] * 3
     assert state.extension.flush(10)
     left = list(stream_calls(state.ledger.reading, CallFilter()))
     assert [call.event_id for call in left] == [own.event_id]
@@ -123,4 +123,4 @@ def test_a_capture_that_is_off_fails(make_app: MakeApp, run: Run) -> None:
 def test_tags_that_are_lost_fail(make_app: MakeApp, run: Run) -> None:
     result = run("verify-capture", app=make_app(LLM_COST_MAX_TAGS=0))
     assert result.exit_code == 1
-    assert "without its tags" in result.stdout
+    assert "without tags" in result.stdout
