@@ -1,4 +1,4 @@
-"""What an app may set: every ``LLM_COST_*`` key, checked once into :class:`Settings`."""
+"""The ``LLM_COST_*`` settings, validated once into :class:`Settings`."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _shown(value: object) -> str:
     try:
         text = repr(value)
     except Exception:
-        # A value's repr is not ours: it may raise anything, as an int of 5,000 digits
-        # does, and the message is worth more than the value in it.
+        # A repr may raise anything, e.g. that of an int of 5,000 digits. The message
+        # matters more than the value.
         return f"this {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}..."
 
@@ -64,15 +64,15 @@ def _flag(key: str, value: object) -> bool:
 
 def _text(key: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise _wrong(key, value, "a text that is not empty")
+        raise _wrong(key, value, "a non-empty string")
     return value
 
 
 def _secret(key: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        # The value is not repeated: it may be the secret in another type.
+        # The value is not shown: it may be the secret in another type.
         raise ConfigError(
-            f"{key} must be a text that is not empty, not this {type(value).__name__}."
+            f"{key} must be a non-empty string, not this {type(value).__name__}."
         )
     return value
 
@@ -85,7 +85,7 @@ def _optional(check: Check) -> Check:
 
 
 def check_one_of(*names: str) -> Check:
-    """Make a check for one of some names."""
+    """Create a check that a value is one of some names."""
 
     def check(key: str, value: object) -> str:
         if not isinstance(value, str) or value not in names:
@@ -102,7 +102,7 @@ def _whole(low: int, high: int) -> Check:
             or isinstance(value, bool)
             or not low <= value <= high
         ):
-            raise _wrong(key, value, f"a whole number from {low} to {high}")
+            raise _wrong(key, value, f"an integer from {low} to {high}")
         return value
 
     return check
@@ -122,22 +122,24 @@ def _path(key: str, value: object) -> Path:
 
 
 def _check_folder(key: str, path: Path) -> None:
-    # os.path, since a Path raises for some names that cannot exist.
+    # os.path, because a Path raises an error for some names that cannot exist.
     if os.path.exists(path) and not os.path.isdir(path):
-        raise _wrong(key, str(path), "the path of a folder, or of none yet")
+        raise _wrong(
+            key, str(path), "the path of a folder, or a path that does not exist yet"
+        )
 
 
 def check_money(key: str, value: object) -> Decimal:
-    """See that a value is an amount of USD."""
-    wanted = 'a number of USD from 0 to 1e12, such as "250" or Decimal("0.50")'
+    """Check that a value is an amount in USD."""
+    wanted = 'a number from 0 to 1e12 (USD), such as "250" or Decimal("0.50")'
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise _wrong(key, value, wanted)
     try:
-        # A float is taken at its shortest text, so that 0.1 means 0.1.
+        # A float is read from its shortest representation, so that 0.1 means 0.1.
         amount = Decimal(repr(value) if isinstance(value, float) else value)
     except InvalidOperation:
         raise _wrong(key, value, wanted) from None
-    # The bound is for "1e999999999", which as an integer would fill the memory.
+    # The limit rejects "1e999999999", which would fill the memory as an integer.
     if not amount.is_finite() or not 0 <= amount <= _MOST_USD:
         raise _wrong(key, value, wanted)
     return amount
@@ -145,7 +147,7 @@ def check_money(key: str, value: object) -> Decimal:
 
 def _mapping(key: str, value: object) -> dict[str, t.Any]:
     if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
-        raise _wrong(key, value, "a mapping with text keys")
+        raise _wrong(key, value, "a mapping with string keys")
     return dict(value)
 
 
@@ -164,8 +166,8 @@ def _hosts(key: str, value: object) -> dict[str, str]:
     for host in entries:
         if not _is_host(host):
             raise ConfigError(
-                f"{key} has {_shown(host)}: a key is a host or host:port, such as"
-                ' "llm.example.com" or "localhost:8000", without scheme or path.'
+                f"{key} has the key {_shown(host)}. Use a host or host:port without"
+                ' scheme and path, such as "llm.example.com" or "localhost:8000".'
             )
     return hosts
 
@@ -176,19 +178,19 @@ def _is_host(text: str) -> bool:
         port_fits = parts.port != 0
     except ValueError:
         return False
-    alone = parts.netloc == text and "@" not in text and not re.search(r"\s", text)
-    return bool(parts.hostname) and alone and port_fits
+    bare = parts.netloc == text and "@" not in text and not re.search(r"\s", text)
+    return bool(parts.hostname) and bare and port_fits
 
 
 def _tag_keys(key: str, value: object) -> tuple[str, ...]:
-    # A Collection, not any Iterable: an iterator would be empty at a second reading.
+    # A Collection, because an iterator would be empty when it is read a second time.
     if isinstance(value, str | Mapping) or not isinstance(value, Collection):
         raise _wrong(key, value, 'a list of tag keys, such as ("feature", "tenant")')
     keys = tuple(value)
     for name in keys:
         if not isinstance(name, str) or not KEY_PATTERN.fullmatch(name):
             raise _wrong(
-                f"{key} entry", name, "a tag key of letters, digits, _ . - (1 to 200)"
+                f"{key} entry", name, "a tag key of 1 to 200 letters, digits, _ . -"
             )
     return tuple(dict.fromkeys(keys))
 
@@ -206,7 +208,7 @@ def _tags(key: str, value: object) -> t.Any:
 
 
 def check_zone(key: str, value: object) -> dt.tzinfo:
-    """See that a value names a time zone."""
+    """Check that a value is the name of a time zone."""
     wanted = 'the name of an IANA time zone, such as "Europe/Berlin"'
     if not isinstance(value, str):
         raise _wrong(key, value, wanted)
@@ -222,9 +224,9 @@ def _instrument(key: str, value: object) -> tuple[str, ...]:
     if isinstance(value, bool):
         return INSTRUMENTS if value else ()
     names = (value,) if isinstance(value, str) else value
-    # A mapping might say {"httpx": False}.
+    # Not a mapping, which could be {"httpx": False}.
     if not isinstance(names, Collection) or isinstance(names, Mapping):
-        raise _wrong(key, value, "True, False or names of " + ", ".join(INSTRUMENTS))
+        raise _wrong(key, value, "True, False, or a list of " + ", ".join(INSTRUMENTS))
     chosen = tuple(names)
     for name in chosen:
         if not isinstance(name, str) or name not in INSTRUMENTS:
@@ -260,23 +262,23 @@ def _budgets(key: str, value: object) -> tuple[Mapping[str, t.Any], ...]:
 
 def _uri(key: str, value: object) -> str:
     if not isinstance(value, str) or "://" not in value:
-        # The value is not repeated: half a URI may still hold a password.
+        # The value is not shown: even part of a URI may contain a password.
         raise ConfigError(
             f"{key} must be an SQLAlchemy URL, such as"
             ' "postgresql+psycopg://user:password@host/name" or "sqlite:///llm_cost.db".'
         )
-    # Only names that are known here are repeated: the rest may hold a password.
+    # Only known names are shown: the rest may contain a password.
     backend, _, driver = value.partition("://")[0].lower().partition("+")
     if backend == "postgres":
         raise ConfigError(
-            f"{key} begins with postgres, which SQLAlchemy does not know: begin it with"
+            f"{key} starts with postgres://, which SQLAlchemy does not support. Use"
             ' "postgresql+psycopg://".'
         )
     if driver in _ASYNCHRONOUS:
-        begin = _SYNCHRONOUS.get(backend, "the name of a synchronous one")
+        start = _SYNCHRONOUS.get(backend, "a synchronous driver")
         raise ConfigError(
-            f"{key} names the asynchronous driver {driver}, and the ledger needs a"
-            f" synchronous one: begin it with {begin}."
+            f"{key} uses the asynchronous driver {driver}, but the ledger needs a"
+            f" synchronous one. Use {start}."
         )
     return value
 
@@ -299,7 +301,7 @@ def _url(key: str, value: object) -> str:
     except ValueError:
         usable = False
     if not usable:
-        # The value is not repeated: a webhook's URL is often a secret.
+        # The value is not shown: a webhook's URL is often a secret.
         raise ConfigError(
             f'{key} must be an http(s) URL, such as "https://hooks.example.com/llm".'
         )
@@ -307,7 +309,7 @@ def _url(key: str, value: object) -> str:
 
 
 def _per_page(key: str, value: object) -> int:
-    # 25.0 equals 25, and would be printed as "25.0" in links.
+    # 25.0 equals 25, but would appear as "25.0" in links.
     if type(value) is not int or value not in (25, 50, 100, 200):
         raise _wrong(key, value, "25, 50, 100 or 200")
     return value
@@ -324,46 +326,46 @@ def _setting(default: t.Any, check: Check) -> t.Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings of one app. A field ``x`` is the config key ``LLM_COST_X``."""
+    """The settings of one app. The field ``x`` is the config key ``LLM_COST_X``."""
 
     enabled: bool = _setting(True, _flag)
-    """False captures, stores and blocks nothing."""
+    """``False`` disables capturing, storing and blocking."""
     storage: str | Callable[[Call], t.Any] = _setting("database", _storage)
     """``"database"``, ``"jsonl"``, ``"log"``, or a callable that takes a :class:`.Call`."""
     log_level: int = _setting(logging.INFO, _log_level)
-    """Level of the lines that ``STORAGE="log"`` writes to ``flask_llm_cost.calls``."""
+    """The level at which ``STORAGE="log"`` logs calls to ``flask_llm_cost.calls``."""
     database_uri: str | None = _setting(None, _optional(_uri))
-    """The ledger's database. ``None``: the host's Flask-SQLAlchemy engine if there is one,
-    else ``llm_cost.db`` (SQLite) in the instance folder."""
+    """The ledger's database. ``None`` selects the app's Flask-SQLAlchemy database, or
+    ``llm_cost.db`` (SQLite) in the instance folder if the app has none."""
     bind_key: str | None = _setting(None, _optional(_text))
-    """Which bind of the host's Flask-SQLAlchemy holds the ledger."""
+    """The key in ``SQLALCHEMY_BINDS`` of the ledger's database."""
     read_database_uri: str | None = _setting(None, _optional(_uri))
-    """A replica for pages and reports."""
+    """A replica that pages and reports read."""
     engine_options: Mapping[str, t.Any] = _setting({}, _mapping)
-    """More arguments for SQLAlchemy's ``create_engine``."""
+    """Extra arguments for SQLAlchemy's ``create_engine``."""
     write: str = _setting("spool", check_one_of("spool", "sync"))
-    """``"spool"`` appends to a file and lets a thread write to the database; ``"sync"``
-    writes at the end of each call, for hosts whose disk dies with the container."""
+    """``"spool"`` appends to a file, which a thread writes to the database. ``"sync"``
+    writes at the end of each call, for containers whose disk does not persist."""
     spool_dir: Path | None = _setting(None, _optional(_path))
-    """Where spool files live, relative to the instance folder; ``None`` is
-    ``llm_cost_spool`` there."""
+    """The folder of spool files, relative to the instance folder. ``None`` selects
+    ``llm_cost_spool``."""
     spool_fsync: bool = _setting(False, _flag)
-    """Flush each spool line to the disk: survives power loss, costs milliseconds."""
+    """Flush each spool line to disk. Survives a power loss, but takes milliseconds."""
     jsonl_dir: Path | None = _setting(None, _optional(_path))
-    """Where ``STORAGE="jsonl"`` writes, relative to the instance folder; ``None`` is
-    ``llm_cost_calls`` there."""
+    """The folder that ``STORAGE="jsonl"`` writes to, relative to the instance folder.
+    ``None`` selects ``llm_cost_calls``."""
     timezone: dt.tzinfo = _setting(dt.UTC, check_zone)
-    """IANA name of the zone of days, reports and budgets."""
+    """The time zone of days, reports and budgets, by its IANA name."""
     week_start: str = _setting("monday", check_one_of("monday", "sunday", "saturday"))
     """The first day of a week."""
     default_tags: Mapping[str, t.Any] | Callable[[], t.Any] = _setting({}, _tags)
-    """Tags of every call: a mapping, or a callable asked once per call."""
+    """Tags of every call: a mapping, or a callable evaluated once per call."""
     rollup_tags: tuple[str, ...] = _setting((), _tag_keys)
-    """Tag keys that reports break down by."""
+    """The tag keys that calls are aggregated by."""
     max_tags: int = _setting(50, _whole(0, 1000))
-    """Tags kept per call; explicit ones first."""
+    """The maximum number of tags per call. Explicit tags take precedence."""
     max_tag_bytes: int = _setting(1024, _whole(0, 1024))
-    """Bytes (UTF-8) kept of a tag's value."""
+    """The maximum length of a tag's value in UTF-8 bytes."""
     redacted_tag_keys: tuple[str, ...] = _setting(
         (
             "api_key",
@@ -376,62 +378,62 @@ class Settings:
         ),
         _tag_keys,
     )
-    """A tag whose key holds one of these as whole words is stored as ``[REDACTED]``."""
+    """A tag whose key contains one of these as whole words is stored as ``[REDACTED]``."""
     session_tag: str = _setting("session", _tag_key)
-    """The tag that names a session."""
+    """The tag whose value identifies a session."""
     session_names: Callable[..., t.Any] | None = _setting(None, _optional(_call))
     """A callable that maps session ids to names."""
     instrument: tuple[str, ...] = _setting((), _instrument)
-    """Libraries to capture in the whole process: True, or names."""
+    """Libraries to capture in the whole process: ``True``, or their names."""
     prices_file: Path | None = _setting(None, _optional(_path))
-    """A JSON (or YAML) price file that goes before the bundled prices."""
+    """A JSON or YAML price file, which takes precedence over the bundled prices."""
     price_overrides: Mapping[str, t.Any] = _setting({}, _mapping)
-    """Prices by model that go before the price file."""
+    """Prices by model, which take precedence over the price file."""
     price_sources: Mapping[str, str] = _setting(dict(SOURCES), _texts)
-    """Where ``prices sync`` reads: name to URL or path."""
+    """The sources of ``prices sync``: names mapped to URLs or paths."""
     provider_hosts: Mapping[str, str] = _setting({}, _hosts)
-    """Further hosts (``host`` or ``host:port``) and the provider that each speaks."""
+    """Additional hosts (``host`` or ``host:port``), mapped to their providers."""
     model_aliases: Mapping[str, str] = _setting({}, _texts)
-    """Names that are priced as another: ``{"azure/my-deployment": "azure/gpt-4o"}``."""
+    """Models priced as another: ``{"azure/my-deployment": "azure/gpt-4o"}``."""
     estimate_usage: bool = _setting(False, _flag)
-    """Estimate the usage of streams that carry none, and mark it as estimated."""
+    """Estimate the usage of streams that report none, and mark it as estimated."""
     inject_stream_usage: bool = _setting(False, _flag)
-    """Ask OpenAI-style streams for their usage where the app's request does not."""
+    """Request usage from OpenAI-style streams where the app does not."""
     monthly_budget: Decimal | None = _setting(None, _optional(check_money))
-    """USD per calendar month."""
+    """The limit in USD per calendar month."""
     daily_budget: Decimal | None = _setting(None, _optional(check_money))
-    """USD per day."""
+    """The limit in USD per day."""
     call_budget: Decimal | None = _setting(None, _optional(check_money))
-    """USD per call."""
+    """The limit in USD per call."""
     budgets: tuple[Mapping[str, t.Any], ...] = _setting((), _budgets)
-    """Further budgets."""
+    """Additional budgets."""
     budget_behavior: str = _setting("notify", check_one_of("notify", "raise", "block"))
-    """What a spent budget does."""
+    """What happens when a budget is exceeded."""
     on_budget_exceeded: Callable[..., t.Any] | None = _setting(None, _optional(_call))
-    """Called when a budget is spent."""
+    """Called when a budget is exceeded."""
     on_storage_error: str = _setting("warn", check_one_of("ignore", "warn", "raise"))
-    """What a failed write does."""
+    """What happens when a call cannot be stored."""
     on_unknown_price: str = _setting("warn", check_one_of("ignore", "warn", "raise"))
-    """What a model without a price does."""
+    """What happens when a model has no price."""
     alert_webhook_url: str | None = _setting(None, _optional(_url))
-    """Where budget alerts are posted."""
+    """The URL that budget alerts are posted to."""
     alert_webhook_secret: str | None = _setting(None, _optional(_secret))
-    """Signs what is posted."""
+    """The key that signs these posts."""
     alert_allow_private: bool = _setting(False, _flag)
-    """Let the webhook point into a private network."""
+    """Allow a webhook in a private network."""
     cost_header: bool = _setting(False, _flag)
-    """Send ``X-LLM-Cost-USD`` with each response."""
+    """Add the header ``X-LLM-Cost-USD`` to responses."""
     per_page: int = _setting(50, _per_page)
-    """Rows on a page of calls: 25, 50, 100 or 200."""
+    """The number of rows on a page of calls: 25, 50, 100 or 200."""
 
     @classmethod
     def read(
         cls, config: MutableMapping[str, t.Any], folder: str | None = None
     ) -> Settings:
-        """Check an app's config; what it leaves out is set to its default there.
+        """Validate an app's config, and set missing keys to their defaults.
 
-        :param folder: The instance folder, in which relative paths are.
-        :raises ConfigError: For a wrong value or an unknown ``LLM_COST_*`` key.
+        :param folder: The instance folder, which paths are relative to.
+        :raises ConfigError: If a value is invalid or an ``LLM_COST_*`` key is unknown.
         """
         known = {PREFIX + f.name.upper(): f for f in fields(cls)}
         for key in config:
@@ -445,9 +447,9 @@ class Settings:
         settings = cls(**values)
         if settings.bind_key is not None and settings.database_uri is not None:
             raise ConfigError(
-                f"{PREFIX}BIND_KEY is {_shown(settings.bind_key)}, and"
-                f" {PREFIX}DATABASE_URI is set, too: the ledger has one database. Set"
-                " one of them to None."
+                f"{PREFIX}BIND_KEY is {_shown(settings.bind_key)} and"
+                f" {PREFIX}DATABASE_URI is set, but the ledger has only one database."
+                " Set one of them to None."
             )
         for name in ("spool_dir", "jsonl_dir"):
             path = getattr(settings, name)
@@ -459,19 +461,17 @@ class Settings:
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
-    # Compared without the prefix that they share, which would make all of them alike.
+    # Without the common prefix, which would make all keys similar.
     names = [name.removeprefix(PREFIX) for name in known]
     near = difflib.get_close_matches(key.removeprefix(PREFIX), names, n=1)
-    way_out = (
-        f"Did you mean {PREFIX}{near[0]}?"
-        if near
-        else "The settings are listed in the docs."
+    hint = (
+        f"Did you mean {PREFIX}{near[0]}?" if near else "See the docs for all settings."
     )
-    return f"{key} is not a setting of Flask-LLM-Cost. {way_out}"
+    return f"{key} is not a setting of Flask-LLM-Cost. {hint}"
 
 
 def _plain(value: t.Any) -> t.Any:
-    """A setting as an app would write it, so that a second reading accepts it."""
+    """A setting as an app would write it, so that it can be read again."""
     if isinstance(value, (zoneinfo.ZoneInfo, dt.timezone)):
         return str(value)
     return value

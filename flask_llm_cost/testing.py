@@ -1,4 +1,4 @@
-"""For the tests of apps: collect calls in memory, and nothing else."""
+"""Support for the tests of apps: collect calls in memory."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .state import AppState
 def record_calls(app: Flask) -> Iterator[list[Call]]:
     """Collect the calls of an app instead of writing them to its ledger.
 
-    They are tagged and priced as always, and signals are sent; no file and no database
-    is touched, and no budget stops a call.
+    Calls are tagged and priced as usual and signals are sent, but no file or database is
+    used, and no budget stops a call.
 
-    :param app: An app that :class:`.LlmCost` is set up on.
-    :raises LlmCostError: If it is not.
+    :param app: An app with :class:`.LlmCost` set up on it.
+    :raises LlmCostError: If :class:`.LlmCost` is not set up on the app.
     """
     state = t.cast("AppState | None", app.extensions.get("llm_cost"))
     if state is None:
         raise LlmCostError(
-            "LlmCost is not set up on this app: call LlmCost(app) first."
+            "LlmCost is not set up on this app. Call LlmCost(app) first."
         )
     before, state.collected = state.collected, []
     try:
         yield state.collected
     finally:
-        # What was abandoned meanwhile is collected, too.
+        # Include calls that were abandoned inside the block.
         state.record_deferred()
         state.collected = before

@@ -1,4 +1,4 @@
-"""Settings are strict: a wrong one is named, with its value and the way out."""
+"""Settings are strict: an error names the key, the value and a fix."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def read(key: str, value: object) -> t.Any:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "way_out"),
+    ("key", "value", "hint"),
     [
         ("ENABLED", "yes", "True or False"),
         ("ENABLED", 1, "True or False"),
         ("STORAGE", "postgres", "'database', 'jsonl', 'log' or a callable"),
         ("LOG_LEVEL", "LOUD", "a logging level, such as 'INFO'"),
         ("LOG_LEVEL", True, "a logging level"),
-        ("BIND_KEY", "", "a text that is not empty"),
-        ("ENGINE_OPTIONS", ["pool_size"], "a mapping with text keys"),
-        ("ENGINE_OPTIONS", {1: 2}, "a mapping with text keys"),
+        ("BIND_KEY", "", "a non-empty string"),
+        ("ENGINE_OPTIONS", ["pool_size"], "a mapping with string keys"),
+        ("ENGINE_OPTIONS", {1: 2}, "a mapping with string keys"),
         ("WRITE", "async", "one of 'spool', 'sync'"),
-        ("SPOOL_DIR", 7, "a text that is not empty"),
+        ("SPOOL_DIR", 7, "a non-empty string"),
         ("SPOOL_DIR", "a\0b", "without a NUL"),
         ("TIMEZONE", "Mars/Olympus", "an IANA time zone"),
         ("TIMEZONE", "../UTC", "an IANA time zone"),
@@ -50,49 +50,49 @@ def read(key: str, value: object) -> t.Any:
         ("ROLLUP_TAGS", "feature", "a list of tag keys"),
         ("ROLLUP_TAGS", ["a tag"], "letters, digits"),
         ("ROLLUP_TAGS", iter(["feature"]), "a list of tag keys"),
-        ("MAX_TAGS", -1, "a whole number from 0 to 1000"),
-        ("MAX_TAG_BYTES", 2048, "a whole number from 0 to 1024"),
+        ("MAX_TAGS", -1, "an integer from 0 to 1000"),
+        ("MAX_TAG_BYTES", 2048, "an integer from 0 to 1024"),
         ("REDACTED_TAG_KEYS", None, "a list of tag keys"),
         ("SESSION_NAMES", "names", "a callable"),
         ("INSTRUMENT", "urllib", "one of requests, httpx"),
-        ("INSTRUMENT", 3, "True, False or names"),
-        ("INSTRUMENT", {"httpx": False}, "True, False or names"),
-        ("PRICE_SOURCES", {"litellm": None}, "a text that is not empty"),
+        ("INSTRUMENT", 3, "True, False, or a list"),
+        ("INSTRUMENT", {"httpx": False}, "True, False, or a list"),
+        ("PRICE_SOURCES", {"litellm": None}, "a non-empty string"),
         ("PROVIDER_HOSTS", {"https://llm.example.com": "openai"}, "host or host:port"),
         ("PROVIDER_HOSTS", {"llm.example.com/v1": "openai"}, "host or host:port"),
         ("PROVIDER_HOSTS", {"localhost:eighty": "openai"}, "host or host:port"),
         ("PROVIDER_HOSTS", {"[::1": "openai"}, "host or host:port"),
         ("PROVIDER_HOSTS", {"a b": "openai"}, "host or host:port"),
         ("PROVIDER_HOSTS", {"a.test": "x", "A.test": "y"}, "each host once"),
-        ("MODEL_ALIASES", {"a": ""}, "a text that is not empty"),
-        ("MONTHLY_BUDGET", "ten", "a number of USD"),
-        ("MONTHLY_BUDGET", -1, "a number of USD"),
-        ("DAILY_BUDGET", float("nan"), "a number of USD"),
-        ("CALL_BUDGET", "Infinity", "a number of USD"),
-        ("CALL_BUDGET", "1e999999999", "a number of USD"),
-        ("CALL_BUDGET", False, "a number of USD"),
+        ("MODEL_ALIASES", {"a": ""}, "a non-empty string"),
+        ("MONTHLY_BUDGET", "ten", "a number from 0 to 1e12"),
+        ("MONTHLY_BUDGET", -1, "a number from 0 to 1e12"),
+        ("DAILY_BUDGET", float("nan"), "a number from 0 to 1e12"),
+        ("CALL_BUDGET", "Infinity", "a number from 0 to 1e12"),
+        ("CALL_BUDGET", "1e999999999", "a number from 0 to 1e12"),
+        ("CALL_BUDGET", False, "a number from 0 to 1e12"),
         ("BUDGETS", {"name": "all"}, "a list of mappings"),
-        ("BUDGETS", ["all"], "a mapping with text keys"),
+        ("BUDGETS", ["all"], "a mapping with string keys"),
         ("BUDGET_BEHAVIOR", "stop", "one of 'notify', 'raise', 'block'"),
         ("ON_STORAGE_ERROR", "die", "one of 'ignore', 'warn', 'raise'"),
         ("PER_PAGE", 30, "25, 50, 100 or 200"),
         ("PER_PAGE", 25.0, "25, 50, 100 or 200"),
     ],
 )
-def test_a_wrong_value_is_named_with_key_and_way_out(
-    key: str, value: object, way_out: str
+def test_an_invalid_value_is_reported_with_its_key_and_a_hint(
+    key: str, value: object, hint: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         read(key, value)
     message = str(caught.value)
     assert PREFIX + key in message
-    assert way_out in message
+    assert hint in message
     if isinstance(value, str):
         assert repr(value) in message
 
 
 @pytest.mark.parametrize("key", ["MAX_TAGS", "PER_PAGE", "MONTHLY_BUDGET"])
-def test_a_value_that_cannot_be_shown_is_still_an_answer(key: str) -> None:
+def test_a_value_that_cannot_be_shown_is_reported_by_type(key: str) -> None:
     with pytest.raises(ConfigError, match="not this int"):
         read(key, 10**5000)
 
@@ -108,7 +108,7 @@ def test_a_value_that_cannot_be_shown_is_still_an_answer(key: str) -> None:
         ("ALERT_WEBHOOK_SECRET", b"hunter2"),
     ],
 )
-def test_a_wrong_secret_is_not_repeated(key: str, value: object) -> None:
+def test_an_invalid_secret_is_not_shown(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=PREFIX + key) as caught:
         read(key, value)
     assert "hunter2" not in str(caught.value)
@@ -116,7 +116,7 @@ def test_a_wrong_secret_is_not_repeated(key: str, value: object) -> None:
 
 @pytest.mark.parametrize("key", ["DATABASE_URI", "READ_DATABASE_URI"])
 @pytest.mark.parametrize(
-    ("scheme", "way_out"),
+    ("scheme", "hint"),
     [
         ("postgres", '"postgresql+psycopg://"'),
         ("postgres+psycopg2", '"postgresql+psycopg://"'),
@@ -127,12 +127,12 @@ def test_a_wrong_secret_is_not_repeated(key: str, value: object) -> None:
         ("mariadb+aiomysql", '"mariadb+pymysql://"'),
     ],
 )
-def test_a_database_that_no_synchronous_driver_reaches_is_refused(
-    key: str, scheme: str, way_out: str
+def test_an_asynchronous_or_unknown_driver_is_rejected(
+    key: str, scheme: str, hint: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"^{PREFIX}{key} ") as caught:
         read(key, f"{scheme}://me:hunter2@db/ledger")
-    assert way_out in str(caught.value)
+    assert hint in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
@@ -145,11 +145,11 @@ def test_a_database_that_no_synchronous_driver_reaches_is_refused(
         "sqlite://",
     ],
 )
-def test_a_database_with_a_synchronous_driver_is_taken(uri: str) -> None:
+def test_a_synchronous_driver_is_accepted(uri: str) -> None:
     assert read("DATABASE_URI", uri) == read("READ_DATABASE_URI", uri) == uri
 
 
-def test_a_ledger_is_in_a_bind_or_at_an_address_not_both() -> None:
+def test_bind_key_and_database_uri_exclude_each_other() -> None:
     uri = "postgresql+psycopg://me:hunter2@db/ledger"
     config = {"LLM_COST_BIND_KEY": "costs", "LLM_COST_DATABASE_URI": uri}
     with pytest.raises(
@@ -162,7 +162,9 @@ def test_a_ledger_is_in_a_bind_or_at_an_address_not_both() -> None:
 
 @pytest.mark.parametrize("key", ["SPOOL_DIR", "JSONL_DIR"])
 @pytest.mark.parametrize("relative", [True, False])
-def test_a_file_is_no_folder(tmp_path: Path, key: str, relative: bool) -> None:
+def test_a_folder_setting_rejects_a_file(
+    tmp_path: Path, key: str, relative: bool
+) -> None:
     tmp_path.joinpath("taken").touch()
     tmp_path.joinpath("there").mkdir()
     app = Flask(__name__, instance_path=str(tmp_path))
@@ -182,17 +184,17 @@ def test_a_file_is_no_folder(tmp_path: Path, key: str, relative: bool) -> None:
         ("LLM_COST_PRICE_FILE", "LLM_COST_PRICES_FILE"),
     ],
 )
-def test_a_misspelt_key_is_answered_with_the_right_one(wrong: str, right: str) -> None:
+def test_a_misspelled_key_suggests_the_right_one(wrong: str, right: str) -> None:
     with pytest.raises(ConfigError, match=f"^{wrong} is not .* Did you mean {right}"):
         Settings.read({wrong: 1})
 
 
-def test_a_key_like_no_other_suggests_none() -> None:
-    with pytest.raises(ConfigError, match="LLM_COST_QQQQ .* listed in the docs"):
+def test_a_key_unlike_any_other_has_no_suggestion() -> None:
+    with pytest.raises(ConfigError, match="LLM_COST_QQQQ .* See the docs"):
         Settings.read({"LLM_COST_QQQQ": 1})
 
 
-def test_keys_of_others_are_let_alone() -> None:
+def test_other_keys_are_ignored() -> None:
     config = {"SECRET_KEY": "x", "LLM_COSTS": 1, "LLM_ENABLED": 2}
     assert Settings.read(config).enabled is True
 
@@ -214,9 +216,7 @@ def test_keys_of_others_are_let_alone() -> None:
         ("MONTHLY_BUDGET", 0, Decimal(0)),
     ],
 )
-def test_a_right_value_is_read_as_what_it_means(
-    key: str, value: object, setting: object
-) -> None:
+def test_a_valid_value_is_converted(key: str, value: object, setting: object) -> None:
     assert read(key, value) == setting
 
 

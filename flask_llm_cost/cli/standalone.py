@@ -1,4 +1,4 @@
-"""``python -m flask_llm_cost``: the commands on a ledger of which there is no app."""
+"""``python -m flask_llm_cost``: the commands on a ledger, without its app."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .db import from_here
 
 
 def make_root(make_app: MakeApp) -> Commands:
-    """The commands with options that say which ledger is meant.
+    """Create the commands, with options that select a ledger.
 
-    :param make_app: Makes the app that stands in for the missing one.
+    :param make_app: Creates the app to run a command in, unless ``--app`` names one.
     """
     root = Commands(
         "flask-llm-cost",
-        params=list(_SOURCE),
+        params=list(_OPTIONS),
         help=(
-            "Read and keep a ledger of what LLM calls cost, where no Flask app is at"
-            " hand. With one, use `flask llm-cost`.\n\nSay which ledger is meant with"
-            " --database-uri, --instance-path or --app, before or after the command."
+            "Query and maintain a ledger of LLM calls without its Flask app. With the app,"
+            " use `flask llm-cost`.\n\nSelect the ledger with --database-uri,"
+            " --instance-path or --app, before or after the command."
         ),
     )
     for command in all_commands(make_app):
-        root.add_command(_with_source(command))
+        root.add_command(_with_options(command))
 
     @click.pass_context
     def start(ctx: click.Context, /, **_: t.Any) -> None:
@@ -42,16 +42,16 @@ def make_root(make_app: MakeApp) -> Commands:
     return root
 
 
-def _with_source(command: click.Command) -> click.Command:
-    """The command with the options that say which ledger, so that order is free."""
-    twin = copy.copy(command)
+def _with_options(command: click.Command) -> click.Command:
+    """A copy of a command that takes the options too, so that they may follow it."""
+    copied = copy.copy(command)
     if isinstance(command, click.Group):
-        twin = t.cast(click.Group, twin)
-        twin.commands = {n: _with_source(c) for n, c in command.commands.items()}
-        return twin
+        copied = t.cast(click.Group, copied)
+        copied.commands = {n: _with_options(c) for n, c in command.commands.items()}
+        return copied
     taken = {param.name for param in command.params}
-    twin.params = [*command.params, *(p for p in _SOURCE if p.name not in taken)]
-    return twin
+    copied.params = [*command.params, *(p for p in _OPTIONS if p.name not in taken)]
+    return copied
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -59,13 +59,13 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         ctx.find_root().meta[param.name] = value
 
 
-_SOURCE: t.Final = (
+_OPTIONS: t.Final = (
     click.Option(
         ["--database-uri"],
         metavar="URL",
         expose_value=False,
         callback=_remember,
-        help="The ledger's database, such as postgresql+psycopg://user@host/name.",
+        help="The ledger's database, e.g. postgresql+psycopg://user@host/name.",
     ),
     click.Option(
         ["--instance-path"],
@@ -73,7 +73,7 @@ _SOURCE: t.Final = (
         type=click.Path(file_okay=False),
         expose_value=False,
         callback=_remember,
-        help="The app's instance folder, where its spool and llm_cost.db are.",
+        help="The app's instance folder, with its spool and llm_cost.db.",
     ),
     click.Option(
         ["--app"],
@@ -86,7 +86,7 @@ _SOURCE: t.Final = (
 
 
 def _app(ctx: click.Context, make_app: MakeApp) -> Flask:
-    """The app that a command runs in: the one named, else a bare one."""
+    """The app to run a command in: the one that ``--app`` names, else a bare one."""
     source = ctx.meta
     if "app" in source:
         named = ScriptInfo(app_import_path=source["app"]).load_app()
@@ -100,9 +100,9 @@ def _app(ctx: click.Context, make_app: MakeApp) -> Flask:
     if folder is None:
         if not config and ctx.invoked_subcommand != "prices":
             raise click.UsageError(
-                "Say which ledger: --database-uri URL, --instance-path DIR or --app IMPORT."
+                "No ledger given. Add --database-uri URL, --instance-path DIR or --app IMPORT."
             )
-        # There is no app whose spool could be drained: an empty folder stands for it.
+        # Without an app there is no spool to drain, so the folder is an empty one.
         folder = ctx.with_resource(tempfile.TemporaryDirectory(prefix="llm-cost-"))
     app = make_app(config, os.path.abspath(folder))
     ctx.call_on_close(app.extensions["llm_cost"].close)
