@@ -1,18 +1,18 @@
-"""What did an LLM call use? Every provider's answer, read into one shape."""
+"""Reads what an LLM call used from the provider's answer."""
 
 from __future__ import annotations
 
 from .dialect import Dialect
 from .dialect import needles
 from .dialect import Notes
-from .exchange import chat_route
 from .exchange import Exchange
-from .exchange import NOT_A_CALL
-from .exchange import Path
-from .exchange import Provider
 from .exchange import read_exchange
-from .exchange import Route
-from .exchange import route
+from .paths import NOT_A_CALL
+from .paths import Path
+from .routes import chat_route
+from .routes import Provider
+from .routes import Route
+from .routes import route
 
 __all__ = [
     "Dialect",
@@ -22,8 +22,8 @@ __all__ = [
     "Path",
     "Provider",
     "Route",
+    "chat_route",
     "needles",
     "read_exchange",
     "route",
-    "chat_route",
 ]

@@ -1,10 +1,9 @@
-"""What do Anthropic's Messages mean: direct, on Vertex AI and on Bedrock?
+"""Reads Anthropic's Messages API: direct, on Vertex AI, on Azure and behind gateways.
 
-``input_tokens`` excludes what was read from or written to a cache. In streams
-``message_start`` holds the input side and ``message_delta`` the last word on every
-count it names: cumulative, and partial. Source:
-https://docs.claude.com/en/api/messages (Usage), .../build-with-claude/streaming,
-.../build-with-claude/prompt-caching.
+``input_tokens`` excludes cache reads and cache writes. In streams, ``message_start`` has
+the input side. The counts in ``message_delta`` are cumulative and final, but it may omit
+some. Source: https://docs.claude.com/en/api/messages (Usage),
+.../build-with-claude/streaming, .../build-with-claude/prompt-caching.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import typing as t
 from decimal import Decimal
 
 from ..call import Usage
+from .dialect import batch_dialect
 from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
@@ -23,11 +23,11 @@ from .dialect import Notes
 from .dialect import Object
 
 _TOOLS: t.Final = {"web_search_requests": "web_search"}
-"""Server tools with a price per call. Fetching has none; code is billed by time."""
+"""Server tools with a price per call. Fetching is free, and code is billed by time."""
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of a message, or of one event of a stream."""
+    """Take notes of a message or of one event of a stream."""
     kind = document.get("type")
     if kind == "message_start":
         notes.partial = True
@@ -45,7 +45,7 @@ def read(notes: Notes, document: Object) -> None:
 
 
 def usage(notes: Notes) -> Usage | None:
-    """Cut the provider's counts into disjoint buckets."""
+    """Split the provider's counts into disjoint buckets."""
     if not notes.usage.keys() & {"input_tokens", "output_tokens"}:
         return None
     return _buckets(notes, notes.usage, _units(notes))
@@ -53,33 +53,33 @@ def usage(notes: Notes) -> Usage | None:
 
 def _buckets(notes: Notes, seen: Object, units: dict[str, Decimal]) -> Usage:
     count = notes.count
-    lifetimes = inner(seen, "cache_creation")
-    hour = count(lifetimes.get("ephemeral_1h_input_tokens"))
+    by_ttl = inner(seen, "cache_creation")
+    hour = count(by_ttl.get("ephemeral_1h_input_tokens"))
     written = seen.get("cache_creation_input_tokens")
     if written is None:
-        written = hour + count(lifetimes.get("ephemeral_5m_input_tokens"))
+        written = hour + count(by_ttl.get("ephemeral_5m_input_tokens"))
     writes = notes.split_off(count(written), hour=hour)
-    made = count(seen.get("output_tokens"))
+    output = count(seen.get("output_tokens"))
     thinking = count(inner(seen, "output_tokens_details").get("thinking_tokens"))
-    if thinking > made:
+    if thinking > output:
         notes.flags.add(CONFLICT)
     return Usage(
         input_tokens=count(seen.get("input_tokens")),
         cache_read_tokens=count(seen.get("cache_read_input_tokens")),
         cache_write_tokens=writes["rest"],
         cache_write_1h_tokens=writes["hour"],
-        output_tokens=made,
-        reasoning_tokens=min(thinking, made),
+        output_tokens=output,
+        reasoning_tokens=min(thinking, output),
         units=units,
     )
 
 
 def usage_by_model(notes: Notes) -> dict[str, Usage]:
-    """What each model used, where the top level does not say it all.
+    """Get the usage by model, if the top level does not include all of it.
 
-    The top level holds the final model's messages: not what a compaction, an advisor or
-    a model that was fallen back from used, though all are billed, each at its model's
-    rates (https://docs.claude.com/en/docs/build-with-claude/compaction, Usage).
+    The top level counts only the final model's messages. A compaction, an advisor and a
+    model that was replaced by a fallback are billed, too, each at its model's rates
+    (https://docs.claude.com/en/docs/build-with-claude/compaction, Usage).
     """
     parts: dict[str, Usage] = {}
     units = _units(notes)
@@ -87,7 +87,7 @@ def usage_by_model(notes: Notes) -> dict[str, Usage]:
         if isinstance(step, dict):
             model = str(step.get("model") or notes.model or notes.request_model or "")
             used = _buckets(notes, step, units)
-            units = {}  # they are counted at the top level: once, for the first model
+            units = {}  # the top level counts them: assign them to the first model only
             parts[model] = parts[model].plus(used) if model in parts else used
     total = usage(notes)
     if total is None or [p.total_tokens for p in parts.values()] == [
@@ -98,13 +98,13 @@ def usage_by_model(notes: Notes) -> dict[str, Usage]:
 
 
 def _units(notes: Notes) -> dict[str, Decimal]:
-    asked = inner(notes.usage, "server_tool_use")
-    counts = {unit: notes.count(asked.get(name)) for name, unit in _TOOLS.items()}
+    requests = inner(notes.usage, "server_tool_use")
+    counts = {unit: notes.count(requests.get(name)) for name, unit in _TOOLS.items()}
     return {unit: Decimal(count) for unit, count in counts.items() if count}
 
 
 def price_flags(notes: Notes) -> frozenset[str]:
-    """Where inference was bound to a place that has a price of its own."""
+    """Flag the region that inference was bound to, which may have its own price."""
     place = notes.usage.get("inference_geo")
     if isinstance(place, str) and re.fullmatch("[a-z]{2}", place):
         return frozenset((f"region.{place}",))
@@ -112,7 +112,7 @@ def price_flags(notes: Notes) -> frozenset[str]:
 
 
 def tier(notes: Notes) -> str | None:
-    """The served tier; fast mode has prices of its own and goes before it."""
+    """Get the served tier. Fast mode takes precedence, as it has its own prices."""
     if notes.usage.get("speed") == "fast":
         return "fast"
     served = notes.usage.get("service_tier")
@@ -120,13 +120,13 @@ def tier(notes: Notes) -> str | None:
 
 
 def batch_results(line: Object) -> list[Object]:
-    """The message in one line of a batch's results."""
+    """Get the message in one line of a batch's results."""
     result = inner(line, "result")
     return [inner(result, "message")] if result.get("type") == "succeeded" else []
 
 
 def read_batch(notes: Notes, document: Object) -> None:
-    """Take notes of a batch itself: when it was made, which its results do not say."""
+    """Take notes of a batch object: its date, which its results do not have."""
     notes.identify(model=None, response_id=document.get("id"))
     notes.date_iso(document.get("created_at"))
 
@@ -143,15 +143,7 @@ MESSAGES: t.Final = Dialect(
     envelope="message",
 )
 
-BATCH: t.Final = Dialect(
-    read=read,
-    usage=usage,
-    usage_by_model=usage_by_model,
-    price_flags=price_flags,
-    tier=tier,
-    parse_whole_if=(b"",),
-    batch_results=batch_results,
-)
+BATCH: t.Final = batch_dialect(MESSAGES, batch_results)
 
 BATCH_STATE: t.Final = Dialect(
     read=read_batch, usage=lambda notes: None, parse_whole_if=(b"",)

@@ -1,8 +1,8 @@
-"""What do Amazon Bedrock's answers mean: Converse, and the many bodies of InvokeModel?
+"""Reads Amazon Bedrock's Converse, and the bodies of many vendors in InvokeModel.
 
 Converse excludes cached tokens from ``inputTokens``. InvokeModel passes on the body of
-the model's vendor; what that does not say stands in headers, and for streams in the
-last event. Streams are AWS event-stream frames, given here as
+the model's vendor. Counts that it lacks are in headers, or in the last event of a
+stream. The frames of AWS event streams arrive here as
 ``{"event": name, "data": payload}``. Source:
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html and
 https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html.
@@ -45,17 +45,17 @@ _COUNTS: t.Final = {
     # Titan
     "inputTextTokenCount": "inputTokens",
     "totalOutputTextTokenCount": "outputTokens",
-    # Those with bodies like OpenAI's: Jamba, DeepSeek, gpt-oss, imported models
+    # Bodies like OpenAI's: Jamba, DeepSeek, gpt-oss, imported models
     "prompt_tokens": "inputTokens",
     "completion_tokens": "outputTokens",
 }
-"""How vendors name the counts of Converse."""
+"""The vendors' names of Converse's counts."""
 
-_THOUGHT: t.Final = (
+_REASONING: t.Final = (
     ("output_tokens_details", "thinking_tokens"),
     ("completion_tokens_details", "reasoning_tokens"),
 )
-"""Where vendors say how many output tokens were reasoning."""
+"""Where vendors report how many output tokens were reasoning."""
 
 _TIER: t.Final = "x-amzn-bedrock-service-tier"
 
@@ -69,7 +69,7 @@ _METRICS: t.Final = "amazon-bedrock-invocationMetrics"
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of a body, or of one frame of a stream."""
+    """Take notes of a body or of one frame of a stream."""
     body, name = _unwrapped(document)
     if name == "message_start":
         notes.partial = True
@@ -78,8 +78,8 @@ def read(notes: Notes, document: Object) -> None:
     if name in ("metadata", "message_stop") or _METRICS in body:
         notes.complete = True
     message = inner(body, "message")
-    # In streams the vendor's name of the model stands in the message, and is left there:
-    # the one in the URL is more exact.
+    # A stream's message has the vendor's name of the model. It is ignored, because the
+    # name in the URL is more precise.
     notes.identify(
         model=body.get("model"), response_id=message.get("id") or body.get("id")
     )
@@ -123,24 +123,24 @@ def _merge(notes: Notes, part: object) -> None:
         for name in "cacheDetails", "cache_creation":
             if part.get(name):
                 notes.usage[name] = part[name]
-        for place, name in _THOUGHT:
-            thought = inner(part, place).get(name)
-            if thought is not None:
-                notes.usage["reasoningTokens"] = thought
+        for place, name in _REASONING:
+            reasoning = inner(part, place).get(name)
+            if reasoning is not None:
+                notes.usage["reasoningTokens"] = reasoning
 
 
 def _titan(notes: Notes, body: Object) -> None:
     results = [r for r in items(body.get("results")) if isinstance(r, dict)]
-    made = [r["tokenCount"] for r in results if "tokenCount" in r]
-    if made:
-        notes.usage["outputTokens"] = sum(notes.count(n) for n in made)
+    output = [r["tokenCount"] for r in results if "tokenCount" in r]
+    if output:
+        notes.usage["outputTokens"] = sum(notes.count(n) for n in output)
 
 
 def usage(notes: Notes) -> Usage | None:
-    """Converse's counts, from the body, else from the last event or the headers."""
+    """Split the counts of the body, the last event and the headers into buckets."""
     seen = _filled(notes)
     if not notes.usage and not any(notes.count(n) for n in seen.values()):
-        # Rerankers and image models: their headers say 0, for tokens are not billed.
+        # Rerankers and image models are not billed by token: their headers have 0.
         return None
     count = notes.count
     written = count(seen.get("cacheWriteInputTokens"))
@@ -151,27 +151,27 @@ def usage(notes: Notes) -> Usage | None:
     )
     hour += count(inner(seen, "cache_creation").get("ephemeral_1h_input_tokens"))
     writes = notes.split_off(written, hour=hour)
-    made = count(seen.get("outputTokens"))
+    output = count(seen.get("outputTokens"))
     found = Usage(
         input_tokens=count(seen.get("inputTokens")),
         cache_read_tokens=count(seen.get("cacheReadInputTokens")),
         cache_write_tokens=writes["rest"],
         cache_write_1h_tokens=writes["hour"],
-        output_tokens=made,
-        reasoning_tokens=min(made, count(seen.get("reasoningTokens"))),
+        output_tokens=output,
+        reasoning_tokens=min(output, count(seen.get("reasoningTokens"))),
     )
     total = seen.get("totalTokens")
-    # Earlier answers leave caches out of it.
+    # Older answers exclude cached tokens from the total.
     if total is not None and count(total) not in (
         found.total_tokens,
-        found.input_tokens + made,
+        found.input_tokens + output,
     ):
         notes.flags.add(CONFLICT)
     return found
 
 
 def _filled(notes: Notes) -> dict[str, t.Any]:
-    """What the body says, and for the rest what the last event or the headers say."""
+    """Complete the body's counts from the last event and the headers."""
     seen, count = dict(notes.usage), notes.count
     for elsewhere, names in (
         (notes.extra.get("metrics", {}), _COUNTS),
@@ -187,12 +187,12 @@ def _filled(notes: Notes) -> dict[str, t.Any]:
 
 
 def tier(notes: Notes) -> str | None:
-    """The served tier: in the body of Converse, in a header of InvokeModel."""
+    """Get the served tier, from the body of Converse or a header of InvokeModel."""
     return notes.service_tier or notes.headers.get(_TIER)
 
 
 def last_segment(name: str) -> str:
-    """The model in an ARN: of a foundation model, an inference profile, an endpoint."""
+    """Get the model from the ARN of a model, an inference profile or an endpoint."""
     return name.rpartition("/")[2] if name.startswith("arn:") else name
 
 
@@ -208,18 +208,9 @@ CONVERSE: t.Final = Dialect(
 INVOKE: t.Final = Dialect(
     read=read,
     usage=usage,
-    # Frames are in base64: nothing can be seen before they are opened.
-    needles=needles(
-        b"",
-    ),
+    # Frames are base64, so no needle can be found in them.
     content=frozenset(("content", "choices", "generation", "completion", "outputs")),
-    tail=(
-        "usage",
-        "prompt_token_count",
-        "inputTextTokenCount",
-        "id",
-        "model",
-    ),
+    tail=("usage", "prompt_token_count", "inputTextTokenCount", "id", "model"),
     headers=frozenset((*_HEADERS, _TIER)),
     tier=tier,
 )

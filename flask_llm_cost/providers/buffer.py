@@ -1,11 +1,11 @@
-"""How does one line or document of any length stay within bounded memory?"""
+"""Buffers a line or document of any length in bounded memory."""
 
 from __future__ import annotations
 
 import typing as t
 
 MAX_WHOLE: t.Final = 1024 * 1024
-"""Up to here everything is kept."""
+"""The size up to which all bytes are kept."""
 HEAD_SIZE: t.Final = 64 * 1024
 TAIL_SIZE: t.Final = 256 * 1024
 
@@ -22,25 +22,25 @@ class BoundedBuffer:
 
     @classmethod
     def of(cls, data: bytes) -> BoundedBuffer:
-        """A window over bytes that are all there."""
-        window = cls()
-        window.add(data)
-        return window
+        """Create a buffer that holds these bytes."""
+        buffer = cls()
+        buffer.add(data)
+        return buffer
 
     @classmethod
     def from_ends(cls, head: bytes, tail: bytes, length: int) -> BoundedBuffer:
-        """A window whose middle was dropped elsewhere."""
-        window = cls()
-        window._head, window._data, window.length = head, bytearray(tail), length
-        return window
+        """Create a buffer whose middle has been dropped already."""
+        buffer = cls()
+        buffer._head, buffer._data, buffer.length = head, bytearray(tail), length
+        return buffer
 
     def add(self, data: bytes) -> None:
-        """Take more bytes, in amortized constant time each."""
+        """Append bytes, in amortized constant time per byte."""
         before = self.length
         self.length = before + len(data)
         if self._head is None and self.length <= MAX_WHOLE:
             if not before:
-                self._data = data  # most often the only piece: not worth a copy
+                self._data = data  # usually the only piece: do not copy it
                 return
             if isinstance(self._data, bytes):
                 self._data = bytearray(self._data)
@@ -61,25 +61,25 @@ class BoundedBuffer:
 
     @property
     def whole(self) -> bool:
-        """True while nothing was dropped."""
+        """True while nothing has been dropped."""
         return self._head is None
 
     @property
     def head(self) -> bytes | bytearray:
-        """The first bytes: all of them while :attr:`whole`. Not to be changed."""
+        """The first bytes, or all of them while :attr:`whole`. Do not change them."""
         return self._data if self._head is None else self._head
 
     @property
     def tail(self) -> bytes | bytearray:
-        """The last bytes: all of them while :attr:`whole`. Not to be changed."""
+        """The last bytes, or all of them while :attr:`whole`. Do not change them."""
         return self._data if self._head is None else self._data[-TAIL_SIZE:]
 
     def last(self, count: int) -> bytes:
-        """The last few bytes."""
+        """Get the last few bytes."""
         return bytes(self._data[-count:])
 
     def without_prefix(self, count: int) -> BoundedBuffer:
-        """The same, without so many bytes at its head."""
+        """Copy the buffer without the first ``count`` bytes of its head."""
         twin = BoundedBuffer()
         twin._data = bytes(self._data)
         twin._head = self._head

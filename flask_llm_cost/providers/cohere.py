@@ -1,7 +1,7 @@
-"""What do Cohere's answers mean: chat, embed, rerank, classify?
+"""Reads Cohere's answers: chat, embed, rerank, classify.
 
-``billed_units`` is what is billed. ``tokens`` beside it is bigger: cached tokens and
-reasoning tokens are counted there, and say nothing of what is billed. Sources:
+``billed_units`` has the billed quantities. ``tokens`` is larger, since it includes cached
+and reasoning tokens, and is not what is billed. Sources:
 https://docs.cohere.com/reference (ApiMeta, Usage),
 https://docs.cohere.com/docs/how-does-cohere-pricing-work.
 """
@@ -27,7 +27,7 @@ _UNITS: t.Final = {
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of an answer, or of one event of a stream."""
+    """Take notes of an answer or of one event of a stream."""
     kind = document.get("type", document.get("event_type"))
     if kind in ("message-end", "stream-end"):
         notes.complete = True
@@ -45,7 +45,7 @@ def read(notes: Notes, document: Object) -> None:
 
 
 def usage(notes: Notes) -> Usage | None:
-    """The billed tokens, and the billed units that are none."""
+    """Get the billed tokens and units."""
     seen, count = notes.usage, notes.count
     if not seen:
         return None
@@ -61,7 +61,7 @@ def usage(notes: Notes) -> Usage | None:
 def _units(seen: Object, *, tokens: bool) -> dict[str, Decimal]:
     names = dict(_UNITS)
     if not tokens:
-        # Newer models count an image's tokens, older ones the image.
+        # Newer models are billed by an image's tokens, older ones by the image.
         names["images"] = "image"
     units = {unit: amount(seen.get(name)) for name, unit in names.items()}
     return {unit: number for unit, number in units.items() if number}

@@ -1,4 +1,4 @@
-"""How is a Content-Encoding undone piece by piece, in bounded memory?"""
+"""Undoes a Content-Encoding piece by piece, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Callable
 from collections.abc import Iterator
 
 _PIECE: t.Final = 256 * 1024
-"""A decoder gives out at most about this much at a time: a small bomb stays small."""
+"""About the most that a decoder yields at a time, so that a zip bomb stays small."""
+
+_STEP: t.Final = 4096
 
 
 class Unreadable(Exception):
-    """The encoding is unknown here, or the bytes are not in it."""
+    """The encoding is not supported, or the bytes are not valid in it."""
 
 
 class _Decoder(t.Protocol):
@@ -21,7 +23,7 @@ class _Decoder(t.Protocol):
 
 
 class _Zlib:
-    """gzip with any number of members, and deflate with or without its header."""
+    """gzip with any number of members, and deflate with or without a zlib header."""
 
     def __init__(self, *, gzip: bool) -> None:
         self._wbits = 31 if gzip else 15
@@ -53,7 +55,7 @@ class _Zlib:
                 self._inner = zlib.decompressobj(self._wbits)
             else:
                 data = self._inner.unconsumed_tail
-            # A full piece may leave output inside after the last byte of input.
+            # After a full piece, the decoder may still hold output.
             more = bool(data) or len(piece) == _PIECE
 
 
@@ -61,60 +63,45 @@ def _zlib_header(data: bytes) -> bool:
     return data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
 
 
-class _Plain:
-    """A decoder from elsewhere, with one method that takes bytes and gives bytes."""
+def _first_installed(*names: str) -> t.Any:
+    for name in names:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise Unreadable(names[0])
 
-    def __init__(self, step: Callable[[bytes], bytes]) -> None:
-        self._step = step
+
+class _Brotli:
+    """br, by the package ``brotli`` or ``brotlicffi``."""
+
+    def __init__(self) -> None:
+        inner = _first_installed("brotli", "brotlicffi").Decompressor()
+        self._step = getattr(inner, "decompress", None) or inner.process
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        # These have no limit for output; small steps of input bound it well enough.
-        for at in range(0, len(data), 4096):
+        # The output cannot be limited, but small steps of input bound it well enough.
+        for at in range(0, len(data), _STEP):
             try:
-                yield self._step(data[at : at + 4096])
+                yield self._step(data[at : at + _STEP])
             except Exception as error:
-                # Not our code, and its exceptions differ from package to package.
-                raise Unreadable("decoder") from error
+                # Third-party code: the two packages raise different exceptions.
+                raise Unreadable("br") from error
 
 
-def _brotli() -> _Decoder:
-    for name in ("brotli", "brotlicffi"):
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
-        inner = module.Decompressor()
-        return _Plain(getattr(inner, "decompress", None) or inner.process)
-    raise Unreadable("br")
+class _Zstd:
+    """zstd: any number of frames, each with its own decoder."""
 
-
-def _zstd() -> _Decoder:
-    for name, make in (
-        ("compression.zstd", "ZstdDecompressor"),
-        ("backports.zstd", "ZstdDecompressor"),
-    ):
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
-        return _Frames(getattr(module, make))
-    try:
-        zstandard = importlib.import_module("zstandard")
-    except ImportError:
-        raise Unreadable("zstd") from None
-    return _Frames(lambda: zstandard.ZstdDecompressor().decompressobj())
-
-
-class _Frames:
-    """zstd: any number of frames, each with a decoder of its own."""
-
-    def __init__(self, make: Callable[[], t.Any]) -> None:
-        self._make = make
-        self._inner = make()
+    def __init__(self) -> None:
+        module = _first_installed("compression.zstd", "backports.zstd", "zstandard")
+        self._make = module.ZstdDecompressor
+        if module.__name__ == "zstandard":
+            self._make = lambda: module.ZstdDecompressor().decompressobj()
+        self._inner = self._make()
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        for at in range(0, len(data), 4096):
-            piece = data[at : at + 4096]
+        for at in range(0, len(data), _STEP):
+            piece = data[at : at + _STEP]
             while piece:
                 try:
                     yield self._inner.decompress(piece)
@@ -130,15 +117,15 @@ _DECODERS: t.Final[dict[str, Callable[[], _Decoder]]] = {
     "gzip": lambda: _Zlib(gzip=True),
     "x-gzip": lambda: _Zlib(gzip=True),
     "deflate": lambda: _Zlib(gzip=False),
-    "br": _brotli,
-    "zstd": _zstd,
+    "br": _Brotli,
+    "zstd": _Zstd,
 }
 
 
 class Decoding:
-    """The decoders of one Content-Encoding header, last applied first undone.
+    """The decoders of a Content-Encoding header, in reverse order.
 
-    :raises Unreadable: If it names an encoding that cannot be undone here.
+    :raises Unreadable: If the header names an unsupported encoding.
     """
 
     def __init__(self, header: str) -> None:
@@ -150,9 +137,9 @@ class Decoding:
         self._chain = [_DECODERS[name]() for name in reversed(names)]
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """Everything that these bytes bring to light.
+        """Decode the next bytes.
 
-        :raises Unreadable: If they are not in that encoding.
+        :raises Unreadable: If they are not valid in this encoding.
         """
         return self._through(0, data)
 

@@ -1,4 +1,4 @@
-"""What is a dialect made of: the notes one takes, and how counts are taken safely."""
+"""Building blocks of a dialect: its hooks, its notes, and safe access to JSON values."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ CONFLICT: t.Final = "usage_conflict"
 """The flag of an answer whose numbers contradict each other."""
 
 _MAX_COUNT: t.Final = 1 << 53
-"""More tokens than this is damage, not usage; it also keeps sums within BIGINT."""
+"""A larger count is damage, not usage. The limit also keeps sums within BIGINT."""
 
-
-_FAR: t.Final = 1 << 34
+_MAX_SECONDS: t.Final = 1 << 34
+"""A later date is damage, too."""
 
 
 @dataclass(slots=True)
@@ -43,23 +43,23 @@ class Notes:
     usage: dict[str, t.Any] = field(default_factory=dict)
     """The provider's own usage object, merged over all events."""
     units: dict[str, Decimal] = field(default_factory=dict)
-    """Calls of server tools, pages, seconds: what happened and is no token."""
+    """Billed quantities other than tokens: server tool calls, pages, seconds."""
     extra: dict[str, t.Any] = field(default_factory=dict)
-    """A dialect's own notes."""
+    """Private to the dialect."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Response headers that the dialect asked for, in lower case."""
+    """The response headers in :attr:`Dialect.headers`, with lower-case names."""
     created_s: int = 0
-    """Seconds since 1970, as the provider dates its answer; 0 if it does not."""
+    """The answer's date in seconds since 1970, or 0 if it has none."""
     background: bool = False
-    """The answer was made in the background: its create did not carry the usage."""
+    """The answer was made in the background, so its create request had no usage."""
     flags: set[str] = field(default_factory=set)
     complete: bool = False
     """A terminal event was read."""
     partial: bool = False
-    """Usage was begun but its last word has not come."""
+    """Usage has started to arrive, but the final counts have not."""
 
     def copy(self) -> Notes:
-        """Notes to go on with, apart from these."""
+        """Create an independent copy."""
         twin = copy.copy(self)
         twin.usage = dict(self.usage)
         twin.units = dict(self.units)
@@ -68,9 +68,11 @@ class Notes:
         return twin
 
     def merge(self, usage: object) -> bool:
-        """Take over every field of a usage object that is not null.
+        """Take over the fields of a usage object that are not null.
 
-        Usage in streams is cumulative and may be partial: it is merged, never added.
+        Usage in streams is cumulative and may be partial, so it is never summed.
+
+        :return: Whether there were any fields.
         """
         if not isinstance(usage, Mapping):
             return False
@@ -80,19 +82,19 @@ class Notes:
         return bool(usage)
 
     def identify(self, *, model: object, response_id: object) -> None:
-        """Keep the first model and id that the answer names."""
+        """Record the first model and the first id that the answer names."""
         if self.model is None and isinstance(model, str) and model:
             self.model = model
         if self.response_id is None and isinstance(response_id, (str, int)):
             self.response_id = str(response_id) or None
 
     def date(self, seconds: object) -> None:
-        """Keep when the answer began, if that is given in seconds since 1970."""
-        if isinstance(seconds, (int, float)) and 0 < seconds < _FAR:
+        """Record the answer's date, given in seconds since 1970."""
+        if isinstance(seconds, (int, float)) and 0 < seconds < _MAX_SECONDS:
             self.created_s = int(seconds)
 
     def date_iso(self, moment: object) -> None:
-        """The same of a moment written as ISO 8601 has it, with its zone."""
+        """Record the answer's date, given in ISO 8601 with a time zone."""
         if isinstance(moment, str):
             try:
                 made = dt.datetime.fromisoformat(moment)
@@ -102,28 +104,19 @@ class Notes:
                 self.date(made.timestamp())
 
     def count(self, value: object) -> int:
-        """A count from JSON, never negative: what cannot be one is 0 and flagged."""
-        if type(value) is int:
-            if 0 <= value < _MAX_COUNT:
-                return value
-            number = -1
-        elif value is None or isinstance(value, bool):
+        """Convert a JSON value to a count. An invalid one is flagged and becomes 0."""
+        if value is None or isinstance(value, bool):
             return 0
-        else:
-            whole = _whole(value)
-            if whole is None:
-                self.flags.add(CONFLICT)
-                return 0
-            number = whole
-        if 0 <= number < _MAX_COUNT:
+        number = value if type(value) is int else _as_int(value)
+        if number is not None and 0 <= number < _MAX_COUNT:
             return number
         self.flags.add(CONFLICT)
         return 0
 
     def split_off(self, total: int, **parts: int) -> dict[str, int]:
-        """Cut parts out of a total that holds them; ``rest`` is what is left.
+        """Split a total into the given parts and ``rest``.
 
-        Parts that are more than the total are cut to fit, in their order, and flagged.
+        Parts that exceed the total are reduced to fit, in order, and flagged.
         """
         cut: dict[str, int] = {}
         for name, part in parts.items():
@@ -136,7 +129,7 @@ class Notes:
         return cut
 
 
-def _whole(value: object) -> int | None:
+def _as_int(value: object) -> int | None:
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     if isinstance(value, str) and len(value) <= 20:
@@ -148,7 +141,7 @@ def _whole(value: object) -> int | None:
 
 
 def amount(value: object) -> Decimal | None:
-    """A quantity or a sum of money from JSON, exactly as it was written."""
+    """Convert a JSON value to an exact quantity or amount of money, if it is one."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -159,7 +152,7 @@ def amount(value: object) -> Decimal | None:
 
 
 def inner(value: object, key: str) -> Object:
-    """An object inside an object, empty where it is absent or something else."""
+    """Get a nested object, or an empty one if there is none."""
     if isinstance(value, Mapping):
         found = value.get(key)
         if isinstance(found, Mapping):
@@ -168,15 +161,15 @@ def inner(value: object, key: str) -> Object:
 
 
 def items(value: object) -> list[t.Any]:
-    """A JSON array, empty where there is something else."""
+    """Get a JSON array, or an empty list if the value is something else."""
     return value if isinstance(value, list) else []
 
 
 def needles(*patterns: bytes) -> tuple[re.Pattern[bytes], ...]:
-    """Regular expressions for what an event must hold to be worth parsing.
+    """Compile patterns for :attr:`Dialect.needles`.
 
-    They are searched in every network read: one that begins with plain characters is
-    found faster than ten bytes are parsed.
+    Every network read is searched for them. A pattern that begins with literal
+    characters is found faster than ten bytes are parsed.
     """
     return tuple(re.compile(pattern) for pattern in patterns)
 
@@ -186,31 +179,47 @@ class Dialect:
     """How one family of answers is read: pure functions over decoded JSON."""
 
     read: Callable[[Notes, Object], None]
-    """Take notes of one document: a whole answer, or one event of a stream."""
+    """Take notes of one document: a whole answer or one event of a stream."""
     usage: Callable[[Notes], Usage | None]
-    """Turn the notes into disjoint buckets; ``None`` if no usage was seen."""
+    """Turn the notes into disjoint buckets, or ``None`` if there was no usage."""
     cost: Callable[[Notes], Decimal | None] = lambda notes: None
-    """What the provider itself charges, in USD, where it says so."""
+    """The cost in USD that the provider reports, if it does."""
     needles: tuple[re.Pattern[bytes], ...] = (re.compile(b""),)
-    """An event in which none of these is found says nothing new, once the answer is
-    identified. By default every event is parsed. See :func:`needles`."""
+    """Once the answer is identified, only events that match one of these are parsed.
+    By default every event is. See :func:`needles`."""
     content: frozenset[str] = frozenset()
-    """Members of a whole answer that hold content; they are skipped, not parsed."""
+    """Members of a whole answer that hold content. They are skipped, not parsed."""
     tail: tuple[str, ...] = ("usage",)
-    """Members to look for from the end of a whole answer: first the one that counts."""
+    """Members to look for from the end of a whole answer. The first holds the usage."""
     parse_whole_if: tuple[bytes, ...] = ()
-    """Where one of these stands, content holds something billed: parse all of it."""
+    """If one of these occurs, the content has billed items: parse the whole answer."""
     envelope: str = ""
-    """The member of an event that holds what a whole answer holds at its top."""
+    """The member of an event that holds what a whole answer has at its top level."""
     tier: Callable[[Notes], str | None] = lambda notes: notes.service_tier
     """The served tier."""
     usage_by_model: Callable[[Notes], Mapping[str, Usage]] = lambda notes: {}
-    """What each model used, where several took part and the usage is not all."""
+    """Usage by model, where several took part and :attr:`usage` is not all of it."""
     price_flags: Callable[[Notes], frozenset[str]] = lambda notes: frozenset()
-    """What else a price may depend on, as flags: ``region.us``."""
+    """Other conditions that a price may depend on, as flags: ``region.us``."""
     skim: Callable[[Notes, bytes], None] | None = None
-    """Take notes of what is left of an answer too long to be kept: its ends."""
+    """Take notes of an answer that is too long to keep, from its two ends."""
     batch_results: Callable[[Object], Iterable[Object]] | None = None
-    """Of batch results: the answers in one line or document, without those that failed."""
+    """Extract the successful answers from one line or document of batch results."""
     headers: frozenset[str] = frozenset()
-    """Response headers it reads."""
+    """Response headers to keep for :attr:`Notes.headers`."""
+
+
+def batch_dialect(
+    answers: Dialect, batch_results: Callable[[Object], Iterable[Object]]
+) -> Dialect:
+    """Create the dialect of batch results whose answers are read by another one."""
+    return Dialect(
+        read=answers.read,
+        usage=answers.usage,
+        cost=answers.cost,
+        tier=answers.tier,
+        usage_by_model=answers.usage_by_model,
+        price_flags=answers.price_flags,
+        parse_whole_if=(b"",),
+        batch_results=batch_results,
+    )

@@ -1,8 +1,8 @@
-"""How many tokens may a stream have used whose provider does not say?
+"""Estimates the tokens of a stream whose provider reports no usage.
 
-Visible text is counted while it passes by and is never kept. An encoding of tiktoken counts
-it where tiktoken is installed and has the encoding's file on this machine, or the app has
-loaded one; else four characters are a token. Nothing is fetched.
+Visible text is counted while it passes by, and never kept. It is counted in tokens if the
+app has loaded an encoding of tiktoken, or tiktoken is installed and has cached one on this
+machine. Otherwise four characters are one token. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .dialect import Object
 
 _CHARACTERS: t.Final = 4
 _SLICE: t.Final = 10_000
-"""So many characters are encoded at a time: a long run of one takes square time."""
+"""Characters to encode at a time: a long run of one character takes quadratic time."""
 _FILES: t.Final[dict[str, tuple[str, str]]] = {
     "o200k_base": (
         "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken",
@@ -35,36 +35,45 @@ _FILES: t.Final[dict[str, tuple[str, str]]] = {
         "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
     ),
 }
-"""Where tiktoken has its encodings from, and their SHA-256."""
+"""The URLs of tiktoken's encodings, and their SHA-256."""
 _ENCODINGS: t.Final = ("o200k_base", "o200k_harmony", "cl100k_base")
-_ASKED: t.Final = ("messages", "input", "instructions", "prompt", "tools", "functions")
+_PROMPT_MEMBERS: t.Final = (
+    "messages",
+    "input",
+    "instructions",
+    "prompt",
+    "tools",
+    "functions",
+)
 
 
 def load_encoding() -> str | None:
-    """Load an encoding, if tiktoken is installed and need not fetch it; its name.
+    """Load an encoding, if tiktoken is installed and need not download it.
 
-    To be called while an app is set up: it takes up to a second.
+    Call this while an app is set up: it takes up to a second.
+
+    :return: The encoding's name.
     """
     try:
         tiktoken = importlib.import_module("tiktoken")
     except ImportError:
         return None
-    for name, (address, digest) in _FILES.items():
-        if _is_here(address, digest):
+    for name, (url, digest) in _FILES.items():
+        if _is_cached(url, digest):
             tiktoken.get_encoding(name)
             return name
     return None
 
 
-def _is_here(address: str, digest: str) -> bool:
-    """Whether a file is where tiktoken keeps it, and whole: else it would fetch it."""
+def _is_cached(url: str, digest: str) -> bool:
+    """Whether tiktoken's cache has the intact file, so that it is not downloaded."""
     folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
     if folder is None:
         folder = os.path.join(tempfile.gettempdir(), "data-gym-cache")
     if not folder:
-        return False  # it is told to keep none
-    # The name of a file, and no secret.
-    name = hashlib.sha1(address.encode(), usedforsecurity=False).hexdigest()
+        return False  # an empty variable turns the cache off
+    # The name of the file in the cache: this is not for security.
+    name = hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
     try:
         data = pathlib.Path(folder, name).read_bytes()
     except OSError:
@@ -73,30 +82,30 @@ def _is_here(address: str, digest: str) -> bool:
 
 
 class Estimate:
-    """Counts the text of one call as it passes by."""
+    """Counts the text of one call while it passes by."""
 
     def __init__(self, request_body: bytes | None) -> None:
         self._encoding = _loaded()
-        self._asked = 0
-        self._made = 0
+        self._input = 0
+        self._output = 0
         request = sparse.parse(request_body) if request_body else None
         if isinstance(request, dict):
-            for name in _ASKED:
+            for name in _PROMPT_MEMBERS:
                 for text in _strings(request.get(name)):
-                    self._asked += self._count(text)
+                    self._input += self._count(text)
 
     def event(self, document: Object) -> None:
-        """Count what one event shows."""
+        """Count the visible text of one event."""
         for text in _visible(document):
-            self._made += self._count(text)
+            self._output += self._count(text)
 
     def usage(self) -> Usage | None:
-        """The estimate, or ``None`` if nothing was seen."""
-        if not self._made:
+        """Get the estimate, or ``None`` if there was no visible output."""
+        if not self._output:
             return None
         unit = 1 if self._encoding is not None else _CHARACTERS
         return Usage(
-            input_tokens=-(-self._asked // unit), output_tokens=-(-self._made // unit)
+            input_tokens=-(-self._input // unit), output_tokens=-(-self._output // unit)
         )
 
     def _count(self, text: str) -> int:
@@ -118,7 +127,7 @@ def _loaded() -> t.Any:
 
 
 def _strings(value: object) -> Iterator[str]:
-    """Every text in what was asked, but for images and files in base64."""
+    """Yield every string of a prompt, except images and files in base64."""
     if isinstance(value, str):
         if not value.startswith("data:"):
             yield value

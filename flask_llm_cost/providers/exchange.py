@@ -1,7 +1,7 @@
-"""What does one HTTP exchange with a provider mean, read while it passes by?
+"""Reads one HTTP exchange with a provider while its bytes pass by.
 
-Bytes go in as the app reads them: decoded, cut into documents, sifted for the few that
-say something, read by a dialect. Memory is bounded and nothing here ever raises.
+A body is decoded and cut into documents. Those that may say something new are parsed
+and given to a dialect. Memory is bounded, and no method of :class:`Exchange` raises.
 """
 
 from __future__ import annotations
@@ -25,40 +25,26 @@ from .framing import detect_framing
 from .framing import EVENT_ENDS
 from .framing import Framing
 from .paths import NOT_A_CALL
-from .paths import Path
 from .request import inject_stream_usage
 from .request import parse_request
-from .routes import chat_route
-from .routes import Provider
 from .routes import Route
 from .routes import route
 
-__all__ = [
-    "Exchange",
-    "NOT_A_CALL",
-    "Path",
-    "Provider",
-    "Route",
-    "read_exchange",
-    "route",
-    "chat_route",
-]
+_ALWAYS_READ: t.Final = 4
+"""The number of events that are always read: the first ones name the model and the id."""
 
-_GREETINGS: t.Final = 4
-"""So many events are read in any case: the first ones name the model and the id."""
+_MAX_RESULTS: t.Final = 10_000
+"""The number of batch results that may wait for :meth:`Exchange.take_results`."""
 
-_MOST_RESULTS: t.Final = 10_000
-"""So many results of a batch are kept for who asks for them."""
-
-_MEDIA: t.Final = ("audio/", "image/", "video/")
-"""Bodies that say nothing of usage."""
+_MEDIA_TYPES: t.Final = ("audio/", "image/", "video/")
+"""Content types of bodies without usage."""
 
 
 class Exchange:
     """The reading of one exchange, built up while its bytes pass by.
 
-    :param route: What :func:`route` found for its URL.
-    :param request_body: The body that was sent, if it can be known.
+    :param route: The result of :func:`route` for the request's URL.
+    :param request_body: The request's body, if it is available.
     """
 
     def __init__(self, route: Route, *, request_body: bytes | None) -> None:
@@ -76,7 +62,7 @@ class Exchange:
         self._decoding: Decoding | None = None
         self._framing: Framing | None = None
         self._start = b""
-        self._deaf = False
+        self._closed = False
         self._ok = True
         self._events = 0
         self._done = False
@@ -84,36 +70,42 @@ class Exchange:
         self._estimate: Estimate | None = None
         if request_body:
             try:
-                self._request(request_body)
+                model, stream = parse_request(request_body)
+                if self.request_model is None:
+                    self.request_model = model
+                self.stream = self.stream or stream
             except Exception as error:
-                self._failed(error)
+                self._fail(error)
         self._notes.request_model = self.request_model
 
     @property
     def complete(self) -> bool:
-        """A terminal event was read: the usage is final, though the body may go on."""
+        """A terminal event was read. The usage is final, although the body may go on."""
         return self._notes.complete
 
     @property
     def done(self) -> bool:
-        """The stream said that nothing comes any more (``[DONE]``)."""
+        """The stream announced its end with ``[DONE]``."""
         return self._done
 
     def start_estimate(self, request_body: bytes | None) -> None:
-        """Estimate what a stream uses whose provider does not say: from its beginning on."""
+        """Count the text of a stream, in case its provider reports no usage.
+
+        Call this before the first byte of the response.
+        """
         if not request_body or not self.stream:
             return
         try:
             self._estimate = Estimate(request_body)
         except Exception as error:
-            self._failed(error)
+            self._fail(error)
 
     def inject_stream_usage(self, url: str, body: bytes | None) -> bytes | None:
-        """The request's body, changed so that a stream says what it used.
+        """Add ``stream_options.include_usage`` to the body of a request.
 
-        :param url: With its query, which may name a version.
-        :return: ``None`` if it should stay what it is: it is no stream of that kind, the
-            host would not understand it, or the app says itself what it wants.
+        :param url: With its query, which may name an API version.
+        :return: ``None`` if the body must not change: it does not ask for a stream, the
+            host does not understand the option, or the app has set it.
         """
         if not body or not self.stream or not self.route.include_usage:
             return None
@@ -122,56 +114,55 @@ class Exchange:
         return inject_stream_usage(body)
 
     def begin_response(self, status: int, headers: Mapping[str, str]) -> None:
-        """Take down the answer's status and headers, before its body."""
+        """Take the response's status and headers, before its body."""
         try:
             self._begin_response(status, headers)
         except Exception as error:
-            self._failed(error)
+            self._fail(error)
 
     def feed(self, data: bytes, *, decoded: bool) -> bool:
         """Take the next bytes of the body.
 
         :param decoded: The content encoding has been undone already.
-        :return: Whether anything in them was read. If not, all is as it was before.
+        :return: Whether something was read. If not, the reading is unchanged.
         """
-        if self._deaf:
+        if self._closed:
             return False
         try:
             if type(data) is not bytes:
                 data = bytes(data)
             if not decoded and self._decoding is not None:
-                return any([self._take(each) for each in self._decoding.decode(data)])
+                return any([self._read(piece) for piece in self._decoding.decode(data)])
             framing = self._framing
             if (
                 framing is not None
                 and framing.at_boundary
-                and self._events >= _GREETINGS
+                and self._events >= _ALWAYS_READ
                 and self._estimate is None
                 and data.endswith(EVENT_ENDS)
             ):
-                # Of a stream's chunks nearly all are whole events that nothing is asked
-                # of, so this is done here, without a call: it is most of what a stream
-                # costs. `_take` comes to the same.
+                # Most chunks of a stream are whole events without a needle. This loop
+                # gives the same result as `_read`, and avoids most of a stream's cost.
                 for search in self._searches:
                     if search(data):
                         break
                 else:
                     return False
-            return self._take(data)
+            return self._read(data)
         except Exception as error:
-            self._failed(error)
+            self._fail(error)
             return True
 
     def event(self, document: Mapping[str, t.Any]) -> None:
-        """Take one event that somebody else has decoded."""
+        """Take one event that has been decoded elsewhere."""
         try:
             if self._ok:
                 self._dialect.read(self._notes, document)
         except Exception as error:
-            self._failed(error)
+            self._fail(error)
 
     def reading(self, *, ended: bool) -> Reading:
-        """What the answer means, as far as it has come.
+        """Get what has been read so far.
 
         :param ended: The body came to its own end.
         """
@@ -181,7 +172,7 @@ class Exchange:
                 self._finish(notes)
                 return self._reading(notes, ended=ended)
             except Exception as error:
-                self._failed(error)
+                self._fail(error)
                 notes.flags |= self._notes.flags
         return Reading(
             provider=self.route.provider,
@@ -193,9 +184,17 @@ class Exchange:
             flags=self.route.flags | notes.flags,
         )
 
+    def take_results(self) -> list[Reading]:
+        """Take the batch results that were read since the last call.
+
+        Ask after each :meth:`feed` and after :meth:`reading`. Each result is a call.
+        """
+        found, self._results = self._results, []
+        return found
+
     def _reading(self, notes: Notes, *, ended: bool) -> Reading:
         dialect = self._dialect
-        # Both may set flags: they are asked before those are taken.
+        # These two may set flags, so they come before the flags are read.
         usage, usage_by_model = dialect.usage(notes), dialect.usage_by_model(notes)
         estimate = None if self._estimate is None else self._estimate.usage()
         if usage is None and estimate is not None:
@@ -220,52 +219,36 @@ class Exchange:
             usage_by_model=usage_by_model,
             created_at=from_ms(notes.created_s * 1000) if notes.created_s else None,
         )
-        return _sound(reading)
+        _check(reading)
+        return reading
 
-    def take_results(self) -> list[Reading]:
-        """The answers in a file of batch results that were read since last asked.
-
-        Ask after each :meth:`feed` and after :meth:`reading`; each is a call of its own.
-        """
-        found, self._results = self._results, []
-        return found
-
-    def _result(self, line: Mapping[str, t.Any]) -> None:
-        if self._dialect.batch_results is not None:
-            for answer in self._dialect.batch_results(line):
-                self._answer(line, answer)
-
-    def _answer(self, line: Mapping[str, t.Any], answer: Mapping[str, t.Any]) -> None:
-        kind = _OBJECTS.get(str(answer.get("object")), "chat")
+    def _read_result(
+        self, line: Mapping[str, t.Any], answer: Mapping[str, t.Any]
+    ) -> None:
+        kind = _OPERATIONS.get(str(answer.get("object")), "chat")
         notes = Notes(self.route.provider, operation=kind, service_tier="batch")
         self._dialect.read(notes, answer)
-        # Embeddings have no id and no date of their own, but the line has both.
+        # Embeddings have neither an id nor a date. Their line has both.
         notes.identify(model=None, response_id=line.get("id"))
         if not notes.created_s:
-            dated = _DATED.match(str(line.get("id")))
+            dated = _DATED_ID.match(str(line.get("id")))
             notes.date(None if dated is None else int(dated[1], 16))
         notes.service_tier, notes.background = "batch", True
         reading = self._reading(notes, ended=True)
-        if len(self._results) >= _MOST_RESULTS:
+        if len(self._results) >= _MAX_RESULTS:
             self._notes.flags.add("results_dropped")
         elif reading.usage is not None:
             self._results.append(reading)
 
-    def _failed(self, error: Exception) -> None:
-        # The one place for what goes wrong in reading. Dialects may be an app's own, and
-        # a surprise in an answer must stay ours: the call goes on, its row has a flag.
-        self._deaf = True
+    def _fail(self, error: Exception) -> None:
+        # The one place that handles errors in reading. A dialect may belong to the app,
+        # and a surprising answer must not break the app's call. Its row gets a flag.
+        self._closed = True
         if isinstance(error, Unreadable):
             self._notes.flags.add("unreadable_encoding")
             return
-        # Not logged: this may be inside __del__, where no lock may be taken.
+        # Do not log: this may run inside __del__, where no lock may be taken.
         self._notes.flags.add("reader_error")
-
-    def _request(self, body: bytes) -> None:
-        model, stream = parse_request(body)
-        if self.request_model is None:
-            self.request_model = model
-        self.stream = self.stream or stream
 
     def _begin_response(self, status: int, headers: Mapping[str, str]) -> None:
         # 101 begins a web socket, whose events are read as a stream.
@@ -278,31 +261,31 @@ class Exchange:
                 encoding = value
             elif name in self._dialect.headers:
                 kept[name] = value
-            elif name == "content-type" and value.lower().startswith(_MEDIA):
-                self._deaf = True
+            elif name == "content-type" and value.lower().startswith(_MEDIA_TYPES):
+                self._closed = True
         self._notes.headers = kept
         if encoding and self._ok:
             self._decoding = Decoding(encoding)
 
-    def _take(self, data: bytes) -> bool:
+    def _read(self, data: bytes) -> bool:
         if self._framing is None:
             if not self._ok:
                 return False
             self._start += data
             self._framing = detect_framing(self._start)
             if self._framing is None:
-                # Blanks, part of a byte order mark, or of a frame's beginning.
+                # Only whitespace, or a part of a byte order mark or of a frame's prelude.
                 self._start = self._start.lstrip()[:12]
                 return False
             data, self._start = self._start, b""
         read = False
-        for window in self._framing.feed(data, self._needed):
-            self._document(self._notes, window)
+        for document in self._framing.feed(data, self._is_needed):
+            self._read_document(self._notes, document)
             read = True
         return read
 
-    def _needed(self, data: bytes) -> bool:
-        if self._events < _GREETINGS or self._estimate is not None:
+    def _is_needed(self, data: bytes) -> bool:
+        if self._events < _ALWAYS_READ or self._estimate is not None:
             return True
         for search in self._searches:
             if search(data):
@@ -310,53 +293,54 @@ class Exchange:
         return False
 
     def _finish(self, notes: Notes) -> None:
-        if self._framing is None or self._deaf:
+        if self._framing is None or self._closed:
             return
-        # The end comes once; it may be asked for again.
-        self._deaf = notes is self._notes
-        for window in self._framing.remainder():
-            self._document(notes, window)
+        # The end is read only once, although `reading` may be called again.
+        self._closed = notes is self._notes
+        for document in self._framing.remainder():
+            self._read_document(notes, document)
         if self._framing.truncated:
             notes.partial = True
         if self._framing.corrupt:
             notes.flags.add("broken_frames")
 
-    def _document(self, notes: Notes, window: BoundedBuffer) -> None:
-        # What is only looked at on the way may come again, longer: it leaves no trace.
+    def _read_document(self, notes: Notes, data: BoundedBuffer) -> None:
+        # The end of an interim reading will arrive again, longer: it must leave no trace.
         final = notes is self._notes
         self._events += final
-        if window.length < 16 and window.head.strip() == b"[DONE]":
+        if data.length < 16 and data.head.strip() == b"[DONE]":
             notes.complete = True
             self._done = self._done or final
             return
-        document = self._decoded(notes, window)
+        document = self._parse(notes, data)
         if isinstance(document, dict):
             if self._dialect.batch_results is None:
                 self._dialect.read(notes, document)
             elif final:
-                self._result(document)
+                for answer in self._dialect.batch_results(document):
+                    self._read_result(document, answer)
             if self._estimate is not None and final:
                 self._estimate.event(document)
 
-    def _decoded(self, notes: Notes, window: BoundedBuffer) -> t.Any:
+    def _parse(self, notes: Notes, data: BoundedBuffer) -> t.Any:
         dialect = self._dialect
-        front, back = window.head, window.tail
+        head, tail = data.head, data.tail
         stream = self._framing is not None and self._framing.stream
-        if window.whole and (
-            stream or any(mark in front for mark in dialect.parse_whole_if)
+        if data.whole and (
+            stream or any(mark in head for mark in dialect.parse_whole_if)
         ):
-            return sparse.parse(front)
-        if not window.whole:
+            return sparse.parse(head)
+        if not data.whole:
             if dialect.skim is not None:
-                dialect.skim(notes, bytes(front) + bytes(back))
-            if stream and f'"{dialect.envelope}"'.encode() in front:
+                dialect.skim(notes, bytes(head) + bytes(tail))
+            if stream and f'"{dialect.envelope}"'.encode() in head:
                 return sparse.members_in_envelope(
-                    front, back, dialect.envelope, dialect.content, dialect.tail[0]
+                    head, tail, dialect.envelope, dialect.content, dialect.tail[0]
                 )
-        document = sparse.find_members(front, back, dialect.content, dialect.tail)
+        document = sparse.find_members(head, tail, dialect.content, dialect.tail)
         counts = dialect.tail[0]
-        if counts not in document and window.whole and counts.encode() in front:
-            return sparse.parse(front)
+        if counts not in document and data.whole and counts.encode() in head:
+            return sparse.parse(head)
         return document
 
 
@@ -364,12 +348,12 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _sound(reading: Reading) -> Reading:
-    """The same; an app's own dialect may have given something else than it should.
+def _check(reading: Reading) -> None:
+    """Check the results of a dialect that may be an app's own.
 
-    :raises TypeError: If so: the call could not be stored.
+    :raises TypeError: If a value has the wrong type, so that it could not be stored.
     """
-    for name, kind in _KINDS.items():
+    for name, kind in _TYPES.items():
         value = getattr(reading, name)
         if not (value is None or isinstance(value, kind)):
             raise TypeError(f"{name} must be {kind.__name__}")
@@ -377,11 +361,10 @@ def _sound(reading: Reading) -> Reading:
     if cost is not None and not cost.is_finite():
         raise TypeError("reported_cost must be finite")
     if not all(isinstance(used, Usage) for used in reading.usage_by_model.values()):
-        raise TypeError("usage_by_model must be Usage")
-    return reading
+        raise TypeError("usage_by_model must map models to Usage")
 
 
-_KINDS: t.Final = {
+_TYPES: t.Final = {
     "model": str,
     "response_id": str,
     "service_tier": str,
@@ -389,15 +372,15 @@ _KINDS: t.Final = {
     "reported_cost": Decimal,
 }
 
-_DATED: t.Final = re.compile(r"[a-z_]+_([0-9a-f]{8})[0-9a-f]{20,}$")
-"""An id of OpenAI's that begins with its time, in seconds since 1970."""
+_DATED_ID: t.Final = re.compile(r"[a-z_]+_([0-9a-f]{8})[0-9a-f]{20,}$")
+"""An OpenAI id that begins with its time, in seconds since 1970."""
 
-_OBJECTS: t.Final = {
+_OPERATIONS: t.Final = {
     "response": "responses",
     "list": "embeddings",
     "text_completion": "completions",
 }
-"""What an answer in a file of batch results says that it is, and its operation."""
+"""Operations by the ``object`` member of an answer in a file of batch results."""
 
 
 def _source(
@@ -424,13 +407,14 @@ def read_exchange(
     body: bytes,
     hosts: Mapping[str, str] | None = None,
 ) -> Reading | None:
-    """Read one finished exchange; ``None`` if the URL is no call of an LLM.
+    """Read one finished exchange.
 
-    A file of batch results is no call: it is many, which :meth:`Exchange.take_results` gives.
+    A file of batch results holds many calls: read it with :meth:`Exchange.take_results`.
 
-    :param headers: Of the response.
-    :param body: Of the response, its content encoding undone.
-    :param hosts: As ``LLM_COST_PROVIDER_HOSTS``.
+    :param headers: The response's headers.
+    :param body: The response's body, with its content encoding undone.
+    :param hosts: As in ``LLM_COST_PROVIDER_HOSTS``.
+    :return: ``None`` if the URL is not an LLM call.
     """
     found = route(method, url, hosts=hosts)
     if found is None or found.operation in ("batch", NOT_A_CALL):

@@ -1,7 +1,7 @@
-"""Where does one document end and the next begin: SSE, NDJSON, JSON, AWS event-stream?
+"""Cuts a body into documents: server-sent events, NDJSON, JSON, AWS event streams.
 
-Every frame takes decoded bytes as they come and gives back the documents that are
-complete: each a :class:`BoundedBuffer`, for its content may be longer than memory allows.
+Each framing takes decoded bytes as they arrive and yields the documents that they
+complete, as :class:`BoundedBuffer`, since one may be too long to keep.
 """
 
 from __future__ import annotations
@@ -20,61 +20,62 @@ from .buffer import MAX_WHOLE
 from .sparse import parse
 
 Needed: t.TypeAlias = Callable[[bytes], bool]
-"""Asked of bytes that hold whole events: could they say anything new?"""
+"""Called with bytes that hold whole events: could they say anything new?"""
+
+EVENT_ENDS: t.Final = (b"\n\n", b"\r\n\r\n")
+"""The usual ends of a server-sent event."""
 
 
-class Framing(t.Protocol):
+class Framing:
     """How a body is cut into documents."""
 
-    stream: bool
-    """A body of this kind is a stream."""
-    corrupt: bool
-    """It does not hold to its own form."""
-    at_boundary: bool
+    stream = True
+    """A body in this framing is a stream."""
+    corrupt = False
+    """The body violates the framing, so nothing after that point can be trusted."""
+    at_boundary = False
     """No event is open: bytes that end in one of :data:`EVENT_ENDS` are whole events."""
+
+    def __init__(self) -> None:
+        self._open = BoundedBuffer()
+        """The document that is still arriving."""
 
     @property
     def truncated(self) -> bool:
-        """If the body ends here, it is cut off."""
-        ...
+        """If the body ended here, it would be cut off."""
+        return False
 
     def feed(self, data: bytes, needed: Needed) -> Iterable[BoundedBuffer]:
-        """Take bytes; give the documents that they complete and that are needed."""
-        ...
+        """Take bytes, and yield the documents that they complete and that are needed."""
+        raise NotImplementedError
 
     def remainder(self) -> Iterable[BoundedBuffer]:
-        """What the body would give if it ended here. Changes nothing."""
-        ...
+        """Yield what the body would give if it ended here. This changes nothing."""
+        if self._open.length:
+            yield self._open
 
-
-EVENT_ENDS: t.Final = (b"\n\n", b"\r\n\r\n")
-"""How bytes end that hold whole events, if they begin with one."""
 
 _EOL: t.Final = rb"(?:\r\n|\n|\r(?!\n))"
-_BLANK: t.Final = re.compile(_EOL + _EOL)
-_LINE: t.Final = re.compile(rb"\r\n|\n|\r")
+_BLANK_LINE: t.Final = re.compile(_EOL + _EOL)
+_LINE_END: t.Final = re.compile(rb"\r\n|\n|\r")
 
 
-class ServerSentEvents:
-    """WHATWG event streams: BOM, LF, CR or CRLF, comments, data in several lines.
+class ServerSentEvents(Framing):
+    """WHATWG event streams: a BOM, LF, CR or CRLF, comments, data in several lines.
 
-    It works on whole events, so that the cheap question whether bytes are needed can be
-    asked once for all the events of a network read.
+    It works on blocks of whole events, so that one search tells whether any event of a
+    network read is needed.
     """
 
-    stream = True
-    corrupt = False
-    truncated = False
-
     def __init__(self) -> None:
+        super().__init__()
         self.at_boundary = True
-        self._open = BoundedBuffer()
 
     def feed(self, data: bytes, needed: Needed) -> Iterable[BoundedBuffer]:
         if self.at_boundary and data.endswith(EVENT_ENDS):
-            # The usual case, and the one to be cheap in: whole events, none of use.
+            # The usual case, which must be cheap: whole events, none of them needed.
             return _events(data, needed) if needed(data) else ()
-        end = self._boundary(data)
+        end = self._last_boundary(data)
         if end < 0:
             self._open.add(data)
             self.at_boundary = not self._open.length
@@ -84,7 +85,7 @@ class ServerSentEvents:
     def _close(self, data: bytes, end: int, needed: Needed) -> Iterator[BoundedBuffer]:
         block, rest = data[:end], data[end:]
         if self._open.length:
-            block = self._join(block)
+            block = self._finish_open(block)
             if not self._open.whole:
                 yield from _long_event(self._open)
         self._open = BoundedBuffer()
@@ -94,18 +95,21 @@ class ServerSentEvents:
         if block and needed(block):
             yield from _events(block, needed)
 
-    def _join(self, block: bytes) -> bytes:
-        """Close the open event; give back what is to be read, unless it is too long."""
+    def _finish_open(self, block: bytes) -> bytes:
+        """Complete the open event, and return the block that is left to read.
+
+        The block begins with the completed event, unless that is too long to keep.
+        """
         before = self._open.last(3)
-        found = _BLANK.search(before + block)
+        found = _BLANK_LINE.search(before + block)
         first = len(block) if found is None else max(0, found.end() - len(before))
         self._open.add(block[:first])
         if not self._open.whole:
             return block[first:]
         return bytes(self._open.head) + block[first:]
 
-    def _boundary(self, data: bytes) -> int:
-        """Where the last blank line in data ends, or -1."""
+    def _last_boundary(self, data: bytes) -> int:
+        """Find the end of the last blank line in ``data``, or -1."""
         before = self._open.last(3)
         if b"\r" not in data and b"\r" not in before:
             at = data.rfind(b"\n\n")
@@ -113,7 +117,7 @@ class ServerSentEvents:
                 return at + 2
             return 1 if data[:1] == b"\n" and before[-1:] == b"\n" else -1
         last = -1
-        for found in _BLANK.finditer(before + data):
+        for found in _BLANK_LINE.finditer(before + data):
             last = found.end()
         return max(last - len(before), -1) if last > len(before) else -1
 
@@ -126,7 +130,7 @@ class ServerSentEvents:
 
 def _events(block: bytes, needed: Needed) -> Iterator[BoundedBuffer]:
     lines: list[bytes] = []
-    for line in _LINE.split(block.removeprefix(b"\xef\xbb\xbf")):
+    for line in _LINE_END.split(block.removeprefix(b"\xef\xbb\xbf")):
         if line:
             if line.startswith(b"data"):
                 lines.append(line)
@@ -150,23 +154,15 @@ def _data(line: bytes) -> bytes | None:
     return b"" if line == b"data" else None
 
 
-def _long_event(window: BoundedBuffer) -> Iterator[BoundedBuffer]:
-    """An event longer than the window, with what stands before its data cut off."""
-    found = re.search(rb"(?:^|[\r\n])data: ?(?=[{\[])", window.head)
+def _long_event(event: BoundedBuffer) -> Iterator[BoundedBuffer]:
+    """Yield the data of an event that is too long to keep, without its field name."""
+    found = re.search(rb"(?:^|[\r\n])data: ?(?=[{\[])", event.head)
     if found is not None:
-        yield window.without_prefix(found.end())
+        yield event.without_prefix(found.end())
 
 
-class Lines:
-    """NDJSON: one document in each line."""
-
-    stream = True
-    corrupt = False
-    at_boundary = False
-    truncated = False
-
-    def __init__(self) -> None:
-        self._open = BoundedBuffer()
+class JsonLines(Framing):
+    """NDJSON: one document per line."""
 
     def feed(self, data: bytes, needed: Needed) -> Iterator[BoundedBuffer]:
         end = data.rfind(b"\n") + 1
@@ -187,10 +183,6 @@ class Lines:
         if block and needed(block):
             yield from _lines(block, needed)
 
-    def remainder(self) -> Iterator[BoundedBuffer]:
-        if self._open.length:
-            yield self._open
-
 
 def _lines(block: bytes, needed: Needed) -> Iterator[BoundedBuffer]:
     for line in block.split(b"\n"):
@@ -198,23 +190,19 @@ def _lines(block: bytes, needed: Needed) -> Iterator[BoundedBuffer]:
             yield BoundedBuffer.of(line)
 
 
-_MARK: t.Final = re.compile(rb'[{}\[\]]|"(?:(?>[^"\\]+|\\.)*+")?', re.S)
-"""A bracket, a string, or the quote of one that does not end here."""
+_TOKEN: t.Final = re.compile(rb'[{}\[\]]|"(?:(?>[^"\\]+|\\.)*+")?', re.S)
+"""A bracket, a string, or the opening quote of a string that does not end here."""
 
-_REST: t.Final = re.compile(rb'(?>[^"\\]+|\\.)*+"', re.S)
+_STRING_END: t.Final = re.compile(rb'(?>[^"\\]+|\\.)*+"', re.S)
 
 
-class JsonArray:
-    """A JSON array whose objects are events; it may be cut off anywhere."""
-
-    stream = True
-    corrupt = False
-    at_boundary = False
+class JsonArray(Framing):
+    """A JSON array whose objects are events. It may be cut off anywhere."""
 
     def __init__(self) -> None:
-        self._open = BoundedBuffer()
+        super().__init__()
         self._depth = 0
-        self._inside = False
+        self._in_string = False
         self._escaped = False
 
     @property
@@ -223,8 +211,8 @@ class JsonArray:
 
     def feed(self, data: bytes, needed: Needed) -> Iterator[BoundedBuffer]:
         begin = 0 if self._depth > 1 else -1
-        for at, opened in self._marks(data):
-            if opened:
+        for at, opens in self._elements(data):
+            if opens:
                 begin = at
             else:
                 self._open.add(data[begin:at])
@@ -235,59 +223,52 @@ class JsonArray:
         if begin >= 0:
             self._open.add(data[begin:])
 
-    def _marks(self, data: bytes) -> Iterator[tuple[int, bool]]:
-        """Where elements of the array begin (True) and where they end (False)."""
-        at = self._leave(data) if self._inside else 0
-        while not self._inside:
-            found = _MARK.search(data, at)
+    def _elements(self, data: bytes) -> Iterator[tuple[int, bool]]:
+        """Yield where elements of the array begin (True) and where they end (False)."""
+        at = self._skip_string(data) if self._in_string else 0
+        while not self._in_string:
+            found = _TOKEN.search(data, at)
             if found is None:
                 return
-            mark, at = found.group(), found.end()
-            if mark in b"{[":
+            token, at = found.group(), found.end()
+            if token in b"{[":
                 self._depth += 1
                 if self._depth == 2:
                     yield at - 1, True
-            elif mark in b"}]":
+            elif token in b"}]":
                 self._depth -= 1
                 if self._depth == 1:
                     yield at, False
-            elif mark == b'"':
-                self._inside = True
+            elif token == b'"':
+                self._in_string = True
                 self._escaped = False
-                at = self._leave(data, at)
+                at = self._skip_string(data, at)
 
-    def _leave(self, data: bytes, at: int = 0) -> int:
-        """Where the open string ends, if it does."""
+    def _skip_string(self, data: bytes, at: int = 0) -> int:
+        """Find the end of the open string, or of ``data``."""
         if not data:
             return 0
         if self._escaped:
             at += 1
-        found = _REST.match(data, at)
+        found = _STRING_END.match(data, at)
         if found is not None:
-            self._inside = self._escaped = False
+            self._in_string = self._escaped = False
             return found.end()
         text = data[at:]
         self._escaped = (len(text) - len(text.rstrip(b"\\"))) % 2 == 1
         return len(data)
 
-    def remainder(self) -> Iterator[BoundedBuffer]:
-        if self._open.length:
-            yield self._open
 
+class JsonDocument(Framing):
+    """One JSON document, unless a second line shows that the body is NDJSON."""
 
-class Document:
-    """One JSON document, unless a second line shows it to be NDJSON."""
-
-    corrupt = False
-    at_boundary = False
-    truncated = False
+    stream = False
 
     def __init__(self) -> None:
-        self.stream = False
-        self._open = BoundedBuffer()
+        super().__init__()
         self._line_end = -1
-        """Of the first line: -1 is not known yet, -2 does not matter any more."""
-        self._lines: Lines | None = None
+        """The end of the first line: -1 if not known yet, -2 if no longer relevant."""
+        self._lines: JsonLines | None = None
 
     def feed(self, data: bytes, needed: Needed) -> Iterable[BoundedBuffer]:
         if self._lines is not None:
@@ -300,7 +281,7 @@ class Document:
                 self._line_end = self._open.length + at
         if 0 <= self._line_end <= MAX_WHOLE and self._is_lines(data):
             self.stream = True
-            self._lines = Lines()
+            self._lines = JsonLines()
             before, self._open = bytes(self._open.head), BoundedBuffer()
             return itertools.chain(
                 self._lines.feed(before, needed), self._lines.feed(data, needed)
@@ -309,7 +290,7 @@ class Document:
         return ()
 
     def _is_lines(self, data: bytes) -> bool:
-        """Whether what follows the first line shows that it was a document."""
+        """Whether the second line shows that the first one was a whole document."""
         before = bytes(self._open.head)
         here = max(0, self._line_end - len(before))
         second = data[here:].lstrip()
@@ -323,33 +304,26 @@ class Document:
             and parse(first) is not None
         )
 
-    def remainder(self) -> Iterator[BoundedBuffer]:
-        if self._lines is not None:
-            yield from self._lines.remainder()
-        elif self._open.length:
-            yield self._open
+    def remainder(self) -> Iterable[BoundedBuffer]:
+        lines = self._lines
+        return super().remainder() if lines is None else lines.remainder()
 
 
 _PRELUDE: t.Final = struct.Struct(">III")
 _MAX_FRAME: t.Final = 1 << 25
-_EVENT: t.Final = b":event-type"
-_STRING: t.Final = 7
+_EVENT_TYPE: t.Final = b":event-type"
+_STRING_TYPE: t.Final = 7
 
 
-class EventStream:
-    """AWS event-stream: binary frames with checksums, each an event with a name.
+class EventStream(Framing):
+    """AWS event streams: binary frames with checksums, each a named event.
 
+    A frame is yielded as ``{"event": name, "data": payload}``. Source:
     https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html
-    describes the frames. They are given on as ``{"event": name, "data": payload}``.
     """
 
-    stream = True
-    at_boundary = False
-
     def __init__(self) -> None:
-        self.corrupt = False
-        """A checksum or a length is wrong: nothing after it can be trusted."""
-        self._open = BoundedBuffer()
+        super().__init__()
         self._size = 0
         self._checksum = 0
 
@@ -400,12 +374,12 @@ class EventStream:
             yield BoundedBuffer.of(opening + payload + b"}")
 
     def remainder(self) -> Iterable[BoundedBuffer]:
-        # A frame that is cut off has no checksum: it is not read.
+        # A frame that is cut off has no checksum, so it is not read.
         return ()
 
 
 def is_prelude(start: bytes) -> bool:
-    """True if these first bytes of a frame are what their checksum says."""
+    """Whether a frame's first bytes match their checksum."""
     size: int
     checksum: int
     size, _, checksum = _PRELUDE.unpack(start[: _PRELUDE.size])
@@ -413,25 +387,25 @@ def is_prelude(start: bytes) -> bool:
 
 
 def _event_name(headers: bytes) -> bytes:
-    """The value of ``:event-type``: a length, a name, a type, a length, a value."""
+    """Get ``:event-type`` from headers of name length, name, type, value length, value."""
     at = 0
     while at < len(headers):
         end = at + 1 + headers[at]
         name = headers[at + 1 : end]
-        if headers[end : end + 1] != bytes([_STRING]):
-            return b""  # none of the three headers of these services is of another type
+        if headers[end : end + 1] != bytes([_STRING_TYPE]):
+            return b""  # all three headers of these services are strings
         size = int.from_bytes(headers[end + 1 : end + 3])
         value = headers[end + 3 : end + 3 + size]
-        if name == _EVENT:
+        if name == _EVENT_TYPE:
             return re.sub(rb"[^A-Za-z0-9_.-]", b"", value)
         at = end + 3 + size
     return b""
 
 
 def detect_framing(start: bytes) -> Framing | None:
-    """The framing of a body that begins so; ``None`` if that cannot be said yet.
+    """Detect a body's framing by its first bytes, or ``None`` if they do not suffice.
 
-    Content types are not asked: a plain JSON error answers a request for a stream, and
+    The content type is not used: a plain JSON error answers a request for a stream, and
     gateways send streams as ``text/plain``.
     """
     bare = start.lstrip()
@@ -443,5 +417,5 @@ def detect_framing(start: bytes) -> Framing | None:
     if not text or b"\xef\xbb\xbf".startswith(start):
         return None
     if text.startswith(b"{"):
-        return Document()
+        return JsonDocument()
     return JsonArray() if text.startswith(b"[") else ServerSentEvents()

@@ -1,7 +1,7 @@
-"""What do Gemini's answers mean: on the Gemini API and on Vertex AI?
+"""Reads Gemini's answers, on the Gemini API and on Vertex AI.
 
-``promptTokenCount`` includes cached tokens; tokens of tool results and of thinking
-stand beside prompt and candidates. Every event of a stream repeats the usage so far.
+``promptTokenCount`` includes cached tokens. Prompt and candidates exclude the tokens of
+tool results and of thinking. Every event of a stream repeats the usage so far.
 Source: https://ai.google.dev/api/generate-content#UsageMetadata,
 https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse.
 """
@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from ..call import Usage
 from . import sparse
+from .dialect import batch_dialect
 from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
@@ -31,7 +32,9 @@ _MODALITIES: t.Final = {
     3: "video",
     4: "audio",
 }
-"""Those with prices of their own; $alt=json;enum-encoding=int sends numbers."""
+"""Modalities with their own prices. With ``$alt=json;enum-encoding=int`` they are numbers."""
+
+_KINDS: t.Final = ("audio", "image", "video")
 
 _TRAFFIC: t.Final = {1: "ON_DEMAND", 2: "PROVISIONED_THROUGHPUT"}
 
@@ -45,7 +48,7 @@ _CUMULATIVE: t.Final = (
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of an answer, or of one event of a stream."""
+    """Take notes of an answer or of one event of a stream."""
     notes.identify(
         model=document.get("modelVersion", document.get("model_version")),
         response_id=document.get("responseId", document.get("response_id")),
@@ -67,12 +70,12 @@ def _searches(notes: Notes, document: Object) -> None:
         grounding = inner(candidate, "groundingMetadata")
         for query in items(grounding.get("webSearchQueries")):
             if query:
-                # Streams may repeat them. Only a trace of the text is kept.
+                # A stream may repeat a query, so a hash of its text is kept.
                 notes.extra.setdefault("queries", set()).add(hash(str(query)))
 
 
 def skim(notes: Notes, ends: bytes) -> None:
-    """Take notes of the searches of an answer too long to be kept, such as an image."""
+    """Count the searches of an answer that is too long to keep, such as an image."""
     for found in _QUERIES.finditer(ends):
         queries = items(sparse.parse(found.group(1)))
         grounding = {"groundingMetadata": {"webSearchQueries": queries}}
@@ -85,76 +88,82 @@ _QUERIES: t.Final = re.compile(
 
 
 def _wire_name(name: str) -> str:
-    # The SDK's objects have Python's names.
+    # The SDK's objects have snake case names.
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest) if rest else name
 
 
 def usage(notes: Notes) -> Usage | None:
-    """Cut the provider's counts into disjoint buckets."""
+    """Split the provider's counts into disjoint buckets."""
     seen, count = notes.usage, notes.count
     if not any(name in seen for name in (*_CUMULATIVE, "responseTokenCount")):
         return None
-    prompt = notes.split_off(
-        count(seen.get("promptTokenCount")),
-        cached=count(seen.get("cachedContentTokenCount")),
-    )
-    tools = count(seen.get("toolUsePromptTokenCount"))
-    into = _kinds(notes, "promptTokensDetails", "promptTokenDetails")
-    for kind, n in _kinds(notes, "toolUsePromptTokensDetails").items():
-        into[kind] = into.get(kind, 0) + n
-    held = _kinds(notes, "cacheTokensDetails")
-    cached = notes.split_off(
-        prompt["cached"], audio=held.get("audio", 0), image=held.get("image", 0)
-    )
-    fresh = notes.split_off(
-        prompt["rest"] + tools,
-        **{
-            k: max(0, into.get(k, 0) - held.get(k, 0))
-            for k in ("audio", "image", "video")
-        },
-    )
-    if any(
-        count(seen.get(name)) < n for name, n in notes.extra.get("most", {}).items()
-    ):
-        # Neither the last nor the largest count is provably right. Those between may
-        # begin anew after a tool was used.
-        notes.flags.add(CONFLICT)
-    made = count(seen.get("candidatesTokenCount", seen.get("responseTokenCount")))
+    cached, uncached = _input(notes)
+    candidates = count(seen.get("candidatesTokenCount", seen.get("responseTokenCount")))
+    kinds = _kinds(notes, "candidatesTokensDetails", "responseTokensDetails")
+    output = notes.split_off(candidates, **{k: kinds.get(k, 0) for k in _KINDS})
     thoughts = count(seen.get("thoughtsTokenCount"))
-    _check_total(notes, prompt["cached"] + prompt["rest"] + tools + made + thoughts)
-    out = _kinds(notes, "candidatesTokensDetails", "responseTokensDetails")
-    parts = notes.split_off(
-        made,
-        audio=out.get("audio", 0),
-        image=out.get("image", 0),
-        video=out.get("video", 0),
-    )
     others = {
-        "input_video": fresh["video"],
+        "input_video": uncached["video"],
         "cache_read_audio": cached["audio"],
         "cache_read_image": cached["image"],
-        "output_video": parts["video"],
+        "output_video": output["video"],
     }
-    return Usage(
-        input_tokens=fresh["rest"],
-        input_audio_tokens=fresh["audio"],
-        input_image_tokens=fresh["image"],
+    found = Usage(
+        input_tokens=uncached["rest"],
+        input_audio_tokens=uncached["audio"],
+        input_image_tokens=uncached["image"],
         cache_read_tokens=cached["rest"],
-        output_tokens=parts["rest"] + thoughts,
-        output_audio_tokens=parts["audio"],
-        output_image_tokens=parts["image"],
+        output_tokens=output["rest"] + thoughts,
+        output_audio_tokens=output["audio"],
+        output_image_tokens=output["image"],
         other_tokens={name: n for name, n in others.items() if n},
         reasoning_tokens=thoughts,
         units=_units(notes),
     )
+    _check_counts(notes, found.total_tokens)
+    return found
 
 
-def _check_total(notes: Notes, parts: int) -> None:
-    """Flag a total that is not the sum. A live session's leaves thinking out."""
-    total = notes.usage.get("totalTokenCount")
-    if total is not None and "responseTokenCount" not in notes.usage:
-        if notes.count(total) != parts:
+def _input(notes: Notes) -> tuple[dict[str, int], dict[str, int]]:
+    """Split cached and uncached input by modality."""
+    seen, count = notes.usage, notes.count
+    prompt = notes.split_off(
+        count(seen.get("promptTokenCount")),
+        cached=count(seen.get("cachedContentTokenCount")),
+    )
+    kinds = _kinds(
+        notes,
+        "promptTokensDetails",
+        "promptTokenDetails",
+        "toolUsePromptTokensDetails",
+    )
+    cached_kinds = _kinds(notes, "cacheTokensDetails")
+    cached = notes.split_off(
+        prompt["cached"],
+        audio=cached_kinds.get("audio", 0),
+        image=cached_kinds.get("image", 0),
+    )
+    uncached = notes.split_off(
+        prompt["rest"] + count(seen.get("toolUsePromptTokenCount")),
+        **{k: max(0, kinds.get(k, 0) - cached_kinds.get(k, 0)) for k in _KINDS},
+    )
+    return cached, uncached
+
+
+def _check_counts(notes: Notes, parts: int) -> None:
+    """Flag counts that have decreased, and a total that is not the sum of its parts."""
+    seen, count = notes.usage, notes.count
+    if any(
+        count(seen.get(name)) < n for name, n in notes.extra.get("most", {}).items()
+    ):
+        # Neither the last nor the largest count is provably right. In between, counts
+        # may start again after a tool was used.
+        notes.flags.add(CONFLICT)
+    total = seen.get("totalTokenCount")
+    # The total of a live session excludes thinking.
+    if total is not None and "responseTokenCount" not in seen:
+        if count(total) != parts:
             notes.flags.add(CONFLICT)
 
 
@@ -184,7 +193,7 @@ def _units(notes: Notes) -> dict[str, Decimal]:
 
 
 def tier(notes: Notes) -> str | None:
-    """The Gemini API names a service tier, Vertex AI a kind of traffic."""
+    """Get the Gemini API's service tier or Vertex AI's traffic type."""
     for name in "serviceTier", "trafficType":
         served = notes.usage.get(name)
         if isinstance(served, int):
@@ -195,7 +204,7 @@ def tier(notes: Notes) -> str | None:
 
 
 def read_interaction(notes: Notes, document: Object) -> None:
-    """Take notes of an interaction, or of one event of its stream."""
+    """Take notes of an interaction or of one event of its stream."""
     body = inner(document, "interaction") or document
     notes.identify(model=body.get("model"), response_id=body.get("id"))
     notes.background = body.get("background") is True
@@ -252,7 +261,7 @@ def read_prediction(notes: Notes, document: Object) -> None:
 
 
 def read_images(notes: Notes, document: Object) -> None:
-    """Take notes of Imagen's images, which are billed by piece."""
+    """Take notes of Imagen's images, which are billed per image."""
     made = [
         image
         for image in items(document.get("predictions"))
@@ -264,14 +273,14 @@ def read_images(notes: Notes, document: Object) -> None:
 
 
 def skim_images(notes: Notes, ends: bytes) -> None:
-    """Count the images that can be seen: more may have been between the ends."""
+    """Count the images at both ends. There may have been more between them."""
     count = ends.count(b'"bytesBase64Encoded"')
     if count:
         notes.units["image"] = Decimal(count)
 
 
 def images_usage(notes: Notes) -> Usage | None:
-    """Images that were made; filtered ones are not."""
+    """Get the number of generated images. Filtered ones do not count."""
     return Usage(units=notes.units) if notes.units else None
 
 
@@ -306,9 +315,9 @@ PREDICT: t.Final = dataclasses.replace(
 
 
 def batch_results(document: Object) -> list[Object]:
-    """The answers in one line of a batch's output file, or in a batch that holds them.
+    """Get the answers in one line of a batch's output file, or in a batch object.
 
-    They have no date: those in a batch are given that of the batch.
+    Answers have no date. Those in a batch object get the date of the batch.
     """
     batch = inner(document, "metadata") or document
     output = inner(batch, "output") or inner(document, "response")
@@ -318,13 +327,7 @@ def batch_results(document: Object) -> list[Object]:
     return [answer for answer in answers if "usageMetadata" in answer]
 
 
-BATCH: t.Final = Dialect(
-    read=read,
-    usage=usage,
-    tier=tier,
-    parse_whole_if=(b"",),
-    batch_results=batch_results,
-)
+BATCH: t.Final = batch_dialect(GENERATE, batch_results)
 
 IMAGES: t.Final = Dialect(
     read=read_images, usage=images_usage, parse_whole_if=(b"",), skim=skim_images

@@ -1,6 +1,6 @@
-"""What do Groq's answers say beside OpenAI's: which models took part in a compound one?
+"""Reads Groq's answers, which add to OpenAI's the usage of each model.
 
-Its systems answer by several models, each billed at its own rates. Source:
+Compound systems use several models, each billed at its own rates. Source:
 https://console.groq.com/docs/compound, usage_breakdown.
 """
 
@@ -19,7 +19,7 @@ from .dialect import Object
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of an answer, or of one event of a stream."""
+    """Take notes of an answer or of one event of a stream."""
     openai.read(notes, document)
     for place in (document, inner(document, "x_groq")):
         models = items(inner(place, "usage_breakdown").get("models"))
@@ -28,7 +28,7 @@ def read(notes: Notes, document: Object) -> None:
 
 
 def usage_by_model(notes: Notes) -> dict[str, Usage]:
-    """What each model used, where one or more took part in the named one's answer."""
+    """Get the usage by model, if other models took part in the answer."""
     parts: dict[str, Usage] = {}
     for entry in items(notes.extra.get("models")):
         seen = inner(entry, "usage")

@@ -1,4 +1,4 @@
-"""What do the answers mean that Mistral gives beside OpenAI's kinds: OCR, agents?
+"""Reads Mistral's OCR and conversations. Its other answers have OpenAI's shape.
 
 Source: https://docs.mistral.ai/api (OCRUsageInfo, ConversationUsageInfo).
 """
@@ -26,19 +26,19 @@ _CONNECTORS: t.Final = {
 
 
 def read_ocr(notes: Notes, document: Object) -> None:
-    """Take notes of a document's pages."""
+    """Take notes of the pages of a document."""
     notes.identify(model=document.get("model"), response_id=document.get("id"))
     notes.merge(document.get("usage_info"))
 
 
 def ocr_usage(notes: Notes) -> Usage | None:
-    """Pages are billed, not tokens."""
+    """Get the number of pages, which are billed instead of tokens."""
     pages = amount(notes.usage.get("pages_processed"))
     return None if pages is None else Usage(units={"page": pages})
 
 
 def read_conversation(notes: Notes, document: Object) -> None:
-    """Take notes of a conversation's answer, or of one event of its stream."""
+    """Take notes of a conversation's answer or of one event of its stream."""
     if document.get("type") in (
         "conversation.response.done",
         "conversation.response.error",
@@ -54,7 +54,7 @@ def read_conversation(notes: Notes, document: Object) -> None:
 
 
 def conversation_usage(notes: Notes) -> Usage | None:
-    """Tokens that connectors fed to the model count as input; their calls are units."""
+    """Get the tokens, with those from connectors as input, and the connectors' calls."""
     seen, count = notes.usage, notes.count
     if "prompt_tokens" not in seen:
         return None

@@ -1,7 +1,7 @@
-"""What do Ollama's own answers mean?
+"""Reads the answers of Ollama's own API.
 
-The counts stand in the last line. ``prompt_eval_count`` is absent where the whole
-prompt was cached. Source: https://docs.ollama.com/api/usage.
+The last line has the counts. ``prompt_eval_count`` is absent if the whole prompt was
+cached. Source: https://docs.ollama.com/api/usage.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .dialect import Object
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of an answer, or of one line of a stream."""
+    """Take notes of an answer or of one line of a stream."""
     notes.identify(model=document.get("model"), response_id=None)
     for name in "prompt_eval_count", "eval_count":
         if document.get(name) is not None:
@@ -26,7 +26,7 @@ def read(notes: Notes, document: Object) -> None:
 
 
 def usage(notes: Notes) -> Usage | None:
-    """What went in and what came out."""
+    """Get the input and output tokens."""
     if not notes.usage:
         return None
     return Usage(

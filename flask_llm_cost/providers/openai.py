@@ -1,9 +1,9 @@
-"""What do OpenAI's answers mean, and those of the many that speak like it?
+"""Reads the answers of OpenAI and of compatible APIs.
 
-The shape says which answer it is, so that one reader serves chat completions,
-completions, embeddings, responses, images, transcriptions and assistants, whole or
-streamed. Input counts include cached, written and audio tokens; output counts include
-reasoning, unless the total proves otherwise. Sources:
+An answer's shape shows its kind, so one reader serves chat completions, completions,
+embeddings, responses, images, transcriptions and assistants, whole or streamed. Input
+counts include cached, cache-written and audio tokens. Output counts include reasoning,
+unless the total proves otherwise. Sources:
 https://github.com/openai/openai-openapi (CompletionUsage, ResponseUsage,
 ImagesUsage, TranscriptTextUsage, RunCompletionUsage), https://docs.x.ai,
 https://openrouter.ai/docs/use-cases/usage-accounting, https://docs.perplexity.ai,
@@ -20,6 +20,7 @@ from decimal import Decimal
 
 from ..call import Usage
 from .dialect import amount
+from .dialect import batch_dialect
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
@@ -41,7 +42,7 @@ _FINAL: t.Final = frozenset(
         "image_edit.completed",
     )
 )
-"""Events after which a stream says nothing new."""
+"""Terminal events: a stream reports nothing new after one of them."""
 
 _TOOLS: t.Final = {
     "web_search_call": "web_search",
@@ -50,13 +51,13 @@ _TOOLS: t.Final = {
     "image_generation_call": "image_generation",
     "x_search_call": "x_search",
 }
-"""Items of ``output`` that have a price per call, and their units."""
+"""Items of ``output`` with a price per call, and their units."""
 
 _TICKS_PER_USD: t.Final = 10_000_000_000
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of an answer, or of one event of a stream."""
+    """Take notes of an answer or of one event of a stream."""
     kind = document.get("type")
     if isinstance(kind, str) and kind in _FINAL:
         notes.complete = True
@@ -64,7 +65,7 @@ def read(notes: Notes, document: Object) -> None:
     body: Object = response if isinstance(response, dict) else document
     if kind == "response.created":
         notes.model = notes.response_id = None
-    # Alibaba's own API names the request.
+    # Alibaba's own API has only a request id.
     identity = body.get("id", body.get("request_id"))
     notes.identify(model=body.get("model"), response_id=identity)
     notes.date(body.get("created_at") or body.get("created"))
@@ -74,13 +75,13 @@ def read(notes: Notes, document: Object) -> None:
         notes.service_tier = tier
     last = notes.merge(_usage_of(body)) and document.get("choices") == []
     if last:
-        # The chunk of stream_options.include_usage: the last one before [DONE].
+        # The chunk for stream_options.include_usage is the last one before [DONE].
         notes.complete = True
     _tools(notes, body)
 
 
 def read_run(notes: Notes, document: Object) -> None:
-    """Take notes of an assistant's run; its streams speak of other things, too."""
+    """Take notes of an assistant's run. Its streams have other objects, too."""
     if document.get("object") == "thread.run":
         notes.identify(model=document.get("model"), response_id=document.get("id"))
         notes.date(document.get("created_at"))
@@ -89,17 +90,17 @@ def read_run(notes: Notes, document: Object) -> None:
 
 
 def batch_results(line: Object) -> list[Object]:
-    """The answer in one line of a batch's output file."""
+    """Get the answer in one line of a batch's output file."""
     response = inner(line, "response")
     return [inner(response, "body")] if response.get("status_code") == 200 else []
 
 
 def read_images(notes: Notes, document: Object) -> None:
-    """Take notes of images: models before gpt-image are billed for each, not by token."""
+    """Take notes of images. Models before gpt-image are billed per image, not by token."""
     read(notes, document)
-    drawn = inner(document, "svg_usage") or inner(notes.usage, "svg_usage")
-    if drawn:
-        notes.extra["svg_usage"] = drawn
+    svg = inner(document, "svg_usage") or inner(notes.usage, "svg_usage")
+    if svg:
+        notes.extra["svg_usage"] = svg
     if COUNTED & notes.usage.keys():
         notes.units.pop("image", None)
         return
@@ -109,20 +110,20 @@ def read_images(notes: Notes, document: Object) -> None:
 
 
 def image_usage_by_model(notes: Notes) -> dict[str, Usage]:
-    """What another model used that drew lines: it is beside the images' usage."""
-    drawn = notes.extra.get("svg_usage")
+    """Separate the usage of the model that drew SVGs, which the images' usage excludes."""
+    svg = notes.extra.get("svg_usage")
     images, model = usage(notes), notes.model or notes.request_model
-    if drawn is None or images is None or model is None:
+    if svg is None or images is None or model is None:
         return {}
-    lines = usage(Notes(usage=dict(drawn), operation="chat", flags=notes.flags))
-    name = drawn.get("model")
-    if lines is None or not isinstance(name, str) or name == model:
+    svg_used = usage(Notes(usage=dict(svg), operation="chat", flags=notes.flags))
+    name = svg.get("model")
+    if svg_used is None or not isinstance(name, str) or name == model:
         return {}
-    return {model: images, name: lines}
+    return {model: images, name: svg_used}
 
 
 def skim_images(notes: Notes, ends: bytes) -> None:
-    """Count the images that can be seen: more may have been between the ends."""
+    """Count the images at both ends. There may have been more between them."""
     count = len(_IMAGE.findall(ends))
     if count:
         notes.units["image"] = Decimal(count)
@@ -132,7 +133,7 @@ _IMAGE: t.Final = re.compile(rb'"(?:b64_json|url)"\s*:\s*"')
 
 
 def read_audio(notes: Notes, document: Object) -> None:
-    """Take notes of a transcript: billed by token, or by second."""
+    """Take notes of a transcript, which is billed by token or by second."""
     read(notes, document)
     seconds = amount(
         notes.usage.get("seconds", notes.usage.get("prompt_audio_seconds"))
@@ -147,7 +148,7 @@ def _usage_of(body: Object) -> object:
     usage = body.get("usage")
     if isinstance(usage, dict) and usage:
         return usage
-    # Groq's streams; in its whole answers x_groq.usage is about caches in its chips.
+    # Groq's streams. In whole answers, x_groq.usage is about the cache of its chips.
     groq = inner(body.get("x_groq"), "usage")
     if "prompt_tokens" in groq:
         return groq
@@ -170,7 +171,7 @@ def _tools(notes: Notes, body: Object) -> None:
 
 
 def _same_container(item: Object, containers: set[str]) -> bool:
-    """Whether code ran where code of this answer ran before: a container is billed once."""
+    """Whether this answer used the container before, which is billed only once."""
     name = item.get("container_id")
     if not isinstance(name, str) or item.get("type") != "code_interpreter_call":
         return False
@@ -180,7 +181,7 @@ def _same_container(item: Object, containers: set[str]) -> bool:
 
 
 def skim(notes: Notes, ends: bytes) -> None:
-    """Count billed items by their type: it stands before their content."""
+    """Count billed items by their type, which precedes their content."""
     counts: dict[str, int] = {}
     for found in _TYPE.finditer(ends):
         unit = _TOOLS.get(found.group(1).decode())
@@ -193,15 +194,15 @@ _TYPE: t.Final = re.compile(rb'"type"\s*:\s*"([a-z_]+_call)"')
 
 
 def cost(notes: Notes) -> Decimal | None:
-    """What the provider itself says that it charges, in USD."""
+    """Get the cost in USD that the provider reports."""
     seen = notes.usage
     ticks = amount(seen.get("cost_in_usd_ticks"))
     if ticks:
-        # 0 is no bill: Azure serves grok with 0 ticks and bills it elsewhere.
+        # 0 is not a price: Azure serves Grok with 0 ticks and bills it elsewhere.
         return ticks / _TICKS_PER_USD
     charged = seen.get("cost")
     if isinstance(charged, dict):
-        # Perplexity: every chunk has the object, the last one the sum.
+        # Perplexity: every chunk has the object, but only the last one has the total.
         return amount(charged.get("total_cost")) or None
     if "is_byok" in seen or "cost_details" in seen or notes.provider == "openrouter":
         return _openrouter_cost(amount(charged), seen)
@@ -209,7 +210,7 @@ def cost(notes: Notes) -> Decimal | None:
 
 
 def _openrouter_cost(charged: Decimal | None, seen: Object) -> Decimal | None:
-    # With a key of one's own, "cost" is OpenRouter's fee and the upstream bill is apart.
+    # With the user's own key, "cost" is OpenRouter's fee without the upstream cost.
     if charged is not None and seen.get("is_byok") is True:
         upstream = amount(inner(seen, "cost_details").get("upstream_inference_cost"))
         return None if upstream is None else charged + upstream
@@ -217,7 +218,7 @@ def _openrouter_cost(charged: Decimal | None, seen: Object) -> Decimal | None:
 
 
 _USAGE: t.Final = rb'"usage"(?!\s*:\s*null)'
-"""With stream_options.include_usage every chunk has ``"usage":null`` but the last."""
+"""With stream_options.include_usage, all chunks except the last have ``"usage":null``."""
 
 CHAT: t.Final = Dialect(
     read=read,
@@ -228,7 +229,7 @@ CHAT: t.Final = Dialect(
     tail=("usage", "service_tier", "model", "id"),
     envelope="response",
 )
-"""Everything that looks like OpenAI's answers."""
+"""All answers that look like OpenAI's."""
 
 RESPONSES: t.Final = dataclasses.replace(
     CHAT,
@@ -236,19 +237,13 @@ RESPONSES: t.Final = dataclasses.replace(
     skim=skim,
     parse_whole_if=(b'_search_call"', b'_interpreter_call"', b'_generation_call"'),
 )
-"""Answers with items that are billed one by one."""
+"""Answers with items that have a price per call."""
 
 EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=("usage", "model", "id"))
 
 RUNS: t.Final = dataclasses.replace(CHAT, read=read_run)
 
-BATCH: t.Final = Dialect(
-    read=read,
-    usage=usage,
-    cost=cost,
-    parse_whole_if=(b"",),
-    batch_results=batch_results,
-)
+BATCH: t.Final = batch_dialect(CHAT, batch_results)
 
 IMAGES: t.Final = dataclasses.replace(
     CHAT,
@@ -271,4 +266,4 @@ AUDIO: t.Final = dataclasses.replace(
 HIDDEN_THINKING: t.Final = dataclasses.replace(
     CHAT, usage=functools.partial(usage, hidden_thinking=True)
 )
-"""Google's compatible endpoint."""
+"""Google's OpenAI-compatible endpoint."""

@@ -1,4 +1,4 @@
-"""How are the counts of OpenAI, and of those that speak like it, cut into buckets?"""
+"""Splits the counts of OpenAI and of compatible APIs into disjoint buckets."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from .dialect import Object
 
 
 def usage(notes: Notes, *, hidden_thinking: bool = False) -> Usage | None:
-    """Cut the provider's counts into disjoint buckets.
+    """Split the provider's counts into disjoint buckets.
 
-    :param hidden_thinking: What the total has beyond input and output is reasoning that
-        is billed but not counted elsewhere (Google's compatible endpoint).
+    :param hidden_thinking: What the total exceeds input and output by is reasoning, which
+        is billed but not counted elsewhere (Google's OpenAI-compatible endpoint).
     """
     seen, count = notes.usage, notes.count
     if COUNTED.isdisjoint(seen):
         return Usage(units=notes.units) if notes.units else None
-    into, out = _first_object(seen, _INTO), _first_object(seen, _OUT)
+    details = _first_object(seen, _OUTPUT_DETAILS)
     total = count(seen.get("total_tokens"))
-    total_in = count(seen.get("prompt_tokens", seen.get("input_tokens")))
-    total_out = count(seen.get("completion_tokens", seen.get("output_tokens")))
-    reasoning = count(out.get("reasoning_tokens"))
-    if not total_in or not total_out:
+    into = count(seen.get("prompt_tokens", seen.get("input_tokens")))
+    out = count(seen.get("completion_tokens", seen.get("output_tokens")))
+    reasoning = count(details.get("reasoning_tokens"))
+    if not into or not out:
         _check_sides(notes, total)
-    if total != total_in + total_out and total:
-        total_in, total_out, reasoning = _settled(
-            notes, total, total_in, total_out, reasoning, hidden_thinking
+    surplus = total - into - out
+    if surplus and total:
+        more_in, more_out, thinking = _assign_surplus(
+            notes, surplus, reasoning, hidden_thinking=hidden_thinking
         )
-    if reasoning > total_out:
+        into, out, reasoning = into + more_in, out + more_out, reasoning + thinking
+    if reasoning > out:
         notes.flags.add(CONFLICT)
-        reasoning = total_out
+        reasoning = out
     return Usage(
         reasoning_tokens=reasoning,
         units=_units(notes),
-        **_input(notes, total_in, into),
-        **_output(notes, total_out, out),
+        **_input(notes, into, _first_object(seen, _INPUT_DETAILS)),
+        **_output(notes, out, details),
     )
 
 
@@ -52,25 +54,24 @@ COUNTED: t.Final = frozenset(
         "total_tokens",
     )
 )
-_INTO: t.Final = (
+_INPUT_DETAILS: t.Final = (
     "prompt_tokens_details",
     "input_tokens_details",
     "input_token_details",
     "prompt_token_details",
 )
-_OUT: t.Final = (
+_OUTPUT_DETAILS: t.Final = (
     "completion_tokens_details",
     "output_tokens_details",
     "output_token_details",
 )
 
-
 _TWO_SIDED: t.Final = frozenset(("chat", "completions", "responses"))
-"""What has an input and an output: an embedding has no output to be counted."""
+"""Operations with an input and an output. An embedding has no output count."""
 
 
 def _check_sides(notes: Notes, total: int) -> None:
-    """Flag a count that is missing, or none at all, where the other one is there."""
+    """Flag a count that is missing or not a number while the other one is present."""
     if notes.operation not in _TWO_SIDED:
         return
     into, out = (
@@ -82,7 +83,7 @@ def _check_sides(notes: Notes, total: int) -> None:
     elif into is None and out is not None:
         notes.flags.add(CONFLICT)
     elif out is None and into is not None and not total:
-        # An answer without any output may leave its count out; the total shows it.
+        # An answer without output may omit its count. The total shows that it is 0.
         notes.flags.add(CONFLICT)
 
 
@@ -100,45 +101,40 @@ def _first_object(seen: Object, names: tuple[str, ...]) -> Object:
     return {}
 
 
-def _settled(
-    notes: Notes, total: int, into: int, out: int, reasoning: int, hidden: bool
+def _assign_surplus(
+    notes: Notes, surplus: int, reasoning: int, *, hidden_thinking: bool
 ) -> tuple[int, int, int]:
-    """Input, output and reasoning where they do not add up to the total."""
-    surplus = total - into - out
-    if surplus < 0:
-        notes.flags.add(CONFLICT)
-    elif not into and not out:
-        # Rerankers and embedders such as Voyage give a total and nothing else.
-        into = total
-    elif surplus == reasoning:
-        # xAI chat: reasoning stands beside completion_tokens; the total proves it.
-        out += surplus
-    elif surplus == _audio_beside(notes, surplus):
-        # Mistral: audio stands beside prompt_tokens; the total proves it.
-        into += surplus
-    elif hidden:
-        out += surplus
-        reasoning += surplus
-    else:
-        notes.flags.add(CONFLICT)
-    return into, out, reasoning
+    """Assign what the total has beyond both sides to input, output and reasoning."""
+    if surplus == notes.count(notes.usage.get("total_tokens")):
+        # Rerankers and embedders such as Voyage report only a total.
+        return surplus, 0, 0
+    if surplus == reasoning:
+        # xAI chat: completion_tokens excludes reasoning, as the total proves.
+        return 0, surplus, 0
+    if surplus > 0 and surplus == _audio_tokens(notes, surplus):
+        # Mistral: prompt_tokens excludes audio, as the total proves.
+        return surplus, 0, 0
+    if surplus > 0 and hidden_thinking:
+        return 0, surplus, surplus
+    notes.flags.add(CONFLICT)
+    return 0, 0, 0
 
 
-def _audio_beside(notes: Notes, surplus: int) -> int:
-    named = _first_object(notes.usage, _INTO).get("audio_tokens")
+def _audio_tokens(notes: Notes, surplus: int) -> int:
+    named = _first_object(notes.usage, _INPUT_DETAILS).get("audio_tokens")
     if named is None and notes.count(notes.usage.get("prompt_audio_seconds")):
-        # Its older answers give seconds alone: what is beside the text is their tokens.
+        # Mistral's older answers report only seconds, so the surplus is their tokens.
         return surplus
     return notes.count(named)
 
 
 _CACHED: t.Final = ("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens")
-"""DeepSeek, Mistral, Moonshot and Together name them beside the details."""
+"""DeepSeek, Mistral, Moonshot and Together report these outside of the details."""
 
 _WRITTEN: t.Final = ("cache_write_tokens", "cache_creation_tokens")
 
 
-_OTHERS: t.Final = frozenset(
+_RARE_DETAILS: t.Final = frozenset(
     (
         *_WRITTEN,
         "audio_tokens",
@@ -147,7 +143,7 @@ _OTHERS: t.Final = frozenset(
         "cached_tokens_details",
     )
 )
-"""What makes it more than cached and not."""
+"""Details that need more than a split into cached and uncached input."""
 
 
 def _first(names: tuple[str, ...], *places: Object) -> object:
@@ -159,53 +155,58 @@ def _first(names: tuple[str, ...], *places: Object) -> object:
     return None
 
 
-def _input(notes: Notes, total: int, into: Object) -> dict[str, t.Any]:
+def _input(notes: Notes, total: int, details: Object) -> dict[str, t.Any]:
     seen, count = notes.usage, notes.count
-    cached = count(_first(_CACHED, into, seen))
-    if cached <= total and _OTHERS.isdisjoint(name for name, n in into.items() if n):
+    cached = count(_first(_CACHED, details, seen))
+    if cached <= total and _RARE_DETAILS.isdisjoint(
+        name for name, n in details.items() if n
+    ):
         return {"input_tokens": total - cached, "cache_read_tokens": cached}
-    by_kind = inner(into, "cached_tokens_details")
-    held = notes.split_off(total, read=cached, written=count(_first(_WRITTEN, into)))
-    kinds = notes.split_off(
-        held["read"],
-        audio=count(by_kind.get("audio_tokens")),
-        image=count(by_kind.get("image_tokens")),
+    cached_details = inner(details, "cached_tokens_details")
+    written = count(_first(_WRITTEN, details))
+    parts = notes.split_off(total, read=cached, written=written)
+    reads = notes.split_off(
+        parts["read"],
+        audio=count(cached_details.get("audio_tokens")),
+        image=count(cached_details.get("image_tokens")),
     )
-    # Audio and image counts include cached ones; where nothing says how many of them
-    # were cached, text is taken to be cached first.
-    audio = min(held["rest"], count(into.get("audio_tokens")) - kinds["audio"])
-    image = min(held["rest"], count(_images(seen)) - kinds["image"])
-    video = count(into.get("video_tokens"))
-    fresh = notes.split_off(
-        held["rest"], audio=max(0, audio), image=max(0, image), video=video
+    # Audio and image counts include cached ones. Without details about these, text is
+    # assumed to be cached first.
+    audio = min(parts["rest"], count(details.get("audio_tokens")) - reads["audio"])
+    image = min(parts["rest"], count(_images(seen)) - reads["image"])
+    video = count(details.get("video_tokens"))
+    uncached = notes.split_off(
+        parts["rest"], audio=max(0, audio), image=max(0, image), video=video
     )
-    half_day = count(inner(into, "cache_write_tokens_details").get("ttl_12h_tokens"))
-    lasting = notes.split_off(held["written"], half_day=half_day)
+    ttls = inner(details, "cache_write_tokens_details")
+    writes = notes.split_off(
+        parts["written"], ttl_12h=count(ttls.get("ttl_12h_tokens"))
+    )
     others = {
-        "input_video": fresh["video"],
-        "cache_read_audio": kinds["audio"],
-        "cache_read_image": kinds["image"],
-        "cache_write_12h": lasting["half_day"],
+        "input_video": uncached["video"],
+        "cache_read_audio": reads["audio"],
+        "cache_read_image": reads["image"],
+        "cache_write_12h": writes["ttl_12h"],
     }
     return {
-        "input_tokens": fresh["rest"],
-        "input_audio_tokens": fresh["audio"],
-        "input_image_tokens": fresh["image"],
-        "cache_read_tokens": kinds["rest"],
-        "cache_write_tokens": lasting["rest"],
+        "input_tokens": uncached["rest"],
+        "input_audio_tokens": uncached["audio"],
+        "input_image_tokens": uncached["image"],
+        "cache_read_tokens": reads["rest"],
+        "cache_write_tokens": writes["rest"],
         "other_tokens": {name: n for name, n in others.items() if n},
     }
 
 
 def _images(seen: Object) -> object:
-    # Chat bills what it sees as text; images and realtime have a rate for it.
-    return _first_object(seen, _INTO[1:3]).get("image_tokens")
+    # Chat bills images as text. The images and realtime APIs have rates for them.
+    return _first_object(seen, _INPUT_DETAILS[1:3]).get("image_tokens")
 
 
-def _output(notes: Notes, total: int, out: Object) -> dict[str, t.Any]:
-    audio, image = out.get("audio_tokens"), out.get("image_tokens")
-    if not out and notes.operation in _MADE_OF:
-        return {_MADE_OF[notes.operation]: total}
+def _output(notes: Notes, total: int, details: Object) -> dict[str, t.Any]:
+    audio, image = details.get("audio_tokens"), details.get("image_tokens")
+    if not details and notes.operation in _OUTPUT_BUCKETS:
+        return {_OUTPUT_BUCKETS[notes.operation]: total}
     if not audio and not image:
         return {"output_tokens": total}
     made = notes.split_off(total, audio=notes.count(audio), image=notes.count(image))
@@ -216,19 +217,19 @@ def _output(notes: Notes, total: int, out: Object) -> dict[str, t.Any]:
     }
 
 
-_MADE_OF: t.Final = {
+_OUTPUT_BUCKETS: t.Final = {
     "images": "output_image_tokens",
     "speech": "output_audio_tokens",
 }
-"""What output is where no details say it: an answer there is nothing else."""
+"""The bucket of output without details: such an answer contains nothing else."""
 
-_SEARCHED: t.Final = frozenset(
+_SEARCH_MEMBERS: t.Final = frozenset(
     ("num_search_queries", "server_tool_use", "server_tool_use_details")
 )
 
 
 def _units(notes: Notes) -> dict[str, Decimal]:
-    if _SEARCHED.isdisjoint(notes.usage):
+    if _SEARCH_MEMBERS.isdisjoint(notes.usage):
         return notes.units
     units = dict(notes.units)
     seen = notes.usage
@@ -237,7 +238,7 @@ def _units(notes: Notes) -> dict[str, Decimal]:
         ("web_search", seen, "num_search_queries"),
         # Anthropic's models behind a gateway
         ("web_search", inner(seen, "server_tool_use"), "web_search_requests"),
-        # OpenRouter's own tool, whose price is not that of the model's own search
+        # OpenRouter's own tool, whose price differs from that of the model's search
         (
             "gateway_search",
             inner(seen, "server_tool_use_details"),

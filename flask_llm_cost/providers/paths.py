@@ -1,4 +1,4 @@
-"""What do requests look like, at whose paths, and which dialect reads their answers?"""
+"""The paths of each API, and the dialect that reads the answers at each path."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .dialect import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Requests of one kind: what their path looks like and how answers are read."""
+    """One kind of request: the form of its path, and how its answers are read."""
 
     pattern: str
-    """A regular expression for the whole path; ``(?P<model>...)`` names the model,
-    ``(?P<response_id>...)`` the id of an answer that does not say it itself."""
+    """A regular expression for the whole path. The group ``model`` captures the model,
+    and ``response_id`` the id of an answer whose body does not contain it."""
     dialect: Dialect
     operation: str
     method: str = "POST"
@@ -33,7 +33,7 @@ class Path:
 
 
 NOT_A_CALL: t.Final = "batches"
-"""The operation of what is looked at and is no call: when a batch was made."""
+"""The operation of a request that is read but not recorded: it dates a batch."""
 
 OPENAI_PATHS: t.Final = (
     Path(r".*/chat/completions", openai.CHAT, "chat"),
@@ -55,7 +55,7 @@ OPENAI_PATHS: t.Final = (
     Path(r".*/threads/[^/]+/runs/[^/]+", openai.RUNS, "assistants", method="GET"),
     Path(r".*/realtime", realtime.REALTIME, "realtime", method="WS", stream=True),
 )
-"""Where OpenAI and those who speak like it answer, whatever stands before."""
+"""The paths of OpenAI and of compatible APIs, under any prefix."""
 
 ANTHROPIC_PATHS: t.Final = (
     Path(r".*/v1/messages", anthropic.MESSAGES, "chat"),
@@ -89,7 +89,7 @@ GEMINI_PATHS: t.Final = (
     Path(r".*/interactions/[^/:]+", gemini.INTERACTIONS, "responses", method="GET"),
 )
 
-COMPATIBLE_GOOGLE: t.Final = (
+GOOGLE_OPENAI_PATHS: t.Final = (
     Path(r".*/openai/chat/completions", openai.HIDDEN_THINKING, "chat"),
     Path(r".*/endpoints/[^/]+/chat/completions", openai.HIDDEN_THINKING, "chat"),
 )
@@ -104,7 +104,7 @@ _MODEL_ON_VERTEX: t.Final = (
 
 VERTEX_PATHS: t.Final = (
     *GEMINI_PATHS,
-    *COMPATIBLE_GOOGLE,
+    *GOOGLE_OPENAI_PATHS,
     Path(rf"{_ANTHROPIC_ON_VERTEX}:rawPredict", anthropic.MESSAGES, "chat"),
     Path(
         rf"{_ANTHROPIC_ON_VERTEX}:streamRawPredict",
@@ -187,4 +187,4 @@ GATEWAY_PATHS: t.Final = (
     *_BEDROCK_PATHS,
     Path(r".*/v2/chat", cohere.COHERE, "chat"),
 )
-"""A gateway speaks like OpenAI, and passes on what others say at paths of theirs."""
+"""A gateway speaks like OpenAI, and passes on other APIs at their own paths."""

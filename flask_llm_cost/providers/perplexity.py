@@ -1,7 +1,7 @@
-"""What do Perplexity's research models say beside what OpenAI's answers do?
+"""Reads Perplexity's answers, which add counts of research models to OpenAI's shape.
 
-Reasoning and the tokens of citations stand beside ``completion_tokens``, each with a
-rate of its own, and the total leaves both out. Source:
+``completion_tokens`` and the total exclude reasoning and the tokens of citations. Each
+has its own rate. Source:
 https://docs.perplexity.ai/getting-started/models/models/sonar-deep-research and
 .../getting-started/pricing.
 """
@@ -18,7 +18,7 @@ from .dialect import Notes
 
 
 def usage(notes: Notes) -> Usage | None:
-    """Cut the provider's counts into disjoint buckets."""
+    """Split the provider's counts into disjoint buckets."""
     found = openai_usage.usage(notes)
     if found is None:
         return None

@@ -1,7 +1,7 @@
-"""What does the log of a realtime session mean, OpenAI's or Gemini's?
+"""Reads the events of a realtime session of OpenAI or Gemini.
 
-Such a session is a web socket, so that its events come from the app, or from a log.
-Every answer in it has a usage of its own; they are added up. Sources:
+The session is a web socket, so the app passes its events or a log of them. Every answer
+in it has its own usage, and these are summed. Sources:
 https://platform.openai.com/docs/api-reference/realtime-server-events/response/done,
 https://ai.google.dev/api/live#usagemetadata.
 """
@@ -21,7 +21,7 @@ from .dialect import Object
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of one event, of either kind of session."""
+    """Take notes of one event of either provider."""
     session = inner(document, "session")
     notes.identify(model=session.get("model"), response_id=None)
     response = inner(document, "response")
@@ -41,7 +41,7 @@ def _add(notes: Notes, usage: t.Callable[[Notes], Usage | None], seen: object) -
 
 
 def usage(notes: Notes) -> Usage | None:
-    """All answers of the session together."""
+    """Get the sum over all answers of the session."""
     found: Usage | None = notes.extra.get("sum")
     return found
 

@@ -1,4 +1,4 @@
-"""Which model does a request ask for, and does it ask for a stream and its usage?"""
+"""Reads the model and the stream option of a request, and adds the usage option."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONTENT: t.Final = frozenset(
         "images",
     )
 )
-"""Members that hold what was asked; they are skipped, not parsed."""
+"""Members that hold the prompt. They are skipped, not parsed."""
 
 _FIELD: t.Final = re.compile(
     rb'name="?(model|stream)"?\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{1,256})\r?\n'
@@ -29,7 +29,7 @@ _FIELD: t.Final = re.compile(
 
 
 def parse_request(body: bytes) -> tuple[str | None, bool]:
-    """The model and whether a stream is wanted, of a JSON or multipart body."""
+    """Get the model, and whether a stream is requested, from a JSON or multipart body."""
     start = body[:64].lstrip()
     if start.startswith(b"--"):
         return _form(body)
@@ -44,8 +44,8 @@ def parse_request(body: bytes) -> tuple[str | None, bool]:
                 break
             members = {**last, **members}
     model = members.get("model")
-    wanted = model if isinstance(model, str) and model else None
-    return wanted, members.get("stream") is True
+    requested = model if isinstance(model, str) and model else None
+    return requested, members.get("stream") is True
 
 
 def _form(body: bytes) -> tuple[str | None, bool]:
@@ -55,16 +55,16 @@ def _form(body: bytes) -> tuple[str | None, bool]:
 
 
 _OPTIONS: t.Final = "stream_options"
-_WANTED: t.Final = b'"stream_options":{"include_usage":true}'
-_GIVEN: t.Final = re.compile(rb'"stream_options"\s*:\s*(?:null|\{(?P<inner>[^{}]*)\})')
+_INJECTED: t.Final = b'"stream_options":{"include_usage":true}'
+_EXISTING: t.Final = re.compile(
+    rb'"stream_options"\s*:\s*(?:null|\{(?P<inner>[^{}]*)\})'
+)
 
 
 def inject_stream_usage(body: bytes) -> bytes | None:
-    """The body of a stream's request, asking for its usage as well.
+    """Add ``stream_options.include_usage`` to a JSON body, and change no other byte.
 
-    Nothing but ``stream_options`` differs, to the byte.
-
-    :return: ``None`` if it says already whether it asks, or is no such body.
+    :return: ``None`` if the option is set already, or the body has another form.
     """
     if not body.lstrip().startswith(b"{") or not body.rstrip().endswith(b"}"):
         return None
@@ -73,18 +73,18 @@ def inject_stream_usage(body: bytes) -> bytes | None:
         return None
     options = document.get(_OPTIONS)
     if _OPTIONS not in document:
-        # The name is in something that was asked.
+        # The name can still occur in the prompt.
         return _added(body)
     if options is not None and (
         not isinstance(options, dict) or "include_usage" in options
     ):
         return None
     wanted = {**document, _OPTIONS: {**(options or {}), "include_usage": True}}
-    for given in _GIVEN.finditer(body):
-        inner = (given["inner"] or b"").strip()
-        asked = _WANTED[:-1] + (b"," + inner if inner else b"") + b"}"
-        changed = body[: given.start()] + asked + body[given.end() :]
-        # There may be more places that look like it; only one is it.
+    for found in _EXISTING.finditer(body):
+        inner = (found["inner"] or b"").strip()
+        injected = _INJECTED[:-1] + (b"," + inner if inner else b"") + b"}"
+        changed = body[: found.start()] + injected + body[found.end() :]
+        # The prompt may contain matches, too. Only one of them is the real member.
         if sparse.parse(changed) == wanted:
             return changed
     return None
@@ -93,4 +93,4 @@ def inject_stream_usage(body: bytes) -> bytes | None:
 def _added(body: bytes) -> bytes:
     end = body.rindex(b"}")
     before = b"" if body[:end].rstrip().endswith(b"{") else b","
-    return body[:end] + before + _WANTED + body[end:]
+    return body[:end] + before + _INJECTED + body[end:]

@@ -1,4 +1,4 @@
-"""Which provider, operation and dialect does a URL stand for?"""
+"""Finds the provider, operation and dialect of a request by its URL."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .paths import ANTHROPIC_PATHS
 from .paths import AZURE_PATHS
 from .paths import BEDROCK_PATHS
 from .paths import COHERE_PATHS
-from .paths import COMPATIBLE_GOOGLE
 from .paths import GATEWAY_PATHS
 from .paths import GEMINI_PATHS
+from .paths import GOOGLE_OPENAI_PATHS
 from .paths import MISTRAL_PATHS
 from .paths import OLLAMA_PATHS
 from .paths import OPENAI_PATHS
@@ -35,54 +35,54 @@ from .paths import WATSONX_PATHS
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Who answers at some hosts, and what its paths mean."""
+    """A provider: its hosts, and the meaning of their paths."""
 
     name: str
     hosts: tuple[str, ...]
     """Host names, ``host:port``, or with ``*`` as in ``*.example.com``."""
     paths: tuple[Path, ...]
     region: str = ""
-    """A regular expression for a host that binds to a place; ``(?P<region>...)``."""
+    """A regular expression for hosts in one region, with a group ``region``."""
     include_usage: str = ""
-    """A regular expression for URLs, with their query, whose streams say what they used
-    only if they are asked to, and that understand ``stream_options.include_usage``."""
+    """A regular expression for URLs, with their query, whose streams report usage only
+    on request, and that understand ``stream_options.include_usage``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a URL says of the call behind it."""
+    """What a URL says about its request."""
 
     provider: str
     operation: str
     dialect: Dialect
     model: str | None = None
-    """The model, where the URL names it."""
+    """The model, if the URL names it."""
     stream: bool = False
     """The URL asks for a stream."""
     poll: bool = False
-    """A GET: a call of its own only if it brings usage that its create did not carry.
+    """A GET. It is a call only if it returns usage that its create request did not.
 
-    A reading with the flag ``repeated`` does not. A file of batch results brings none, but
-    :meth:`Exchange.take_results`, each a call.
+    A reading with the flag ``repeated`` has no new usage. A file of batch results has no
+    reading of its own: each of :meth:`Exchange.take_results` is a call.
     """
     response_id: str | None = None
-    """The id of the answer, where the URL names it."""
+    """The id of the answer, if the URL names it."""
     batch_id: str | None = None
-    """The batch whose results it asks for, where they have no dates of their own."""
+    """The batch whose results are requested, if these have no dates of their own."""
     flags: frozenset[str] = frozenset()
-    """What the host says of the price: ``region.eu``."""
+    """Conditions that the price may depend on: ``region.eu``."""
     include_usage: str = ""
-    """As :attr:`Provider.include_usage`; empty where it is no matter of this path."""
+    """:attr:`Provider.include_usage`, or empty if the path has no such option."""
 
 
-_ANY_VERSION: t.Final = r".*/completions(?:\?.*)?"
-_AZURE_VERSIONS: t.Final = (
+_COMPLETIONS: t.Final = r".*/completions(?:\?.*)?"
+_AZURE_COMPLETIONS: t.Final = (
     r".*/openai/v1/.*completions(?:\?.*)?"
     r"|.*/completions\?(?:.*&)?api-version=(?:2024-09|2024-1|202[5-9]|20[3-9]).*"
 )
-"""Earlier versions of its API answer 400 to ``stream_options``."""
+"""Earlier versions of Azure's API answer 400 to ``stream_options``."""
 
-_SAY_IF_ASKED: t.Final = frozenset(
+_USAGE_ON_REQUEST: t.Final = frozenset(
     (
         "deepinfra",
         "deepseek",
@@ -94,7 +94,7 @@ _SAY_IF_ASKED: t.Final = frozenset(
         "sambanova",
     )
 )
-"""The others here say what a stream used in any case, or do not say if they can."""
+"""The other gateways always report a stream's usage, or do not document the option."""
 
 PROVIDERS: t.Final = (
     Provider(
@@ -102,19 +102,19 @@ PROVIDERS: t.Final = (
         ("api.openai.com", "*.api.openai.com"),
         OPENAI_PATHS,
         region=r"(?P<region>[a-z]{2})\.api\.openai\.com",
-        include_usage=_ANY_VERSION,
+        include_usage=_COMPLETIONS,
     ),
     Provider(
         "anthropic",
         ("api.anthropic.com",),
         (*ANTHROPIC_PATHS, *OPENAI_PATHS),
-        include_usage=_ANY_VERSION,
+        include_usage=_COMPLETIONS,
     ),
     Provider(
         "gemini",
         ("generativelanguage.googleapis.com",),
-        (*COMPATIBLE_GOOGLE, *GEMINI_PATHS, *OPENAI_PATHS),
-        include_usage=_ANY_VERSION,
+        (*GOOGLE_OPENAI_PATHS, *GEMINI_PATHS, *OPENAI_PATHS),
+        include_usage=_COMPLETIONS,
     ),
     Provider(
         "vertex",
@@ -133,7 +133,7 @@ PROVIDERS: t.Final = (
             "models.inference.ai.azure.com",
         ),
         AZURE_PATHS,
-        include_usage=_AZURE_VERSIONS,
+        include_usage=_AZURE_COMPLETIONS,
     ),
     Provider(
         "bedrock",
@@ -152,7 +152,7 @@ PROVIDERS: t.Final = (
         "ollama",
         ("ollama.com", "localhost:11434", "127.0.0.1:11434", "[::1]:11434"),
         OLLAMA_PATHS,
-        include_usage=_ANY_VERSION,
+        include_usage=_COMPLETIONS,
     ),
     Provider("watsonx", ("*.ml.cloud.ibm.com",), WATSONX_PATHS),
     Provider(
@@ -182,7 +182,7 @@ PROVIDERS: t.Final = (
             Path(r".*/services/rerank/.*", openai.EMBEDDINGS, "rerank"),
             *GATEWAY_PATHS,
         ),
-        include_usage=_ANY_VERSION,
+        include_usage=_COMPLETIONS,
     ),
     Provider(
         "databricks",
@@ -222,7 +222,7 @@ PROVIDERS: t.Final = (
             name,
             tuple(hosts.split()),
             GATEWAY_PATHS,
-            include_usage=_ANY_VERSION if name in _SAY_IF_ASKED else "",
+            include_usage=_COMPLETIONS if name in _USAGE_ON_REQUEST else "",
         )
         for name, hosts in {
             "cerebras": "api.cerebras.ai",
@@ -250,7 +250,7 @@ PROVIDERS: t.Final = (
         }.items()
     ),
 )
-"""Everyone who is known, by the name that calls and prices have."""
+"""The known providers, by the name that calls and prices use."""
 
 
 def route(
@@ -260,12 +260,12 @@ def route(
     hosts: Mapping[str, str] | None = None,
     providers: Sequence[Provider] = (),
 ) -> Route | None:
-    """Find what a request is, or ``None`` if it is no call of an LLM.
+    """Find the route of a request, or ``None`` if it is not an LLM call.
 
-    :param hosts: More hosts, or ``host:port``, with the provider that answers there.
-    :param providers: An app's own; they come before the built-in ones.
+    :param hosts: Additional hosts, or ``host:port``, with the name of their provider.
+    :param providers: The app's own providers, which precede the built-in ones.
     """
-    # The query is left out of the cache: it may hold a key.
+    # The cache must not store the query, which may contain a key.
     where = url.partition("?")[0]
     if not hosts and not providers:
         return _route(method, where, (), ())
@@ -273,9 +273,9 @@ def route(
 
 
 def chat_route(provider: str, *, providers: Sequence[Provider] = ()) -> Route:
-    """How a provider's chat is read where no URL is at hand.
+    """Get the route of a provider's chat streams, for use without a URL.
 
-    A name that is not known speaks like OpenAI.
+    An unknown provider is read like OpenAI.
     """
     for known in (*providers, *PROVIDERS):
         if known.name == provider:
@@ -294,7 +294,7 @@ def _route(
 ) -> Route | None:
     try:
         parts = urlsplit(url)
-        # A name may end with a dot: that of the root.
+        # A fully qualified name may end with a dot.
         host = (parts.hostname or "").lower().rstrip(".")
         port = parts.port or _PORTS.get(parts.scheme)
     except ValueError:
@@ -319,7 +319,9 @@ def _route(
                 batch_id=named.get("batch_id"),
                 flags=_flags(provider, host),
                 include_usage=(
-                    provider.include_usage if path.operation in _ASKABLE else ""
+                    provider.include_usage
+                    if path.operation in _WITH_STREAM_OPTIONS
+                    else ""
                 ),
             )
     return None
@@ -327,7 +329,7 @@ def _route(
 
 _PORTS: t.Final = {"https": 443, "http": 80}
 
-_ASKABLE: t.Final = ("chat", "completions")
+_WITH_STREAM_OPTIONS: t.Final = ("chat", "completions")
 
 
 def _flags(provider: Provider, host: str) -> frozenset[str]:
@@ -346,8 +348,8 @@ def _named(
             for provider in (*providers, *PROVIDERS):
                 if provider.name == name:
                     return provider
-            # The app says itself that it speaks like OpenAI.
-            return Provider(name, (), GATEWAY_PATHS, include_usage=_ANY_VERSION)
+            # An unknown name is a gateway that speaks like OpenAI.
+            return Provider(name, (), GATEWAY_PATHS, include_usage=_COMPLETIONS)
     return None
 
 

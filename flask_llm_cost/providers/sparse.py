@@ -1,10 +1,10 @@
-"""Which members of a JSON document matter, without parsing its content?
+"""Reads the members of a JSON document that matter, without parsing its content.
 
-A body of 1 MB is read in the time of one of 2 KB: its first members one by one, until
-one that holds content, and its last ones from ``"usage"`` on. Both are exact. In valid
-JSON the bytes ``"usage"`` are always a whole string token, since a quote inside of a
-string is escaped; and what follows it parses as the rest of an object, whose depth
-shows in how many brackets are still open.
+A body of 1 MB takes as long as one of 2 KB. The first members are parsed one by one, up to
+one that holds content, and the last ones from ``"usage"`` on. Both are exact. In valid JSON
+the bytes ``"usage"`` are always a whole string token, since a quote inside a string is
+escaped. What follows parses as the rest of an object, and the number of brackets that are
+still open gives its depth.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _OPEN: t.Final = re.compile(r"\ufeff?[ \t\r\n]*\{[ \t\r\n]*")
 _CLOSE: t.Final = re.compile(r"[ \t\r\n]*[}\]]")
 
 _TRIES: t.Final = 8
-"""How many places of one name are looked at from the end."""
+"""How many occurrences of a name are tried, from the end."""
 _FIRST: t.Final = 4096
 _NEAR: t.Final = 16 * 1024
 _DAMAGE: t.Final = (ValueError, RecursionError)
-"""What the standard library raises for damaged, cut or absurdly nested JSON."""
+"""What the standard library raises for damaged, truncated or deeply nested JSON."""
 
 
 def parse(text: Text) -> t.Any:
-    """Decoded JSON, or ``None`` if it is none: damaged, cut off, absurdly nested."""
+    """Decode JSON, or return ``None`` if it is damaged, truncated or nested too deeply."""
     try:
         return json.loads(text)
     except _DAMAGE:
@@ -51,34 +51,34 @@ def _any_of(names: frozenset[str]) -> re.Pattern[bytes]:
     )
 
 
-def head(data: Text, heavy: frozenset[str]) -> dict[str, t.Any]:
-    """The first members of an object, up to one that is heavy or cut off."""
+def head(data: Text, content: frozenset[str]) -> dict[str, t.Any]:
+    """Get the first members of an object, up to one that holds content or is cut off."""
     start = data if len(data) <= _FIRST else data[:_FIRST]
-    found = _any_of(heavy).search(start) if heavy else None
+    found = _any_of(content).search(start) if content else None
     if found is not None:
-        # What stands before a member parses as an object only if that is not a deeper one.
-        light = start[: found.start()].rstrip(b", \t\r\n") + b"}"
+        # What precedes the name is an object only if the name is at the top level.
+        before = start[: found.start()].rstrip(b", \t\r\n") + b"}"
         try:
-            members, _ = _value(light.decode())
+            members, _ = _value(before.decode())
         except _DAMAGE:
             members = None
         if isinstance(members, dict):
             return members
-    members, cut = _walk(start, heavy)
-    # A long member (instructions, error texts) may stand before the heavy one.
+    members, cut = _walk(start, content)
+    # A long member, such as instructions or an error text, may precede the content.
     if cut and len(data) > _FIRST:
-        members, _ = _walk(data, heavy)
+        members, _ = _walk(data, content)
     return members
 
 
-def _walk(data: Text, heavy: frozenset[str]) -> tuple[dict[str, t.Any], bool]:
+def _walk(data: Text, content: frozenset[str]) -> tuple[dict[str, t.Any], bool]:
     text = data.decode("utf-8", "replace")
     members: dict[str, t.Any] = {}
     found = _OPEN.match(text)
     try:
         while found is not None and text[found.end()] == '"':
             key, at = _value(text, found.end())
-            if key in heavy:
+            if key in content:
                 return members, False
             colon = _COLON.match(text, at)
             if colon is None:
@@ -86,7 +86,7 @@ def _walk(data: Text, heavy: frozenset[str]) -> tuple[dict[str, t.Any], bool]:
             value, at = _value(text, colon.end())
             found = _NEXT.match(text, at)
             if found is None and _CLOSE.match(text, at) is None:
-                break  # a number that ends with the text may be cut
+                break  # a number at the end of the text may be cut off
             members[key] = value
             if found is None:
                 return members, False
@@ -96,7 +96,7 @@ def _walk(data: Text, heavy: frozenset[str]) -> tuple[dict[str, t.Any], bool]:
 
 
 def tail(data: Text, name: str, depth: int = 1) -> dict[str, t.Any] | None:
-    """The last members of the object that is open at this depth, from a name on.
+    """Get the last members of an object, from a name on.
 
     :param depth: 1 for the document itself, 2 for an object in it.
     """
@@ -114,7 +114,7 @@ def tail(data: Text, name: str, depth: int = 1) -> dict[str, t.Any] | None:
 
 
 def _rest(text: str, depth: int) -> dict[str, t.Any] | None:
-    """Read ``"name": value, ...`` and require so many closing brackets after it."""
+    """Read ``"name": value, ...``, which must be followed by ``depth`` closing brackets."""
     try:
         members, at = _value("{" + text)
         text = text[at - 1 :]
@@ -126,7 +126,7 @@ def _rest(text: str, depth: int) -> dict[str, t.Any] | None:
 
 
 def _outer(text: str) -> str:
-    """What follows the object or list in which the read one stood."""
+    """Skip the rest of the enclosing object or list, and return what follows it."""
     more = _NEXT.match(text)
     if more is None:
         close = _CLOSE.match(text)
@@ -143,16 +143,16 @@ def _outer(text: str) -> str:
 
 
 def find_members(
-    front: Text, back: Text, heavy: frozenset[str], names: t.Sequence[str]
+    front: Text, back: Text, content: frozenset[str], names: t.Sequence[str]
 ) -> dict[str, t.Any]:
-    """An object's light members: the first ones, and the last ones from a name on.
+    """Get an object's members before its content, and the last ones from a name on.
 
-    :param names: The first is looked for in all of ``back``, the others near its end.
+    :param names: The first is searched in all of ``back``, the others near its end.
     """
     first = names[0]
-    members = _joined(front, back, heavy, first)
+    members = _joined(front, back, content, first)
     if members is None:
-        members = head(front, heavy)
+        members = head(front, content)
         if first not in members:
             members.update(tail(back, first) or {})
     near: Text | None = None
@@ -165,19 +165,19 @@ def find_members(
 
 
 def _joined(
-    front: Text, back: Text, heavy: frozenset[str], name: str
+    front: Text, back: Text, content: frozenset[str], name: str
 ) -> dict[str, t.Any] | None:
-    """Both ends as one object, what is between them left out: mostly it is one.
+    """Parse both ends as one object without what is between them: this works mostly.
 
-    If the ends were of two depths, there would be a bracket too few or too many, or the
-    name would not be at the top.
+    If the ends had different depths, there would be a bracket too few or too many, or
+    the name would not be at the top level.
     """
-    found = _any_of(heavy).search(front, 0, _FIRST) if heavy else None
+    found = _any_of(content).search(front, 0, _FIRST) if content else None
     if found is None:
         return None
     quoted = _quoted(name)
     at = back.rfind(quoted)
-    # If it stands before the cut as well, the cut may go through the member of that name.
+    # If the name also precedes the content, the cut may go through its value.
     if at < 0 or front.find(quoted, 0, found.start()) >= 0:
         return None
     try:
@@ -192,12 +192,12 @@ def _joined(
 
 
 def members_in_envelope(
-    front: Text, back: Text, envelope: str, heavy: frozenset[str], name: str
+    front: Text, back: Text, envelope: str, content: frozenset[str], name: str
 ) -> dict[str, t.Any]:
-    """The same of an object with its light members in an object inside."""
+    """Do the same where the content is inside the member ``envelope``."""
     members = head(front, frozenset((envelope,)))
     at = front.find(_quoted(envelope))
     opening = front.find(b"{", at)
-    body = head(front[opening:], heavy) if 0 <= at < opening else {}
+    body = head(front[opening:], content) if 0 <= at < opening else {}
     body.update(tail(back, name, depth=2) or {})
     return {**members, envelope: body}

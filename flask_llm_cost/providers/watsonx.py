@@ -1,6 +1,6 @@
-"""What do the text generation answers of IBM watsonx.ai mean?
+"""Reads text generation of IBM watsonx.ai. Its chat has OpenAI's shape.
 
-Chat there has OpenAI's shape. Source:
+Source:
 https://cloud.ibm.com/apidocs/watsonx-ai#text-generation.
 """
 
@@ -17,19 +17,19 @@ from .dialect import Object
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of an answer, or of one event of a stream."""
+    """Take notes of an answer or of one event of a stream."""
     notes.identify(model=document.get("model_id"), response_id=document.get("id"))
     for part in (document, *items(document.get("results"))):
         if isinstance(part, dict):
             for name in "input_token_count", "generated_token_count":
-                # Cumulative in streams, but for 0 in the input of later events.
+                # Streams are cumulative, except that the input is 0 in later events.
                 if name in part:
                     count = notes.count(part[name])
                     notes.usage[name] = max(count, notes.usage.get(name, 0))
 
 
 def usage(notes: Notes) -> Usage | None:
-    """What went in and what came out."""
+    """Get the input and output tokens."""
     if not notes.usage:
         return None
     return Usage(
@@ -41,9 +41,7 @@ def usage(notes: Notes) -> Usage | None:
 WATSONX: t.Final = Dialect(
     read=read,
     usage=usage,
-    needles=needles(
-        b"_token_count",
-    ),
+    needles=needles(b"_token_count"),
     parse_whole_if=(b"_token_count",),
     tail=("input_token_count",),
 )

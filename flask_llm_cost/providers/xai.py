@@ -1,7 +1,7 @@
-"""What do xAI's videos cost, beside what answers shaped like OpenAI's do?
+"""Reads xAI's videos. Its other answers have OpenAI's shape.
 
-A video is asked for, and looked at until it is done: only then the answer says what it
-costs, and it has neither an id nor a date. Source:
+A video is requested, and then polled until it is done. Only the last answer has a cost,
+and it has neither an id nor a date. Source:
 https://docs.x.ai/docs/guides/video-generations.
 """
 
@@ -19,7 +19,7 @@ from .dialect import Object
 
 
 def read(notes: Notes, document: Object) -> None:
-    """Take notes of the request's id, or of a look at what becomes of it."""
+    """Take notes of a request or of one poll for its video."""
     openai.read(notes, document)
     notes.background = True
     seconds = amount(inner(document, "video").get("duration"))
@@ -28,7 +28,7 @@ def read(notes: Notes, document: Object) -> None:
 
 
 def usage(notes: Notes) -> Usage | None:
-    """Seconds are billed, not tokens; only once there is a bill."""
+    """Get the seconds, which are billed instead of tokens, once there is a cost."""
     return Usage(units=notes.units) if notes.usage else None
 
 
