@@ -1,4 +1,4 @@
-"""Who and what a call was for: tags of settings, providers, blocks and the call itself."""
+"""Tags of a call: resolved from every source, limited and redacted."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from .binding import step
+from .binding import step_async
 from .call import KEY_PATTERN
 from .call import TagSource
 from .interrupts import of_signal
@@ -24,26 +26,22 @@ if t.TYPE_CHECKING:
 
 _log = logging.getLogger("flask_llm_cost")
 
-_P = t.ParamSpec("_P")
 _F = t.TypeVar("_F", bound=Callable[..., t.Any])
 
 REDACTED: t.Final = "[REDACTED]"
 
 TRACE_KEY: t.Final = "trace_id"
-"""The tag that becomes a column of its own, because it differs with each call."""
+"""The tag that is stored in a column of its own, because it differs in each call."""
 
 _T = t.TypeVar("_T")
 
-Within: t.TypeAlias = Callable[[Callable[[], _T]], _T]
-"""Runs a function in some context, and gives what it returns."""
-
 
 class Block:
-    """Tags for the calls made inside a ``with`` block, or inside a decorated function.
+    """Tags the calls made inside a ``with`` block or a decorated function.
 
-    Blocks nest, and an inner one wins. One block may be entered by many threads and tasks
-    at a time. The function may be a coroutine function or a generator function, plain or
-    async: then the tags hold while its own code runs.
+    Blocks nest; the inner one wins. Many threads and tasks may enter one block at the same
+    time. The function may be a coroutine function, or a generator function, plain or async:
+    its tags then apply while its own code runs.
     """
 
     def __init__(self, tags: Mapping[str, t.Any]) -> None:
@@ -56,7 +54,7 @@ class Block:
         _entered.set((*_entered.get(), entry))
 
     def __exit__(self, *exc: object) -> None:
-        # What is entered belongs to the context, and not to the block.
+        # Entries belong to the context, not to the block.
         entries = _entered.get()
         for at in range(len(entries) - 1, -1, -1):
             if entries[at].block is self:
@@ -64,9 +62,9 @@ class Block:
                 if entries[at] in self._open:
                     self._open.remove(entries[at])
                 return
-        # Left in another context than entered (a generator closed elsewhere): the entry
-        # cannot be taken from where it is, so it is told to be over. Of several it is not
-        # known which; a generator has a block of its own.
+        # Left in another context than entered (a generator was closed elsewhere). The
+        # entry cannot be removed from there, so it is switched off. This is impossible if
+        # the block is entered several times, but each generator has its own block.
         if len(self._open) == 1:
             self._open.pop().on = False
 
@@ -80,7 +78,7 @@ class Block:
 
 
 class _Entry:
-    """One time that a block was entered. A task started inside has it, too."""
+    """One time that a block was entered. Tasks started inside inherit it."""
 
     __slots__ = ("block", "on", "tags")
 
@@ -99,7 +97,7 @@ def _tagged(block: Block, function: Callable[..., t.Any]) -> Callable[..., t.Any
             return await function(*args, **kwargs)
 
     def generator(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        return stepped(block._run, function(*args, **kwargs))
+        return step(block._run, function(*args, **kwargs))
 
     def plain(*args: t.Any, **kwargs: t.Any) -> t.Any:
         with block:
@@ -108,78 +106,10 @@ def _tagged(block: Block, function: Callable[..., t.Any]) -> Callable[..., t.Any
     if inspect.iscoroutinefunction(function):
         return coroutine
     if inspect.isasyncgenfunction(function):
-        return stepping(lambda: block._run, function)
+        return step_async(lambda: block._run, function)
     if inspect.isgeneratorfunction(function):
         return generator
     return plain
-
-
-def stepped(
-    within: Within[t.Any], generator: t.Generator[t.Any, t.Any, t.Any]
-) -> t.Generator[t.Any, t.Any, t.Any]:
-    """Run each step of a generator within something, and not what comes between."""
-    step: Callable[[], t.Any] = functools.partial(next, generator)
-    try:
-        while True:
-            try:
-                value = within(step)
-            except StopIteration as stop:
-                return stop.value
-            try:
-                sent = yield value
-            except GeneratorExit:
-                raise
-            except BaseException as error:
-                step = functools.partial(generator.throw, error)
-            else:
-                step = functools.partial(generator.send, sent)
-    finally:
-        within(generator.close)
-
-
-def stepping(
-    enter: Callable[[], Within[t.Any]],
-    function: Callable[_P, t.AsyncGenerator[t.Any, t.Any]],
-) -> Callable[_P, t.AsyncGenerator[t.Any, t.Any]]:
-    """An async generator function whose steps run as those of :func:`stepped`.
-
-    :param enter: Asked once for each generator: what its steps are to be within.
-    """
-
-    async def steps(
-        *args: _P.args, **kwargs: _P.kwargs
-    ) -> t.AsyncGenerator[t.Any, t.Any]:
-        within, generator = enter(), function(*args, **kwargs)
-        step: Callable[[], t.Any] = functools.partial(anext, generator)
-        try:
-            while True:
-                try:
-                    value = await _Stepped(within, step())
-                except StopAsyncIteration:
-                    return
-                try:
-                    sent = yield value
-                except GeneratorExit:
-                    raise
-                except BaseException as error:
-                    step = functools.partial(generator.athrow, error)
-                else:
-                    step = functools.partial(generator.asend, sent)
-        finally:
-            await _Stepped(within, generator.aclose())
-
-    return steps
-
-
-class _Stepped:
-    """Waits for something in the caller's own task, and runs its code within something."""
-
-    def __init__(self, within: Within[t.Any], awaited: t.Awaitable[t.Any]) -> None:
-        self._within = within
-        self._awaited = awaited
-
-    def __await__(self) -> t.Generator[t.Any, t.Any, t.Any]:
-        return stepped(self._within, self._awaited.__await__())
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +118,7 @@ class ResolvedTags:
 
     tags: dict[str, str]
     flags: frozenset[str]
-    """``tag_error`` if a source raised, ``tags_dropped`` if a tag was refused."""
+    """``tag_error`` if a source raised, ``tags_dropped`` if a tag was dropped."""
 
 
 _NO_FLAGS: t.Final[frozenset[str]] = frozenset()
@@ -199,9 +129,9 @@ def resolve(
     providers: Iterable[TagSource],
     explicit: TagSource | None = None,
 ) -> ResolvedTags:
-    """Ask every source once, now: the explicit tags win, then blocks, providers, defaults.
+    """Evaluate every source once. Explicit tags win over blocks, providers and defaults.
 
-    A source that raises loses only its own tags, and is logged. Never raises.
+    A source that raises loses only its own tags and is logged. Never raises.
     """
     flags: set[str] = set()
     tags: dict[str, str] = {}
@@ -217,8 +147,8 @@ def resolve(
                 try:
                     tags[key] = cut(redact(key, value), settings.max_tag_bytes)
                 except Exception:
-                    # The value's own __str__ is the app's code.
-                    _log.warning("Tag %r was dropped: its value has no text form.", key)
+                    # The value's __str__ is the app's code.
+                    _log.warning("Dropped tag %r: str() of its value failed.", key)
                     flags.add("tag_error")
     return ResolvedTags(tags, frozenset(flags) if flags else _NO_FLAGS)
 
@@ -226,7 +156,7 @@ def resolve(
 def _sources(
     settings: Settings, providers: Iterable[TagSource], explicit: TagSource | None
 ) -> Iterator[TagSource]:
-    """Highest first, so that a limit drops the least specific tags."""
+    """Highest priority first, so that the limit drops the least specific tags."""
     if explicit:
         yield explicit
     yield from (entry.tags for entry in reversed(_entered.get()) if entry.on)
@@ -237,8 +167,8 @@ def _sources(
 
 def _entries(source: TagSource, flags: set[str]) -> list[tuple[t.Any, t.Any]]:
     try:
-        # Providers and callables are the app's code: one that raises, or returns what
-        # is no mapping, must cost neither the call nor the other tags.
+        # Providers and callables are the app's code. One that raises, or does not return
+        # a mapping, must affect neither the call nor the other tags.
         tags = source() if callable(source) else source
         return list(tags.items()) if tags else []
     except Exception as error:
@@ -246,14 +176,14 @@ def _entries(source: TagSource, flags: set[str]) -> list[tuple[t.Any, t.Any]]:
             raise
         name = getattr(source, "__qualname__", type(source).__name__)
         _log.warning(
-            "The tags of %s are missing: it raised %s.", name, type(error).__name__
+            "Tags of %s are missing: it raised %s.", name, type(error).__name__
         )
         flags.add("tag_error")
         return []
 
 
 def cut(text: str, limit: int) -> str:
-    """At most ``limit`` bytes of UTF-8, cut between characters; a redaction stays whole."""
+    """At most ``limit`` bytes of UTF-8, cut between characters; never cuts a redaction."""
     if len(text) * 4 <= limit or text == REDACTED:
         return text
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
@@ -270,7 +200,7 @@ _SECRETS: t.Final = re.compile(
     r"|\bgh[pousr]_[A-Za-z0-9]{30}"
     r"|\bxox[abprs]-[A-Za-z0-9-]{10}"
 )
-"""What keys of well-known services look like; a value that holds one is not stored."""
+"""API keys of well-known services. A value that contains one is not stored."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -311,9 +241,9 @@ def _words(key: str) -> tuple[str, ...]:
 
 
 def as_text(value: t.Any) -> str:
-    """A tag's value as it is kept, before any cut."""
+    """A tag's value as text, before it is cut to the limit."""
     if isinstance(value, str):
-        # A lone surrogate has no place in UTF-8, NUL none in PostgreSQL.
+        # UTF-8 cannot encode a lone surrogate, PostgreSQL cannot store NUL.
         if value.isascii() and "\0" not in value:
             return value
         return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")

@@ -33,5 +33,5 @@ def record_calls(app: Flask) -> Iterator[list[Call]]:
         yield state.collected
     finally:
         # Include calls that were abandoned inside the block.
-        state.record_deferred()
+        state.intake.record_deferred()
         state.collected = before

@@ -31,19 +31,19 @@ from flask_llm_cost import PriceFileError
 from flask_llm_cost import signals
 from flask_llm_cost import UnknownPrice
 from flask_llm_cost import Usage
+from flask_llm_cost.apps import States
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import event_time
 from flask_llm_cost.cli.demo import provider
 from flask_llm_cost.providers import Provider
 from flask_llm_cost.providers.paths import OPENAI_PATHS
 from flask_llm_cost.state import AppState
-from flask_llm_cost.state import States
 from flask_llm_cost.testing import record_calls
 from tests.conftest import MakeApp
 
 
 def test_a_second_init_app_says_what_to_do(app: Flask) -> None:
-    with pytest.raises(ConfigError, match="set up on this app already.*extensions"):
+    with pytest.raises(ConfigError, match="already set up on this app.*extensions"):
         LlmCost(app)
 
 
@@ -236,7 +236,7 @@ def test_without_a_context_a_call_of_several_apps_is_dropped_and_counted(
     with record_calls(apps[0]) as first, record_calls(apps[1]) as second:
         llm_cost.track(provider="openai", model="gpt-4o", input_tokens=1)
     assert first == second == []
-    assert "1 calls were not recorded" in caplog.text
+    assert "1 call was not recorded" in caplog.text
 
 
 def test_apps_may_be_set_up_while_another_thread_looks_for_the_one_of_a_call() -> None:
@@ -378,7 +378,7 @@ def test_a_call_of_no_context_is_no_ones_though_each_app_has_an_object_of_its_ow
         with record_calls(apps[0]) as first, record_calls(apps[1]) as second:
             _refused_post()
             assert first == second == []
-            assert "1 calls were not recorded" in caplog.text
+            assert "1 call was not recorded" in caplog.text
             with apps[0].app_context():
                 _refused_post()
             with requests.Session() as session:
@@ -719,7 +719,7 @@ def test_what_storage_raises_never_reaches_the_app(make_app: MakeApp) -> None:
 def test_a_priced_call_raises_no_error_of_another(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_ON_UNKNOWN_PRICE="raise")
     state: AppState = app.extensions["llm_cost"]
-    state.pending_error = UnknownPrice("acme", "brain-1")
+    state.intake.pending_error = UnknownPrice("acme", "brain-1")
     state.extension.track(provider="openai", model="gpt-4o", input_tokens=1)
     with pytest.raises(UnknownPrice, match="brain-1"):
         state.extension.begin(Attempt("openai", "chat"))
@@ -820,6 +820,6 @@ def test_a_storm_of_failures_is_one_line_in_the_log(
     for _ in range(5):
         state.extension.track(provider="openai", model="gpt-4o", input_tokens=1)
     assert caplog.text.count("A call could not be stored") == 1
-    state._silent_until = 0
+    state.intake._silent_until = 0
     state.extension.track(provider="openai", model="gpt-4o", input_tokens=1)
     assert "(and 4 before it): no room" in caplog.text

@@ -22,8 +22,8 @@ from ..providers import chat_route
 from ..providers import Exchange
 from ..providers import Provider
 from .calls import UNKNOWN_MODEL
-from .manual import check_latency
 from .manual import check_name
+from .manual import latency_of
 from .meter import follow
 from .meter import Meter
 
@@ -40,7 +40,7 @@ class _Ending:
         self._stream = stream
 
     def begin(self, attempt: Attempt) -> Snapshot | None:
-        return self._stream._begin(attempt)
+        return self._stream._recorder.begin(attempt)
 
     def record(self, call: Call, snapshot: Snapshot, *, deferred: bool = False) -> None:
         self._stream._record(call, snapshot, deferred)
@@ -53,7 +53,6 @@ class TrackedStream:
     however its block is left, the call is recorded and the app's own error goes on.
 
     :param recorder: Told what came of the call.
-    :param begin: Asked before it begins; the recorder's own ``begin`` if left out.
     :param providers: An app's own, asked before the built-in ones.
     """
 
@@ -66,7 +65,6 @@ class TrackedStream:
         tags: TagSource | None = None,
         latency_ms: int | None = None,
         providers: Sequence[Provider] = (),
-        begin: Callable[[Attempt], Snapshot | None] | None = None,
     ) -> None:
         check_name("provider", provider)
         self.model = model
@@ -76,9 +74,8 @@ class TrackedStream:
         self._recorder = recorder
         self._provider = provider
         self._tags = tags
-        self._latency_ms = check_latency(latency_ms)
+        self._latency_ms = latency_of(latency_ms)
         self._providers = providers
-        self._begin = begin or recorder.begin
         self._meter: Meter | None = None
         self._usage: Usage | None = None
         self._pending = ""
@@ -163,7 +160,7 @@ class TrackedStream:
         exchange = Exchange(
             chat_route(self._provider, providers=self._providers), request_body=None
         )
-        snapshot = self._begin(
+        snapshot = self._recorder.begin(
             Attempt(
                 provider=self._provider,
                 operation=exchange.route.operation,

@@ -11,7 +11,6 @@ from flask import Flask
 from flask_llm_cost import Call
 from flask_llm_cost import Usage
 from flask_llm_cost.prices.again import again
-from flask_llm_cost.state import priced
 from tests.conftest import MakeApp
 
 from .conftest import NOW
@@ -110,7 +109,7 @@ def test_a_call_of_several_models_is_priced_by_their_parts(make_app: MakeApp) ->
             "small": Usage(input_tokens=70, output_tokens=10, reasoning_tokens=4),
         },
     )
-    first = priced(state, call)
+    first = state.intake.price(call)
     assert first.cost is not None
     assert first.usage_by_model == {}
     assert again(state.book, first).cost == first.cost
@@ -129,7 +128,7 @@ def test_what_several_unknown_models_used_is_said_to_be_lost(make_app: MakeApp) 
             "no-one": Usage(input_tokens=2),
         },
     )
-    late = priced(app.extensions["llm_cost"], call)
+    late = app.extensions["llm_cost"].intake.price(call)
     assert late.cost is None
     with pytest.raises(ValueError, match="several models"):
         again(app.extensions["llm_cost"].book, late)

@@ -1,0 +1,173 @@
+"""The flow of a call: what happens when it is sent, and when it has ended."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+
+from .apps import Apps
+from .call import Attempt
+from .call import Call
+from .call import mint_event_id
+from .call import Snapshot
+from .call import TagSource
+from .call import whole_ms
+from .config import Settings
+from .request import current
+from .state import AppState
+from .state import Origin
+from .state import utc_now
+from .tags import resolve
+
+if t.TYPE_CHECKING:
+    from .capture.manual import ManualCall
+
+
+class AppRecorder:
+    """Records calls for the apps that send them: the :class:`.Recorder` of capture.
+
+    :param apps: The apps of one ``LlmCost`` object.
+    :param tag_providers: For a call that belongs to no app; otherwise its app's are used.
+    :param shared: A call may belong to any app in the process, not only to these.
+    :param enforces: Check budgets that block before a call is sent.
+    """
+
+    def __init__(
+        self,
+        apps: Apps,
+        *,
+        tag_providers: list[TagSource],
+        shared: bool = False,
+        enforces: bool = True,
+    ) -> None:
+        self._apps = apps
+        self.tag_providers = tag_providers
+        """Callables evaluated for tags at each send."""
+        self._shared = shared
+        self._enforces = enforces
+
+    # Before a call is sent
+
+    def begin(self, attempt: Attempt) -> Snapshot | None:
+        """Check whether a call may be sent, and fix what must be known at its send.
+
+        :raises BudgetExceeded: If a budget rejects it.
+        :raises LlmCostError: An error that the end of an earlier call could not raise.
+        """
+        state = self._apps.find_or_drop(shared=self._shared)
+        if state is None or not state.settings.enabled:
+            return None
+        state.intake.raise_pending()
+        state.intake.record_deferred()
+        recorded = state.collected is None
+        if recorded and state.settings.storage in ("database", "jsonl"):
+            state.ledger.wake()
+        snapshot = self._snapshot(state, attempt)
+        if recorded and state.enforcer.stops:
+            state.enforcer.begin(attempt, snapshot, admit=self._enforces)
+        return snapshot
+
+    def check_budgets(self, attempt: Attempt) -> None:
+        """Raise if a budget that raises or blocks is exceeded.
+
+        :raises BudgetExceeded: For the budget with the longest period.
+        :raises StorageError: If a budget cannot be checked, and its ``on_error`` is
+            ``"closed"``.
+        """
+        state = self._apps.find_or_drop()
+        if state is None or not state.enforcer.stops or state.collected is not None:
+            return
+        snapshot = self._snapshot(state, attempt)
+        state.enforcer.enforce(
+            attempt.provider,
+            attempt.request_model or "",
+            snapshot.tags,
+            snapshot.started_at,
+        )
+
+    def _snapshot(
+        self, state: AppState | None, attempt: Attempt, at: dt.datetime | None = None
+    ) -> Snapshot:
+        """Fix what must be known of a call when it is sent.
+
+        :param at: When it was sent; now if left out.
+        """
+        if state is None:
+            settings, providers, now = Settings(), self.tag_providers, utc_now()
+        else:
+            # With `shared`, the app may be that of another LlmCost object.
+            settings, providers = state.settings, state.extension.tag_providers
+            now = state.clock()
+        resolved = resolve(settings, providers, attempt.tags)
+        # Whole milliseconds, which is what event id and ledger store.
+        started_at = whole_ms(at or now)
+        return Snapshot(
+            mint_event_id(started_at),
+            started_at,
+            resolved.tags,
+            resolved.flags,
+            None if state is None else _origin(state),
+            app_key=id(state),
+            estimate=settings.estimate_usage,
+            inject=settings.inject_stream_usage,
+        )
+
+    # After a call has ended
+
+    def record(
+        self, call: Call, snapshot: Snapshot, *, deferred: bool = False
+    ) -> Call | None:
+        """Price a captured call, store it and notify the app. Never raises.
+
+        :return: The call with its cost, unless it is deferred.
+        """
+        origin: Origin = snapshot.origin
+        intake = origin.state.intake
+        if deferred:
+            intake.defer(call, origin)
+            return None
+        intake.record_deferred()
+        call = intake.price(call)
+        intake.store(call, origin)
+        intake.notify(call, origin)
+        return call
+
+    def record_tracked(
+        self,
+        given: ManualCall,
+        tags: TagSource | None,
+        pricing_mode: str | None,
+        *,
+        enforce: bool,
+    ) -> Call:
+        """Record a call that the app reports itself. Errors are raised at once.
+
+        :param enforce: Record it only if blocking budgets have room for it.
+        :raises ValueError: If the pricing mode is not valid.
+        :raises BudgetExceeded: If a budget rejects the call, or is exceeded with it.
+        :raises UnknownPrice: If a setting asks for it and the call has no price.
+        """
+        state = self._apps.find_or_drop()
+        attempt = Attempt(
+            given.provider, given.operation, given.model, given.stream, tags
+        )
+        snapshot = self._snapshot(state, attempt, given.at)
+        call = given.call(snapshot)
+        if state is None or not state.settings.enabled:
+            return call
+        origin: Origin = snapshot.origin
+        intake = state.intake
+        call = intake.price(call, pricing_mode)
+        if enforce and origin.collected is None:
+            state.enforcer.admit(call)
+        exceeded = intake.store_tracked(call, origin, enforced=enforce)
+        intake.notify(call, origin)
+        if exceeded is not None:
+            raise exceeded
+        intake.raise_unknown_price(call)
+        return call
+
+
+def _origin(state: AppState) -> Origin:
+    request = current()
+    return state.origin if request is None else state.origin._replace(request=request)
