@@ -1,10 +1,10 @@
-"""Take pictures of every page: ``python docs/screenshots.py [--docs]``.
+"""Take screenshots of every page: ``python docs/screenshots.py [--docs]``.
 
-The demo's calls, an empty ledger and a broken one are shown by a headless Chromium (its
-path in ``LLM_COST_TEST_CHROMIUM``), at 1280 and 390 pixels, light and dark. The pictures go
-into ``screenshots/``, to be looked at; with ``--docs`` those of the docs are made anew, too,
-in few colors, which makes them a third as large. But for measured latencies, the ids of calls
-and the day of the prices, one machine makes the same ones again.
+A headless Chromium (its path is in ``LLM_COST_TEST_CHROMIUM``) shows the demo's calls, an
+empty ledger and an unavailable one, at several widths, light and dark. The screenshots for
+review go to ``screenshots/``. ``--docs`` also updates those of the docs, reduced to 256
+colors, which makes them a third as large. They are reproducible on one machine, except for
+latencies, call IDs and the date of the prices.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ DOCS: t.Final = (
     ("quality", "/data-quality", 1280, "light", 820),
     ("phone", "/", 390, "light", 844),
 )
-"""Name, page, width, scheme and height of the pictures in the docs."""
+"""Name, page, width, color scheme and height of the screenshots in the docs."""
 
 
 @contextlib.contextmanager
 def served(app: Flask) -> Iterator[str]:
-    """Serve an app on a free port of this machine."""
+    """Serve an app on a free loopback port."""
     with serve_app(app) as url:
         yield f"{url}{demo.MOUNT}"
     app.extensions["llm_cost"].close()
@@ -76,7 +76,7 @@ def served(app: Flask) -> Iterator[str]:
 
 @contextlib.contextmanager
 def full(folder: str, calls: int) -> Iterator[str]:
-    """The demo's month."""
+    """Serve the demo's calls."""
     with serve_each() as urls:
         app = demo.demo_app(make_app, folder, urls, calls)
         state = app.extensions["llm_cost"]
@@ -84,13 +84,13 @@ def full(folder: str, calls: int) -> Iterator[str]:
         state.ledger.upgrade()
         demo.send(app, urls, months(calls))
         if not state.extension.flush(60):
-            raise SystemExit("Some calls still wait to be written.")
+            raise SystemExit("Some calls are still queued.")
     with served(app) as address:
         yield address
 
 
 def months(calls: int) -> list[Planned]:
-    """The demo's month, one before it, and a tenant's bulk job on the last day."""
+    """The demo's month, the month before, and a tenant's bulk job on the last day."""
     now = plan(calls, NOW)
     bulk = [
         p for p in now if p.tags.get("tenant") == "globex" and "claude" in str(p.body)
@@ -100,7 +100,7 @@ def months(calls: int) -> list[Planned]:
         for n, p in enumerate(bulk * 2)
     ]
     before = plan(calls * 2 // 3, NOW - dt.timedelta(days=30))
-    # Requests that are the same have answers of the same id: that looks captured twice.
+    # The demo answers equal requests with the same ID, which would look like duplicates.
     other = [
         dataclasses.replace(p, body={**p.body, "metadata": {"number": n}})
         for n, p in enumerate([*before, *rush])
@@ -110,7 +110,7 @@ def months(calls: int) -> list[Planned]:
 
 @contextlib.contextmanager
 def bare(folder: str, **config: t.Any) -> Iterator[str]:
-    """A ledger without calls, or without a database that answers."""
+    """Serve an app without calls, or without a database."""
     app = make_app(config, folder)
     llm_cost = app.extensions["llm_cost"].extension
     app.register_blueprint(llm_cost.blueprint(access="public"), url_prefix=demo.MOUNT)
@@ -127,7 +127,7 @@ def shoot(
     scheme: t.Literal["light", "dark"],
     height: int | None = None,
 ) -> None:
-    """Take one picture; without a height of the whole page."""
+    """Take one screenshot, of the whole page unless a height is given."""
     context = browser.new_context(
         viewport={"width": width, "height": height or 900}, color_scheme=scheme
     )
@@ -139,17 +139,17 @@ def shoot(
 
 
 def shrink(file: pathlib.Path) -> None:
-    """Keep a picture of a page in as many colors as a palette has."""
+    """Reduce a screenshot to a palette of 256 colors."""
     with Image.open(file) as picture:
-        # Without dither: it would put noise upon plain colors, which is large and ugly.
+        # Dithering would add noise to plain colors, which is large and ugly.
         few = picture.convert("RGB").quantize(
             colors=256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
         )
     few.save(file, optimize=True)
 
 
-def first_call(browser: Browser, address: str) -> str:
-    """The path of the dearest call of an OpenAI-style API."""
+def most_expensive_call(browser: Browser, address: str) -> str:
+    """The path of the most expensive Anthropic call."""
     page = browser.new_page()
     page.goto(f"{address}/calls?sort=expensive&provider=anthropic")
     href = page.locator("tbody th a").first.get_attribute("href") or ""
@@ -161,7 +161,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--docs", action="store_true")
     parser.add_argument("--calls", type=int, default=3000)
-    parser.add_argument("--only", default="", help="pages whose names begin so")
+    parser.add_argument(
+        "--only", default="", help="only pages whose names start with this"
+    )
+    parser.add_argument("--widths", type=int, nargs="+", default=[1280, 390])
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "screenshots")
     options = parser.parse_args()
     binary = os.environ.get("LLM_COST_TEST_CHROMIUM")
@@ -177,7 +180,7 @@ def main() -> None:
         broken = enter(
             bare(enter(tempfile.TemporaryDirectory()), LLM_COST_DATABASE_URI=down)
         )
-        call = first_call(browser, address)
+        call = most_expensive_call(browser, address)
         pages = {name: address + path for name, path in PAGES.items()}
         pages |= {"call": address + call, "empty": f"{empty}/", "down": f"{broken}/"}
         pages |= {
@@ -188,7 +191,7 @@ def main() -> None:
         for name, url in pages.items():
             if not name.startswith(options.only):
                 continue
-            for width in (1280, 390):
+            for width in options.widths:
                 for scheme in t.get_args(t.Literal["light", "dark"]):
                     file = options.out / f"{name}-{width}-{scheme}.png"
                     shoot(browser, url, file, width=width, scheme=scheme)

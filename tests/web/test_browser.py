@@ -1,4 +1,4 @@
-"""A real browser walks the pages: nothing is blocked, nothing is logged, nothing sticks out."""
+"""A real browser visits the pages: nothing is blocked, logged or cut off."""
 
 from __future__ import annotations
 
@@ -252,12 +252,13 @@ def test_a_phone_shows_where_a_budget_of_a_value_is_heading(
     assert bar.evaluate("bar => bar.getBoundingClientRect().width") > 100
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_every_link_of_the_navigation_works(
+@pytest.mark.parametrize("width", [*WIDTHS, 768])
+def test_every_link_of_the_navigation_is_visible_and_works(
     browser: Browser, full: str, width: int
 ) -> None:
     visit = Visit(browser, width)
     visit.goto(f"{full}/")
+    assert visit.page.locator(".nav").evaluate("e => e.scrollWidth <= e.clientWidth")
     count = visit.page.locator(".nav a").count()
     for index in range(count):
         visit.page.locator(".nav a").nth(index).click()

@@ -1,4 +1,4 @@
-"""The recipes of docs/dashboard.rst are run as they stand there."""
+"""The recipes of docs/dashboard.rst are run as written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def recipe(title: str) -> str:
 
 
 def mounted(app: Flask, code: str, **names: t.Any) -> FlaskClient:
-    """An app that follows a recipe; what a recipe makes last is mounted."""
+    """An app that follows a recipe, with the last blueprint of the recipe mounted."""
     made: list[t.Any] = []
 
     class Extension:
@@ -74,7 +74,7 @@ def statuses(client: FlaskClient) -> list[int]:
     return [client.get(f"/llm-costs/{one}").status_code for one in who]
 
 
-def test_flask_login_tells_visitors_apart(make_app: MakeApp) -> None:
+def test_flask_login_distinguishes_visitors(make_app: MakeApp) -> None:
     first, second = recipe("With Flask-Login").split("llm_cost.blueprint(access=login")
     app = make_app()
     assert statuses(mounted(app, first, **login(app))) == [403, 403, 200]
@@ -111,14 +111,14 @@ def test_basic_authentication_asks(make_app: MakeApp, number: int) -> None:
 
 def test_a_decorator_of_the_apps_own_guards_the_pages(make_app: MakeApp) -> None:
     app = make_app()
-    client = mounted(app, recipe("With a decorator of your own"))
+    client = mounted(app, recipe("With your own decorator"))
     assert client.get("/llm-costs/").status_code == 403
     headers = {"X-Team": "finance"}
     assert client.get("/llm-costs/", headers=headers).status_code == 200
 
 
 def test_public_is_public(make_app: MakeApp) -> None:
-    code = recipe("In a network that is private already")
+    code = recipe("On a private network")
     assert mounted(make_app(), code).get("/llm-costs/").status_code == 200
 
 
