@@ -1,4 +1,4 @@
-"""What can be run here: ``nox -l``."""
+"""Development sessions: ``nox -l`` lists them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def group(name: str) -> list[str]:
 
 
 def install(session: nox.Session, *groups: str, options: tuple[str, ...] = ()) -> None:
-    """Install the project as it stands, with some groups."""
+    """Install the project in editable mode, with dependency groups."""
     wanted = [requirement for name in groups for requirement in group(name)]
     session.install(*options, "-e", ".", *wanted)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; servers are taken from the environment."""
+    """Run the tests, with the servers that the environment names."""
     install(session, "tests")
     session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session(venv_backend="uv")
 def min_versions(session: nox.Session) -> None:
-    """Run the tests with the oldest versions that are allowed."""
+    """Run the tests with the oldest supported versions."""
     install(session, "tests", options=("--resolution", "lowest-direct"))
     session.run("python", "-m", "pytest", *session.posargs)
 
@@ -80,7 +80,7 @@ def sdk(session: nox.Session, name: str) -> None:
 
 @nox.session
 def replica(session: nox.Session) -> None:
-    """Run a PostgreSQL with a standby that pages are read from."""
+    """Read pages from the standby of a PostgreSQL."""
     install(session, "tests")
     session.run(
         "python", "-m", "pytest", "-m", "cluster", "tests/cluster/test_replica.py"
@@ -89,7 +89,7 @@ def replica(session: nox.Session) -> None:
 
 @nox.session
 def galera(session: nox.Session) -> None:
-    """Run a cluster of three MariaDBs; needs galera-4 and rsync."""
+    """Use a cluster of three MariaDBs; needs galera-4 and rsync."""
     install(session, "tests")
     session.run(
         "python", "-m", "pytest", "-m", "cluster", "tests/cluster/test_galera.py"
@@ -121,7 +121,7 @@ def typing(session: nox.Session) -> None:
     """Check types: mypy strictly, pyright as a second opinion."""
     install(session, "typing")
     session.run("mypy")
-    # Left to itself, it may take another Python's packages.
+    # By default, it may use the packages of another Python.
     session.run("pyright", "--pythonpath", f"{session.bin}/python")
 
 
@@ -135,7 +135,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks, or those named; nothing depends on the numbers."""
+    """Run the benchmarks, or the given ones; there are no thresholds."""
     install(session, "tests")
     for name in session.posargs or ["adapter", "ledger", "pricing", "readers"]:
         session.run("python", f"benchmarks/{name}.py")

@@ -1,4 +1,4 @@
-"""Write the reference of commands from the commands themselves, as ``--help`` has them."""
+"""Generates the command reference from the ``--help`` texts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ HEAD: t.Final = """\
 Command reference
 =================
 
-What ``--help`` says of each command. This page is made from the commands themselves;
-:doc:`cli` says more of what they do.
+The ``--help`` text of each command. See :doc:`cli` for more about what they do.
 
 """
 
 
 def leaves(group: click.Group, path: str = NAME) -> Iterator[tuple[str, click.Command]]:
-    """Every command with its whole name, sorted."""
+    """Every command with its full name, sorted."""
     for name, command in sorted(group.commands.items()):
         if isinstance(command, click.Group):
             yield from leaves(command, f"{path} {name}")
@@ -32,7 +31,7 @@ def leaves(group: click.Group, path: str = NAME) -> Iterator[tuple[str, click.Co
 
 
 def help_of(name: str, command: click.Command) -> str:
-    """What a terminal of 80 columns shows."""
+    """The help text in a terminal of 80 columns."""
     with click.Context(
         command, info_name=name, max_content_width=80, terminal_width=80
     ) as ctx:

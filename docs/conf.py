@@ -45,17 +45,17 @@ def issue(
     options: t.Mapping[str, t.Any] | None = None,
     content: t.Sequence[str] = (),
 ) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-    """An issue's number in the change log. A plain text, for the tracker may move."""
+    """An issue's number in the changelog, without a link because the tracker may move."""
     return [nodes.inline(rawtext, f"#{text}", classes=["issue"])], []
 
 
 def write_reference(app: Sphinx) -> None:
-    """Make the page of commands from the commands: it cannot fall behind."""
+    """Generate the command reference, so that it is always current."""
     sys.path.insert(0, str(app.srcdir))
     from cli_reference import reference
 
     page, text = pathlib.Path(app.srcdir, "commands.rst"), reference()
-    # A page that did not change is not read again.
+    # Sphinx does not read an unchanged page again.
     if not page.exists() or page.read_text("utf-8") != text:
         page.write_text(text, "utf-8")
 

@@ -1,11 +1,11 @@
-"""A small app that asks an LLM, and knows what that costs.
+"""A small app that calls an LLM and tracks the costs.
 
 .. code-block:: text
 
     $ flask --app instance_example run
 
-It needs no key and no network: unless ``LLM_URL`` names a provider, a fake one answers
-on loopback. Read ``config.py`` next.
+It needs no API key and no network: unless ``LLM_URL`` is set, a fake provider answers on
+loopback. Read ``config.py`` next.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ login_manager = LoginManager()
 
 
 def create_app(config: dict[str, t.Any] | None = None) -> Flask:
-    """Make the app.
+    """Create the app.
 
-    :param config: Goes before ``config.py``; tests use it.
+    :param config: Overrides ``config.py``; used by tests.
     """
     app = Flask(__name__, instance_relative_config=True)
     app.config.from_object("instance_example.config")
-    # What a deployment sets apart: secrets, its provider, its database.
+    # The deployment's own settings: secrets, provider, database.
     app.config.from_pyfile("config.py", silent=True)
     app.config.from_prefixed_env("EXAMPLE")
     app.config.update(config or {})
@@ -48,7 +48,7 @@ def create_app(config: dict[str, t.Any] | None = None) -> Flask:
     login_manager.login_view = "login.form"
     login_manager.user_loader(load_user)
 
-    # After the database, whose engine the ledger uses.
+    # After db.init_app, because the ledger uses its engine.
     llm_cost.init_app(app)
 
     from . import ask
@@ -66,7 +66,7 @@ def create_app(config: dict[str, t.Any] | None = None) -> Flask:
 
 
 def admins_only() -> bool | ResponseReturnValue:
-    """Who may see the dashboard: visitors get a 403, strangers the login page."""
+    """Access rule of the dashboard: visitors get a 403, others the login page."""
     if not current_user.is_authenticated:
         return t.cast("ResponseReturnValue", login_manager.unauthorized())
     return current_user.is_admin is True
@@ -74,17 +74,17 @@ def admins_only() -> bool | ResponseReturnValue:
 
 @llm_cost.tag_provider
 def who() -> dict[str, str | None]:
-    """What every call of this app is tagged with: who asked, and where."""
+    """The tags of every call in a request: the user and the endpoint."""
     if not has_request_context():
         return {}
     return {"user_id": current_user.get_id(), "endpoint": request.endpoint}
 
 
 def prepare(app: Flask) -> None:
-    """Make tables and users.
+    """Create tables and users.
 
-    An app with migrations does this once for each deployment, with ``flask db upgrade``
-    and ``flask llm-cost db upgrade``.
+    An app with migrations runs ``flask db upgrade`` and ``flask llm-cost db upgrade`` with
+    each deployment instead.
     """
     with app.app_context():
         db.create_all()

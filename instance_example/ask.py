@@ -1,4 +1,4 @@
-"""Asking: one page, and an answer that comes whole or as it is written."""
+"""A page that asks a question and shows the answer, whole or streamed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def whole() -> ResponseReturnValue:
 
 @bp.post("/stream")
 def streamed() -> ResponseReturnValue:
-    """Pass the answer on while it is written."""
+    """Stream the answer."""
     text = _asked()
     try:
         pieces = llm.stream(text)

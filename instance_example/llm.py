@@ -1,4 +1,4 @@
-"""The app's way to its LLM: a session whose calls are in the ledger."""
+"""Calls the LLM, in a session that records its calls in the ledger."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from flask_llm_cost.cli.demo.provider import serve
 from . import llm_cost
 
 session = requests.Session()
-# One adapter for both: which hosts are LLMs is known by their names, and by
-# LLM_COST_PROVIDER_HOSTS. Everything else passes through untouched.
+# LLM calls are recognized by their host names and by LLM_COST_PROVIDER_HOSTS. Everything
+# else passes through unchanged.
 session.mount("https://", llm_cost.adapter())
 session.mount("http://", llm_cost.adapter())
 
@@ -25,7 +25,7 @@ session.mount("http://", llm_cost.adapter())
 def answer(text: str) -> str:
     """The whole answer.
 
-    :raises requests.RequestException: If there is none.
+    :raises requests.RequestException: If there is no answer.
     """
     with llm_cost.tags(feature="ask"):
         response = _post(text)
@@ -34,12 +34,12 @@ def answer(text: str) -> str:
 
 
 def stream(text: str) -> Iterator[str]:
-    """The answer in pieces. The request is sent now, while its tags are known.
+    """The answer in pieces. The request is sent at once, inside the block with its tags.
 
     :raises requests.RequestException: If there is no answer.
     """
     with llm_cost.tags(feature="ask-streamed"):
-        # Without include_usage nobody says what a stream cost.
+        # Without include_usage, the stream does not report its usage.
         response = _post(text, stream=True, stream_options={"include_usage": True})
     return _pieces(response)
 
@@ -70,7 +70,7 @@ def _post(text: str, **options: t.Any) -> requests.Response:
 
 
 def close() -> None:
-    """Close connections, and end the fake provider."""
+    """Close connections and stop the fake provider."""
     session.close()
     with _lock:
         _loopback.close()
@@ -83,14 +83,14 @@ _ports: set[int] = set()
 
 
 def _url() -> str:
-    """The provider's address; the fake one is started on its first use."""
+    """The provider's URL. The fake provider is started on first use."""
     url: str | None = current_app.config["LLM_URL"]
     if url is not None:
         return url
     port: int = current_app.config["LOOPBACK_PORT"]
     with _lock:
         if port not in _ports:
-            # A taken port is taken by another worker of this app.
+            # If the port is in use, another worker of this app serves it.
             with contextlib.suppress(OSError):
                 _loopback.enter_context(serve(port, pause=0.05))
             _ports.add(port)

@@ -39,10 +39,10 @@ def leave() -> ResponseReturnValue:
 
 
 def _next() -> str:
-    """Where the visitor was going, if that is in this app."""
+    """The page that the visitor requested, if it is in this app."""
     target = request.args.get("next", "")
     parts = urlsplit(target)
-    # A browser takes "//host" and "/\host" for another site.
+    # For a browser, "//host" and "/\host" are other sites.
     if parts.scheme or parts.netloc or target[:1] != "/" or target[1:2] in ("/", "\\"):
         return url_for("ask.page")
     return target

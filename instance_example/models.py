@@ -1,4 +1,4 @@
-"""The app's own tables: users, and what they asked."""
+"""The app's own tables: users and their questions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from werkzeug.security import generate_password_hash
 
 
 class Base(DeclarativeBase):
-    """What all tables of this app have in common."""
+    """The base class of all models."""
 
 
 db = SQLAlchemy(model_class=Base)
@@ -35,7 +35,7 @@ class User(Model):
     password_hash: Mapped[str] = mapped_column(sa.String(255))
     is_admin: Mapped[bool] = mapped_column(default=False)
 
-    # What Flask-Login asks of a user.
+    # Required by Flask-Login.
     is_authenticated = True
     is_active = True
     is_anonymous = False
@@ -48,7 +48,7 @@ class User(Model):
 
 
 class Question(Model):
-    """What was asked. The answer is not kept."""
+    """A question. The answer is not stored."""
 
     __tablename__ = "questions"
 
@@ -58,7 +58,7 @@ class Question(Model):
 
 
 def load_user(user_id: str) -> User | None:
-    """For Flask-Login: the user of a cookie."""
+    """Load the user of a cookie, for Flask-Login."""
     return db.session.get(User, int(user_id))
 
 
@@ -67,7 +67,7 @@ def find_user(name: str) -> User | None:
 
 
 def seed() -> None:
-    """The two users of the example, with their names as passwords."""
+    """Create two users, with their names as passwords."""
     for name in ("admin", "visitor"):
         if find_user(name) is None:
             user = User()

@@ -345,8 +345,8 @@ def test_every_check_is_named_in_the_docs() -> None:
     words = {
         "configuration": "settings",
         "calls": "last call",
-        "aside": "set aside",
-        "sums": "added up",
+        "aside": "rejected",
+        "sums": "rollups",
         "lost": "lost",
     }
     for check in doctor.CHECKS:
