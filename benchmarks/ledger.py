@@ -21,16 +21,16 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from flask_llm_cost.calendar import whole_ms
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
-from flask_llm_cost.call import whole_ms
 from flask_llm_cost.config import Settings
 from flask_llm_cost.db.rows import row_of
 from flask_llm_cost.db.rows import tag_set_of
 from flask_llm_cost.db.tables import calls as table
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.jsonl import encode
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger.store import Store

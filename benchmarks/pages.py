@@ -23,10 +23,10 @@ from flask import Flask
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
 from flask_llm_cost.db.tables import calls
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.extension import make_app
 
 NOW: t.Final = dt.datetime(2026, 11, 18, 12, tzinfo=dt.UTC)

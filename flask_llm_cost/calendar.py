@@ -122,3 +122,23 @@ def rollup_start(
     if not FIRST <= moment < END:
         return utc_hour(moment)
     return period_of(span, moment, zone)[0]
+
+
+def whole_ms(moment: dt.datetime) -> dt.datetime:
+    """Return an aware moment in UTC, rounded down to a whole millisecond."""
+    if moment.tzinfo is not dt.UTC:
+        moment = moment.astimezone(dt.UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def utc_ms(moment: dt.datetime) -> int:
+    """Return the whole milliseconds since 1970 of an aware moment, rounded down."""
+    return (moment - FIRST) // _MS
+
+
+def from_ms(ms: int) -> dt.datetime:
+    """Return the moment that is so many milliseconds after 1970."""
+    return FIRST + dt.timedelta(milliseconds=ms)
+
+
+_MS: t.Final = dt.timedelta(milliseconds=1)

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import hashlib
-import os
-import random
 import re
 import typing as t
 from collections.abc import Callable
@@ -19,7 +16,6 @@ from dataclasses import dataclass
 from dataclasses import field
 from decimal import Decimal
 from operator import attrgetter
-from uuid import UUID
 
 Tags: t.TypeAlias = Mapping[str, t.Any]
 """Tags as an app writes them: names to anything with a text form."""
@@ -439,61 +435,3 @@ class Recorder(t.Protocol):
         :return: The call as it was kept, where that is known already.
         """
         ...
-
-
-def whole_ms(moment: dt.datetime) -> dt.datetime:
-    """An aware moment in UTC, rounded down to a whole millisecond."""
-    if moment.tzinfo is not dt.UTC:
-        moment = moment.astimezone(dt.UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def utc_ms(moment: dt.datetime) -> int:
-    """Whole milliseconds since 1970 of an aware datetime, rounded down."""
-    return (moment - _EPOCH) // _MS
-
-
-def from_ms(ms: int) -> dt.datetime:
-    """The aware UTC datetime of so many milliseconds since 1970."""
-    return _EPOCH + dt.timedelta(milliseconds=ms)
-
-
-_EPOCH: t.Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MS: t.Final = dt.timedelta(milliseconds=1)
-
-
-def mint_event_id(started_at: dt.datetime) -> str:
-    """A UUIDv7 (RFC 9562, 5.7) of that time: sortable, unique without coordination."""
-    return _uuid7(started_at, _noise.getrandbits(80))
-
-
-def derive_event_id(started_at: dt.datetime, name: str) -> str:
-    """The UUIDv7 of that time and name: the same whenever and wherever it is asked for."""
-    digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()
-    return _uuid7(started_at, int.from_bytes(digest[:10]))
-
-
-def _uuid7(moment: dt.datetime, noise: int) -> str:
-    value = utc_ms(moment) << 80 | noise
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-_noise: t.Final = random.Random()
-"""Our own, since an app may seed the module's; seeded by the system, in each process."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_noise.seed)
-
-
-def event_time(event_id: str) -> dt.datetime:
-    """The time in an event id.
-
-    :raises ValueError: If it is no UUIDv7.
-    """
-    value = UUID(event_id)
-    if value.version != 7:
-        raise ValueError(f"{event_id!r} is no UUIDv7")
-    return from_ms(value.int >> 80)

@@ -18,6 +18,7 @@ from operator import attrgetter
 
 from .calendar import END
 from .calendar import FIRST
+from .calendar import utc_ms
 from .call import Call
 from .call import Cost
 from .call import CostSource
@@ -26,7 +27,6 @@ from .call import OUTCOMES
 from .call import Part
 from .call import Usage
 from .call import USAGE_SOURCES
-from .call import utc_ms
 from .tags import TRACE_KEY
 
 VERSION: t.Final = 1

@@ -6,13 +6,13 @@ import datetime as dt
 import typing as t
 
 from .apps import Apps
+from .calendar import whole_ms
 from .call import Attempt
 from .call import Call
-from .call import mint_event_id
 from .call import Snapshot
 from .call import TagSource
-from .call import whole_ms
 from .config import Settings
+from .event_id import mint_event_id
 from .request import current
 from .state import AppState
 from .state import Origin

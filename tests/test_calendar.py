@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from flask_llm_cost.calendar import day_start
 from flask_llm_cost.calendar import edges
 from flask_llm_cost.calendar import first_day
+from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.calendar import hours_touched
 from flask_llm_cost.calendar import rollup_start
 from flask_llm_cost.calendar import SPANS
 from flask_llm_cost.calendar import utc_hour
-from flask_llm_cost.call import from_ms
 
 HOUR = dt.timedelta(hours=1)
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_llm_cost.call import event_time
-from flask_llm_cost.call import from_ms
-from flask_llm_cost.call import mint_event_id
+from flask_llm_cost.calendar import from_ms
+from flask_llm_cost.calendar import utc_ms
 from flask_llm_cost.call import OUTCOME_LABELS
 from flask_llm_cost.call import OUTCOMES
 from flask_llm_cost.call import Usage
 from flask_llm_cost.call import USAGE_SOURCE_LABELS
 from flask_llm_cost.call import USAGE_SOURCES
-from flask_llm_cost.call import utc_ms
+from flask_llm_cost.event_id import event_time
+from flask_llm_cost.event_id import mint_event_id
 
 moments = st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(9999, 12, 31)).map(  # noqa: DTZ001
     lambda naive: naive.replace(tzinfo=dt.UTC)

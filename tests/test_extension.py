@@ -33,8 +33,8 @@ from flask_llm_cost import UnknownPrice
 from flask_llm_cost import Usage
 from flask_llm_cost.apps import States
 from flask_llm_cost.call import Attempt
-from flask_llm_cost.call import event_time
 from flask_llm_cost.cli.demo import provider
+from flask_llm_cost.event_id import event_time
 from flask_llm_cost.providers import Provider
 from flask_llm_cost.providers.paths import OPENAI_PATHS
 from flask_llm_cost.state import AppState

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.calendar import FIRST
+from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.calendar import utc_hour
-from flask_llm_cost.call import from_ms
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.db.tables import dirty_marks
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from ..calendar import utc_ms
 from ..call import Call
-from ..call import utc_ms
 from ..config import check_money
 from ..config import check_one_of
 from ..config import check_zone

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from dataclasses import replace
 
 from ..call import Call
-from ..call import derive_event_id
 from ..call import Outcome
 from ..call import Reading
 from ..call import Snapshot
+from ..event_id import derive_event_id
 from ..providers import Exchange
 from ..providers import NOT_A_CALL
 

@@ -11,15 +11,15 @@ from decimal import InvalidOperation
 
 from ..calendar import END
 from ..calendar import FIRST
+from ..calendar import utc_ms
 from ..call import Call
-from ..call import event_time
 from ..call import Outcome
 from ..call import OUTCOMES
 from ..call import Snapshot
 from ..call import Usage
 from ..call import USAGE_SOURCES
 from ..call import UsageSource
-from ..call import utc_ms
+from ..event_id import event_time
 from ..tags import TRACE_KEY
 
 _MAX_LATENCY_MS: t.Final = 10**12

@@ -8,8 +8,8 @@ import typing as t
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from ..call import from_ms
-from ..call import utc_ms
+from ..calendar import from_ms
+from ..calendar import utc_ms
 
 
 class Millis(sa.types.TypeDecorator[dt.datetime]):

@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from ..calendar import END
-from ..call import from_ms
-from ..call import utc_ms
+from ..calendar import from_ms
+from ..calendar import utc_ms
 from ..errors import StorageError
 from .tables import calls
 

@@ -21,10 +21,10 @@ from dataclasses import replace
 from decimal import Decimal
 from operator import attrgetter
 
+from ..calendar import from_ms
 from ..call import Call
 from ..call import Cost
 from ..call import COUNTS
-from ..call import from_ms
 from ..call import Part
 from ..call import Usage
 from ..jsonl import check_id

@@ -15,9 +15,9 @@ from decimal import Decimal
 from ..call import Call
 from ..call import Cost
 from ..call import CostSource
-from ..call import derive_event_id
 from ..call import Part
 from ..call import Usage
+from ..event_id import derive_event_id
 from ..money import from_pico
 from ..money import round_pico
 

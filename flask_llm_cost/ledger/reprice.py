@@ -25,8 +25,6 @@ import sqlalchemy as sa
 from ..budgets.counters import Counters
 from ..call import Call
 from ..call import Cost
-from ..call import event_time
-from ..call import mint_event_id
 from ..db.engine import Engines
 from ..db.rows import call_of
 from ..db.rows import row_of
@@ -35,6 +33,8 @@ from ..db.tables import COSTS
 from ..db.tables import revisions
 from ..db.tables import tag_sets
 from ..errors import StorageError
+from ..event_id import event_time
+from ..event_id import mint_event_id
 from ..rollups.dirty_marks import mark
 
 BATCH: t.Final = 500

@@ -18,9 +18,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite
 
 from ..budgets.counters import Counters
+from ..calendar import from_ms
+from ..calendar import utc_ms
 from ..call import Call
-from ..call import from_ms
-from ..call import utc_ms
 from ..db.engine import brief
 from ..db.engine import Engines
 from ..db.rows import BIGGEST

@@ -11,7 +11,7 @@ import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
-from ..call import from_ms
+from ..calendar import from_ms
 from ..call import Reading
 from ..call import Usage
 from ..call import UsageSource

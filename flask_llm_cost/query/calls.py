@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from ..calendar import day_start
 from ..calendar import edges
 from ..calendar import first_day
+from ..calendar import from_ms
 from ..calendar import next_first_day
 from ..calendar import Span
-from ..call import from_ms
-from ..call import utc_ms
+from ..calendar import utc_ms
 from ..config import Settings
 from ..db import tables
 from ..errors import FilterError

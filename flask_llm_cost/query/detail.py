@@ -14,12 +14,12 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ..call import Call
-from ..call import event_time
 from ..call import Usage
 from ..db.rows import call_of
 from ..db.tables import calls
 from ..db.tables import revisions
 from ..db.tables import tag_sets
+from ..event_id import event_time
 from ..money import from_pico
 from .filters import CallFilter
 from .listing import Reading

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from ..call import from_ms
+from ..calendar import from_ms
 from ..db.tables import calls
 from ..db.tables import tag_sets
 from ..money import digits

@@ -18,10 +18,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ..call import event_time
 from ..db.tables import calls
 from ..db.tables import tag_sets
 from ..errors import FilterError
+from ..event_id import event_time
 from ..money import from_pico
 from .filters import CallFilter
 

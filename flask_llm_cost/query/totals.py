@@ -15,7 +15,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from ..call import utc_ms
+from ..calendar import utc_ms
 from ..db.tables import calls
 from ..db.tables import rollups
 from ..db.tables import tag_rollups

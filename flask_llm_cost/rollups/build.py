@@ -26,13 +26,12 @@ from sqlalchemy import exc
 
 from ..calendar import END
 from ..calendar import FIRST
+from ..calendar import from_ms
 from ..calendar import HOUR
 from ..calendar import hours_touched
 from ..calendar import period_of
 from ..calendar import rollup_start
-from ..call import event_time
-from ..call import from_ms
-from ..call import utc_ms
+from ..calendar import utc_ms
 from ..db.engine import Engines
 from ..db.tables import calls
 from ..db.tables import meta
@@ -42,6 +41,7 @@ from ..db.tables import rollups
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
 from ..errors import StorageError
+from ..event_id import event_time
 from . import tag_sums
 from .dirty_marks import fact
 from .dirty_marks import horizon

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from ..calendar import END
 from ..calendar import FIRST
-from ..call import from_ms
-from ..call import utc_ms
+from ..calendar import from_ms
+from ..calendar import utc_ms
 from ..db.tables import dirty_marks
 from ..db.tables import meta
 from .dropping import going

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ..call import from_ms
-from ..call import utc_ms
+from ..calendar import from_ms
+from ..calendar import utc_ms
 from ..db.tables import meta
 
 FACT: t.Final = "going"

@@ -18,11 +18,11 @@ from flask_llm_cost.budgets.maintenance import Budgets
 from flask_llm_cost.budgets.reservations import Ask
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Part
 from flask_llm_cost.config import Settings
 from flask_llm_cost.db.tables import budget_reservations
 from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.ledger import Ledger
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON

@@ -21,7 +21,6 @@ import pytest
 from flask import Flask
 
 from flask_llm_cost.call import Call
-from flask_llm_cost.call import event_time
 from flask_llm_cost.call import Snapshot
 from flask_llm_cost.capture.meter import Meter
 from flask_llm_cost.capture.meter import open_meters
@@ -32,6 +31,7 @@ from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import ConfigError
 from flask_llm_cost.errors import LlmCostError
 from flask_llm_cost.errors import UnknownPrice
+from flask_llm_cost.event_id import event_time
 from flask_llm_cost.providers import Provider
 from flask_llm_cost.testing import record_calls
 from tests.capture.conftest import Book

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from flask_llm_cost import jsonl
 from flask_llm_cost import Usage
-from flask_llm_cost.call import from_ms
-from flask_llm_cost.call import mint_event_id
+from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.config import Settings
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.files import billing
 from flask_llm_cost.files import clacky
 from flask_llm_cost.files.monthly import JsonlLedger

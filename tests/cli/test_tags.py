@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_llm_cost.call import from_ms
+from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.db.tables import tag_sets
 from flask_llm_cost.db.tables import tag_values
 from flask_llm_cost.query import tags as tag_questions

@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy as sa
 
 from flask_llm_cost.call import Call
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.db import migrate
 from flask_llm_cost.db import partitions
 from flask_llm_cost.db import rows
@@ -22,6 +21,7 @@ from flask_llm_cost.db.tables import COSTS
 from flask_llm_cost.db.tables import dirty_marks
 from flask_llm_cost.db.tables import revisions
 from flask_llm_cost.errors import StorageError
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger.reprice import revise
 from flask_llm_cost.ledger.reprice import Wanted

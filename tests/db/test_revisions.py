@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.db import migrate
 from flask_llm_cost.db.engine import version
 from flask_llm_cost.db.migrations import HEAD
 from flask_llm_cost.db.migrations import VERSION_TABLE
 from flask_llm_cost.db.tables import metadata
 from flask_llm_cost.db.tables import PREFIX
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.ledger import Ledger
 from tests.conftest import every_database
 from tests.conftest import MakeLedger

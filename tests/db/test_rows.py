@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
 from flask_llm_cost.db import rows
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.money import to_pico
 from tests.ledger.samples import calls
 from tests.ledger.samples import make_call

@@ -8,14 +8,14 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
+from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
-from flask_llm_cost.call import from_ms
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import OUTCOMES
 from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
 from flask_llm_cost.call import USAGE_SOURCES
+from flask_llm_cost.event_id import mint_event_id
 
 NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 

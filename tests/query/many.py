@@ -7,7 +7,7 @@ import typing as t
 
 import sqlalchemy as sa
 
-from flask_llm_cost.call import utc_ms
+from flask_llm_cost.calendar import utc_ms
 
 END: t.Final = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 SETS: t.Final = 20_000

@@ -11,15 +11,14 @@ from decimal import Decimal
 import sqlalchemy as sa
 from hypothesis import strategies as st
 
+from flask_llm_cost.calendar import from_ms
+from flask_llm_cost.calendar import utc_ms
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
-from flask_llm_cost.call import from_ms
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import OUTCOMES
 from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
 from flask_llm_cost.call import USAGE_SOURCES
-from flask_llm_cost.call import utc_ms
 from flask_llm_cost.config import Settings
 from flask_llm_cost.db.rows import row_of
 from flask_llm_cost.db.rows import tag_set_of
@@ -27,6 +26,7 @@ from flask_llm_cost.db.tables import calls as calls_table
 from flask_llm_cost.db.tables import metadata
 from flask_llm_cost.db.tables import tag_sets
 from flask_llm_cost.db.tables import tag_values
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.query.calls import CallQuery
 
 NOON = dt.datetime(2026, 4, 20, 12, tzinfo=dt.UTC)

@@ -10,9 +10,9 @@ from hypothesis import settings
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.query.detail import call_detail
 from flask_llm_cost.query.detail import CallDetail
 from flask_llm_cost.query.detail import stream_calls

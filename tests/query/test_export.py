@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Usage
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.query import export
 from flask_llm_cost.query.export import COLUMNS
 from flask_llm_cost.query.export import csv_line

@@ -12,9 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
-from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import FilterError
+from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.query import listing
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.listing import call_page

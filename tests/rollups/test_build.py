@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from flask_llm_cost.calendar import edges
+from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.call import Call
-from flask_llm_cost.call import from_ms
 from flask_llm_cost.db import tables
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.db.tables import rollup_latencies
