@@ -96,21 +96,22 @@ class BudgetExceeded(LlmCostError):
         )
 
     def __str__(self) -> str:
+        if self.spent_usd >= self.limit_usd:
+            return self.describe("is exceeded")
+        return self.describe("has no room for this call")
+
+    def describe(self, event: str) -> str:
+        """Return a sentence that says what happened to the budget, with its amounts."""
         scope = "".join(f" of {key} {value!r}" for key, value in self.tags.items())
-        exceeded = self.spent_usd >= self.limit_usd
-        amounts = [f"${_plain(self.spent_usd)} of ${_plain(self.limit_usd)} spent"]
+        amounts = f"${_plain(self.spent_usd)} of ${_plain(self.limit_usd)} spent"
         for amount, purpose in (
             (self.reserved_usd, "reserved for calls in progress"),
             (self.lost_usd, "lost"),
             (self.estimate_usd, "estimated for this call"),
         ):
             if amount:
-                amounts.append(f"${_plain(amount)} {purpose}")
-        return (
-            f"The {self.period} budget {self.budget!r}{scope}"
-            f" {'is exceeded' if exceeded else 'has no room for this call'}:"
-            f" {', '.join(amounts)}."
-        )
+                amounts += f", ${_plain(amount)} {purpose}"
+        return f"The {self.period} budget {self.budget!r}{scope} {event}: {amounts}."
 
     def retry_after(self, now: dt.datetime | None = None) -> int | None:
         """Seconds until the period ends, for a ``Retry-After`` header.

@@ -128,14 +128,14 @@ class Intake:
                 if not enforcer.budgets:
                     self._state.ledger.append(call)
                     return None
-                now = enforcer.stops and enforcer.at_once(call, tracked=tracked)
+                now = enforcer.stops and enforcer.must_write_now(call, tracked=tracked)
                 written = self._state.ledger.append(call, now=now)
                 return enforcer.after(
                     call, written=written, tracked=tracked, enforced=enforced
                 )
             counts = self._hand_over(call, storage)
             return (
-                enforcer.without_ledger(call) if counts and enforcer.budgets else None
+                enforcer.after_unstored(call) if counts and enforcer.budgets else None
             )
         except Exception as error:
             if of_signal(error):

@@ -15,8 +15,8 @@ from flask import Flask
 from .apps import NAME
 from .apps import register
 from .apps import settle_at_exit
-from .budgets import defined
 from .budgets.enforcement import Enforcer
+from .budgets.policy import Policy
 from .config import PREFIX
 from .config import Settings
 from .errors import ConfigError
@@ -27,7 +27,6 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask_sqlalchemy import SQLAlchemy
 
-    from .budgets.maintenance import Budgeting
     from .call import Call
     from .call import Usage
     from .extension import LlmCost
@@ -71,11 +70,9 @@ class AppState:
         self._ledger: Ledger | None = None
         self._book: PriceBook | None = None
         self.enforcer = Enforcer(
-            defined(settings) if settings.enabled else (),
-            ledger=lambda: self.ledger,
+            Policy.read(settings, self._app),
             price=self._price,
-            app=self._app,
-            callback=settings.on_budget_exceeded,
+            stored=lambda: self.ledger.budgets,
         )
         self._closed = False
         register(self)
@@ -119,36 +116,14 @@ class AppState:
         from .ledger import open_ledger
 
         settle_at_exit()
+        counts = self.settings.storage == "database" and self.enforcer.budgets
         return open_ledger(
             self.settings,
             instance_path=self._instance_path,
             host_engine=self._host_engine if self._has_host_engine() else None,
             failed=self.intake.storage_failed,
             gather=self.gather,
-            budgeting=self._budgeting(),
-        )
-
-    def _budgeting(self) -> Budgeting | None:
-        from .budgets.maintenance import Budgeting
-
-        enforcer = self.enforcer
-        settings, send = self.settings, None
-        if not enforcer.budgets or settings.storage != "database":
-            return None
-        if settings.alert_webhook_url is not None:
-            from .budgets.webhook import Webhook
-
-            send = Webhook(
-                settings.alert_webhook_url,
-                secret=settings.alert_webhook_secret,
-                private=settings.alert_allow_private,
-            )
-        return Budgeting(
-            enforcer.budgets,
-            enforcer.limit,
-            enforcer.told,
-            send,
-            asked=enforcer.limit_asked,
+            policy=self.enforcer.policy if counts else None,
         )
 
     def _price(

@@ -1,4 +1,4 @@
-"""What an app is told when spend passes a part of a budget, or a call is refused."""
+"""What an app is notified of: a threshold was reached, or a call was refused."""
 
 from __future__ import annotations
 
@@ -10,114 +10,137 @@ from dataclasses import field
 from decimal import Decimal
 
 from ..call import Call
+from ..errors import BudgetExceeded
+from ..money import digits
+
+if t.TYPE_CHECKING:
+    from .standing import Standing
+
+_SHARED: t.Final = (
+    "budget",
+    "period",
+    "limit_usd",
+    "spent_usd",
+    "resets_at",
+    "call",
+    "tags",
+    "reserved_usd",
+    "lost_usd",
+    "estimate_usd",
+)
+"""The fields that :exc:`.BudgetExceeded` has too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A threshold of a budget was passed, or a call did not fit in what is left of it."""
+    """A budget reached a threshold, or had no room for a call."""
 
     budget: str
     """The budget's name."""
     period: str
     limit_usd: Decimal
     spent_usd: Decimal
-    """With the call that passed it."""
-    threshold: Decimal
-    """The part of the limit that was passed: 1 is the limit itself, also for a refusal."""
+    """Includes the call that reached the threshold."""
+    threshold: Decimal = Decimal(1)
+    """The fraction of the limit that was reached; 1 is the limit itself, and a refusal."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Whose budget it is, where each value of a tag has one."""
+    """The tag values the budget applies to, if each value has its own."""
     starts_at: dt.datetime | None = None
-    """Of the window (aware UTC); ``None`` for one call."""
+    """The start of the window (aware UTC); ``None`` for a budget per call."""
     resets_at: dt.datetime | None = None
-    """When the window ends; ``None`` if it never does, and for one call."""
+    """The end of the window; ``None`` if it never ends, and for a budget per call."""
     call: Call | None = None
-    """The call that passed it; ``None`` if none was sent."""
-    refused: bool = False
-    """A call was refused though the limit is not spent: with what is held, what is lost
-    and what the call may cost, it could have been."""
+    """The call that reached the threshold; ``None`` if no call was sent."""
     reserved_usd: Decimal = Decimal(0)
-    """Of a refusal: what calls under way may still cost."""
+    """The amount reserved for calls in progress."""
     lost_usd: Decimal = Decimal(0)
-    """Of a refusal: what counts for calls of which no one knows what they cost."""
+    """The amount counted for calls whose cost is not known."""
     estimate_usd: Decimal | None = None
-    """Of a refusal: what the call may have cost; ``None`` if it was not asked for."""
+    """The estimated cost of a refused call; ``None`` if no estimate was needed."""
+
+    @classmethod
+    def of(
+        cls,
+        standing: Standing,
+        *,
+        threshold: Decimal = Decimal(1),
+        call: Call | None = None,
+        estimate_usd: Decimal | None = None,
+    ) -> Alert:
+        """Create the alert of a window that has a limit."""
+        assert standing.limit_usd is not None
+        return cls(
+            standing.budget.name,
+            standing.budget.period,
+            standing.limit_usd,
+            standing.spent_usd,
+            threshold,
+            standing.tags,
+            standing.starts_at,
+            standing.ends_at,
+            call,
+            standing.reserved_usd,
+            standing.lost_usd,
+            estimate_usd,
+        )
 
     @property
     def exceeded(self) -> bool:
-        """Whether it is the limit that was reached."""
-        return self.threshold >= 1 and not self.refused
+        """Whether the limit was reached."""
+        return self.threshold >= 1 and self.spent_usd >= self.limit_usd
+
+    @property
+    def refused(self) -> bool:
+        """Whether a call was refused below the limit.
+
+        Together with what is reserved, what is lost and what the call may cost, the limit
+        could have been exceeded.
+        """
+        return self.threshold >= 1 and self.spent_usd < self.limit_usd
+
+    def error(self) -> BudgetExceeded:
+        """Return the exception to raise for this alert."""
+        return BudgetExceeded(**{name: getattr(self, name) for name in _SHARED})
 
     def document(self) -> dict[str, t.Any]:
-        """What is posted to a webhook: ``text`` is what Slack and its likes show."""
+        """Return what is posted to a webhook; Slack and others display ``text``."""
+        event = "exceeded" if self.exceeded else "threshold"
+        estimate = self.estimate_usd
         return {
             "text": _escaped(self.text()),
-            "event": self._event(),
+            "event": "budget_refused" if self.refused else f"budget_{event}",
             "budget": self.budget,
             "period": self.period,
             "tags": dict(self.tags),
             "threshold": str(self.threshold),
-            "limit_usd": _plain(self.limit_usd),
-            "spent_usd": _plain(self.spent_usd),
+            "limit_usd": digits(self.limit_usd),
+            "spent_usd": digits(self.spent_usd),
+            "reserved_usd": digits(self.reserved_usd),
+            "lost_usd": digits(self.lost_usd),
+            "estimate_usd": None if estimate is None else digits(estimate),
             "starts_at": _iso(self.starts_at),
             "resets_at": _iso(self.resets_at),
-        } | self._refusal()
-
-    def _event(self) -> str:
-        if self.refused:
-            return "budget_refused"
-        return "budget_exceeded" if self.exceeded else "budget_threshold"
-
-    def _refusal(self) -> dict[str, t.Any]:
-        if not self.refused:
-            return {}
-        estimate = self.estimate_usd
-        return {
-            "reserved_usd": _plain(self.reserved_usd),
-            "lost_usd": _plain(self.lost_usd),
-            "estimate_usd": None if estimate is None else _plain(estimate),
         }
 
     def text(self) -> str:
-        """One line for people."""
-        whose = ", ".join(f"{key} {value}" for key, value in self.tags.items())
-        name = f"{self.budget!r} ({whose})" if whose else repr(self.budget)
-        percent = f"{self.threshold * 100:f}".rstrip("0").rstrip(".")
-        what = "is spent" if self.exceeded else f"has passed {percent}%"
-        if self.refused:
-            what = "has refused a call"
+        """Return one line for people."""
+        error = self.error()
+        percent = digits(self.threshold * 100)
         line = (
-            f"The {self.period} budget {name} {what}:"
-            f" ${_plain(self.spent_usd)} of ${_plain(self.limit_usd)}"
-            f"{' spent' if self.refused else ''}"
-            f"{_besides(self.reserved_usd, self.lost_usd, self.estimate_usd)}."
+            str(error)
+            if self.threshold >= 1
+            else error.describe(f"has reached {percent} %")
         )
         if self.resets_at is not None:
             line += f" It resets at {self.resets_at:%Y-%m-%d %H:%M} UTC."
         return line
 
 
-def _besides(held: Decimal, lost: Decimal, estimate: Decimal | None) -> str:
-    """What counts beside what is spent, for people."""
-    return "".join(
-        f", ${_plain(amount)} {what}"
-        for amount, what in (
-            (held, "held for calls under way"),
-            (lost, "lost"),
-            (estimate or Decimal(0), "asked for"),
-        )
-        if amount
-    )
-
-
 def _escaped(text: str) -> str:
-    """As Slack takes it: whatever a tag's value says, it calls nobody and links nowhere."""
+    """Escape for Slack, so that no tag value can mention people or add links."""
     for sign, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(sign, name)
     return text
-
-
-def _plain(usd: Decimal) -> str:
-    return f"{usd.normalize():f}"
 
 
 def _iso(moment: dt.datetime | None) -> str | None:

@@ -1,4 +1,4 @@
-"""How much may a request come to? An upper bound, from what it says itself."""
+"""An upper bound of what a request may cost, from the request itself. Pure."""
 
 from __future__ import annotations
 
@@ -13,78 +13,78 @@ from decimal import Decimal
 from ..call import Usage
 
 ASSUMED_OUTPUT: t.Final = 16_384
-"""Tokens of an answer, where the request names no most."""
+"""Output tokens of a request that sets no maximum."""
 
 _WITHOUT_OUTPUT: t.Final = ("embeddings", "rerank", "moderations")
-_MOST: t.Final = (
+_OUTPUT_LIMITS: t.Final = (
     "max_tokens",
     "max_completion_tokens",
     "max_output_tokens",
     "max_tokens_to_sample",
 )
-_MOST_INSIDE: t.Final = (
+_NESTED_LIMITS: t.Final = (
     ("generationConfig", "maxOutputTokens"),
     ("generation_config", "max_output_tokens"),
     ("inferenceConfig", "maxTokens"),
     ("options", "num_predict"),
 )
-_TIMES: t.Final = ("n", "best_of")
-_BIGGEST: t.Final = 10**8
+_MULTIPLIERS: t.Final = ("n", "best_of")
+_MAX_TOKENS: t.Final = 10**8
 
 Price: t.TypeAlias = Callable[[Usage, str | None], Decimal | None]
-"""What so much usage costs, in the service tier that was asked for."""
+"""Returns the cost of usage in the requested service tier."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How many tokens a request can come to."""
+    """How many tokens a request may use."""
 
     input_tokens: int
-    """As many as its body has bytes: every token of text has one at least."""
+    """The number of bytes of its body: each token of text has at least one."""
     output_tokens: int
     tier: str | None = None
     certain: bool = True
-    """False if the request names no most, so that one was assumed."""
+    """False if the request sets no maximum, so that one was assumed."""
 
     def cost(self, price: Price) -> Decimal | None:
-        """The most that this costs, cached or not; ``None`` if no price is known."""
-        sent, made = self.input_tokens, self.output_tokens
-        ways = (
-            Usage(input_tokens=sent, output_tokens=made),
-            Usage(cache_write_tokens=sent, output_tokens=made),
-            Usage(cache_write_1h_tokens=sent, output_tokens=made),
+        """Return the highest cost, cached or not; ``None`` if no price is known."""
+        tokens, output = self.input_tokens, self.output_tokens
+        usages = (
+            Usage(input_tokens=tokens, output_tokens=output),
+            Usage(cache_write_tokens=tokens, output_tokens=output),
+            Usage(cache_write_1h_tokens=tokens, output_tokens=output),
         )
-        amounts = [price(usage, self.tier) for usage in ways]
+        amounts = [price(usage, self.tier) for usage in usages]
         return max((a for a in amounts if a is not None), default=None)
 
 
 def bound(body: bytes | None, operation: str) -> Bound:
-    """The bound of one request.
+    """Return the bound of one request.
 
-    What is not in its body, such as an image that it only points to, is not in it.
+    It does not include what is not in the body, such as an image that it only links to.
     """
     request = _parsed(body)
-    times = max([1, *(_count(request.get(name)) or 1 for name in _TIMES)])
+    multiplier = max([1, *(_count(request.get(name)) or 1 for name in _MULTIPLIERS)])
     if operation in _WITHOUT_OUTPUT:
         most, certain = 0, body is not None
     else:
-        named = max(_named(request), default=None)
-        most, certain = (ASSUMED_OUTPUT, False) if named is None else (named, True)
+        limit = max(_limits(request), default=None)
+        most, certain = (ASSUMED_OUTPUT, False) if limit is None else (limit, True)
     tier = request.get("service_tier")
     return Bound(
         input_tokens=len(body or b""),
-        output_tokens=min(most * times, _BIGGEST),
+        output_tokens=min(most * multiplier, _MAX_TOKENS),
         tier=tier if isinstance(tier, str) else None,
         certain=certain and body is not None,
     )
 
 
-def _named(request: Mapping[str, t.Any]) -> Iterator[int]:
-    for name in _MOST:
+def _limits(request: Mapping[str, t.Any]) -> Iterator[int]:
+    for name in _OUTPUT_LIMITS:
         count = _count(request.get(name))
         if count is not None:
             yield count
-    for outer, name in _MOST_INSIDE:
+    for outer, name in _NESTED_LIMITS:
         inside = request.get(outer)
         count = _count(inside.get(name)) if isinstance(inside, dict) else None
         if count is not None:
@@ -92,7 +92,7 @@ def _named(request: Mapping[str, t.Any]) -> Iterator[int]:
 
 
 def _count(value: object) -> int | None:
-    return value if type(value) is int and 0 < value <= _BIGGEST else None
+    return value if type(value) is int and 0 < value <= _MAX_TOKENS else None
 
 
 def _parsed(body: bytes | None) -> Mapping[str, t.Any]:

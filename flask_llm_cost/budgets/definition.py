@@ -1,4 +1,4 @@
-"""What is a budget, whose calls count in it, and what do the settings define?"""
+"""Budget definitions: which calls count, in which windows, up to which limit. Pure."""
 
 from __future__ import annotations
 
@@ -24,34 +24,32 @@ from ..config import PREFIX
 from ..config import Settings
 from ..errors import ConfigError
 from .window import PERIODS
-from .window import Window
 from .window import window
 
 Limit: t.TypeAlias = Decimal | Callable[[Mapping[str, str]], t.Any]
 Estimate: t.TypeAlias = Decimal | str | Callable[[t.Any], t.Any]
 
 BEHAVIORS: t.Final = ("notify", "raise", "block")
-_ORDER: t.Final = {name: n for n, name in enumerate(PERIODS)}
 _TRACE: t.Final = "trace_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How much may be spent in each period, and by which calls."""
+    """A limit on what some calls may cost in each period."""
 
     name: str
     limit_usd: Limit
-    """A number, or a callable that is asked with the tags of whose budget it is."""
+    """A number, or a callable that gets the tag values that the budget applies to."""
     period: str = "month"
     tags: Mapping[str, str]
-    """Only calls with these tags; ``"*"`` is a budget for each value."""
+    """Only calls with these tags count; ``"*"`` gives each value a budget of its own."""
     models: tuple[str, ...] = ()
-    """Only calls of these models (patterns such as ``gpt-4o*``); empty is all."""
+    """Only calls of these models count (patterns such as ``gpt-4o*``); empty means all."""
     thresholds: tuple[Decimal, ...]
-    """Parts of the limit at which the app is told, the lowest first; the last is 1."""
+    """Fractions of the limit at which the app is notified, in ascending order up to 1."""
     behavior: str = "notify"
     hard: bool = True
-    """With ``block``: take a hold for each call, so that the limit holds."""
+    """With ``block``: reserve the estimate of each call, so that the limit holds."""
     estimate: Estimate = "bound"
     """What a call may cost: ``bound``, ``average``, USD, or a callable."""
     unpriced: str = "ignore"
@@ -61,69 +59,102 @@ class Budget:
 
     @property
     def order(self) -> int:
-        """The shortest period is the first that is looked at after a call."""
-        return _ORDER[self.period]
+        """The position of the period; the shortest comes first."""
+        return PERIODS.index(self.period)
 
     @property
-    def holds(self) -> bool:
-        """Whether each call takes a hold before it is sent."""
+    def per_value(self) -> bool:
+        """Whether each value of a tag has a budget of its own."""
+        return "*" in self.tags.values()
+
+    @property
+    def reserves(self) -> bool:
+        """Whether each call reserves its estimate before it is sent."""
         return self.behavior == "block" and self.hard and self.period != "call"
 
     @property
     def definition(self) -> str:
-        """What it counts: the same for two budgets that count the same calls."""
+        """A hash of what counts: equal for two budgets that count the same calls."""
         return _digest(
             [self.name, self.period, sorted(self.tags.items()), sorted(self.models)]
         )
 
     @property
     def calendar(self) -> str:
-        """What it counts, and between which bounds."""
+        """A hash of what counts, and of the calendar of its windows."""
         return _digest([self.definition, str(self.zone), self.week_start])
 
-    def whose(self, tags: Mapping[str, str]) -> Mapping[str, str] | None:
-        """The tags whose values have budgets of their own, with those of a call.
+    def match(
+        self, provider: str, model: str | None, tags: Mapping[str, str]
+    ) -> dict[str, str] | None:
+        """Return the call's values of the tags that have a budget for each value.
 
-        :return: ``None`` if a call with such tags does not count.
+        :return: ``None`` if the call does not count.
         """
-        found = {}
+        if not self.covers(provider, model):
+            return None
+        values = {}
         for key, wanted in self.tags.items():
             value = tags.get(key)
             if value is None or (wanted != "*" and value != wanted):
                 return None
             if wanted == "*":
-                found[key] = value
-        return found
+                values[key] = value
+        return values
 
-    def covers(self, provider: str, *models: str | None) -> bool:
-        """Whether a call of that model counts, by any name that it has."""
+    def match_call(self, call: Call) -> dict[str, str] | None:
+        """Return :meth:`match` for a recorded call."""
+        return self.match(call.provider, model_of(call), tags_of(call))
+
+    def covers(self, provider: str, model: str | None) -> bool:
+        """Whether calls of a model count."""
         if not self.models:
             return True
-        names = [name for name in models if name]
-        names += [f"{provider}/{name}" for name in names]
+        names = (model, f"{provider}/{model}") if model else ()
         return any(fnmatch.fnmatchcase(n, p) for n in names for p in self.models)
 
-    def window(self, moment: dt.datetime) -> Window:
-        """The window that a moment is in."""
-        return window(self.period, moment, self.zone, self.week_start)
+    def window(self, tags: Mapping[str, str], moment: dt.datetime) -> BudgetWindow:
+        """Return the window that contains a moment.
 
-    def key(self, whose: Mapping[str, str], span: Window) -> str:
-        """The name of one window of it in the ledger."""
-        end = None if span.end is None else utc_ms(span.end)
-        return _digest(
-            [self.definition, sorted(whose.items()), utc_ms(span.start), end]
-        )
+        :param tags: As :meth:`match` returns them.
+        """
+        start, end = window(self.period, moment, self.zone, self.week_start)
+        ends_ms = None if end is None else utc_ms(end)
+        key = [self.definition, sorted(tags.items()), utc_ms(start), ends_ms]
+        return BudgetWindow(self, tags, start, end, _digest(key))
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetWindow:
+    """One period of a budget for one set of tag values: what calls count in."""
+
+    budget: Budget
+    tags: Mapping[str, str]
+    """The tag values the budget applies to, if each value has its own."""
+    starts_at: dt.datetime
+    ends_at: dt.datetime | None
+    """Exclusive; ``None`` if it never ends."""
+    id: str
+    """A hash of all of these: the key of its row in the ledger."""
+
+
+class Reservation(t.NamedTuple):
+    """What one call may cost in one window."""
+
+    window: BudgetWindow
+    amount: int
+    """In pico-USD."""
 
 
 def tags_of(call: Call) -> Mapping[str, str]:
-    """A call's tags as they were when it was sent."""
+    """Return a call's tags as they were when it was sent."""
     if call.trace_id is None or _TRACE in call.tags:
         return call.tags
     return {**call.tags, _TRACE: call.trace_id}
 
 
 def model_of(call: Call) -> str:
-    """The name by which a call's model is matched: the same before it is sent and after."""
+    """Return the model name that budgets match: the same before and after a call."""
     return call.request_model or call.model
 
 
@@ -132,13 +163,10 @@ def _digest(value: object) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-# From settings
+def read_budgets(settings: Settings) -> tuple[Budget, ...]:
+    """Return the budgets that the settings define.
 
-
-def defined(settings: Settings) -> tuple[Budget, ...]:
-    """The budgets that the settings define.
-
-    :raises ConfigError: For an entry of ``LLM_COST_BUDGETS`` that is wrong.
+    :raises ConfigError: If an entry of ``LLM_COST_BUDGETS`` is invalid.
     """
     found = [
         _read(
@@ -159,9 +187,9 @@ def defined(settings: Settings) -> tuple[Budget, ...]:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
-                f"{PREFIX}BUDGETS has more than one budget of the name {name!r}: give each"
-                " a name of its own (MONTHLY_BUDGET is 'monthly', DAILY_BUDGET 'daily',"
-                " CALL_BUDGET 'call')."
+                f"{PREFIX}BUDGETS has more than one budget named {name!r}: use unique names"
+                " (MONTHLY_BUDGET is named 'monthly', DAILY_BUDGET 'daily', CALL_BUDGET"
+                " 'call')."
             )
     return tuple(found)
 
@@ -169,14 +197,15 @@ def defined(settings: Settings) -> tuple[Budget, ...]:
 def _read(at: str, entry: Mapping[str, t.Any], settings: Settings) -> Budget:
     for key in entry:
         if key not in _CHECKS:
+            known = ", ".join(_CHECKS)
             near = difflib.get_close_matches(key, _CHECKS, n=1)
             raise ConfigError(
-                f"{at} has {key!r}, which a budget does not have."
-                f" {f'Did you mean {near[0]!r}?' if near else 'It has: ' + ', '.join(_CHECKS)}"
+                f"{at} has an unknown key {key!r}."
+                f" {f'Did you mean {near[0]!r}?' if near else f'Known keys: {known}.'}"
             )
     for key in ("name", "limit_usd"):
         if key not in entry:
-            raise ConfigError(f"{at} has no {key!r}: every budget needs one.")
+            raise ConfigError(f"{at} has no {key!r}; it is required.")
     values = {
         key: _CHECKS[key](f"{at}[{key!r}]", value) for key, value in entry.items()
     }
@@ -185,26 +214,28 @@ def _read(at: str, entry: Mapping[str, t.Any], settings: Settings) -> Budget:
     values.setdefault("tags", {})
     values.setdefault("thresholds", (Decimal("0.5"), Decimal("0.8"), Decimal(1)))
     budget = Budget(week_start=settings.week_start, **values)
-    _agree(at, budget)
+    _check_unpriced(at, budget)
     return budget
 
 
-def _agree(at: str, budget: Budget) -> None:
+def _check_unpriced(at: str, budget: Budget) -> None:
     if budget.unpriced == "block" and budget.behavior != "block":
         raise ConfigError(
-            f"{at}['unpriced'] is 'block', and its behavior is {budget.behavior!r}: only a"
-            " budget that blocks can refuse calls without a price. Set behavior to 'block'."
+            f"{at}['unpriced'] is 'block', but its behavior is {budget.behavior!r}. Only a"
+            " budget that blocks can refuse unpriced calls: set 'behavior' to 'block'."
         )
     if budget.unpriced == "estimate" and isinstance(budget.estimate, str):
         raise ConfigError(
-            f"{at}['unpriced'] is 'estimate', and a call without a price has no"
-            f" {budget.estimate!r} estimate: set 'estimate' to USD or a callable."
+            f"{at}['unpriced'] is 'estimate', but {budget.estimate!r} cannot estimate a"
+            " call without a price: set 'estimate' to a number of USD or a callable."
         )
 
 
 def _name(at: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > 100:
-        raise ConfigError(f"{at} must be a text of 1 to 100 characters, not {value!r}.")
+        raise ConfigError(
+            f"{at} must be a string of 1 to 100 characters, not {value!r}."
+        )
     return value
 
 
@@ -218,9 +249,9 @@ def _tags(at: str, value: object) -> dict[str, str]:
         raise ConfigError(f"{at} must be {wanted}, not {value!r}.")
     for key, text in value.items():
         if not isinstance(key, str) or not KEY_PATTERN.fullmatch(key):
-            raise ConfigError(f"{at} has the key {key!r}: it must be {wanted}.")
+            raise ConfigError(f"{at} must be {wanted}; {key!r} is not a valid key.")
         if isinstance(text, bool) or not isinstance(text, (str, int)):
-            raise ConfigError(f"{at}[{key!r}] must be a text, not {text!r}.")
+            raise ConfigError(f"{at}[{key!r}] must be a string, not {text!r}.")
     return {key: str(text) for key, text in value.items()}
 
 
@@ -232,7 +263,7 @@ def _models(at: str, value: object) -> tuple[str, ...]:
     models = tuple(value)
     for model in models:
         if not isinstance(model, str) or not model:
-            raise ConfigError(f"{at} has {model!r}, which is no model's name.")
+            raise ConfigError(f"{at} has {model!r}, which is not a model name.")
     return models
 
 
@@ -240,11 +271,11 @@ def _thresholds(at: str, value: object) -> tuple[Decimal, ...]:
     wanted = "a list of numbers above 0 and up to 1, such as [0.5, 0.8, 1.0]"
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise ConfigError(f"{at} must be {wanted}, not {value!r}.")
-    # Kept in millionths: two that are one there would be taken down twice.
+    # Stored in millionths: two that round to the same would be recorded twice.
     found = {round(check_money(f"{at} entry", item), 6) for item in value}
     if not all(0 < part <= 1 for part in found):
         raise ConfigError(f"{at} must be {wanted}, not {value!r}.")
-    # The limit itself is always told of.
+    # The limit itself is always a threshold.
     return tuple(sorted(found | {Decimal(1)}))
 
 

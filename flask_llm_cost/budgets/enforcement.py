@@ -1,306 +1,255 @@
-"""May this call be sent, and what does one that was made spend? Budgets, put into force."""
+"""Budget enforcement before and after a call."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import logging
-import time
 import typing as t
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from decimal import Decimal
 
-from .. import signals
 from ..call import Attempt
 from ..call import Call
 from ..call import Snapshot
-from ..config import check_money
 from ..errors import BudgetExceeded
 from ..errors import StorageError
 from ..errors import UnknownPrice
 from ..money import ceil_pico
-from ..money import from_pico
-from . import Alert
-from . import Budget
-from . import tags_of
-from .definition import model_of
+from .alert import Alert
+from .definition import Budget
+from .definition import BudgetWindow
+from .definition import Reservation
 from .estimates import Estimates
 from .estimates import Price
+from .policy import Policy
 
 if t.TYPE_CHECKING:
-    from flask import Flask
-
-    from ..ledger import Ledger
-    from .maintenance import Budgets
-    from .reservations import Standing
-    from .share import Share
+    from .storage import Budgets
 
 _log = logging.getLogger("flask_llm_cost")
 
-_MOST_DUE: t.Final = 1000
-_SILENT_S: t.Final = 10.0
+_MAX_DUE: t.Final = 1000
 
 
 class Enforcer:
-    """Puts the budgets of one app into force.
+    """Enforces the budgets of one app.
 
-    :param price: Says what an estimate of usage costs.
-    :param app: Gives the app, if it still is there.
-    :param callback: ``LLM_COST_ON_BUDGET_EXCEEDED``.
+    :param price: Returns the cost of estimated usage.
+    :param stored: Returns the budgets of the app's ledger; ``None`` if it has none.
     """
 
     def __init__(
-        self,
-        budgets: Sequence[Budget],
-        *,
-        ledger: Callable[[], Ledger],
-        price: Price,
-        app: Callable[[], Flask | None],
-        callback: Callable[[Alert], t.Any] | None,
+        self, policy: Policy, *, price: Price, stored: Callable[[], Budgets | None]
     ) -> None:
-        self.budgets = budgets
-        self.stops = any(budget.behavior != "notify" for budget in budgets)
-        """Whether a call may be stopped: else nothing is asked before it is sent."""
-        self._by_name = {budget.name: budget for budget in budgets}
-        self._ledger = ledger
-        self._app = app
-        self._callback = callback
+        self.policy = policy
+        self.budgets = policy.budgets
+        self.stops = any(budget.behavior != "notify" for budget in self.budgets)
+        """Whether a call may be stopped; otherwise no call waits for a budget."""
+        self._stored = stored
+        self._estimates = Estimates(price, policy.may_log)
         self._due: dict[tuple[str, str], BudgetExceeded] = {}
-        self._unasked: set[str] = set()
-        """Budgets that raise and are closed, which the last call could not ask."""
-        self._estimates = Estimates(price, self._speaks)
-        self._silent_until = 0.0
-
-    # What a budget allows
-
-    def limit(self, budget: Budget, whose: Mapping[str, str]) -> Decimal | None:
-        """What a budget allows; ``None`` if the app names none. Never raises."""
-        try:
-            return self.limit_asked(budget, whose)
-        except StorageError:
-            return None
-
-    def limit_asked(self, budget: Budget, whose: Mapping[str, str]) -> Decimal | None:
-        """What a budget allows, where a call waits for it.
-
-        :raises StorageError: If it cannot be found, and the budget is closed then.
-        """
-        if not callable(budget.limit_usd):
-            return budget.limit_usd
-        # The app's own code, which may ask its own tables: it must harm no call.
-        try:
-            app = self._app()
-            with contextlib.nullcontext() if app is None else app.app_context():
-                limit = budget.limit_usd(dict(whose))
-            return None if limit is None else check_money("limit_usd", limit)
-        except Exception as error:
-            closed = budget.on_error == "closed"
-            if self._speaks():
-                _log.exception(
-                    "The limit of the budget %r could not be found; %s.",
-                    budget.name,
-                    "no call is let through"
-                    if closed
-                    else "it is as if there were none",
-                )
-            if closed:
-                raise StorageError(
-                    f"its limit could not be found ({type(error).__name__})"
-                ) from error
-            return None
-
-    def _speaks(self) -> bool:
-        """Whether the log is to tell of a trouble again, which each call may have."""
-        if time.monotonic() < self._silent_until:
-            return False
-        self._silent_until = time.monotonic() + _SILENT_S
-        return True
+        """Errors to raise at the next send, by budget and tag values."""
+        self._unchecked: set[str] = set()
+        """Budgets to check before the next call, since the last call could not be counted."""
 
     # Before a call is sent
 
     def begin(
         self, attempt: Attempt, snapshot: Snapshot, *, admit: bool = True
     ) -> None:
-        """Let a call be sent, with a hold where a budget wants one.
+        """Let a call be sent, and reserve its estimate where a budget requires it.
 
-        :param admit: Ask the budgets that block. The error that an earlier call left is
+        :param admit: Check the budgets that block. An error that an earlier call left is
             raised in any case.
-        :raises BudgetExceeded: If a budget has no room for it, or an earlier call of the
-            same budget spent it.
-        :raises UnknownPrice: If a budget refuses calls without a price.
-        :raises StorageError: If a budget cannot be asked, and is closed then.
+        :raises BudgetExceeded: If a budget has no room for it, or an earlier call exceeded
+            a budget of this call.
+        :raises UnknownPrice: If a budget refuses unpriced calls.
+        :raises StorageError: If a budget cannot be checked and its ``on_error`` is
+            ``"closed"``.
         """
         if not self.stops or attempt.poll:
             return
-        model = attempt.request_model or ""
-        self._raise_due(attempt.provider, model, snapshot.tags)
-        if self._unasked and admit:
-            self._ask_again(attempt.provider, model, snapshot)
-        blocking = [b for b in self.budgets if b.behavior == "block"]
-        if not blocking or not admit:
+        provider, model = attempt.provider, attempt.request_model or ""
+        tags, at = snapshot.tags, snapshot.started_at
+        self._raise_due(provider, model, tags)
+        if not admit:
             return
-        self._check_single(blocking, attempt, snapshot)
-        kept = self._kept()
-        if kept is None:
-            return
-        shares = kept.counters.shares(
-            attempt.provider, model, snapshot.tags, snapshot.started_at
-        )
-        self._admit(
-            snapshot.event_id,
-            [
-                (share, self._ask(share, attempt, snapshot))
-                for share in shares
-                if share.budget.behavior == "block"
-            ],
-        )
-
-    def _kept(self) -> Budgets | None:
-        return self._ledger().budgets
-
-    def _ask(self, share: Share, attempt: Attempt, snapshot: Snapshot) -> int:
-        amount = self._estimates.of(share.budget, attempt, snapshot.started_at)
-        if amount is None and share.budget.unpriced == "block":
-            raise UnknownPrice(attempt.provider, attempt.request_model or "unknown")
-        return ceil_pico(amount or Decimal(0))
-
-    def _check_single(
-        self, blocking: Sequence[Budget], attempt: Attempt, snapshot: Snapshot
-    ) -> None:
-        """Refuse a call that alone may cost more than a budget allows for one."""
-        for budget in blocking:
-            whose = budget.whose(snapshot.tags)
-            if budget.period != "call" or whose is None:
+        if self._unchecked:
+            self._check_unchecked(provider, model, tags, at)
+        for budget in self.budgets:
+            values = budget.match(provider, attempt.request_model, tags)
+            if values is None or (budget.period, budget.behavior) != ("call", "block"):
                 continue
-            if not budget.covers(attempt.provider, attempt.request_model):
-                continue
-            amount = self._estimates.certain(budget, attempt, snapshot.started_at)
+            amount = self._estimates.certain(budget, attempt, at)
             if amount is not None:
-                self._allow_single(budget, whose, amount)
-
-    def _admit(self, event_id: str, asks: Sequence[tuple[Share, int]]) -> None:
-        from .reservations import Ask
-
-        kept = self._kept()
-        if kept is None or not asks:
-            return
-        hard = [Ask(share, amount) for share, amount in asks if share.budget.holds]
-        soft = [share for share, _ in asks if not share.budget.holds]
-        try:
-            self._check(kept, soft)
-            refused = kept.holds.take(event_id, hard) if hard else None
-        except StorageError as error:
-            self._cannot_tell([share.budget for share, _ in asks], error)
-            return
-        if refused is not None:
-            asked = next(ask.amount for ask in hard if ask.share.id == refused.share.id)
-            self._refuse(_exceeded(refused, estimate=asked))
-
-    def _cannot_tell(self, budgets: Sequence[Budget], error: Exception) -> None:
-        for budget in budgets:
-            if budget.on_error == "closed":
-                raise StorageError(
-                    f"The budget {budget.name!r} cannot be asked, and lets no call through"
-                    f" then (on_error): {error}"
-                ) from error
-        if self._speaks():
-            _log.warning(
-                "Budgets cannot be asked, and let calls through meanwhile: %s", error
-            )
-
-    def _check(self, kept: Budgets, shares: Sequence[Share]) -> None:
-        """Refuse what has no room left, the longest period first."""
-        order = sorted(shares, key=lambda share: -share.budget.order)
-        for standing in kept.holds.look(order) if order else ():
-            if standing.exceeded:
-                self._refuse(_exceeded(standing))
-
-    def _refuse(self, error: BudgetExceeded) -> t.NoReturn:
-        self._call_back(_alert_of(error))
-        raise error
+                self._check_single(budget, values, amount)
+        stored = self._stored_if({"block"})
+        if stored is not None:
+            windows = stored.counters.windows(provider, model, tags, at)
+            wanted = [
+                Reservation(window, self._estimate(window.budget, attempt, at))
+                for window in windows
+                if window.budget.behavior == "block"
+            ]
+            self._reserve(stored, snapshot.event_id, wanted)
 
     def enforce(
         self, provider: str, model: str, tags: Mapping[str, str], at: dt.datetime
     ) -> None:
-        """Raise if a budget that stops calls has no room left.
+        """Raise if a budget that raises or blocks has no room left.
 
-        :raises BudgetExceeded: For the one of the longest period.
-        :raises StorageError: If a budget cannot be asked, and is closed then.
+        :raises BudgetExceeded: For the budget with the longest period.
+        :raises StorageError: If a budget cannot be checked and its ``on_error`` is
+            ``"closed"``.
         """
-        kept = self._kept() if self.stops else None
-        if kept is None:
+        stored = self._stored_if({"raise", "block"})
+        if stored is None:
             return
-        shares = [
-            share
-            for share in kept.counters.shares(provider, model, tags, at)
-            if share.budget.behavior != "notify"
-        ]
+        windows = stored.counters.windows(provider, model, tags, at)
+        windows = [w for w in windows if w.budget.behavior != "notify"]
         try:
-            self._check(kept, shares)
+            self._check(stored, windows)
         except StorageError as error:
-            self._cannot_tell([share.budget for share in shares], error)
+            self._unavailable([window.budget for window in windows], error)
 
     def admit(self, call: Call) -> None:
-        """Let a call that was made be recorded, with a hold of just its cost.
+        """Let a call be recorded that was made already, and reserve just its cost.
 
-        :raises BudgetExceeded: If a budget that blocks has no room for it.
-        :raises StorageError: If a budget cannot be asked, and is closed then.
+        :raises BudgetExceeded: If a budget that raises or blocks has no room for it.
+        :raises StorageError: If a budget cannot be checked and its ``on_error`` is
+            ``"closed"``.
         """
         if not self.stops:
             return
-        self._admit_single(call)
-        kept = self._kept()
-        if kept is None:
-            return
-        amount = ceil_pico(Decimal(0) if call.cost is None else call.cost.total_usd)
-        shares = [
-            share
-            for share in kept.counters.shares_of(call)
-            if share.budget.behavior != "notify"
-        ]
-        self._admit(call.event_id, [(share, amount) for share in shares])
-
-    def _admit_single(self, call: Call) -> None:
-        """Refuse a call that cost more than a budget allows for one."""
         for budget in self.budgets:
-            whose = budget.whose(tags_of(call))
-            if budget.period != "call" or budget.behavior != "block" or whose is None:
+            values = budget.match_call(call)
+            if values is None or call.cost is None:
                 continue
-            if call.cost is None or not budget.covers(call.provider, model_of(call)):
-                continue
-            self._allow_single(budget, whose, call.cost.total_usd)
+            if (budget.period, budget.behavior) == ("call", "block"):
+                self._check_single(budget, values, call.cost.total_usd)
+        stored = self._stored_if({"raise", "block"})
+        if stored is not None:
+            amount = 0 if call.cost is None else ceil_pico(call.cost.total_usd)
+            windows = stored.counters.windows_of(call)
+            wanted = [
+                Reservation(window, amount)
+                for window in windows
+                if window.budget.behavior != "notify"
+            ]
+            self._reserve(stored, call.event_id, wanted)
 
-    def _allow_single(
-        self, budget: Budget, whose: Mapping[str, str], amount: Decimal
+    def _stored_if(self, behaviors: Collection[str]) -> Budgets | None:
+        """Return the stored budgets, if any budget has one of these behaviors."""
+        if any(budget.behavior in behaviors for budget in self.budgets):
+            return self._stored()
+        return None
+
+    def _estimate(self, budget: Budget, attempt: Attempt, at: dt.datetime) -> int:
+        amount = self._estimates.of(budget, attempt, at)
+        if amount is None and budget.unpriced == "block":
+            raise UnknownPrice(attempt.provider, attempt.request_model or "unknown")
+        return ceil_pico(amount or Decimal(0))
+
+    def _reserve(
+        self, stored: Budgets, event_id: str, wanted: Sequence[Reservation]
     ) -> None:
+        """Reserve in the windows of hard budgets, and check the others."""
+        hard = [each for each in wanted if each.window.budget.reserves]
+        soft = [each.window for each in wanted if not each.window.budget.reserves]
         try:
-            limit = self.limit_asked(budget, whose)
+            self._check(stored, soft)
+            alert = stored.reservations.reserve(event_id, hard) if hard else None
         except StorageError as error:
-            self._cannot_tell([budget], error)
+            self._unavailable([each.window.budget for each in wanted], error)
+            return
+        if alert is not None:
+            self._refuse(alert)
+
+    def _check(self, stored: Budgets, windows: Sequence[BudgetWindow]) -> None:
+        """Refuse a call if a window has no room left, the longest period first."""
+        order = sorted(windows, key=lambda window: -window.budget.order)
+        for standing in stored.reservations.standings(order) if order else ():
+            if standing.exceeded:
+                self._refuse(Alert.of(standing))
+
+    def _check_single(
+        self, budget: Budget, tags: Mapping[str, str], amount: Decimal
+    ) -> None:
+        """Refuse a call that alone costs more than a budget allows."""
+        try:
+            limit = self.policy.limit(budget, tags, strict=True)
+        except StorageError as error:
+            self._unavailable([budget], error)
             return
         if limit is not None and amount > limit:
             self._refuse(
-                BudgetExceeded(
-                    budget.name,
+                Alert(
+                    budget=budget.name,
                     period=budget.period,
                     limit_usd=limit,
                     spent_usd=Decimal(0),
-                    tags=whose,
+                    tags=tags,
                     estimate_usd=amount,
-                ),
+                )
             )
+
+    def _refuse(self, alert: Alert) -> t.NoReturn:
+        self.policy.call_back(alert)
+        raise alert.error()
+
+    def _unavailable(self, budgets: Sequence[Budget], error: Exception) -> None:
+        """Reject the call if any of the budgets is closed on errors."""
+        for budget in budgets:
+            if budget.on_error == "closed":
+                raise StorageError(
+                    f"The budget {budget.name!r} cannot be checked, and on_error='closed'"
+                    f" rejects calls: {error}"
+                ) from error
+        if self.policy.may_log():
+            _log.warning(
+                "Budgets cannot be checked; allowing calls (on_error='open'): %s", error
+            )
+
+    def _raise_due(self, provider: str, model: str, tags: Mapping[str, str]) -> None:
+        if not self._due:
+            return
+        for budget in self.budgets:
+            values = budget.match(provider, model, tags)
+            if values is not None:
+                error = self._due.pop(_key(budget.name, values), None)
+                if error is not None:
+                    raise error
+
+    def _check_unchecked(
+        self, provider: str, model: str, tags: Mapping[str, str], at: dt.datetime
+    ) -> None:
+        """Check budgets that could not be checked after the last call.
+
+        :raises BudgetExceeded: If one of them is exceeded.
+        :raises StorageError: If one of them cannot be checked yet.
+        """
+        stored = self._stored()
+        if stored is None:
+            return
+        windows = stored.counters.windows(provider, model, tags, at)
+        windows = [w for w in windows if w.budget.name in self._unchecked]
+        try:
+            self._check(stored, windows)
+        except StorageError as error:
+            self._unavailable([window.budget for window in windows], error)
+        self._unchecked.difference_update(window.budget.name for window in windows)
 
     # After a call
 
-    def at_once(self, call: Call, *, tracked: bool) -> bool:
-        """Whether a call is to be written at once, since it may be followed by an error."""
+    def must_write_now(self, call: Call, *, tracked: bool) -> bool:
+        """Whether a call must be written at once, since an error may have to be raised."""
+        behaviors = {"raise", "block"} if tracked else {"raise"}
         return any(
-            budget.behavior == "raise" or (tracked and budget.behavior == "block")
+            budget.behavior in behaviors and budget.match_call(call) is not None
             for budget in self.budgets
-            if budget.whose(tags_of(call)) is not None
-            and budget.covers(call.provider, model_of(call))
         )
 
     def after(
@@ -311,192 +260,78 @@ class Enforcer:
         enforced: bool = False,
         tracked: bool = False,
     ) -> BudgetExceeded | None:
-        """Look at the budgets that raise; the error, if one is spent with this call.
+        """Return the error to raise if the call exceeded a budget that raises.
 
         :param written: The call is in the ledger.
-        :param enforced: It had holds, so that budgets that block admitted it.
+        :param enforced: Budgets that block admitted the call.
+        :param tracked: The app recorded the call by hand: budgets that block raise, too.
         """
         self._estimates.learn(call)
         if not self.stops:
             return None
-        names = {"raise"} if enforced or not tracked else {"raise", "block"}
+        behaviors = {"raise", "block"} if tracked and not enforced else {"raise"}
         for budget in self.budgets:
-            if budget.period == "call" and budget.behavior in names:
-                alert = self._single(budget, call)
+            if budget.period == "call" and budget.behavior in behaviors:
+                alert = self.policy.call_alert(budget, call)
                 if alert is not None:
-                    return self._spent(alert)
+                    return self._error(alert)
         try:
             if written:
-                return self._over(call, names)
+                return self._exceeded(call, behaviors)
         except StorageError as error:
-            if self._speaks():
-                _log.warning("Budgets cannot be asked: %s", error)
-        self._not_asked(call)
-        return None
-
-    def _not_asked(self, call: Call) -> None:
-        """A closed budget lets no further call through until it can be asked."""
-        self._unasked.update(
+            if self.policy.may_log():
+                _log.warning("Budgets cannot be checked after a call: %s", error)
+        # A closed budget allows no further call until it can be checked.
+        self._unchecked.update(
             budget.name
             for budget in self.budgets
-            if budget.behavior == "raise"
-            and budget.on_error == "closed"
+            if (budget.behavior, budget.on_error) == ("raise", "closed")
             and budget.period != "call"
-            and budget.whose(tags_of(call)) is not None
-            and budget.covers(call.provider, model_of(call))
+            and budget.match_call(call) is not None
         )
-
-    def _over(self, call: Call, behaviors: set[str]) -> BudgetExceeded | None:
-        """The first budget, by the length of its period, that this call left spent."""
-        kept = self._kept()
-        if kept is None:
-            return None
-        shares = [
-            share
-            for share in kept.counters.shares_of(call)
-            if share.budget.behavior in behaviors
-        ]
-        order = sorted(shares, key=lambda share: share.budget.order)
-        for standing in kept.holds.look(order) if order else ():
-            if standing.spent >= standing.allowed:
-                return self._spent_with(standing, call)
         return None
 
-    def _single(self, budget: Budget, call: Call) -> Alert | None:
-        from .thresholds import call_alert
+    def _exceeded(
+        self, call: Call, behaviors: Collection[str]
+    ) -> BudgetExceeded | None:
+        """Return the error for the shortest period whose limit is reached."""
+        stored = self._stored_if(behaviors)
+        if stored is None:
+            return None
+        windows = stored.counters.windows_of(call)
+        windows = [w for w in windows if w.budget.behavior in behaviors]
+        windows.sort(key=lambda window: window.budget.order)
+        for standing in stored.reservations.standings(windows) if windows else ():
+            alert = Alert.of(standing, call=call)
+            if alert.exceeded:
+                return self._error(alert)
+        return None
 
-        return call_alert(budget, call, self.limit)
-
-    def _spent(self, alert: Alert) -> BudgetExceeded:
-        self._call_back(alert)
-        return BudgetExceeded(
-            alert.budget,
-            period=alert.period,
-            limit_usd=alert.limit_usd,
-            spent_usd=alert.spent_usd,
-            resets_at=alert.resets_at,
-            call=alert.call,
-            tags=alert.tags,
-        )
-
-    def _spent_with(self, standing: Standing, call: Call) -> BudgetExceeded:
-        error = _exceeded(standing, call=call)
-        self._call_back(_alert_of(error))
-        return error
-
-    def raise_later(self, call: Call, error: BudgetExceeded) -> None:
-        """Raise an error at the next send that counts in the same budget."""
-        budget = self._by_name[error.budget]
-        whose = budget.whose(tags_of(call)) or {}
-        if len(self._due) >= _MOST_DUE:
-            self._due.clear()
-        self._due[error.budget, repr(sorted(whose.items()))] = error
-
-    def _raise_due(self, provider: str, model: str, tags: Mapping[str, str]) -> None:
-        if not self._due:
-            return
-        for budget in self.budgets:
-            whose = budget.whose(tags)
-            if whose is None or not budget.covers(provider, model):
-                continue
-            error = self._due.pop((budget.name, repr(sorted(whose.items()))), None)
-            if error is not None:
-                raise error
-
-    def _ask_again(self, provider: str, model: str, snapshot: Snapshot) -> None:
-        """Ask before a call what could not be asked after the last.
-
-        :raises BudgetExceeded: If that budget is spent.
-        :raises StorageError: If it cannot be asked yet.
-        """
-        kept = self._kept()
-        if kept is None:
-            return
-        unasked = self._unasked
-        shares = [
-            share
-            for share in kept.counters.shares(
-                provider, model, snapshot.tags, snapshot.started_at
-            )
-            if share.budget.name in unasked
-        ]
-        try:
-            self._check(kept, shares)
-        except StorageError as error:
-            self._cannot_tell([share.budget for share in shares], error)
-        unasked.difference_update([share.budget.name for share in shares])
-
-    def without_ledger(self, call: Call) -> BudgetExceeded | None:
-        """Where no ledger counts, a call alone is held against each budget."""
+    def after_unstored(self, call: Call) -> BudgetExceeded | None:
+        """Check a call of an app without a ledger alone against each budget."""
         self._estimates.learn(call)
         for budget in sorted(self.budgets, key=lambda budget: budget.order):
-            alert = self._single(budget, call)
+            alert = self.policy.call_alert(budget, call)
             if alert is None:
                 continue
             if budget.behavior != "notify":
-                return self._spent(alert)
-            self.told(alert)
+                return self._error(alert)
+            self.policy.notify(alert)
         return None
 
-    # Telling the app
+    def _error(self, alert: Alert) -> BudgetExceeded:
+        self.policy.call_back(alert)
+        return alert.error()
 
-    def told(self, alert: Alert) -> None:
-        """Tell the app of an alert: signal and callback. Never raises."""
-        budget = self._by_name.get(alert.budget)
-        if alert.exceeded and (budget is None or budget.behavior == "notify"):
-            # The others call back at each error that they raise.
-            self._call_back(alert)
-        app = self._app()
-        if app is not None:
-            signal = (
-                signals.budget_exceeded
-                if alert.exceeded or alert.refused
-                else signals.budget_threshold
-            )
-            signals.send(signal, app, alert=alert)
-
-    def _call_back(self, alert: Alert) -> None:
-        if self._callback is None:
-            return
-        # The app's own code: what it raises must harm neither a call nor the writer.
-        try:
-            app = self._app()
-            with contextlib.nullcontext() if app is None else app.app_context():
-                self._callback(alert)
-        except Exception:
-            _log.exception("LLM_COST_ON_BUDGET_EXCEEDED raised; it was passed over.")
+    def raise_later(self, call: Call, error: BudgetExceeded) -> None:
+        """Raise an error at the next send that counts in the same budget."""
+        if len(self._due) >= _MAX_DUE:
+            self._due.clear()
+        for budget in self.budgets:
+            if budget.name == error.budget:
+                values = budget.match_call(call) or {}
+                self._due[_key(budget.name, values)] = error
 
 
-def _exceeded(
-    standing: Standing, *, call: Call | None = None, estimate: int | None = None
-) -> BudgetExceeded:
-    share = standing.share
-    return BudgetExceeded(
-        share.budget.name,
-        period=share.budget.period,
-        limit_usd=from_pico(standing.allowed),
-        spent_usd=from_pico(standing.spent),
-        resets_at=share.window.end,
-        call=call,
-        tags=share.whose,
-        reserved_usd=from_pico(standing.held),
-        lost_usd=from_pico(standing.lost),
-        estimate_usd=None if estimate is None else from_pico(estimate),
-    )
-
-
-def _alert_of(error: BudgetExceeded) -> Alert:
-    return Alert(
-        budget=error.budget,
-        period=error.period,
-        limit_usd=error.limit_usd,
-        spent_usd=error.spent_usd,
-        threshold=Decimal(1),
-        tags=error.tags,
-        resets_at=error.resets_at,
-        call=error.call,
-        refused=error.spent_usd < error.limit_usd,
-        reserved_usd=error.reserved_usd,
-        lost_usd=error.lost_usd,
-        estimate_usd=error.estimate_usd,
-    )
+def _key(name: str, tags: Mapping[str, str]) -> tuple[str, str]:
+    return name, repr(sorted(tags.items()))

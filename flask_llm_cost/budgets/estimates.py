@@ -1,4 +1,4 @@
-"""What may a call cost, before it is sent?"""
+"""What a call may cost, before that is known."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from ..call import Attempt
 from ..call import Call
 from ..call import Usage
 from ..config import check_money
-from .bound import Bound
+from ..money import floor_pico
 from .bound import bound
 from .definition import Budget
 from .definition import model_of
 
 _log = logging.getLogger("flask_llm_cost")
 
-_MOST_MODELS: t.Final = 1000
+_MAX_MODELS: t.Final = 1000
 _WEIGHT: t.Final = Decimal("0.1")
-"""Of the last call in the average of a model."""
+"""The weight of the latest call in the moving average of a model."""
 
 Price: t.TypeAlias = Callable[
     [str, str, Usage, dt.datetime, str | None], Decimal | None
 ]
-"""What a model's usage costs at a time, in a service tier; ``None`` if that is unknown."""
+"""Returns the cost of a model's usage at a time, in a service tier; ``None`` if unknown."""
 
 
 class Estimates:
-    """Estimates the calls of one app.
+    """Estimates the cost of one app's calls.
 
-    :param price: Says what an estimate of usage costs.
-    :param speaks: Says whether the log is to tell of a trouble again.
+    :param price: Returns the cost of estimated usage.
+    :param may_log: Whether to log a problem again.
     """
 
-    def __init__(self, price: Price, speaks: Callable[[], bool]) -> None:
+    def __init__(self, price: Price, may_log: Callable[[], bool]) -> None:
         self._price = price
-        self._speaks = speaks
+        self._may_log = may_log
         self._averages: dict[tuple[str, str], Decimal] = {}
 
     def of(self, budget: Budget, attempt: Attempt, at: dt.datetime) -> Decimal | None:
-        """What a call may cost; ``None`` if no price is known."""
+        """Return what a call may cost; ``None`` if no price is known."""
         estimate = budget.estimate
         if isinstance(estimate, Decimal):
             return estimate
         if callable(estimate):
-            # The app's own code: what it raises must harm no call.
+            # The app's own code: its exceptions must not harm any call.
             try:
                 return check_money("estimate", estimate(attempt))
             except Exception:
-                if self._speaks():
+                if self._may_log():
                     _log.exception(
-                        "The estimate of the budget %r failed; the upper bound is used.",
+                        "The estimate of the budget %r failed; using the upper bound.",
                         budget.name,
                     )
         model = attempt.request_model or ""
@@ -65,26 +65,40 @@ class Estimates:
         def price(usage: Usage, tier: str | None) -> Decimal | None:
             return self._price(attempt.provider, model, usage, at, tier)
 
-        return _bound(attempt).cost(price)
+        return bound(attempt.body, attempt.operation).cost(price)
 
     def certain(
         self, budget: Budget, attempt: Attempt, at: dt.datetime
     ) -> Decimal | None:
-        """The same; ``None`` also for a mere guess, which refuses no call for itself."""
-        if budget.estimate == "bound" and not _bound(attempt).certain:
+        """Return :meth:`of`, but ``None`` for a guess, which must not refuse a call."""
+        guess = not bound(attempt.body, attempt.operation).certain
+        if budget.estimate == "bound" and guess:
             return None
         return self.of(budget, attempt, at)
 
     def learn(self, call: Call) -> None:
-        """Move the average of a model by what a call cost."""
+        """Update the moving average of a model."""
         if call.cost is None:
             return
         key = call.provider, model_of(call)
         last, cost = self._averages.get(key), call.cost.total_usd
-        if last is None and len(self._averages) >= _MOST_MODELS:
+        if last is None and len(self._averages) >= _MAX_MODELS:
             return
         self._averages[key] = cost if last is None else last + (cost - last) * _WEIGHT
 
 
-def _bound(attempt: Attempt) -> Bound:
-    return bound(attempt.body, attempt.operation)
+def unpriced_estimate(budget: Budget, call: Call) -> int:
+    """Return what an unpriced call counts until it is priced, in pico-USD."""
+    estimate = budget.estimate
+    if not callable(estimate):
+        return floor_pico(Decimal(estimate))
+    # The app's own code: whatever it raises or returns, the call is stored.
+    try:
+        return floor_pico(check_money("estimate", estimate(call)))
+    except Exception:
+        _log.exception(
+            "The estimate of the budget %r failed; the unpriced call %s is not counted.",
+            budget.name,
+            call.event_id,
+        )
+        return 0

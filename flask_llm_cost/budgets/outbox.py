@@ -1,4 +1,4 @@
-"""What the webhook is owed: taken down with the alert, struck out when it is accepted."""
+"""Transactional outbox for webhook alerts: inserted with the alert, deleted on a 2xx."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ import sqlalchemy as sa
 
 from ..db.engine import Engines
 from ..db.tables import outbox
-from . import Alert
+from .alert import Alert
 
 _log = logging.getLogger("flask_llm_cost")
 
 LEASE: t.Final = dt.timedelta(seconds=60)
-"""So long has one process to deliver it before another tries."""
+"""How long one process may take to deliver an alert before another tries."""
 
-_LONGEST_PAUSE: t.Final = dt.timedelta(hours=1)
-_KEPT: t.Final = dt.timedelta(days=7)
-"""What was not accepted for so long is given up."""
+_MAX_PAUSE: t.Final = dt.timedelta(hours=1)
+_EXPIRY: t.Final = dt.timedelta(days=7)
+"""Alerts that are not accepted within this time are dropped."""
 
 _random: t.Final = random.SystemRandom()
-"""Not the module's, which an app may have seeded to draw the same numbers again."""
+"""Not the module's generator, which the app may have seeded."""
 
 _o: t.Final = outbox.c
 
-Deliver: t.TypeAlias = Callable[[str, bytes], None]
-"""Posts one alert, with its id; raises if it was not accepted."""
+Send: t.TypeAlias = Callable[[str, bytes], None]
+"""Posts one alert with its id; raises if it was not accepted."""
 
 
-def post(connection: sa.Connection, alert: Alert) -> None:
-    """Owe an alert to the webhook, in the transaction that raises it."""
+def enqueue(connection: sa.Connection, alert: Alert) -> None:
+    """Queue an alert for the webhook, in the transaction that raises it."""
     now = dt.datetime.now(dt.UTC)
     number = uuid.uuid4().hex
     body = json.dumps({"id": number, **alert.document()}, ensure_ascii=False)
@@ -47,39 +47,31 @@ def post(connection: sa.Connection, alert: Alert) -> None:
 
 
 class Outbox:
-    """Delivers what is due, at least once."""
+    """Delivers queued alerts, at least once."""
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
 
-    def waiting(self) -> int:
-        """How many alerts the webhook has not accepted yet."""
-        with self._engines.connected(self._engines.reading()) as connection:
-            return (
-                connection.scalar(sa.select(sa.func.count()).select_from(outbox)) or 0
-            )
-
-    def deliver(self, send: Deliver) -> tuple[int, Exception | None]:
-        """Deliver what is due; how many were, and what kept the last other from it."""
+    def deliver(self, send: Send) -> tuple[int, Exception | None]:
+        """Deliver what is due; return the number delivered and the last error."""
         self._engines.prepare()
-        done = 0
+        delivered = 0
         failed: Exception | None = None
         with self._engines.explained():
-            while (owed := self._claim()) is not None:
-                number, attempts, created_at, body = owed
-                # Whatever a network does, the alert stays owed.
+            while (row := self._claim()) is not None:
+                # Whatever the network does, the alert stays queued.
                 try:
-                    send(number, body.encode())
+                    send(row.id, row.body.encode())
                 except Exception as error:
                     failed = error
-                    self._put_off(number, attempts, created_at)
+                    self._retry_later(row)
                 else:
-                    self._strike(number)
-                    done += 1
-        return done, failed
+                    self._delete(row.id)
+                    delivered += 1
+        return delivered, failed
 
-    def _claim(self) -> tuple[str, int, dt.datetime, str] | None:
-        """Take the next that is due; another process then leaves it alone for a while."""
+    def _claim(self) -> sa.Row[t.Any] | None:
+        """Take the next alert that is due; other processes then skip it for a while."""
         now = dt.datetime.now(dt.UTC)
         engine = self._engines.reading()
         query = sa.select(outbox).where(_o.due_at <= now).order_by(_o.due_at).limit(10)
@@ -93,25 +85,26 @@ class Outbox:
             )
             with engine.begin() as connection:
                 if connection.execute(claim).rowcount == 1:
-                    return row.id, row.attempts + 1, row.created_at, row.body
+                    return row
         return None
 
-    def _put_off(self, number: str, attempts: int, created_at: dt.datetime) -> None:
+    def _retry_later(self, row: sa.Row[t.Any]) -> None:
         now = dt.datetime.now(dt.UTC)
-        if now - created_at > _KEPT:
+        if now - row.created_at > _EXPIRY:
             _log.error(
-                "The webhook did not take an alert for %d days: it is given up.",
-                _KEPT.days,
+                "The webhook did not accept an alert for %d days; it was dropped.",
+                _EXPIRY.days,
             )
-            self._strike(number)
+            self._delete(row.id)
             return
-        pause = min(dt.timedelta(seconds=2.0 ** min(attempts, 20)), _LONGEST_PAUSE)
+        attempt = row.attempts + 1
+        pause = min(dt.timedelta(seconds=2.0 ** min(attempt, 20)), _MAX_PAUSE)
         due = now + pause * _random.uniform(0.5, 1.0)
         with self._engines.reading().begin() as connection:
             connection.execute(
-                sa.update(outbox).where(_o.id == number).values(due_at=due)
+                sa.update(outbox).where(_o.id == row.id).values(due_at=due)
             )
 
-    def _strike(self, number: str) -> None:
+    def _delete(self, number: str) -> None:
         with self._engines.reading().begin() as connection:
             connection.execute(sa.delete(outbox).where(_o.id == number))

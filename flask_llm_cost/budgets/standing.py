@@ -1,4 +1,4 @@
-"""How do the budgets stand: spent, held, lost, and where are they heading?"""
+"""How budgets stand: spent, reserved and lost amounts, and the forecast."""
 
 from __future__ import annotations
 
@@ -15,61 +15,102 @@ import sqlalchemy as sa
 from ..db.tables import budget_alerts
 from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
+from ..money import floor_pico
 from ..money import from_pico
-from . import Budget
+from .definition import Budget
+from .definition import BudgetWindow
 
 _MILLION: t.Final = 1_000_000
 _EARLY: t.Final = 20
-"""A twentieth of a window must have passed before it says where it is heading."""
+"""There is no forecast in the first twentieth of a window."""
 
 _w: t.Final = budget_windows.c
-_h: t.Final = budget_reservations.c
+_r: t.Final = budget_reservations.c
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How one window of a budget stands, in USD."""
+    """How one window of a budget stands; amounts are in pico-USD unless named ``_usd``."""
 
     budget: Budget
     tags: Mapping[str, str]
-    """Whose it is, where each value of a tag has a budget."""
+    """The tag values the budget applies to, if each value has its own."""
     starts_at: dt.datetime
     ends_at: dt.datetime | None
-    limit_usd: Decimal | None
-    """``None``: the app names none."""
-    spent_usd: Decimal
-    held_usd: Decimal
-    """For calls that are under way."""
-    lost_usd: Decimal
-    """For calls of which no one knows what they cost."""
-    passed: tuple[Decimal, ...]
-    """The thresholds that were passed, as parts of the limit."""
-    unpriced: int
-    """Calls in ``lost_usd`` that have no price."""
-    projected_usd: Decimal | None
-    """What will be spent at the window's end, if it goes on so."""
+    limit: int | None
+    """``None`` if the app sets no limit."""
+    spent: int = 0
+    reserved: int = 0
+    """For calls in progress."""
+    lost: int = 0
+    """For calls whose cost is not known."""
+    passed: tuple[Decimal, ...] = ()
+    """The thresholds that were reached, as fractions of the limit."""
+    unpriced: int = 0
+    """The number of unpriced calls in ``lost``."""
+    forecast_usd: Decimal | None = None
+    """The amount spent at the end of the window at the current rate."""
+
+    @classmethod
+    def of(cls, window: BudgetWindow, row: t.Any, limit: int | None) -> Standing:
+        """Create the standing of a window from its counters."""
+        return cls(
+            budget=window.budget,
+            tags=window.tags,
+            starts_at=window.starts_at,
+            ends_at=window.ends_at,
+            limit=limit,
+            spent=row.spent,
+            reserved=row.reserved,
+            lost=row.lost,
+        )
 
     @property
-    def used_usd(self) -> Decimal:
-        """Spent, held and lost together."""
-        return self.spent_usd + self.held_usd + self.lost_usd
-
-    @property
-    def left_usd(self) -> Decimal | None:
-        """What may still be spent."""
-        if self.limit_usd is None:
-            return None
-        return max(self.limit_usd - self.used_usd, Decimal(0))
+    def used(self) -> int:
+        """Spent, reserved and lost together."""
+        return self.spent + self.reserved + self.lost
 
     @property
     def exceeded(self) -> bool:
         """Whether nothing is left."""
-        return self.left_usd is not None and not self.left_usd
+        return self.limit is not None and self.used >= self.limit
 
     @property
-    def share(self) -> Decimal | None:
-        """The part of the limit that is used."""
-        return self.used_usd / self.limit_usd if self.limit_usd else None
+    def limit_usd(self) -> Decimal | None:
+        """The limit, ``None`` if there is none."""
+        return None if self.limit is None else from_pico(self.limit)
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """The cost of the calls in the ledger."""
+        return from_pico(self.spent)
+
+    @property
+    def reserved_usd(self) -> Decimal:
+        """The amount reserved for calls in progress."""
+        return from_pico(self.reserved)
+
+    @property
+    def lost_usd(self) -> Decimal:
+        """The amount counted for calls whose cost is not known."""
+        return from_pico(self.lost)
+
+    @property
+    def used_usd(self) -> Decimal:
+        """Spent, reserved and lost together."""
+        return from_pico(self.used)
+
+    @property
+    def left_usd(self) -> Decimal | None:
+        """The amount that may still be spent."""
+        if self.limit is None:
+            return None
+        return from_pico(max(self.limit - self.used, 0))
+
+    @property
+    def used_fraction(self) -> Decimal | None:
+        """The fraction of the limit that is used."""
+        return Decimal(self.used) / self.limit if self.limit else None
 
 
 def standings(
@@ -80,19 +121,20 @@ def standings(
     most: int = 50,
     past: bool = False,
 ) -> tuple[Standing, ...]:
-    """How the windows stand that ``now`` is in: for each budget, the fullest first.
+    """Return how the current windows of budgets stand, the most used first.
 
-    :param most: Windows of one budget, where each value of a tag has its own.
-    :param past: Also windows that are over, the latest first.
+    :param most: The maximum number of windows of one budget, where each value of a tag
+        has its own.
+    :param past: Include windows that have ended; the latest come first.
     """
     found: list[Standing] = []
     for budget in budgets:
         if budget.period != "call":
-            found += _of(connection, budget, now, most, past)
+            found += _standings(connection, budget, now, most, past)
     return tuple(found)
 
 
-def _of(
+def _standings(
     connection: sa.Connection, budget: Budget, now: dt.datetime, most: int, past: bool
 ) -> list[Standing]:
     where = [_w.definition == budget.definition]
@@ -103,40 +145,44 @@ def _of(
         where += [_w.starts_at <= now, sa.or_(_w.ends_at.is_(None), _w.ends_at > now)]
     query = sa.select(budget_windows).where(*where).order_by(*order).limit(most)
     rows = connection.execute(query).all()
+    if not rows and not budget.per_value:
+        return [_unused(budget, now)]
     ids = [row.id for row in rows]
     passed, unpriced = _passed(connection, ids), _unpriced(connection, ids)
-    if not rows and "*" not in budget.tags.values():
-        return [_empty(budget, now)]
     return [
         Standing(
-            budget,
-            json.loads(row.tags),
-            row.starts_at,
-            row.ends_at,
-            None if row.allowed is None else from_pico(row.allowed),
-            from_pico(row.spent),
-            from_pico(row.reserved),
-            from_pico(row.lost),
-            tuple(sorted(passed.get(row.id, ()))),
-            unpriced.get(row.id, 0),
-            _projected(row, now),
+            budget=budget,
+            tags=json.loads(row.tags),
+            starts_at=row.starts_at,
+            ends_at=row.ends_at,
+            limit=row.allowed,
+            spent=row.spent,
+            reserved=row.reserved,
+            lost=row.lost,
+            passed=tuple(sorted(passed.get(row.id, ()))),
+            unpriced=unpriced.get(row.id, 0),
+            forecast_usd=_forecast(row, now),
         )
         for row in rows
     ]
 
 
-def _empty(budget: Budget, now: dt.datetime) -> Standing:
-    span, none = budget.window(now), Decimal(0)
-    limit = None if callable(budget.limit_usd) else budget.limit_usd
+def _unused(budget: Budget, now: dt.datetime) -> Standing:
+    window = budget.window({}, now)
+    limit = None if callable(budget.limit_usd) else floor_pico(budget.limit_usd)
     return Standing(
-        budget, {}, span.start, span.end, limit, none, none, none, (), 0, None
+        budget=budget,
+        tags={},
+        starts_at=window.starts_at,
+        ends_at=window.ends_at,
+        limit=limit,
     )
 
 
 def _passed(connection: sa.Connection, ids: Sequence[str]) -> dict[str, list[Decimal]]:
     a = budget_alerts.c
     found: dict[str, list[Decimal]] = {}
-    # Above the limit itself: not a threshold, but that a call was refused.
+    # Larger values are not thresholds: they record that a call was refused.
     query = sa.select(a.window_id, a.threshold).where(
         a.window_id.in_(ids), a.threshold <= _MILLION
     )
@@ -147,18 +193,18 @@ def _passed(connection: sa.Connection, ids: Sequence[str]) -> dict[str, list[Dec
 
 def _unpriced(connection: sa.Connection, ids: Sequence[str]) -> dict[str, int]:
     query = (
-        sa.select(_h.window_id, sa.func.count().label("n"))
-        .where(_h.window_id.in_(ids), _h.state == "unpriced")
-        .group_by(_h.window_id)
+        sa.select(_r.window_id, sa.func.count().label("n"))
+        .where(_r.window_id.in_(ids), _r.state == "unpriced")
+        .group_by(_r.window_id)
     )
     return {row.window_id: row.n for row in connection.execute(query)}
 
 
-def _projected(row: t.Any, now: dt.datetime) -> Decimal | None:
+def _forecast(row: t.Any, now: dt.datetime) -> Decimal | None:
     if row.ends_at is None or not row.starts_at < now < row.ends_at:
         return None
-    whole, gone = row.ends_at - row.starts_at, now - row.starts_at
-    if gone * _EARLY < whole:
+    length, elapsed = row.ends_at - row.starts_at, now - row.starts_at
+    if elapsed * _EARLY < length:
         return None
     us = dt.timedelta(microseconds=1)
-    return from_pico(row.spent * (whole // us) // (gone // us))
+    return from_pico(row.spent * (length // us) // (elapsed // us))

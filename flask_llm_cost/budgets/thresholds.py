@@ -1,4 +1,4 @@
-"""Alerts of budgets: which threshold a call passed, and that it is told of once."""
+"""Raises each alert of a budget once, whichever process reaches the threshold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import datetime as dt
 import typing as t
 from collections import deque
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from decimal import Decimal
@@ -16,212 +15,162 @@ import sqlalchemy as sa
 from ..call import Call
 from ..db.tables import budget_alerts
 from ..db.tables import budget_windows
-from ..money import from_pico
+from ..money import to_pico
 from ..rollups.sums import chunks
-from . import Alert
-from . import Budget
-from . import tags_of
-from .definition import model_of
-from .outbox import post
-from .share import Share
+from .alert import Alert
+from .definition import BudgetWindow
+from .outbox import enqueue
+from .standing import Standing
 
 _REMEMBERED: t.Final = 20_000
 _a: t.Final = budget_alerts.c
 _w: t.Final = budget_windows.c
 
-Limits: t.TypeAlias = Callable[[Budget, Mapping[str, str]], Decimal | None]
-"""What a budget allows, asked with whose it is; ``None`` if that cannot be told."""
-
 _MILLION: t.Final = 1_000_000
-"""Thresholds are kept in millionths of the limit."""
+"""Thresholds are stored in millionths of the limit."""
 
 _REFUSED: t.Final = _MILLION + 1
-"""Kept as a threshold, too: a call was refused before the limit was spent."""
+"""Stored as a threshold, too: a call was refused below the limit."""
+
+_Costs: t.TypeAlias = Mapping[str, Sequence[tuple[int, Call]]]
 
 
-Costs: t.TypeAlias = Mapping[str, Sequence[tuple[int, Call | None]]]
-"""What some calls cost, in pico-USD, by the window that they count in."""
+class _Reached(t.NamedTuple):
+    """A threshold that was reached."""
+
+    window: BudgetWindow
+    millionths: int
+    standing: Standing
+
+    @property
+    def amount(self) -> int:
+        """The amount of the threshold, in pico-USD, rounded up."""
+        return -(-(self.standing.limit or 0) * self.millionths // _MILLION)
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        return self.window.budget.order, self.millionths, self.window.id
 
 
 class Alerts:
     """The alerts of one ledger's budgets.
 
-    :param webhook: Whether they are also to be posted.
+    :param webhook: Whether they are also posted.
     """
 
     def __init__(self, *, webhook: bool) -> None:
         self.webhook = webhook
-        self.passed: deque[Alert] = deque()
-        """Those that are committed, and that the app is to be told of."""
-        self.telling = False
-        self._told: dict[tuple[str, int], None] = {}
+        self.pending: deque[Alert] = deque()
+        """Committed alerts that the app has not been notified of."""
+        self.notifying = False
+        self._raised: dict[tuple[str, int], None] = {}
 
     def forget(self) -> None:
-        """The alerts may be gone: see again which were raised."""
-        self._told.clear()
+        """Look up again which alerts were raised: their rows may have been deleted."""
+        self._raised.clear()
 
     def reach(
         self,
         connection: sa.Connection,
-        shares: Mapping[str, Share],
-        costs: Costs,
+        windows: Mapping[str, BudgetWindow],
+        costs: _Costs,
     ) -> list[Alert]:
-        """The thresholds that are passed now, and were not told of before.
+        """Raise and return the alerts of thresholds that are reached for the first time.
 
-        The rows of the windows are locked here: no other passes the same meanwhile.
+        This transaction has locked the rows of the windows: no other reaches the same
+        thresholds meanwhile.
 
-        :param shares: The windows that were counted in, by their ids.
-        :param costs: What was counted in each.
+        :param windows: The windows in which calls were counted, by their ids.
+        :param costs: The calls that were counted in each, with their costs in pico-USD.
         """
-        ids = sorted(shares)
-        found: list[tuple[Share, int, t.Any]] = []
-        for some in chunks(ids):
-            query = sa.select(_w.id, _w.spent, _w.allowed).where(_w.id.in_(some))
+        found: list[_Reached] = []
+        for some in chunks(sorted(windows)):
+            query = sa.select(budget_windows).where(_w.id.in_(some))
             for row in connection.execute(query):
                 if row.allowed is None:
                     continue
-                share = shares[row.id]
-                for part in share.budget.thresholds:
-                    millionths = int(part * _MILLION)
-                    at = _threshold(row.allowed, millionths)
-                    if row.spent >= at and (row.id, millionths) not in self._told:
-                        found.append((share, millionths, row))
-        return self._tell(connection, found, costs) if found else []
+                window = windows[row.id]
+                standing = Standing.of(window, row, row.allowed)
+                for threshold in window.budget.thresholds:
+                    reached = _Reached(window, int(threshold * _MILLION), standing)
+                    if row.spent >= reached.amount:
+                        if (row.id, reached.millionths) not in self._raised:
+                            found.append(reached)
+        return self._raise(connection, found, costs) if found else []
 
-    def _tell(
-        self,
-        connection: sa.Connection,
-        found: Sequence[tuple[Share, int, t.Any]],
-        costs: Costs,
+    def _raise(
+        self, connection: sa.Connection, found: Sequence[_Reached], costs: _Costs
     ) -> list[Alert]:
-        there: set[tuple[str, int]] = set()
-        for some in chunks(sorted({share.id for share, _, _ in found})):
+        existing: set[tuple[str, int]] = set()
+        for some in chunks(sorted({each.window.id for each in found})):
             query = sa.select(_a.window_id, _a.threshold).where(_a.window_id.in_(some))
-            there.update((r.window_id, r.threshold) for r in connection.execute(query))
-        if len(self._told) >= _REMEMBERED:
-            self._told.clear()
-        self._told.update(dict.fromkeys(there))
-        alerts = []
-        for share, millionths, row in sorted(found, key=_in_order):
-            if (share.id, millionths) in there:
-                continue
-            total, call = _passed_by(
-                row.spent, _threshold(row.allowed, millionths), costs[share.id]
+            existing.update(
+                (row.window_id, row.threshold) for row in connection.execute(query)
             )
-            alert = _alert_of(share, row.allowed, total, millionths, call)
-            _raise_alert(connection, share.id, millionths, alert, self.webhook)
+        if len(self._raised) >= _REMEMBERED:
+            self._raised.clear()
+        self._raised.update(dict.fromkeys(existing))
+        alerts = []
+        for each in sorted(found, key=lambda each: each.order):
+            if (each.window.id, each.millionths) in existing:
+                continue
+            total, call = _reached_by(each, costs[each.window.id])
+            alert = Alert.of(
+                dataclasses.replace(each.standing, spent=total),
+                threshold=Decimal(each.millionths) / _MILLION,
+                call=call,
+            )
+            self._insert(connection, each.window.id, each.millionths, alert)
             alerts.append(alert)
         return alerts
 
-    def refused(
-        self, engine: sa.Engine, share: Share, row: t.Any, estimate: int
-    ) -> None:
-        """A call was refused for a budget: that is told of once for each window.
+    def refuse(self, engine: sa.Engine, window: BudgetWindow, alert: Alert) -> None:
+        """Raise the alert of a refused call, once for each window.
 
-        Where the limit itself is not spent, that it is remains to be told of.
+        A refusal below the limit does not use up the alert of the limit itself.
         """
-        spent = row.spent >= row.allowed
-        mark = _MILLION if spent else _REFUSED
-        if (share.id, mark) in self._told:
+        millionths = _REFUSED if alert.refused else _MILLION
+        if (window.id, millionths) in self._raised:
             return
-        alert = _alert_of(share, row.allowed, row.spent, _MILLION, None)
-        if not spent:
-            alert = dataclasses.replace(
-                alert,
-                refused=True,
-                reserved_usd=from_pico(row.held),
-                lost_usd=from_pico(row.lost),
-                estimate_usd=from_pico(estimate),
-            )
         with engine.begin() as connection:
-            # The lock under which alerts are raised.
+            # Lock the row of the window, as everyone does who raises alerts.
             connection.execute(
                 sa.update(budget_windows)
-                .where(_w.id == share.id)
-                .values(allowed=row.allowed)
+                .where(_w.id == window.id)
+                .values(allowed=to_pico(alert.limit_usd))
             )
             query = sa.select(_a.threshold).where(
-                _a.window_id == share.id, _a.threshold == mark
+                _a.window_id == window.id, _a.threshold == millionths
             )
-            fresh = connection.execute(query).first() is None
-            if fresh:
-                _raise_alert(connection, share.id, mark, alert, self.webhook)
-        self._told[share.id, mark] = None
-        if fresh:
-            self.passed.append(alert)
+            new = connection.execute(query).first() is None
+            if new:
+                self._insert(connection, window.id, millionths, alert)
+        self._raised[window.id, millionths] = None
+        if new:
+            self.pending.append(alert)
+
+    def _insert(
+        self, connection: sa.Connection, window_id: str, millionths: int, alert: Alert
+    ) -> None:
+        connection.execute(
+            sa.insert(budget_alerts).values(
+                window_id=window_id,
+                threshold=millionths,
+                raised_at=dt.datetime.now(dt.UTC),
+            )
+        )
+        if self.webhook:
+            enqueue(connection, alert)
 
 
-def _threshold(allowed: int, millionths: int) -> int:
-    """From how many pico-USD on a part of a limit is reached."""
-    return -(-allowed * millionths // _MILLION)
-
-
-def _in_order(found: tuple[Share, int, t.Any]) -> tuple[int, int, str]:
-    share, millionths, _ = found
-    return share.budget.order, millionths, share.id
-
-
-def _passed_by(
-    spent: int, at: int, costs: Sequence[tuple[int, Call | None]]
+def _reached_by(
+    reached: _Reached, costs: Sequence[tuple[int, Call]]
 ) -> tuple[int, Call | None]:
-    """Which of the calls counted just now passed a threshold, and the total with it."""
+    """Return the total at which the threshold was reached, and the call that did it."""
+    spent = reached.standing.spent
     total = spent - sum(cost for cost, _ in costs)
     for cost, call in costs:
         total += cost
-        if total >= at:
+        if total >= reached.amount:
             return total, call
     return spent, None
-
-
-def _alert_of(
-    share: Share, allowed: int, total: int, millionths: int, call: Call | None
-) -> Alert:
-    """The alert of a threshold of a window."""
-    return Alert(
-        budget=share.budget.name,
-        period=share.budget.period,
-        limit_usd=from_pico(allowed),
-        spent_usd=from_pico(total),
-        threshold=Decimal(millionths) / _MILLION,
-        tags=share.whose,
-        starts_at=share.window.start,
-        resets_at=share.window.end,
-        call=call,
-    )
-
-
-def call_alert(budget: Budget, call: Call, limits: Limits) -> Alert | None:
-    """The alert of one call that costs as much as a budget allows for one."""
-    whose = budget.whose(tags_of(call))
-    if call.cost is None or whose is None:
-        return None
-    limit = limits(budget, whose)
-    if not budget.covers(call.provider, model_of(call)) or limit is None:
-        return None
-    if call.cost.total_usd < limit:
-        return None
-    return Alert(
-        budget=budget.name,
-        period=budget.period,
-        limit_usd=limit,
-        spent_usd=call.cost.total_usd,
-        threshold=Decimal(1),
-        tags=whose,
-        call=call,
-    )
-
-
-def _raise_alert(
-    connection: sa.Connection, window: str, millionths: int, alert: Alert, webhook: bool
-) -> None:
-    """Take down that a threshold was passed.
-
-    :raises IntegrityError: If it was taken down before.
-    """
-    connection.execute(
-        sa.insert(budget_alerts).values(
-            window_id=window, threshold=millionths, raised_at=dt.datetime.now(dt.UTC)
-        )
-    )
-    if webhook:
-        post(connection, alert)

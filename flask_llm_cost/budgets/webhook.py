@@ -1,4 +1,4 @@
-"""How does an alert reach the app's webhook, and nothing else?"""
+"""Posts alerts to the app's webhook, and to nothing else."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from urllib.parse import SplitResult
 from urllib.parse import urlsplit
 
 TIMEOUT: t.Final = 10.0
-_MOST_ANSWER: t.Final = 64 * 1024
+_MAX_RESPONSE: t.Final = 64 * 1024
 
 
-class Refused(Exception):
-    """An alert was not accepted. The message names no part of the URL but its host."""
+class DeliveryError(Exception):
+    """An alert was not accepted. Of the URL, the message contains only the host."""
 
 
 class Webhook:
     """Posts alerts to one URL.
 
-    The host is resolved once for each delivery, and the address that was looked at is the
-    one that is connected to: a name that points elsewhere a moment later is no way into a
-    private network. Redirects are not followed.
+    The host is resolved once per delivery, and the connection uses the address that was
+    checked: a name that resolves differently a moment later gives no access to a private
+    network. Redirects are not followed.
 
-    :param secret: Signs each body, with its time (``X-LLM-Cost-Signature``).
-    :param private: Let it be an address that is not public.
+    :param secret: Signs each body with its time (``X-LLM-Cost-Signature``).
+    :param private: Allow addresses that are not public.
     """
 
     def __init__(
@@ -42,19 +42,19 @@ class Webhook:
     def __call__(self, number: str, body: bytes) -> None:
         """Post one alert.
 
-        :param number: Its id, the same each time it is tried.
-        :raises Refused: If it was not accepted.
+        :param number: Its id, the same for each attempt.
+        :raises DeliveryError: If it was not accepted.
         """
         host = self._url.hostname or ""
         try:
             status = self._post(host, number, body)
         except OSError as error:
-            raise Refused(f"{host}: {type(error).__name__}: {error}") from error
+            raise DeliveryError(f"{host}: {type(error).__name__}: {error}") from error
         except (http.client.HTTPException, ValueError) as error:
-            # Their words may repeat the path, which is often the secret.
-            raise Refused(f"{host}: {type(error).__name__}") from None
+            # Their messages may contain the path, which is often the secret.
+            raise DeliveryError(f"{host}: {type(error).__name__}") from None
         if not 200 <= status < 300:
-            raise Refused(f"{host} answered {status}")
+            raise DeliveryError(f"{host} answered {status}")
 
     def _post(self, host: str, number: str, body: bytes) -> int:
         connection = _Pinned(self._address(host), self._url, timeout=TIMEOUT)
@@ -63,7 +63,7 @@ class Webhook:
                 "POST", _target(self._url), body, self._headers(number, body)
             )
             response = connection.getresponse()
-            response.read(_MOST_ANSWER)
+            response.read(_MAX_RESPONSE)
             return response.status
         finally:
             connection.close()
@@ -82,22 +82,22 @@ class Webhook:
         return headers
 
     def _address(self, host: str) -> str:
-        """The address to connect to: all that the name stands for must be public."""
+        """Return the address to connect to; all addresses of the host must be public."""
         port = self._url.port or (443 if self._url.scheme == "https" else 80)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [str(entry[4][0]) for entry in found]
         if not self._private:
             for address in addresses:
                 if not _is_public(address):
-                    raise Refused(
-                        f"{host} is not a public address: set LLM_COST_ALERT_ALLOW_PRIVATE"
-                        " if it is meant to be in a private network"
+                    raise DeliveryError(
+                        f"{host} is not a public address; set LLM_COST_ALERT_ALLOW_PRIVATE"
+                        " to post to a private network"
                     )
         return addresses[0]
 
 
 def sign(secret: str, at: str, body: bytes) -> str:
-    """The signature of a body that was posted at a time (seconds since 1970, as text)."""
+    """Return the signature of a body posted at a time (seconds since 1970, as text)."""
     return hmac.new(
         secret.encode(), at.encode() + b"." + body, hashlib.sha256
     ).hexdigest()
@@ -106,7 +106,7 @@ def sign(secret: str, at: str, body: bytes) -> str:
 def _is_public(address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
-        # Forms in which an IPv6 address stands for one of IPv4.
+        # IPv6 addresses that contain an IPv4 address.
         inner = parsed.ipv4_mapped or parsed.sixtofour
         if inner is None and parsed in _NAT64:
             inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
@@ -122,14 +122,14 @@ _LOCAL: t.Final = tuple(
     map(
         ipaddress.IPv6Network,
         (
-            "::/96",  # an address of IPv4, in the form that is no longer used
-            "::ffff:0:0:0/96",  # and in the one of translators
-            "64:ff9b:1::/48",  # NAT64 inside a network
-            "fec0::/10",  # once the private addresses of IPv6
+            "::/96",  # IPv4-compatible addresses (deprecated)
+            "::ffff:0:0:0/96",  # IPv4-translated addresses
+            "64:ff9b:1::/48",  # local-use NAT64
+            "fec0::/10",  # site-local addresses (deprecated)
         ),
     )
 )
-"""What ``is_global`` takes for public, and is not."""
+"""Networks that are not public, though ``is_global`` says so."""
 
 
 def _target(url: SplitResult) -> str:
@@ -137,7 +137,7 @@ def _target(url: SplitResult) -> str:
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to an address that was looked at, in the name of its host."""
+    """A connection to a checked address, with the name of its host for TLS."""
 
     def __init__(self, address: str, url: SplitResult, *, timeout: float) -> None:
         self._secure = url.scheme == "https"

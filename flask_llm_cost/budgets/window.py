@@ -1,4 +1,4 @@
-"""When a budget's period begins and ends: by a zone's calendar, kept as UTC."""
+"""Start and end of a budget's period in the calendar of a time zone. Pure."""
 
 from __future__ import annotations
 
@@ -12,19 +12,15 @@ from ..calendar import Span
 Period: t.TypeAlias = t.Literal["call", "hour", "day", "week", "month", "total"]
 
 PERIODS: t.Final[tuple[str, ...]] = t.get_args(Period)
-"""The shortest first."""
+"""In ascending order."""
 
 
 class Window(t.NamedTuple):
-    """One period of a budget, in aware UTC; the end is not in it."""
+    """One period of a budget, in aware UTC."""
 
     start: dt.datetime
     end: dt.datetime | None
-    """``None``: it never ends."""
-
-    def holds(self, moment: dt.datetime) -> bool:
-        """Whether a moment is in it."""
-        return self.start <= moment and (self.end is None or moment < self.end)
+    """Exclusive; ``None`` if it never ends."""
 
 
 def window(
@@ -33,6 +29,6 @@ def window(
     """Return the window of a budget that contains a moment."""
     if period == "total":
         return Window(FIRST, None)
-    # A budget for single calls has no window; any one serves.
+    # Budgets per call have no windows; the day serves as one.
     span = t.cast(Span, "day" if period == "call" else period)
     return Window(*period_of(span, moment, zone, week_start))

@@ -1,4 +1,4 @@
-"""The rows of budgets' windows: that they are there before something counts in them."""
+"""Creates the rows of windows before something counts in them."""
 
 from __future__ import annotations
 
@@ -16,121 +16,107 @@ from sqlalchemy import exc
 from ..db.tables import budget_windows
 from ..db.tables import budgets as budgets_table
 from ..rollups.sums import chunks
-from . import Budget
-from .audit import spent_of
-from .share import Share
+from .audit import spent_in
+from .definition import Budget
+from .definition import BudgetWindow
 
 _REMEMBERED: t.Final = 20_000
-_PATIENCE_S: t.Final = 2.0
+_TIMEOUT_S: t.Final = 2.0
 _w: t.Final = budget_windows.c
 
+_Limits: t.TypeAlias = Mapping[str, int | None]
 
-class Windows:
-    """The windows of one ledger's budgets, as one process knows them."""
+
+class WindowRows:
+    """The rows of one ledger's windows, as far as this process knows them."""
 
     def __init__(self) -> None:
         self._since: dict[str, dt.datetime] = {}
         self._known: dict[str, None] = {}
 
     def ensure(
-        self,
-        engine: sa.Engine,
-        shares: Iterable[Share],
-        allowed: Mapping[str, int | None],
+        self, engine: sa.Engine, windows: Iterable[BudgetWindow], limits: _Limits
     ) -> None:
-        """See that windows are there, before the transaction that counts in them.
+        """Create missing rows, before the transaction that counts in them.
 
-        :param allowed: What each allows, in pico-USD.
+        :param limits: The limit of each window, in pico-USD.
         """
-        missing = {s.id: s for s in shares if s.id not in self._known}
+        missing = {w.id: w for w in windows if w.id not in self._known}
         if not missing:
             return
         order = sorted(missing)
-        there: set[str] = set()
+        existing: set[str] = set()
         with engine.connect() as connection:
             for some in chunks(order):
-                there.update(
-                    connection.scalars(sa.select(_w.id).where(_w.id.in_(some)))
-                )
-        fresh = [missing[key] for key in order if key not in there]
-        self._make(engine, fresh, allowed)
+                query = sa.select(_w.id).where(_w.id.in_(some))
+                existing.update(connection.scalars(query))
+        self._create(engine, [missing[k] for k in order if k not in existing], limits)
         for key in order:
-            self._remember(key)
-
-    def _remember(self, window: str) -> None:
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[window] = None
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[key] = None
 
     def forget(self) -> None:
-        """The windows may be gone: see again whether they are there."""
+        """Look up windows again: their rows may have been deleted."""
         self._known.clear()
         self._since.clear()
 
-    def _make(
-        self,
-        engine: sa.Engine,
-        shares: Sequence[Share],
-        allowed: Mapping[str, int | None],
+    def _create(
+        self, engine: sa.Engine, windows: Sequence[BudgetWindow], limits: _Limits
     ) -> None:
-        """Make windows, in the order of their ids."""
+        """Create rows in the order of their ids."""
         empty = []
-        for share in shares:
-            if share.window.start < self._counted_since(engine, share.budget):
-                self._make_one(engine, share, allowed.get(share.id))
+        for window in windows:
+            if window.starts_at < self._counted_since(engine, window.budget):
+                self._create_one(engine, window, limits)
             else:
-                empty.append(share)
+                empty.append(window)
         for some in chunks(empty):
-            if not self._make_together(engine, some, allowed):
-                for share in some:
-                    self._make_one(engine, share, allowed.get(share.id))
+            if not self._create_together(engine, some, limits):
+                for window in some:
+                    self._create_one(engine, window, limits)
 
-    def _make_together(
-        self,
-        engine: sa.Engine,
-        shares: Sequence[Share],
-        allowed: Mapping[str, int | None],
+    def _create_together(
+        self, engine: sa.Engine, windows: Sequence[BudgetWindow], limits: _Limits
     ) -> bool:
-        """Make windows in one transaction; false if each is to be made by itself."""
-        until = time.monotonic() + _PATIENCE_S
+        """Create rows in one transaction; false if each needs one of its own."""
+        until = time.monotonic() + _TIMEOUT_S
         try:
             with engine.begin() as connection:
                 connection.execute(
-                    sa.insert(budget_windows),
-                    [_row(share, allowed.get(share.id)) for share in shares],
+                    sa.insert(budget_windows), [_row(w, limits) for w in windows]
                 )
         except exc.IntegrityError:
-            return False  # another made one of them meanwhile
+            return False  # another process has created one of them
         except exc.OperationalError:
-            # A deadlock is told at once; a lock that was waited for in vain is not.
+            # A deadlock is reported at once; a lock timeout is not, and is not retried.
             if time.monotonic() > until:
                 raise
             return False
         return True
 
-    def _make_one(self, engine: sa.Engine, share: Share, allowed: int | None) -> None:
-        since = self._counted_since(engine, share.budget)
+    def _create_one(
+        self, engine: sa.Engine, window: BudgetWindow, limits: _Limits
+    ) -> None:
+        since = self._counted_since(engine, window.budget)
         try:
             with engine.begin() as connection:
-                # First of all: who comes meanwhile waits here, and so counts after the
-                # sum below was made. Each call is in one of the two.
-                connection.execute(
-                    sa.insert(budget_windows).values(**_row(share, allowed))
-                )
-                if share.window.start < since:
-                    spent = spent_of(
-                        connection, share.budget, share.whose, share.window
-                    )
+                # First of all: whoever counts a call meanwhile waits for this row, and so
+                # counts it after the sum below. Each call is in exactly one of the two.
+                connection.execute(sa.insert(budget_windows), [_row(window, limits)])
+                if window.starts_at < since:
                     connection.execute(
                         sa.update(budget_windows)
-                        .where(_w.id == share.id)
-                        .values(spent=spent)
+                        .where(_w.id == window.id)
+                        .values(spent=spent_in(connection, window))
                     )
         except exc.IntegrityError:
-            return  # another made it meanwhile
+            return  # another process has created it
 
     def _counted_since(self, engine: sa.Engine, budget: Budget) -> dt.datetime:
-        # With its zone: after a change of it, windows have other calls than those counted.
+        """Return when the budget was first seen: all later calls have been counted."""
+        # By calendar: after a change of the zone, windows contain other calls than those
+        # that were counted.
         calendar = budget.calendar
         known = self._since.get(calendar)
         if known is not None:
@@ -155,22 +141,18 @@ class Windows:
         return found
 
 
-def _row(share: Share, allowed: int | None) -> dict[str, t.Any]:
-    """A window of which nothing is spent."""
+def _row(window: BudgetWindow, limits: _Limits) -> dict[str, t.Any]:
+    """Return the row of a window in which nothing is spent."""
     return {
-        "id": share.id,
-        "definition": share.budget.definition,
-        "name": share.budget.name,
-        "period": share.budget.period,
-        "tags": _text(share.whose),
-        "starts_at": share.window.start,
-        "ends_at": share.window.end,
-        "allowed": allowed,
+        "id": window.id,
+        "definition": window.budget.definition,
+        "name": window.budget.name,
+        "period": window.budget.period,
+        "tags": json.dumps(dict(sorted(window.tags.items())), ensure_ascii=False),
+        "starts_at": window.starts_at,
+        "ends_at": window.ends_at,
+        "allowed": limits.get(window.id),
         "spent": 0,
         "reserved": 0,
         "lost": 0,
     }
-
-
-def _text(whose: Mapping[str, str]) -> str:
-    return json.dumps(dict(sorted(whose.items())), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""``budgets``: how they stand, whether they are right, and freeing what was lost."""
+"""``budgets``: show, verify and repair budgets, and release lost reservations."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from ..errors import LlmCostError
+from ..money import digits
 from .text import count
 from .text import plain
 
 if t.TYPE_CHECKING:
-    from ..budgets.maintenance import Budgets
     from ..budgets.standing import Standing
+    from ..budgets.storage import Budgets
     from ..query.host import Host
 
 
 @click.group()
 def budgets() -> None:
-    """See how budgets stand, and keep them right."""
+    """Show budgets, and verify their counters."""
 
 
 _form = click.option(
@@ -32,7 +33,7 @@ _form = click.option(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="How to print it.",
+    help="Output format.",
 )
 
 
@@ -40,9 +41,9 @@ _form = click.option(
 @_form
 @with_appcontext
 def list_(form: str) -> None:
-    """Print each budget's window of now: spent, held, lost and left.
+    """List the current window of each budget: spent, reserved, lost and forecast.
 
-    Of a budget that each value of a tag has, the fifty fullest are printed.
+    Where each value of a tag has a budget, the 50 most used are listed.
     """
     _print(_standings(None, past=False), form)
 
@@ -52,91 +53,89 @@ def list_(form: str) -> None:
 @_form
 @with_appcontext
 def show(name: str, form: str) -> None:
-    """Print the windows of one budget, also those that are over; the latest first."""
+    """List the windows of one budget, including past ones; the latest first."""
     _print(_standings(name, past=True), form)
 
 
 @budgets.command()
-@click.option("--fix", is_flag=True, help="Set what differs to what the ledger says.")
+@click.option("--fix", is_flag=True, help="Set wrong counters to the ledger's amounts.")
 @with_appcontext
 def verify(fix: bool) -> None:
-    """Compare what was spent with the calls in the ledger, and what is held with the holds.
+    """Compare counters with the calls in the ledger, and with the reservations.
 
-    Ends with 1 if they differ; each line says where. Windows of which calls were pruned are
-    left out where the ledger cannot tell any more which calls they had.
+    Exits with status 1 if they differ; each line names one difference. Windows with pruned
+    calls or erased tags are skipped where the ledger no longer knows their calls.
     """
     host: Host = current_app.extensions["llm_cost"]
-    kept = _kept(host)
+    stored = _stored(host)
     host.ledger.drain()
     with host.ledger.reading() as connection:
-        lines, unsure = kept.counters.audit.differences(connection)
+        lines, unverifiable = stored.verify(connection)
     for line in lines:
         click.echo(plain(line))
-    if unsure:
+    if unverifiable:
         click.echo(
-            f"{count(unsure, 'window')} cannot be compared: calls or tags of theirs are"
-            " gone, or their budget is defined no more."
+            f"{count(unverifiable, 'window')} skipped: calls were pruned, tags were erased,"
+            " or the budget is no longer defined."
         )
     if lines and fix:
-        kept.mend()
-        click.echo(f"{count(len(lines), 'counter')} set right.")
+        stored.repair()
+        click.echo(f"{count(len(lines), 'counter')} corrected.")
     elif lines:
-        raise click.ClickException(f"{count(len(lines), 'difference')} found.")
+        raise click.ClickException(
+            f"{count(len(lines), 'difference')} found. Run with --fix to correct them."
+        )
     else:
-        click.echo("What was spent is what the calls cost.")
+        click.echo("The amounts spent equal the cost of the calls.")
 
 
-@budgets.command("reset-hold")
+@budgets.command()
 @click.argument("name", required=False)
-@click.option("--event-id", help="Free the holds of this call, in whatever state.")
+@click.option("--event-id", help="Release all reservations of this call instead.")
 @with_appcontext
-def reset_hold(name: str | None, event_id: str | None) -> None:
-    """Free holds that were lost: of one budget, or of one call.
+def release(name: str | None, event_id: str | None) -> None:
+    """Release lost reservations of a budget, or all reservations of a call.
 
-    A hold is lost when the process that took it is gone and no row came for its call. It
-    counts until then as if the call had cost that much.
+    A reservation is lost if its process ended before the call was stored. Until the call
+    is stored or the reservation is released, it counts as if the call had cost that much.
     """
     host: Host = current_app.extensions["llm_cost"]
     if (name is None) == (event_id is None):
-        raise click.UsageError("Give the name of a budget, or --event-id.")
-    kept = _kept(host)
+        raise click.UsageError("Give either the name of a budget or --event-id.")
+    stored = _stored(host)
     if name is not None:
-        _known(kept, name)
-    # What waits in a spool may be the row of a call whose hold was lost.
+        _check_name(stored, name)
+    # The spool may contain calls whose reservations were lost.
     host.ledger.drain()
-    states = ["lost", "unpriced"] if event_id is None else ["held", "lost", "unpriced"]
-    freed = kept.free(states, name=name, event_id=event_id)
-    click.echo(f"{count(freed, 'hold')} freed.")
+    released = stored.release(name=name, event_id=event_id)
+    click.echo(f"{count(released, 'reservation')} released.")
 
 
-def _kept(host: Host) -> Budgets:
-    kept = host.ledger.budgets
-    if kept is None:
+def _stored(host: Host) -> Budgets:
+    stored = host.ledger.budgets
+    if stored is None:
         raise LlmCostError(
-            "There are no budgets: set LLM_COST_MONTHLY_BUDGET or LLM_COST_BUDGETS."
+            "No budgets are defined: set LLM_COST_MONTHLY_BUDGET or LLM_COST_BUDGETS."
         )
-    return kept
+    return stored
 
 
-def _known(kept: Budgets, name: str) -> None:
-    names = [budget.name for budget in kept.defined]
+def _check_name(stored: Budgets, name: str) -> None:
+    names = [budget.name for budget in stored.definitions]
     if name not in names:
         raise click.UsageError(
-            f"There is no budget {name!r}; there are {', '.join(map(repr, names))}."
+            f"No budget named {name!r}. Defined budgets: {', '.join(map(repr, names))}."
         )
 
 
 def _standings(name: str | None, *, past: bool) -> Sequence[Standing]:
-    from ..budgets.standing import standings
-
     host: Host = current_app.extensions["llm_cost"]
-    kept = _kept(host)
+    stored = _stored(host)
     if name is not None:
-        _known(kept, name)
+        _check_name(stored, name)
     host.ledger.drain()
-    chosen = [b for b in kept.defined if name in (None, b.name)]
     with host.ledger.reading() as connection:
-        return standings(connection, chosen, host.clock(), past=past)
+        return stored.standings(connection, host.clock(), name=name, past=past)
 
 
 def _print(found: Sequence[Standing], form: str) -> None:
@@ -145,50 +144,48 @@ def _print(found: Sequence[Standing], form: str) -> None:
         return
     for each in found:
         click.echo(plain(_line(each)))
-        click.echo(plain(_more(each)))
+        click.echo(plain(_details(each)))
     if not found:
-        click.echo("No window of a budget has a call yet.")
+        click.echo("No call has counted in a budget yet.")
 
 
 def _line(each: Standing) -> str:
-    whose = "".join(f" {key}:{value}" for key, value in each.tags.items())
-    limit = "no limit" if each.limit_usd is None else f"${_usd(each.limit_usd)}"
-    percent = "" if each.share is None else f" ({each.share * 100:.1f} %)"
+    scope = "".join(f" {key}:{value}" for key, value in each.tags.items())
+    limit = "no limit" if each.limit_usd is None else _usd(each.limit_usd)
+    used = each.used_fraction
+    percent = "" if used is None else f" ({used * 100:.1f} %)"
     state = ""
-    if each.limit_usd is not None and each.exceeded:
-        state = "  SPENT" if each.spent_usd >= each.limit_usd else "  FULL"
+    if each.limit is not None and each.exceeded:
+        state = "  EXCEEDED" if each.spent >= each.limit else "  FULL"
     return (
-        f"{each.budget.name}{whose}: ${_usd(each.used_usd)} of {limit}{percent}{state}"
+        f"{each.budget.name}{scope}: {_usd(each.used_usd)} of {limit}{percent}{state}"
     )
 
 
-def _more(each: Standing) -> str:
+def _details(each: Standing) -> str:
     end = "" if each.ends_at is None else f" to {each.ends_at:%Y-%m-%d %H:%M} UTC"
     parts = [
         f"  {each.budget.period} from {each.starts_at:%Y-%m-%d %H:%M}{end}",
-        f"spent ${_usd(each.spent_usd)}",
+        f"{_usd(each.spent_usd)} spent",
     ]
-    if each.held_usd:
-        parts.append(f"held ${_usd(each.held_usd)}")
-    if each.lost_usd:
-        parts.append(f"lost ${_usd(each.lost_usd)}")
+    if each.reserved:
+        parts.append(f"{_usd(each.reserved_usd)} reserved")
+    if each.lost:
+        parts.append(f"{_usd(each.lost_usd)} lost")
     if each.passed:
-        passed = ", ".join(
-            f"{part * 100:f}".rstrip("0").rstrip(".") for part in each.passed
-        )
-        parts.append(f"passed {passed} %")
-    if each.projected_usd is not None:
-        parts.append(f"heading for ${each.projected_usd:,.2f}")
+        passed = ", ".join(digits(threshold * 100) for threshold in each.passed)
+        parts.append(f"thresholds reached: {passed} %")
+    if each.forecast_usd is not None:
+        parts.append(f"forecast ${each.forecast_usd:,.2f}")
     parts.append(each.budget.behavior)
     return ", ".join(parts)
 
 
 def _usd(amount: Decimal) -> str:
-    return f"{amount.normalize():,f}"
+    return f"${amount.normalize():,f}"
 
 
 def _document(each: Standing) -> dict[str, t.Any]:
-    end = each.ends_at
     return {
         "budget": each.budget.name,
         "period": each.budget.period,
@@ -196,18 +193,16 @@ def _document(each: Standing) -> dict[str, t.Any]:
         "unpriced_policy": each.budget.unpriced,
         "tags": dict(each.tags),
         "starts_at": each.starts_at.isoformat(),
-        "ends_at": None if end is None else end.isoformat(),
-        "limit_usd": None if each.limit_usd is None else _plain(each.limit_usd),
-        "spent_usd": _plain(each.spent_usd),
-        "held_usd": _plain(each.held_usd),
-        "lost_usd": _plain(each.lost_usd),
+        "ends_at": None if each.ends_at is None else each.ends_at.isoformat(),
+        "limit_usd": _digits(each.limit_usd),
+        "spent_usd": _digits(each.spent_usd),
+        "reserved_usd": _digits(each.reserved_usd),
+        "lost_usd": _digits(each.lost_usd),
         "unpriced_calls": each.unpriced,
-        "passed": [str(part) for part in each.passed],
-        "projected_usd": None
-        if each.projected_usd is None
-        else _plain(each.projected_usd),
+        "passed": [str(threshold) for threshold in each.passed],
+        "forecast_usd": _digits(each.forecast_usd),
     }
 
 
-def _plain(amount: Decimal) -> str:
-    return f"{amount.normalize():f}"
+def _digits(amount: Decimal | None) -> str | None:
+    return None if amount is None else digits(amount)

@@ -284,27 +284,30 @@ budgets = sa.Table(
     sa.Column("since", Millis, nullable=False),
     **TABLE_OPTIONS,
 )
-"""Since when every call is counted in a budget as it stores. A window that began before
-is counted up from its calls once."""
+"""Since when every call is counted in a budget when it is stored. Windows that began before
+are summed from their calls once."""
+
+ERASED: t.Final = "(erased)"
+"""Replaces an erased tag value in the ``tags`` of a budget's window."""
 
 budget_windows = sa.Table(
     PREFIX + "budget_windows",
     metadata,
-    sa.Column("id", Text(32), primary_key=True),  # a hash of all that it is of
+    sa.Column("id", Text(32), primary_key=True),  # a hash of definition, tags and times
     sa.Column("definition", Text(32), nullable=False),
     sa.Column("name", Text(100), nullable=False),
     sa.Column("period", Text(8), nullable=False),
-    sa.Column("tags", LONG_TEXT, nullable=False),  # JSON: tags of which each has one
+    sa.Column("tags", LONG_TEXT, nullable=False),  # JSON: the tag values it applies to
     sa.Column("starts_at", Millis, nullable=False),
-    sa.Column("ends_at", Millis),  # NULL: never
-    # Pico-USD: what is allowed is NULL where the app names no limit.
+    sa.Column("ends_at", Millis),  # NULL: it never ends
+    # Pico-USD. The limit is NULL if the app sets none ("limit" is a keyword of SQL).
     sa.Column("allowed", sa.BigInteger),
     sa.Column("spent", sa.BigInteger, nullable=False),
     sa.Column("reserved", sa.BigInteger, nullable=False),
     sa.Column("lost", sa.BigInteger, nullable=False),
     **TABLE_OPTIONS,
 )
-"""What was spent in each window of each budget, and what is held for calls under way."""
+"""The counters of each window of each budget."""
 
 sa.Index(
     "ix_llm_cost_budget_windows_name",
@@ -325,8 +328,8 @@ budget_reservations = sa.Table(
     ),
     **TABLE_OPTIONS,
 )
-"""What a call under way may cost. ``state`` is ``held``, ``lost`` (its lease ran out) or
-``unpriced`` (its row came without a price, and the budget counts the estimate)."""
+"""What calls may cost. ``state`` is ``reserved`` (in progress), ``lost`` (the lease expired)
+or ``unpriced`` (the call is stored without a price, and counts at its estimate)."""
 
 sa.Index(
     "ix_llm_cost_budget_reservations_lease",
@@ -344,7 +347,7 @@ budget_alerts = sa.Table(
     sa.PrimaryKeyConstraint("window_id", "threshold", name="pk_llm_cost_budget_alerts"),
     **TABLE_OPTIONS,
 )
-"""The thresholds that were passed: a row is there once, however many processes pass it."""
+"""The thresholds that were reached: one row each, however many processes reach it."""
 
 outbox = sa.Table(
     PREFIX + "outbox",

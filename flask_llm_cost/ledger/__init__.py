@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..budgets.maintenance import Budgeting
-from ..budgets.maintenance import Budgets
+from ..budgets.policy import Policy
+from ..budgets.storage import Budgets
 from ..calendar import period_of
 from ..call import Call
 from ..config import Settings
@@ -68,7 +68,7 @@ class Ledger:
     :param host_engine: Gives the host's engine, if its database is the ledger's.
     :param failed: Told of what could not be stored. It must not raise.
     :param gather: Called before each drain: appends calls that are due. It must not raise.
-    :param budgeting: The budgets to be kept, if there are any.
+    :param policy: The budgets to keep counters for, if there are any.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Ledger:
         host_engine: Callable[[], sa.Engine] | None = None,
         failed: Failed | None = None,
         gather: Callable[[], None] | None = None,
-        budgeting: Budgeting | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.lost = 0
         """Calls that neither the spool nor the database would take."""
@@ -89,7 +89,7 @@ class Ledger:
         self._host: sa.Engine | None = None
         self._failed = failed
         self._gather = gather
-        self._budgeting = budgeting
+        self._policy = policy
         self._fresh()
         _ledgers.add(self)
 
@@ -133,7 +133,7 @@ class Ledger:
         try:
             now = now or self._settings.write == "sync"
             if now and self._write_now(call):
-                if self._budgeting is not None:
+                if self._policy is not None:
                     self.wake()  # the writer's thread tells of budgets
                 return True
             self._spool.append(encode(call))
@@ -698,11 +698,11 @@ class Ledger:
     @property
     def budgets(self) -> Budgets | None:
         """The budgets that are kept here, if there are any."""
-        if self._budgeting is None:
+        if self._policy is None:
             return None
         with self._mine():
             if self._made_budgets is None:
-                self._made_budgets = Budgets(self._engines, self._budgeting)
+                self._made_budgets = Budgets(self._engines, self._policy)
             return self._made_budgets
 
     def _work(self) -> None:
@@ -712,7 +712,7 @@ class Ledger:
     def tell(self) -> None:
         """Tell the app of the thresholds of budgets that were passed."""
         if self._made_budgets is not None:
-            self._made_budgets.tell()
+            self._made_budgets.notify()
 
     @property
     def _roller(self) -> Roller:
@@ -773,7 +773,7 @@ def open_ledger(
     host_engine: Callable[[], sa.Engine] | None = None,
     failed: Failed | None = None,
     gather: Callable[[], None] | None = None,
-    budgeting: Budgeting | None = None,
+    policy: Policy | None = None,
 ) -> Ledger:
     """The ledger that the settings ask for: in a database, or in monthly files.
 
@@ -794,7 +794,7 @@ def open_ledger(
         host_engine=host_engine,
         failed=failed,
         gather=gather,
-        budgeting=budgeting,
+        policy=policy,
     )
 
 

@@ -170,7 +170,7 @@ class Store:
             known = self._known(engine, entries)
             stored.duplicate += len(known)
             if self._counters is not None:
-                self._counters.repeated(engine, [event for _, event in known])
+                self._counters.release_duplicates(engine, [event for _, event in known])
             rest = [entry for entry in entries if entry.key not in known]
             for entry in rest:
                 self._insert_one(engine, entry, stored)
@@ -186,7 +186,7 @@ class Store:
             else:
                 stored.refused.append((entry.call, brief(error)))
                 if self._counters is not None:
-                    self._counters.refuses(entry.call.event_id)
+                    self._counters.abandon(entry.call.event_id)
         else:
             stored.new += 1
 
@@ -195,7 +195,7 @@ class Store:
         ids = self._intern(engine, entries)
         calls = [entry.call for entry in entries]
         counters = self._counters
-        tally = None if counters is None else counters.prepared(engine, calls)
+        prepared = None if counters is None else counters.prepare(engine, calls)
         statement, event_id = self._statement(engine.dialect)
         rows = [
             (event_id(values[0]), *values[1:], tags and ids[tags.text])
@@ -210,10 +210,10 @@ class Store:
                 self._put_back.settle(connection, calls)
             else:
                 _check_horizon(connection, min(call.started_at for call in calls))
-            if counters is not None and tally is not None:
-                alerts = counters.count(connection, calls, tally)
+            if counters is not None and prepared is not None:
+                alerts = counters.count(connection, calls, prepared)
         if counters is not None:
-            counters.stored(calls, alerts)
+            counters.committed(calls, alerts)
 
     def _statement(self, dialect: sa.Dialect) -> _Statement:
         if self._made_statement is None:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ..budgets.audit import NOBODY
 from ..db.rows import tag_set_of
 from ..db.tables import budget_windows
 from ..db.tables import calls
+from ..db.tables import ERASED
 from ..db.tables import tag_rollups
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
@@ -142,7 +142,7 @@ class Eraser:
             for place, text in rows:
                 whose = json.loads(text)
                 if isinstance(whose, dict) and whose.get(self.key) == self.value:
-                    whose[self.key] = NOBODY
+                    whose[self.key] = ERASED
                     changed = sa.update(budget_windows).where(w.id == place)
                     connection.execute(changed.values(tags=_encode(whose)))
         return False

@@ -1,4 +1,4 @@
-"""How full is a budget? The widths of its gauge, in percent of its length."""
+"""What pages show of budgets: the gauge of a window, and labels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from ..budgets import Budget
 from ..budgets.standing import Standing
+from ..money import digits
 from . import charts
 from . import format
 
@@ -18,7 +19,7 @@ _BEHAVIORS: t.Final = {
     "block": ("blocks", "good"),
 }
 _UNPRICED: t.Final = {
-    "ignore": "count nothing",
+    "ignore": "are not counted",
     "estimate": "count at their estimate",
     "block": "are refused",
 }
@@ -34,7 +35,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A budget's gauge: its length is the limit, or what is used if that is more."""
+    """The gauge of a budget: its full length is the limit, or what is used if more."""
 
     pieces: tuple[charts.Segment, ...]
     marks: tuple[Mark, ...]
@@ -42,41 +43,54 @@ class Gauge:
 
 
 def gauge(standing: Standing) -> Gauge | None:
-    """The gauge of one window; ``None`` where the app names no limit."""
-    limit = standing.limit_usd
-    if limit is None:
+    """Return the gauge of one window; ``None`` if the app sets no limit."""
+    if standing.limit is None:
         return None
-    whole = max(limit, standing.used_usd)
+    whole = max(standing.limit, standing.used)
     pieces = charts.mix(
         [
-            ("spent", standing.spent_usd),
-            ("held", standing.held_usd),
-            ("lost", standing.lost_usd),
-            ("left", whole - standing.used_usd),
+            ("spent", standing.spent),
+            ("reserved", standing.reserved),
+            ("lost", standing.lost),
+            ("left", whole - standing.used),
         ]
     )
     marks = tuple(
-        Mark(charts.share(limit * part, whole), f"{percent(part)} of the limit")
+        Mark(
+            charts.share(standing.limit * part, whole), f"{percent(part)} of the limit"
+        )
         for part in standing.budget.thresholds
     )
-    said = format.percent(standing.share) if standing.share is not None else "all"
-    used = tuple(piece for piece in pieces if piece.name != "left")
-    return Gauge(used, marks, f"{said} of the limit is used")
+    used = standing.used_fraction
+    title = "100% used" if used is None else f"{format.percent(used)} used"
+    return Gauge(tuple(p for p in pieces if p.name != "left"), marks, title)
+
+
+def state(standing: Standing) -> tuple[str, str]:
+    """Return the state of one window, and its tone."""
+    if standing.limit is None:
+        return "No limit", ""
+    if standing.exceeded:
+        exceeded = standing.spent >= standing.limit
+        return "Exceeded" if exceeded else "Full", "bad"
+    if standing.passed:
+        return f"{standing.used * 100 // standing.limit} % used", "warn"
+    return "On track", "good"
 
 
 def behavior(budget: Budget) -> tuple[str, str]:
-    """What a budget does, and the tone of that."""
+    """Return what a budget does, and the tone of that."""
     word, tone = _BEHAVIORS[budget.behavior]
-    return (f"{word}, with holds" if budget.holds else word), tone
+    return (f"{word}, with reservations" if budget.reserves else word), tone
 
 
 def unpriced(budget: Budget) -> str:
-    """What calls without a price do in a budget."""
+    """Return what happens to unpriced calls in a budget."""
     return _UNPRICED[budget.unpriced]
 
 
 def scope(budget: Budget) -> str:
-    """Which calls count in a budget, in words."""
+    """Return which calls count in a budget."""
     parts = [
         f"each {key}" if value == "*" else f"{key}:{value}"
         for key, value in budget.tags.items()
@@ -86,33 +100,28 @@ def scope(budget: Budget) -> str:
 
 
 def passed(standing: Standing) -> str:
-    """The thresholds that were passed, in words."""
+    """Return the thresholds that were reached."""
     return ", ".join(percent(part) for part in standing.passed)
 
 
 def outlook(standing: Standing) -> str:
-    """The thresholds that were passed and where it is heading, in words."""
-    parts = [f"passed {passed(standing)}"] if standing.passed else []
-    if standing.projected_usd is not None:
-        parts.append(f"heading for {format.estimate(standing.projected_usd)}")
+    """Return the thresholds that were reached, and the forecast."""
+    parts = [f"reached {passed(standing)}"] if standing.passed else []
+    if standing.forecast_usd is not None:
+        parts.append(f"forecast {format.estimate(standing.forecast_usd)}")
     return " · ".join(parts)
 
 
 def percent(part: Decimal) -> str:
-    """A threshold as it was set: 0.5 is 50%."""
-    return f"{(part * 100).normalize():f}%"
+    """Return a threshold as it was set: 0.5 is 50 %."""
+    return f"{digits(part * 100)} %"
 
 
 def by_budget(
     budgets: Sequence[Budget], found: Sequence[Standing]
 ) -> list[tuple[Budget, list[Standing]]]:
-    """The windows of each budget; one that each value of a tag has may have none yet."""
+    """Return the windows of each budget; budgets for each tag value may have none yet."""
     return [
         (budget, [each for each in found if each.budget.name == budget.name])
         for budget in budgets
     ]
-
-
-def is_each(budget: Budget) -> bool:
-    """Whether each value of a tag has such a budget."""
-    return "*" in budget.tags.values()

@@ -17,7 +17,6 @@ from flask import Response
 from werkzeug.exceptions import NotFound
 
 from ..budgets.standing import Standing
-from ..budgets.standing import standings
 from ..calendar import day_start
 from ..calendar import edges
 from ..event_id import event_time
@@ -352,12 +351,12 @@ def _session_names(ids: Sequence[str]) -> Mapping[str, str]:
 
 def budgets() -> str:
     """The state of every budget."""
-    kept = host().ledger.budgets
-    defined = () if kept is None else kept.defined
+    stored = host().ledger.budgets
+    defined = () if stored is None else stored.definitions
     found: Sequence[Standing] = ()
-    if kept is not None:
+    if stored is not None:
         with host().ledger.reading() as connection:
-            found = standings(connection, defined, now(), most=MAX_WINDOWS)
+            found = stored.standings(connection, now(), most=MAX_WINDOWS)
     return _render(
         "budgets",
         gauge=gauge,
@@ -369,12 +368,13 @@ def budgets() -> str:
 
 
 def _fullest(connection: sa.Connection) -> list[Standing]:
-    """The budgets that the overview shows: the fullest window of each."""
-    kept = host().ledger.budgets
-    if kept is None:
+    """The budgets that the overview shows: the most used window of each."""
+    stored = host().ledger.budgets
+    if stored is None:
         return []
-    found = standings(connection, kept.defined, now(), most=1)
-    return sorted(found, key=lambda each: each.share or 0, reverse=True)[:MAX_GAUGES]
+    found = list(stored.standings(connection, now(), most=1))
+    found.sort(key=lambda each: each.used_fraction or 0, reverse=True)
+    return found[:MAX_GAUGES]
 
 
 def prices() -> str:

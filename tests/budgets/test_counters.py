@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from flask_llm_cost.budgets import Alert
 from flask_llm_cost.budgets import Budget
-from flask_llm_cost.budgets import defined
-from flask_llm_cost.budgets.maintenance import Budgeting
-from flask_llm_cost.budgets.maintenance import Budgets
-from flask_llm_cost.budgets.reservations import Ask
+from flask_llm_cost.budgets import read_budgets
+from flask_llm_cost.budgets.definition import Reservation
+from flask_llm_cost.budgets.policy import Policy
+from flask_llm_cost.budgets.storage import Budgets
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
@@ -28,6 +28,18 @@ from flask_llm_cost.ledger import Ledger
 from tests.conftest import every_database
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
+
+
+class Recorded(Policy):
+    """A policy that collects all alerts, instead of notifying an app."""
+
+    def __init__(self, budgets: t.Sequence[Budget], told: list[Alert]) -> None:
+        super().__init__(budgets)
+        self.told = told
+
+    def notify(self, alert: Alert) -> None:
+        self.told.append(alert)
+
 
 MakeBudgeted: t.TypeAlias = Callable[..., Ledger]
 BLOCK = {"name": "all", "limit_usd": 1, "period": "day", "behavior": "block"}
@@ -46,15 +58,12 @@ def budgeted(
     ledgers: list[Ledger] = []
 
     def make(*entries: dict[str, t.Any]) -> Ledger:
-        budgets = defined(Settings.read({"LLM_COST_BUDGETS": list(entries)}))
-
-        def limit(budget: Budget, whose: t.Any) -> Decimal | None:
-            return t.cast(Decimal, budget.limit_usd)
+        budgets = read_budgets(Settings.read({"LLM_COST_BUDGETS": list(entries)}))
 
         ledger = Ledger(
             Settings(database_uri=database),
             instance_path=str(tmp_path / "instance"),
-            budgeting=Budgeting(budgets, limit, told.append),
+            policy=Recorded(budgets, told),
         )
         ledgers.append(ledger)
         return ledger
@@ -99,16 +108,16 @@ def amounts(ledger: Ledger) -> tuple[Decimal, Decimal, Decimal]:
 
 def drift(ledger: Ledger) -> list[str]:
     with ledger.reading() as connection:
-        return kept(ledger).counters.audit.differences(connection)[0]
+        return kept(ledger).verify(connection)[0]
 
 
 def take(ledger: Ledger, call: Call, usd: str) -> bool:
     budgets = kept(ledger)
-    asks = [
-        Ask(share, int(Decimal(usd).scaleb(12)))
-        for share in budgets.counters.shares_of(call)
+    wanted = [
+        Reservation(window, int(Decimal(usd).scaleb(12)))
+        for window in budgets.counters.windows_of(call)
     ]
-    return budgets.holds.take(call.event_id, asks) is None
+    return budgets.reservations.reserve(call.event_id, wanted) is None
 
 
 @every_database
@@ -146,9 +155,9 @@ def test_what_is_changed_by_hand_is_found_and_mended(budgeted: MakeBudgeted) -> 
     write(ledger, make_call(1))
     with ledger._engines.writing().begin() as connection:
         connection.execute(sa.update(budget_windows).values(spent=7))
-    assert "spent is $0.000000000007, and should be $0.0025" in drift(ledger)[0]
+    assert "spent is $0.000000000007, expected $0.0025" in drift(ledger)[0]
     with ledger._engines.writing().begin() as connection:
-        kept(ledger).counters.audit.mend(connection)
+        kept(ledger).counters.audit.repair(connection)
     assert drift(ledger) == []
 
 
@@ -185,7 +194,7 @@ def test_nothing_goes_once_the_limit_is_reached(budgeted: MakeBudgeted) -> None:
 
 def lapse(ledger: Ledger) -> int:
     later = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
-    return kept(ledger).holds.sweep(later)
+    return kept(ledger).reservations.expire(later)
 
 
 @every_database
@@ -208,7 +217,7 @@ def test_a_lost_hold_can_be_freed(budgeted: MakeBudgeted) -> None:
     ledger = budgeted(BLOCK)
     take(ledger, costing("0.2"), "0.6")
     lapse(ledger)
-    assert kept(ledger).holds.free(["lost"], name="all") == 1
+    assert kept(ledger).reservations.release(["lost"], name="all") == 1
     assert amounts(ledger) == (0, 0, 0)
     assert drift(ledger) == []
 
@@ -221,8 +230,8 @@ def test_a_lease_is_renewed_while_the_call_is_under_way(
     soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
     with ledger._engines.writing().begin() as connection:
         connection.execute(sa.update(budget_reservations).values(expires_at=soon))
-    kept(ledger).holds.tend()
-    assert kept(ledger).holds.sweep(soon + dt.timedelta(seconds=60)) == 0
+    kept(ledger).reservations.renew()
+    assert kept(ledger).reservations.expire(soon + dt.timedelta(seconds=60)) == 0
 
 
 @every_database
@@ -246,8 +255,8 @@ def test_new_values_of_a_batch_are_made_together(budgeted: MakeBudgeted) -> None
     write(ledger, *calls[:30])
     assert len(commits) < 10
     # One that another process makes meanwhile is no harm to the others.
-    shares = [share for call in calls[20:] for share in counters.shares_of(call)]
-    counters.windows._make(engine, sorted(shares, key=lambda share: share.id), {})
+    found = [window for call in calls[20:] for window in counters.windows_of(call)]
+    counters.rows._create(engine, sorted(found, key=lambda window: window.id), {})
     write(ledger, *calls[30:])
     assert [row.spent for row in windows(ledger).values()] == [10**11] * 41
     assert drift(ledger) == []
@@ -260,8 +269,8 @@ def test_what_someone_spent_who_is_erased_stays_spent(budgeted: MakeBudgeted) ->
     ledger.erase_tag("user", "ann")
     with ledger.reading() as connection:
         # It cannot be compared, and differs from nothing.
-        assert kept(ledger).counters.audit.differences(connection) == ([], 1)
-    kept(ledger).mend()
+        assert kept(ledger).verify(connection) == ([], 1)
+    kept(ledger).repair()
     row = only(ledger)
     assert (row.tags, row.spent) == ('{"user":"(erased)"}', 3 * 10**11)
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_llm_cost.budgets import Budget
-from flask_llm_cost.budgets import defined
+from flask_llm_cost.budgets import read_budgets
 from flask_llm_cost.config import Settings
 from flask_llm_cost.errors import ConfigError
 
 
 def budget(**entry: t.Any) -> Budget:
     entry = {"name": "one", "limit_usd": 1} | entry
-    return defined(Settings.read({"LLM_COST_BUDGETS": [entry]}))[0]
+    return read_budgets(Settings.read({"LLM_COST_BUDGETS": [entry]}))[0]
 
 
 def test_the_plain_settings_are_budgets_too() -> None:
@@ -26,7 +26,7 @@ def test_the_plain_settings_are_budgets_too() -> None:
         "LLM_COST_CALL_BUDGET": "0.5",
         "LLM_COST_BUDGET_BEHAVIOR": "raise",
     }
-    found = defined(Settings.read(config))
+    found = read_budgets(Settings.read(config))
     assert [(b.name, b.period, b.limit_usd) for b in found] == [
         ("monthly", "month", Decimal(100)),
         ("daily", "day", Decimal(5)),
@@ -37,13 +37,15 @@ def test_the_plain_settings_are_budgets_too() -> None:
 
 def test_a_star_is_a_budget_for_each_value() -> None:
     per_user = budget(tags={"user": "*", "feature": "chat"})
-    assert per_user.whose({"user": "7", "feature": "chat"}) == {"user": "7"}
-    assert per_user.whose({"user": "7", "feature": "mail"}) is None
-    assert per_user.whose({"feature": "chat"}) is None
+    assert per_user.match("openai", "o3", {"user": "7", "feature": "chat"}) == {
+        "user": "7"
+    }
+    assert per_user.match("openai", "o3", {"user": "7", "feature": "mail"}) is None
+    assert per_user.match("openai", "o3", {"feature": "chat"}) is None
 
 
 def test_a_budget_without_tags_is_everyones() -> None:
-    assert budget().whose({"user": "7"}) == {}
+    assert budget().match("openai", "o3", {"user": "7"}) == {}
 
 
 def test_models_are_patterns_of_any_name() -> None:
@@ -57,9 +59,8 @@ def test_models_are_patterns_of_any_name() -> None:
 def test_each_value_and_window_has_a_key_of_its_own() -> None:
     one = budget(tags={"user": "*"}, period="day")
     noon = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
-    today, tomorrow = one.window(noon), one.window(noon + dt.timedelta(days=1))
-    keys = {one.key({"user": u}, w) for u in "ab" for w in (today, tomorrow)}
-    assert len(keys) == 4
+    times = (noon, noon + dt.timedelta(days=1))
+    assert len({one.window({"user": u}, at).id for u in "ab" for at in times}) == 4
 
 
 def test_another_definition_is_another_budget() -> None:
@@ -104,10 +105,10 @@ def test_two_budgets_of_one_name_are_refused() -> None:
         "LLM_COST_DAILY_BUDGET": 1,
         "LLM_COST_BUDGETS": [{"name": "daily", "limit_usd": 2}],
     }
-    with pytest.raises(ConfigError, match="more than one budget of the name 'daily'"):
-        defined(Settings.read(config))
+    with pytest.raises(ConfigError, match="more than one budget named 'daily'"):
+        read_budgets(Settings.read(config))
 
 
 def test_a_budget_needs_a_name_and_a_limit() -> None:
     with pytest.raises(ConfigError, match="no 'limit_usd'"):
-        defined(Settings.read({"LLM_COST_BUDGETS": [{"name": "x"}]}))
+        read_budgets(Settings.read({"LLM_COST_BUDGETS": [{"name": "x"}]}))

@@ -1,4 +1,4 @@
-"""What a call may cost before that is known, and a budget that takes no holds."""
+"""What a call may cost before that is known, and a budget without reservations."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .test_enforcement import spend
 ATTEMPT = Attempt("openai", "chat", "gpt-4o")
 
 
-def held(app: Flask) -> list[Decimal]:
-    """What is held for each call, in USD."""
+def reserved(app: Flask) -> list[Decimal]:
+    """What is reserved for each call, in USD."""
     with app.extensions["llm_cost"].ledger.reading() as connection:
         amounts = connection.scalars(sa.select(budget_reservations.c.amount)).all()
     return [Decimal(amount).scaleb(-12) for amount in amounts]
@@ -39,13 +39,13 @@ def test_an_estimate_may_be_the_moving_average_of_a_model(make_app: MakeApp) -> 
     with app.app_context():
         # Nothing is known of the model yet: the most that it may cost.
         assert extension_of(app).begin(ATTEMPT)
-        (most,) = held(app)
+        (most,) = reserved(app)
         assert most > Decimal("0.1")
     spend(app, "0.1")
     spend(app, "0.2")
     with app.app_context():
         assert extension_of(app).begin(ATTEMPT)
-    assert sorted(held(app)) == [Decimal("0.11"), most]
+    assert sorted(reserved(app)) == [Decimal("0.11"), most]
 
 
 def test_an_estimate_may_be_the_apps_own(make_app: MakeApp) -> None:
@@ -59,14 +59,14 @@ def test_an_estimate_may_be_the_apps_own(make_app: MakeApp) -> None:
     with app.app_context():
         assert extension_of(app).begin(ATTEMPT)
     assert asked == [ATTEMPT]
-    assert held(app) == [Decimal("0.25")]
+    assert reserved(app) == [Decimal("0.25")]
 
 
 def test_a_budget_that_is_not_hard_looks_and_holds_nothing(make_app: MakeApp) -> None:
     app = blocking(make_app, limit_usd="0.3", hard=False, estimate="9")
     with app.app_context():
         assert extension_of(app).begin(ATTEMPT)
-        assert held(app) == []
+        assert reserved(app) == []
     spend(app, "0.2", enforce_budget=True)
     # There is room for something: how much it costs is not asked.
     spend(app, "0.2", enforce_budget=True)
@@ -98,7 +98,7 @@ def test_a_request_that_may_cost_more_than_one_may_does_not_leave(
     with app.app_context(), requests.Session() as session:
         llm_cost = extension_of(app)
         session.mount("http://", llm_cost.adapter())
-        with pytest.raises(BudgetExceeded, match="no room for the call") as info:
+        with pytest.raises(BudgetExceeded, match="no room for this call") as info:
             send(session, provider_url, max_tokens=10_000)
         assert info.value.retry_after() is None
         assert send(session, provider_url, max_tokens=10).ok

@@ -123,7 +123,7 @@ def settles(app: Flask) -> None:
     budgets = ledger.budgets
     assert budgets is not None
     ledger.drain()
-    budgets.holds.sweep(dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
+    budgets.reservations.expire(dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
     row = observed(ledger)
     with app.app_context():
         llm_cost: LlmCost = app.extensions["llm_cost"].extension
@@ -133,13 +133,13 @@ def settles(app: Flask) -> None:
     assert row.reserved == 0
     assert row.spent + row.lost <= row.allowed
     with ledger.reading() as connection:
-        assert budgets.counters.audit.differences(connection) == ([], 0)
+        assert budgets.verify(connection) == ([], 0)
         left = (
             connection.execute(sa.select(budget_reservations.c.state)).scalars().all()
         )
     # Only calls whose process was killed before it had taken them down.
     assert set(left) <= {"lost"}
-    assert budgets.holds.free(["lost"], name="all") == len(left)
+    assert budgets.reservations.release(["lost"], name="all") == len(left)
     after = observed(ledger)
     assert (after.spent, after.reserved, after.lost) == (row.spent, 0, 0)
 

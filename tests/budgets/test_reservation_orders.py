@@ -1,4 +1,4 @@
-"""The protocol of holds, whole: from every state that two calls can be in, every step."""
+"""The reservation protocol, exhaustively: every step from every state of two calls."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from flask_llm_cost.budgets import defined
-from flask_llm_cost.budgets.maintenance import Budgeting
-from flask_llm_cost.budgets.maintenance import Budgets
-from flask_llm_cost.budgets.reservations import Ask
+from flask_llm_cost.budgets import read_budgets
+from flask_llm_cost.budgets.definition import Reservation
+from flask_llm_cost.budgets.policy import Policy
+from flask_llm_cost.budgets.storage import Budgets
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
@@ -31,13 +31,13 @@ PICO = Decimal("1e-12")
 LIMITS = {"all": 3, "user": 2}
 ESTIMATES = (2, 1)
 COSTS = (1, 3)
-"""In pico-USD: the second call costs more than was held for it."""
+"""In pico-USD: the second call costs more than was reserved for it."""
 
 WINDOWS = (("all", "user"), ("all",))
 """Which the calls count in."""
 
 State: t.TypeAlias = tuple[str, str]
-"""Of each call: ``free``, ``held``, ``lost`` or ``stored``."""
+"""Of each call: ``free``, ``reserved``, ``lost`` or ``stored``."""
 
 STEPS = [
     *((step, n) for step in ("take", "store", "reset") for n in (0, 1)),
@@ -48,12 +48,12 @@ Step: t.TypeAlias = tuple[str, int | None]
 
 
 def counted(state: State, window: str) -> tuple[int, int, int]:
-    """What a window has then: spent, held and lost."""
-    found = {"stored": 0, "held": 0, "lost": 0, "free": 0}
+    """What a window has then: spent, reserved and lost."""
+    found = {"stored": 0, "reserved": 0, "lost": 0, "free": 0}
     for n, each in enumerate(state):
         if window in WINDOWS[n]:
             found[each] += COSTS[n] if each == "stored" else ESTIMATES[n]
-    return found["stored"], found["held"], found["lost"]
+    return found["stored"], found["reserved"], found["lost"]
 
 
 def admits(state: State, n: int) -> bool:
@@ -68,7 +68,7 @@ def after(state: State, step: Step) -> State:
     """What the protocol says that a step comes to."""
     what, n = step
     if what == "lapse":
-        return t.cast(State, tuple("lost" if s == "held" else s for s in state))
+        return t.cast(State, tuple("lost" if s == "reserved" else s for s in state))
     if what == "reset lost":
         return t.cast(State, tuple("free" if s == "lost" else s for s in state))
     assert n is not None
@@ -78,7 +78,7 @@ def after(state: State, step: Step) -> State:
     elif what == "reset" and new != "stored":
         new = "free"
     elif what == "take" and new == "free" and admits(state, n):
-        new = "held"
+        new = "reserved"
     return (new, state[1]) if n == 0 else (state[0], new)
 
 
@@ -99,20 +99,20 @@ class Day:
         budgets = t.cast(Budgets, self.ledger.budgets)
         what, n = step
         if what == "lapse":
-            budgets.holds.sweep(dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
+            budgets.reservations.expire(dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
         elif what == "reset lost":
             for name in LIMITS:
-                budgets.free(["lost", "unpriced"], name=name)
+                budgets.release(name=name)
         elif n is not None and what == "store":
             assert not self.ledger._store.write([self.calls[n]]).refused
         elif n is not None and what == "reset":
             event = self.calls[n].event_id
-            budgets.free(["held", "lost", "unpriced"], event_id=event)
+            budgets.release(event_id=event)
         elif n is not None:
-            shares = budgets.counters.shares_of(self.calls[n])
-            asks = [Ask(share, ESTIMATES[n]) for share in shares]
-            assert {s.budget.name for s in shares} == set(WINDOWS[n])
-            return budgets.holds.take(self.calls[n].event_id, asks) is None
+            windows = budgets.counters.windows_of(self.calls[n])
+            wanted = [Reservation(window, ESTIMATES[n]) for window in windows]
+            assert {w.budget.name for w in windows} == set(WINDOWS[n])
+            return budgets.reservations.reserve(self.calls[n].event_id, wanted) is None
         return None
 
     def look(self) -> tuple[dict[str, tuple[int, int, int]], set[tuple[int, str]]]:
@@ -146,11 +146,7 @@ def ledger(tmp_path: Path) -> t.Iterator[Ledger]:
     ledger = Ledger(
         Settings(),
         instance_path=str(tmp_path),
-        budgeting=Budgeting(
-            defined(Settings.read({"LLM_COST_BUDGETS": entries})),
-            lambda b, whose: t.cast(Decimal, b.limit_usd),
-            lambda alert: None,
-        ),
+        policy=Policy(read_budgets(Settings.read({"LLM_COST_BUDGETS": entries}))),
     )
     yield ledger
     ledger.close()
@@ -189,19 +185,19 @@ def test_every_step_from_every_state_is_as_the_protocol_says(ledger: Ledger) -> 
             where = f"{state} {step}"
             if step[0] == "take":
                 n = t.cast(int, step[1])
-                assert taken == (then[n] == "held"), where
+                assert taken == (then[n] == "reserved"), where
             counters, holds = day.look()
             for name, found in counters.items():
                 assert found == counted(then, name), where
             assert holds == {
-                (n, each) for n, each in enumerate(then) if each in ("held", "lost")
+                (n, each) for n, each in enumerate(then) if each in ("reserved", "lost")
             }, where
             if then not in paths:
                 paths[then] = [*paths[state], step]
                 to_do.append(then)
     # Each of the two in each of its states.
-    every = {"free", "held", "lost", "stored"}
+    every = {"free", "reserved", "lost", "stored"}
     assert set(paths) == {(one, other) for one in every for other in every}
     budgets = t.cast(Budgets, ledger.budgets)
     with ledger.reading() as connection:
-        assert budgets.counters.audit.differences(connection) == ([], 0)
+        assert budgets.verify(connection) == ([], 0)

@@ -1,10 +1,9 @@
-"""The protocol of holds against a model of it: free, held, settled, lost, replaced."""
+"""The reservation protocol against a model: free, reserved, settled, lost, replaced."""
 
 from __future__ import annotations
 
 import datetime as dt
 import tempfile
-import typing as t
 from decimal import Decimal
 
 import sqlalchemy as sa
@@ -17,9 +16,9 @@ from hypothesis.stateful import invariant
 from hypothesis.stateful import rule
 from hypothesis.stateful import RuleBasedStateMachine
 
-from flask_llm_cost.budgets import defined
-from flask_llm_cost.budgets.maintenance import Budgeting
-from flask_llm_cost.budgets.reservations import Ask
+from flask_llm_cost.budgets import read_budgets
+from flask_llm_cost.budgets.definition import Reservation
+from flask_llm_cost.budgets.policy import Policy
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
@@ -32,7 +31,7 @@ PICO = Decimal("1e-12")
 amounts = st.integers(0, 4)
 
 
-class Holds(RuleBasedStateMachine):
+class Protocol(RuleBasedStateMachine):
     """Calls of 0 to 4 pico-USD against two budgets, of 10 and of 7."""
 
     calls = Bundle("calls")
@@ -41,16 +40,16 @@ class Holds(RuleBasedStateMachine):
         super().__init__()
         self.number = 0
         self.spent: list[int] = []
-        self.held: dict[str, int] = {}
+        self.reserved: dict[str, int] = {}
         self.lost: dict[str, int] = {}
         self.slack = 0
-        """By how much calls cost more than was held for them."""
+        """By how much calls cost more than was reserved for them."""
 
     @initialize()
     def begin(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
         entry = {"period": "total", "behavior": "block"}
-        found = defined(
+        found = read_budgets(
             Settings.read(
                 {
                     "LLM_COST_BUDGETS": [
@@ -63,9 +62,7 @@ class Holds(RuleBasedStateMachine):
         self.ledger = Ledger(
             Settings(),
             instance_path=self._folder.name,
-            budgeting=Budgeting(
-                found, lambda b, whose: t.cast(Decimal, b.limit_usd), print
-            ),
+            policy=Policy(found),
         )
         assert self.ledger.budgets is not None
         self.budgets = self.ledger.budgets
@@ -79,21 +76,21 @@ class Holds(RuleBasedStateMachine):
     def take(self, estimate: int) -> Call:
         self.number += 1
         call = make_call(self.number)
-        shares = self.budgets.counters.shares_of(call)
-        refused = self.budgets.holds.take(
-            call.event_id, [Ask(share, estimate) for share in shares]
+        windows = self.budgets.counters.windows_of(call)
+        refused = self.budgets.reservations.reserve(
+            call.event_id, [Reservation(window, estimate) for window in windows]
         )
         room = 7 - self.used
         assert (refused is None) == (estimate <= room and room > 0)
         if refused is None:
-            self.held[call.event_id] = estimate
+            self.reserved[call.event_id] = estimate
         else:
-            assert refused.share.budget.name in ("ten", "seven")
+            assert refused.budget in ("ten", "seven")
         return call
 
     @property
     def used(self) -> int:
-        return sum(self.spent) + sum(self.held.values()) + sum(self.lost.values())
+        return sum(self.spent) + sum(self.reserved.values()) + sum(self.lost.values())
 
     @rule(call=consumes(calls), cost=amounts, twice=st.booleans())
     def settle(self, call: Call, cost: int, twice: bool) -> None:
@@ -102,7 +99,7 @@ class Holds(RuleBasedStateMachine):
         row = make_call(started_at=call.started_at, event_id=call.event_id, cost=made)
         for _ in range(1 + twice):
             assert not self.ledger._store.write([row]).refused
-        estimate = self.held.pop(call.event_id, self.lost.pop(call.event_id, 0))
+        estimate = self.reserved.pop(call.event_id, self.lost.pop(call.event_id, 0))
         self.slack += max(0, cost - estimate)
         self.spent.append(cost)
 
@@ -112,14 +109,14 @@ class Holds(RuleBasedStateMachine):
 
     @rule()
     def lapse(self) -> None:
-        self.budgets.holds.sweep(dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
-        self.lost |= self.held
-        self.held.clear()
+        self.budgets.reservations.expire(dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
+        self.lost |= self.reserved
+        self.reserved.clear()
 
     @rule()
     def free(self) -> None:
-        assert self.budgets.free(["lost"], name="ten") == len(self.lost)
-        assert self.budgets.free(["lost"], name="seven") == len(self.lost)
+        assert self.budgets.release(name="ten") == len(self.lost)
+        assert self.budgets.release(name="seven") == len(self.lost)
         self.lost.clear()
 
     @invariant()
@@ -128,14 +125,14 @@ class Holds(RuleBasedStateMachine):
             return
         with self.ledger.reading() as connection:
             rows = connection.execute(sa.select(budget_windows)).all()
-            drift = self.budgets.counters.audit.differences(connection)
+            drift = self.budgets.verify(connection)
         assert drift == ([], 0)
         for row in rows:
             assert row.spent == sum(self.spent)
-            assert row.reserved == sum(self.held.values())
+            assert row.reserved == sum(self.reserved.values())
             assert row.lost == sum(self.lost.values())
             assert row.spent + row.reserved + row.lost <= row.allowed + self.slack
 
 
-TestHolds = Holds.TestCase
-TestHolds.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestProtocol = Protocol.TestCase
+TestProtocol.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)

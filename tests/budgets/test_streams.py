@@ -57,9 +57,11 @@ def test_a_hold_is_renewed_while_its_stream_is_open(
                 connection.execute(
                     sa.update(budget_reservations).values(expires_at=soon)
                 )
-            ledger.budgets._tend_at = 0.0
+            ledger.budgets._renew_at = 0.0
             ledger.budgets.work()  # what the writer's thread does all the time
-            assert not ledger.budgets.holds.sweep(soon + dt.timedelta(seconds=60))
+            assert not ledger.budgets.reservations.expire(
+                soon + dt.timedelta(seconds=60)
+            )
             assert (window().reserved, window().lost) == (10**12, 0)
             for _ in chunks:
                 pass
@@ -91,10 +93,10 @@ def test_a_stream_that_is_broken_off_counts_as_the_budget_says(
         assert llm_cost.flush()
     with ledger.reading() as connection:
         row = connection.execute(sa.select(budget_windows)).one()
-        assert ledger.budgets.counters.audit.differences(connection) == ([], 0)
+        assert ledger.budgets.verify(connection) == ([], 0)
     lost = 10**12 if unpriced == "estimate" else 0
     assert (row.spent, row.reserved, row.lost) == (0, 0, lost)
-    assert ledger.budgets.free(["lost", "unpriced"], name="x") == (lost > 0)
+    assert ledger.budgets.release(name="x") == (lost > 0)
 
 
 @pytest.mark.parametrize("behavior", ["raise", "block"])

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from flask_llm_cost.budgets import Alert
 from flask_llm_cost.budgets.webhook import _is_public
-from flask_llm_cost.budgets.webhook import Refused
+from flask_llm_cost.budgets.webhook import DeliveryError
 from flask_llm_cost.budgets.webhook import Webhook
 from flask_llm_cost.db.tables import outbox
 from tests.capture.server import Answer
@@ -57,7 +57,7 @@ def test_an_alert_is_posted_and_signed(make_app: MakeApp, provider: Provider) ->
     assert (seen.method, seen.path) == ("POST", "/hook?key=1")
     document = json.loads(seen.body)
     assert document["text"].startswith(
-        "The day budget 'daily' has passed 50%: $0.6 of $1."
+        "The day budget 'daily' has reached 50 %: $0.6 of $1 spent."
     )
     assert document["event"] == "budget_threshold"
     assert document["limit_usd"] == "1"
@@ -76,7 +76,8 @@ def test_a_tags_value_calls_nobody_in_slack() -> None:
     )
     document = alert.document()
     assert document["text"] == (
-        "The total budget 'R&amp;D' (user &lt;!channel&gt;) has passed 50%: $0.5 of $1."
+        "The total budget 'R&amp;D' of user '&lt;!channel&gt;' has reached 50 %:"
+        " $0.5 of $1 spent."
     )
     assert (document["budget"], document["tags"]) == ("R&D", {"user": "<!channel>"})
 
@@ -108,7 +109,7 @@ def test_a_redirect_is_not_followed(provider: Provider) -> None:
     scene = provider.play(
         Answer(status=302, headers=(("Location", provider.url("/elsewhere")),))
     )
-    with pytest.raises(Refused, match="answered 302"):
+    with pytest.raises(DeliveryError, match="answered 302"):
         Webhook(provider.url("/hook"), private=True)("1", b"{}")
     assert len(scene.requests) == 1
 
@@ -116,7 +117,7 @@ def test_a_redirect_is_not_followed(provider: Provider) -> None:
 def test_a_private_address_is_refused_unless_it_is_allowed(provider: Provider) -> None:
     scene = provider.play(Answer(b"ok"))
     for host in ("127.0.0.1", "localhost"):
-        with pytest.raises(Refused, match="ALERT_ALLOW_PRIVATE"):
+        with pytest.raises(DeliveryError, match="ALERT_ALLOW_PRIVATE"):
             Webhook(f"http://{host}:{provider.server_port}/hook")("1", b"{}")
     assert scene.connections == 0
 
@@ -153,9 +154,9 @@ def test_public_addresses_are_public() -> None:
 
 def test_the_url_is_not_told(provider: Provider) -> None:
     provider.play(Answer(status=500))
-    with pytest.raises(Refused) as info:
+    with pytest.raises(DeliveryError) as info:
         Webhook(provider.url("/hook/secret-path"), private=True)("1", b"{}")
     assert "secret-path" not in str(info.value)
-    with pytest.raises(Refused) as info:
+    with pytest.raises(DeliveryError) as info:
         Webhook(provider.url("/hook/a secret-path"), private=True)("1", b"{}")
     assert "secret-path" not in str(info.value)

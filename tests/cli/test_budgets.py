@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_llm_cost.budgets.reservations import Ask
+from flask_llm_cost.budgets.definition import Reservation
 from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.errors import BudgetExceeded
 from tests.conftest import MakeApp
@@ -53,8 +53,8 @@ def test_a_list_says_how_budgets_stand(budgeted: Flask) -> None:
     text = run(budgeted, "list")
     assert "monthly: $0.04 of $10 (0.4 %)" in text
     assert "user user:ada: $0.015 of $0.02 (75.0 %)" in text
-    assert "passed 50 %, " in text
-    assert "user user:bob: $0.025 of $0.02 (125.0 %)  SPENT" in text
+    assert "thresholds reached: 50 %, " in text
+    assert "user user:bob: $0.025 of $0.02 (125.0 %)  EXCEEDED" in text
 
 
 def test_a_list_as_json_has_exact_amounts(budgeted: Flask) -> None:
@@ -69,41 +69,43 @@ def test_a_list_as_json_has_exact_amounts(budgeted: Flask) -> None:
 
 def test_verify_finds_drift_and_mends_it(budgeted: Flask) -> None:
     spend(budgeted, "0.015")
-    assert "what the calls cost" in run(budgeted, "verify")
+    assert "equal the cost of the calls" in run(budgeted, "verify")
     ledger = budgeted.extensions["llm_cost"].ledger
     with ledger._engines.writing().begin() as connection:
         connection.execute(sa.update(budget_windows).values(spent=1))
     assert "2 differences found" in run(budgeted, "verify", status=1)
-    assert "2 counters set right" in run(budgeted, "verify", "--fix")
+    assert "2 counters corrected" in run(budgeted, "verify", "--fix")
     run(budgeted, "verify")
 
 
-def test_lost_holds_are_freed(budgeted: Flask) -> None:
+def test_lost_reservations_are_released(budgeted: Flask) -> None:
     spend(budgeted, "0.001")
     state = budgeted.extensions["llm_cost"]
     with budgeted.app_context():
         (call,) = state.extension.calls.rows()
         budgets = state.ledger.budgets
-        shares = budgets.counters.shares(
+        windows = budgets.counters.windows(
             call.provider, call.model, {"user": "ada"}, call.started_at
         )
-        asks = [Ask(s, 5 * 10**9) for s in shares if s.budget.name == "user"]
-        assert budgets.holds.take(EVENT, asks) is None
-    assert "held $0.005" in run(budgeted, "list")
-    assert "0 holds freed" in run(budgeted, "reset-hold", "user")
-    freed = run(budgeted, "reset-hold", "--event-id", EVENT)
-    assert "1 hold freed" in freed
+        wanted = [Reservation(w, 5 * 10**9) for w in windows if w.budget.name == "user"]
+        assert budgets.reservations.reserve(EVENT, wanted) is None
+    assert "$0.005 reserved" in run(budgeted, "list")
+    assert "0 reservations released" in run(budgeted, "release", "user")
+    released = run(budgeted, "release", "--event-id", EVENT)
+    assert "1 reservation released" in released
     assert (
         Decimal(
-            json.loads(run(budgeted, "show", "user", "--format", "json"))[0]["held_usd"]
+            json.loads(run(budgeted, "show", "user", "--format", "json"))[0][
+                "reserved_usd"
+            ]
         )
         == 0
     )
 
 
 def test_an_unknown_budget_names_those_there_are(budgeted: Flask) -> None:
-    assert "there are 'monthly', 'user'" in run(budgeted, "show", "x", status=2)
-    assert "--event-id" in run(budgeted, "reset-hold", status=2)
+    assert "Defined budgets: 'monthly', 'user'" in run(budgeted, "show", "x", status=2)
+    assert "--event-id" in run(budgeted, "release", status=2)
 
 
 def test_without_budgets_it_says_how_to_have_one(make_app: MakeApp) -> None:

@@ -8,14 +8,13 @@ import threading
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from flask_llm_cost.budgets import defined
-from flask_llm_cost.budgets.maintenance import Budgeting
+from flask_llm_cost.budgets import read_budgets
+from flask_llm_cost.budgets.policy import Policy
 from flask_llm_cost.config import Settings
 from flask_llm_cost.db import engine as engine_module
 from flask_llm_cost.db import timeouts as patience
@@ -117,14 +116,12 @@ def ledger(
 ) -> Iterator[Ledger]:
     """A ledger with a budget that blocks; its tables are there, and a connection."""
     host = sa.create_engine(proxy.uri) if request.param == "host" else None
-    budgets = defined(Settings.read({"LLM_COST_BUDGETS": [BLOCK]}))
+    budgets = read_budgets(Settings.read({"LLM_COST_BUDGETS": [BLOCK]}))
     ledger = Ledger(
         Settings(database_uri=None if host else proxy.uri),
         instance_path=str(tmp_path / "instance"),
         host_engine=None if host is None else lambda: host,
-        budgeting=Budgeting(
-            budgets, lambda b, whose: t.cast(Decimal, b.limit_usd), print
-        ),
+        policy=Policy(budgets),
     )
     ledger.upgrade()
     assert take(ledger, make_call(0), "0.1")
@@ -224,7 +221,7 @@ def test_a_hold_that_nobody_was_told_of_is_freed(ledger: Ledger, proxy: Proxy) -
     proxy.go_on()
     # It was taken all the same.
     assert only(ledger).reserved == 2 * 10**11
-    kept(ledger).holds.tend()
+    kept(ledger).reservations.renew()
     assert only(ledger).reserved == 10**11
     assert drift(ledger) == []
 

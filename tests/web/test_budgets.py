@@ -10,10 +10,11 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_llm_cost.budgets import defined
+from flask_llm_cost.budgets import read_budgets
 from flask_llm_cost.budgets.standing import Standing
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.config import Settings
+from flask_llm_cost.money import to_pico
 from flask_llm_cost.web.gauge import gauge
 
 from .conftest import MakeSite
@@ -52,11 +53,11 @@ def test_a_budget_shows_what_is_spent_and_left(site: Flask) -> None:
     assert "$60.00 of $100.00" in text
     assert "Left $40.00 resets 1 Dec 00:00" in text
     # Half of a day is missing to 18 of 30 days: 60 / 17.5 * 30.
-    assert "Heading for $103 over the limit" in text
-    assert "Passed 50%" in text
+    assert "Forecast $103 over the limit" in text
+    assert "Thresholds reached: 50 %." in text
 
 
-def test_what_is_held_and_lost_is_shown(make_site: MakeSite) -> None:
+def test_reserved_and_lost_amounts_are_shown(make_site: MakeSite) -> None:
     entry = {"name": "all", "limit_usd": "5", "behavior": "block", "estimate": "0.25"}
     site = make_site(LLM_COST_BUDGETS=[entry])
     recorder(site)(cost="4")
@@ -64,22 +65,22 @@ def test_what_is_held_and_lost_is_shown(make_site: MakeSite) -> None:
     with site.app_context():
         host.extension.begin(attempt)
         tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
-        assert host.ledger.budgets.holds.sweep(tomorrow) == 1
+        assert host.ledger.budgets.reservations.expire(tomorrow) == 1
         host.extension.begin(attempt)
         host.extension.begin(attempt)
     text = page(site)
-    assert "Held $0.50 for calls under way" in text
-    assert "Lost $0.25 for calls nobody knows the end of" in text
+    assert "Reserved $0.50 for calls in progress" in text
+    assert "Lost $0.25 for calls whose cost is unknown" in text
     assert "Left $0.25" in text
-    assert "Passed 50%, 80%" in text
+    assert "Thresholds reached: 50 %, 80 %." in text
     text = page(site, "")
-    assert "all past 80%" in text
-    assert "$4.00 of $5.00 · $0.50 reserved · $0.25 lost · passed 50%, 80%" in text
-    assert "heading for $6.86" in text
+    assert "all 95 % used" in text
+    assert "$4.00 of $5.00 · $0.50 reserved · $0.25 lost · reached 50 %, 80 %" in text
+    assert "forecast $6.86" in text
     with site.app_context():
         host.extension.begin(attempt)
     # Nothing is left of it, though not all is spent.
-    assert "all full" in page(site, "")
+    assert "all Full" in page(site, "")
 
 
 def test_each_value_of_a_tag_has_a_row(site: Flask) -> None:
@@ -88,20 +89,20 @@ def test_each_value_of_a_tag_has_a_row(site: Flask) -> None:
     put(cost="5", tags={"user": "<b>"})
     text = page(site)
     assert text.index("&lt;b&gt;") < text.index("ada")
-    assert "passed 50% · heading for $6.00 past 50%" in text
+    assert "reached 50 % · forecast $6.00 60 % used" in text
     assert "each user · each day" in text
-    assert "Calls without a price are refused." in text
+    assert "Unpriced calls are refused." in text
 
 
 def test_the_overview_shows_the_fullest(site: Flask) -> None:
     recorder(site)(cost="5", tags={"user": "ada"})
     text = page(site, "")
-    assert "per user · ada spent" in text
-    assert "monthly within" in text
+    assert "per user · ada Exceeded" in text
+    assert "monthly On track" in text
 
 
 def test_a_call_budget_is_named(site: Flask) -> None:
-    assert "call notify $2.00" in page(site)
+    assert "call notifies $2.00" in page(site)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +121,13 @@ def test_a_budget_of_which_nothing_is_spent_is_a_budget(
     make_site: MakeSite, settings: dict[str, t.Any]
 ) -> None:
     text = page(make_site(**settings))
-    assert "no budgets yet" not in text
-    assert "each tenant" in text or "For one call" in text
+    assert "No budgets yet" not in text
+    assert "each tenant" in text or "Per call" in text
 
 
 def test_without_budgets_it_says_how_to_have_one(make_site: MakeSite) -> None:
     site = make_site()
-    assert "no budgets yet" in page(site)
+    assert "No budgets yet" in page(site)
     assert "LLM_COST_MONTHLY_BUDGET" in page(site)
     recorder(site)()
     assert "All budgets" not in page(site, "")
@@ -137,12 +138,19 @@ amounts = st.decimals(0, 1000, places=6)
 
 @given(amounts, amounts, amounts, amounts)
 def test_a_gauge_is_never_longer_than_itself(
-    limit: Decimal, spent: Decimal, held: Decimal, lost: Decimal
+    limit: Decimal, spent: Decimal, reserved: Decimal, lost: Decimal
 ) -> None:
-    (budget,) = defined(Settings.read({"LLM_COST_MONTHLY_BUDGET": limit}))
-    standing = Standing(budget, {}, NOW, None, limit, spent, held, lost, (), 0, None)
+    (budget,) = read_budgets(Settings.read({"LLM_COST_MONTHLY_BUDGET": limit}))
+    amounts = {"spent": spent, "reserved": reserved, "lost": lost}
+    standing = Standing(
+        budget=budget,
+        tags={},
+        starts_at=NOW,
+        ends_at=None,
+        limit=to_pico(limit),
+        **{name: to_pico(amount) for name, amount in amounts.items()},
+    )
     found = t.cast(t.Any, gauge(standing))
-    amounts = {"spent": spent, "held": held, "lost": lost}
     assert [p.name for p in found.pieces] == [n for n, a in amounts.items() if a]
     assert all(piece.width > 0.5 for piece in found.pieces), "something is seen of it"
     ends = [piece.x + piece.width for piece in found.pieces]

@@ -1,0 +1,159 @@
+"""The budgets of an app, and the app's own code: limits, callback, signals."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import typing as t
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from decimal import Decimal
+
+from .. import signals
+from ..call import Call
+from ..config import check_money
+from ..config import Settings
+from ..errors import StorageError
+from .alert import Alert
+from .definition import Budget
+from .definition import read_budgets
+
+if t.TYPE_CHECKING:
+    from flask import Flask
+
+_log = logging.getLogger("flask_llm_cost")
+
+_LOG_PAUSE_S: t.Final = 10.0
+
+
+class Policy:
+    """The budgets of one app, their limits, and how the app is notified.
+
+    :param app: Returns the app while it exists.
+    :param callback: ``LLM_COST_ON_BUDGET_EXCEEDED``.
+    :param send: Posts an alert with its id to the webhook; raises if it was not accepted.
+    """
+
+    def __init__(
+        self,
+        budgets: Sequence[Budget],
+        *,
+        app: Callable[[], Flask | None] = lambda: None,
+        callback: Callable[[Alert], t.Any] | None = None,
+        send: Callable[[str, bytes], None] | None = None,
+    ) -> None:
+        self.budgets = budgets
+        self.send = send
+        self._app = app
+        self._callback = callback
+        self._behaviors = {budget.name: budget.behavior for budget in budgets}
+        self._silent_until = 0.0
+
+    @classmethod
+    def read(cls, settings: Settings, app: Callable[[], Flask | None]) -> Policy:
+        """Create the policy that the settings define.
+
+        :raises ConfigError: If an entry of ``LLM_COST_BUDGETS`` is invalid.
+        """
+        send = None
+        if settings.alert_webhook_url is not None:
+            from .webhook import Webhook
+
+            send = Webhook(
+                settings.alert_webhook_url,
+                secret=settings.alert_webhook_secret,
+                private=settings.alert_allow_private,
+            )
+        return cls(
+            read_budgets(settings) if settings.enabled else (),
+            app=app,
+            callback=settings.on_budget_exceeded,
+            send=send,
+        )
+
+    def limit(
+        self, budget: Budget, tags: Mapping[str, str], *, strict: bool = False
+    ) -> Decimal | None:
+        """Return the limit of a budget; ``None`` if there is none.
+
+        :param tags: The tag values the budget applies to.
+        :param strict: Raise if the limit cannot be determined and ``on_error`` is
+            ``"closed"``. Otherwise the budget is then unlimited.
+        :raises StorageError: Only with ``strict``.
+        """
+        if not callable(budget.limit_usd):
+            return budget.limit_usd
+        # The app's own code, which may query its own tables: it must not harm any call.
+        try:
+            with self._context():
+                limit = budget.limit_usd(dict(tags))
+            return None if limit is None else check_money("limit_usd", limit)
+        except Exception as error:
+            closed = budget.on_error == "closed"
+            if self.may_log():
+                _log.exception(
+                    "The limit of the budget %r could not be determined; %s.",
+                    budget.name,
+                    "rejecting calls (on_error='closed')"
+                    if closed
+                    else "treating the budget as unlimited (on_error='open')",
+                )
+            if strict and closed:
+                raise StorageError(
+                    f"its limit could not be determined ({type(error).__name__})"
+                ) from error
+            return None
+
+    def call_alert(self, budget: Budget, call: Call) -> Alert | None:
+        """Return the alert of a call whose cost alone reaches the limit of a budget."""
+        tags = budget.match_call(call)
+        if call.cost is None or tags is None:
+            return None
+        limit = self.limit(budget, tags)
+        if limit is None or call.cost.total_usd < limit:
+            return None
+        return Alert(
+            budget=budget.name,
+            period=budget.period,
+            limit_usd=limit,
+            spent_usd=call.cost.total_usd,
+            tags=tags,
+            call=call,
+        )
+
+    def notify(self, alert: Alert) -> None:
+        """Send the signal of an alert and run the callback. Never raises."""
+        if alert.exceeded and self._behaviors.get(alert.budget) == "notify":
+            # Other budgets run the callback with each exception that they raise.
+            self.call_back(alert)
+        app = self._app()
+        if app is not None:
+            below = alert.threshold < 1
+            signal = signals.budget_threshold if below else signals.budget_exceeded
+            signals.send(signal, app, alert=alert)
+
+    def call_back(self, alert: Alert) -> None:
+        """Run ``LLM_COST_ON_BUDGET_EXCEEDED``. Never raises."""
+        if self._callback is None:
+            return
+        # The app's own code: its exceptions must harm neither a call nor the writer.
+        try:
+            with self._context():
+                self._callback(alert)
+        except Exception:
+            _log.exception(
+                "LLM_COST_ON_BUDGET_EXCEEDED raised an exception, which was ignored."
+            )
+
+    def may_log(self) -> bool:
+        """Whether to log a problem that may occur with each call; at most every 10 s."""
+        if time.monotonic() < self._silent_until:
+            return False
+        self._silent_until = time.monotonic() + _LOG_PAUSE_S
+        return True
+
+    def _context(self) -> contextlib.AbstractContextManager[t.Any]:
+        app = self._app()
+        return contextlib.nullcontext() if app is None else app.app_context()

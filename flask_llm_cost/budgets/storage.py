@@ -1,0 +1,160 @@
+"""The budgets of one ledger: counters, reservations, alerts, and their maintenance."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+import typing as t
+from collections.abc import Sequence
+
+from ..db.import_lock import loading
+from .definition import Budget
+from .policy import Policy
+
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from ..db.engine import Engines
+    from .counters import Counters
+    from .outbox import Outbox
+    from .reservations import Reservations
+    from .standing import Standing
+
+_log = logging.getLogger("flask_llm_cost")
+
+_RENEW_SECONDS: t.Final = 20.0
+_POST_SECONDS: t.Final = 5.0
+_WAIT_SECONDS: t.Final = 10.0
+
+
+class Budgets:
+    """What one ledger stores of an app's budgets, as seen by one process."""
+
+    def __init__(self, engines: Engines, policy: Policy) -> None:
+        with loading():
+            from .counters import Counters
+            from .outbox import Outbox
+            from .reservations import Reservations
+
+        self.definitions: Sequence[Budget] = policy.budgets
+        self.counters: Counters = Counters(policy)
+        self.reservations: Reservations = Reservations(engines, self.counters)
+        self._outbox: Outbox = Outbox(engines)
+        self._engines = engines
+        self._policy = policy
+        self._notifying = threading.RLock()
+        self._posting = threading.Lock()
+        self._renew_at = 0.0
+        self._post_at = 0.0
+
+    # Pages and commands
+
+    def standings(
+        self,
+        connection: sa.Connection,
+        now: dt.datetime,
+        *,
+        name: str | None = None,
+        most: int = 50,
+        past: bool = False,
+    ) -> tuple[Standing, ...]:
+        """Return how the current windows of the budgets stand, the most used first.
+
+        :param name: Only those of one budget.
+        :param most: The maximum number of windows of one budget.
+        :param past: Include windows that have ended; the latest come first.
+        """
+        from .standing import standings
+
+        chosen = [b for b in self.definitions if name in (None, b.name)]
+        return standings(connection, chosen, now, most=most, past=past)
+
+    def verify(self, connection: sa.Connection) -> tuple[list[str], int]:
+        """Compare the counters with the ledger.
+
+        :return: The differences, one line each, and how many windows are unverifiable.
+        """
+        return self.counters.audit.verify(connection)
+
+    def repair(self) -> None:
+        """Set every counter to what the ledger says."""
+        self._engines.prepare()
+        with self._engines.explained(), self._engines.writing().begin() as connection:
+            self.counters.audit.repair(connection)
+
+    def release(self, *, name: str | None = None, event_id: str | None = None) -> int:
+        """Release lost reservations of a budget, or all of a call; return their number."""
+        states = ["lost", "unpriced"]
+        if event_id is not None:
+            states.append("reserved")
+        self._engines.prepare()
+        with self._engines.explained():
+            return self.reservations.release(states, name=name, event_id=event_id)
+
+    # Maintenance
+
+    def notify(self) -> None:
+        """Notify the app of pending alerts. Waits while another thread does so."""
+        alerts = self.counters.alerts
+        if not alerts.pending and not alerts.notifying:
+            return
+        if not self._notifying.acquire(timeout=_WAIT_SECONDS):
+            return  # a callback is slow; its thread notifies the app of the rest
+        try:
+            alerts.notifying = True
+            while alerts.pending:
+                self._policy.notify(alerts.pending.popleft())
+                self._post_at = 0.0
+        finally:
+            alerts.notifying = False
+            self._notifying.release()
+
+    def work(self) -> None:
+        """Do what is due between two batches of the writer. Never raises."""
+        # The writer's loop: whatever fails is retried the next time.
+        try:
+            self.notify()
+            now = time.monotonic()
+            if now >= self._renew_at and any(b.reserves for b in self.definitions):
+                self._renew_at = now + _RENEW_SECONDS
+                self.reservations.renew()
+            if now >= self._post_at and self._policy.send is not None:
+                self._post_at = now + _POST_SECONDS
+                self._post()
+        except Exception as error:
+            _log.warning("Budget maintenance failed and will be retried: %s", error)
+
+    def _post(self) -> None:
+        """Deliver alerts on a thread of its own, since the webhook may be slow."""
+        if self._posting.acquire(blocking=False):
+            thread = threading.Thread(
+                target=self._deliver, name="llm-cost-webhook", daemon=True
+            )
+            try:
+                thread.start()
+            except (
+                RuntimeError
+            ):  # the interpreter is exiting; the next process delivers
+                self._posting.release()
+
+    def _deliver(self) -> None:
+        # Nothing else would report an exception in this thread.
+        try:
+            self.deliver()
+        except Exception as error:
+            _log.warning("Budget alerts cannot be delivered: %s", error)
+        finally:
+            self._posting.release()
+
+    def deliver(self) -> int:
+        """Post the alerts that are due to the webhook; return the number accepted."""
+        if self._policy.send is None:
+            return 0
+        delivered, failed = self._outbox.deliver(self._policy.send)
+        if failed is not None:
+            _log.warning(
+                "Alert delivery to the webhook failed and will be retried: %s", failed
+            )
+        return delivered
