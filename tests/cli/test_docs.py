@@ -1,4 +1,4 @@
-"""docs/cli.rst is about every command and option there is, and about no other."""
+"""docs/cli.rst describes every command and option, and no other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS = dict(leaves(make_group(make_app)))
 
 
 def sections() -> dict[str, str]:
-    """The text below each heading that is a command."""
+    """The text of each command's section."""
     text = DOCS.read_text()
     heads = list(re.finditer(r"^``([a-z -]+)``\n-+\n", text, re.MULTILINE))
     ends = [head.start() for head in heads[1:]] + [len(text)]
@@ -53,7 +53,7 @@ def test_every_option_is_explained(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_teaches(name: str) -> None:
+def test_every_command_and_option_has_a_help_text(name: str) -> None:
     command = COMMANDS[name]
     assert command.help
     for param in command.params:
@@ -62,7 +62,7 @@ def test_every_command_teaches(name: str) -> None:
 
 
 def reference() -> dict[str, str]:
-    """The generated page: what is below each command."""
+    """The sections of the generated page."""
     path = DOCS.with_name("cli_reference.py")
     spec = importlib.util.spec_from_file_location("cli_reference", path)
     assert spec is not None
@@ -74,7 +74,7 @@ def reference() -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def test_the_reference_is_what_help_says_and_fits_80_columns() -> None:
+def test_the_reference_matches_help_and_fits_80_columns() -> None:
     pages = reference()
     assert set(pages) == set(COMMANDS)
     group = make_group(make_app)
