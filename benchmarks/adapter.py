@@ -1,7 +1,7 @@
-"""What the adapter adds to a call and to a streamed chunk, against a bare session.
+"""The overhead of the adapter per call and per streamed chunk, against a bare session.
 
-The provider runs in a process of its own, so that only the client's CPU is counted;
-the ledger is written, by its own thread, in the measured process.
+The provider runs in a process of its own, so that only the client's CPU time is counted.
+The measured process includes the thread that writes the ledger.
 """
 
 from __future__ import annotations

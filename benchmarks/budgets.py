@@ -1,16 +1,15 @@
-"""What do budgets cost a call? Holds and settlement against no budget, interleaved.
+"""The overhead of budgets per call: reservations and settlement, against no budget.
 
     python benchmarks/budgets.py                    # SQLite
     LLM_COST_TEST_POSTGRESQL=... LLM_COST_TEST_MARIADB=... python benchmarks/budgets.py
 
-Each round sends calls through the recorder (begin, record) while the writer's thread stores
-and settles them, and takes the time that a call takes its sender; rounds of the kinds follow
-each other, so that the machine's noise meets all.
+Each round sends calls through the recorder (begin, record) while the writer thread stores and
+settles them, and measures the time that a call takes in the sender. Rounds of the different
+kinds alternate, so that other load on the machine affects all of them.
 
-The second table is of the settlement alone: what the transaction that inserts calls takes for
-each of them, ten in one, with the holds to settle that they have, or none. It is timed without
-the sending, from 1 thread and from 16 with a connection each.
-Databases are emptied of the ledger's tables at the end.
+The second table shows settlement alone: the time per call of a transaction that inserts ten
+calls, with and without reservations to settle. It is measured without sending, from 1 thread
+and from 16 threads with a connection each. The ledger's tables are dropped at the end.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def make(uri: str | None, budgets: list[dict[str, t.Any]]) -> tuple[Flask, LlmCo
 
 
 def send(app: Flask, llm_cost: LlmCost, calls: int, begun: list[float]) -> None:
-    """Make calls, and take down how long each one's beginning took."""
+    """Make calls, and record how long each took to begin."""
     with app.app_context():
         for _ in range(calls):
             start = time.perf_counter()
@@ -86,9 +85,9 @@ def made(snapshot: Snapshot) -> Call:
 
 
 def settle(app: Flask, llm_cost: LlmCost, writers: int) -> tuple[float, int]:
-    """Milliseconds for each call of the transactions that insert them and settle its holds.
+    """Milliseconds per call of the transactions that insert calls and settle reservations.
 
-    :return: With how many of the transactions the database had to be asked again.
+    :return: These, and the number of transactions that had to be retried.
     """
     ledger = app.extensions["llm_cost"].ledger
     batches = []
@@ -127,7 +126,7 @@ def settle(app: Flask, llm_cost: LlmCost, writers: int) -> tuple[float, int]:
 
 
 def run(app: Flask, llm_cost: LlmCost, writers: int) -> tuple[float, float]:
-    """Milliseconds of a call's beginning (the median), and of a call for its senders."""
+    """Milliseconds that a call takes to begin (median), and that it takes its sender."""
     begun: list[float] = []
     start = time.perf_counter()
     threads = [
@@ -148,7 +147,7 @@ Apps: t.TypeAlias = dict[str, tuple[Flask, LlmCost]]
 
 
 def show_sending(name: str, apps: Apps, writers: int) -> None:
-    """What calls cost their senders, by the kind of budgets."""
+    """The time that calls take their senders, by kind of budget."""
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     for _ in range(ROUNDS):
         for kind, (app, llm_cost) in apps.items():
@@ -165,7 +164,7 @@ def show_sending(name: str, apps: Apps, writers: int) -> None:
 
 
 def show_settlement(name: str, apps: Apps, writers: int) -> None:
-    """What the transactions take that insert calls, by the kind of budgets."""
+    """The time of the transactions that insert calls, by kind of budget."""
     found: dict[str, list[tuple[float, int]]] = {kind: [] for kind in KINDS}
     for _ in range(ROUNDS):
         for kind, (app, llm_cost) in apps.items():

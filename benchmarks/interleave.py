@@ -1,4 +1,4 @@
-"""Time candidates in turn and print ratios: what holds on a noisy machine."""
+"""Time candidates in turn and print ratios, which are stable on a noisy machine."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def run(
     per: int = 1,
     unit: str = "call",
 ) -> dict[str, float]:
-    """Run each candidate ``calls`` times a round, in turn, and print CPU time per unit.
+    """Run each candidate ``calls`` times per round, in turn, and print CPU time per unit.
 
-    :param candidates: Name to a function that does one call; the first is the base.
-    :param per: Units (calls, chunks) in one call.
+    :param candidates: Functions that make one call, by name; the first is the base.
+    :param per: The number of units (calls, chunks) in one call.
     :return: Each candidate's median ratio to the base, pair by pair.
     """
     spent: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         names = list(candidates)
-        # Every second round backwards, so that drift favors no one.
+        # Every second round is reversed, so that drift cancels out.
         for name in names if number % 2 else reversed(names):
             candidate = candidates[name]
             start = time.process_time()

@@ -1,7 +1,7 @@
-"""What keeping a call costs: for the app that waits, for the thread that writes, per database.
+"""The cost of storing a call: for the waiting app and for the writer thread, per database.
 
-SQLite always; PostgreSQL and MariaDB where ``LLM_COST_TEST_POSTGRESQL`` and
-``LLM_COST_TEST_MARIADB`` hold URLs, in a schema or database of the benchmark's own.
+Uses SQLite, and PostgreSQL and MariaDB if ``LLM_COST_TEST_POSTGRESQL`` and
+``LLM_COST_TEST_MARIADB`` are set, in a schema or database of the benchmark's own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ROUNDS: t.Final = 9
 
 
 def make_call(number: int) -> Call:
-    """A chat as most are: three meters, three tags, fifty users."""
+    """A typical chat: three meters, three tags, fifty users."""
     now = whole_ms(dt.datetime.now(dt.UTC))
     rates = {"input": ("900", "0.15"), "cache_read": ("100", "0.075")}
     parts = {
@@ -79,7 +79,7 @@ def make_calls(count: int) -> list[Call]:
 
 
 def raw_rows(dialect: sa.Dialect, calls: list[Call]) -> list[tuple[t.Any, ...]]:
-    """Rows ready for the driver, made by SQLAlchemy's own types and outside the timing."""
+    """Rows ready for the driver, converted by SQLAlchemy's types outside the timing."""
     processors = [
         column.type.dialect_impl(dialect).bind_processor(dialect)
         for column in table.columns
@@ -111,7 +111,7 @@ def timed(work: Callable[[], object], rows: int) -> Spent:
 
 
 def batches(store: Store, engine: sa.Engine) -> None:
-    """Our batches and the driver's own, in turn."""
+    """Measure the ledger's batches and the driver's own, in turn."""
     names = [column.name for column in table.columns]
     marker = "?" if engine.dialect.name == "sqlite" else "%s"
     insert = (
@@ -135,7 +135,7 @@ def batches(store: Store, engine: sa.Engine) -> None:
         made = [make_calls(BATCH) for _ in range(BATCHES)]
         prepared = [raw_rows(engine.dialect, make_calls(BATCH)) for _ in range(BATCHES)]
         gc.collect()
-        gc.freeze()  # what was made above is no concern of either
+        gc.freeze()  # exclude what was created above
         order = [("executemany", raw), ("Store.write", ours)]
         for name, work in order if number % 2 else reversed(order):
             took = timed(work, BATCH * BATCHES)
@@ -157,7 +157,7 @@ def batches(store: Store, engine: sa.Engine) -> None:
 
 
 def drains(ledger: Ledger) -> None:
-    """How fast a spool that has grown is brought in."""
+    """Measure how fast a large spool is drained."""
     rates = []
     count = BATCH * BATCHES
     for _ in range(ROUNDS):
@@ -170,7 +170,7 @@ def drains(ledger: Ledger) -> None:
 
 
 def appends(ledger: Ledger) -> None:
-    """What an app waits at a call's end, on the default path, while the writer works."""
+    """Measure the latency at a call's end on the default path, while the writer runs."""
     calls = make_calls(2000)
     took = []
     for call in calls:
@@ -188,7 +188,7 @@ def appends(ledger: Ledger) -> None:
 
 @contextmanager
 def database(kind: str) -> Iterator[str | None]:
-    """A place of our own in a server; ``None`` is our own SQLite file."""
+    """A schema or database of the benchmark's own; ``None`` is an SQLite file."""
     uri = os.environ.get(f"LLM_COST_TEST_{kind}")
     if uri is None:
         yield None

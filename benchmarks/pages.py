@@ -1,8 +1,8 @@
-"""What a page takes at a million calls, and the share of database and template.
+"""The time of each page at a million calls, and the shares of database and template.
 
 ``pages.py [--calls N] [--database-uri URL | --folder DIR] [--rounds N]``. Without a URL the
-ledger is an SQLite file, in a temporary folder unless one is named. A ledger that has calls
-already is asked as it is. PostgreSQL makes most of them itself, from the first 200,000.
+ledger is an SQLite file, in a temporary folder by default. A ledger that already has calls is
+used unchanged. PostgreSQL creates most calls itself, as copies of the first 200,000.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MODELS: t.Final = [
 BATCH: t.Final = 5_000
 MILLION: t.Final = 1_000_000
 MADE: t.Final = 200_000
-"""What is written as an app writes it, where the database copies the rest."""
+"""The calls that are written as by an app, if the database copies the rest."""
 
 PAGES: t.Final = {
     "overview": ("/", True),
@@ -48,21 +48,21 @@ PAGES: t.Final = {
     "tag of a rollup": ("/tags/feature", True),
     "prices": ("/prices", True),
     "calls, latest": ("/calls", False),
-    "calls, dearest": ("/calls?sort=expensive", False),
+    "calls, most expensive": ("/calls?sort=expensive", False),
     "calls of a tag": ("/calls?tag=user:u77", False),
     "tags": ("/tags", False),
     "tag, 500 values": ("/tags/user", False),
     "sessions": ("/sessions", False),
     "data quality": ("/data-quality", False),
 }
-"""Path, and whether kept sums answer it: those are meant to take 300 ms at most."""
+"""Path, and whether it reads rollups: those should take 300 ms at most."""
 
 
 def made(count: int) -> Iterator[Call]:
-    """Calls spread over half a year, at any hour, in the order that an app makes them.
+    """Calls over half a year, at any hour, in order of time.
 
-    In any other each call of a range would lie on a page of its own, and every question
-    about calls take several times as long.
+    In random order, each call of a range would be on a database page of its own, and queries
+    would take several times as long.
     """
     rng = random.Random(7)
     step = DAYS * 86_400_000 // count
@@ -96,7 +96,7 @@ def made(count: int) -> Iterator[Call]:
 
 
 def fill(app: Flask, count: int) -> None:
-    """Write calls in batches, then add them up; a ledger that has some keeps them."""
+    """Write calls in batches and build rollups, unless the ledger already has calls."""
     ledger = app.extensions["llm_cost"].ledger
     ledger.upgrade()
     if app.extensions["llm_cost"].extension.calls.rows(limit=1):
@@ -113,11 +113,11 @@ def fill(app: Flask, count: int) -> None:
     ledger.rezone()
     while ledger.roll():
         pass
-    print(f"added up after {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"aggregated after {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def multiply(engine: sa.Engine, more: int) -> None:
-    """Let PostgreSQL itself copy its calls, each time a millisecond later."""
+    """Let PostgreSQL copy its calls, each time a millisecond later."""
     own = ("started_at", "event_id", "response_id")
     names = [f'"{c.name}"' for c in calls.c if c.name not in own]
     with engine.begin() as connection:
@@ -134,12 +134,12 @@ def multiply(engine: sa.Engine, more: int) -> None:
                 f" response_id || '-{turn}', {', '.join(names)} FROM made"
             )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        # What the server does by itself after a while.
+        # The server also does this, but later.
         connection.exec_driver_sql(f"VACUUM (ANALYZE) {calls.name}")
 
 
 class Clock:
-    """Adds up what the database takes, and what there is beside it."""
+    """Measures the time of the database and of the rest."""
 
     def __init__(self, engines: t.Iterable[sa.Engine]) -> None:
         self.spent = 0.0
@@ -157,7 +157,7 @@ class Clock:
 
 
 def measure(app: Flask, rounds: int) -> None:
-    """Ask each page in turn, so that a machine's mood falls on all of them."""
+    """Request each page in turn, so that other load affects all of them."""
     client = app.test_client()
     ledger = app.extensions["llm_cost"].ledger
     clock = Clock([ledger._engines.reading()])
@@ -199,7 +199,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--calls", type=int, default=MILLION)
     parser.add_argument("--database-uri")
-    parser.add_argument("--folder", help="where the SQLite file is, and stays")
+    parser.add_argument(
+        "--folder", help="folder of the SQLite file, which is not deleted"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,13 +1,13 @@
-"""What does pricing a call cost, against a dict and integers, and against others?
+"""The cost of pricing a call, against a dict and integers, and against other packages.
 
-    python benchmarks/pricing.py            # ours, book load time and memory
+    python benchmarks/pricing.py            # this package, load time and memory of the book
     python benchmarks/pricing.py litellm    # in a venv that has litellm
     python benchmarks/pricing.py genai      # in a venv that has genai-prices
 
-Each candidate prices the same usage (1,234 tokens in, 400 of them cached, 567 out) on four
-models in turn, with provider and model as arguments, and returns the exact total. A call
-that is recorded has a usage of its own, and every part of its cost is written down: that is
-the row "as recorded", with the making of the usage, and beside it the making alone.
+Each candidate prices the same usage (1,234 input tokens, 400 of them cached, 567 output) for
+four models in turn, by provider and model, and returns the exact total. The row "as recorded"
+also creates the usage and keeps every part of the cost, as for a recorded call; the row beside
+it only creates the usage.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _INTEGERS = {name: _rates(*name) for name in _MODELS}
 
 
 def integers(provider: str, model: str) -> int | None:
-    """The limit: one look-up and three multiplications."""
+    """The lower limit: one lookup and three multiplications."""
     rates = _INTEGERS.get((provider, model))
     if rates is None:
         return None
@@ -73,7 +73,7 @@ _normal = lru_cache(maxsize=4096)(_rates)
 
 
 def normalized(provider: str, model: str) -> int | None:
-    """The limit for a name that is to be made out first."""
+    """The lower limit for a name that must be resolved first."""
     rates = _normal(provider, model)
     if rates is None:
         return None
@@ -117,7 +117,7 @@ def as_recorded(provider: str, model: str) -> object:
 
 
 def litellm() -> dict[str, Pricer]:
-    # It would ask the network for its prices else.
+    # By default, it downloads its prices.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm
 

@@ -1,6 +1,6 @@
-"""A provider on loopback that answers as OpenAI does, in a process of its own.
+"""A provider on loopback that answers like OpenAI, in a process of its own.
 
-So only the client's side is counted.
+This way only the client's CPU time is counted.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from http.server import ThreadingHTTPServer
 
 @contextlib.contextmanager
 def provider(chunks: int) -> Iterator[str]:
-    """Serve until the block ends, at the ``host:port`` that is given.
+    """Serve until the block ends, and yield the ``host:port``.
 
-    :param chunks: How many chunks of text a stream has.
+    :param chunks: The number of text chunks in a stream.
     """
     context = multiprocessing.get_context("spawn")
     ports = context.SimpleQueue()
@@ -51,7 +51,9 @@ class _Handler(BaseHTTPRequestHandler):
         sent = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         body = b""
-        if not self.path.endswith("/chat/completions"):  # a peer's own endpoint
+        if not self.path.endswith(
+            "/chat/completions"
+        ):  # another package's own endpoint
             self.send_header("Content-Length", "0")
         elif json.loads(sent).get("stream"):
             self.send_header("Content-Type", "text/event-stream")
@@ -74,7 +76,7 @@ def _usage(tokens: int) -> dict[str, int]:
 
 
 def _plain(tokens: int) -> bytes:
-    """An answer of 2 KB."""
+    """A response of 2 KB."""
     message = {"role": "assistant", "content": "word " * 340}
     return json.dumps(
         {
@@ -90,7 +92,7 @@ def _plain(tokens: int) -> bytes:
 
 def _stream(chunks: int) -> bytes:
     events = [
-        # Each is another: litellm refuses a stream that repeats itself.
+        # Each is different, because litellm rejects a stream that repeats itself.
         *(_event(_choice({"content": f" {number}"})) for number in range(chunks)),
         _event(_choice({}, "stop")),
         _event(usage=_usage(chunks)),

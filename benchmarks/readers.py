@@ -1,4 +1,4 @@
-"""What reading an answer costs: whole ones by size, and a stream's chunks."""
+"""The cost of reading a response, whole by size and streamed by chunk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CHUNKS = 2000
 
 
 def answer(size: int) -> bytes:
-    # Escaped, the text has 33 bytes; all else has about 560.
+    # Escaped, the text has 33 bytes; the rest has about 560.
     text = 'A "quoted" word,\nand a line. ' * ((size - 560) // 33)
     return json.dumps(
         {
@@ -51,7 +51,7 @@ def answer(size: int) -> bytes:
 
 
 def whole(body: bytes) -> Reading:
-    """All of an exchange: its beginning, its headers, its body, its reading."""
+    """A whole exchange: request, headers, body and reading."""
     assert _ROUTE is not None
     exchange = Exchange(_ROUTE, request_body=None)
     exchange.begin_response(200, {"content-type": "application/json"})
@@ -65,12 +65,12 @@ def usage(body: bytes) -> object:
 
 
 def members(body: bytes) -> object:
-    """All that is read of such an answer: its model, id, tier and usage."""
+    """Everything that is read of such a response: model, id, tier and usage."""
     return sparse.find_members(body, body, _DIALECT.content, _DIALECT.tail)
 
 
 def typed() -> dict[str, Callable[[bytes], object]]:
-    """msgspec's typed decoders of the same, where msgspec is installed."""
+    """msgspec's typed decoders of the same, if msgspec is installed."""
     try:
         msgspec = importlib.import_module("msgspec")
     except ImportError:

@@ -1,9 +1,9 @@
-"""How long pages and reports ask the database for, over a year of many calls.
+"""The time of database queries of pages and reports, over a year of many calls.
 
-``scale.py COUNT [URL]`` makes a ledger of so many calls in an empty database (a temporary
-SQLite file without a URL), adds it up as the writer does, and asks. Times are the
-median of some: of the database, until it has answered, and of the whole question. With
-``--csv`` only the export is measured.
+``scale.py COUNT [URL]`` creates a ledger of COUNT calls in an empty database (by default a
+temporary SQLite file), builds its rollups like the writer, and runs the queries. Times are
+medians: of the database alone, and of the whole function. With ``--csv`` only the export is
+measured.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ ROLLED: dict[str, t.Any] = {
 RAW: dict[str, t.Any] = {
     "report": lambda c, w: report(c, w, tags=("feature",)),
     "list, latest": lambda c, w: top_calls(c, w, sort="recent", limit=50),
-    "list, dearest": lambda c, w: top_calls(c, w, sort="expensive", limit=50),
+    "list, most expensive": lambda c, w: top_calls(c, w, sort="expensive", limit=50),
     "totals of one tag value": lambda c, w: totals(
         c, w.narrowed(tags=(("user", "u7"),))
     ),
@@ -66,7 +66,7 @@ RAW: dict[str, t.Any] = {
 
 
 class Watch:
-    """Adds up how long an engine's statements take."""
+    """Sums the time of an engine's statements."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.seconds = 0.0
@@ -84,7 +84,7 @@ class Watch:
 def timed(
     ask: Callable[[], object], watch: Watch | None = None, times: int = 5
 ) -> tuple[float, float]:
-    """Milliseconds of the database, and of the whole question."""
+    """Milliseconds of the database, and of the whole function."""
     inside, whole = [], []
     for _ in range(times):
         before = 0.0 if watch is None else watch.seconds
@@ -98,7 +98,7 @@ def timed(
 
 
 def questions(ledger: Ledger) -> None:
-    """Ask everything over 30 days and over a year."""
+    """Run every query over 30 days and over a year."""
     watch = Watch(ledger._engines.asking())
     print(f"{'ms: database, whole':34}{'30 days':>18}{'a year':>20}")
     for title, group in (("from sums", ROLLED), ("from calls", RAW)):
@@ -118,10 +118,10 @@ def questions(ledger: Ledger) -> None:
 
 
 def csv_of(ledger: Ledger, rows: int, folder: str) -> None:
-    """The CSV of so many calls against the driver's cursor and :mod:`csv`.
+    """Measure the CSV export against the driver's cursor and :mod:`csv`.
 
-    The cursor reads the same columns in the same order, and formats nothing: times and
-    money stay integers, no cell is made safe. Both write a file.
+    The cursor reads the same columns in the same order without formatting: times and money
+    stay integers, and cells are not made formula-safe. Both write a file.
     """
     with ledger.reading() as connection:
         first = connection.scalar(
@@ -175,14 +175,14 @@ def csv_of(ledger: Ledger, rows: int, folder: str) -> None:
 
 
 def spent(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of this process's CPU, and of the clock."""
+    """Seconds of this process's CPU time, and of wall time."""
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def took(what: str, step: Callable[[], object]) -> None:
-    """Do it, and say how long that was."""
+    """Run a step, and print how long it took."""
     start = time.perf_counter()
     step()
     print(f"{what} in {time.perf_counter() - start:.0f} s", flush=True)
@@ -196,7 +196,7 @@ def main(count: int, url: str | None, *, only_csv: bool = False) -> None:
         ledger.upgrade()
         took(f"{count:,} calls made", lambda: fill(ledger._engines.writing(), count))
         if not only_csv:
-            took(f"{count:,} calls added up", ledger.roll)
+            took(f"{count:,} calls aggregated", ledger.roll)
             questions(ledger)
         for rows in (20_000, 200_000):
             csv_of(ledger, min(rows, count), folder)

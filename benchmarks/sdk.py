@@ -1,9 +1,8 @@
-"""What recording adds to the openai SDK: this extension, and others that record its calls.
+"""The overhead of recording calls of the openai SDK, by this extension and by others.
 
-Each way runs in a process of its own, in turn with the others, and each peer in a virtualenv
-of its own, made in ``benchmarks/.venvs`` when it is first needed. The provider is a process
-on loopback. The CPU time of all of a process's threads is counted, and what was recorded is
-flushed within it.
+Each candidate runs in a process of its own, in turn with the others. Each other package has a
+virtualenv, which is created in ``benchmarks/.venvs`` on first use. The provider is a process on
+loopback. The CPU time of all threads of a process is counted, including the final flush.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ PEERS: t.Final = {
     "langfuse": ("langfuse", "openai"),
     "litellm": ("litellm",),
 }
-"""What each peer needs, in its newest version."""
+"""The packages that each peer needs, in their newest versions."""
 
 
 def _python(peer: str) -> str:
@@ -46,11 +45,11 @@ def _python(peer: str) -> str:
 
 
 Times: t.TypeAlias = dict[str, list[float]]
-"""What each way took."""
+"""The times of each candidate."""
 
 
 class Worker:
-    """A process that makes calls in one way."""
+    """A process that makes the calls of one candidate."""
 
     def __init__(self, name: str, python: str, host: str) -> None:
         self._process = subprocess.Popen(
@@ -72,10 +71,10 @@ class Worker:
 
 
 def measure(workers: dict[str, Worker], command: str, spent: Times) -> None:
-    """Ask each worker in turn, some times over, and put down what each took."""
+    """Run each worker in turn, several times, and record the times."""
     for number in range(ROUNDS + 1):
         names = list(workers)
-        # Every second round backwards, so that drift favors no one.
+        # Every second round is reversed, so that drift cancels out.
         for name in names if number % 2 else reversed(names):
             took = workers[name].ask(command)
             if number:  # the first round warms up
@@ -83,7 +82,7 @@ def measure(workers: dict[str, Worker], command: str, spent: Times) -> None:
 
 
 def show(title: str, spent: Times, bases: dict[str, str]) -> None:
-    """Print what each way took against its own base."""
+    """Print the times of each candidate relative to its base."""
     print(f"\n{title}\n")
     print("| way | median | IQR | added | x bare | IQR of that |")
     print("|---|---:|---:|---:|---:|---:|")
@@ -100,7 +99,7 @@ def show(title: str, spent: Times, bases: dict[str, str]) -> None:
 
 
 LAUNCHES: t.Final = 3
-"""Each process is started so often: two of the same way differ by some percent."""
+"""How often each process is started: identical ones differ by a few percent."""
 
 ROUNDS: t.Final = 4
 
@@ -110,7 +109,7 @@ QUESTIONS: t.Final = {
     "stream 40": f"A stream of {CHUNKS} chunks, what is recorded at its own pace",
     "stream 4": "The same, all of it flushed after every 4",
 }
-"""The flush after the last one is counted in any case."""
+"""How often calls are flushed; the final flush is always counted."""
 
 
 def main() -> None:
@@ -145,14 +144,14 @@ def _measure(host: str) -> None:
 
 
 def _started(host: str) -> tuple[dict[str, Worker], dict[str, str]]:
-    """The processes, and to which of them each is compared."""
+    """The processes, and the base that each is compared with."""
     workers = {"bare": Worker("bare", sys.executable, host)}
-    # A second one of the same shows what a difference is worth.
+    # A second identical process shows the noise.
     workers["bare again"] = Worker("bare", sys.executable, host)
     workers["ours"] = Worker("ours", sys.executable, host)
     bases = dict.fromkeys(workers, "bare")
     for peer in PEERS:
-        # Each peer has its own idea of the SDK's version, so each has a base of its own.
+        # Each peer requires its own version of the SDK, so each has a base of its own.
         base = f"bare beside {peer}"
         workers[base] = Worker("bare", _python(peer), host)
         workers[peer] = Worker(peer, _python(peer), host)

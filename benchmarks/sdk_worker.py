@@ -1,8 +1,8 @@
-"""One way to call the openai SDK, in a process of its own: `sdk.py` tells it what to do.
+"""One candidate of `sdk.py`, in a process of its own.
 
-Started with the name of the way and the provider's address. Each line on its standard input
-is a command, ``call N``, ``stream N``, ``memory N`` or ``recorded``; the answer is one number.
-It is run by the virtualenv of the peer that it measures, so it imports only that.
+Its arguments are the name of the candidate and the provider's address. Each line on standard
+input is a command, ``call N``, ``stream N``, ``memory N`` or ``recorded``; the reply is one
+number. It runs in the virtualenv of the package that it measures, and imports only that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STREAMED: t.Final = {
 class Way(t.NamedTuple):
     create: Callable[..., t.Any]
     flush: Callable[[], object]
-    """See to it that everything is recorded: its work is part of what is measured."""
+    """Make sure that everything is recorded, because this is part of the measurement."""
     recorded: Callable[[], int]
 
 
@@ -67,7 +67,7 @@ def ours(host: str) -> Iterator[Way]:
 
 @contextmanager
 def otel(host: str) -> Iterator[Way]:
-    """Spans are made and batched, and let go by an exporter that only counts them."""
+    """Spans are created and batched; the exporter only counts them."""
     from opentelemetry.instrumentation.openai import OpenAIInstrumentor
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -92,7 +92,7 @@ def otel(host: str) -> Iterator[Way]:
 
 @contextmanager
 def langfuse(host: str) -> Iterator[Way]:
-    """It sends what it records to the provider's host, which takes it and says nothing."""
+    """It sends its records to the provider's host, which accepts and ignores them."""
     os.environ["LANGFUSE_PUBLIC_KEY"] = "pk-lf-x"
     os.environ["LANGFUSE_SECRET_KEY"] = "sk-lf-x"
     os.environ["LANGFUSE_HOST"] = os.environ["LANGFUSE_BASE_URL"] = f"http://{host}"
@@ -106,13 +106,13 @@ def langfuse(host: str) -> Iterator[Way]:
 
 @contextmanager
 def litellm(host: str) -> Iterator[Way]:
-    """As it is called by an app that wants the cost: a callback is given it."""
+    """Used with a callback, as by an app that wants the cost."""
     import litellm as library
 
     costs: list[float] = []
 
     def keep(asked: t.Any, answer: t.Any, began: t.Any, ended: t.Any) -> None:
-        # It is called for each chunk of a stream, too; the cost comes with the last one.
+        # Called for each chunk of a stream, too; the last one has the cost.
         if asked.get("response_cost") is not None:
             costs.append(asked["response_cost"])
 
@@ -146,7 +146,7 @@ WAYS: t.Final = {
 
 
 def call(way: Way, count: int) -> float:
-    """CPU microseconds of one call, all threads of the process together."""
+    """CPU microseconds of one call, of all threads of the process."""
     start = time.process_time()
     for _ in range(count):
         way.create(**ASKED)
@@ -155,7 +155,7 @@ def call(way: Way, count: int) -> float:
 
 
 def stream(way: Way, count: int) -> float:
-    """The same of one stream that is read to its end."""
+    """CPU microseconds of one stream that is read to its end."""
     start = time.process_time()
     for _ in range(count):
         for _chunk in way.create(**STREAMED):
@@ -165,7 +165,7 @@ def stream(way: Way, count: int) -> float:
 
 
 def memory(way: Way, count: int) -> float:
-    """Bytes that one stream takes that is open, and read to about its middle."""
+    """Bytes of memory of one open stream that is read to about its middle."""
     list(way.create(**STREAMED))
     way.flush()
     gc.collect()
@@ -188,7 +188,7 @@ def memory(way: Way, count: int) -> float:
 
 def main() -> None:
     name, host = sys.argv[1:]
-    # What a peer prints must not pass for an answer.
+    # The output of a package must not be mistaken for a reply.
     answers, sys.stdout = sys.stdout, sys.stderr
     with WAYS[name](host) as way:
         for line in sys.stdin:
