@@ -77,10 +77,10 @@ class Intake:
                 )
                 noted = frozenset(("price_error", "unpriced"))
             if mode is not None and cost is None:
-                from .prices.again import asked
+                from .prices.requote import mode_flag
 
                 # Whoever prices the call later needs the mode.
-                noted = noted | {asked(mode)}
+                noted = noted | {mode_flag(mode)}
             flags = flags | noted
         tags = call.tags
         if TRACE_KEY in tags:

@@ -18,7 +18,7 @@ MAX_PICO: t.Final = 2**63 - 1
 """The largest amount that a BIGINT column stores: about 9.2 million dollars."""
 
 PICO_PER_USD: t.Final = 10**12
-_ONE_PICO: t.Final = Decimal("1e-12")
+ONE_PICO: t.Final = Decimal("1e-12")
 # Wide enough that no amount of ours is rounded.
 _WIDE: t.Final = Context(prec=60)
 _multiply: t.Final = _WIDE.multiply
@@ -27,7 +27,7 @@ _EXACT: t.Final = Context(prec=60, traps=[Inexact, InvalidOperation])
 
 def from_pico(pico: int) -> Decimal:
     """Convert pico-USD to USD."""
-    return _multiply(pico, _ONE_PICO)
+    return _multiply(pico, ONE_PICO)
 
 
 def to_pico(usd: Decimal) -> int:

@@ -1,4 +1,4 @@
-"""``prices init``, ``sync`` and ``check``: the app's own price file, kept current."""
+"""``prices init``, ``sync`` and ``check``: keep the app's price file current."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
     from ..prices import PriceBook
     from ..prices.check import Impact
     from ..prices.check import Report
-    from ..prices.fetch import Answer
+    from ..prices.fetch import FetchResult
     from ..query.filters import CallFilter
     from ..query.host import Host
 
@@ -36,7 +36,7 @@ _file = click.option(
     "--file",
     metavar="PATH",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The price file; that of LLM_COST_PRICES_FILE if left out.",
+    help="The price file. Default: LLM_COST_PRICES_FILE.",
 )
 
 
@@ -48,8 +48,8 @@ def _sources(
         name, equals, where = value.partition("=")
         if not equals or not name or not where:
             raise click.BadParameter(
-                f"{value!r} is no source: write litellm=prices.json, or"
-                " openrouter=https://openrouter.ai/api/v1/models."
+                f"{value!r} is not a valid source; use NAME=PATH or NAME=URL, e.g."
+                " litellm=prices.json."
             )
         found[name] = where
     return found
@@ -60,7 +60,7 @@ _source = click.option(
     metavar="NAME=URL",
     multiple=True,
     callback=_sources,
-    help="Ask this source, a URL or a path, instead of those of LLM_COST_PRICE_SOURCES.",
+    help="Use this source (URL or path) instead of LLM_COST_PRICE_SOURCES. Repeatable.",
 )
 
 
@@ -69,46 +69,47 @@ _source = click.option(
 @_file
 @with_appcontext
 def init(path: Path | None, file: Path | None) -> None:
-    """Write a commented starter to PATH, to be filled by hand or by `prices sync --add`.
+    """Create a commented price file at PATH.
 
-    A name that ends in .yaml or .yml makes a YAML file, else it is JSON.
+    Fill it by hand or with `prices sync --add`. A name ending in .yaml or .yml creates a
+    YAML file, any other name JSON.
     """
     from ..prices.starter import starter
 
     if path is not None and file is not None:
         raise click.UsageError("Give PATH or --file, not both.")
-    made = _path(file if path is None else path)
-    if made.exists():
-        raise click.ClickException(f"{made} is there already; it is left as it is.")
+    target = _path(file if path is None else path)
+    if target.exists():
+        raise click.ClickException(f"{target} already exists; nothing was written.")
     try:
-        made.write_text(starter(made), encoding="utf-8")
+        target.write_text(starter(target), encoding="utf-8")
     except OSError as error:
         raise click.ClickException(
-            f"{made} cannot be written: {error.strerror}."
+            f"{target} cannot be written: {error.strerror}."
         ) from None
-    click.echo(f"{made} made. Name it in LLM_COST_PRICES_FILE.")
+    click.echo(f"{target} created. Set LLM_COST_PRICES_FILE to use it.")
 
 
 @prices.command()
 @_file
 @_source
-@click.option("--preview", is_flag=True, help="Show the difference, and write nothing.")
+@click.option("--preview", is_flag=True, help="Show the changes and write nothing.")
 @click.option(
     "--strict",
     is_flag=True,
-    help="Write nothing, and end with 1, if a source failed or a price was refused.",
+    help="Write nothing and exit 1 if a source fails or a price is rejected or held back.",
 )
 @click.option(
     "--accept",
     metavar="MODEL",
     multiple=True,
-    help="Take a price of this model that moved more than threefold, or to 0.",
+    help="Accept a price of this model that changed more than threefold, or to 0. Repeatable.",
 )
 @click.option(
     "--add",
     metavar="GLOB",
     multiple=True,
-    help="Models that are to be in the file, too, such as 'openai/gpt-4*'.",
+    help="Add models to the file, e.g. 'openai/gpt-4*'. Repeatable.",
 )
 @with_appcontext
 def sync(
@@ -119,10 +120,10 @@ def sync(
     accept: tuple[str, ...],
     add: tuple[str, ...],
 ) -> None:
-    """Bring the price file up to date. This asks the sources over the network.
+    """Update the price file from its sources, over the network.
 
-    The sources are those of LLM_COST_PRICE_SOURCES. What was entered by hand stays, and no
-    price is overwritten: a new one is a new entry with its date.
+    The sources are those of LLM_COST_PRICE_SOURCES. Manual entries stay, and no price is
+    overwritten: a new price is a new entry with its date.
 
     \b
     flask llm-cost prices sync --preview
@@ -132,8 +133,8 @@ def sync(
 
     host: Host = current_app.extensions["llm_cost"]
     path = _path(file)
-    with _Asking() as progress:
-        made = sync(
+    with _FetchProgress() as progress:
+        plan = sync(
             path,
             source or host.settings.price_sources,
             now=host.clock(),
@@ -143,9 +144,9 @@ def sync(
             strict=strict,
             progress=progress,
         )
-    for line in made.lines:
+    for line in plan.lines:
         click.echo(plain(line))
-    changed = len({change.model for change in made.changes}) + len(made.added)
+    changed = len({change.model for change in plan.changes}) + len(plan.added)
     verb = "would change" if preview else "changed"
     click.echo(f"{count(changed, 'model')} {verb}.")
 
@@ -153,19 +154,19 @@ def sync(
 @prices.command()
 @_file
 @_source
-@click.option("--offline", is_flag=True, help="Ask no source.")
+@click.option("--offline", is_flag=True, help="Do not fetch any source.")
 @click.option(
     "--days",
     type=click.IntRange(1, 3660),
     default=30,
     show_default=True,
-    help="Which models are in use: those of so many days.",
+    help="Consider models used in the last N days.",
 )
 @click.option(
     "--all",
     "count_all",
     is_flag=True,
-    help="Let drift count also of models that are neither in the file nor in use.",
+    help="Also fail on price changes of models neither in the file nor in use.",
 )
 @click.option(
     "--format",
@@ -183,15 +184,15 @@ def check(
     count_all: bool,
     form: str,
 ) -> None:
-    """Check that prices are current, and that every model in use has one. For CI.
+    """Check that prices are current and every model in use has one. For CI.
 
-    Without --offline this asks the sources over the network. Ends with 1 if a price
-    moved of a model that is in the price file or in use, if a source failed or a price
-    was refused, if a model in use has no price, or if the prices are old. What the changes
-    would have cost on the calls of the last days is worked out, too.
+    Fetches the sources over the network unless --offline is given. Exits with status 1 if
+    the price of a model in the file or in use has changed, a source failed, a price was
+    rejected or held back, a model in use has no price, or the prices are stale. Also shows
+    what the changes would have cost on recent calls.
     """
     from ..prices.check import check
-    from ..prices.sync import ask_all
+    from ..prices.sync import fetch_all
     from ..prices.sync import read_document
 
     host: Host = current_app.extensions["llm_cost"]
@@ -199,12 +200,14 @@ def check(
     if file is not None or host.settings.prices_file is not None:
         path = _path(file)
     if path is not None and not path.exists():
-        raise click.ClickException(f"{path} is not there: `prices init` makes it.")
+        raise click.ClickException(
+            f"{path} does not exist; create it with `prices init`."
+        )
     document = None if path is None else read_document(path)
-    answers: list[Answer] = []
+    results: list[FetchResult] = []
     if not offline:
-        with _Asking() as progress:
-            answers = ask_all(
+        with _FetchProgress() as progress:
+            results = fetch_all(
                 source or host.settings.price_sources,
                 now=host.clock(),
                 progress=progress,
@@ -213,7 +216,7 @@ def check(
     found = check(
         book,
         document=document,
-        answers=answers,
+        results=results,
         used=_used(host, days),
         now=host.clock(),
         problem=book.problem,
@@ -229,7 +232,7 @@ def check(
 
 
 def _book(host: Host, file: Path | None) -> PriceBook:
-    """The prices as they would be in force with that file."""
+    """Return the price book as it would be with that file."""
     from ..prices import PriceBook
 
     if file is None or not file.exists():
@@ -253,7 +256,7 @@ def _used(host: Host, days: int) -> list[tuple[str, str]]:
 def _impact(
     host: Host, book: PriceBook, found: Report, days: int
 ) -> tuple[Impact, ...]:
-    """What the changes would have cost on the calls of the last days."""
+    """Compute what the changes would have cost on recent calls."""
     from ..prices.check import changed_models
     from ..prices.check import impact
     from ..query.detail import stream_calls
@@ -288,7 +291,7 @@ def _used_by(
     models: dict[str, t.Any],
     now: dt.datetime,
 ) -> list[tuple[str, str]]:
-    """The models in use that these entries price."""
+    """Return the models in use that these entries price."""
     from ..query.used import models_in_use
 
     priced = {
@@ -302,34 +305,34 @@ def _used_by(
 
 
 def _path(file: Path | None) -> Path:
-    """The file that was named, else the app's, which is meant from its root."""
+    """Return the given file, else the app's, which is relative to the app's root."""
     host: Host = current_app.extensions["llm_cost"]
     if file is not None:
         return file.absolute()
     if host.settings.prices_file is None:
         raise click.UsageError(
-            "There is no price file: set LLM_COST_PRICES_FILE, or give --file PATH."
+            "No price file is configured; set LLM_COST_PRICES_FILE or use --file PATH."
         )
     return Path(current_app.root_path, host.settings.prices_file)
 
 
-class _Asking:
-    """Shows on a terminal who is being asked and how much has come; it may take a while."""
+class _FetchProgress:
+    """Shows on a terminal which source is being fetched, and how much has arrived."""
 
     def __init__(self) -> None:
-        self._said: str | None = None
+        self._shown: str | None = None
 
     def __enter__(self) -> t.Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._said is not None:
+        if self._shown is not None:
             click.echo("", err=True)
 
     def __call__(self, source: str, size: int) -> None:
         if not sys.stderr.isatty():
             return
-        if self._said not in (None, source):
+        if self._shown not in (None, source):
             click.echo("", err=True)
-        self._said = source
+        self._shown = source
         click.echo(f"\rReading {source}: {size / 1e6:.1f} MB ", err=True, nl=False)

@@ -1,4 +1,4 @@
-"""``prices``: what models cost, and why."""
+"""``prices explain`` and ``prices list``: what models cost, and why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _TOKENS: t.Final = click.IntRange(0, 2**53)
 
 @click.group()
 def prices() -> None:
-    """Look into the price book: overrides, then the price file, then bundled prices."""
+    """Explain, list and maintain prices.
+
+    Overrides take precedence over the price file, and that over the bundled prices.
+    """
 
 
 def _at(
@@ -39,7 +42,7 @@ def _at(
         moment = dt.datetime.fromisoformat(value)
     except ValueError:
         raise click.BadParameter(
-            f"{value!r} is no time: write 2026-11-22, or 2026-11-22T13:00+01:00."
+            f"{value!r} is not a valid time; use 2026-11-22 or 2026-11-22T13:00+01:00."
         ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
 
@@ -47,20 +50,24 @@ def _at(
 @prices.command()
 @click.argument("provider", required=False)
 @click.argument("model", required=False)
-@click.option("--input-tokens", type=_TOKENS, help="Work out a call of this size.")
-@click.option("--output-tokens", type=_TOKENS, help="Likewise.")
-@click.option("--mode", help="A pricing mode, such as batch, flex or priority.")
+@click.option(
+    "--input-tokens", type=_TOKENS, help="Compute the cost of a call of this size."
+)
+@click.option(
+    "--output-tokens", type=_TOKENS, help="Compute the cost of a call of this size."
+)
+@click.option("--mode", help="A pricing mode, e.g. batch, flex or priority.")
 @click.option(
     "--at",
     metavar="TIME",
     callback=_at,
-    help="The price of that time: YYYY-MM-DD, or with time and zone; now if left out.",
+    help="Use the price at this time: YYYY-MM-DD, or with time and zone. Default: now.",
 )
 @click.option(
     "--call",
     "event_id",
     metavar="EVENT_ID",
-    help="Explain a call of the ledger instead.",
+    help="Explain the cost recorded for a call instead.",
 )
 @with_appcontext
 def explain(
@@ -72,11 +79,11 @@ def explain(
     at: dt.datetime | None,
     event_id: str | None,
 ) -> None:
-    """Show which price a model has, why that one, and what a call costs by it.
+    """Explain which price a model has, and what a call costs.
 
-    Ends with 1 if there is none, and names those that look alike. With --call, the cost
-    that stands on a call is worked out again from its own parts; 1 then means that it has
-    none, that a rate was missing, or that it does not follow from them.
+    Exits with status 1 if no price is known, and suggests similar models. With --call, the
+    cost recorded for a call is recomputed from its parts; status 1 means that it has no
+    cost, that a rate was missing, or that the cost does not match its parts.
 
     \b
     flask llm-cost prices explain openai gpt-4o
@@ -124,10 +131,10 @@ def _explained(
 
 
 def _explain_call(host: Host, event_id: str) -> bool:
-    """Replay what a call's row says of its cost; then say what the book of now says."""
+    """Recompute a call's recorded cost, then explain the price in force."""
     from ..prices import explain
-    from ..prices.again import mode_of
-    from ..prices.replay import replay
+    from ..prices.explain import explain_call
+    from ..prices.requote import pricing_mode_of
     from ..query.detail import call_detail
     from ..query.detail import revisions_of
 
@@ -138,14 +145,14 @@ def _explain_call(host: Host, event_id: str) -> bool:
     if detail is None:
         raise click.ClickException(f"No call {event_id!r} in the ledger.")
     call = detail.call
-    found = replay(host.book, call)
+    found = explain_call(host.book, call)
     lines = str(found).splitlines()
     for each in revised:
         before = "unknown" if each.before is None else f"${digits(each.before)}"
         lines.append(
-            f"Priced again {each.at:%Y-%m-%d %H:%M} UTC, run {each.run}: before, {before}"
+            f"Repriced {each.at:%Y-%m-%d %H:%M} UTC, run {each.run}: {before} before"
         )
-    lines += ["", "The price book in force now:"]
+    lines += ["", "Current price book:"]
     lines += str(
         explain(
             host.book,
@@ -153,7 +160,7 @@ def _explain_call(host: Host, event_id: str) -> bool:
             call.model,
             call.usage,
             call.started_at,
-            mode_of(call),
+            pricing_mode_of(call),
             flags=call.flags,
         )
     ).splitlines()
@@ -164,24 +171,24 @@ def _explain_call(host: Host, event_id: str) -> bool:
 
 @prices.command("list")
 @click.argument("search", required=False)
-@click.option("--provider", metavar="NAME", help="Only prices of this provider.")
+@click.option("--provider", metavar="NAME", help="Only list prices of this provider.")
 @click.option(
     "--source",
     type=click.Choice(["override", "file", "bundled"]),
-    help="Only prices that come from there.",
+    help="Only list prices from this source.",
 )
 @click.option(
     "--sort",
     type=click.Choice(["name", *_SHOWN]),
     default="name",
     show_default=True,
-    help="By name, or by a rate, the dearest first; those without it come last.",
+    help="Sort by name, or by a rate, most expensive first; models without it come last.",
 )
 @click.option(
     "--at",
     metavar="TIME",
     callback=_at,
-    help="The prices of that time: YYYY-MM-DD, or with time and zone; now if left out.",
+    help="List the prices at this time: YYYY-MM-DD, or with time and zone. Default: now.",
 )
 @click.option(
     "--format",
@@ -199,9 +206,10 @@ def list_(
     at: dt.datetime | None,
     form: str,
 ) -> None:
-    """List the prices in force, all or those whose name has SEARCH in it.
+    """List the prices in force, in USD per 1M tokens.
 
-    USD per 1M tokens. Json has every rate. Ends with 1 if there is none.
+    With SEARCH, only models whose name contains it. JSON includes every rate. Exits with
+    status 1 if nothing is found.
     """
     host: Host = current_app.extensions["llm_cost"]
     rows = [
@@ -225,21 +233,21 @@ def list_(
             cells = "".join(f"{'' if r is None else digits(r):>12}" for r in rates)
             click.echo(f"{fit(row['key'], 33)} {cells}  {row['source']}")
     if not rows:
-        asked = f"No price has {search!r} in its name." if search else "No such price."
-        click.echo(asked, err=True)
+        what = f"No model name contains {search!r}." if search else "No prices found."
+        click.echo(what, err=True)
         click.get_current_context().exit(1)
 
 
 def in_force(host: Host, at: dt.datetime, search: str) -> list[dict[str, t.Any]]:
-    """The prices that hold at a time, by name."""
-    from ..prices.explain import rates_in_order
+    """Return the prices in force at a time, by name."""
+    from ..prices.explain import all_rates
 
     found = []
-    # One that has several names is listed once.
-    held = {
+    # An entry with several names is listed once.
+    unique = {
         id(entry): (source, entry) for source, entry in host.book.entries().values()
     }
-    for source, entry in held.values():
+    for source, entry in unique.values():
         price = entry.at(at)
         if price is None or search.lower() not in entry.key.lower():
             continue
@@ -249,7 +257,7 @@ def in_force(host: Host, at: dt.datetime, search: str) -> list[dict[str, t.Any]]
                 "key": entry.key,
                 "source": source,
                 "valid_from": None if since is None else since.isoformat(),
-                "rates": rates_in_order(price),
+                "rates": all_rates(price),
             }
         )
     return sorted(found, key=lambda row: t.cast(str, row["key"]))

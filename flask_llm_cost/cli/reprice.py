@@ -1,4 +1,4 @@
-"""``prices reprice``: calls get the cost that the prices of now say, or an old one back."""
+"""``prices reprice``: give calls the cost of current prices, or restore an old cost."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ _NAMED: t.Final = 20
 
 
 @click.command()
-@click.option("--from", "from_", metavar="DAY", help="The first day: YYYY-MM-DD.")
-@click.option("--to", metavar="DAY", help="The last day; today if left out.")
+@click.option("--from", "from_", metavar="DAY", help="First day: YYYY-MM-DD.")
+@click.option("--to", metavar="DAY", help="Last day. Default: today.")
 @click.option(
     "--model",
     "models",
     metavar="MODEL",
     multiple=True,
-    help="Only calls of this model, or PROVIDER/MODEL. May be given again.",
+    help="Only calls of this MODEL or PROVIDER/MODEL. Repeatable.",
 )
 @click.option(
     "--all",
     "priced",
     is_flag=True,
-    help="Also calls whose cost is known and complete.",
+    help="Include calls whose cost is known and complete.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Say what would change, and change nothing."
+    "--dry-run", is_flag=True, help="Show what would change and write nothing."
 )
 @click.option(
     "--undo",
     metavar="RUN",
-    help="Give the calls of that run their old cost back: its id, or `last`.",
+    help="Restore the costs from before a run: its id, or `last`.",
 )
 @with_appcontext
 def reprice(
@@ -60,12 +60,12 @@ def reprice(
     dry_run: bool,
     undo: str | None,
 ) -> None:
-    """Price calls again, each by the price that holds for its own time.
+    """Reprice calls, each at the price in force at its own time.
 
-    Without --all, those are priced that have no cost yet, or an incomplete one. A cost
-    that the provider itself reported stays. What a call had cost before is kept: each run
-    has an id, by which --undo takes it back, and that can be taken back as well. It works
-    in short steps, and may be interrupted and started again.
+    Without --all, only calls without a cost or with an incomplete one are repriced. Costs
+    reported by the provider stay. Previous costs are stored: each run has an id for
+    --undo, and an undo can be undone, too. A run works in short steps, and can be
+    interrupted and repeated.
 
     \b
     flask llm-cost prices reprice --from 2026-11-01 --dry-run
@@ -75,11 +75,11 @@ def reprice(
     host: Host = current_app.extensions["llm_cost"]
     if undo is not None:
         if from_ is not None or to is not None or models or priced:
-            raise click.UsageError("--undo is about a whole run: give it alone.")
+            raise click.UsageError("--undo applies to a whole run; use it alone.")
         done = host.ledger.undo_reprice(undo, now=host.clock(), dry_run=dry_run)
     elif from_ is None:
         raise click.UsageError(
-            "Say from which day on: --from YYYY-MM-DD, or --undo RUN."
+            "Give a first day with --from YYYY-MM-DD, or --undo RUN."
         )
     else:
         done = _reprice(host, _scope(host, from_, to, models, priced), dry_run)
@@ -110,31 +110,31 @@ def _reprice(host: Host, scope: Scope, dry_run: bool) -> Repriced:
 
 
 def _quote(host: Host) -> Callable[[Call], tuple[Cost | None, frozenset[str]]]:
-    from ..prices.again import again
+    from ..prices.requote import requote
 
     book = host.book
-    return lambda call: again(book, call)
+    return lambda call: requote(book, call)
 
 
 def _lines(done: Repriced, *, dry_run: bool, undone: bool) -> t.Iterator[str]:
     would = "would be " if dry_run else ""
-    yield f"{count(done.seen, 'call')} looked at."
+    yield f"{count(done.seen, 'call')} checked."
     if undone:
-        yield f"{count(done.priced + done.changed, 'call')} {would}given the old cost back."
+        yield f"{count(done.priced + done.changed, 'call')} {would}restored."
     else:
         yield f"{count(done.priced, 'call')} without a cost {would}priced."
-        yield f"{count(done.changed, 'call')} with a cost {would}priced otherwise."
+        yield f"{count(done.changed, 'call')} with a cost {would}repriced."
     for why, number in sorted(done.kept.items()):
-        yield f"{count(number, 'call')} left as they are: {why}."
+        yield f"{count(number, 'call')} not changed: {why}."
     names = done.unpriced.most_common(_NAMED)
     for (provider, model), number in names:
-        yield f"{count(number, 'call')} of {provider}/{model}: a price is missing still."
+        yield f"{count(number, 'call')} of {provider}/{model} still unpriced."
     if len(done.unpriced) > _NAMED:
-        yield f"... and of {len(done.unpriced) - _NAMED} more models."
+        yield f"... and calls of {len(done.unpriced) - _NAMED} more models."
     if done.priced or done.changed:
-        yield f"Together ${_usd(done.before)} before, ${_usd(done.after)} after."
+        yield f"Total: ${_usd(done.before)} before, ${_usd(done.after)} after."
         if not dry_run:
-            yield f"Take it back with: prices reprice --undo {done.run}"
+            yield f"Undo with: prices reprice --undo {done.run}"
 
 
 def _usd(pico: int) -> str:

@@ -35,6 +35,7 @@ from ..db.tables import tag_sets
 from ..errors import StorageError
 from ..event_id import event_time
 from ..event_id import mint_event_id
+from ..prices.requote import is_mode_flag
 from ..rollups.dirty_marks import mark
 
 BATCH: t.Final = 500
@@ -481,7 +482,7 @@ def _priced(found: sa.Row[t.Any], quote: Quote, done: Repriced) -> Wanted | None
             return None
         old = frozenset() if call.cost is None else call.cost.flags
         flags = frozenset(
-            flag for flag in call.flags - old - _PRICE_FLAGS if not _is_mode(flag)
+            flag for flag in call.flags - old - _PRICE_FLAGS if not is_mode_flag(flag)
         )
         columns = row_of(replace(call, cost=cost, flags=flags | noted))
     except ValueError as error:
@@ -499,11 +500,6 @@ def _count_unpriced(call: Call, done: Repriced) -> None:
         done.unpriced[call.provider, call.model] += 1
     else:
         done.kept["priced, and no price is known any more"] += 1
-
-
-def _is_mode(flag: str) -> bool:
-    # How a call was to be priced is kept as a flag until it has a cost.
-    return flag.startswith("asked_")
 
 
 def _is_less(new: Cost, old: Cost) -> bool:

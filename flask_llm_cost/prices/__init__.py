@@ -1,4 +1,4 @@
-"""What does a call cost? Dated prices by model, exact and without a network.
+"""Compute what a call costs: dated prices by model, exact and without a network.
 
 ``import flask_llm_cost.prices`` loads neither Flask, SQLAlchemy nor an HTTP client.
 """
@@ -8,6 +8,6 @@ from __future__ import annotations
 from .book import PriceBook as PriceBook
 from .explain import explain as explain
 from .explain import Explanation as Explanation
+from .lookup import Found as Found
 from .meters import MODES as MODES
-from .plan import Found as Found
-from .plan import Quote as Quote
+from .quote import Quote as Quote

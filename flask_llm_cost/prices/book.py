@@ -1,7 +1,7 @@
-"""Which price holds for a model, and what does a call cost by it?
+"""Look up a model's price and compute a call's cost.
 
-A book has layers: overrides go before the price file, that before the bundled prices.
-It is pure: no Flask, no database, no network.
+A book has layers: overrides take precedence over the price file, and the price file over
+the bundled prices. It is pure: no Flask, no database, no network.
 """
 
 from __future__ import annotations
@@ -22,31 +22,28 @@ from ..call import Part
 from ..call import Usage
 from ..money import from_pico
 from ..money import round_pico
+from .compiled import compile_price
+from .compiled import CompiledPrice
 from .entry import Entry
-from .joined import joined
 from .layers import bundled_layer
 from .layers import Layer
 from .layers import make_layer
 from .layers import PriceFile
-from .layers import updated
-from .lookup import EVER
+from .lookup import Found
 from .lookup import Lookup
 from .meters import aware
+from .meters import MIN_TIME
 from .meters import PREPAID
-from .names import CACHED
+from .names import CACHE_SIZE
 from .names import check_mode
 from .names import provider_name
 from .names import served_mode
-from .plan import Found
-from .plan import Plan
-from .plan import plan_of
-from .plan import Quote
+from .quote import combine
+from .quote import Quote
 
 STALE_AFTER: t.Final = dt.timedelta(days=30)
 
-
-_NONE: t.Final[frozenset[str]] = frozenset()
-_UNPRICED: t.Final = Quote(None, frozenset(("unpriced",)))
+_NO_FLAGS: t.Final[frozenset[str]] = frozenset()
 
 
 class PriceBook:
@@ -62,21 +59,21 @@ class PriceBook:
         self, layers: Iterable[Layer], *, aliases: Mapping[str, str] | None = None
     ) -> None:
         self._lookup = Lookup(layers, aliases or {})
-        self._plans: dict[tuple[str, str, str | None], Plan] = {}
-        """By provider, model and mode: that of the time that was last asked for."""
-        self._dated: dict[tuple[str, str, str | None, dt.datetime], Plan] = {}
+        self._latest: dict[tuple[str, str, str | None], CompiledPrice] = {}
+        """By provider, model and mode: the price for the time last asked for."""
+        self._dated: dict[tuple[str, str, str | None, dt.datetime], CompiledPrice] = {}
         self._file: PriceFile | None = None
 
     @classmethod
     def bundled(cls) -> PriceBook:
-        """The prices that came with this release."""
+        """Return the prices shipped with this release."""
         return cls([bundled_layer()])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PriceBook:
-        """The prices of one file, and no others. A changed file is read again.
+        """Load the prices of one file only. It is read again when it changes.
 
-        :raises PriceFileError: If it cannot be read, or is wrong.
+        :raises PriceFileError: If it cannot be read or is invalid.
         """
         file = PriceFile(Path(path))
         book = cls([file.read()])
@@ -92,10 +89,10 @@ class PriceBook:
         *,
         setting: str | None = None,
     ) -> PriceBook:
-        """Overrides, then a price file, then the bundled prices.
+        """Combine overrides, a price file and the bundled prices.
 
-        :param setting: Which setting named the file, to be named if it is wrong.
-        :raises PriceFileError: If the file or an override is wrong.
+        :param setting: The setting that names the file, for error messages.
+        :raises PriceFileError: If the file or an override is invalid.
         """
         layers = [make_layer("override", overrides or {}, "LLM_COST_PRICE_OVERRIDES")]
         watched = None if file is None else PriceFile(Path(file), setting)
@@ -106,60 +103,60 @@ class PriceBook:
         return book
 
     def amended(self, models: Mapping[str, t.Any]) -> PriceBook:
-        """This book with entries that go before those of the file and the bundled ones.
+        """Return a book in which these entries precede the file's and the bundled ones.
 
-        :raises PriceFileError: If one is wrong.
+        :raises PriceFileError: If an entry is invalid.
         """
         self._refresh()
         layer = make_layer("file", models, "The prices")
         layers, aliases = self._lookup.layers, self._lookup.aliases
-        over = [each for each in layers if each.source == "override"]
+        overrides = [each for each in layers if each.source == "override"]
         rest = [each for each in layers if each.source != "override"]
-        return PriceBook([*over, layer, *rest], aliases=aliases)
+        return PriceBook([*overrides, layer, *rest], aliases=aliases)
 
-    # What is in it
+    # Contents
 
     @property
     def updated_at(self) -> dt.date | None:
-        """When the newest prices in force were taken down; ``None`` if nothing says so."""
+        """When the newest prices in force were updated, if any layer says so."""
         self._refresh()
-        dates = [updated(layer) for layer in self._lookup.layers]
+        dates = [layer.updated_at for layer in self._lookup.layers]
         return max((date for date in dates if date is not None), default=None)
 
     @property
     def problem(self) -> str | None:
-        """Why the price file that is there now is not the one in force, if it is not."""
+        """Why the price file's current version is not in force, if it is not."""
         self._refresh()
         return None if self._file is None else self._file.problem
 
     def stale(self, now: dt.datetime | None = None) -> bool:
-        """Are the prices older than 30 days, or of unknown age?"""
+        """Whether the prices are older than 30 days or of unknown age."""
         updated = self.updated_at
         today = (now or dt.datetime.now(dt.UTC)).date()
         return updated is None or today - updated > STALE_AFTER
 
     def entries(self) -> dict[str, tuple[CostSource, Entry]]:
-        """Every entry in force by its key, higher layers first."""
+        """Return every entry in force by its key, higher layers first."""
         self._refresh()
-        held: dict[str, tuple[CostSource, Entry]] = {}
+        found: dict[str, tuple[CostSource, Entry]] = {}
         for layer in self._lookup.layers:
             for name, entry in layer.entries.items():
-                held.setdefault(name, (layer.source, entry))
-        return held
+                found.setdefault(name, (layer.source, entry))
+        return found
 
     def metadata(self, source: CostSource) -> Mapping[str, t.Any]:
-        """What a layer says of itself: ``updated_at``, ``sources``, ..."""
+        """Return what a layer says about itself: ``updated_at``, ``sources``, ..."""
         for layer in self._lookup.layers:
             if layer.source == source:
                 return layer.metadata
         return {}
 
-    # Looking up
+    # Look-up
 
     def find(
         self, provider: str, model: str, at: dt.datetime | None = None
     ) -> Found | None:
-        """The price of a model at a time, now if left out; ``None`` if none is known."""
+        """Return the price of a model at a time (now if ``None``), if it is known."""
         if self._file is not None:
             self._refresh()
         lookup = self._lookup
@@ -175,50 +172,18 @@ class PriceBook:
         at: dt.datetime | None = None,
         mode: str | None = None,
     ) -> Cost | None:
-        """What a usage costs by this book; ``None`` if no price is known.
+        """Return what a usage costs; ``None`` if no price is known.
 
-        :param at: When the call was sent, now if left out.
+        :param at: When the call was sent; now if ``None``.
         :param mode: ``batch``, ``flex``, ``priority``, ...
-        :raises ValueError: If there is no such mode.
+        :raises ValueError: If the mode is unknown.
         """
         if self._file is not None:
             self._refresh()
-        plan = self._plans.get((provider, model, mode))
-        if plan is None or (plan.dated and not plan.holds(at)):
-            plan = self._plan(provider, model, at, mode)
-        return plan.cost(usage)
-
-    def price(
-        self,
-        provider: str,
-        model: str,
-        usage: Usage | None,
-        *,
-        at: dt.datetime | None = None,
-        pricing_mode: str | None = None,
-        service_tier: str | None = None,
-        reported_cost: Decimal | None = None,
-        flags: frozenset[str] = _NONE,
-    ) -> Cost | None:
-        """What a call cost by everything that is known of it.
-
-        What the provider reports goes first; the mode is the caller's, else the tier
-        that served. ``None`` if no price is known.
-
-        :param flags: What is known of the call; a ``region.us`` among them selects an
-            entry's multiplier of that name.
-        :raises ValueError: If ``pricing_mode`` is none.
-        """
-        return self.quote(
-            provider,
-            model,
-            usage,
-            at=at,
-            pricing_mode=pricing_mode,
-            service_tier=service_tier,
-            reported_cost=reported_cost,
-            flags=flags,
-        ).cost
+        price = self._latest.get((provider, model, mode))
+        if price is None or (price.dated and not price.valid_at(at)):
+            price = self._compile(provider, model, at, mode)
+        return price.cost(usage)
 
     def quote(
         self,
@@ -227,36 +192,45 @@ class PriceBook:
         usage: Usage | None,
         *,
         at: dt.datetime | None = None,
-        pricing_mode: str | None = None,
+        mode: str | None = None,
         service_tier: str | None = None,
         reported_cost: Decimal | None = None,
-        flags: frozenset[str] = _NONE,
+        flags: Iterable[str] = (),
     ) -> Quote:
-        """As :meth:`price`, with the flags also where no cost is known."""
-        mode, noted = check_mode(pricing_mode), _NONE
-        if mode is None and pricing_mode is None and service_tier is not None:
-            mode, noted = served_mode(provider_name(provider), service_tier)
+        """Return what a recorded call would cost, from everything known about it.
+
+        A cost that the provider reports takes precedence. Without ``mode``, the tier that
+        served the call decides.
+
+        :param flags: The call's flags. A flag such as ``region.us`` selects the entry's
+            multiplier of that name.
+        :return: The cost, ``None`` if no price is known, and flags to set on the call.
+        :raises ValueError: If the mode is unknown.
+        """
+        checked, mode_flags = check_mode(mode), _NO_FLAGS
+        if mode is None and service_tier is not None:
+            checked, mode_flags = served_mode(provider_name(provider), service_tier)
         cost = None
         if usage is not None:
-            cost = self._cost(provider, model, usage, at, mode, flags)
+            cost = self._cost(provider, model, usage, at, checked, frozenset(flags))
         if reported_cost is not None and _is_amount(reported_cost):
-            cost = _reported(reported_cost, cost, mode)
+            cost = _reported(reported_cost, cost, checked)
         elif cost is None:
-            prepaid = ("prepaid",) if mode in PREPAID else ()
-            return Quote(None, _UNPRICED.flags | noted | frozenset(prepaid))
-        if noted:
-            cost = _with_flags(cost, noted)
+            unpriced = ["unpriced", *(["prepaid"] if checked in PREPAID else [])]
+            return Quote(None, mode_flags.union(unpriced))
+        if mode_flags:
+            cost = dataclasses.replace(cost, flags=cost.flags | mode_flags)
         return Quote(cost, cost.flags)
 
     def quote_call(
         self, call: Call, mode: str | None, usage_by_model: Mapping[str, Usage]
     ) -> Quote:
-        """The same of a call, at its own time.
+        """Quote a call at its own time.
 
-        :param mode: As ``pricing_mode``.
-        :param usage_by_model: What each model used, where several took part and the provider
-            reports no cost of the whole.
-        :raises ValueError: If ``mode`` is none.
+        :param mode: As in :meth:`quote`.
+        :param usage_by_model: What each model used, if several took part and the
+            provider does not report the cost of the whole.
+        :raises ValueError: If ``mode`` is unknown.
         """
         used: Mapping[str, Usage | None] = usage_by_model or {call.model: call.usage}
         quotes = {
@@ -265,14 +239,14 @@ class PriceBook:
                 model,
                 usage,
                 at=call.started_at,
-                pricing_mode=mode,
+                mode=mode,
                 service_tier=call.service_tier,
                 reported_cost=call.reported_cost,
                 flags=call.flags,
             )
             for model, usage in used.items()
         }
-        return joined(quotes) if usage_by_model else quotes[call.model]
+        return combine(quotes) if usage_by_model else quotes[call.model]
 
     def _cost(
         self,
@@ -286,58 +260,59 @@ class PriceBook:
         if conditions:
             found = self.find(provider, model, at)
             if found is not None and not conditions.isdisjoint(found.price.multipliers):
-                plan = plan_of(found, provider, mode, at=at, conditions=conditions)
-                return plan.cost(usage)
+                price = compile_price(
+                    found, provider, mode, at=at, conditions=conditions
+                )
+                return price.cost(usage)
         return self.cost(provider, model, usage, at, mode)
 
-    def _plan(
+    def _compile(
         self, provider: str, model: str, at: dt.datetime | None, mode: str | None
-    ) -> Plan:
-        """What to do for a model at a time; kept while that may be asked for again.
+    ) -> CompiledPrice:
+        """Compile the price of a model at a time, and cache it.
 
-        :raises ValueError: If there is no such mode.
+        :raises ValueError: If the mode is unknown.
         """
-        # The dicts are taken first: what comes of layers that a reload replaces meanwhile
-        # then lands in dicts that nobody reads.
-        held, dated = self._plans, self._dated
+        # Take the dicts first: if a reload replaces the layers meanwhile, what comes of the
+        # old ones is stored in dicts that nobody reads any more.
+        latest, dated = self._latest, self._dated
         lookup = self._lookup
         checked = check_mode(mode)
         matches = lookup.matches(provider, model)
         moment = aware(at)
         span = lookup.span(provider, matches, moment)
-        key = (provider, model, mode, EVER if span is None else span[0])
-        plan = dated.get(key)
-        if plan is None:
+        key = (provider, model, mode, MIN_TIME if span is None else span[0])
+        price = dated.get(key)
+        if price is None:
             found = lookup.choose(provider, matches, moment)
             if found is not None and found.price.windows:
-                # It is another one at another hour.
-                return plan_of(
+                # Not cached, since it depends on the hour.
+                return compile_price(
                     found, provider, checked, at=moment, span=(moment, moment)
                 )
-            plan = plan_of(found, provider, checked, span=span)
-            if len(dated) >= CACHED:
+            price = compile_price(found, provider, checked, span=span)
+            if len(dated) >= CACHE_SIZE:
                 dated.clear()
-            dated[key] = plan
-        if len(held) >= CACHED:
-            held.clear()
-        held[provider, model, mode] = plan
-        return plan
-
-    # The watched file
+            dated[key] = price
+        if len(latest) >= CACHE_SIZE:
+            latest.clear()
+        latest[provider, model, mode] = price
+        return price
 
     def _refresh(self) -> None:
+        """Load the price file again if it has changed."""
         file = self._file
         if file is None or not file.due():
             return
-        held = next(each for each in self._lookup.layers if each.source == "file")
-        layer = file.changed(held)
+        current = next(each for each in self._lookup.layers if each.source == "file")
+        layer = file.changed(current)
         if layer is not None:
             lookup = self._lookup
             self._lookup = Lookup(
                 (layer if each.source == "file" else each for each in lookup.layers),
                 lookup.aliases,
             )
-            self._plans, self._dated = {}, {}
+            self._latest, self._dated = {}, {}
 
 
 def _reported(amount: Decimal, estimate: Cost | None, mode: str | None) -> Cost:
@@ -353,7 +328,3 @@ def _reported(amount: Decimal, estimate: Cost | None, mode: str | None) -> Cost:
 
 def _is_amount(value: Decimal) -> bool:
     return isinstance(value, Decimal) and value.is_finite() and value >= 0
-
-
-def _with_flags(cost: Cost, flags: frozenset[str]) -> Cost:
-    return dataclasses.replace(cost, flags=cost.flags | flags)

@@ -1,4 +1,4 @@
-"""Are the prices current, and is there one for every model in use? For CI."""
+"""Check that prices are current and that every model in use has one, for CI."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from decimal import Decimal
 
 from ..call import Call
 from ..money import digits
-from .again import mode_of
 from .book import PriceBook
 from .document import models_of
-from .drift import lines_of
-from .drift import plan
-from .drift import SyncPlan
-from .entry import written
-from .fetch import Answer
+from .entry import window_entry
+from .fetch import FetchResult
+from .requote import pricing_mode_of
 from .sources import openrouter
+from .sync_plan import lines_of
+from .sync_plan import plan_sync
+from .sync_plan import SyncPlan
 
 _SHOWN: t.Final = 20
 
@@ -33,44 +33,46 @@ Name: t.TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What calls cost by the prices in force, and by those that the sources say."""
+    """What recent calls would cost now, at the prices in force and at the sources'."""
 
     model: str
     """The book's key."""
     calls: int
-    before: Decimal
-    """USD."""
-    after: Decimal
+    before_usd: Decimal
+    after_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found."""
+    """The result of a check."""
 
     plan: SyncPlan | None
     """What a sync of the price file would do; ``None`` offline."""
     missing: tuple[Name, ...]
-    """Models in use, by provider and name, that have no price."""
+    """Models in use without a price."""
     incomplete: tuple[str, ...]
     """Models of the price file without any rate."""
     stale: bool
-    """Are the prices older than 30 days?"""
+    """Whether the prices are older than 30 days."""
     updated_at: dt.date | None
     in_use: SyncPlan | None = None
-    """What sources say of models in use that the price file does not have."""
+    """What sources say about models in use that are not in the price file."""
     others: SyncPlan | None = None
-    """What sources say of all other models of the book."""
+    """What sources say about all other models of the book."""
     impact: tuple[Impact, ...] = ()
-    """What the changes would have cost on the calls of late."""
     problem: str | None = None
-    """Why the price file that is there is not the one in force."""
+    """Why the price file's current version is not in force."""
     count_all: bool = False
-    """Do the others count, too?"""
-    _known: frozenset[str] = field(default=frozenset(), repr=False)
+    """Whether changes of the other models fail the check, too."""
+    _listed: frozenset[str] = field(default=frozenset(), repr=False)
+    """Every model that a source lists."""
 
     @property
     def ok(self) -> bool:
-        """Is everything current, priced and fresh? Orphans and discrepancies may be."""
+        """Whether everything is current, priced and recent.
+
+        Orphaned models and discrepancies between sources do not fail a check.
+        """
         counted = [self.plan, self.in_use]
         if self.count_all:
             counted.append(self.others)
@@ -84,16 +86,16 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 when current, 1 on drift, failure, refusal or a missing price."""
+        """0 if :attr:`ok`, else 1."""
         return 0 if self.ok else 1
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What was found, to be read."""
+        """The report as text."""
         return tuple(_lines(self))
 
     def as_json(self) -> dict[str, t.Any]:
-        """What was found, for ``--format json``: rates are text."""
+        """The report for ``--format json``. Rates and amounts are text."""
         return {
             "ok": self.ok,
             "updated_at": None if self.updated_at is None else str(self.updated_at),
@@ -108,15 +110,15 @@ class Report:
                 {
                     "model": each.model,
                     "calls": each.calls,
-                    "before_usd": _text(each.before),
-                    "after_usd": _text(each.after),
+                    "before_usd": digits(each.before_usd),
+                    "after_usd": digits(each.after_usd),
                 }
                 for each in self.impact
             ],
         }
 
 
-def _plan_json(made: SyncPlan | None) -> dict[str, t.Any]:
+def _plan_json(plan: SyncPlan | None) -> dict[str, t.Any]:
     return {
         "changes": [
             {
@@ -125,19 +127,19 @@ def _plan_json(made: SyncPlan | None) -> dict[str, t.Any]:
                 "before": _text(change.before),
                 "after": _text(change.after),
             }
-            for change in ([] if made is None else made.changes)
+            for change in ([] if plan is None else plan.changes)
         ],
-        "held": {} if made is None else dict(made.held),
-        "rejected": {} if made is None else dict(made.rejected),
-        "orphaned": [] if made is None else list(made.orphaned),
-        "failed": {} if made is None else dict(made.failed),
+        "held_back": {} if plan is None else dict(plan.held_back),
+        "rejected": {} if plan is None else dict(plan.rejected),
+        "orphaned": [] if plan is None else list(plan.orphaned),
+        "failed": {} if plan is None else dict(plan.failed),
         "discrepancies": [
             {
                 "model": each.model,
                 "rate": each.rate,
-                "values": {name: _text(rate) for name, rate in each.values.items()},
+                "values": {name: digits(rate) for name, rate in each.values.items()},
             }
-            for each in ([] if made is None else made.discrepancies)
+            for each in ([] if plan is None else plan.discrepancies)
         ],
     }
 
@@ -153,116 +155,116 @@ def _lines(report: Report) -> Iterator[str]:
         yield from lines_of(report.plan)
     if report.in_use is not None:
         for line in lines_of(report.in_use, failed=False):
-            yield f"{line} (in use, and not in the price file)"
+            yield f"{line} (in use, not in the price file)"
     for provider, model in report.missing:
         hint = ""
-        if f"{provider}/{model}" in report._known:
-            hint = f"; `prices sync --add {provider}/{model}` adds it"
-        yield f"! {provider}/{model}: in use, and no price is known{hint}"
+        if f"{provider}/{model}" in report._listed:
+            hint = f"; add it with `prices sync --add {provider}/{model}`"
+        yield f"! {provider}/{model}: in use, but no price is known{hint}"
     for model in report.incomplete:
-        yield f"! {model}: has no rate at all"
+        yield f"! {model}: has no rates"
     for each in report.impact:
+        calls = f"{each.calls:,} recent call{'' if each.calls == 1 else 's'}"
         yield (
-            f"$ {each.model}: {each.calls:,} calls of late cost ${digits(each.before)} by"
-            f" the prices in force, ${digits(each.after)} by those of the sources"
+            f"$ {each.model}: {calls}: ${digits(each.before_usd)} at the prices in force,"
+            f" ${digits(each.after_usd)} at the sources' prices"
         )
     yield from _other_lines(report)
     if report.stale:
-        yield f"! The prices are of {report.updated_at or 'an unknown date'}: sync them."
+        updated = report.updated_at or "an unknown date"
+        yield f"! The prices were last updated on {updated}; run `prices sync`."
     yield "The prices are current." if report.ok else "The prices are not current."
 
 
 def _other_lines(report: Report) -> Iterator[str]:
-    """What does not count, unless it was asked for: the rest of the book."""
-    made = report.others
-    if made is None or made.up_to_date:
+    """Yield what changed for the rest of the book."""
+    plan = report.others
+    if plan is None or plan.up_to_date:
         return
     if report.count_all:
-        for model, reason in made.rejected.items():
-            yield f"! {model}: refused, {reason}"
-    names = sorted({each.model for each in made.changes} | set(made.held))
+        for model, reason in plan.rejected.items():
+            yield f"! {model}: rejected, {reason}"
+    names = {each.model for each in plan.changes} | set(plan.held_back)
     if not names:
         return
     mark = "!" if report.count_all else "."
-    yield (
-        f"{mark} {len(names):,} other models of the bundled prices, not in use, cost"
-        " something else by the sources"
-    )
-    for change in made.changes if report.count_all else made.changes[:_SHOWN]:
+    models = f"{len(names):,} other bundled model{'' if len(names) == 1 else 's'}"
+    yield f"{mark} Sources have other prices for {models}, not in use"
+    for change in plan.changes if report.count_all else plan.changes[:_SHOWN]:
         yield f"  {change}"
-    if len(made.changes) > _SHOWN and not report.count_all:
-        yield f"  ... and {len(made.changes) - _SHOWN:,} more rates: --all shows them"
+    if len(plan.changes) > _SHOWN and not report.count_all:
+        yield f"  ... and {len(plan.changes) - _SHOWN:,} more rates (show with --all)"
 
 
 def check(
     book: PriceBook,
     *,
     document: Mapping[str, t.Any] | None = None,
-    answers: Sequence[Answer] = (),
+    results: Sequence[FetchResult] = (),
     used: Iterable[Name] = (),
     now: dt.datetime | None = None,
     problem: str | None = None,
     count_all: bool = False,
 ) -> Report:
-    """Judge the prices in force. Asks nobody.
+    """Check the prices in force. Uses no network.
 
-    :param document: The price file, as it is read.
-    :param answers: What the sources say; none: offline.
-    :param used: Providers and models seen in the ledger of late.
+    :param document: The price file, parsed.
+    :param results: What the sources returned; empty for an offline check.
+    :param used: Providers and models of recent calls.
     :param problem: What is wrong with the price file.
-    :param count_all: Let drift of models count that are neither in the file nor in use.
+    :param count_all: Fail on changes of models neither in the file nor in use, too.
     """
     moment = now or dt.datetime.now(dt.UTC)
-    given = {} if document is None else document
+    models = {} if document is None else document
     names = sorted(set(used))
     found = {name: book.find(*name, at=moment) for name in names}
-    made = in_use = others = None
-    if answers:
-        made = plan(given, answers, now=moment)
+    plan = in_use = others = None
+    if results:
+        plan = plan_sync(models, results, now=moment)
         keys = {each.key for each in found.values() if each is not None}
-        in_use = _moved(book, keys, answers, moment)
+        in_use = _bundled_changes(book, keys, results, moment)
         rest = {
             entry.key
             for source, entry in book.entries().values()
             if source == "bundled" and entry.key not in keys
         }
-        others = _moved(book, rest, answers, moment)
-    fresh = made is not None and any(each.sheet or each.unchanged for each in answers)
+        others = _bundled_changes(book, rest, results, moment)
+    confirmed = any(each.sheet or each.unchanged for each in results)
     return Report(
-        plan=made,
+        plan=plan,
         in_use=in_use,
         others=others,
         missing=tuple(name for name in names if found[name] is None),
-        incomplete=tuple(_incomplete(book, given, moment)),
-        # A check that finds nothing to change says that old prices are current.
-        stale=book.stale(moment) and not fresh,
+        incomplete=tuple(_incomplete(book, models, moment)),
+        # If the sources list nothing to change, old prices are current.
+        stale=book.stale(moment) and not confirmed,
         updated_at=book.updated_at,
         problem=problem,
         count_all=count_all,
-        _known=frozenset(
+        _listed=frozenset(
             name
-            for answer in answers
-            if answer.sheet is not None
-            for name in answer.sheet.models
+            for each in results
+            if each.sheet is not None
+            for name in each.sheet.models
         ),
     )
 
 
-def _moved(
-    book: PriceBook, keys: set[str], answers: Sequence[Answer], now: dt.datetime
+def _bundled_changes(
+    book: PriceBook, keys: set[str], results: Sequence[FetchResult], now: dt.datetime
 ) -> SyncPlan:
-    """Which bundled prices are others by the sources that they were made of.
+    """Compare bundled prices with the sources that they were made from.
 
-    What OpenRouter would fill in is for a price file to take, and no drift.
+    Gaps that OpenRouter could fill are for a price file, and are no change here.
     """
-    makers = [answer for answer in answers if answer.name != openrouter.NAME]
-    made = plan(_bundled(book, keys, now), makers, now=now)
-    moved = tuple(change for change in made.changes if change.before is not None)
-    return dataclasses.replace(made, changes=moved, orphaned=())
+    makers = [each for each in results if each.name != openrouter.NAME]
+    plan = plan_sync(_as_document(book, keys, now), makers, now=now)
+    changes = tuple(change for change in plan.changes if change.before is not None)
+    return dataclasses.replace(plan, changes=changes, orphaned=())
 
 
-def _bundled(book: PriceBook, keys: set[str], now: dt.datetime) -> dict[str, t.Any]:
-    """Bundled prices in force, as a price file would have them."""
+def _as_document(book: PriceBook, keys: set[str], now: dt.datetime) -> dict[str, t.Any]:
+    """Return bundled prices in force in the form of a price file."""
     models = {}
     for source, entry in book.entries().values():
         price = entry.at(now)
@@ -271,7 +273,7 @@ def _bundled(book: PriceBook, keys: set[str], now: dt.datetime) -> dict[str, t.A
         models[entry.key] = {
             **{str(key): rate for key, rate in price.rates.items()},
             "multipliers": dict(price.multipliers),
-            "windows": [written(window) for window in price.windows],
+            "windows": [window_entry(window) for window in price.windows],
         }
     return {"models": models}
 
@@ -288,12 +290,12 @@ def _incomplete(
 
 
 def changed_models(report: Report) -> dict[str, t.Any]:
-    """The entries that would be others if the sources were believed."""
+    """Return the entries that would change, as they would be after a sync."""
     models: dict[str, t.Any] = {}
-    for made in (report.plan, report.in_use):
-        if made is not None:
-            after = models_of(made.document)
-            models.update((each.model, after[each.model]) for each in made.changes)
+    for plan in (report.plan, report.in_use):
+        if plan is not None:
+            after = models_of(plan.document)
+            models.update((each.model, after[each.model]) for each in plan.changes)
     return models
 
 
@@ -304,10 +306,10 @@ def impact(
     *,
     now: dt.datetime,
 ) -> tuple[Impact, ...]:
-    """What calls would cost by changed entries, and cost by those in force, if made now.
+    """Compute what calls would cost now, by the book and by changed entries.
 
     :param models: The changed entries, see :func:`changed_models`.
-    :param calls: Calls of models that these are about.
+    :param calls: Calls of the models that these price.
     """
     amended = book.amended(models)
     sums: dict[str, list[t.Any]] = {}
@@ -318,21 +320,21 @@ def impact(
         before, after = (_cost(each, call, now) for each in (book, amended))
         if before is None or after is None:
             continue
-        held = sums.setdefault(found.key, [0, Decimal(0), Decimal(0)])
-        held[0] += 1
-        held[1] += before
-        held[2] += after
-    return tuple(Impact(key, *held) for key, held in sorted(sums.items()))
+        row = sums.setdefault(found.key, [0, Decimal(0), Decimal(0)])
+        row[0] += 1
+        row[1] += before
+        row[2] += after
+    return tuple(Impact(key, *row) for key, row in sorted(sums.items()))
 
 
 def _cost(book: PriceBook, call: Call, now: dt.datetime) -> Decimal | None:
-    cost = book.price(
+    cost = book.quote(
         call.provider,
         call.model,
         call.usage,
         at=now,
-        pricing_mode=mode_of(call),
+        mode=pricing_mode_of(call),
         service_tier=call.service_tier,
         flags=call.flags,
-    )
+    ).cost
     return None if cost is None else cost.total_usd

@@ -1,4 +1,4 @@
-"""What does a price file's document say, and how is it written? Exact, without floats."""
+"""Read and write a price file's document: exact numbers, never floats."""
 
 from __future__ import annotations
 
@@ -9,75 +9,69 @@ import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
-from .entry import beside
+from .entry import adjustments
+from .entry import ignore
 from .entry import read_price
-from .meters import decimal_rate
-from .meters import instant
+from .meters import MIN_TIME
+from .meters import parse_rate
+from .meters import parse_time
 from .meters import RateKey
 from .meters import spellings
 
 Amounts: t.TypeAlias = dict[RateKey | str, Decimal]
 """Rates by their keys; multipliers and the rates of windows by names."""
 
+ADJUSTMENTS: t.Final = ("multipliers", "windows")
+"""Keys of an entry, besides its rates, that a source may set."""
+
 
 def models_of(document: Mapping[str, t.Any]) -> Mapping[str, t.Any]:
-    """The entries of a price file."""
+    """Return the entries of a price file."""
     models = (document["models"] or {}) if "models" in document else document
     return {k: v for k, v in models.items() if k != "metadata"}
 
 
-def latest_of(entry: object, now: dt.datetime) -> Mapping[str, t.Any] | None:
-    """The price in force. One that is to hold later is nothing that a source contradicts."""
+def price_in_force(entry: object, now: dt.datetime) -> Mapping[str, t.Any] | None:
+    """Return an entry's current price. Sources do not contradict a future one."""
     listed = entry if isinstance(entry, list) else [entry]
     mappings = [each for each in listed if isinstance(each, Mapping)]
-    begun = [each for each in mappings if since_of(each) <= now]
-    return max(begun, key=since_of, default=None)
+    begun = [each for each in mappings if valid_from_of(each) <= now]
+    return max(begun, key=valid_from_of, default=None)
 
 
-_EVER: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
+def valid_from_of(price: Mapping[str, t.Any]) -> dt.datetime:
+    """Return when a price takes effect; the year 1 if it has no date.
 
-
-def since_of(entry: Mapping[str, t.Any]) -> dt.datetime:
-    """From when an entry holds; the year 1 where it does not say.
-
-    :raises Malformed: If it says something else.
+    :raises Malformed: If the date is invalid.
     """
-    value = entry.get("valid_from")
-    return _EVER if value is None else instant(value)
+    value = price.get("valid_from")
+    return MIN_TIME if value is None else parse_time(value)
 
 
-def rates_of(entry: Mapping[str, t.Any]) -> Amounts:
-    """The rates of an entry, in USD per 1M tokens or each.
+def rates_of(price: Mapping[str, t.Any]) -> Amounts:
+    """Return the rates of a price, in USD per 1M tokens or per unit.
 
-    :raises Malformed: If one is no rate.
+    :raises Malformed: If a rate is invalid.
     """
     return {
-        key: decimal_rate(entry[name], name) for key, name in spellings(entry).items()
+        key: parse_rate(price[name], name) for key, name in spellings(price).items()
     }
 
 
-BESIDE: t.Final = ("multipliers", "windows")
-"""What else of an entry a source may say."""
+def adjustments_of(price: Mapping[str, t.Any]) -> Amounts:
+    """Return the multipliers and the rates of windows of a price, by name.
 
-
-def beside_of(entry: Mapping[str, t.Any]) -> Amounts:
-    """Its multipliers and the rates of its windows, each by a name.
-
-    :raises Malformed: If one is none.
+    :raises Malformed: If one is invalid.
     """
-    said = {name: entry[name] for name in BESIDE if name in entry}
-    return dict[RateKey | str, Decimal](
-        beside(read_price("The entry", said, _ignore)).items()
-    )
+    given = {name: price[name] for name in ADJUSTMENTS if name in price}
+    # Warnings were logged when the file was read.
+    found = adjustments(read_price("The entry", given, ignore))
+    return dict[RateKey | str, Decimal](found.items())
 
 
-def _ignore(note: str) -> None:
-    """What is no rate has been told of when the file was read."""
-
-
-def may_leap(entry: Mapping[str, t.Any]) -> bool:
-    """Does the entry itself say that its rates may move more than threefold?"""
-    allowed = entry.get("_validator_override")
+def allows_jumps(price: Mapping[str, t.Any]) -> bool:
+    """Whether the price itself allows its rates to change more than threefold."""
+    allowed = price.get("_validator_override")
     if isinstance(allowed, str):
         return allowed == "skip_relative_change"
     return isinstance(allowed, (list, tuple, Mapping)) and (
@@ -86,38 +80,34 @@ def may_leap(entry: Mapping[str, t.Any]) -> bool:
 
 
 def digest(models: Mapping[str, t.Any]) -> str:
-    """What entries are told apart by from what someone edited since."""
-    text = json.dumps(texts(models), sort_keys=True)
+    """Return a hash of entries, which shows whether someone has edited them."""
+    text = json.dumps(as_text(models), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def texts(value: t.Any) -> t.Any:
-    """The same with every number as text: a file of YAML has nothing else."""
+def as_text(value: t.Any) -> t.Any:
+    """Convert every number to text, since a YAML file contains nothing else."""
     if isinstance(value, Mapping):
-        return {str(key): texts(each) for key, each in value.items()}
+        return {str(key): as_text(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [texts(each) for each in value]
+        return [as_text(each) for each in value]
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def dumps(value: object, indent: str = "") -> str:
-    """JSON with exact decimals, a line for each key."""
-
-    if isinstance(value, Mapping):
-        if not value:
-            return "{}"
-        deeper = f"{indent}  "
-        lines = (
-            f"{deeper}{json.dumps(str(key), ensure_ascii=False)}: {dumps(each, deeper)}"
-            for key, each in value.items()
-        )
-        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-    if isinstance(value, (list, tuple)):
-        if not value:
-            return "[]"
-        deeper = f"{indent}  "
-        inner = ",\n".join(f"{deeper}{dumps(each, deeper)}" for each in value)
-        return f"[\n{inner}\n{indent}]"
+    """Write JSON with exact decimals, one key per line."""
+    inner = indent + "  "
     if isinstance(value, Decimal):
         return f"{value:f}"
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping) and value:
+        lines = [
+            f"{json.dumps(str(key), ensure_ascii=False)}: {dumps(each, inner)}"
+            for key, each in value.items()
+        ]
+    elif isinstance(value, (list, tuple)) and value:
+        lines = [dumps(each, inner) for each in value]
+    else:
+        return json.dumps(value, ensure_ascii=False)
+    start, end = "{}" if isinstance(value, Mapping) else "[]"
+    body = ",\n".join(inner + line for line in lines)
+    return f"{start}\n{body}\n{indent}{end}"

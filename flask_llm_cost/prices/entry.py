@@ -1,37 +1,46 @@
-"""How is a price file's entry read? Rates of a model, each list of them with a date."""
+"""Read a price file's entry: the rates of one model, each set with its date."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
 import typing as t
+from collections.abc import Callable
 from collections.abc import Mapping
 from decimal import Decimal
 
 from .meters import aware
-from .meters import decimal_rate
-from .meters import instant
-from .meters import IS_TOKENS
 from .meters import Malformed
 from .meters import METADATA
+from .meters import MIN_TIME
 from .meters import parse_key
+from .meters import parse_rate
+from .meters import parse_time
 from .meters import RateKey
 from .meters import spellings
+from .meters import TOKENS
 from .price import Price
 from .price import Window
 
+Warn: t.TypeAlias = Callable[[str], None]
+"""Called with a message for each key that is ignored."""
+
+
+def ignore(message: str) -> None:
+    """Drop a warning: for entries that we wrote ourselves, whose keys tests check."""
+
 
 class Entry:
-    """What a book holds for one key: prices, the earliest first."""
+    """What a book stores for one key: its prices, earliest first."""
 
     __slots__ = ("_prices", "_raw", "key")
 
     def __init__(
         self, key: str, prices: tuple[Price, ...] | None = None, *, raw: object = None
     ) -> None:
-        """Make an entry.
+        """Create an entry.
 
-        :param raw: What :func:`read_entry` would read, when it is first asked for.
+        :param raw: Passed to :func:`read_prices` on first use, instead of ``prices``.
         """
         self.key = key
         self._prices = prices
@@ -41,30 +50,29 @@ class Entry:
     def prices(self) -> tuple[Price, ...]:
         """Every price of this model, by date; the first may have none."""
         if self._prices is None:
-            self._prices = read_prices(self.key, self._raw, _ignore)
+            self._prices = read_prices(self.key, self._raw, ignore)
             self._raw = None
         return self._prices
 
     def at(self, moment: dt.datetime | None) -> Price | None:
-        """The price that holds at a time, now if left out; ``None`` before the first."""
+        """Return the price in force at a time (now if ``None``), if any."""
         prices = self._prices or self.prices
         first = prices[0]
         if len(prices) == 1 and first.valid_from is None:
             return first
         moment = aware(moment)
-        held = None
+        current = None
         for price in prices:
             if price.valid_from is not None and price.valid_from > moment:
                 break
-            held = price
-        return held
+            current = price
+        return current
 
 
-def read_entry(key: str, value: object, warn: t.Callable[[str], None]) -> Entry:
-    """Read a book entry: a mapping of rates, or a list of such with ``valid_from``.
+def read_entry(key: str, value: object, warn: Warn) -> Entry:
+    """Read an entry: a mapping of rates, or a list of mappings with ``valid_from``.
 
-    :param warn: Told of each key that is not known.
-    :raises Malformed: If it is wrong.
+    :raises Malformed: If it is invalid.
     """
     prices = read_prices(key, value, warn)
     for price in prices:
@@ -72,135 +80,130 @@ def read_entry(key: str, value: object, warn: t.Callable[[str], None]) -> Entry:
             continue
         if price.metadata or price.multipliers or price.valid_from is not None:
             raise Malformed(
-                f"{key} has no rates: give it input and output in USD per 1M tokens,"
-                " 0 if it is free, or leave it out"
+                f"{key} has no rates; give it input and output in USD per 1M tokens,"
+                " or 0 if it is free, or remove it"
             )
         warn(
-            f"{key} has no rates, so that its calls have no cost: give it input and"
-            " output in USD per 1M tokens, or leave it out"
+            f"{key} has no rates, so its calls have no cost; give it input and output in"
+            " USD per 1M tokens, or remove it"
         )
     return Entry(key, prices)
 
 
-def _ignore(note: str) -> None:
-    """For the bundled entries, which a test has read."""
+def read_prices(key: str, value: object, warn: Warn) -> tuple[Price, ...]:
+    """Read the prices of an entry, earliest first.
 
-
-def read_prices(
-    key: str, value: object, warn: t.Callable[[str], None]
-) -> tuple[Price, ...]:
-    """The prices of an entry, the earliest first.
-
-    :raises Malformed: If it is wrong.
+    :raises Malformed: If it is invalid.
     """
     dated = value if isinstance(value, (list, tuple)) else [value]
     if not dated:
         raise Malformed(f"{key} must have rates, not an empty list")
     prices = sorted(
         (read_price(key, each, warn) for each in dated),
-        key=lambda price: price.valid_from or _EVER,
+        key=lambda price: price.valid_from or MIN_TIME,
     )
     for earlier, later in zip(prices, prices[1:], strict=False):
         if earlier.valid_from == later.valid_from:
+            date = later.valid_from
+            since = "without valid_from" if date is None else f"valid from {date}"
             raise Malformed(
-                f"{key} has two prices from"
-                f" {'the beginning' if later.valid_from is None else later.valid_from}:"
-                " give each its own valid_from"
+                f"{key} has two prices {since}; give each its own valid_from"
             )
     return tuple(prices)
 
 
-_EVER: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
+_SETTINGS: t.Final = frozenset(
+    ("valid_from", "multiplier", "multipliers", "windows", "units")
+)
 
 
-def read_price(key: str, value: object, warn: t.Callable[[str], None]) -> Price:
+def read_price(key: str, value: object, warn: Warn) -> Price:
     """Read one mapping of rates.
 
-    :raises Malformed: If it is wrong.
+    :raises Malformed: If it is invalid.
     """
     if not isinstance(value, Mapping):
         raise Malformed(f"{key} must be a mapping of rates, not {value!r}")
-    rates: dict[RateKey, Decimal] = {}
-    plain: dict[str, t.Any] = {}
-    spelled = spellings(map(str, value))
-    for name, given in value.items():
-        rate_key = parse_key(str(name))
-        if rate_key is not None:
-            rate = decimal_rate(given, f"{key}: {name}")
-            chosen = spelled[rate_key]
-            if chosen == str(name):
-                rates[rate_key] = rate
-            elif rate != decimal_rate(value[chosen], f"{key}: {chosen}"):
-                warn(
-                    f"{key}: {name} and {chosen} are the same rate and differ;"
-                    f" {chosen} holds"
-                )
-        elif name in _PLAIN or name in METADATA:
-            plain[name] = given
-        else:
-            warn(f"{key}: {name!r} is no rate and is ignored")
+    rates, plain = _rates(key, value, warn)
     rates.update(_custom_units(key, plain.pop("units", {})))
     windows = _windows(key, plain.pop("windows", ()), warn)
-    from_, factor = plain.pop("valid_from", None), plain.pop("multiplier", None)
+    since, factor = plain.pop("valid_from", None), plain.pop("multiplier", None)
     if factor is not None and not key.endswith("/*"):
         raise Malformed(
-            f"{key}: multiplier is for all models of a provider:"
-            f" write it at {key.partition('/')[0]}/*"
+            f"{key}: multiplier applies to all models of a provider;"
+            f" set it on {key.partition('/')[0]}/*"
         )
     known = [*rates, *(k for window in windows for k in window.rates)]
     return Price(
         rates,
-        valid_from=None if from_ is None else instant(from_, f"{key}: valid_from"),
-        multipliers=_factors(key, plain.pop("multipliers", {})),
-        multiplier=None
-        if factor is None
-        else decimal_rate(factor, f"{key}: multiplier"),
+        valid_from=None if since is None else parse_time(since, f"{key}: valid_from"),
+        multipliers=_multipliers(key, plain.pop("multipliers", {})),
+        multiplier=None if factor is None else parse_rate(factor, f"{key}: multiplier"),
         windows=windows,
         metadata=plain,
         thresholds=tuple(sorted({k.above for k in known if k.above})),
     )
 
 
-_PLAIN: t.Final = frozenset(
-    ("valid_from", "multiplier", "multipliers", "windows", "units")
-)
+def _rates(
+    key: str, value: Mapping[t.Any, t.Any], warn: Warn
+) -> tuple[dict[RateKey, Decimal], dict[str, t.Any]]:
+    """Split an entry into its rates and its other known keys."""
+    rates: dict[RateKey, Decimal] = {}
+    plain: dict[str, t.Any] = {}
+    spelled = spellings(map(str, value))
+    for name, given in value.items():
+        rate_key = parse_key(str(name))
+        if rate_key is not None:
+            rate = parse_rate(given, f"{key}: {name}")
+            chosen = spelled[rate_key]
+            if chosen == str(name):
+                rates[rate_key] = rate
+            elif rate != parse_rate(value[chosen], f"{key}: {chosen}"):
+                warn(
+                    f"{key}: {name} and {chosen} set the same rate to different values;"
+                    f" {chosen} is used"
+                )
+        elif name in _SETTINGS or name in METADATA:
+            plain[name] = given
+        else:
+            warn(f"{key}: {name!r} is not a known rate and is ignored")
+    return rates, plain
 
 
 def _custom_units(key: str, value: object) -> dict[RateKey, Decimal]:
     if not isinstance(value, Mapping):
         raise Malformed(f"{key}: units must map names to USD each, not {value!r}")
     return {
-        RateKey(None, str(name), 0): decimal_rate(rate, f"{key}: units.{name}")
+        RateKey(None, str(name), 0): parse_rate(rate, f"{key}: units.{name}")
         for name, rate in value.items()
-        if str(name) not in IS_TOKENS
+        if str(name) not in TOKENS
     }
 
 
-def _factors(key: str, value: object) -> dict[str, Decimal]:
+def _multipliers(key: str, value: object) -> dict[str, Decimal]:
     if not isinstance(value, Mapping):
         raise Malformed(
             f"{key}: multipliers must map conditions such as region.us to factors,"
             f" not {value!r}"
         )
     return {
-        str(name): decimal_rate(factor, f"{key}: multipliers.{name}")
+        str(name): parse_rate(factor, f"{key}: multipliers.{name}")
         for name, factor in value.items()
     }
 
 
-def _windows(
-    key: str, value: object, warn: t.Callable[[str], None]
-) -> tuple[Window, ...]:
+def _windows(key: str, value: object, warn: Warn) -> tuple[Window, ...]:
     if not isinstance(value, (list, tuple)):
         raise Malformed(f"{key}: windows must be a list, not {value!r}")
     return tuple(_window(f"{key}: windows", each, warn) for each in value)
 
 
-def _window(key: str, value: object, warn: t.Callable[[str], None]) -> Window:
+def _window(key: str, value: object, warn: Warn) -> Window:
     if not isinstance(value, Mapping) or "hours" not in value:
         raise Malformed(
-            f'{key}: a window is a mapping with hours: "16:30-00:30" and rates,'
-            f" not {value!r}"
+            f'{key}: a window must be a mapping with hours, e.g. "16:30-00:30", and'
+            f" rates, not {value!r}"
         )
     hours = value["hours"]
     spans = [hours] if isinstance(hours, str) else hours
@@ -220,20 +223,20 @@ def _window(key: str, value: object, warn: t.Callable[[str], None]) -> Window:
         raise Malformed(f"{key}: {error}") from None
 
 
-def beside(price: Price) -> dict[str, Decimal]:
-    """What changes the rates of a price: multipliers and rates of windows, by names."""
+def adjustments(price: Price) -> dict[str, Decimal]:
+    """Return what adjusts a price's rates, by name: multipliers and windows' rates."""
     found = {f"multipliers.{name}": by for name, by in price.multipliers.items()}
     for window in price.windows:
-        as_written = written(window)
-        when = " ".join(as_written["hours"])
-        days = ",".join(map(str, as_written.get("weekdays", ())))
+        entry = window_entry(window)
+        when = " ".join(entry["hours"])
+        days = ",".join(map(str, entry.get("weekdays", ())))
         for key, rate in window.rates.items():
             found[f"{key} at {when}{days and f' on {days}'}"] = rate
     return found
 
 
-def written(window: Window) -> dict[str, t.Any]:
-    """A window as a price file has it."""
+def window_entry(window: Window) -> dict[str, t.Any]:
+    """Return a window in the form of a price file."""
     days = {"weekdays": sorted(window.weekdays)} if window.weekdays else {}
     rates = {str(key): rate for key, rate in window.rates.items()}
     hours = [f"{_clock(start)}-{_clock(end)}" for start, end in window.spans]
@@ -247,7 +250,7 @@ def _clock(minute: int) -> str:
 def _weekday(value: object) -> int:
     day = str(value)
     if day not in "1234567" or len(day) != 1:
-        raise ValueError(f"weekdays count from 1, Monday, to 7, not {value!r}")
+        raise ValueError(f"weekdays must be 1 (Monday) to 7, not {value!r}")
     return int(day)
 
 
@@ -263,5 +266,5 @@ def _span(value: object) -> tuple[int, int]:
         int(found[3]) * 60 + int(found[4]),
     )
     if max(start, end) > 1440 or max(found[2], found[4]) > "59":
-        raise ValueError(f"hours must lie between 00:00 and 24:00, not {value!r}")
+        raise ValueError(f"hours must be between 00:00 and 24:00, not {value!r}")
     return start, end

@@ -1,4 +1,8 @@
-"""How does a price source reach us? From a path, or over a guarded HTTP GET."""
+"""Fetch a price source: from a path, or over a guarded HTTP GET.
+
+It uses urllib, because requests would send credentials from ``.netrc`` and pass through the
+app's own instrumentation.
+"""
 
 from __future__ import annotations
 
@@ -16,33 +20,34 @@ import urllib.parse
 import urllib.request
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from .meters import number_of
+from .meters import parse_number
 from .sources import genai_prices
 from .sources import litellm
-from .sources import ODD
 from .sources import openrouter
 from .sources import Sheet
+from .sources import UNEXPECTED_SHAPE
 
 READERS: t.Final[dict[str, t.Callable[[object], Sheet]]] = {
     litellm.NAME: litellm.read,
     openrouter.NAME: openrouter.read,
     genai_prices.NAME: genai_prices.read,
 }
-"""The sources there are, in the order in which they are believed."""
+"""The known sources, the most trusted first."""
 
 MAX_BYTES: t.Final = 32 * 1024 * 1024
-TIMEOUT: t.Final = 20.0
+TIMEOUT_S: t.Final = 20.0
 _CHUNK: t.Final = 64 * 1024
 
 Progress: t.TypeAlias = t.Callable[[str, int], None]
-"""Told of a source's name and how many bytes have come."""
+"""Called with a source's name and how many bytes have arrived."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of asking a source."""
+class FetchResult:
+    """The outcome of fetching a source: a sheet, an error, or unchanged."""
 
     name: str
     url: str
@@ -51,61 +56,65 @@ class Answer:
     """Its ETag, else its Last-Modified, else the sha256 of its body."""
     sheet: Sheet | None = None
     error: str | None = None
-    """Why there is no sheet."""
+    """Why there is no sheet. Completes a sentence that begins with the source's name."""
     unchanged: bool = False
-    """It is what we had before (304)."""
+    """Whether the known version is current (304)."""
 
 
-def ask(
+class _Failed(Exception):
+    """A source is unusable; the message completes "litellm ..."."""
+
+
+def fetch(
     name: str,
     where: str,
     *,
     known_version: str | None = None,
     now: dt.datetime | None = None,
-    timeout: float = TIMEOUT,
+    timeout: float = TIMEOUT_S,
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
-) -> Answer:
-    """Ask a source. Whatever goes wrong is in the answer's ``error``.
+) -> FetchResult:
+    """Fetch a source. Never raises: whatever goes wrong is the result's ``error``.
 
     :param where: A path, or an https URL (http on loopback).
-    :param known_version: The version we have; a source may answer that it is current.
+    :param known_version: The version we have; the source may answer that it is current.
     :param timeout: Seconds for the whole exchange.
     """
     at = now or dt.datetime.now(dt.UTC)
     reader = READERS.get(name)
     if reader is None:
-        known = ", ".join(READERS)
-        return Answer(name, where, at, error=f"is no source; there are {known}")
+        error = f"is not a known source; known sources: {', '.join(READERS)}"
+        return FetchResult(name, where, at, error=error)
     try:
-        body = _read(name, where, known_version, timeout, max_bytes, progress)
+        if "://" in where:
+            report = None if progress is None else partial(progress, name)
+            body = _get(where, known_version, timeout, max_bytes, report)
+        else:
+            body = _read_path(Path(where), max_bytes), None
         if body is None:
-            return Answer(name, where, at, version=known_version, unchanged=True)
+            return FetchResult(name, where, at, version=known_version, unchanged=True)
         data, version = body
         if data[:2] == b"\x1f\x8b":
             data = _unzip(data, max_bytes)
         version = version or hashlib.sha256(data).hexdigest()
-        sheet = reader(json.loads(data, parse_float=number_of))
-        _leave_out_odd_names(sheet)
-    except _Refused as error:
-        return Answer(name, where, at, error=str(error))
-    except (*ODD, RecursionError) as error:
-        # A source is not ours: whatever shape it takes, the others are still read.
-        return Answer(name, where, at, error=f"cannot be read: {error}")
-    return Answer(name, where, at, version=version, sheet=sheet)
+        sheet = reader(json.loads(data, parse_float=parse_number))
+        _drop_unprintable_names(sheet)
+    except _Failed as error:
+        return FetchResult(name, where, at, error=str(error))
+    except (*UNEXPECTED_SHAPE, RecursionError) as error:
+        # We don't control what a source sends; the other sources must still be read.
+        return FetchResult(name, where, at, error=f"cannot be read: {error}")
+    return FetchResult(name, where, at, version=version, sheet=sheet)
 
 
-class _Refused(Exception):
-    """A source that will not be read, and why."""
-
-
-def _leave_out_odd_names(sheet: Sheet) -> None:
-    """A name with control characters would forge lines of a diff; no model has such."""
+def _drop_unprintable_names(sheet: Sheet) -> None:
+    """Drop names with control characters: they could forge lines of a diff."""
     tables: tuple[dict[str, t.Any], ...] = (
         sheet.models,
-        sheet.refused,
+        sheet.rejected,
         sheet.zeros,
-        sheet.also,
+        sheet.aliases,
     )
     for table in tables:
         for name in [name for name in table if not name.isprintable()]:
@@ -115,88 +124,78 @@ def _leave_out_odd_names(sheet: Sheet) -> None:
 def _unzip(data: bytes, max_bytes: int) -> bytes:
     try:
         with gzip.open(io.BytesIO(data)) as file:
-            plain = file.read(max_bytes + 1)
+            return _limited(file.read(max_bytes + 1), max_bytes)
     except (OSError, EOFError, zlib.error) as error:
-        raise _Refused(f"is broken gzip: {error}") from error
-    if len(plain) > max_bytes:
-        raise _Refused(f"has more than {max_bytes:,} bytes")
-    return plain
-
-
-def _read(
-    name: str,
-    where: str,
-    known_version: str | None,
-    timeout: float,
-    max_bytes: int,
-    progress: Progress | None,
-) -> tuple[bytes, str | None] | None:
-    if "://" not in where:
-        return _read_path(Path(where), max_bytes), None
-    _check_url(where)
-    request = urllib.request.Request(
-        where, headers={"User-Agent": "Flask-LLM-Cost", "Accept": "application/json"}
-    )
-    if known_version is not None:
-        request.add_header("If-None-Match", known_version)
-    deadline = time.monotonic() + timeout
-    try:
-        with _opener(where).open(request, timeout=timeout) as response:
-            kind = response.headers.get_content_type()
-            if kind == "text/html":
-                raise _Refused(f"answers with {kind}, which is no price list")
-            data = _read_body(name, response, deadline, max_bytes, progress)
-            version = response.headers.get("ETag") or response.headers.get(
-                "Last-Modified"
-            )
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 304:
-                return None
-            raise _Refused(f"answers {error.code} {error.reason}") from None
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise _Refused(f"cannot be fetched: {reason or type(error).__name__}") from None
-    return data, version
+        raise _Failed(f"is not valid gzip: {error}") from error
 
 
 def _read_path(path: Path, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+            return _limited(file.read(max_bytes + 1), max_bytes)
     except OSError as error:
-        raise _Refused(f"cannot be read: {error.strerror}") from error
+        raise _Failed(f"cannot be read: {error.strerror}") from error
+
+
+def _limited(data: bytes, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
-        raise _Refused(f"has more than {max_bytes:,} bytes")
+        raise _Failed(f"has more than {max_bytes:,} bytes")
     return data
 
 
+def _get(
+    url: str,
+    known_version: str | None,
+    timeout: float,
+    max_bytes: int,
+    progress: t.Callable[[int], None] | None,
+) -> tuple[bytes, str | None] | None:
+    """Return the body and its version; ``None`` if the known version is current."""
+    _check_url(url)
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "Flask-LLM-Cost", "Accept": "application/json"}
+    )
+    if known_version is not None:
+        request.add_header("If-None-Match", known_version)
+    deadline = time.monotonic() + timeout
+    try:
+        with _opener(url).open(request, timeout=timeout) as response:
+            headers = response.headers
+            kind = headers.get_content_type()
+            if kind == "text/html":
+                raise _Failed(f"sent {kind} instead of a price list")
+            data = _read_body(response, deadline, max_bytes, progress)
+            return data, headers.get("ETag") or headers.get("Last-Modified")
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 304:
+                return None
+            raise _Failed(f"responded with {error.code} {error.reason}") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise _Failed(f"cannot be fetched: {reason or type(error).__name__}") from None
+
+
 def _read_body(
-    name: str,
     response: http.client.HTTPResponse,
     deadline: float,
     max_bytes: int,
-    progress: Progress | None,
+    progress: t.Callable[[int], None] | None,
 ) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        # read1: what has come, so that a slow source cannot stretch the timeout.
-        chunk = response.read1(_CHUNK)
-        if not chunk:
-            break
-        size += len(chunk)
-        if size > max_bytes:
-            raise _Refused(f"has more than {max_bytes:,} bytes")
+    data = bytearray()
+    # read1() returns what has arrived, so that a slow source cannot stretch the timeout.
+    while chunk := response.read1(_CHUNK):
+        data += chunk
+        if len(data) > max_bytes:
+            raise _Failed(f"has more than {max_bytes:,} bytes")
         if time.monotonic() > deadline:
-            raise _Refused("took too long")
-        chunks.append(chunk)
+            raise _Failed("took too long")
         if progress is not None:
-            progress(name, size)
+            progress(len(data))
     declared = response.headers.get("Content-Length")
-    if declared is not None and declared.isdigit() and int(declared) != size:
-        raise _Refused(f"broke off after {size:,} of {int(declared):,} bytes")
-    return b"".join(chunks)
+    if declared is not None and declared.isdigit() and int(declared) != len(data):
+        raise _Failed(f"broke off after {len(data):,} of {int(declared):,} bytes")
+    return bytes(data)
 
 
 def _check_url(url: str) -> None:
@@ -205,7 +204,7 @@ def _check_url(url: str) -> None:
         return
     if parts.scheme == "http" and _is_loopback(parts.hostname):
         return
-    raise _Refused("must be https, or http on loopback")
+    raise _Failed("must be https, or http on loopback")
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -234,7 +233,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
-    # No proxy leads to this machine.
     if _is_loopback(urllib.parse.urlsplit(url).hostname):
+        # A proxy from the environment cannot reach this machine.
         return urllib.request.build_opener(_Redirects, urllib.request.ProxyHandler({}))
     return urllib.request.build_opener(_Redirects)

@@ -1,4 +1,4 @@
-"""Where do prices come from? Overrides, a file that may change, the bundled book."""
+"""The layers of a book: overrides, a price file that may change, bundled prices."""
 
 from __future__ import annotations
 
@@ -18,29 +18,32 @@ from ..call import CostSource
 from ..errors import PriceFileError
 from .entry import Entry
 from .entry import read_entry
-from .meters import instant
 from .meters import Malformed
-from .meters import number_of
-from .names import named
+from .meters import parse_number
+from .meters import parse_time
+from .names import normalize_key
 
 _log = logging.getLogger("flask_llm_cost.prices")
 
 BUNDLED: t.Final = Path(__file__).with_name("bundled.json")
 _MAX_BYTES: t.Final = 8 * 1024 * 1024
-_CHECK_EVERY: t.Final = 1.0
-_MAKE_ONE: t.Final = "Make one with `python -m flask_llm_cost prices init"
-"""That needs no app: one with a setting that is wrong cannot be set up."""
-
+_CHECK_EVERY_S: t.Final = 1.0
+_CREATE_ONE: t.Final = "Create one with `python -m flask_llm_cost prices init"
+"""A command without the app, because an app with an invalid setting cannot start."""
 
 Stamp: t.TypeAlias = tuple[int, int, int]
-"""When a file was modified (ns), its bytes and its inode: another file has others."""
+"""A file's mtime (ns), size and inode, which together tell versions apart."""
 
 
 class Layer:
-    """The entries of one source, and where they come from."""
+    """The entries of one source of prices.
+
+    :param metadata: What the source says about itself, such as ``updated_at``.
+    :param aliases: Other keys, to keys of these entries.
+    """
 
     stamp: Stamp | None = None
-    """That of the file that it was read from, taken before it was read."""
+    """That of the file, taken before it was read."""
 
     def __init__(
         self,
@@ -48,62 +51,63 @@ class Layer:
         entries: Iterable[Entry],
         *,
         metadata: Mapping[str, t.Any] | None = None,
-        also: Mapping[str, str] | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self.source: CostSource = source
         self.metadata = dict(metadata or {})
         self.entries: dict[str, Entry] = {}
         self.wildcards: dict[str, Entry] = {}
         for entry in entries:
-            name = named(entry.key)
+            name = normalize_key(entry.key)
             head, _, tail = name.partition("/")
             table = self.wildcards if tail == "*" else self.entries
             name = head if tail == "*" else name
             if name in table:
                 raise Malformed(
-                    f"{entry.key} and {table[name].key} are the same model: keep one"
+                    f"{entry.key} and {table[name].key} are the same model; keep one"
                 )
             table[name] = entry
-        for other, name in (also or {}).items():
-            self.entries.setdefault(named(other), self.entries[named(name)])
-        self._lasts: dict[str, list[Entry]] | None = None
+        for alias, name in (aliases or {}).items():
+            target = self.entries[normalize_key(name)]
+            self.entries.setdefault(normalize_key(alias), target)
+        self._by_last_segment: dict[str, list[Entry]] | None = None
 
-    def get(self, name: str) -> Entry | None:
-        """The entry of exactly that key."""
-        return self.entries.get(named(name))
+    def get(self, key: str) -> Entry | None:
+        """Return the entry with exactly this key."""
+        return self.entries.get(normalize_key(key))
 
-    def last(self, name: str) -> list[Entry]:
-        """The entries whose key ends in that name."""
-        lasts = self._lasts
-        if lasts is None:
-            lasts = {}
+    def with_last_segment(self, name: str) -> list[Entry]:
+        """Return the entries whose key ends in ``/name``."""
+        found = self._by_last_segment
+        if found is None:
+            found = {}
             for key, entry in self.entries.items():
                 _, slash, tail = key.rpartition("/")
                 if slash:
-                    lasts.setdefault(tail, []).append(entry)
-            self._lasts = lasts
-        return lasts.get(name, [])
+                    found.setdefault(tail, []).append(entry)
+            self._by_last_segment = found
+        return found.get(name, [])
 
-
-def updated(layer: Layer) -> dt.date | None:
-    """When a layer says that it was taken down."""
-    value = layer.metadata.get("updated_at")
-    try:
-        return None if value is None else instant(value, "updated_at").date()
-    except Malformed:
-        return None
+    @property
+    def updated_at(self) -> dt.date | None:
+        """When the source says that its prices were updated."""
+        value = self.metadata.get("updated_at")
+        try:
+            return None if value is None else parse_time(value, "updated_at").date()
+        except Malformed:
+            return None
 
 
 @cache
 def bundled_layer() -> Layer:
-    """The prices that came with this release."""
+    """Return the prices shipped with this release."""
     document = json.loads(BUNDLED.read_bytes(), parse_float=Decimal)
     entries = (Entry(key, raw=value) for key, value in document["models"].items())
     return Layer(
         "bundled",
         entries,
         metadata=document["metadata"],
-        also=document.get("also"),
+        aliases=document.get("also"),
     )
 
 
@@ -113,49 +117,49 @@ def make_layer(
     where: str,
     metadata: Mapping[str, t.Any] | None = None,
 ) -> Layer:
-    """Read entries; a key that is not known is named in a warning.
+    """Read entries; an unknown key is named in a warning.
 
-    :param where: What to call their source.
-    :raises PriceFileError: If one is wrong.
+    :param where: What to call their source in messages.
+    :raises PriceFileError: If an entry is invalid.
     """
     if not isinstance(models, Mapping):
         raise PriceFileError(f"{where} must map model names to rates, not {models!r}")
-    notes: list[str] = []
+    warnings: list[str] = []
     try:
         entries = [
-            read_entry(str(key), value, notes.append) for key, value in models.items()
+            read_entry(str(key), value, warnings.append)
+            for key, value in models.items()
         ]
         layer = Layer(source, entries, metadata=metadata)
     except Malformed as error:
         raise PriceFileError(f"{where}: {error}.") from None
-    for note in notes:
-        _log.warning("%s: %s.", where, note)
+    for warning in warnings:
+        _log.warning("%s: %s.", where, warning)
     return layer
 
 
 class PriceFile:
-    """A price file that may change while we run."""
+    """A price file that may change while the app runs.
+
+    :param setting: The setting that names the file, for error messages.
+    """
 
     def __init__(self, path: Path, setting: str | None = None) -> None:
-        """Watch a file.
-
-        :param setting: Which setting named it, to be named if it cannot be read.
-        """
         self.path = path
         self._setting = setting
         self._checked = 0.0
-        self._refused: tuple[Stamp, str] | None = None
+        self._rejected: tuple[Stamp, str] | None = None
 
     @property
     def problem(self) -> str | None:
-        """Why the file that is there now is not the one in force."""
-        refused = self._refused
-        return None if refused is None else refused[1]
+        """Why the file's current version is not in force, if it is not."""
+        rejected = self._rejected
+        return None if rejected is None else rejected[1]
 
     def read(self) -> Layer:
-        """Read it now.
+        """Read the file.
 
-        :raises PriceFileError: If it cannot be read, or is wrong.
+        :raises PriceFileError: If it cannot be read or is invalid.
         """
         try:
             return self._read()
@@ -174,9 +178,11 @@ class PriceFile:
                 )
             data = self.path.read_bytes()
         except OSError as error:
-            out = f" {_MAKE_ONE} {self.path}`." if error.errno == errno.ENOENT else ""
+            hint = (
+                f" {_CREATE_ONE} {self.path}`." if error.errno == errno.ENOENT else ""
+            )
             raise PriceFileError(
-                f"{self.path} cannot be read: {error.strerror or error}.{out}"
+                f"{self.path} cannot be read: {error.strerror or error}.{hint}"
             ) from error
         self._checked = time.monotonic()
         layer = read_file(self.path, data)
@@ -184,45 +190,45 @@ class PriceFile:
         return layer
 
     def due(self) -> bool:
-        """Whether it is time to look at it: at most once a second."""
+        """Whether to check the file again: at most once a second."""
         now = time.monotonic()
-        if now - self._checked < _CHECK_EVERY:
+        if now - self._checked < _CHECK_EVERY_S:
             return False
         self._checked = now
         return True
 
-    def changed(self, held: Layer) -> Layer | None:
-        """The new layer if the file is another one than that in force, and is right.
+    def changed(self, current: Layer) -> Layer | None:
+        """Read the file if it is not the version in force; ``None`` if it is, or is invalid.
 
-        Threads may ask side by side: what was read last need not be put in force last.
-        So it is compared with what is in force, and a layer that was overtaken goes at
-        the next look.
+        Threads may call this concurrently, so what is read last is not always put in
+        force last. Comparing with the layer in force replaces an overtaken layer at the
+        next check.
 
-        :param held: The layer in force.
+        :param current: The layer in force.
         """
-        refused = self._refused
+        rejected = self._rejected
         try:
             stamp = _stamp(self.path)
         except OSError:
-            stamp = _GONE
-        if stamp == held.stamp:
-            self._refused = None
+            stamp = _MISSING
+        if stamp == current.stamp:
+            self._rejected = None
             return None
-        if refused is not None and stamp == refused[0]:
+        if rejected is not None and stamp == rejected[0]:
             return None
         try:
             layer = self.read()
         except PriceFileError as error:
-            problem = f"{error} The prices read before stay in force."
-            self._refused = stamp, problem
+            problem = f"{error} The previously loaded prices stay in force."
+            self._rejected = stamp, problem
             _log.error("%s", problem)
             return None
-        if self._refused is refused:
-            self._refused = None
+        if self._rejected is rejected:
+            self._rejected = None
         return layer
 
 
-_GONE: t.Final[Stamp] = (0, 0, 0)
+_MISSING: t.Final[Stamp] = (0, 0, 0)
 
 
 def _stamp(path: Path) -> Stamp:
@@ -231,18 +237,18 @@ def _stamp(path: Path) -> Stamp:
 
 
 def read_file(path: Path, data: bytes) -> Layer:
-    """Read a price file's bytes.
+    """Read a price file's content.
 
-    :raises PriceFileError: If they are no price file.
+    :raises PriceFileError: If it is not a valid price file.
     """
     document = parse_file(path, data)
     if not isinstance(document, Mapping):
         raise PriceFileError(
-            f"{path} must hold a mapping, not {type(document).__name__}."
+            f"{path} must contain a mapping, not {type(document).__name__}."
         )
     models, metadata = document, None
     if "models" in document:
-        # In YAML nothing at all is empty text.
+        # In YAML, a missing value is empty text.
         models, metadata = document["models"] or {}, document.get("metadata") or None
         if metadata is not None and not isinstance(metadata, Mapping):
             raise PriceFileError(
@@ -252,26 +258,30 @@ def read_file(path: Path, data: bytes) -> Layer:
 
 
 def parse_file(path: Path, data: bytes) -> t.Any:
-    """A price file's document; numbers are exact: ``Decimal``, or text from YAML.
+    """Parse a price file. Numbers are exact: ``Decimal``, or text from YAML.
 
     :raises PriceFileError: If it is neither JSON nor YAML.
     """
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return _parse_yaml(path, data)
+    is_yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
-        return json.loads(data, parse_float=number_of, object_pairs_hook=_mapping)
+        if is_yaml:
+            return _parse_yaml(path, data)
+        return json.loads(
+            data, parse_float=parse_number, object_pairs_hook=_unique_keys
+        )
     except Malformed as error:
         raise PriceFileError(f"{path}: {error}.") from None
     except (ValueError, RecursionError) as error:
-        raise PriceFileError(f"{path} is no JSON: {error}.") from None
+        form = "YAML" if is_yaml else "JSON"
+        raise PriceFileError(f"{path} is not valid {form}: {error}.") from None
 
 
-def _mapping(pairs: Iterable[tuple[t.Any, t.Any]]) -> dict[t.Any, t.Any]:
-    """A mapping. One that says a thing twice says nothing that can be trusted."""
+def _unique_keys(pairs: Iterable[tuple[t.Any, t.Any]]) -> dict[t.Any, t.Any]:
+    """Make a mapping. With duplicate keys it is unclear which value was meant."""
     found: dict[t.Any, t.Any] = {}
     for key, value in pairs:
         if key in found:
-            raise Malformed(f"{key!r} stands twice in one mapping: keep one")
+            raise Malformed(f"{key!r} is a duplicate key; keep one")
         found[key] = value
     return found
 
@@ -281,20 +291,19 @@ def _parse_yaml(path: Path, data: bytes) -> t.Any:
         import yaml
     except ImportError:
         raise PriceFileError(
-            f"{path} needs PyYAML: install Flask-LLM-Cost[yaml], or write JSON."
+            f"{path} needs PyYAML; install Flask-LLM-Cost[yaml], or use JSON."
         ) from None
-    try:
-        # The base loader leaves every scalar text, so that no rate becomes a float.
-        class Loader(yaml.BaseLoader):
-            def construct_mapping(self, node: t.Any, deep: bool = False) -> t.Any:
-                found = super().construct_mapping(node, deep)
-                _mapping((key.value, None) for key, _ in node.value)
-                return found
 
+    # The base loader leaves every scalar as text, so that no rate becomes a float.
+    class Loader(yaml.BaseLoader):
+        def construct_mapping(self, node: t.Any, deep: bool = False) -> t.Any:
+            found = super().construct_mapping(node, deep)
+            _unique_keys((key.value, None) for key, _ in node.value)
+            return found
+
+    try:
         document = yaml.load(data, Loader=Loader)
-    except Malformed as error:
-        raise PriceFileError(f"{path}: {error}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PriceFileError(f"{path} is no YAML: {error}.") from None
-    # One of nothing but comments holds nothing yet.
+    except yaml.YAMLError as error:
+        raise ValueError(error) from None
+    # A file of comments alone is an empty document.
     return {} if document is None else document

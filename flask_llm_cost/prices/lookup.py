@@ -1,36 +1,37 @@
-"""Which entries of a book serve a model, the closest first?"""
+"""Find the entries of a book that price a model, closest match first."""
 
 from __future__ import annotations
 
 import datetime as dt
 import typing as t
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from ..call import CostSource
 from .entry import Entry
 from .layers import Layer
+from .meters import MAX_TIME
+from .meters import MIN_TIME
 from .meters import RateKey
 from .meters import TOKENS
-from .names import CACHED
-from .names import DIRECT
-from .names import named
-from .names import names_of
+from .names import CACHE_SIZE
+from .names import candidate_keys
+from .names import DIRECT_PROVIDERS
+from .names import normalize_key
 from .names import provider_name
-from .names import split
-from .names import undated
-from .plan import Found
+from .names import split_target
+from .names import strip_snapshots
 from .price import Price
 
-EVER: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
-_NEVER: t.Final = dt.datetime.max.replace(tzinfo=dt.UTC)
-_NONE: t.Final[frozenset[str]] = frozenset()
+_NO_FLAGS: t.Final[frozenset[str]] = frozenset()
 
 
 class Match(t.NamedTuple):
-    """An entry that serves a model, and how it was found."""
+    """An entry that prices a model, and how it was found."""
 
     entry: Entry
     layer: int
@@ -40,6 +41,21 @@ class Match(t.NamedTuple):
     flags: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The price of a model at a time."""
+
+    key: str
+    """The book's key, as written there."""
+    source: CostSource
+    price: Price
+    matched_by: str
+    """As :attr:`Match.by`."""
+    flags: frozenset[str] = frozenset()
+    factor: Decimal | None = None
+    """A negotiated ``provider/*`` multiplier."""
+
+
 _FREE: t.Final = Entry(
     ":free",
     (Price({RateKey(None, name, 0): Decimal(0) for name in TOKENS}),),
@@ -47,149 +63,143 @@ _FREE: t.Final = Entry(
 
 
 class Lookup:
-    """Finds models in layers that do not change; what it found is remembered.
+    """Finds models in layers that do not change, and caches the results.
 
-    :param aliases: Other names of models.
+    :param aliases: Other names of models, to the keys they stand for.
     """
 
     def __init__(self, layers: Iterable[Layer], aliases: Mapping[str, str]) -> None:
         self.layers: tuple[Layer, ...] = tuple(layers)
-        self.aliases = {named(name): target for name, target in aliases.items()}
+        self.aliases = {normalize_key(name): key for name, key in aliases.items()}
         self._matches: dict[tuple[str, str], tuple[Match, ...]] = {}
-        self._joined: dict[tuple[int, int], tuple[Price, Price, Price]] = {}
+        self._with_fees: dict[tuple[int, int], tuple[Price, Price, Price]] = {}
 
     def choose(
         self, provider: str, matches: Iterable[Match], at: dt.datetime | None
     ) -> Found | None:
-        """The price at a time, of the closest entry that has one then."""
+        """Return the closest match's price at a time."""
         for match in matches:
             price = match.entry.at(at)
             if price is not None:
-                factor, said = self._wildcards(provider, match, at)
-                for each in said:
-                    price = self._with_fees(price, each)
+                factor, wildcards = self._wildcards(provider, match, at)
+                for each in wildcards:
+                    price = self._add_fees(price, each)
                 return Found(
                     match.entry.key, match.source, price, match.by, match.flags, factor
                 )
         return None
 
     def matches(self, provider: str, model: str) -> tuple[Match, ...]:
-        """Every entry that may serve a model, the closest first."""
-        held = self._matches
-        matches = held.get((provider, model))
+        """Return every entry that may price a model, closest first."""
+        cache = self._matches
+        matches = cache.get((provider, model))
         if matches is None:
-            matches = tuple(
-                _unique(self._search(provider_name(provider), model.strip()))
-            )
-            if len(held) >= CACHED:
-                held.clear()
-            held[provider, model] = matches
+            unique: dict[int, Match] = {}
+            for match in self._search(provider_name(provider), model.strip()):
+                unique.setdefault(id(match.entry), match)
+            matches = tuple(unique.values())
+            if len(cache) >= CACHE_SIZE:
+                cache.clear()
+            cache[provider, model] = matches
         return matches
 
-    def _search(self, provider: str, model: str) -> t.Iterator[Match]:
+    def _search(self, provider: str, model: str) -> Iterator[Match]:
         if not model:
             return
-        names = names_of(provider, model)
+        names = candidate_keys(provider, model)
         yield from self._exact(names, "exact")
         if model.endswith(":free"):
-            yield Match(_FREE, len(self.layers), "bundled", "free", _NONE)
+            yield Match(_FREE, len(self.layers), "bundled", "free", _NO_FLAGS)
             return
-        snapshots = undated(names)
+        snapshots = strip_snapshots(names)
         target = self._target(names)
-        aliased = () if target is None else names_of(*split(target, provider))
+        aliased = (
+            () if target is None else candidate_keys(*split_target(target, provider))
+        )
         for number in range(len(self.layers)):
             yield from self._exact(aliased, "alias", number)
-            yield from self._exact(undated(aliased), "alias", number)
+            yield from self._exact(strip_snapshots(aliased), "alias", number)
             yield from self._exact(snapshots, "snapshot", number)
         for number, layer in enumerate(self.layers):
             entry = layer.wildcards.get(provider)
             if entry is not None and any(price.has_tokens for price in entry.prices):
-                yield Match(entry, number, layer.source, "wildcard", _NONE)
+                yield Match(entry, number, layer.source, "wildcard", _NO_FLAGS)
         yield from self._borrow(provider, model)
 
     def _target(self, names: Iterable[str]) -> str | None:
         for name in names:
-            target = self.aliases.get(named(name))
+            target = self.aliases.get(normalize_key(name))
             if target is not None:
                 return target
         return None
 
     def _exact(
         self, names: Iterable[str], by: str, number: int | None = None
-    ) -> t.Iterator[Match]:
+    ) -> Iterator[Match]:
         numbers = range(len(self.layers)) if number is None else (number,)
         for each in numbers:
             layer = self.layers[each]
             for name in names:
                 entry = layer.get(name)
                 if entry is not None:
-                    yield Match(entry, each, layer.source, by, _NONE)
+                    yield Match(entry, each, layer.source, by, _NO_FLAGS)
 
-    def _borrow(self, provider: str, model: str) -> t.Iterator[Match]:
+    def _borrow(self, provider: str, model: str) -> Iterator[Match]:
+        """Find the only key with this last segment, at whatever provider."""
         last = model.rpartition("/")[2]
         for number, layer in enumerate(self.layers):
-            if layer.source == "bundled" and provider not in DIRECT:
+            if layer.source == "bundled" and provider not in DIRECT_PROVIDERS:
                 return
-            for name in (last, *undated((last,))):
-                entries = layer.last(name)
+            for name in (last, *strip_snapshots((last,))):
+                entries = layer.with_last_segment(name)
                 if len(entries) == 1:
                     flags = frozenset(("borrowed_price",))
                     yield Match(entries[0], number, layer.source, "borrowed", flags)
                 if entries:
                     return
 
-    def _with_fees(self, price: Price, fees: Price) -> Price:
-        # The pair is kept with what was made of it, so that no id is used again.
-        held = self._joined
-        made = held.get((id(price), id(fees)))
-        if made is None:
-            made = (price, fees, price.with_fees(fees))
-            if len(held) >= CACHED:
-                held.clear()
-            held[id(price), id(fees)] = made
-        return made[2]
+    def _add_fees(self, price: Price, fees: Price) -> Price:
+        # Storing the pair as well keeps both ids from being reused.
+        cache = self._with_fees
+        found = cache.get((id(price), id(fees)))
+        if found is None:
+            found = (price, fees, price.with_fees(fees))
+            if len(cache) >= CACHE_SIZE:
+                cache.clear()
+            cache[id(price), id(fees)] = found
+        return found[2]
 
     def _wildcards(
         self, provider: str, match: Match, at: dt.datetime | None
-    ) -> tuple[Decimal | None, tuple[Price, ...]]:
-        """What ``provider/*`` entries say: a multiplier, and fees of tools."""
+    ) -> tuple[Decimal | None, list[Price]]:
+        """Return the multiplier and the prices of ``provider/*`` entries."""
         factor: Decimal | None = None
-        said: list[Price] = []
+        prices: list[Price] = []
         for number, layer in enumerate(self.layers):
-            entry = (
-                layer.wildcards.get(provider_name(provider))
-                if layer.wildcards
-                else None
-            )
+            if not layer.wildcards:
+                continue
+            entry = layer.wildcards.get(provider_name(provider))
             price = None if entry is None else entry.at(at)
             if price is None:
                 continue
-            said.append(price)
-            # Not on what a higher layer says: that is the price itself.
+            prices.append(price)
+            # Not for prices of a higher layer: those are final.
             if factor is None and number <= match.layer:
                 factor = price.multiplier
-        return factor, tuple(said)
+        return factor, prices
 
     def span(
         self, provider: str, matches: Sequence[Match], moment: dt.datetime
     ) -> tuple[dt.datetime, dt.datetime] | None:
-        """Around a moment, between which dates no other price begins to hold."""
+        """Return the dates around a moment between which no other price takes effect."""
         name = provider_name(provider)
-        said = (layer.wildcards.get(name) for layer in self.layers)
+        wildcards = (layer.wildcards.get(name) for layer in self.layers)
         entries = [match.entry for match in matches]
-        entries += [entry for entry in said if entry is not None]
+        entries += [entry for entry in wildcards if entry is not None]
         dates = {price.valid_from for each in entries for price in each.prices}
         known = [date for date in dates if date is not None]
         if not known:
             return None
-        since = max((date for date in known if date <= moment), default=EVER)
-        until = min((date for date in known if date > moment), default=_NEVER)
+        since = max((date for date in known if date <= moment), default=MIN_TIME)
+        until = min((date for date in known if date > moment), default=MAX_TIME)
         return since, until
-
-
-def _unique(matches: Iterable[Match]) -> t.Iterator[Match]:
-    seen: set[int] = set()
-    for match in matches:
-        if id(match.entry) not in seen:
-            seen.add(id(match.entry))
-            yield match

@@ -1,4 +1,4 @@
-"""What may a price file say? The names of rates, and what their values are."""
+"""The grammar of a price file: meters, modes, rate keys, and the values of rates."""
 
 from __future__ import annotations
 
@@ -9,24 +9,15 @@ from collections.abc import Iterable
 from decimal import Decimal
 from decimal import DecimalException
 
-MODES: t.Final = (
-    "batch",
-    "flex",
-    "priority",
-    "fast",
-    "ultrafast",
-    "balanced",
-    "scale",
-    "optimized",
-    "off_peak",
-    "provisioned",
-    "reserved",
+MODES: t.Final[tuple[str, ...]] = tuple(
+    "batch flex priority fast ultrafast balanced scale optimized off_peak provisioned"
+    " reserved".split()
 )
-"""The ways to be served that have prices of their own."""
+"""Service modes that can have rates of their own."""
 
 PREPAID: t.Final = frozenset(("provisioned", "reserved", "scale"))
-"""Capacity that is paid by the hour or in advance: without a rate, a call's share of it
-is not known."""
+"""Capacity paid by the hour or in advance. Without a rate, the cost of a single call is
+unknown."""
 
 CORE: t.Final = {
     "input": "input_tokens",
@@ -39,87 +30,54 @@ CORE: t.Final = {
     "output_audio": "output_audio_tokens",
     "output_image": "output_image_tokens",
 }
-"""The meters of the buckets that :class:`.Usage` has, and what it calls them."""
+"""Meters with a field of their own in :class:`.Usage`, and the name of that field."""
 
-TOKENS: t.Final = (
-    *CORE,
-    "reasoning",
-    "input_video",
-    "input_document",
-    "cache_read_audio",
-    "cache_read_image",
-    "cache_read_video",
-    "cache_write_audio",
-    "cache_write_image",
-    "cache_write_30m",
-    "cache_write_12h",
-    "output_video",
-    "output_citation",
+TOKENS: t.Final = frozenset(CORE) | frozenset(
+    "reasoning input_video input_document cache_read_audio cache_read_image"
+    " cache_read_video cache_write_audio cache_write_image cache_write_30m cache_write_12h"
+    " output_video output_citation".split()
 )
-"""The meters that count tokens: their rates are USD per 1M."""
+"""Meters that count tokens. Their rates are USD per 1M."""
 
-UNITS: t.Final = (
-    "web_search",
-    "web_search_premium",
-    "x_search",
-    "gateway_search",
-    "file_search",
-    "grounding",
-    "maps_grounding",
-    "code_interpreter",
-    "computer_use",
-    "image_generation",
-    "image",
-    "input_image_piece",
-    "audio_second",
-    "input_audio_second",
-    "output_audio_second",
-    "video_second",
-    "input_video_second",
-    "page",
-    "annotated_page",
-    "search_unit",
-    "classification",
-    "character",
-    "output_character",
-    "pixel",
-    "output_pixel",
-    "session",
-    "request",
+UNITS: t.Final = frozenset(
+    "web_search web_search_premium x_search gateway_search file_search grounding"
+    " maps_grounding code_interpreter computer_use image_generation image"
+    " input_image_piece audio_second input_audio_second output_audio_second video_second"
+    " input_video_second page annotated_page search_unit classification character"
+    " output_character pixel output_pixel session request".split()
 )
-"""The meters that count pieces: their rates are USD each. ``units:`` names others."""
+"""Meters that count units. Their rates are USD each; ``units:`` adds others."""
 
-_NAMES: t.Final = {
+_OLD_NAMES: t.Final = {
     "cached_input": "cache_read",
     "cache_read_input": "cache_read",
     "cache_creation_input": "cache_write",
     "cache_write_input": "cache_write",
 }
-"""As the price files of llm_cost_tracker say it, older names first."""
+"""Spellings from llm_cost_tracker's price files, oldest first."""
 
-_METERS: t.Final = {
-    **{name: name for name in (*TOKENS, *UNITS)},
-    **_NAMES,
-}
-IS_TOKENS: t.Final = frozenset(TOKENS)
+_METERS: t.Final = {name: name for name in TOKENS | UNITS} | _OLD_NAMES
 _ABOVE: t.Final = re.compile(r"(.+)_above_([1-9][0-9]{0,6})k\Z")
 
 METADATA: t.Final = frozenset(
     ("_source", "_source_version", "_fetched_at", "_updated", "_notes")
     + ("_validator_override",)
 )
-"""Keys of an entry that say where it comes from, and are no rates."""
+"""Keys of an entry that document it and are not rates."""
 
 _LARGEST: t.Final = Decimal(10) ** 9
 
+MIN_TIME: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
+MAX_TIME: t.Final = dt.datetime.max.replace(tzinfo=dt.UTC)
+
 
 class RateKey(t.NamedTuple):
-    """Where a rate stands: for which way of being served, which meter, which tier."""
+    """What a rate applies to: a mode, a meter and a long-context tier."""
 
     mode: str | None
     meter: str
     above: int
-    """Input tokens that a request must exceed; 0 for the base rate."""
+    """The request must have more input tokens than this; 0 for the base rate."""
 
     def __str__(self) -> str:
         mode = "" if self.mode is None else f"{self.mode}_"
@@ -128,7 +86,7 @@ class RateKey(t.NamedTuple):
 
 
 def spellings(names: Iterable[str]) -> dict[RateKey, str]:
-    """Which of the names of a mapping says a rate: our own, else the newest of the others."""
+    """Map each rate to the name that sets it: our own, else the newest old spelling."""
     found: dict[RateKey, str] = {}
     for name in names:
         key = parse_key(name)
@@ -138,12 +96,12 @@ def spellings(names: Iterable[str]) -> dict[RateKey, str]:
 
 
 def _age(name: str) -> int:
-    ages = [age for age, old in enumerate(_NAMES, 1) if old in name]
-    return len(_NAMES) + 1 - max(ages) if ages else 0
+    ages = [age for age, old in enumerate(_OLD_NAMES, 1) if old in name]
+    return len(_OLD_NAMES) + 1 - max(ages) if ages else 0
 
 
 def parse_key(key: str) -> RateKey | None:
-    """Read a rate key; ``None`` if it is none. The longest known meter wins."""
+    """Parse a rate key, or return ``None``. The longest known meter wins."""
     above = 0
     tail = _ABOVE.match(key)
     if tail is not None:
@@ -151,7 +109,7 @@ def parse_key(key: str) -> RateKey | None:
     meter = _METERS.get(key)
     if meter is not None:
         return RateKey(None, meter, above)
-    # From the left, so that the longest rest is tried first.
+    # The shortest mode first, so that the longest remainder is tried first.
     for mode in sorted(MODES, key=len):
         if key.startswith(f"{mode}_"):
             meter = _METERS.get(key[len(mode) + 1 :])
@@ -160,8 +118,8 @@ def parse_key(key: str) -> RateKey | None:
     return None
 
 
-def number_of(text: str) -> Decimal | str:
-    """A number of JSON, exactly; one that no price can be stays text, to be refused there."""
+def parse_number(text: str) -> Decimal | str:
+    """Parse a JSON number exactly. One out of range stays text and is rejected later."""
     try:
         number = Decimal(text)
     except DecimalException:
@@ -170,18 +128,18 @@ def number_of(text: str) -> Decimal | str:
 
 
 class Malformed(ValueError):
-    """A price entry is wrong: the message names key, value and way out."""
+    """A price entry is invalid. The message names the key, the value and the fix."""
 
 
-def decimal_rate(value: object, key: str) -> Decimal:
-    """A rate from a number or its text, exactly as written.
+def parse_rate(value: object, key: str) -> Decimal:
+    """Read a rate from a number or its text, exactly as written.
 
-    :raises Malformed: If it is no number, negative, infinite or absurdly large.
+    :raises Malformed: If it is not a number, or negative, infinite or out of range.
     """
     number: Decimal | None = None
     if isinstance(value, (int, Decimal, str, float)) and not isinstance(value, bool):
         try:
-            # A float of a Python config is taken as it prints, not as it is stored.
+            # A float in a Python config counts as it prints, not as it is stored.
             number = Decimal(str(value).strip())
         except DecimalException:
             number = None
@@ -190,21 +148,21 @@ def decimal_rate(value: object, key: str) -> Decimal:
     if number < 0:
         raise Malformed(f"{key} must be 0 or more, not {value!r}")
     if number > _LARGEST or (number and number.adjusted() < -18):
-        raise Malformed(f"{key} must lie between 1e-18 and {_LARGEST}, not {value!r}")
+        raise Malformed(f"{key} must be between 1e-18 and {_LARGEST}, not {value!r}")
     return number
 
 
 def aware(at: dt.datetime | None) -> dt.datetime:
-    """A time that dates of prices can be compared with: now if left out; naive means UTC."""
+    """Make a time comparable with price dates: ``None`` is now, naive means UTC."""
     if at is None:
         return dt.datetime.now(dt.UTC)
     return at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
 
 
-def instant(value: object, key: str = "valid_from") -> dt.datetime:
-    """A UTC time from a date, a time or the ISO text of one; naive means UTC.
+def parse_time(value: object, key: str = "valid_from") -> dt.datetime:
+    """Read a UTC time from a date, a time, or its ISO text; naive means UTC.
 
-    :raises Malformed: If it is none.
+    :raises Malformed: If it is not a valid time.
     """
     found: dt.datetime | None = None
     if isinstance(value, dt.datetime):

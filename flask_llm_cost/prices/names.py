@@ -1,4 +1,4 @@
-"""Which names mean one model, and which words one way of being served?"""
+"""Normalize the names of providers, models and service tiers."""
 
 from __future__ import annotations
 
@@ -28,50 +28,49 @@ _SYNONYMS: t.Final = {
     "z-ai": "zai",
     "mistralai": "mistral",
 }
-"""Other spellings of provider names, as gateways and price lists have them."""
+"""Other spellings of provider names, from gateways and price lists."""
 
-DIRECT: t.Final = frozenset(
+DIRECT_PROVIDERS: t.Final = frozenset(
     "openai anthropic gemini vertex azure bedrock mistral cohere watsonx writer alibaba"
     " cerebras crusoe deepinfra deepseek fireworks groq hyperbolic jina minimax moonshot"
     " nebius novita nvidia perplexity sambanova snowflake together voyage xai zai".split()
 )
-"""Who bills by a list of their own. Anyone else is a gateway or one's own machine: what
-a model of some name costs elsewhere says nothing of it."""
+"""Providers with a price list of their own. Any other name is a gateway or a local server,
+where what a model costs elsewhere does not apply."""
 
 _SNAPSHOTS: t.Final = (
     re.compile(r"(.+)-(?:\d{4}-\d{2}-\d{2}|\d{8})\Z", re.ASCII),
-    # As OpenAI's completions name the model that served
+    # How OpenAI's completions API names the served model
     re.compile(r"(.+):(?:\d{4}-\d{2}-\d{2}|\d{8})-v\d\Z", re.ASCII),
-    # As Vertex AI does, and the Gemini API
+    # Vertex AI and the Gemini API
     re.compile(r"(.+)@(?:\d{8}|default)\Z", re.ASCII),
     re.compile(r"((?:[^/]+/)*gemini-.+)-00\d\Z", re.ASCII),
-    # A fine-tuned model of one's own is priced as `ft:` and the model that it began as.
+    # A fine-tuned model is priced as `ft:` plus its base model.
     re.compile(r"((?:[^/]+/)?ft:[^:/]+):.*\Z"),
 )
-CACHED: t.Final = 4096
-"""So many names are remembered. They come from outside, so it is bounded."""
+CACHE_SIZE: t.Final = 4096
+"""Bounds the caches that are keyed by model names, which come from outside."""
+
+_NO_FLAGS: t.Final[frozenset[str]] = frozenset()
 
 
-_NONE: t.Final[frozenset[str]] = frozenset()
-
-
-def named(name: str) -> str:
-    """A key as it is compared: providers in any case and spelling, models as they are."""
-    head, slash, tail = name.partition("/")
+def normalize_key(key: str) -> str:
+    """Normalize the provider's case and spelling in a key; the model stays as it is."""
+    head, slash, tail = key.partition("/")
     if not slash:
-        return name
+        return key
     head = head.lower()
     return f"{_SYNONYMS.get(head, head)}/{tail}"
 
 
 def provider_name(name: str) -> str:
-    """A provider as keys have it."""
+    """Return the provider's name as it is used in keys."""
     name = name.strip().lower()
     return _SYNONYMS.get(name, name)
 
 
-def names_of(provider: str, model: str) -> tuple[str, ...]:
-    """The keys that mean exactly this model, the closest first."""
+def candidate_keys(provider: str, model: str) -> tuple[str, ...]:
+    """Return the keys that mean exactly this model, closest first."""
     names = [f"{provider}/{model}", model] if provider else [model]
     _, slash, last = model.rpartition("/")
     if slash and last:
@@ -79,21 +78,21 @@ def names_of(provider: str, model: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def undated(names: Iterable[str]) -> tuple[str, ...]:
-    """The names without their dates, of those that have one."""
+def strip_snapshots(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the base names of those that carry a snapshot date or version."""
     found = (form.match(name) for name in names for form in _SNAPSHOTS)
     return tuple(match[1] for match in found if match is not None)
 
 
-def split(target: str, provider: str) -> tuple[str, str]:
-    """The provider and model of an alias's target; without one, the provider stays."""
+def split_target(target: str, provider: str) -> tuple[str, str]:
+    """Split an alias's target into provider and model; the provider is optional."""
     head, slash, tail = target.partition("/")
     return (provider_name(head), tail) if slash else (provider, target)
 
 
-@lru_cache(maxsize=CACHED)
+@lru_cache(maxsize=CACHE_SIZE)
 def is_claude(provider: str, key: str) -> bool:
-    """Is caching billed as Anthropic does?"""
+    """Whether Anthropic's rules for cache prices apply."""
     return provider.lower() == "anthropic" or "claude" in key.lower()
 
 
@@ -113,15 +112,15 @@ _SERVED: t.Final = {
     "performance": "optimized",
 }
 _OF_PROVIDER: t.Final = {
-    # A commitment that is paid per month: https://docs.anthropic.com/en/api/service-tiers
+    # A commitment paid by the month: https://docs.anthropic.com/en/api/service-tiers
     ("anthropic", "priority"): "reserved",
 }
 
 
 def check_mode(mode: str | None) -> str | None:
-    """A pricing mode as the book knows it; ``None`` for standard.
+    """Normalize a pricing mode; ``None`` is standard.
 
-    :raises ValueError: If there is no such mode.
+    :raises ValueError: If the mode is unknown.
     """
     if mode is None:
         return None
@@ -136,12 +135,14 @@ def check_mode(mode: str | None) -> str | None:
 
 
 def served_mode(provider: str, tier: str) -> tuple[str | None, frozenset[str]]:
-    """The mode of a tier that a provider says it served, and flags."""
-    # From outside, or a dialect of an app's own: whatever it is, it is flagged.
+    """Map a provider's served tier to a mode, and flags.
+
+    The tier comes from outside, so an unknown value is flagged and never raises.
+    """
     name = str(tier).strip().lower().removeprefix("service_tier_")
     if name in _STANDARD:
-        return None, _NONE
+        return None, _NO_FLAGS
     mode = _OF_PROVIDER.get((provider, name)) or _SERVED.get(name, name)
     if mode not in MODES:
         return None, frozenset(("unknown_tier",))
-    return mode, _NONE
+    return mode, _NO_FLAGS

@@ -1,4 +1,4 @@
-"""What does a price file look like before anything is in it? It explains itself."""
+"""The text of a new price file, which explains itself."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import typing as t
 from pathlib import Path
 
 _NOTES: t.Final = (
-    "Rates are USD per 1M tokens, and USD each for what is counted by the piece.",
-    "A key is provider/model, or a model alone, which serves any provider.",
-    "A new rate is a new entry with a later valid_from; the old one stays.",
-    "_source: manual keeps an entry from being touched by `prices sync`.",
-    "`prices sync --add 'openai/gpt-4o*'` fills this in from LiteLLM and OpenRouter.",
-    "`prices check` in CI says when it is out of date.",
+    "Rates are in USD per 1M tokens, or in USD each for units.",
+    "A key is provider/model, or a model alone, which applies to any provider.",
+    "A new rate is a new entry with a later valid_from; the old entry stays.",
+    "_source: manual keeps `prices sync` from changing an entry.",
+    "`prices sync --add 'openai/gpt-4o*'` adds models from LiteLLM and OpenRouter.",
+    "`prices check` in CI fails when this file is out of date.",
 )
 _EXAMPLES: t.Final[dict[str, t.Any]] = {
     "openai/my-fine-tune": {
@@ -32,7 +32,7 @@ _EXAMPLES: t.Final[dict[str, t.Any]] = {
 
 
 def starter(path: Path) -> str:
-    """The text of a new price file, in the form that its name asks for."""
+    """Return the text of a new price file: YAML or JSON, depending on its suffix."""
     if path.suffix.lower() in (".yaml", ".yml"):
         notes = "".join(f"# {note}\n" for note in _NOTES)
         examples = "".join(

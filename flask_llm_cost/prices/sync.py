@@ -1,4 +1,4 @@
-"""How does a price file follow its sources? It is read, they are asked, it is written."""
+"""Bring a price file up to date: read it, fetch its sources, and write it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..errors import PriceSyncError
 from .document import digest
 from .document import dumps
 from .document import models_of
-from .drift import plan as plan
-from .drift import SyncPlan as SyncPlan
-from .fetch import Answer
-from .fetch import ask
+from .fetch import fetch
+from .fetch import FetchResult
 from .fetch import Progress
 from .fetch import READERS
-from .fetch import TIMEOUT
+from .fetch import TIMEOUT_S
 from .layers import parse_file
 from .layers import read_file
 from .meters import Malformed
+from .sync_plan import plan_sync
+from .sync_plan import SyncPlan
 
 
 def sync(
@@ -39,56 +39,57 @@ def sync(
     add: Iterable[str] = (),
     preview: bool = False,
     strict: bool = False,
-    timeout: float = TIMEOUT,
+    timeout: float = TIMEOUT_S,
     progress: Progress | None = None,
 ) -> SyncPlan:
     """Bring a price file up to date.
 
-    :param sources: Name to URL or path; they are believed in the order of
-        :data:`~.fetch.READERS`.
+    :param sources: Name to URL or path. Precedence follows :data:`~.fetch.READERS`.
+    :param accept: Models whose prices may change more than threefold, or to 0.
+    :param add: Globs of ``provider/model`` to add to the file.
     :param preview: Write nothing.
-    :param strict: Write nothing if a source failed or a price was refused or held back.
-    :raises PriceFileError: If the file cannot be read, or is wrong.
-    :raises PriceSyncError: If it cannot be written, or every source failed, or in strict
-        mode anything went wrong.
+    :param strict: Write nothing if a source failed or a price was rejected or held back.
+    :raises PriceFileError: If the file cannot be read or is invalid.
+    :raises PriceSyncError: If it cannot be written, if every source failed, or if
+        anything went wrong in strict mode.
     """
     moment = now or dt.datetime.now(dt.UTC)
-    # What a link points to is written, and the link stays one.
+    # Write to a symbolic link's target, and keep the link.
     path = Path(os.path.realpath(path))
     with contextlib.nullcontext() if preview else _lock(path):
         document = read_document(path)
-        known = {} if accept or add else known_versions(document)
-        answers = ask_all(
+        known = {} if accept or add else _known_versions(document)
+        results = fetch_all(
             sources, known=known, now=moment, timeout=timeout, progress=progress
         )
         try:
-            made = plan(document, answers, now=moment, accept=accept, add=add)
+            plan = plan_sync(document, results, now=moment, accept=accept, add=add)
         except Malformed as error:
             raise PriceFileError(f"{path}: {error}.") from None
-        if made.failed and not made.used:
-            raise PriceSyncError(_failures(made))
-        if strict and (made.failed or made.rejected or made.held):
-            raise PriceSyncError(f"Nothing was written. {_failures(made)}")
-        if not preview and (made.document != document or not path.exists()):
-            write(path, made.document)
-    return made
+        if plan.failed and not plan.used:
+            raise PriceSyncError(_problems(plan))
+        if strict and (plan.failed or plan.rejected or plan.held_back):
+            raise PriceSyncError(f"Nothing was written. {_problems(plan)}")
+        if not preview and (plan.document != document or not path.exists()):
+            write(path, plan.document)
+    return plan
 
 
-def ask_all(
+def fetch_all(
     sources: Mapping[str, str],
     *,
     known: Mapping[tuple[str, str], str] | None = None,
     now: dt.datetime,
-    timeout: float = TIMEOUT,
+    timeout: float = TIMEOUT_S,
     progress: Progress | None = None,
-) -> list[Answer]:
-    """Ask the sources, in the order in which they are believed.
+) -> list[FetchResult]:
+    """Fetch the sources, the most trusted first.
 
-    :param known: The versions that we have, by name and address.
+    :param known: The versions we have, by name and URL.
     """
     versions = known or {}
-    answers = [
-        ask(
+    results = [
+        fetch(
             name,
             sources[name],
             known_version=versions.get((name, sources[name])),
@@ -98,14 +99,14 @@ def ask_all(
         )
         for name in sorted(sources, key=_rank)
     ]
-    if not any(answer.sheet is not None for answer in answers):
-        return answers
-    # One that is as it was is needed again, to be compared with those that moved.
+    if not any(each.sheet is not None for each in results):
+        return results
+    # If one source has changed, the unchanged ones are needed to compare with.
     return [
-        ask(each.name, each.url, now=now, timeout=timeout, progress=progress)
+        fetch(each.name, each.url, now=now, timeout=timeout, progress=progress)
         if each.unchanged
         else each
-        for each in answers
+        for each in results
     ]
 
 
@@ -114,30 +115,30 @@ def _rank(name: str) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def known_versions(document: Mapping[str, t.Any]) -> dict[tuple[str, str], str]:
-    """The versions of sources that this file agrees with, if no one has edited it since."""
+def _known_versions(document: Mapping[str, t.Any]) -> dict[tuple[str, str], str]:
+    """Return the versions of sources that the file reflects, unless it was edited since."""
     metadata = (document.get("metadata") or {}) if "models" in document else {}
     if metadata.get("synced_sha256") != digest(models_of(document)):
         return {}
-    said = metadata.get("sources")
+    sources = metadata.get("sources")
     return {
         (name, str(each.get("url"))): str(each["version"])
-        for name, each in (said.items() if isinstance(said, Mapping) else ())
+        for name, each in (sources.items() if isinstance(sources, Mapping) else ())
         if isinstance(each, Mapping) and each.get("version")
     }
 
 
-def _failures(made: SyncPlan) -> str:
-    parts = [f"{name} {reason}" for name, reason in made.failed.items()]
-    parts += [f"{model} was refused: {why}" for model, why in made.rejected.items()]
-    parts += [f"{model} was held back: {why}" for model, why in made.held.items()]
+def _problems(plan: SyncPlan) -> str:
+    parts = [f"{name} {reason}" for name, reason in plan.failed.items()]
+    parts += [f"{model} was rejected: {why}" for model, why in plan.rejected.items()]
+    parts += [f"{model} was held back: {why}" for model, why in plan.held_back.items()]
     return "; ".join(parts) + "."
 
 
 def read_document(path: Path) -> Mapping[str, t.Any]:
-    """A price file, or an empty one if there is none.
+    """Read a price file; an empty one if it does not exist.
 
-    :raises PriceFileError: If it cannot be read, or is wrong.
+    :raises PriceFileError: If it cannot be read or is invalid.
     """
     try:
         data = path.read_bytes()
@@ -151,7 +152,10 @@ def read_document(path: Path) -> Mapping[str, t.Any]:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """One sync of a file at a time; the lock is beside it, for the file is replaced."""
+    """Allow one sync of a file at a time.
+
+    The lock is a file beside it, because the price file itself is replaced.
+    """
     lock = path.with_name(f".{path.name}.lock")
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -167,16 +171,16 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def write(path: Path, document: Mapping[str, t.Any]) -> None:
-    """Replace a price file at once; what was there is kept beside it as ``.bak``.
+    """Replace a price file atomically, and keep the previous version as ``.bak``.
 
-    Of a YAML file only the entries that change are replaced.
+    In a YAML file, only the entries that change are replaced.
 
-    :raises PriceSyncError: If it cannot be written. The old file is then as it was.
+    :raises PriceSyncError: If it cannot be written. The file is then unchanged.
     """
     try:
         data = _data(path, document)
         if path.exists():
-            # Root may write to any file; one without any write bit is meant to stay.
+            # Root may write to any file, but one without write permission is meant to stay.
             if not os.access(path, os.W_OK) or not path.stat().st_mode & 0o222:
                 raise PermissionError(13, "it is read-only")
             _replace(path.with_name(f"{path.name}.bak"), path.read_bytes(), path)
@@ -188,21 +192,22 @@ def write(path: Path, document: Mapping[str, t.Any]) -> None:
 def _data(path: Path, document: Mapping[str, t.Any]) -> bytes:
     if path.suffix.lower() not in (".yaml", ".yml"):
         return f"{dumps(document)}\n".encode()
-    held = path.read_bytes() if path.exists() else b""
-    before = parse_file(path, held) or {}
-    from .yamlfile import rewritten
-    from .yamlfile import Unwritable
+    current = path.read_bytes() if path.exists() else b""
+    before = parse_file(path, current) or {}
+    from .yaml_edit import edit
+    from .yaml_edit import NotEditable
 
     try:
-        return rewritten(held.decode(), before, document).encode()
-    except (Unwritable, UnicodeDecodeError) as error:
+        return edit(current.decode(), before, document).encode()
+    except (NotEditable, UnicodeDecodeError) as error:
         raise PriceSyncError(
-            f"{path} cannot be changed entry by entry: {error}. It is left as it is: keep"
-            " synced prices in a file of plain entries, or in a .json file."
+            f"{path} cannot be edited entry by entry: {error}. It is unchanged; keep"
+            " synced prices in a YAML file of plain entries, or in a .json file."
         ) from None
 
 
 def _replace(path: Path, data: bytes, like: Path) -> None:
+    """Write a file atomically, with the permissions of another."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,4 @@
-"""The prices in force, as a page lists them: of the models in use, or by a search."""
+"""Rows of the prices page: the models in use, or the results of a search."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if t.TYPE_CHECKING:
     from ..prices.price import Price
 
 SHOWN: t.Final[tuple[str, ...]] = ("input", "cache_read", "cache_write", "output")
-"""The rates that have a column."""
+"""Rates with a column of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class PriceRow:
-    """One model's price. Rates are USD per 1M tokens, other ones per unit."""
+    """One model's price. Rates are USD per 1M tokens, or per unit."""
 
     name: str
-    """The model as it was called, or the book's key."""
+    """The model's name in calls, or the book's key."""
     key: str | None
-    """The book's key, ``None`` if no price is known."""
+    """The book's key; ``None`` if no price is known."""
     source: str | None
     since: dt.datetime | None
     matched_by: str | None
-    """How the book found it; ``None`` in a search."""
+    """See :attr:`.Found.matched_by`; ``None`` in a search."""
     factor: Decimal | None
-    """What a negotiated ``provider/*`` makes of each rate."""
+    """A negotiated ``provider/*`` multiplier."""
     rates: dict[str, Decimal]
-    """Of :data:`SHOWN`, by name; a rate that is not there is not known."""
+    """The known rates of :data:`SHOWN`, by name."""
     others: list[tuple[str, Decimal]]
     """Every other rate."""
     provider: str | None = None
@@ -42,7 +42,7 @@ class PriceRow:
 def in_use(
     book: PriceBook, names: Iterable[tuple[str, ...]], at: dt.datetime
 ) -> Iterator[PriceRow]:
-    """The price of each model that was called, as the next call would find it."""
+    """Yield the price that the next call of each model would get."""
     for provider, model in names:
         found = book.find(provider, model, at)
         name = f"{provider}/{model}"
@@ -63,18 +63,18 @@ def in_use(
 
 
 def search(
-    book: PriceBook, words: str, at: dt.datetime, most: int
+    book: PriceBook, words: str, at: dt.datetime, limit: int
 ) -> tuple[list[PriceRow], int]:
-    """The first entries whose key has every word in it, and how many there are."""
+    """Return the first entries whose key contains every word, and how many there are."""
     wanted = words.lower().split()
-    # An entry goes by several names: it is found by any of them, and listed once.
+    # An entry with several names can be found by any of them, and is listed once.
     found = {
         (entry.key, source): entry
         for name, (source, entry) in book.entries().items()
         if all(word in f"{name} {entry.key}".lower() for word in wanted)
     }
     rows = []
-    for (key, source), entry in sorted(found.items(), key=lambda kv: kv[0])[:most]:
+    for (key, source), entry in sorted(found.items(), key=lambda kv: kv[0])[:limit]:
         price = entry.at(at)
         if price is not None:
             since = price.valid_from

@@ -54,7 +54,7 @@ def test_init_makes_a_file_once(prices: Prices, path: pathlib.Path) -> None:
     path.write_text("{}")
     again = prices("init")
     assert again.exit_code == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     assert path.read_text() == "{}"
 
 
@@ -106,7 +106,7 @@ def test_a_source_that_is_away_fails(
 def test_check_of_a_file_that_is_not_there_fails(prices: Prices) -> None:
     result = prices("check", "--offline")
     assert result.exit_code == 1
-    assert "is not there" in result.stderr
+    assert "does not exist" in result.stderr
 
 
 def test_check_is_content_with_what_was_synced(prices: Prices) -> None:
@@ -164,8 +164,8 @@ def test_check_prices_the_last_month_by_what_the_sources_say(
     text = run("prices", "check", app=app)
     assert text.exit_code == 1
     assert (
-        "$ openai/writer: 3 calls of late cost $0.0084 by the prices in force,"
-        " $0.0114 by those of the sources" in text.stdout
+        "$ openai/writer: 3 recent calls: $0.0084 at the prices in force,"
+        " $0.0114 at the sources' prices" in text.stdout
     )
     found = json.loads(run("prices", "check", "--format", "json", app=app).stdout)
     assert found["impact"] == [
@@ -188,13 +188,13 @@ def test_check_fails_on_a_file_that_broke_since(
     path.write_text("{oops")
     result = run("prices", "check", "--offline", app=app)
     assert result.exit_code == 1
-    assert "is no JSON" in result.output
+    assert "is not valid JSON" in result.output
 
 
 def test_check_fails_on_a_model_in_use_without_a_price(run: Run) -> None:
     result = run("prices", "check", "--offline")
     assert result.exit_code == 1
-    assert "! openai/mystery: in use, and no price is known" in result.stdout
+    assert "! openai/mystery: in use, but no price is known" in result.stdout
 
 
 def test_without_a_file_it_says_how_to_name_one(run: Run, app: Flask) -> None:
@@ -204,7 +204,7 @@ def test_without_a_file_it_says_how_to_name_one(run: Run, app: Flask) -> None:
         assert "--file PATH" in result.stderr
 
 
-def test_a_file_that_broke_since_is_told_of_everywhere(
+def test_a_file_that_broke_since_is_reported_everywhere(
     make_app: MakeApp, run: Run, tmp_path: pathlib.Path
 ) -> None:
     path = tmp_path / "p.json"
@@ -220,10 +220,10 @@ def test_a_file_that_broke_since_is_told_of_everywhere(
     assert state.book.problem is None
     path.write_text("{oops")
     state.book._file._checked = -9.0
-    assert "is no JSON" in run("doctor", app=app).output
+    assert "is not valid JSON" in run("doctor", app=app).output
     for page in ("prices", "data-quality"):
-        assert "is no JSON" in app.test_client().get(f"/costs/{page}").text
+        assert "is not valid JSON" in app.test_client().get(f"/costs/{page}").text
     path.write_text('{"openai/writer": {"input": 3}}')
     state.book._file._checked = -9.0
-    assert "is no JSON" not in run("doctor", app=app).output
-    assert "is no JSON" not in app.test_client().get("/costs/prices").text
+    assert "is not valid JSON" not in run("doctor", app=app).output
+    assert "is not valid JSON" not in app.test_client().get("/costs/prices").text

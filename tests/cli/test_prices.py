@@ -35,7 +35,7 @@ def test_a_call_of_a_size_is_worked_out(shown: Shown) -> None:
     assert "Total: $0.0028\n" in text
 
 
-def test_without_a_price_it_fails_and_names_near_ones(run: Run) -> None:
+def test_without_a_price_it_fails_and_suggests_similar_ones(run: Run) -> None:
     result = run("prices", "explain", "openai", "writr")
     assert result.exit_code == 1
     assert "No price is known for openai/writr" in result.stdout
@@ -58,16 +58,16 @@ def test_a_call_is_explained_by_its_row_and_by_the_book(
     result = shop.test_cli_runner().invoke(
         args=["llm-cost", "prices", "explain", "--call", call.event_id]
     )
-    assert f"Call {call.event_id} of 2026-11-20 12:00:00 UTC" in result.stdout
+    assert f"Call {call.event_id}, 2026-11-20 12:00:00 UTC" in result.stdout
     assert (
-        "Cost: $0.00057 or more, by the overrides, key anthropic/thinker"
+        "Cost: at least $0.00057, from the overrides, key anthropic/thinker"
         in result.stdout
     )
     assert "Valid from: no date; mode: standard; tier: base" in result.stdout
     assert "  cache_read: 900 at 0.3 = $0.00027" in result.stdout
-    assert "Replayed: $0.00057, the same to the pico-dollar." in result.stdout
+    assert "Recomputed: $0.00057, matches to the pico-dollar." in result.stdout
     assert "No rate for: output" in result.stdout
-    assert "The price book in force now:\nanthropic/thinker is" in result.stdout
+    assert "Current price book:\nanthropic/thinker is" in result.stdout
     assert result.exit_code == 1
 
 
@@ -77,24 +77,24 @@ def explained_call(app: Flask, event_id: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
-def test_a_priced_call_is_replayed(shown: Shown, shop: Flask) -> None:
+def test_a_priced_call_is_recomputed(shown: Shown, shop: Flask) -> None:
     shown("drain")
     ledger = shop.extensions["llm_cost"].ledger
     call, *_ = stream_calls(ledger.reading, CallFilter(model="writer"))
     code, text = explained_call(shop, call.event_id)
     assert code == 0
     assert "  output: 100 at 8 = $0.0008" in text
-    assert "Replayed: $0.0028, the same to the pico-dollar." in text
-    assert "By the prices of now: the same." in text
+    assert "Recomputed: $0.0028, matches to the pico-dollar." in text
+    assert "At current prices: unchanged." in text
 
 
-def test_an_unpriced_call_has_its_nearest_names(shown: Shown, shop: Flask) -> None:
+def test_an_unpriced_call_has_no_price(shown: Shown, shop: Flask) -> None:
     shown("drain")
     ledger = shop.extensions["llm_cost"].ledger
     [call] = stream_calls(ledger.reading, CallFilter(model="mystery"))
     code, text = explained_call(shop, call.event_id)
     assert code == 1
-    assert "Cost: unknown; no price was known." in text
+    assert "Cost: unknown; no price is known." in text
     assert "No rate for: input" in text
     assert "No price is known for openai/mystery." in text
 
@@ -112,7 +112,7 @@ def test_a_call_that_is_not_there(run: Run) -> None:
         ((), "Give PROVIDER and MODEL"),
         (("openai",), "Give PROVIDER and MODEL"),
         (("openai", "writer", "--call", "x"), "not both"),
-        (("openai", "writer", "--at", "yesterday"), "'yesterday' is no time"),
+        (("openai", "writer", "--at", "yesterday"), "'yesterday' is not a valid time"),
         (("openai", "writer", "--mode", "magic"), "magic"),
         (("openai", "writer", "--input-tokens", "-1"), "--input-tokens"),
     ],
@@ -174,7 +174,7 @@ def test_prices_are_listed(shown: Shown) -> None:
 def test_a_list_of_nothing_fails(run: Run) -> None:
     result = run("prices", "list", "nonesuch")
     assert result.exit_code == 1
-    assert "No price has 'nonesuch' in its name." in result.stderr
+    assert "No model name contains 'nonesuch'." in result.stderr
 
 
 def test_a_broken_price_file_is_one_line(

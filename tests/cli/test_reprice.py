@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_llm_cost import Call
 from flask_llm_cost import Usage
-from flask_llm_cost.prices.again import again
+from flask_llm_cost.prices.requote import requote
 from tests.conftest import MakeApp
 
 from .conftest import NOW
@@ -57,11 +57,11 @@ def test_reprice_prices_by_the_mode_that_was_asked_for(late: Flask) -> None:
     assert "2 calls without a cost would be priced" in looked.output
     done = run(late, "--from", "2026-11-01", "--to", "2026-11-20")
     assert done.exit_code == 0, done.output
-    assert "Together $0 before, $0.0045 after." in done.output
+    assert "Total: $0 before, $0.0045 after." in done.output
     assert costs(late) == ["0.001500000000", "0.003000000000"]
     undo = done.output.splitlines()[-1].partition("--undo ")[2]
     back = run(late, "--undo", undo)
-    assert "2 calls given the old cost back" in back.output
+    assert "2 calls restored." in back.output
     assert costs(late) == ["None", "None"]
     run(late, "--undo", "last")
     assert costs(late) == ["0.001500000000", "0.003000000000"]
@@ -72,7 +72,7 @@ def test_reprice_names_what_has_no_price(late: Flask) -> None:
     late.extensions["llm_cost"].book._file._checked = 0.0
     done = run(late, "--from", "2026-11-01")
     assert done.exit_code == 0
-    assert "2 calls of openai/new-model: a price is missing still" in done.output
+    assert "2 calls of openai/new-model still unpriced" in done.output
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_call_of_several_models_is_priced_by_their_parts(make_app: MakeApp) ->
     first = state.intake.price(call)
     assert first.cost is not None
     assert first.usage_by_model == {}
-    assert again(state.book, first).cost == first.cost
+    assert requote(state.book, first).cost == first.cost
 
 
 def test_what_several_unknown_models_used_is_said_to_be_lost(make_app: MakeApp) -> None:
@@ -131,4 +131,4 @@ def test_what_several_unknown_models_used_is_said_to_be_lost(make_app: MakeApp) 
     late = app.extensions["llm_cost"].intake.price(call)
     assert late.cost is None
     with pytest.raises(ValueError, match="several models"):
-        again(app.extensions["llm_cost"].book, late)
+        requote(app.extensions["llm_cost"].book, late)

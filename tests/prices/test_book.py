@@ -102,7 +102,7 @@ def test_providers_have_any_case_and_spelling_and_models_their_own() -> None:
 
 
 def test_two_spellings_of_one_model_are_an_error() -> None:
-    with pytest.raises(PriceFileError, match=r"same model: keep one"):
+    with pytest.raises(PriceFileError, match=r"same model; keep one"):
         layers({"OpenAI/m": RATE, "openai/m": RATE})
 
 
@@ -297,14 +297,14 @@ def test_a_served_tier_selects_a_mode(
 
 @pytest.mark.parametrize("tier", ["turbo", 5, b"flex", ["flex"]])
 def test_an_unknown_tier_is_flagged_and_priced_standard(tier: t.Any) -> None:
-    cost = layers({"m": RATE}).price("openai", "m", ONE, service_tier=tier)
+    cost = layers({"m": RATE}).quote("openai", "m", ONE, service_tier=tier).cost
     assert cost is not None
     assert (cost.mode, cost.total_usd, cost.flags) == (None, 1, {"unknown_tier"})
 
 
 def test_the_callers_mode_goes_before_the_served_tier() -> None:
     book = layers({"m": {"input": 1, "batch_input": "0.5", "flex_input": 3}})
-    cost = book.price("x", "m", ONE, pricing_mode="batch", service_tier="flex")
+    cost = book.quote("x", "m", ONE, mode="batch", service_tier="flex").cost
     assert cost is not None
     assert cost.mode == "batch"
 
@@ -318,14 +318,16 @@ def test_reserved_capacity_without_a_rate_is_unknown() -> None:
 
 def test_reserved_capacity_with_a_rate_is_priced() -> None:
     book = layers({"m": {"input": 1, "provisioned_input": "0.2"}})
-    cost = book.price("vertex", "m", ONE, service_tier="PROVISIONED_THROUGHPUT")
+    cost = book.quote("vertex", "m", ONE, service_tier="PROVISIONED_THROUGHPUT").cost
     assert cost is not None
     assert cost.total_usd == Decimal("0.2")
 
 
 def test_what_the_provider_reports_goes_first() -> None:
     reported = Decimal("0.25")
-    cost = layers({"m": RATE}).price("openrouter", "m", ONE, reported_cost=reported)
+    cost = (
+        layers({"m": RATE}).quote("openrouter", "m", ONE, reported_cost=reported).cost
+    )
     assert cost is not None
     assert (cost.total_usd, cost.source) == (reported, "provider")
     assert cost.estimate_usd == 1
@@ -333,14 +335,16 @@ def test_what_the_provider_reports_goes_first() -> None:
 
 
 def test_a_reported_cost_needs_no_price_and_no_usage() -> None:
-    cost = layers().price("xai", "new", None, reported_cost=Decimal("0.1"))
+    cost = layers().quote("xai", "new", None, reported_cost=Decimal("0.1")).cost
     assert cost is not None
     assert (cost.total_usd, cost.estimate_usd) == (Decimal("0.1"), None)
 
 
 @pytest.mark.parametrize("reported", ["NaN", "-1", "Infinity"])
 def test_a_reported_cost_that_is_none_is_not_believed(reported: str) -> None:
-    cost = layers({"m": RATE}).price("x", "m", ONE, reported_cost=Decimal(reported))
+    cost = (
+        layers({"m": RATE}).quote("x", "m", ONE, reported_cost=Decimal(reported)).cost
+    )
     assert cost is not None
     assert cost.source == "override"
 
@@ -364,7 +368,7 @@ def later(path: Path) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers_module, "_CHECK_EVERY", 0.0)
+    monkeypatch.setattr(layers_module, "_CHECK_EVERY_S", 0.0)
 
 
 def test_a_file_may_have_metadata_or_only_models(tmp_path: Path) -> None:
@@ -410,27 +414,27 @@ def test_a_rate_in_a_file_keeps_every_digit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{oops", "is no JSON"),
-        ("[1]", "must hold a mapping, not list"),
+        ("{oops", "is not valid JSON"),
+        ("[1]", "must contain a mapping, not list"),
         ('{"m": {"input": -1}}', "m: input must be 0 or more, not -1"),
         ('{"m": {"input": NaN}}', "m: input must be a number, not nan"),
         ('{"m": {"input": "cheap"}}', "m: input must be a number, not 'cheap'"),
         ('{"m": {"input": null}}', "m: input must be a number, not None"),
         ('{"m": 3}', "m must be a mapping of rates, not 3"),
         ('{"m": []}', "m must have rates"),
-        ('{"m": {"_notes": "mine"}}', "m has no rates: give it input and output"),
-        ('{"m": {"valid_from": "2026-01-01"}}', "m has no rates: .* or leave it out"),
+        ('{"m": {"_notes": "mine"}}', "m has no rates; give it input and output"),
+        ('{"m": {"valid_from": "2026-01-01"}}', "m has no rates; .* or remove it"),
         ('{"m": {"multipliers": {"region.us": 2}}}', "m has no rates"),
         ('{"m": [{"input": 1}, {"valid_from": "2026-01-01"}]}', "m has no rates"),
         ('{"x/*": {"_notes": "mine"}}', r"x/\* has no rates"),
         ('{"m": {"valid_from": "soon"}}', "valid_from must be a date such as"),
         ('{"m": [{"input": 1}, {"input": 2}]}', "give each its own valid_from"),
-        ('{"m": {"windows": [{"input": 1}]}}', "a window is a mapping with hours"),
+        ('{"m": {"windows": [{"input": 1}]}}', "a window must be a mapping with hours"),
         ('{"m": {"windows": [{"hours": "25:00-26:00"}]}}', "between 00:00 and 24:00"),
         ('{"m": {"windows": [{"hours": "1-2"}]}}', "must look like 16:30-00:30"),
         ('{"m": {"windows": 1}}', "windows must be a list"),
         ('{"m": {"multipliers": 2}}', "multipliers must map conditions"),
-        ('{"x/m": {"multiplier": 0.9}}', "write it at x/"),
+        ('{"x/m": {"multiplier": 0.9}}', "set it on x/"),
         ('{"m": {"units": 2}}', "units must map names"),
         ('{"models": 1}', "must map model names to rates"),
         ('{"models": {}, "metadata": 1}', "metadata must be a mapping"),
@@ -462,7 +466,7 @@ def test_an_unknown_key_is_named_and_ignored(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING):
         book = layers({"m": {"input": 1, "imput": 2, "_notes": "mine"}})
     assert [r.getMessage() for r in caplog.records] == [
-        "overrides: m: 'imput' is no rate and is ignored."
+        "overrides: m: 'imput' is not a known rate and is ignored."
     ]
     assert key(book, "x", "m") == "m"
 
@@ -524,12 +528,12 @@ def test_reading_again_harms_no_other_thread(tmp_path: Path) -> None:
     book = PriceBook.load(path)
     seen: set[Decimal | None] = set()
 
-    def ask() -> None:
+    def price() -> None:
         for _ in range(400):
             cost = book.cost("x", "m", ONE)
             seen.add(None if cost is None else cost.total_usd)
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=price) for _ in range(4)]
     for thread in threads:
         thread.start()
     for number in range(20):
@@ -584,13 +588,13 @@ def test_a_problem_that_was_overtaken_does_not_stay(tmp_path: Path) -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book_module, "CACHED", 10)
-    monkeypatch.setattr(lookup_module, "CACHED", 10)
+    monkeypatch.setattr(book_module, "CACHE_SIZE", 10)
+    monkeypatch.setattr(lookup_module, "CACHE_SIZE", 10)
     book = layers({"m": RATE})
     for number in range(100):
         assert book.cost("x", f"unknown-{number}", ONE) is None
     assert len(book._lookup._matches) <= 10
-    assert len(book._plans) <= 10
+    assert len(book._latest) <= 10
 
 
 # Files that nobody should trust
@@ -599,9 +603,21 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("p.json", '{"models": {"m": {"input": 1}, "m": {"input": 9}}}', "'m' stands"),
-        ("p.json", '{"models": {"m": {"input": 1, "input": 9}}}', "'input' stands"),
-        ("p.yaml", "models:\n  m: {input: 1}\n  m: {input: 9}\n", "'m' stands"),
+        (
+            "p.json",
+            '{"models": {"m": {"input": 1}, "m": {"input": 9}}}',
+            "'m' is a duplicate key; keep one",
+        ),
+        (
+            "p.json",
+            '{"models": {"m": {"input": 1, "input": 9}}}',
+            "'input' is a duplicate key; keep one",
+        ),
+        (
+            "p.yaml",
+            "models:\n  m: {input: 1}\n  m: {input: 9}\n",
+            "'m' is a duplicate key; keep one",
+        ),
         ("p.json", '{"models": {"m": {"input": 1e99999999999999999999}}}', "m: input"),
         ("p.json", '{"models": {"m": {"input": 1e-99999999999999999999}}}', "m: input"),
         (
@@ -653,7 +669,9 @@ def test_of_two_names_of_a_rate_the_newer_holds_in_any_order(
         cost = layers({"m": {"input": 1, **rates}}).cost("x", "m", usage)
         assert cost is not None
         assert cost.total_usd == 3
-        assert f"{older} and {newer} are the same rate and differ" in caplog.text
+        assert (
+            f"{older} and {newer} set the same rate to different values" in caplog.text
+        )
     caplog.clear()
     layers({"m": {"input": 1, older: 3, newer: 3}})
     assert not caplog.text

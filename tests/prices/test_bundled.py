@@ -13,10 +13,10 @@ import pytest
 
 from flask_llm_cost import Cost
 from flask_llm_cost import Usage
-from flask_llm_cost.prices import bundle
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.entry import read_entry
 from flask_llm_cost.prices.layers import BUNDLED
+from tools import bundle_prices
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 NOVEMBER = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
@@ -184,7 +184,7 @@ def test_the_file_is_what_the_stored_copies_give(
     prices, made = shared / "prices", tmp_path / "bundled.json"
     arguments = ["--litellm", str(prices / "litellm.json.gz")]
     arguments += ["--genai", str(prices / "genai-prices.json.gz")]
-    assert bundle.main([*arguments, "--output", str(made)]) == 0
+    assert bundle_prices.main([*arguments, "--output", str(made)]) == 0
     assert made.read_bytes() == BUNDLED.read_bytes()
     assert "97.1 %" in capsys.readouterr().out
 
@@ -198,8 +198,8 @@ def test_a_new_copy_wants_its_version_and_date(tmp_path: Path) -> None:
         "--genai",
         str(tmp_path / "g.json"),
     ]
-    with pytest.raises(SystemExit, match=r"say --litellm-version and --litellm-date"):
-        bundle.main([*arguments, "--output", str(tmp_path / "b.json")])
+    with pytest.raises(SystemExit, match=r"give --litellm-version and --litellm-date"):
+        bundle_prices.main([*arguments, "--output", str(tmp_path / "b.json")])
 
 
 def truths(shared: Path) -> list[dict[str, t.Any]]:

@@ -7,7 +7,7 @@ import pytest
 from flask_llm_cost import Usage
 from flask_llm_cost.prices import explain
 from flask_llm_cost.prices import PriceBook
-from flask_llm_cost.prices.explain import nearest
+from flask_llm_cost.prices.explain import similar_keys
 from flask_llm_cost.prices.layers import make_layer
 
 
@@ -22,7 +22,7 @@ def test_a_price_is_explained_part_by_part() -> None:
     found = explain(book(gpt_x=entry), "openai", "gpt-x", usage)
     assert found.ok
     assert found.message == (
-        "openai/gpt-x is priced as gpt-x, found in the overrides by its name."
+        "openai/gpt-x is priced as gpt-x, from the overrides (exact match)."
     )
     text = str(found)
     assert "input: 1000 at 2.5 = $0.0025" in text
@@ -36,21 +36,21 @@ def test_a_missing_rate_is_named() -> None:
     assert not found.ok
     assert found.missing == ("page",)
     assert "a rate is missing for page" in found.message
-    assert "or more" in str(found)
+    assert "Total: at least $" in str(found)
 
 
-def test_an_unknown_model_has_its_nearest_names() -> None:
+def test_an_unknown_model_has_similar_names() -> None:
     found = explain(PriceBook.bundled(), "openai", "gpt-4o-minni")
     assert not found.ok
     assert found.message == "No price is known for openai/gpt-4o-minni."
-    assert "openai/gpt-4o-mini" in found.nearest
+    assert "openai/gpt-4o-mini" in found.similar
     assert "LLM_COST_MODEL_ALIASES" in str(found)
 
 
 def test_reserved_capacity_says_so() -> None:
     found = explain(book(m={"input": 1}), "vertex", "m", mode="provisioned")
     assert not found.ok
-    assert "provisioned capacity has no rate there" in found.message
+    assert "there is no rate for provisioned capacity" in found.message
 
 
 def test_reasoning_is_not_missed_where_it_has_a_part() -> None:
@@ -59,11 +59,11 @@ def test_reasoning_is_not_missed_where_it_has_a_part() -> None:
     assert found.missing == ()
 
 
-def test_a_snapshot_and_a_discount_are_told() -> None:
+def test_a_snapshot_and_a_discount_are_shown() -> None:
     entries = {"openai/m": {"input": 1}, "openai/*": {"multiplier": "0.5"}}
     layered = PriceBook([make_layer("override", entries, "test")])
     text = str(explain(layered, "openai", "m-2026-01-01", Usage(input_tokens=10)))
-    assert "as a dated snapshot" in text
+    assert "(dated snapshot)" in text
     assert "Negotiated multiplier: 0.5" in text
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_mode_is_an_error() -> None:
         explain(book(m={"input": 1}), "x", "m", mode="bulk")
 
 
-def test_each_near_name_is_named_once() -> None:
-    names = nearest(PriceBook.bundled(), "openai", "gpt-9")
+def test_each_similar_name_is_listed_once() -> None:
+    names = similar_keys(PriceBook.bundled(), "openai", "gpt-9")
     assert names
     assert len(set(names)) == len(names)

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from flask_llm_cost import Cost
 from flask_llm_cost import Usage
+from flask_llm_cost.money import divide
 from flask_llm_cost.money import round_pico
 from flask_llm_cost.prices.book import PriceBook
 from flask_llm_cost.prices.layers import make_layer
-from flask_llm_cost.prices.meters import decimal_rate
 from flask_llm_cost.prices.meters import Malformed
 from flask_llm_cost.prices.meters import MODES
 from flask_llm_cost.prices.meters import parse_key
+from flask_llm_cost.prices.meters import parse_rate
 from flask_llm_cost.prices.meters import RateKey
-from flask_llm_cost.prices.price import divide
 from flask_llm_cost.prices.price import Window
 
 PICO = Decimal("1e-12")
@@ -74,11 +74,11 @@ def test_every_key_reads_back_as_it_is_written() -> None:
 )
 def test_a_rate_that_is_none_is_refused_by_name(value: object) -> None:
     with pytest.raises(Malformed, match=r"m: input must .* not"):
-        decimal_rate(value, "m: input")
+        parse_rate(value, "m: input")
 
 
 def test_a_float_of_a_python_config_is_taken_as_it_prints() -> None:
-    assert decimal_rate(0.1, "input") == Decimal("0.1")
+    assert parse_rate(0.1, "input") == Decimal("0.1")
 
 
 def test_parts_are_exact_and_add_up() -> None:
@@ -347,8 +347,8 @@ def test_a_free_model_has_an_explicit_zero() -> None:
 def test_a_region_multiplies_every_rate() -> None:
     book = book_of({"input": 10, "multipliers": {"region.us": "1.1"}})
     usage = Usage(input_tokens=1_000_000)
-    here = book.price("openai", "m", usage, flags=frozenset({"region.us"}))
-    there = book.price("openai", "m", usage)
+    here = book.quote("openai", "m", usage, flags={"region.us"}).cost
+    there = book.quote("openai", "m", usage).cost
     assert here is not None
     assert there is not None
     assert (here.total_usd, there.total_usd) == (11, 10)
@@ -414,7 +414,7 @@ def test_a_window_is_one_of_utc_in_any_zone(at: dt.datetime) -> None:
         window = Window(spans, frozenset((day,)), {})
         minute = there.hour * 60 + there.minute
         within = 30 <= minute < 600 or minute >= 1000 or minute < 10
-        assert window.holds(at) == (within and there.isoweekday() == day)
+        assert window.contains(at) == (within and there.isoweekday() == day)
 
 
 # Laws

@@ -22,11 +22,11 @@ from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.check import check
 from flask_llm_cost.prices.document import digest
 from flask_llm_cost.prices.document import dumps
-from flask_llm_cost.prices.fetch import Answer
-from flask_llm_cost.prices.fetch import ask
+from flask_llm_cost.prices.fetch import fetch
+from flask_llm_cost.prices.fetch import FetchResult
 from flask_llm_cost.prices.layers import bundled_layer
 from flask_llm_cost.prices.meters import RateKey
-from flask_llm_cost.prices.sync import ask_all
+from flask_llm_cost.prices.sync import fetch_all
 from flask_llm_cost.prices.sync import read_document
 from flask_llm_cost.prices.sync import sync
 
@@ -228,8 +228,8 @@ def test_a_multiplier_is_held_back_and_refused_as_a_rate_is(
     entry = {"input": 2.5, "output": 10, "multipliers": {"region.us": 1.1}}
     path = write(tmp_path / "p.json", {"openai/gpt-4o": entry})
     for factor, line in (
-        (11, "held back, multipliers.region.us moves from 1.1 to 11"),
-        (0, "refused, multipliers.region.us falls to 0"),
+        (11, "held back, multipliers.region.us changes from 1.1 to 11"),
+        (0, "rejected, multipliers.region.us falls to 0"),
     ):
         says = upstream(regional_processing_uplift_multiplier_us=factor)
         made = sync(path, {"litellm": source.says("/l", says)}, now=NOW)
@@ -285,8 +285,8 @@ def test_float_noise_is_no_drift(tmp_path: Path, source: Source) -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"input_cost_per_token": -1}, "is -1, which is no price"),
-        ({"input_cost_per_token": "free"}, "is free, which is no price"),
+        ({"input_cost_per_token": -1}, "is -1, which is not a valid price"),
+        ({"input_cost_per_token": "free"}, "is free, which is not a valid price"),
         ({"input_cost_per_token": 0}, "input falls to 0"),
         ({"input_cost_per_token_batches": 3e-06}, "above the standard"),
         ({"input_cost_per_token": 1}, "more than 5000 USD"),
@@ -320,8 +320,8 @@ def test_one_bad_entry_does_not_stop_the_others(tmp_path: Path, source: Source) 
 def test_a_leap_is_held_back_until_it_is_accepted(path: Path, source: Source) -> None:
     url = source.says("/l", upstream(7e-06), "v1")
     made = sync(path, {"litellm": url}, now=NOW)
-    assert "more than threefold" in made.held["openai/gpt-4o"]
-    assert sync(path, {"litellm": url}, now=NOW).held
+    assert "more than threefold" in made.held_back["openai/gpt-4o"]
+    assert sync(path, {"litellm": url}, now=NOW).held_back
     accepted = sync(path, {"litellm": url}, now=NOW, accept=["openai/gpt-4o"])
     assert accepted.changes
     assert models(path)["openai/gpt-4o"][1]["input"] == 7
@@ -413,7 +413,7 @@ def test_all_sources_failing_is_an_error_and_changes_nothing(
 ) -> None:
     before = path.read_bytes()
     source.replies["/l"] = (503, {}, b"")
-    with pytest.raises(PriceSyncError, match="litellm answers 503"):
+    with pytest.raises(PriceSyncError, match="litellm responded with 503"):
         sync(path, {"litellm": source.url("/l")}, now=NOW)
     assert path.read_bytes() == before
 
@@ -421,12 +421,15 @@ def test_all_sources_failing_is_an_error_and_changes_nothing(
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        ((500, {}, b""), "answers 500"),
-        ((200, {"Content-Type": "text/html"}, b"<html>"), "text/html, which is no"),
+        ((500, {}, b""), "responded with 500"),
+        (
+            (200, {"Content-Type": "text/html"}, b"<html>"),
+            "text/html instead of a price list",
+        ),
         ((200, {}, b'{"gpt-4o": {"inp'), "cannot be read"),
         ((200, {}, b"[1]"), "must be a JSON object"),
         ((200, {"Content-Length": "99"}, b"{}"), "99"),
-        ((200, {}, b"\x1f\x8bnot gzip"), "broken gzip"),
+        ((200, {}, b"\x1f\x8bnot gzip"), "not valid gzip"),
         ((302, {"Location": "http://example.com/"}, b""), "must be https"),
         ((302, {"Location": "file:///etc/passwd"}, b""), "is not allowed"),
         ((200, {}, b" " * 3000), "more than 2,000 bytes"),
@@ -436,7 +439,7 @@ def test_what_goes_wrong_at_a_source_is_its_error(
     source: Source, reply: Reply, reason: str
 ) -> None:
     source.replies["/l"] = reply
-    answer = ask("litellm", source.url("/l"), max_bytes=2000, timeout=5)
+    answer = fetch("litellm", source.url("/l"), max_bytes=2000, timeout=5)
     assert answer.sheet is None
     assert reason in str(answer.error)
 
@@ -444,14 +447,14 @@ def test_what_goes_wrong_at_a_source_is_its_error(
 def test_a_slow_source_times_out(source: Source) -> None:
     source.says("/l", upstream())
     source.delay = 1.0
-    answer = ask("litellm", source.url("/l"), timeout=0.2)
+    answer = fetch("litellm", source.url("/l"), timeout=0.2)
     assert "timed out" in str(answer.error)
 
 
 def test_a_huge_body_is_left_early(source: Source) -> None:
     source.replies["/l"] = (200, {}, b"x" * 50_000_000)
     seen: list[int] = []
-    answer = ask(
+    answer = fetch(
         "litellm",
         source.url("/l"),
         max_bytes=1_000_000,
@@ -463,23 +466,25 @@ def test_a_huge_body_is_left_early(source: Source) -> None:
 
 def test_a_redirect_on_loopback_is_followed(source: Source) -> None:
     source.replies["/l"] = (302, {"Location": source.says("/m", upstream())}, b"")
-    assert ask("litellm", source.url("/l")).sheet is not None
+    assert fetch("litellm", source.url("/l")).sheet is not None
 
 
 @pytest.mark.parametrize("where", ["http://example.com/x", "ftp://127.0.0.1/x"])
 def test_only_https_leaves_the_machine(where: str) -> None:
-    assert "must be https" in str(ask("litellm", where).error)
+    assert "must be https" in str(fetch("litellm", where).error)
 
 
 def test_a_source_may_be_a_path(tmp_path: Path) -> None:
     (tmp_path / "l.json").write_text(json.dumps(upstream()))
-    assert ask("litellm", str(tmp_path / "l.json")).sheet is not None
-    missing = ask("litellm", str(tmp_path / "none.json"))
+    assert fetch("litellm", str(tmp_path / "l.json")).sheet is not None
+    missing = fetch("litellm", str(tmp_path / "none.json"))
     assert missing.error == "cannot be read: No such file or directory"
 
 
 def test_an_unknown_source_is_named() -> None:
-    assert "is no source; there are litellm" in str(ask("prices.example", "x").error)
+    assert "is not a known source; known sources: litellm" in str(
+        fetch("prices.example", "x").error
+    )
 
 
 def test_syncs_of_one_file_wait_for_each_other(path: Path, source: Source) -> None:
@@ -528,7 +533,7 @@ def test_a_broken_file_is_an_error_before_any_source_is_asked(
     tmp_path: Path, source: Source
 ) -> None:
     (tmp_path / "p.json").write_text("{oops")
-    with pytest.raises(PriceFileError, match="is no JSON"):
+    with pytest.raises(PriceFileError, match="is not valid JSON"):
         sync(tmp_path / "p.json", {"litellm": source.url("/l")})
     assert source.asked == []
 
@@ -638,8 +643,8 @@ def test_the_stored_sources_make_a_file_that_is_then_current(
 # Checks
 
 
-def asked(**urls: str) -> list[Answer]:
-    return ask_all(urls, now=NOW)
+def asked(**urls: str) -> list[FetchResult]:
+    return fetch_all(urls, now=NOW)
 
 
 def test_a_check_is_fine_when_all_is_current(path: Path, source: Source) -> None:
@@ -648,7 +653,7 @@ def test_a_check_is_fine_when_all_is_current(path: Path, source: Source) -> None
     report = check(
         PriceBook.layered(file=path),
         document=read_document(path),
-        answers=asked(litellm=url),
+        results=asked(litellm=url),
         used=[("openai", "gpt-4o")],
         now=NOW,
     )
@@ -660,7 +665,7 @@ def test_drift_fails_a_check_and_is_shown(path: Path, source: Source) -> None:
     report = check(
         PriceBook.layered(file=path),
         document=read_document(path),
-        answers=asked(litellm=source.says("/l", upstream())),
+        results=asked(litellm=source.says("/l", upstream())),
         now=NOW,
     )
     assert report.exit_code == 1
@@ -673,18 +678,18 @@ def test_drift_fails_a_check_and_is_shown(path: Path, source: Source) -> None:
 def test_drift_of_a_bundled_model_counts_if_it_is_in_use(source: Source) -> None:
     book = PriceBook.bundled()
     answers = asked(litellm=source.says("/l", upstream(3e-06)))
-    used = check(book, answers=answers, used=[("openai", "gpt-4o-2024-11-20")], now=NOW)
-    other = check(book, answers=answers, used=[("openai", "gpt-4.1")], now=NOW)
+    used = check(book, results=answers, used=[("openai", "gpt-4o-2024-11-20")], now=NOW)
+    other = check(book, results=answers, used=[("openai", "gpt-4.1")], now=NOW)
     assert used.ok  # the snapshot has a price of its own
     assert other.ok
-    found = check(book, answers=answers, used=[("openai", "gpt-4o")], now=NOW)
+    found = check(book, results=answers, used=[("openai", "gpt-4o")], now=NOW)
     assert found.exit_code == 1
     assert any("openai/gpt-4o: input 2.5 -> 3" in line for line in found.lines)
     every = check(
-        book, answers=answers, used=[("openai", "gpt-4.1")], now=NOW, count_all=True
+        book, results=answers, used=[("openai", "gpt-4.1")], now=NOW, count_all=True
     )
     assert every.exit_code == 1
-    assert any("1 other models" in line for line in other.lines)
+    assert any("for 1 other bundled model," in line for line in other.lines)
 
 
 def test_drift_of_a_bundled_window_counts_if_the_model_is_in_use(
@@ -707,7 +712,7 @@ def test_drift_of_a_bundled_window_counts_if_the_model_is_in_use(
     }
     answers = asked(litellm=source.says("/l", says))
     report = check(
-        book, answers=answers, used=[("deepseek", "deepseek-v4-pro")], now=NOW
+        book, results=answers, used=[("deepseek", "deepseek-v4-pro")], now=NOW
     )
     assert report.exit_code == 1
     gone = [line for line in report.lines if f"~ {name}: input at" in line]
@@ -724,11 +729,11 @@ def test_a_failed_source_fails_a_check(path: Path, source: Source) -> None:
     report = check(
         PriceBook.layered(file=path),
         document=read_document(path),
-        answers=asked(litellm=source.url("/l")),
+        results=asked(litellm=source.url("/l")),
         now=NOW,
     )
     assert report.exit_code == 1
-    assert "answers 500" in report.as_json()["failed"]["litellm"]
+    assert "responded with 500" in report.as_json()["failed"]["litellm"]
 
 
 def test_the_stored_sources_say_of_the_bundled_prices_what_is_in_them() -> None:
@@ -739,7 +744,7 @@ def test_the_stored_sources_say_of_the_bundled_prices_what_is_in_them() -> None:
     book = PriceBook.bundled()
     models = [entry.key for _, entry in book.entries().values()]
     report = check(
-        book, answers=answers, used=[tuple(m.split("/", 1)) for m in models if "/" in m]
+        book, results=answers, used=[tuple(m.split("/", 1)) for m in models if "/" in m]
     )
     assert report.in_use is not None
     assert dict(report.in_use.rejected) == {}
@@ -758,7 +763,7 @@ def test_old_prices_fail_an_offline_check() -> None:
     late = NOW + dt.timedelta(days=40)
     report = check(PriceBook.bundled(), now=late)
     assert report.stale
-    assert "sync them" in report.lines[0]
+    assert "run `prices sync`" in report.lines[0]
 
 
 def test_an_entry_without_rates_fails_a_check(tmp_path: Path) -> None:
@@ -809,10 +814,10 @@ def test_an_odd_model_of_genai_prices_stops_no_other(tmp_path: Path) -> None:
     source.write_text(
         json.dumps([5, {"id": "openai", "models": [{"prices": {}}, 7, good]}])
     )
-    answer = ask("genai-prices", str(source), now=NOW)
+    answer = fetch("genai-prices", str(source), now=NOW)
     assert answer.sheet is not None, answer.error
     assert list(answer.sheet.models) == ["openai/m"]
-    assert len(answer.sheet.refused) == 2
+    assert len(answer.sheet.rejected) == 2
 
 
 @pytest.mark.parametrize("name", ["gpt\ud800", "gpt\x1b[2J", "gpt\n~ openai/x: input"])
@@ -861,7 +866,9 @@ def test_a_model_that_has_no_price_yet_is_not_added(
     path = write(tmp_path / "p.json", {})
     sources = {"genai-prices": source.says("/g", says)}
     made = sync(path, sources, now=NOW, add=["openai/*"])
-    assert made.lines == ("! openai/gpt-4o: refused, its first price is to come",)
+    assert made.lines == (
+        "! openai/gpt-4o: rejected, its first price is not in force yet",
+    )
     assert models(path) == {}
 
 
@@ -920,17 +927,17 @@ def test_a_link_stays_a_link(path: Path, source: Source) -> None:
 
 def test_a_check_of_all_says_what_it_refuses_of_others(source: Source) -> None:
     url = source.says("/l", upstream(-1))
-    answers = ask_all({"litellm": url}, now=NOW)
-    report = check(PriceBook.bundled(), answers=answers, now=NOW, count_all=True)
+    answers = fetch_all({"litellm": url}, now=NOW)
+    report = check(PriceBook.bundled(), results=answers, now=NOW, count_all=True)
     assert report.exit_code == 1
-    assert any(line.startswith("! openai/gpt-4o: refused") for line in report.lines)
+    assert any(line.startswith("! openai/gpt-4o: rejected") for line in report.lines)
 
 
 def test_a_check_counts_no_others_where_a_source_failed(tmp_path: Path) -> None:
-    answers = ask_all({"litellm": str(tmp_path / "none.json")}, now=NOW)
-    report = check(PriceBook.bundled(), answers=answers, now=NOW)
+    answers = fetch_all({"litellm": str(tmp_path / "none.json")}, now=NOW)
+    report = check(PriceBook.bundled(), results=answers, now=NOW)
     assert report.exit_code == 1
-    assert not any("other models" in line for line in report.lines)
+    assert not any("other bundled model" in line for line in report.lines)
 
 
 @pytest.mark.parametrize("said", ["x", ["x"], 5, {"litellm": 5}])
@@ -952,4 +959,4 @@ def test_an_override_that_says_nothing_known_allows_nothing(
     held = {"input": 2, "output": 10, "_validator_override": allowed}
     path = write(tmp_path / "p.json", {"openai/gpt-4o": held})
     made = sync(path, {"litellm": source.says("/l", upstream(30e-6))}, now=NOW)
-    assert list(made.held) == ["openai/gpt-4o"]
+    assert list(made.held_back) == ["openai/gpt-4o"]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from flask_llm_cost.prices.fetch import Answer
+from flask_llm_cost.prices.fetch import FetchResult
 from flask_llm_cost.prices.fetch import READERS
-from flask_llm_cost.prices.sync import plan
-from flask_llm_cost.prices.sync import SyncPlan
+from flask_llm_cost.prices.sync_plan import plan_sync
+from flask_llm_cost.prices.sync_plan import SyncPlan
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 VECTORS = SHARED / "vectors" / "price_sync.json"
@@ -65,7 +65,7 @@ def cases() -> list[t.Any]:
     return [pytest.param(each, id=each["id"]) for each in vectors]
 
 
-def answer(case: dict[str, t.Any], name: str) -> Answer:
+def answer(case: dict[str, t.Any], name: str) -> FetchResult:
     error = case.get(f"{name}_error")
     sheet = None
     if error is None:
@@ -75,7 +75,7 @@ def answer(case: dict[str, t.Any], name: str) -> Answer:
             sheet = READERS[name](document)
         except ValueError as problem:
             error = str(problem)
-    return Answer(
+    return FetchResult(
         name, name, NOW, version=case.get(f"{name}_etag"), sheet=sheet, error=error
     )
 
@@ -83,7 +83,7 @@ def answer(case: dict[str, t.Any], name: str) -> Answer:
 def outcome(made: SyncPlan) -> dict[str, list[str]]:
     found = {
         "changed": sorted({change.model for change in made.changes}),
-        "held": sorted(made.held),
+        "held": sorted(made.held_back),
         "rejected": sorted(made.rejected),
         "orphaned": list(made.orphaned),
         "failed": sorted(made.failed),
@@ -111,7 +111,7 @@ def expected(case: dict[str, t.Any]) -> dict[str, list[str]]:
 @pytest.mark.parametrize("case", cases())
 def test_a_sync_case_of_the_predecessor_holds(case: dict[str, t.Any]) -> None:
     answers = [answer(case, name) for name in ("litellm", "openrouter")]
-    made = plan(case["registry"], answers, now=NOW)
+    made = plan_sync(case["registry"], answers, now=NOW)
     found = outcome(made)
     if case["id"] in ERRORS:
         for name, value in ERRORS[case["id"]][1].items():

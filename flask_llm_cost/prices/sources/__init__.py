@@ -1,48 +1,64 @@
-"""What do others say that models cost? One file per source: its JSON to book entries."""
+"""Price sources, one file each: from a source's JSON to entries of a price file."""
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
+from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from decimal import Context
 from decimal import Decimal
 
-ODD: t.Final = (ValueError, KeyError, TypeError, AttributeError, IndexError) + (
+from ..meters import Malformed
+
+UNEXPECTED_SHAPE: t.Final = (ValueError, KeyError, TypeError, AttributeError) + (
+    IndexError,
     ArithmeticError,
 )
-"""What reading an entry of another shape than ever seen may raise."""
+"""What reading JSON of an unexpected shape may raise."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sheet:
-    """What a source says, in the names of a price file."""
+    """What a source lists, in the terms of a price file."""
 
     models: dict[str, list[dict[str, t.Any]]] = field(default_factory=dict)
-    """``provider/model`` to its prices, the earliest first; rates are ``Decimal``."""
-    also: dict[str, str] = field(default_factory=dict)
+    """``provider/model`` to its prices, earliest first; rates are ``Decimal``."""
+    aliases: dict[str, str] = field(default_factory=dict)
     """Other names of models, to the names above."""
     unread: dict[str, int] = field(default_factory=dict)
-    """Price-bearing fields that the grammar does not hold, and how often they occur."""
+    """Price fields that a price file cannot express, and how often they occur."""
     read: int = 0
-    """Price-bearing values that it does hold."""
-    refused: dict[str, str] = field(default_factory=dict)
+    """How many price values were read."""
+    rejected: dict[str, str] = field(default_factory=dict)
     """Models whose prices are not usable, and why."""
-
     zeros: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Rates that are 0 there, where 0 is no price but one that nobody has filled in."""
+    """Rates listed as 0 where 0 may mean unknown."""
 
     def skip(self, name: str) -> None:
-        """Note a value that has no place here."""
+        """Count a value that a price file cannot express."""
         self.unread[name] = self.unread.get(name, 0) + 1
+
+    @contextlib.contextmanager
+    def rejecting(self, *names: str) -> Iterator[None]:
+        """Reject these models if reading their entry fails."""
+        reason = None
+        try:
+            yield
+        except Malformed as error:
+            reason = str(error)
+        except UNEXPECTED_SHAPE as error:
+            reason = f"its entry cannot be read: {error!r}"
+        if reason is not None:
+            self.rejected.update(dict.fromkeys(names, reason))
 
 
 def amount(value: object) -> Decimal | None:
-    """A price as a decimal, exactly as the source's JSON writes it; ``None`` if it is none.
+    """Read a price exactly as the source's JSON writes it; ``None`` if it is not a number.
 
-    The JSON is to be read with ``parse_float=Decimal``. A bare ``float`` is refused
-    like any other thing that is no exact number.
+    Parse the JSON with ``parse_float=Decimal``: a ``float`` is not exact, and rejected.
     """
     if isinstance(value, bool):
         return None
@@ -55,12 +71,12 @@ def amount(value: object) -> Decimal | None:
             return None
     else:
         return None
-    # Beyond this nothing is a price, and arithmetic no longer holds it.
+    # Larger exponents are never prices, and would break the arithmetic.
     return number if number.is_finite() and abs(number.adjusted()) < 40 else None
 
 
 def tidy(number: Decimal) -> Decimal:
-    """A price without what a float left behind (0.8900000000000001) or an exponent."""
+    """Remove float noise (0.8900000000000001) and exponents from a price."""
     number = _NOISE_FREE.plus(number).normalize()
     return number.quantize(Decimal(1)) if number == number.to_integral() else number
 
@@ -68,12 +84,13 @@ def tidy(number: Decimal) -> Decimal:
 _NOISE_FREE: t.Final = Context(prec=12)
 
 
-def never_a_price(given: object) -> bool:
-    """Is it something that stands where a price should, and cannot be one?
+def check_price(name: str, value: object) -> None:
+    """Check that a value in place of a price can be one, or is missing.
 
-    ``None`` and nothing at all are merely missing.
+    :raises Malformed: If it cannot.
     """
-    if given is None or isinstance(given, (Mapping, list)):
-        return False
-    number = amount(given)
-    return number is None or number < 0
+    if value is None or isinstance(value, (Mapping, list)):
+        return
+    number = amount(value)
+    if number is None or number < 0:
+        raise Malformed(f"{name} is {value}, which is not a valid price")

@@ -1,4 +1,4 @@
-"""What does genai-prices' ``data.json`` say? It has history and retired models. (MIT)
+"""Read genai-prices' ``data.json`` (MIT), which has history and retired models.
 
 https://github.com/pydantic/genai-prices
 """
@@ -6,14 +6,13 @@ https://github.com/pydantic/genai-prices
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from decimal import Decimal
 
+from ..entry import ignore
 from ..entry import read_prices
-from ..meters import Malformed
 from . import amount
-from . import ODD
 from . import Sheet
 from . import tidy
 
@@ -51,7 +50,7 @@ _THOUSANDS: t.Final = {
 
 
 def read(document: object) -> Sheet:
-    """Read the whole file, as JSON with ``parse_float=Decimal``.
+    """Read the whole file, parsed with ``parse_float=Decimal``.
 
     :raises ValueError: If it is not that file.
     """
@@ -61,38 +60,32 @@ def read(document: object) -> Sheet:
     for provider in document:
         if not isinstance(provider, Mapping):
             continue
-        # Hugging Face passes calls on to others: which one served is not in its name.
+        # Hugging Face passes calls on, and the name does not say which provider served.
         if str(provider.get("id", "")).startswith("huggingface"):
             continue
         for model in provider.get("models", ()):
-            try:
+            name = model.get("id") if isinstance(model, Mapping) else model
+            with sheet.rejecting(f"{provider.get('id')}/{name}"):
                 _read_model(sheet, str(provider["id"]), model)
-            except ODD as error:
-                name = model.get("id") if isinstance(model, Mapping) else model
-                name = f"{provider.get('id')}/{name}"
-                sheet.refused[name] = f"its entry cannot be read: {error!r}"
-    for other in [name for name in sheet.also if name in sheet.models]:
-        del sheet.also[other]
+    for alias in [alias for alias in sheet.aliases if alias in sheet.models]:
+        del sheet.aliases[alias]
     return sheet
 
 
 def _read_model(sheet: Sheet, theirs: str, model: Mapping[str, t.Any]) -> None:
     ident = str(model["id"])
     ours = _provider(theirs, ident)
-    # `regional.`: served in one region, which is what Bedrock's bare names mean.
+    # `regional.`: served in one region, which is what Bedrock's plain names mean.
     ident = ident.removeprefix("regional.")
     name = f"{ours}/{ident}"
     prices = _prices(sheet, name, model.get("prices"))
     if not prices:
         return
-    try:
-        read_prices(name, prices, _ignore)
-    except Malformed as error:
-        sheet.refused[name] = str(error)
-        return
-    sheet.models[name] = prices
-    for other in _other_names(model.get("match")):
-        sheet.also.setdefault(f"{ours}/{other}", name)
+    with sheet.rejecting(name):
+        read_prices(name, prices, ignore)
+        sheet.models[name] = prices
+        for other in _other_names(model.get("match")):
+            sheet.aliases.setdefault(f"{ours}/{other}", name)
 
 
 def _provider(theirs: str, ident: str) -> str:
@@ -108,7 +101,8 @@ def _prices(sheet: Sheet, name: str, given: object) -> list[dict[str, t.Any]]:
     for each in listed:
         constraint = each.get("constraint") or {}
         rates = _rates(sheet, name, each.get("prices") or {})
-        if not _any_price(rates):
+        # 0 for everything means that nobody has filled in the prices.
+        if not any(rates.values()):
             continue
         if "start_time" in constraint and prices:
             prices[-1].setdefault("windows", []).append(
@@ -121,11 +115,6 @@ def _prices(sheet: Sheet, name: str, given: object) -> list[dict[str, t.Any]]:
         else:
             sheet.skip(f"constraint {sorted(constraint)}")
     return prices
-
-
-def _any_price(rates: Mapping[str, t.Any]) -> bool:
-    # 0 for everything is an entry that nobody has filled in, but for names that say so.
-    return any(rate for rate in rates.values())
 
 
 def _hours(constraint: Mapping[str, t.Any]) -> str:
@@ -145,7 +134,7 @@ def _rates(sheet: Sheet, name: str, given: Mapping[str, t.Any]) -> dict[str, t.A
 
 def _values(
     name: str, field: str, price: t.Any
-) -> t.Iterator[tuple[str | None, Decimal | None]]:
+) -> Iterator[tuple[str | None, Decimal | None]]:
     meter = _TOKENS.get(field)
     if meter is None:
         unit = _THOUSANDS.get(field)
@@ -157,7 +146,7 @@ def _values(
         yield meter, amount(price.get("base"))
         for tier in price.get("tiers", ()):
             start = amount(tier.get("start"))
-            # xAI's tiers begin at 200,000 tokens: above 199,999, as it is said here.
+            # xAI's tiers begin at 200,000 tokens, which is above 199,999 in our terms.
             if start is not None and start % 1000 == 999:
                 start += 1
             if start is None or start % 1000:
@@ -168,22 +157,14 @@ def _values(
         yield meter, amount(price)
 
 
-def _other_names(match: object) -> t.Iterator[str]:
-    """The names that a rule matches exactly, or that begin what it matches."""
+def _other_names(match: object) -> Iterator[str]:
+    """Yield the names that a rule matches exactly, or as a prefix."""
     if not isinstance(match, Mapping):
         return
     for how, value in match.items():
         if how in ("equals", "starts_with"):
-            # `ft:gpt-4o-mini-2024-` begins names, and is none.
+            # A prefix such as `ft:gpt-4o-mini-2024-` is not a name by itself.
             yield str(value).rstrip("-.")
         elif how == "or":
-            yield from _each(value)
-
-
-def _each(rules: Iterable[object]) -> t.Iterator[str]:
-    for rule in rules:
-        yield from _other_names(rule)
-
-
-def _ignore(note: str) -> None:
-    """Converted keys are known; a test says so."""
+            for rule in value:
+                yield from _other_names(rule)

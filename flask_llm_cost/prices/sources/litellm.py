@@ -1,6 +1,6 @@
-"""What does LiteLLM's ``model_prices_and_context_window.json`` say? (MIT)
+"""Read LiteLLM's ``model_prices_and_context_window.json`` (MIT).
 
-Its prices are USD per token; some keys begin with a provider's name and some do not.
+Prices are USD per token. Some keys begin with the provider's name and some do not.
 https://github.com/BerriAI/litellm
 """
 
@@ -10,11 +10,10 @@ import re
 import typing as t
 from collections.abc import Mapping
 
+from ..entry import ignore
 from ..entry import read_price
-from ..meters import Malformed
 from . import amount
-from . import never_a_price
-from . import ODD
+from . import check_price
 from . import Sheet
 from . import tidy
 
@@ -35,13 +34,13 @@ _PROVIDERS: t.Final = {
     "together_ai": "together",
     "vercel_ai_gateway": "vercel",
 }
-"""Their names of providers, where ours differ; ``vertex_ai...`` is ``vertex``."""
+"""LiteLLM's provider names that differ from ours; ``vertex_ai...`` is ``vertex``."""
 
 _SUBSCRIPTIONS: t.Final = frozenset(
     ("chatgpt", "github_copilot", "microsoft_365_copilot", "codestral")
     + ("text-completion-codestral", "agentcore", "searxng", "duckduckgo")
 )
-"""Sold by the month, or not sold at all: a price of 0 there says nothing of a call."""
+"""Sold as a subscription or not at all: a price of 0 does not mean that calls are free."""
 
 _LOCAL: t.Final = frozenset(("ollama", "lemonade"))
 _FREE: t.Final = (
@@ -49,7 +48,7 @@ _FREE: t.Final = (
     re.compile(r"gemini/(gemma-|gemini-exp-|learnlm-)"),
     re.compile(r"zai/glm-4\.[57]-flash\Z"),
 )
-"""Where a price of 0 means free. Elsewhere it is one that nobody has filled in."""
+"""Models for which a price of 0 means free. Elsewhere, nobody has filled in the price."""
 
 _TOKENS: t.Final = {
     "input_cost_per_token": "input",
@@ -106,45 +105,40 @@ _UPLIFTS: t.Final = {
     "regional_endpoint_uplift_multiplier": "region.endpoint",
 }
 _BEARS_PRICE: t.Final = re.compile(r"cost|_pricing\Z|uplift")
-_NO_TEXT_OUT: t.Final = frozenset(
-    ("embedding", "rerank", "moderation", "ocr", "search")
-)
 _SIZED: t.Final = re.compile(r"(\d+-x-\d+|hd|standard|low|medium|high|max-steps)/")
 _MILLION: t.Final = 10**6
 
 
 def read(document: object) -> Sheet:
-    """Read the whole file, as JSON with ``parse_float=Decimal``.
+    """Read the whole file, parsed with ``parse_float=Decimal``.
 
     :raises ValueError: If it is not that file.
     """
     if not isinstance(document, Mapping):
         raise ValueError("LiteLLM's prices must be a JSON object")
-    sheet = _Sheet()
+    sheet = Sheet()
     ranks: dict[str, int] = {}
-    for key, value in document.items():
-        if key == "sample_spec" or not isinstance(value, Mapping):
+    for key, fields in document.items():
+        if key == "sample_spec" or not isinstance(fields, Mapping):
             continue
-        name, rank = named(key, value)
+        name, rank = model_name(key, fields)
         if name is None:
             continue
-        entry = sheet.entry(name, value)
-        # Of two keys that mean one model, the one that names its provider.
-        if entry is not None and rank > ranks.get(name, -1):
-            ranks[name] = rank
-            sheet.models[name] = [entry]
-    return Sheet(
-        models=sheet.models,
-        unread=sheet.unread,
-        read=sheet.count,
-        refused=sheet.refused,
-        zeros=sheet.zeros,
-    )
+        with sheet.rejecting(name):
+            entry = _Entry(sheet, name, fields).read()
+            # Of two keys for one model, prefer the one that names the provider.
+            if entry is not None and rank > ranks.get(name, -1):
+                ranks[name] = rank
+                sheet.models[name] = [entry]
+    return sheet
 
 
-def named(key: str, value: Mapping[str, t.Any]) -> tuple[str | None, int]:
-    """Our name of a model, and how surely it is meant; ``None`` for what is not priced."""
-    theirs = value.get("litellm_provider")
+def model_name(key: str, fields: Mapping[str, t.Any]) -> tuple[str | None, int]:
+    """Return our name of a model, and how explicit the key is.
+
+    The name is ``None`` if the model has no price per call.
+    """
+    theirs = fields.get("litellm_provider")
     if not isinstance(theirs, str) or theirs in _SUBSCRIPTIONS or _SIZED.match(key):
         return None, 0
     ours = (
@@ -161,124 +155,94 @@ def named(key: str, value: Mapping[str, t.Any]) -> tuple[str | None, int]:
     return f"{ours}/{key}", 1 if theirs == ours else 0
 
 
-class _Sheet:
-    def __init__(self) -> None:
-        self.models: dict[str, list[dict[str, t.Any]]] = {}
-        self.unread: dict[str, int] = {}
-        self.refused: dict[str, str] = {}
-        self.zeros: dict[str, tuple[str, ...]] = {}
-        self.nil: list[str] = []
-        self.count = 0
+class _Entry:
+    """Converts the entry of one model."""
 
-    def skip(self, name: str) -> None:
-        self.unread[name] = self.unread.get(name, 0) + 1
+    def __init__(self, sheet: Sheet, name: str, fields: Mapping[str, t.Any]) -> None:
+        self._sheet = sheet
+        self._name = name
+        self._fields = fields
+        self._mode = str(fields.get("mode"))
+        self._free = _is_free(name)
+        self._rates: dict[str, t.Any] = {}
+        self._zeros: list[str] = []
+        self._readers: dict[str, t.Callable[[t.Any], None]] = {
+            "search_context_cost_per_query": self._read_search,
+            "file_search_cost_per_1k_calls": self._read_file_search,
+            "tiered_pricing": self._read_tiers,
+            "off_peak_pricing": self._read_off_peak,
+            "provider_specific_entry": self._read_specific,
+        }
 
-    def entry(self, name: str, value: Mapping[str, t.Any]) -> dict[str, t.Any] | None:
-        self.nil = []
-        try:
-            rates = self._entry(name, value)
-            read_price(name, rates, _ignore)
-        except Malformed as error:
-            self.refused[name] = str(error)
-            return None
-        except ODD as error:
-            self.refused[name] = f"its entry cannot be read: {error!r}"
-            return None
-        # Two fields may mean one rate, of which the other one is filled in.
-        nil = tuple(key for key in self.nil if key not in rates)
-        if nil:
-            self.zeros[name] = nil
-        if not any(key not in ("multipliers", "windows") for key in rates):
-            return None
-        return rates
+    def read(self) -> dict[str, t.Any] | None:
+        """Return the entry, or ``None`` if it has no rates.
 
-    def _entry(self, name: str, value: Mapping[str, t.Any]) -> dict[str, t.Any]:
-        rates: dict[str, t.Any] = {}
-        mode = str(value.get("mode"))
-        free = _is_free(name, value)
-        for field, given in value.items():
-            if not _BEARS_PRICE.search(field) and field != "provider_specific_entry":
-                continue
-            if not self._special(name, rates, field, given, value):
-                self._rate(rates, mode, field, given, free=free)
-        _without_repeats(rates)
-        return rates
+        :raises Malformed: If it is invalid. An unexpected shape raises other errors, see
+            :data:`~.sources.UNEXPECTED_SHAPE`.
+        """
+        for field, value in self._fields.items():
+            if field in self._readers:
+                self._readers[field](value)
+            elif field in _UPLIFTS:
+                self._read_multiplier(_UPLIFTS[field], value)
+            elif _BEARS_PRICE.search(field):
+                self._read_rate(field, value)
+        rates = self._rates
+        _drop_repeats(rates)
+        read_price(self._name, rates, ignore)
+        # Two fields may set the same rate, and the other one may have a value.
+        zeros = tuple(key for key in self._zeros if key not in rates)
+        if zeros:
+            self._sheet.zeros[self._name] = zeros
+        return rates if rates.keys() - {"multipliers", "windows"} else None
 
-    def _rate(
-        self,
-        rates: dict[str, t.Any],
-        mode: str,
-        field: str,
-        given: object,
-        *,
-        free: bool,
-    ) -> None:
-        key, scale = rate_key(field, mode)
-        number = amount(given)
-        if key is not None and never_a_price(given):
-            raise Malformed(f"{field} is {given}, which is no price")
+    def _read_rate(self, field: str, value: object) -> None:
+        key, scale = rate_key(field, self._mode)
+        if key is not None:
+            check_price(field, value)
+        number = amount(value)
         if key is None or number is None:
-            self.skip(field)
+            self._sheet.skip(field)
             return
-        self.count += 1
-        if number == 0 and not (free and scale == _MILLION) and not _may_be_zero(key):
-            self.nil.append(key)
+        self._sheet.read += 1
+        means_free = (self._free and scale == _MILLION) or _may_be_zero(key)
+        if number == 0 and not means_free:
+            self._zeros.append(key)
             return
-        # Two fields may mean one rate; the field listed first in a table goes first.
-        rates.setdefault(key, tidy(number * scale))
+        # If two fields set the same rate, the first one counts.
+        self._rates.setdefault(key, tidy(number * scale))
 
-    def _special(
-        self,
-        name: str,
-        rates: dict[str, t.Any],
-        field: str,
-        given: t.Any,
-        value: Mapping[str, t.Any],
-    ) -> bool:
-        if field in _UPLIFTS:
-            self._uplift(rates, _UPLIFTS[field], given)
-        elif field == "search_context_cost_per_query":
-            self._search(name, rates, given)
-        elif field == "file_search_cost_per_1k_calls":
-            number = amount(given)
-            if number:
-                rates["file_search"] = tidy(number / 1000)
-            self.count += 1
-        elif field == "tiered_pricing":
-            self._tiers(rates, given)
-        elif field == "off_peak_pricing":
-            self._off_peak(rates, given)
-        elif field == "provider_specific_entry":
-            self._specific(rates, given, value)
-        else:
-            return False
-        return True
-
-    def _uplift(self, rates: dict[str, t.Any], name: str, given: object) -> None:
-        factor = amount(given)
+    def _read_multiplier(self, name: str, value: object) -> None:
+        factor = amount(value)
         if factor is None:
-            self.skip(name)
+            self._sheet.skip(name)
             return
-        self.count += 1
-        rates.setdefault("multipliers", {})[name] = factor
+        self._sheet.read += 1
+        self._rates.setdefault("multipliers", {})[name] = factor
 
-    def _search(self, name: str, rates: dict[str, t.Any], given: object) -> None:
-        sizes = given if isinstance(given, Mapping) else {}
-        # Medium is the default size of OpenAI's tool; most charge one price for all.
+    def _read_search(self, value: t.Any) -> None:
+        sizes = value if isinstance(value, Mapping) else {}
+        # Medium is the default size of OpenAI's tool; most providers have one price.
         price = amount(sizes.get("search_context_size_medium"))
         if price is None:
-            self.skip("search_context_cost_per_query")
+            self._sheet.skip("search_context_cost_per_query")
             return
-        self.count += 1
-        google = name.startswith(("gemini/", "vertex/gemini"))
+        self._sheet.read += 1
+        google = self._name.startswith(("gemini/", "vertex/gemini"))
         if price:
-            rates["grounding" if google else "web_search"] = tidy(price)
+            self._rates["grounding" if google else "web_search"] = tidy(price)
 
-    def _tiers(self, rates: dict[str, t.Any], given: object) -> None:
-        for tier in given if isinstance(given, list) else ():
+    def _read_file_search(self, value: t.Any) -> None:
+        number = amount(value)
+        if number:
+            self._rates["file_search"] = tidy(number / 1000)
+        self._sheet.read += 1
+
+    def _read_tiers(self, value: t.Any) -> None:
+        for tier in value if isinstance(value, list) else ():
             start = amount((tier.get("range") or [None])[0])
             if start is None or start % 1000:
-                self.skip("tiered_pricing")
+                self._sheet.skip("tiered_pricing")
                 continue
             above = f"_above_{int(start) // 1000}k" if start else ""
             for field, price in tier.items():
@@ -286,50 +250,48 @@ class _Sheet:
                 if field == "range":
                     continue
                 if meter is None or number is None:
-                    self.skip(f"tiered_pricing.{field}")
+                    self._sheet.skip(f"tiered_pricing.{field}")
                     continue
-                self.count += 1
-                rates[f"{meter}{above}"] = tidy(number * _MILLION)
+                self._sheet.read += 1
+                self._rates[f"{meter}{above}"] = tidy(number * _MILLION)
 
-    def _off_peak(self, rates: dict[str, t.Any], given: t.Any) -> None:
-        # Weekdays of another zone do not begin when a UTC day does.
-        if not isinstance(given, Mapping) or "weekday_timezone" in given:
-            self.skip("off_peak_pricing")
+    def _read_off_peak(self, value: t.Any) -> None:
+        # Weekdays in another time zone do not begin with the UTC day.
+        if not isinstance(value, Mapping) or "weekday_timezone" in value:
+            self._sheet.skip("off_peak_pricing")
             return
         prices: dict[str, t.Any] = {}
-        for field, price in given.items():
+        for field, price in value.items():
             key, number = _TOKENS.get(field), amount(price)
             if key is not None and number is not None:
                 prices[key] = tidy(number * _MILLION)
-        rates["windows"] = [
+        self._rates["windows"] = [
             {
                 "hours": window["hours_utc"],
                 "weekdays": window.get("weekdays", []),
                 **prices,
             }
-            for window in given.get("windows", ())
+            for window in value.get("windows", ())
         ]
-        self.count += 1
+        self._sheet.read += 1
 
-    def _specific(
-        self, rates: dict[str, t.Any], given: t.Any, value: Mapping[str, t.Any]
-    ) -> None:
-        for name, factor in given.items() if isinstance(given, Mapping) else ():
+    def _read_specific(self, value: t.Any) -> None:
+        for name, factor in value.items() if isinstance(value, Mapping) else ():
             number = amount(factor)
             if name == "us" and number is not None:
-                self._uplift(rates, "region.us", number)
+                self._read_multiplier("region.us", number)
             elif name == "fast" and number is not None:
-                self.count += 1
+                self._sheet.read += 1
                 for field, meter in _TOKENS.items():
-                    price = amount(value.get(field))
+                    price = amount(self._fields.get(field))
                     if price:
-                        rates[f"fast_{meter}"] = tidy(price * number * _MILLION)
+                        self._rates[f"fast_{meter}"] = tidy(price * number * _MILLION)
             else:
-                self.skip(f"provider_specific_entry.{name}")
+                self._sheet.skip(f"provider_specific_entry.{name}")
 
 
 def rate_key(field: str, mode: str = "chat") -> tuple[str | None, int]:
-    """The rate key that a field means, and the factor to its unit."""
+    """Return the rate key that a field sets, and the factor to our unit."""
     found = _SUFFIX.match(field)
     if found is None:
         return None, 1
@@ -343,7 +305,7 @@ def rate_key(field: str, mode: str = "chat") -> tuple[str | None, int]:
     return f"{f'{kind}_' if kind else ''}{meter}{above}", scale
 
 
-def _is_free(name: str, value: Mapping[str, t.Any]) -> bool:
+def _is_free(name: str) -> bool:
     provider = name.partition("/")[0]
     if provider in _LOCAL:
         return not name.endswith("-cloud")
@@ -351,22 +313,17 @@ def _is_free(name: str, value: Mapping[str, t.Any]) -> bool:
 
 
 def _may_be_zero(key: str) -> bool:
-    # Some read their caches for nothing. None is known to write them for nothing:
-    # there, 0 means that a write has no price apart from the input's.
+    # Some providers read caches for free. None is known to write them for free: there, 0
+    # means that a write costs the same as input.
     return "cache_read" in key
 
 
-def _without_repeats(rates: dict[str, t.Any]) -> None:
-    """Leave out reasoning rates that are those of output."""
+def _drop_repeats(rates: dict[str, t.Any]) -> None:
+    """Drop reasoning rates that equal those of output, and entries that say nothing."""
     for key in [key for key in rates if "reasoning" in key]:
         if rates[key] == rates.get(key.replace("reasoning", "output")):
             del rates[key]
-    # Only cache reads, and nothing to read: an entry that nobody has filled in.
-    if not any(rates[key] for key in rates if key != "multipliers") and all(
-        "cache_read" in key for key in rates if key != "multipliers"
-    ):
+    # Nothing but cache reads at 0: nobody has filled in the prices.
+    keys = rates.keys() - {"multipliers"}
+    if not any(rates[key] for key in keys) and all("cache_read" in key for key in keys):
         rates.clear()
-
-
-def _ignore(note: str) -> None:
-    """Converted keys are known; a test says so."""

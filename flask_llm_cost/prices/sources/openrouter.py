@@ -1,7 +1,7 @@
-"""What does OpenRouter's ``/api/v1/models`` say? Prices are text, USD per token.
+"""Read OpenRouter's ``/api/v1/models``. Prices are text, in USD per token.
 
-It passes on what the makers of models charge, so that its prices check those of others.
-https://openrouter.ai/docs/api-reference/list-available-models
+OpenRouter passes on what the makers of models charge, so its prices can be compared with
+theirs. https://openrouter.ai/docs/api-reference/list-available-models
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Mapping
 
+from ..entry import ignore
 from ..entry import read_price
-from ..meters import Malformed
 from . import amount
-from . import never_a_price
-from . import ODD
+from . import check_price
 from . import Sheet
 from . import tidy
 
@@ -27,7 +26,7 @@ _TOKENS: t.Final = {
     "audio": "input_audio",
     "internal_reasoning": "reasoning",
 }
-_EACH: t.Final = {"web_search": "gateway_search", "request": "request"}
+_UNITS: t.Final = {"web_search": "gateway_search", "request": "request"}
 _MAKERS: t.Final = {
     "openai": "openai",
     "anthropic": "anthropic",
@@ -38,13 +37,14 @@ _MAKERS: t.Final = {
     "cohere": "cohere",
     "perplexity": "perplexity",
 }
-"""Whose own list prices these are, too; others are served by whoever is cheapest."""
+"""Vendors whose models cost here what the maker charges. Others are served by whichever
+provider is cheapest."""
 
 
 def read(document: object) -> Sheet:
-    """Read the whole answer, as JSON with ``parse_float=Decimal``.
+    """Read the whole response, parsed with ``parse_float=Decimal``.
 
-    :raises ValueError: If it is not that answer.
+    :raises ValueError: If it is not such a response.
     """
     models = document.get("data") if isinstance(document, Mapping) else None
     if not isinstance(models, list):
@@ -62,47 +62,35 @@ def _read_model(sheet: Sheet, ident: str, pricing: object) -> None:
     # A variant (`:extended`, `:thinking`) has a price of its own.
     if vendor in _MAKERS and ":" not in model:
         names.append(f"{_MAKERS[vendor]}/{model}")
-    try:
+    with sheet.rejecting(*names):
         rates = _rates(pricing if isinstance(pricing, Mapping) else {})
-        read_price(ident, rates, _ignore)
-    except Malformed as error:
-        sheet.refused.update(dict.fromkeys(names, str(error)))
-        return
-    except ODD as error:
-        reason = f"its entry cannot be read: {error!r}"
-        sheet.refused.update(dict.fromkeys(names, reason))
-        return
-    zeros = tuple(key for key, rate in rates.items() if rate == 0)
-    if ident.endswith(":free"):
-        sheet.models[names[0]] = [rates]
-        return
-    for name in names:
-        if zeros:
-            sheet.zeros[name] = zeros
-        # Its own tools have a price at OpenRouter only.
-        held = {
-            key: rate
-            for key, rate in rates.items()
-            if rate and (name == names[0] or key not in _EACH.values())
-        }
-        if held:
-            sheet.models[name] = [dict(held)]
+        read_price(ident, rates, ignore)
+        if ident.endswith(":free"):
+            sheet.models[names[0]] = [rates]
+            return
+        zeros = tuple(key for key, rate in rates.items() if rate == 0)
+        for name in names:
+            if zeros:
+                sheet.zeros[name] = zeros
+            # OpenRouter's own tools are priced at OpenRouter only.
+            priced = {
+                key: rate
+                for key, rate in rates.items()
+                if rate and (name == names[0] or key not in _UNITS.values())
+            }
+            if priced:
+                sheet.models[name] = [priced]
 
 
 def _rates(pricing: Mapping[str, t.Any]) -> dict[str, t.Any]:
     rates: dict[str, t.Any] = {}
     for field, given in pricing.items():
-        key = _TOKENS.get(field) or _EACH.get(field)
+        key = _TOKENS.get(field) or _UNITS.get(field)
         if key is None:
             continue
-        # -1 stands for "it depends on the model that is chosen".
-        if never_a_price(given):
-            raise Malformed(f"{field} is {given}, which is no price")
+        # -1 means that the price depends on the model that is chosen.
+        check_price(field, given)
         number = amount(given)
         if number is not None:
             rates[key] = tidy(number * 10**6 if field in _TOKENS else number)
     return rates
-
-
-def _ignore(note: str) -> None:
-    """Converted keys are known; a test says so."""

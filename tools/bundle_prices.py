@@ -1,7 +1,7 @@
-"""What prices come with a release? ``python -m flask_llm_cost.prices.bundle`` makes them.
+"""Build ``flask_llm_cost/prices/bundled.json``, the prices that ship with a release.
 
-It reads stored copies of LiteLLM's and genai-prices' files, plain or gzipped, and writes
-``bundled.json``. The same input gives the same bytes.
+Reads stored copies of LiteLLM's and genai-prices' files, plain or gzipped. The same input
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ import json
 import re
 import sys
 import typing as t
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from .layers import BUNDLED
-from .sources import genai_prices
-from .sources import litellm
-from .sources import Sheet
+from flask_llm_cost.prices.layers import BUNDLED
+from flask_llm_cost.prices.sources import genai_prices
+from flask_llm_cost.prices.sources import litellm
+from flask_llm_cost.prices.sources import Sheet
 
 Rates: t.TypeAlias = dict[str, t.Any]
 
@@ -58,17 +57,17 @@ FEES: t.Final[dict[str, Rates]] = {
         "_notes": "https://docs.x.ai/docs/models",
     },
 }
-"""Fees of tools that are the same for all models, and in neither source or not in full.
+"""Tool fees that are the same for all models and missing, or incomplete, in both sources.
 
-They are those of the makers' published price lists, which ``_notes`` name. No source is
-there to check them against: whoever makes the bundled prices anew should look there.
+They come from the providers' published price lists, named in ``_notes``. Nothing checks
+them: look there before building a new bundle.
 """
 
 _LISTED: t.Final = frozenset(
     ("openai", "anthropic", "gemini", "deepseek", "xai", "mistral")
 )
-"""Makers of models whose list prices both sources follow: where they differ, the price
-moved in between. Elsewhere they mean different regions or currencies."""
+"""Providers whose list prices both sources follow: if the sources differ, the price has
+changed in between. For others, they mean different regions or currencies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +83,16 @@ class Source:
 def merge(
     current: Sheet, past: Sheet, *, current_date: dt.date, past_date: dt.date
 ) -> tuple[dict[str, list[Rates]], dict[str, str]]:
-    """Join what holds now with history and retired models.
+    """Merge current prices with history and retired models.
 
     :return: Prices by name, and other names of models.
     """
     models = {
-        name: [_filled(each, _snapshot(name, each, current)) for each in prices]
+        name: [_fill_gaps(each, _snapshot(name, each, current)) for each in prices]
         for name, prices in past.models.items()
     }
     for name, prices in current.models.items():
-        known = past.models.get(past.also.get(name, name))
+        known = past.models.get(past.aliases.get(name, name))
         if known is None:
             models[name] = prices
         else:
@@ -101,16 +100,16 @@ def merge(
             models[name] = _dated(
                 name, prices[0], known, current_date, past_date, same=same
             )
-    also = {
-        other: name
-        for other, name in past.also.items()
-        if other not in models and name in models
+    aliases = {
+        alias: name
+        for alias, name in past.aliases.items()
+        if alias not in models and name in models
     }
-    return models, also
+    return models, aliases
 
 
 def _snapshot(name: str, rates: Rates, current: Sheet) -> Rates:
-    """The newest dated snapshot of a retired model that has the same text rates."""
+    """Return the newest dated snapshot of a retired model with the same text rates."""
     if name in current.models:
         return {}
     dated = re.compile(re.escape(name) + r"-\d{4}-\d{2}-\d{2}\Z")
@@ -129,24 +128,25 @@ def _dated(
     *,
     same: bool,
 ) -> list[Rates]:
-    """A model's prices by date; the newest are those that hold now."""
+    """Return a model's prices by date, of which the newest is the current one."""
     before = [each for each in known if _since(each) <= past_date.isoformat()]
     announced = [each for each in known if _since(each) > past_date.isoformat()]
     if not before:
         return [rates]
-    held = before.pop()
+    last = before.pop()
     if not same:
-        # A name that history only groups with another: take its dates, not its rates.
-        return [*before, _from(rates, held.get("valid_from"))] if before else [rates]
+        # History only groups this name with another: use its dates, not its rates.
+        return [*before, _from(rates, last.get("valid_from"))] if before else [rates]
     done = [each for each in announced if _since(each) <= current_date.isoformat()]
     coming = [each for each in announced if _since(each) > current_date.isoformat()]
     for each in done:
         if _agree(rates, each):
-            return [*before, held, _from(_filled(rates, each), each["valid_from"])]
-    if _agree(rates, held):
-        return [*before, _from(_filled(rates, held), held.get("valid_from")), *coming]
-    if name.partition("/")[0] in _LISTED and "windows" not in held:
-        return [*before, held, _from(rates, past_date.isoformat())]
+            return [*before, last, _from(_fill_gaps(rates, each), each["valid_from"])]
+    if _agree(rates, last):
+        filled = _fill_gaps(rates, last)
+        return [*before, _from(filled, last.get("valid_from")), *coming]
+    if name.partition("/")[0] in _LISTED and "windows" not in last:
+        return [*before, last, _from(rates, past_date.isoformat())]
     return [rates]
 
 
@@ -159,8 +159,8 @@ def _agree(one: Rates, other: Rates) -> bool:
     return all(one[key] == other[key] for key in shared)
 
 
-def _filled(rates: Rates, other: Rates) -> Rates:
-    """With the meters that only the other source knows."""
+def _fill_gaps(rates: Rates, other: Rates) -> Rates:
+    """Add the meters that only the other source knows."""
     gaps = {
         key: value
         for key, value in other.items()
@@ -177,10 +177,10 @@ def _from(rates: Rates, date: object) -> Rates:
 
 def render(
     models: Mapping[str, list[Rates]],
-    also: Mapping[str, str],
+    aliases: Mapping[str, str],
     sources: Sequence[Source],
 ) -> bytes:
-    """The file: sorted, one model a line, every rate as text."""
+    """Write the file: sorted, one model a line, every rate as text."""
     metadata = {
         "updated_at": max(source.date for source in sources).isoformat(),
         "currency": "USD",
@@ -203,7 +203,7 @@ def render(
         )
     )
     lines.append("},")
-    lines.append(f'"also":{_json(dict(sorted(also.items())))}}}')
+    lines.append(f'"also":{_json(dict(sorted(aliases.items())))}}}')
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -220,19 +220,19 @@ def _json(value: object) -> str:
 def _as_text(value: object) -> str:
     if isinstance(value, Decimal):
         return f"{value:f}"
-    raise TypeError(f"{value!r} has no place in a price file")
+    raise TypeError(f"{value!r} cannot be written to a price file")
 
 
-def read_source(path: Path) -> tuple[t.Any, str]:
-    """A stored copy's JSON, plain or gzipped, and the sha256 of its content."""
+def read_copy(path: Path) -> tuple[t.Any, str]:
+    """Return a stored copy's JSON, and the sha256 of its unpacked content."""
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
         data = gzip.decompress(data)
     return json.loads(data, parse_float=Decimal), hashlib.sha256(data).hexdigest()
 
 
-def recorded(path: Path = BUNDLED) -> dict[str, Source]:
-    """What copies the present file was made of."""
+def recorded_sources(path: Path = BUNDLED) -> dict[str, Source]:
+    """Return the copies that the existing file was made from."""
     if not path.exists():
         return {}
     found = json.loads(path.read_bytes())["metadata"].get("sources", {})
@@ -247,21 +247,21 @@ def recorded(path: Path = BUNDLED) -> dict[str, Source]:
 def _source(
     name: str, sha256: str, version: str | None, date: dt.date | None
 ) -> Source:
-    before = recorded().get(name)
+    before = recorded_sources().get(name)
     if before is not None and before.sha256 == sha256:
         version, date = version or before.version, date or before.date
     if version is None or date is None:
         option = name.partition("-")[0]
         raise SystemExit(
-            f"This copy of {name} is a new one: say --{option}-version and --{option}-date."
+            f"This copy of {name} is new; give --{option}-version and --{option}-date."
         )
     return Source(name, version, date, sha256)
 
 
 def build(options: argparse.Namespace) -> tuple[bytes, Sheet, Sheet, int]:
-    """Make the file's bytes from the stored copies."""
-    current_json, current_sha = read_source(options.litellm)
-    past_json, past_sha = read_source(options.genai)
+    """Build the file's bytes from the stored copies."""
+    current_json, current_sha = read_copy(options.litellm)
+    past_json, past_sha = read_copy(options.genai)
     sources = (
         _source(
             litellm.NAME, current_sha, options.litellm_version, options.litellm_date
@@ -269,51 +269,62 @@ def build(options: argparse.Namespace) -> tuple[bytes, Sheet, Sheet, int]:
         _source(genai_prices.NAME, past_sha, options.genai_version, options.genai_date),
     )
     current, past = litellm.read(current_json), genai_prices.read(past_json)
-    models, also = merge(
+    models, aliases = merge(
         current, past, current_date=sources[0].date, past_date=sources[1].date
     )
     fees = {name: [rates] for name, rates in FEES.items()}
-    return render({**models, **fees}, also, sources), current, past, len(models)
+    return render({**models, **fees}, aliases, sources), current, past, len(models)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flask_llm_cost.prices.bundle", description=__doc__
+        prog="python tools/bundle_prices.py",
+        description=__doc__,
+        epilog="The version and date of a copy are needed when it is a new one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--litellm", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--genai", type=Path, required=True, metavar="FILE")
-    for name in ("litellm", "genai"):
-        parser.add_argument(f"--{name}-version", metavar="TEXT")
+    for name, source in (("litellm", "LiteLLM"), ("genai", "genai-prices")):
         parser.add_argument(
-            f"--{name}-date", type=dt.date.fromisoformat, metavar="YYYY-MM-DD"
+            f"--{name}",
+            type=Path,
+            required=True,
+            metavar="FILE",
+            help=f"stored copy of {source}'s prices",
         )
-    parser.add_argument("--output", type=Path, default=BUNDLED, metavar="FILE")
+        parser.add_argument(
+            f"--{name}-version", metavar="TEXT", help="version to record for that copy"
+        )
+        parser.add_argument(
+            f"--{name}-date",
+            type=dt.date.fromisoformat,
+            metavar="YYYY-MM-DD",
+            help="date of that copy",
+        )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=BUNDLED,
+        metavar="FILE",
+        help="file to write instead of the package's own",
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the file, and say what it holds and what it does not."""
+    """Write the file, and report what was read from the sources and what was not."""
     options = _parser().parse_args(arguments)
     data, current, past, count = build(options)
     options.output.write_bytes(data)
-    _say(f"{options.output}: {count} models, {len(data):,} bytes.")
+    print(f"{options.output}: {count} models, {len(data):,} bytes.")
     for name, sheet in (("LiteLLM", current), ("genai-prices", past)):
-        left = sum(sheet.unread.values())
+        unread = sum(sheet.unread.values())
         if sheet.read:
-            share = Decimal(sheet.read * 100) / (sheet.read + left)
-            _say(f"{name}: {sheet.read:,} values read, {share:.1f} %; {left} not:")
-        _list(sheet.unread.items())
-        _list(sheet.refused.items())
+            share = Decimal(sheet.read * 100) / (sheet.read + unread)
+            print(f"{name}: {sheet.read:,} values read ({share:.1f} %), {unread} not:")
+        details: dict[str, object] = {**sheet.unread, **sheet.rejected}
+        for detail, value in sorted(details.items()):
+            print(f"  {detail}: {value}")
     return 0
-
-
-def _list(pairs: Iterable[tuple[str, object]]) -> None:
-    for name, value in sorted(pairs):
-        _say(f"  {name}: {value}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
 
 
 if __name__ == "__main__":

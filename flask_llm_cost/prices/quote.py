@@ -1,27 +1,35 @@
-"""What a call cost that several models took part in."""
+"""The outcome of pricing a call: a cost, if one is known, and flags."""
 
 from __future__ import annotations
 
 import dataclasses
+import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
-from .plan import Quote
+from ..call import Cost
 
 
-def joined(quotes: Mapping[str, Quote]) -> Quote:
-    """The cost of a call that several models took part in: the sum of theirs.
+class Quote(t.NamedTuple):
+    """A cost if one is known, and the flags to set on the call either way."""
 
-    A part is named by meter and model, such as ``input@claude-opus-4-6``. One model
-    without a price makes the whole incomplete.
+    cost: Cost | None
+    flags: frozenset[str]
+
+
+def combine(quotes: Mapping[str, Quote]) -> Quote:
+    """Sum the quotes of a call that used several models.
+
+    Parts are named by meter and model, such as ``input@claude-opus-4-6``. One model
+    without a price makes the whole cost incomplete.
     """
     flags = frozenset[str]().union(*(quote.flags for quote in quotes.values()))
     known = {model: q.cost for model, q in quotes.items() if q.cost is not None}
     if not known:
-        # What each of them used is kept nowhere else: it cannot be priced later.
+        # What each model used is not stored without a cost, so it can't be priced later.
         return Quote(None, flags | {"several_models"})
     costs = list(known.values())
-    joined = dataclasses.replace(
+    cost = dataclasses.replace(
         costs[0],
         total_usd=sum((cost.total_usd for cost in costs), Decimal(0)),
         parts={
@@ -32,4 +40,4 @@ def joined(quotes: Mapping[str, Quote]) -> Quote:
         complete=len(known) == len(quotes) and all(cost.complete for cost in costs),
         flags=flags - {"unpriced"},
     )
-    return Quote(joined, joined.flags)
+    return Quote(cost, cost.flags)

@@ -11,8 +11,8 @@ from flask_llm_cost import Call
 from flask_llm_cost import Usage
 from flask_llm_cost.call import Part
 from flask_llm_cost.prices import PriceBook
+from flask_llm_cost.prices.explain import explain_call
 from flask_llm_cost.prices.layers import make_layer
-from flask_llm_cost.prices.replay import replay
 from tests.ledger.samples import usages
 
 RATES = {
@@ -38,15 +38,15 @@ def call(usage: Usage, **changes: t.Any) -> Call:
         usage=usage,
         flags=frozenset(("region.us",)),
     )
-    cost = BOOK.price("openai", "m", usage, at=bare.started_at, flags=bare.flags)
+    cost = BOOK.quote("openai", "m", usage, at=bare.started_at, flags=bare.flags).cost
     return replace(bare, cost=cost, **changes)
 
 
 @given(usages)
 def test_every_cost_follows_from_its_own_parts(usage: Usage) -> None:
-    found = replay(BOOK, call(usage))
-    assert found.same is (found.call.cost is not None)
-    assert found.now == found.call.cost
+    found = explain_call(BOOK, call(usage))
+    assert found.matches is (found.call.cost is not None)
+    assert found.current == found.call.cost
     if found.call.cost is not None:
         assert bool(found.missing) is not found.call.cost.complete
 
@@ -55,21 +55,21 @@ def test_a_part_that_was_tampered_with_is_found() -> None:
     whole = call(Usage(input_tokens=100))
     assert whole.cost is not None
     wrong = {**whole.cost.parts, "input": Part(Decimal(100), Decimal(2), Decimal(1))}
-    found = replay(BOOK, replace(whole, cost=replace(whole.cost, parts=wrong)))
+    found = explain_call(BOOK, replace(whole, cost=replace(whole.cost, parts=wrong)))
     assert not found.ok
-    assert "but that comes to $0.0002" in str(found)
-    assert "not what stands on the call" in str(found)
+    assert "but quantity times rate is $0.0002" in str(found)
+    assert "does not match the recorded cost" in str(found)
 
 
 def test_what_cannot_be_worked_out_says_why() -> None:
     lost = call(Usage(input_tokens=1), flags=frozenset(("several_models",)))
-    assert "several models" in str(replay(BOOK, lost))
+    assert "several models" in str(explain_call(BOOK, lost))
 
 
 def test_a_reported_cost_is_its_own_proof() -> None:
     usage = Usage(input_tokens=100)
     said = Decimal("0.5")
-    cost = BOOK.price("openai", "m", usage, reported_cost=said)
-    found = replay(BOOK, replace(call(usage), cost=cost, reported_cost=said))
+    cost = BOOK.quote("openai", "m", usage, reported_cost=said).cost
+    found = explain_call(BOOK, replace(call(usage), cost=cost, reported_cost=said))
     assert found.ok
-    assert "by the provider's own report" in str(found)
+    assert "from the provider's own report" in str(found)

@@ -1,4 +1,4 @@
-"""What does a call that the ledger keeps cost by the prices of now, at its own time?"""
+"""Quote a recorded call again: by the current book, at the time of the call."""
 
 from __future__ import annotations
 
@@ -13,58 +13,65 @@ from .meters import CORE
 from .meters import MODES
 from .meters import UNITS
 from .names import check_mode
-from .plan import Quote
+from .quote import Quote
 
-_ASKED: t.Final = "asked_"
-
-
-def asked(mode: str) -> str:
-    """The flag of a call without a cost that says which mode it was to be priced in."""
-    return f"{_ASKED}{check_mode(mode) or 'standard'}"
+_MODE_FLAG: t.Final = "pricing_mode."
 
 
-def again(book: PriceBook, call: Call) -> Quote:
-    """Price a call of the ledger as it was priced when it was recorded.
+def mode_flag(mode: str) -> str:
+    """Return the flag that stores the pricing mode of a call until it has a cost."""
+    return f"{_MODE_FLAG}{check_mode(mode) or 'standard'}"
 
-    :raises ValueError: If the ledger does not keep all that this takes.
+
+def is_mode_flag(flag: str) -> bool:
+    """Whether a flag is one of :func:`mode_flag`."""
+    return flag.startswith(_MODE_FLAG)
+
+
+def requote(book: PriceBook, call: Call) -> Quote:
+    """Quote a recorded call as it was quoted when it was recorded.
+
+    :raises ValueError: If the ledger does not store everything this needs.
     """
-    return book.quote_call(call, mode_of(call), _usage_by_model(call))
+    return book.quote_call(call, pricing_mode_of(call), _usage_by_model(call))
 
 
-def mode_of(call: Call) -> str | None:
-    """The mode that a call was priced in, or was to be; ``None``: its tier says it."""
+def pricing_mode_of(call: Call) -> str | None:
+    """Return the pricing mode of a recorded call; ``None`` if its tier decides."""
     for flag in call.flags:
-        if flag.startswith(_ASKED):
-            mode = flag.removeprefix(_ASKED)
+        if is_mode_flag(flag):
+            mode = flag.removeprefix(_MODE_FLAG)
             return mode if mode in MODES else "standard"
     cost = call.cost
-    # A tier that was not known then may be known now.
+    # A tier that was unknown then may be known now.
     if cost is None or cost.source == "provider" or "unknown_tier" in call.flags:
         return None
     return cost.mode if cost.mode in MODES else "standard"
 
 
 def _usage_by_model(call: Call) -> dict[str, Usage]:
-    """What each model used, where several took part: their parts of the cost say so."""
+    """Restore what each model used, if several took part, from the parts of the cost."""
     if "several_models" in call.flags:
-        raise ValueError("of several models, and what each used is not kept")
+        raise ValueError("several models took part, and what each used was not stored")
     cost = call.cost
     if cost is None or not any("@" in meter for meter in cost.parts):
         return {}
     if not cost.complete:
-        raise ValueError("of several models, and what one of them used is not kept")
+        raise ValueError(
+            "several models took part, and what one of them used was not stored"
+        )
     used: dict[str, dict[str, Decimal]] = {}
     for name, part in cost.parts.items():
         meter, _, model = name.partition("@")
         used.setdefault(model, {})[meter] = part.quantity
-    return {model: _usage(meters) for model, meters in used.items()}
+    return {model: _usage(quantities) for model, quantities in used.items()}
 
 
-def _usage(meters: dict[str, Decimal]) -> Usage:
+def _usage(quantities: dict[str, Decimal]) -> Usage:
     counts: dict[str, int] = {}
     other: dict[str, int] = {}
     units: dict[str, Decimal] = {}
-    for meter, quantity in meters.items():
+    for meter, quantity in quantities.items():
         if meter in CORE:
             counts[CORE[meter]] = counts.get(CORE[meter], 0) + int(quantity)
         elif meter == "reasoning":

@@ -1,0 +1,121 @@
+"""What the price sources offer for a key of a price file."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .document import ADJUSTMENTS
+from .document import Amounts
+from .document import price_in_force
+from .document import rates_of
+from .fetch import FetchResult
+from .meters import parse_key
+from .meters import RateKey
+
+_MAKERS: t.Final = (
+    "openai",
+    "anthropic",
+    "gemini",
+    "mistral",
+    "deepseek",
+    "xai",
+    "cohere",
+) + ("perplexity", "groq", "moonshot", "zai", "voyage")
+"""Providers whose price is meant by a key without a provider, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one source says about one model."""
+
+    result: FetchResult
+    rates: Amounts
+    adjustments: dict[str, t.Any]
+    """``multipliers`` and ``windows``, as the source writes them."""
+    zeros: frozenset[RateKey]
+    """Rates that the source lists as 0, which may mean unknown."""
+
+
+def candidates(model: str) -> tuple[str, ...]:
+    """Return the names a source may use for a key, most likely first."""
+    names = [model] if "/" in model else [f"{maker}/{model}" for maker in _MAKERS]
+    dotted = [
+        f"{head}/{_dotted(tail)}"
+        for head, _, tail in (name.partition("/") for name in names)
+        if head in ("anthropic", "openrouter")
+    ]
+    google = [f"gemini/{name[7:]}" for name in names if name.startswith("google/")]
+    return tuple(dict.fromkeys([*names, *dotted, *google]))
+
+
+def _dotted(name: str) -> str:
+    """Spell ``claude-sonnet-4-6`` as ``claude-sonnet-4.6``, as some sources do."""
+    head, dash, last = name.rpartition("-")
+    if dash and last.isdigit() and len(last) < 3 and head[-1:].isdigit():
+        return f"{head}.{last}"
+    return name
+
+
+def offers_for(
+    model: str, results: Sequence[FetchResult], now: dt.datetime
+) -> Iterator[Offer]:
+    """Yield what each source offers for a key, the most trusted source first."""
+    for result in results:
+        offer = _offer(result, model, now)
+        if offer is not None:
+            yield offer
+
+
+def _offer(result: FetchResult, model: str, now: dt.datetime) -> Offer | None:
+    sheet = result.sheet
+    if sheet is None:
+        return None
+    for name in candidates(model):
+        prices = sheet.models.get(name)
+        zeros = sheet.zeros.get(name, ())
+        if prices is None and not zeros:
+            continue
+        # An announced price is not in force yet.
+        current = price_in_force(prices, now) or {}
+        keys = (parse_key(key) for key in zeros)
+        return Offer(
+            result,
+            rates_of(current),
+            {k: v for k, v in current.items() if k in ADJUSTMENTS},
+            frozenset(key for key in keys if key is not None),
+        )
+    return None
+
+
+def rejection(model: str, results: Sequence[FetchResult]) -> str | None:
+    """Return why the first source that lists a model has no usable price for it."""
+    for result in results:
+        rejected = {} if result.sheet is None else result.sheet.rejected
+        for name in candidates(model):
+            if name in rejected:
+                return f"{result.name}: {rejected[name]}"
+    return None
+
+
+def merged_rates(offers: Sequence[Offer]) -> Amounts:
+    """Return the first source's rates, with gaps filled from the others."""
+    rates: Amounts = {}
+    for offer in reversed(offers):
+        rates.update(offer.rates)
+    return rates
+
+
+def merged_adjustments(
+    current: Mapping[str, t.Any], offer: Offer
+) -> Mapping[str, t.Any]:
+    """Return the source's windows and multipliers, with multipliers only the file has."""
+    if "multipliers" not in offer.adjustments:
+        return offer.adjustments
+    own = current.get("multipliers") or {}
+    merged = {**own, **offer.adjustments["multipliers"]}
+    return {**offer.adjustments, "multipliers": merged}

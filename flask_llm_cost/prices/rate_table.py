@@ -1,0 +1,226 @@
+"""The rates of one price for one mode and tier, with fallbacks resolved."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Mapping
+from decimal import Context
+from decimal import Decimal
+from decimal import ROUND_HALF_EVEN
+
+from ..money import PICO_PER_USD
+from .meters import CORE
+from .meters import RateKey
+from .meters import TOKENS
+
+EXACT: t.Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_RATIO: t.Final = Context(prec=28, rounding=ROUND_HALF_EVEN)
+"""For a rate derived from a ratio, which may not terminate."""
+_TOKEN_SCALE: t.Final = PICO_PER_USD // 10**6
+
+CORE_METERS: t.Final = tuple(CORE)
+
+
+class Rate(t.NamedTuple):
+    """A rate compiled to integers: ``quantity * top / bottom`` is pico-USD."""
+
+    meter: str
+    usd: Decimal
+    top: int
+    bottom: int
+    flag: str | None = None
+    """Set if the rate is not the meter's own."""
+
+
+def make_rate(meter: str, usd: Decimal, flag: str | None = None) -> Rate:
+    """Compile a rate. One per 1M tokens with up to 6 decimals needs no division."""
+    top, bottom = usd.as_integer_ratio()
+    top *= _TOKEN_SCALE if meter in TOKENS else PICO_PER_USD
+    if top % bottom == 0:
+        return Rate(meter, usd, top // bottom, 1, flag)
+    return Rate(meter, usd, top, bottom, flag)
+
+
+class RateTable(t.NamedTuple):
+    """Every rate of one price for one mode and tier."""
+
+    core: tuple[Rate | None, ...]
+    """In the order of :data:`CORE_METERS`."""
+    reasoning: Rate | None
+    rest: Mapping[str, Rate]
+    request: Rate | None
+    tier: str | None
+    mode: str | None
+    special: bool
+    """Whether reasoning or a fee per request is priced separately."""
+
+
+def compile_table(
+    rates: Mapping[RateKey, Decimal],
+    *,
+    mode: str | None,
+    above: int,
+    factor: Decimal | None,
+    claude: bool,
+) -> RateTable:
+    """Resolve every meter's rate.
+
+    :param above: The threshold of the tier; 0 for the base rates.
+    :param factor: A multiplier of all rates.
+    :param claude: Whether Anthropic's rules for cache prices apply.
+    """
+    resolver = _Resolver(rates, mode, above, factor, claude)
+    others = {key.meter for key in rates if key.meter not in TOKENS}
+    others |= TOKENS - CORE.keys() - {"reasoning"}
+    resolved = {name: resolver.resolve(name) for name in sorted(others)}
+    reasoning, request = resolver.reasoning(), resolved.get("request")
+    return RateTable(
+        core=tuple(resolver.resolve(name) for name in CORE_METERS),
+        reasoning=reasoning,
+        rest={name: rate for name, rate in resolved.items() if rate is not None},
+        request=request,
+        tier=f"above_{above // 1000}k" if above else None,
+        mode=mode,
+        special=reasoning is not None or request is not None,
+    )
+
+
+class _Match(t.NamedTuple):
+    usd: Decimal
+    own_mode: bool
+    above: int
+    flag: str | None = None
+
+    @property
+    def closeness(self) -> tuple[bool, int, bool]:
+        """Orders matches by how close they are to the requested mode and tier."""
+        return self.own_mode, self.above, self.flag is None
+
+
+_CLAUDE_WRITES: t.Final = {
+    "cache_write": Decimal("1.25"),
+    "cache_write_1h": Decimal(2),
+}
+"""https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#pricing: multiples of
+the input rate."""
+
+_MODALITIES: t.Final = ("_audio", "_image", "_video", "_document", "_citation")
+
+
+class _Resolver:
+    """Finds the rates of one mode and tier, and fallbacks for missing ones."""
+
+    def __init__(
+        self,
+        rates: Mapping[RateKey, Decimal],
+        mode: str | None,
+        above: int,
+        factor: Decimal | None,
+        claude: bool,
+    ) -> None:
+        self._rates = rates
+        self._mode = mode
+        self._factor = factor
+        self._claude = claude
+        known = {key.above for key in rates if key.above <= above}
+        self._tiers = sorted(known | {0}, reverse=True)
+
+    def _find(self, meter: str) -> _Match | None:
+        """Find the meter's own rate, preferring the mode's to the standard one."""
+        standard = self._of_mode(None, meter)
+        if self._mode is None:
+            return standard
+        own = self._of_mode(self._mode, meter)
+        if own is None or standard is None or own.above >= standard.above:
+            return own or standard
+        return self._raised(meter, own, standard)
+
+    def _of_mode(self, mode: str | None, meter: str) -> _Match | None:
+        for above in self._tiers:
+            usd = self._rates.get(RateKey(mode, meter, above))
+            if usd is not None:
+                return _Match(usd, mode == self._mode, above)
+        return None
+
+    def _raised(self, meter: str, own: _Match, standard: _Match) -> _Match:
+        """Raise a mode's rate from a lower tier as the standard rate rises.
+
+        The whole request is in one tier in any mode, and a discount applies in each tier.
+        """
+        lower = self._rates.get(RateKey(None, meter, own.above))
+        if not lower:
+            return standard
+        raised = _RATIO.divide(EXACT.multiply(own.usd, standard.usd), lower)
+        return _Match(raised, True, standard.above, "derived")
+
+    def _make(
+        self,
+        meter: str,
+        match: _Match,
+        flag: str | None = None,
+        times: Decimal | None = None,
+    ) -> Rate:
+        usd = match.usd
+        if times is not None:
+            usd = EXACT.multiply(usd, times)
+        if self._factor is not None:
+            usd = EXACT.multiply(usd, self._factor)
+        flag = flag or match.flag
+        if flag is None and not match.own_mode and meter in TOKENS:
+            flag = "mode_fallback"
+        return make_rate(meter, usd, flag)
+
+    def resolve(self, meter: str) -> Rate | None:
+        """Return the meter's rate or a flagged fallback; ``None`` if there is neither."""
+        match = self._find(meter)
+        if match is not None:
+            return self._closer(meter, match) or self._make(meter, match)
+        if meter not in TOKENS:
+            return None
+        for modality in _MODALITIES:
+            if meter.endswith(modality):
+                text = self.resolve(meter.removesuffix(modality))
+                return _relabel(text, meter, "modality_fallback")
+        return self._fallback(meter)
+
+    def _closer(self, meter: str, match: _Match) -> Rate | None:
+        """Derive a Claude cache write whose rate is of another mode or tier.
+
+        Claude's cache writes are a multiple of the input rate of the same mode and tier.
+        Other meters have no such rule, so the standard rate is the closest there is.
+        """
+        if not self._claude or meter not in _CLAUDE_WRITES:
+            return None
+        base = self._find("input")
+        if base is None or base.closeness <= match.closeness:
+            return None
+        return self._make(meter, base, "derived", _CLAUDE_WRITES[meter])
+
+    def _fallback(self, meter: str) -> Rate | None:
+        if meter == "cache_write_30m":
+            return _relabel(self.resolve("cache_write"), meter, "derived")
+        base = self._find("input")
+        if base is None:
+            return None
+        if self._claude and meter in _CLAUDE_WRITES:
+            return self._make(meter, base, "derived", _CLAUDE_WRITES[meter])
+        if meter in ("cache_read", "cache_write"):
+            return self._make(meter, base, "derived")
+        return None
+
+    def reasoning(self) -> Rate | None:
+        """Return the rate for reasoning, if it is as close a match as that of output.
+
+        A standard reasoning rate does not apply to a mode or tier with an output rate of
+        its own.
+        """
+        match, output = self._find("reasoning"), self._find("output")
+        if match is None:
+            return None
+        if output is not None and match.closeness != output.closeness:
+            return None
+        return self._make("reasoning", match)
+
+
+def _relabel(rate: Rate | None, meter: str, flag: str) -> Rate | None:
+    return None if rate is None else rate._replace(meter=meter, flag=flag)

@@ -1,0 +1,402 @@
+"""Plan a sync: what a price file becomes, given what its sources say.
+
+Pure: it fetches and writes nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fnmatch import fnmatchcase
+
+from .document import adjustments_of
+from .document import allows_jumps
+from .document import Amounts
+from .document import digest
+from .document import models_of
+from .document import price_in_force
+from .document import rates_of
+from .document import valid_from_of
+from .fetch import FetchResult
+from .meters import parse_key
+from .meters import RateKey
+from .offers import merged_adjustments
+from .offers import merged_rates
+from .offers import Offer
+from .offers import offers_for
+from .offers import rejection
+
+Models: t.TypeAlias = dict[str, t.Any]
+
+DISCREPANCY: t.Final = Decimal("0.05")
+_JUMP: t.Final = 3
+_TOLERANCE: t.Final = Decimal("1e-9")
+_ABSURD: t.Final = Decimal(5000)
+"""USD per 1M tokens; the most expensive model so far cost 600."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One rate that changes."""
+
+    model: str
+    rate: str
+    before: Decimal | None
+    """``None`` if there was none."""
+    after: Decimal | None
+    """``None`` if it is removed, as with the rate of a window."""
+
+    def __str__(self) -> str:
+        before, after = (
+            "none" if rate is None else f"{rate:f}"
+            for rate in (self.before, self.after)
+        )
+        return f"{self.model}: {self.rate} {before} -> {after}"
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """A rate on which two sources differ by 5 % or more."""
+
+    model: str
+    rate: str
+    values: Mapping[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """What a sync would do, or did."""
+
+    document: Mapping[str, t.Any]
+    """The price file as it would be written."""
+    changes: tuple[Change, ...]
+    added: tuple[str, ...]
+    """Models that were not in the file."""
+    held_back: Mapping[str, str]
+    """Models whose new prices need ``--accept``, and why."""
+    rejected: Mapping[str, str]
+    """Models whose new prices are invalid, and why."""
+    orphaned: tuple[str, ...]
+    """Models of the file that no source lists any more; they stay."""
+    discrepancies: tuple[Discrepancy, ...]
+    failed: Mapping[str, str]
+    """Sources that failed, and why."""
+    used: Mapping[str, int]
+    """Sources that were read, and how many models of the file they list."""
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether there is nothing to change and nothing went wrong."""
+        return not (
+            self.changes or self.added or self.held_back or self.rejected or self.failed
+        )
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The plan as text."""
+        return tuple(lines_of(self))
+
+
+def lines_of(plan: SyncPlan, *, failed: bool = True) -> Iterator[str]:
+    """Yield the plan as text, one line per difference.
+
+    :param failed: Include the sources that failed.
+    """
+    for change in plan.changes:
+        yield f"~ {change}"
+    for model in plan.added:
+        yield f"+ {model}"
+    for model, reason in plan.held_back.items():
+        yield f"! {model}: held back, {reason}; use --accept {model} to apply it"
+    for model, reason in plan.rejected.items():
+        yield f"! {model}: rejected, {reason}"
+    for name in plan.orphaned:
+        yield f"? {name}: no longer listed by any source; kept"
+    for each in plan.discrepancies:
+        values = ", ".join(f"{name} {rate:f}" for name, rate in each.values.items())
+        yield f"? {each.model}: sources differ on {each.rate}: {values}"
+    for name, reason in plan.failed.items() if failed else ():
+        yield f"! {name} {reason}"
+
+
+def plan_sync(
+    document: Mapping[str, t.Any],
+    results: Sequence[FetchResult],
+    *,
+    now: dt.datetime,
+    accept: Iterable[str] = (),
+    add: Iterable[str] = (),
+) -> SyncPlan:
+    """Plan the changes to a price file. Modifies nothing.
+
+    :param document: The file, as :func:`~.layers.parse_file` reads it.
+    :param results: What the sources returned, the most trusted first.
+    :param accept: Models whose prices may change more than threefold, or to 0.
+    :param add: Globs of ``provider/model`` to add to the file.
+    """
+    models: Models = copy.deepcopy(dict(models_of(document)))
+    planner = _Planner(models, results, now, frozenset(accept))
+    for name in list(models):
+        if not name.endswith("/*"):
+            planner.update(name)
+    for name in planner.wanted(tuple(add)):
+        planner.add(name)
+    return planner.plan(document)
+
+
+class _Planner:
+    """Works out new entries, and collects what happens to each model."""
+
+    def __init__(
+        self,
+        models: Models,
+        results: Sequence[FetchResult],
+        now: dt.datetime,
+        accept: frozenset[str],
+    ) -> None:
+        self.models = models
+        self.results = results
+        self.now = now
+        self.accept = accept
+        self.failed = {
+            each.name: each.error for each in results if each.error is not None
+        }
+        self.changes: list[Change] = []
+        self.added: list[str] = []
+        self.held_back: dict[str, str] = {}
+        self.rejected: dict[str, str] = {}
+        self.orphaned: list[str] = []
+        self.discrepancies: list[Discrepancy] = []
+        self.used = {each.name: 0 for each in results if each.error is None}
+
+    def plan(self, document: Mapping[str, t.Any]) -> SyncPlan:
+        """Return the plan, once every model has been processed."""
+        return SyncPlan(
+            document=self._document(document),
+            changes=tuple(self.changes),
+            added=tuple(self.added),
+            held_back=self.held_back,
+            rejected=self.rejected,
+            orphaned=tuple(self.orphaned),
+            discrepancies=tuple(self.discrepancies),
+            failed=self.failed,
+            used=self.used,
+        )
+
+    def _document(self, document: Mapping[str, t.Any]) -> dict[str, t.Any]:
+        if not self.used:
+            return copy.deepcopy(dict(document))
+        metadata = dict(document.get("metadata") or {}) if "models" in document else {}
+        metadata["updated_at"] = self.now.date().isoformat()
+        before = metadata.get("sources")
+        sources = dict(before) if isinstance(before, Mapping) else {}
+        for result in self.results:
+            if result.error is None:
+                sources[result.name] = {
+                    "url": result.url,
+                    "version": result.version,
+                    "fetched_at": _iso(result.fetched_at),
+                }
+        metadata["sources"] = sources
+        models = dict(sorted(self.models.items()))
+        # Report unresolved models again next time, even if no source has changed.
+        unresolved = self.held_back or self.rejected or self.orphaned
+        metadata["synced_sha256"] = None if unresolved else digest(models)
+        return {"metadata": metadata, "models": models}
+
+    def _offers(self, model: str) -> list[Offer]:
+        offers = list(offers_for(model, self.results, self.now))
+        for offer in offers:
+            self.used[offer.result.name] += 1
+        return offers
+
+    def wanted(self, globs: tuple[str, ...]) -> list[str]:
+        """Return the models to add that are not in the file."""
+        names = {
+            name
+            for result in self.results
+            if result.sheet is not None
+            for name in result.sheet.models
+            if any(fnmatchcase(name, glob) for glob in globs)
+        }
+        return sorted(names - set(self.models))
+
+    def add(self, name: str) -> None:
+        """Add a model to the file."""
+        offers = self._offers(name)
+        rates = merged_rates(offers)
+        if not rates:
+            self.rejected[name] = "its first price is not in force yet"
+            return
+        adjustments = offers[0].adjustments
+        invalid = _invalid({**rates, **adjustments_of(adjustments)})
+        if invalid is not None:
+            self.rejected[name] = invalid
+            return
+        self._compare(name, offers)
+        entry: dict[str, t.Any] = {str(key): rate for key, rate in rates.items()}
+        self.models[name] = {**entry, **adjustments, **_provenance(offers[0].result)}
+        self.added.append(name)
+
+    def update(self, model: str) -> None:
+        """Update a model of the file."""
+        current = price_in_force(self.models[model], self.now)
+        if current is None or current.get("_source") == "manual":
+            return
+        # A model that follows a failed source waits for it, whatever the others say.
+        if current.get("_source") in self.failed:
+            return
+        offers = self._offers(model)
+        rejected = rejection(model, self.results)
+        if rejected is not None:
+            self.rejected[model] = rejected
+        if not offers:
+            # A model may be missing only because its source did not answer.
+            if rejected is None and all(
+                each.sheet is not None for each in self.results
+            ):
+                self.orphaned.append(model)
+            return
+        self._compare(model, offers)
+        before = {**rates_of(current), **adjustments_of(current)}
+        after = {**merged_rates(offers), **adjustments_of(offers[0].adjustments)}
+        zeros = offers[0].zeros | {key for key, rate in after.items() if not rate}
+        fallen = sorted(str(key) for key in zeros if before.get(key))
+        if fallen and model not in self.accept:
+            self.rejected[model] = f"{fallen[0]} falls to 0"
+            return
+        self._apply(model, current, before, after, offers[0])
+
+    def _apply(
+        self,
+        model: str,
+        current: Mapping[str, t.Any],
+        before: Amounts,
+        after: Amounts,
+        offer: Offer,
+    ) -> None:
+        changed = {
+            key: rate
+            for key, rate in after.items()
+            if key not in before or not _same(before[key], rate)
+        }
+        removed = _removed(current, after, offer)
+        if not changed and not removed:
+            return
+        invalid = _invalid({**before, **changed})
+        if invalid is not None:
+            self.rejected[model] = invalid
+            return
+        jump = _jump(before, changed)
+        if jump is not None and model not in self.accept and not allows_jumps(current):
+            self.held_back[model] = jump
+            return
+        for key in sorted({*changed, *removed}, key=str):
+            self.changes.append(
+                Change(model, str(key), before.get(key), changed.get(key))
+            )
+        # Filling in a missing rate is no change of price: nothing was known before. A
+        # missing multiplier or window meant that another rate applied.
+        is_new_price = bool(removed) or any(
+            key in before or isinstance(key, str) for key in changed
+        )
+        price = self._new_price(current, changed, offer)
+        self._store(model, current, price, is_new_price=is_new_price)
+
+    def _new_price(
+        self, current: Mapping[str, t.Any], changed: Amounts, offer: Offer
+    ) -> dict[str, t.Any]:
+        price = dict(current)
+        for key, rate in changed.items():
+            if isinstance(key, RateKey):
+                names = [name for name in current if parse_key(name) == key]
+                price.update(dict.fromkeys(names or [str(key)], rate))
+        price.update(merged_adjustments(current, offer))
+        price.update(_provenance(offer.result))
+        return price
+
+    def _store(
+        self,
+        model: str,
+        current: Mapping[str, t.Any],
+        price: dict[str, t.Any],
+        *,
+        is_new_price: bool,
+    ) -> None:
+        entry = self.models[model]
+        prices = list(entry) if isinstance(entry, list) else [entry]
+        if is_new_price:
+            price["valid_from"] = _iso(self.now)
+            since = valid_from_of(price)
+            prices = [each for each in prices if valid_from_of(each) != since]
+            prices.append(price)
+        else:
+            prices[prices.index(current)] = price
+        self.models[model] = prices[0] if len(prices) == 1 else prices
+
+    def _compare(self, model: str, offers: Sequence[Offer]) -> None:
+        """Note the rates on which the sources differ."""
+        values: dict[RateKey | str, dict[str, Decimal]] = {}
+        for offer in offers:
+            rates: Amounts = offer.rates | {key: Decimal(0) for key in offer.zeros}
+            for key, rate in rates.items():
+                values.setdefault(key, {})[offer.result.name] = rate
+        for key, by_source in values.items():
+            low, high = min(by_source.values()), max(by_source.values())
+            if high - low >= low * DISCREPANCY and high != low:
+                self.discrepancies.append(Discrepancy(model, str(key), by_source))
+
+
+def _iso(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _provenance(result: FetchResult) -> dict[str, str]:
+    return {
+        "_source": result.name,
+        "_source_version": result.version or "",
+        "_fetched_at": _iso(result.fetched_at),
+    }
+
+
+def _removed(
+    current: Mapping[str, t.Any], after: Amounts, offer: Offer
+) -> set[RateKey | str]:
+    """Return the rates of windows that the source's own windows replace."""
+    if "windows" not in offer.adjustments or not current.get("windows"):
+        return set()
+    return {
+        k for k in adjustments_of({"windows": current["windows"]}) if k not in after
+    }
+
+
+def _same(one: Decimal, other: Decimal) -> bool:
+    """Compare two rates, ignoring what a float adds or loses."""
+    return abs(one - other) <= max(abs(one), abs(other)) * _TOLERANCE
+
+
+def _invalid(rates: Amounts) -> str | None:
+    for key, rate in rates.items():
+        if rate > _ABSURD:
+            return f"{key} is {rate:f}, more than {_ABSURD} USD"
+        if not isinstance(key, RateKey):
+            continue
+        standard = rates.get(key._replace(mode=None))
+        if key.mode == "batch" and standard is not None and rate > standard:
+            return f"{key} is {rate:f}, above the standard {standard:f}"
+    return None
+
+
+def _jump(before: Amounts, changed: Amounts) -> str | None:
+    for key, rate in changed.items():
+        old = before.get(key)
+        if old and rate and max(old, rate) > min(old, rate) * _JUMP:
+            return f"{key} changes from {old:f} to {rate:f}, more than threefold"
+    return None
