@@ -99,7 +99,7 @@ def timed(
 
 def questions(ledger: Ledger) -> None:
     """Run every query over 30 days and over a year."""
-    watch = Watch(ledger._engines.asking())
+    watch = Watch(ledger._engines.querying())
     print(f"{'ms: database, whole':34}{'30 days':>18}{'a year':>20}")
     for title, group in (("from sums", ROLLED), ("from calls", RAW)):
         print(title)
@@ -131,7 +131,7 @@ def csv_of(ledger: Ledger, rows: int, folder: str) -> None:
             .limit(1)
         )
     where = CallFilter(start=first, end=END)
-    engine = ledger._engines.asking()
+    engine = ledger._engines.querying()
     question = str(
         sa.select(*export._SELECTED)
         .select_from(export._SOURCE)

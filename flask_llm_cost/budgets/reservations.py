@@ -74,7 +74,7 @@ class Reservations:
         )
         if not order:
             return None
-        with self._engines.hurried():
+        with self._engines.time_limited():
             self._engines.prepare()
             with self._engines.explained():
                 return self._decide(event_id, order, limits)
@@ -194,7 +194,7 @@ class Reservations:
         :raises StorageError: If the database cannot be used.
         """
         limits = self._limits(windows)
-        with self._engines.hurried():
+        with self._engines.time_limited():
             self._engines.prepare()
             with self._engines.explained():
                 self._counters.rows.ensure(self._engine, windows, limits)

@@ -160,13 +160,13 @@ def replica(host: Host) -> Iterator[Finding]:
 
 def partitions(host: Host) -> Iterator[Finding]:
     """Where the table of calls has partitions: has the next month one?"""
-    from ..db.partitions import broke_off
+    from ..db.partitions import is_half_done
     from ..db.partitions import last_end
     from ..db.partitions import partitions as parts_of
 
     try:
         with host.ledger.reading(fresh=True) as connection:
-            parts, broken = parts_of(connection), broke_off(connection)
+            parts, broken = parts_of(connection), is_half_done(connection)
     except StorageError:
         return  # said by database() already
     if broken:

@@ -51,10 +51,10 @@ def partition(ahead: int, dry_run: bool) -> None:
 
 
 def _tell(step: Step) -> None:
-    click.echo(f"{step.what}.")
+    click.echo(f"{step.title}.")
 
 
 def _show(step: Step) -> None:
-    click.echo(f"-- {step.what}.")
+    click.echo(f"-- {step.title}.")
     for statement in step.statements:
         click.echo(f"{statement};")

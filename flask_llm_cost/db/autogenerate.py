@@ -1,8 +1,8 @@
-"""Why a host's ``flask db migrate`` does not want to drop the ledger's tables.
+"""Exclude the ledger's tables from the host's migrations.
 
-They are in the host's database and not in its metadata, so Alembic's autogenerate takes
-them for leftovers. Flask-Migrate hands the arguments that it was set up with to Alembic;
-there we say which tables are not the host's.
+They are in the host's database but not in its metadata, so Alembic's autogenerate would
+drop them. Flask-Migrate passes the arguments that it was set up with to Alembic; our filter
+is added there.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ PREFIX: t.Final = "llm_cost_"
 IncludeName: t.TypeAlias = Callable[[str | None, str, t.Any], bool]
 
 
-class NotOurs:
-    """An ``include_name`` of Alembic that passes over the ledger's tables.
+class AutogenerateFilter:
+    """An ``include_name`` for Alembic that skips the ledger's tables.
 
-    :param inner: The host's own rule, asked for everything else.
+    :param inner: The host's own filter, called for everything else.
     """
 
     def __init__(self, inner: IncludeName | None = None) -> None:
@@ -35,7 +35,7 @@ class NotOurs:
 
 
 def hide_tables(app: Flask) -> None:
-    """Hide the ledger's tables from this app's Flask-Migrate, whenever that is set up."""
+    """Add the filter to this app's Flask-Migrate, whenever that is set up."""
     appcontext_pushed.connect(_hide, app)
 
 
@@ -46,14 +46,13 @@ def _hide(app: Flask, **rest: t.Any) -> None:
         return
     appcontext_pushed.disconnect(_hide, app)
     rule = arguments.get("include_name")
-    if not isinstance(rule, NotOurs) and not _has_rule(
-        getattr(migrate, "directory", "")
-    ):
-        arguments["include_name"] = NotOurs(rule)
+    directory = getattr(migrate, "directory", "")
+    if not isinstance(rule, AutogenerateFilter) and not _has_rule(directory):
+        arguments["include_name"] = AutogenerateFilter(rule)
 
 
 def _has_rule(directory: str) -> bool:
-    """Whether the host's own env.py passes an include_name: a second one breaks it."""
+    """Whether the host's env.py passes an include_name: a second one is an error."""
     try:
         return "include_name" in Path(directory, "env.py").read_text()
     except OSError:

@@ -1,7 +1,7 @@
-"""What a thread of ours loads is loaded whole before the process forks.
+"""Finish imports of our threads before the process forks.
 
-The child has no such thread: a module that was half loaded would stay so there, and every
-import of it would fail or wait for ever.
+A forked child does not have the thread: a module that it had half imported would stay so,
+and every import of it would fail or block forever.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _FORK_SECONDS: t.Final = 60.0
-"""Longer than any import takes; and yet an end, should the forking itself be in one."""
+"""Longer than any import takes, but finite: the fork itself may happen during one."""
 
 _lock = threading.RLock()
-_held: list[t.Any] = []
+_acquired: list[t.Any] = []
 _loads = 0
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Import modules, or make something that does. No fork comes in between."""
+    """Import modules, or call what does, without a fork in between."""
     global _loads
     with _lock:
         _loads += 1
@@ -29,19 +29,19 @@ def loading() -> Iterator[None]:
 
 
 def loads() -> int:
-    """How often something was loaded; waits for what is being loaded now."""
+    """Wait for the imports that are running; return how many there have been."""
     if _lock.acquire(timeout=_FORK_SECONDS):
         _lock.release()
     return _loads
 
 
 def before_fork() -> None:
-    """Wait for what is being loaded, and let nothing more begin."""
+    """Wait for the imports that are running, and block new ones."""
     if _lock.acquire(timeout=_FORK_SECONDS):
-        _held.append(_lock)
+        _acquired.append(_lock)
 
 
 def after_fork() -> None:
-    """Let it go on, in the parent and in the child."""
-    while _held:
-        _held.pop().release()
+    """Allow imports again, in the parent and in the child."""
+    while _acquired:
+        _acquired.pop().release()

@@ -1,4 +1,4 @@
-"""Which version the ledger's tables have, and how they get another."""
+"""Create, upgrade, downgrade and check the ledger's tables."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ LOCATION: t.Final = "flask_llm_cost.db:migrations"
 
 _LOCK_SECONDS: t.Final = 60
 
-# Alembic's `op` and `context` are one per process.
+# Alembic's `op` and `context` are global.
 _one_at_a_time = threading.Lock()
 
 
-def _let_go() -> None:
-    """In a forked child: whoever was at it, was the parent's."""
+def _after_fork() -> None:
+    """In a forked child: replace a lock that a thread of the parent may hold."""
     global _one_at_a_time
     _one_at_a_time = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def upgrade(
@@ -66,7 +66,7 @@ def downgrade(engine: sa.Engine, revision: str, *, location: str = LOCATION) -> 
 
 
 def check(connection: sa.Connection) -> list[str]:
-    """How the tables differ from what this package needs, a line each."""
+    """List the differences between the tables and what this package needs."""
     context = MigrationContext.configure(
         connection,
         opts={
@@ -80,7 +80,7 @@ def check(connection: sa.Connection) -> list[str]:
 
 
 def dialect_name(connection: sa.Connection) -> str:
-    """What :func:`sql` calls this database; MariaDB says by itself that it is no MySQL."""
+    """Return the name that :func:`sql` takes for this database."""
     mariadb = getattr(connection.dialect, "is_mariadb", False)
     return "mariadb" if mariadb else connection.dialect.name
 
@@ -119,9 +119,9 @@ def _config(location: str = LOCATION, **attributes: t.Any) -> Config:
 
 @contextlib.contextmanager
 def exclusive(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction beside which no other changes the tables.
+    """Begin a transaction that excludes other schema changes.
 
-    It is there before the version is read.
+    The lock is taken before the version is read.
     """
     with engine.connect() as connection:
         if connection.dialect.name == "sqlite":
@@ -142,20 +142,20 @@ def exclusive(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 @contextlib.contextmanager
 def _named_lock(connection: sa.Connection) -> Iterator[None]:
-    # Such a name is the whole server's, so it has the database in it.
+    # The name is global to the server, so it includes the database.
     name = f"llm_cost.{_key(connection)}"
     got = connection.scalar(
         sa.text("SELECT GET_LOCK(:name, :wait)"), {"name": name, "wait": _LOCK_SECONDS}
     )
     if got != 1:
         raise StorageError(
-            f"Another upgrade of the ledger's tables has run for {_LOCK_SECONDS} seconds"
-            " and more. Try again when it is done."
+            f"Another upgrade of the ledger's tables has been running for more than"
+            f" {_LOCK_SECONDS} seconds. Try again when it has finished."
         )
     try:
         yield
     finally:
-        # A connection that broke took its lock with it.
+        # A broken connection has released its lock.
         if not connection.invalidated:
             connection.rollback()
             connection.execute(sa.text("DO RELEASE_LOCK(:name)"), {"name": name})

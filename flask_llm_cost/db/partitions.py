@@ -1,9 +1,9 @@
-"""Monthly partitions of the calls, on the databases that have them.
+"""Monthly partitions of the table of calls.
 
-A partition holds the calls of one month of UTC. Besides these there is one for all that is
-older, and one for all that is later: no call is ever refused for want of a partition.
-PostgreSQL and MySQL/MariaDB differ in how a table gets partitions and in what is locked
-meanwhile; which ones there are, and which are wanted, is the same for both.
+A partition holds the calls of one UTC month. Two more hold what is older and what is later,
+so that no call is ever rejected for lack of a partition. PostgreSQL and MySQL/MariaDB
+differ in how a table is partitioned and in what is locked meanwhile. SQLite has no
+partitions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BOUNDS: t.Final = re.compile(r"FROM \((.+?)\) TO \((.+?)\)")
 _DAY: t.Final = dt.timedelta(days=1)
 _MOST_MONTHS: t.Final = 240
 _LOCK_SECONDS: t.Final = 3
-"""So long we queue for a lock. Whoever asks for the table meanwhile queues behind us."""
+"""How long to queue for a lock. Other requests for the table queue behind ours."""
 _TRIES: t.Final = 20
 
 
@@ -46,26 +46,26 @@ class Partition:
 
     name: str
     start: dt.datetime | None
-    """``None``: it has no beginning."""
+    """``None``: it has no lower bound."""
     end: dt.datetime | None
-    """``None``: it has no end, and takes what no other does."""
+    """``None``: it has no upper bound, or holds what no other partition does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Statements that are one transaction, where the database can have them in one."""
+    """Statements to execute in one transaction, where the database supports that."""
 
-    what: str
+    title: str
     statements: tuple[str, ...]
 
 
 def is_partition(name: str) -> bool:
-    """Whether a table of this name is one of our partitions (PostgreSQL lists them)."""
+    """Whether a table is one of our partitions (PostgreSQL lists them as tables)."""
     return _NAME.fullmatch(name) is not None
 
 
 def partitions(connection: sa.Connection) -> list[Partition]:
-    """The partitions of the table of calls, by time. None: it has none."""
+    """List the partitions by time; none if the table is not partitioned."""
     name = connection.dialect.name
     found: Iterator[Partition] = iter(())
     if name == "postgresql":
@@ -76,21 +76,23 @@ def partitions(connection: sa.Connection) -> list[Partition]:
 
 
 def last_end(parts: Sequence[Partition]) -> dt.datetime | None:
-    """When the last month ends that has a partition."""
+    """Return the end of the last month that has a partition."""
     ends = [part.end for part in parts if part.end is not None]
     return max(ends, default=None)
 
 
 def plan(connection: sa.Connection, now: dt.datetime, ahead: int) -> list[Step]:
-    """What is to be done so that so many months after this one have a partition.
+    """List the steps after which each month has a partition.
 
-    :raises StorageError: If the database has no partitions.
+    :param ahead: The number of months after the current one.
+    :raises StorageError: If the database does not support partitions.
     """
     name = connection.dialect.name
     if name == "sqlite":
         raise StorageError(
-            "SQLite has no partitions. `flask llm-cost prune` deletes old calls in short"
-            " steps there; for a ledger that outgrows one file use PostgreSQL or MariaDB."
+            "SQLite does not support partitions. `flask llm-cost prune` deletes old calls"
+            " in short transactions; for a ledger that outgrows one file, use PostgreSQL"
+            " or MariaDB."
         )
     until = _later_month(_month(now), ahead + 1)
     parts = partitions(connection)
@@ -98,8 +100,8 @@ def plan(connection: sa.Connection, now: dt.datetime, ahead: int) -> list[Step]:
     return make(connection, parts, now, until)
 
 
-def broke_off(connection: sa.Connection) -> bool:
-    """Whether setting up partitions was begun and not ended: later months are refused."""
+def is_half_done(connection: sa.Connection) -> bool:
+    """Whether partitioning was interrupted, so that calls of later months are rejected."""
     if connection.dialect.name != "postgresql":
         return False
     query = sa.text(
@@ -110,13 +112,13 @@ def broke_off(connection: sa.Connection) -> bool:
 
 
 def run(engine: sa.Engine, step: Step) -> None:
-    """Do a step. Where others use the table, it gives way and tries again.
+    """Execute a step. It retries as long as other transactions lock the table.
 
-    :raises StorageError: If they never let it have the table.
+    :raises StorageError: If the table stayed locked.
     """
     for tries in range(_TRIES):
         try:
-            with engine.begin() as connection, _brief(connection):
+            with engine.begin() as connection, _short_locks(connection):
                 for statement in step.statements:
                     connection.exec_driver_sql(statement)
                 return
@@ -125,13 +127,14 @@ def run(engine: sa.Engine, step: Step) -> None:
                 raise
             time.sleep(min(0.1 * 2**tries, 5))
     raise StorageError(
-        f"{step.what}: others have used {TABLE} all the time. Run it again when there is"
-        " no long transaction on it, such as a backup; what is done already stays done."
+        f"{step.title}: {TABLE} was locked by other transactions the whole time. Run it"
+        " again when no long transaction, such as a backup, uses it; completed steps"
+        " remain."
     )
 
 
 def drop(engine: sa.Engine, part: Partition) -> None:
-    """Let a partition go, with the calls in it."""
+    """Drop a partition with the calls in it."""
     statement = (
         f"DROP TABLE IF EXISTS {_quoted(part.name)}"
         if engine.dialect.name == "postgresql"
@@ -141,9 +144,9 @@ def drop(engine: sa.Engine, part: Partition) -> None:
 
 
 def wait_for_writers(engine: sa.Engine, part: Partition) -> None:
-    """Return when every transaction that writes to it now is over."""
+    """Wait for the transactions that are writing to a partition now."""
     if engine.dialect.name == "postgresql":
-        # No writer of another month waits, and no reader at all.
+        # This blocks no writers of other months, and no readers.
         lock = f"LOCK TABLE {_quoted(part.name)} IN SHARE MODE"
         run(engine, Step(f"Waiting for {part.name}", (lock,)))
     else:
@@ -177,7 +180,7 @@ def _postgresql(
     start = last_end(parts)
     if not parts:
         start, steps = _postgresql_swap(connection, now)
-    if start is None:  # all are in the default partition
+    if start is None:  # there is only the default partition
         start = _month(now)
     return [*steps, *(_postgresql_add(a, b) for a, b in _months(start, until))]
 
@@ -185,9 +188,9 @@ def _postgresql(
 def _postgresql_swap(
     connection: sa.Connection, now: dt.datetime
 ) -> tuple[dt.datetime, list[Step]]:
-    """The table of now becomes the first partition of a new one of its name."""
+    """Make the existing table the first partition of a new table of its name."""
     low, high = _range(connection)
-    # Calls of a minute ago may still be on their way.
+    # A day of margin: at the end of a month, calls of the next may arrive meanwhile.
     start = _month(now) if low is None else _later_month(_month(now + _DAY), 1)
     indexes = _postgresql_indexes(connection)
     swap = [f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE"]
@@ -206,11 +209,11 @@ def _postgresql_swap(
     ]
     steps = []
     if low is not None and (high is None or high < start):
-        # Proven beforehand, beside readers and writers, so that nothing is read while
-        # the table is locked. (Calls of the far future have it read then.)
+        # Validated beforehand, beside readers and writers, so that attaching does not
+        # read the table while it is locked. (Calls in the far future prevent this.)
         steps = [
             Step(
-                "Promising that no call is of a later month (a lock of milliseconds)",
+                "Excluding calls of later months from the table (locked for milliseconds)",
                 (
                     f"ALTER TABLE {TABLE} DROP CONSTRAINT IF EXISTS {_CHECK}",
                     f"ALTER TABLE {TABLE} ADD CONSTRAINT {_CHECK}"
@@ -218,17 +221,17 @@ def _postgresql_swap(
                 ),
             ),
             Step(
-                "Reading all calls once (readers and writers go on)",
+                "Reading all calls once (readers and writers continue)",
                 (f"ALTER TABLE {TABLE} VALIDATE CONSTRAINT {_CHECK}",),
             ),
         ]
     swap.append(f"ALTER TABLE {BEFORE} DROP CONSTRAINT IF EXISTS {_CHECK}")
-    what = f"Making {TABLE} the first partition of itself (a lock of milliseconds)"
-    return start, [*steps, Step(what, tuple(swap))]
+    title = f"Making {TABLE} the first partition (locked for milliseconds)"
+    return start, [*steps, Step(title, tuple(swap))]
 
 
 def _postgresql_indexes(connection: sa.Connection) -> list[tuple[str, str, str]]:
-    """Each index: its name, the one it gets, and the statement that makes it anew."""
+    """List each index: its name, its new name, and the statement that recreates it."""
     query = sa.text(
         "SELECT c.relname, pg_get_indexdef(i.indexrelid), pg_get_constraintdef(k.oid)"
         " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
@@ -244,7 +247,7 @@ def _postgresql_indexes(connection: sa.Connection) -> list[tuple[str, str, str]]
 
 
 def _postgresql_grants(connection: sa.Connection) -> list[str]:
-    """What others may do with the table, said again."""
+    """List the statements that grant the table's privileges again."""
     query = sa.text(
         "SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END,"
         " a.privilege_type FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a"
@@ -261,7 +264,7 @@ def _postgresql_add(start: dt.datetime, end: dt.datetime) -> Step:
     return Step(
         f"Adding {name}",
         (
-            # Attached, not made in place: that would lock out readers of other months.
+            # Attached afterwards: PARTITION OF would block readers of other months.
             f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING DEFAULTS INCLUDING INDEXES)",
             f"LOCK TABLE {LATER} IN ACCESS EXCLUSIVE MODE",
             _postgresql_move(LATER, name, start, end),
@@ -277,7 +280,7 @@ def _postgresql_move(
     time = f"started_at >= {utc_ms(start)}"
     if end is not None:
         time += f" AND started_at < {utc_ms(end)}"
-    # Names and numbers are all ours.
+    # All names and numbers are our own.
     return (
         f"WITH gone AS (DELETE FROM {source} WHERE {time} RETURNING *)"  # noqa: S608
         f" INSERT INTO {target} SELECT * FROM gone"
@@ -317,7 +320,7 @@ def _mysql(
         )
         return [
             Step(
-                f"Copying {TABLE} into partitions (writers wait, readers go on)",
+                f"Copying {TABLE} into partitions (writers wait, readers continue)",
                 (f"ALTER TABLE {TABLE} PARTITION BY RANGE (started_at) ({wanted})",),
             )
         ]
@@ -344,22 +347,22 @@ def _mysql_part(start: dt.datetime, end: dt.datetime) -> str:
     return f"PARTITION {_name(start)} VALUES LESS THAN ({utc_ms(end)})"
 
 
-# What both have
+# Shared
 
 
 def _range(
     connection: sa.Connection,
 ) -> tuple[dt.datetime | None, dt.datetime | None]:
     c = calls.c.started_at
-    # Rows of a time that no call can have are not worth a partition.
+    # Foreign rows with times that no call can have need no partition.
     query = sa.select(sa.func.min(c), sa.func.max(c)).where(c < END)
     low, high = connection.execute(query).one()
     return low, high
 
 
 @contextlib.contextmanager
-def _brief(connection: sa.Connection) -> Iterator[None]:
-    """Queue for a lock for some seconds only."""
+def _short_locks(connection: sa.Connection) -> Iterator[None]:
+    """Limit the wait for locks."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
         yield
@@ -374,7 +377,7 @@ def _brief(connection: sa.Connection) -> Iterator[None]:
 
 
 def _is_busy(error: exc.OperationalError) -> bool:
-    """Whether a lock was not to be had, or two waited for each other."""
+    """Whether it is a lock timeout or a deadlock."""
     cause = error.orig
     if getattr(cause, "sqlstate", None) in ("55P03", "40P01"):
         return True
@@ -402,7 +405,7 @@ def _later_month(month: dt.datetime, count: int) -> dt.datetime:
 
 
 def _name(start: dt.datetime) -> str:
-    # A table that was partitioned by hand may leave us less than a month to fill.
+    # Beside partitions made by hand, the first one may not be a whole month.
     return f"{TABLE}_{start:%Y_%m}" if start.day == 1 else f"{TABLE}_{start:%Y_%m_%d}"
 
 

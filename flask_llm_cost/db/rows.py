@@ -1,11 +1,10 @@
-"""How a call stands in the tables: the one place that maps it to columns and back.
+"""Map calls to rows and back.
 
-Columns hold what reports add up and filter by; ``details`` is JSON text with the
-rest, so that :func:`call_of` gives back the call. Its keys, each left out where it
-would be empty: ``other_tokens`` and ``units`` (``{name: count}``), ``parts``
-(``{meter: [quantity, rate, amount in pico-USD]}``), ``price_key``, ``valid_from``,
-``tier``, ``mode``, ``cost_flags``, ``reported_cost`` and ``estimate``. Decimals are
-text; counts of tokens and pico-USD are whole numbers.
+Columns hold what reports aggregate and filter by; ``details`` is JSON text with the rest,
+so that :func:`call_of` returns an equal call. Its keys, each omitted when empty:
+``other_tokens`` and ``units`` (``{name: count}``), ``parts`` (``{meter: [quantity, rate,
+amount in pico-USD]}``), ``price_key``, ``valid_from``, ``tier``, ``mode``, ``cost_flags``,
+``reported_cost`` and ``estimate``. Decimals are text; token counts and pico-USD are integers.
 """
 
 from __future__ import annotations
@@ -30,15 +29,16 @@ from ..call import Usage
 from ..jsonl import check_id
 from ..money import from_pico
 from ..money import to_pico
+from .tables import COST_GROUPS
 
 BIGGEST: t.Final = 2**63 - 1
 """The largest value of a BIGINT column."""
 
 TAG_BYTES: t.Final = 1024
-"""Of one tag's value: what the index of tag values takes on every engine."""
+"""The maximum size of a tag's value that every engine can index."""
 
 TRUNCATED: t.Final = "truncated_text"
-"""The flag of a call whose text was cut, or cleaned of what databases refuse."""
+"""The flag of a call whose text was cut, or cleaned of what databases reject."""
 
 _COUNTS: t.Final = (*COUNTS, "total_input_tokens", "total_output_tokens")
 _INPUT: t.Final = slice(0, COUNTS.index("output_tokens"))
@@ -53,7 +53,7 @@ _COMMON: t.Final[Mapping[str, int]] = {
 _TEXTS: t.Final[Mapping[str, int]] = {**_COMMON, "response_id": 255, "trace_id": 255}
 _FLAGS_LENGTH: t.Final = 255
 
-# One look at an object for many attributes: this runs for each call that is stored.
+# One attribute lookup instead of many: this runs for each call that is stored.
 _counts: t.Final = attrgetter(*COUNTS)
 _texts: t.Final = attrgetter(*_TEXTS)
 
@@ -64,19 +64,7 @@ _GROUPS: t.Final = (
     ("output", "cost_output"),
     ("reasoning", "cost_output"),
 )
-_GROUP_COLUMNS: t.Final = (
-    "cost_input",
-    "cost_cache_read",
-    "cost_cache_write",
-    "cost_output",
-    "cost_units",
-)
-_COST_COLUMNS: t.Final = (
-    "cost_total",
-    *_GROUP_COLUMNS,
-    "cost_source",
-    "cost_complete",
-)
+_COST_COLUMNS: t.Final = ("cost_total", *COST_GROUPS, "cost_source", "cost_complete")
 COLUMNS: t.Final = (
     "event_id",
     "started_at",
@@ -93,7 +81,7 @@ COLUMNS: t.Final = (
     "flags",
     "details",
 )
-"""The columns of a call in the order of :func:`values_of`."""
+"""The columns of a call, in the order of :func:`values_of`."""
 
 _NO_COUNTS: t.Final = (None,) * (len(_COUNTS) + 1)
 _NO_COSTS: t.Final = (None,) * len(_COST_COLUMNS)
@@ -115,7 +103,7 @@ class TagSet:
 
 
 def cost_group(meter: str) -> str:
-    """The column that a meter's amount counts in, such as ``cost_input``."""
+    """Return the column that a meter's amount belongs to, e.g. ``cost_input``."""
     for prefix, column in _GROUPS:
         if meter.startswith(prefix):
             return column
@@ -123,25 +111,25 @@ def cost_group(meter: str) -> str:
 
 
 def row_of(call: Call) -> dict[str, t.Any]:
-    """The columns of :data:`.tables.calls` for one call, but for ``tag_set_id``.
+    """Return a call's row of :data:`.tables.calls`, without ``tag_set_id``.
 
-    Text that is longer than its column is cut, and the call flagged ``truncated_text``.
+    Text longer than its column is cut, and the call flagged ``truncated_text``.
 
-    :raises ValueError: If no database can hold the call: an amount or a count out of
-        range, a cost that is not the sum of its parts, an id of another time.
+    :raises ValueError: If no database can store the call: an amount or a count is out of
+        range, the cost is not the sum of its parts, or the id is from another time.
     """
     row = dict(zip(COLUMNS, values_of(call), strict=True))
     return row | {"started_at": from_ms(row["started_at"])}
 
 
 def values_of(call: Call) -> tuple[t.Any, ...]:
-    """The values of :data:`COLUMNS` for one call, as drivers take them: times are ms.
+    """Return the values of :data:`COLUMNS` in the types of drivers: times are in ms.
 
     :raises ValueError: As :func:`row_of`.
     """
     started_at = check_id(call)
     texts, cut = _texts_of(call)
-    tags = _kept(tuple(call.tags.items())) if call.tags else None
+    tags = _stored_tags(tuple(call.tags.items())) if call.tags else None
     costs, parts = _costs_of(call.cost)
     flags = call.flags
     if cut or (tags is not None and tags.cut):
@@ -164,18 +152,15 @@ def values_of(call: Call) -> tuple[t.Any, ...]:
 
 
 def _texts_of(call: Call) -> tuple[tuple[str | None, ...], bool]:
-    """The texts, and whether one was cut or cleaned."""
+    """Return the texts, and whether one was cut or cleaned."""
     *common, response_id, trace_id = _texts(call)
     texts, cut = _common_texts(*common)
     response, trace = _fitting(response_id, 255), _fitting(trace_id, 255)
-    return (
-        *texts,
-        response,
-        trace,
-    ), cut or response != response_id or trace != trace_id
+    cut = cut or response != response_id or trace != trace_id
+    return (*texts, response, trace), cut
 
 
-# Most calls have those of a call a moment ago.
+# Most calls share theirs with a recent one.
 @functools.lru_cache(maxsize=1024)
 def _common_texts(*texts: str | None) -> tuple[tuple[str | None, ...], bool]:
     kept = tuple(map(_fitting, texts, _COMMON.values()))
@@ -189,33 +174,33 @@ def _fitting(text: str | None, length: int) -> str | None:
 
 
 def tag_set_of(tags: Mapping[str, str]) -> TagSet | None:
-    """The set that a call's tags are, as the ledger keeps it; ``None`` for no tags."""
-    return _kept(tuple(tags.items())).tags if tags else None
+    """Return a call's tags as the ledger stores them; ``None`` for no tags."""
+    return _stored_tags(tuple(tags.items())).tags if tags else None
 
 
-class _Kept(t.NamedTuple):
+class _StoredTags(t.NamedTuple):
     tags: TagSet
     cut: bool
-    """Whether a value was cut, or cleaned of what databases refuse."""
+    """Whether a value was cut, or cleaned of what databases reject."""
 
 
-# Most calls have tags that a call a moment ago had, too.
+# Most calls have the tags of a recent one.
 @functools.lru_cache(maxsize=1024)
-def _kept(tags: tuple[tuple[str, str], ...]) -> _Kept:
-    kept = {clean(key)[:200]: _clean_value(value) for key, value in sorted(tags)}
-    text = _encode(kept)
+def _stored_tags(tags: tuple[tuple[str, str], ...]) -> _StoredTags:
+    stored = {clean(key)[:200]: _clean_value(value) for key, value in sorted(tags)}
+    text = _encode(stored)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    found = TagSet(int.from_bytes(digest) >> 1, text, kept)
-    return _Kept(found, any(_clean_value(value) != value for _, value in tags))
+    found = TagSet(int.from_bytes(digest) >> 1, text, stored)
+    return _StoredTags(found, any(_clean_value(value) != value for _, value in tags))
 
 
 def clean(text: str) -> str:
-    """The text without what some database refuses: NUL and lone surrogates."""
+    """Replace what some database rejects: NUL and lone surrogates."""
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
     if text.isascii():
         return text
-    # A lone surrogate is three bytes that UTF-8 refuses, each replaced by one mark.
+    # Each of a lone surrogate's three bytes becomes one replacement character.
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
@@ -228,7 +213,7 @@ def _clean_value(value: str) -> str:
 
 def _in_range(name: str, value: int | None, biggest: int = BIGGEST) -> int | None:
     if value is not None and abs(value) > biggest:
-        raise ValueError(f"{name}: {value} is more than the ledger can hold")
+        raise ValueError(f"{name}: {value} exceeds what the ledger can store")
     return value
 
 
@@ -247,7 +232,7 @@ def _join(flags: frozenset[str]) -> str:
 def _counts_of(usage: Usage | None) -> tuple[int | None, ...]:
     if usage is None:
         return _NO_COUNTS
-    # A Usage takes no count that is out of range; sums of many may be.
+    # A Usage has no count that is out of range; its sums may be.
     counts: tuple[int, ...] = _counts(usage)
     if not usage.other_tokens:
         return *counts, sum(counts[_INPUT]), sum(counts[_OUTPUT]), 0
@@ -261,11 +246,11 @@ def _counts_of(usage: Usage | None) -> tuple[int | None, ...]:
 
 
 def _costs_of(cost: Cost | None) -> tuple[tuple[t.Any, ...], str]:
-    """The values of the columns, and the parts as the details hold them."""
+    """Return the values of the columns, and the parts as JSON for the details."""
     if cost is None:
         return _NO_COSTS, ""
     total = to_pico(cost.total_usd)
-    sums = [0] * len(_GROUP_COLUMNS)
+    sums = [0] * len(COST_GROUPS)
     parts = []
     for meter, part in cost.parts.items():
         pico = to_pico(part.amount_usd)
@@ -282,13 +267,13 @@ def _costs_of(cost: Cost | None) -> tuple[tuple[t.Any, ...], str]:
 
 @functools.lru_cache(maxsize=1024)
 def _known_meter(meter: str) -> tuple[int, str]:
-    """Which group a meter counts in, and its name as a key of JSON."""
-    return _GROUP_COLUMNS.index(cost_group(meter)), f"{_encode(meter)}:"
+    """Return the index of a meter's cost group, and its name as a JSON key."""
+    return COST_GROUPS.index(cost_group(meter)), f"{_encode(meter)}:"
 
 
 def _details(call: Call, parts: str) -> str | None:
-    # JSON put together by hand: a dict and an encoder take three times as long, and this
-    # runs for each call that is stored.
+    # The JSON is written by hand: a dict and an encoder take three times as long, and
+    # this runs for each call that is stored.
     fields: list[str] = []
     usage, cost = call.usage, call.cost
     if usage is not None and usage.other_tokens:
@@ -330,7 +315,7 @@ def _add_provenance(fields: list[str], cost: Cost) -> None:
     since = cost.valid_from
     fields += _provenance(
         cost.price_key,
-        # One moment in two zones is two texts, and would be one key.
+        # Equal moments in two zones are one cache key, but different texts.
         since if since is None or since.tzinfo is dt.UTC else since.isoformat(),
         cost.tier,
         cost.mode,
@@ -341,10 +326,10 @@ def _add_provenance(fields: list[str], cost: Cost) -> None:
 
 
 def call_of(row: t.Any, tags: Mapping[str, str] | None = None) -> Call:
-    """The call that a row of :data:`.tables.calls` holds.
+    """Return the call that a row of :data:`.tables.calls` stores.
 
-    :param row: Anything with the table's columns as attributes, all of them.
-    :param tags: The tags of the row's set.
+    :param row: Any object with all the table's columns as attributes.
+    :param tags: The tags of the row's tag set.
     """
     details = json.loads(row.details) if row.details else {}
     reported = details.get("reported_cost")

@@ -1,8 +1,8 @@
-"""How the ledger is stored: Core tables on a MetaData of our own.
+"""The ledger's tables, as SQLAlchemy Core tables.
 
 The same definitions serve SQLite, PostgreSQL and MySQL/MariaDB. Times are BIGINT
-milliseconds since 1970 (exact on every engine, and partitions by range on all of
-them), money is BIGINT pico-USD (1e-12 USD), tokens are BIGINT. NULL is unknown.
+milliseconds since 1970 (exact on every engine, and usable for range partitions on all of
+them), money is BIGINT pico-USD (1e-12 USD), and NULL is unknown.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import typing as t
 
 import sqlalchemy as sa
 
+from ..call import COUNTS
 from .column_types import EVENT_ID
 from .column_types import LONG_TEXT
 from .column_types import Millis
@@ -18,10 +19,28 @@ from .column_types import TABLE_OPTIONS
 from .column_types import Text
 
 metadata = sa.MetaData()
-"""Ours alone: never a host's, so that its migrations know nothing of our tables."""
+"""Never the host's, so that its migrations do not include our tables."""
 
 PREFIX: t.Final = "llm_cost_"
 
+COST_GROUPS: t.Final = (
+    "cost_input",  # uncached input of every modality
+    "cost_cache_read",
+    "cost_cache_write",  # of every time to live
+    "cost_output",  # of every modality
+    "cost_units",  # what is not a token, and reported totals
+)
+"""The columns that a cost is split into, in pico-USD. Their sum is ``cost_total``."""
+
+PRICED_COLUMNS: t.Final = (
+    "cost_total",
+    *COST_GROUPS,
+    "cost_source",
+    "cost_complete",
+    "flags",
+    "details",
+)
+"""The columns of a call that repricing changes."""
 
 calls = sa.Table(
     PREFIX + "calls",
@@ -41,40 +60,25 @@ calls = sa.Table(
     sa.Column("trace_id", Text(255)),
     sa.Column("latency_ms", sa.BigInteger),
     sa.Column("first_byte_ms", sa.BigInteger),
-    # Tokens: NULL where the call's usage is unknown. Disjoint, as in Usage.
-    sa.Column("input_tokens", sa.BigInteger),
-    sa.Column("input_audio_tokens", sa.BigInteger),
-    sa.Column("input_image_tokens", sa.BigInteger),
-    sa.Column("cache_read_tokens", sa.BigInteger),
-    sa.Column("cache_write_tokens", sa.BigInteger),
-    sa.Column("cache_write_1h_tokens", sa.BigInteger),
-    sa.Column("output_tokens", sa.BigInteger),
-    sa.Column("output_audio_tokens", sa.BigInteger),
-    sa.Column("output_image_tokens", sa.BigInteger),
+    # NULL: the call's usage is unknown. Disjoint, as in Usage.
+    *(sa.Column(name, sa.BigInteger) for name in COUNTS),
     sa.Column("other_tokens", sa.BigInteger),  # their sum; by name in details
-    sa.Column("reasoning_tokens", sa.BigInteger),
     sa.Column("total_input_tokens", sa.BigInteger),
     sa.Column("total_output_tokens", sa.BigInteger),
-    # Pico-USD: NULL where no price was known. The groups add up to cost_total.
-    sa.Column("cost_total", sa.BigInteger),
-    sa.Column("cost_input", sa.BigInteger),  # fresh input of every modality
-    sa.Column("cost_cache_read", sa.BigInteger),
-    sa.Column("cost_cache_write", sa.BigInteger),  # every time to live
-    sa.Column("cost_output", sa.BigInteger),  # output of every modality
-    sa.Column("cost_units", sa.BigInteger),  # what is not a token, and a reported total
+    # NULL: no price was known.
+    *(sa.Column(name, sa.BigInteger) for name in ("cost_total", *COST_GROUPS)),
     sa.Column("cost_source", Text(16)),
     sa.Column("cost_complete", sa.Boolean(create_constraint=False)),
     sa.Column("tag_set_id", sa.BigInteger),  # NULL: no tags
-    sa.Column(
-        "flags", Text(255), nullable=False
-    ),  # sorted, one space between; "" for none
+    # Sorted, separated by one space; "" for none.
+    sa.Column("flags", Text(255), nullable=False),
     # JSON text: other_tokens, units, parts, price provenance, reported and estimated cost.
     sa.Column("details", LONG_TEXT),
     sa.PrimaryKeyConstraint("started_at", "event_id", name="pk_llm_cost_calls"),
     **TABLE_OPTIONS,
 )
-"""One row per HTTP attempt. No serial id: partitions and sharded PostgreSQL need this.
-A call is found by its event id alone: the time of the primary key is inside it."""
+"""One row per HTTP attempt. It has no serial id, for the sake of partitions and sharded
+PostgreSQL. An event id suffices to find a call: it contains the time."""
 
 sa.Index("ix_llm_cost_calls_model", calls.c.model, calls.c.started_at)
 sa.Index("ix_llm_cost_calls_tag_set", calls.c.tag_set_id, calls.c.started_at)
@@ -83,13 +87,12 @@ tag_sets = sa.Table(
     PREFIX + "tag_sets",
     metadata,
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column(
-        "tags", LONG_TEXT, nullable=False
-    ),  # canonical JSON: sorted keys, no spaces
+    # Canonical JSON: sorted keys, no spaces.
+    sa.Column("tags", LONG_TEXT, nullable=False),
     sa.Column("seen_at", Millis, nullable=False),
     **TABLE_OPTIONS,
 )
-"""Each distinct set of tags once; the id is a 63-bit hash of its canonical JSON."""
+"""Each distinct set of tags. The id is a 63-bit hash of its canonical JSON."""
 
 tag_values = sa.Table(
     PREFIX + "tag_values",
@@ -100,7 +103,7 @@ tag_values = sa.Table(
     sa.PrimaryKeyConstraint("tag_set_id", "key", name="pk_llm_cost_tag_values"),
     **TABLE_OPTIONS,
 )
-"""The tags of each set, a row each: what filters and breakdowns ask."""
+"""The tags of each set, one row per tag, for filters and breakdowns."""
 
 sa.Index(
     "ix_llm_cost_tag_values_key",
@@ -117,22 +120,22 @@ meta = sa.Table(
     sa.Column("value", LONG_TEXT, nullable=False),
     **TABLE_OPTIONS,
 )
-"""What the ledger knows of itself, such as its time zone."""
+"""Named values about the ledger itself, such as its time zone."""
 
 dirty_marks = sa.Table(
     PREFIX + "dirty_marks",
     metadata,
-    # Random, so that no two writers ever wait for each other.
+    # Random, so that two writers never wait for each other.
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("hour", Millis, nullable=False),
     **TABLE_OPTIONS,
 )
-"""Hours (of UTC) in which calls were added, changed or deleted since they were added up.
-Whoever changes a call appends a mark in the same transaction."""
+"""UTC hours with calls that were added, changed or deleted since their rollup was built.
+Every change to a call appends a mark in the same transaction."""
 
 sa.Index("ix_llm_cost_dirty_marks_hour", dirty_marks.c.hour)
 
-SUMS: t.Final = (
+MEASURES: t.Final = (
     "calls",
     "priced",
     "unpriced",
@@ -149,17 +152,13 @@ SUMS: t.Final = (
     "with_latency",
     "latency_sum_ms",
     "cost_total",
-    "cost_input",
-    "cost_cache_read",
-    "cost_cache_write",
-    "cost_output",
-    "cost_units",
+    *COST_GROUPS,
     "estimated",
     "estimated_tokens",
     "cost_estimated",
 )
-"""What a rollup adds up, by the names of :class:`.Totals`; money is pico-USD. Costs of
-estimated usage are in ``cost_estimated`` alone."""
+"""The measures of a rollup, named as in :class:`.Totals`. Costs of estimated usage are in
+``cost_estimated`` only."""
 
 rollups = sa.Table(
     PREFIX + "rollups",
@@ -168,14 +167,15 @@ rollups = sa.Table(
     sa.Column("start", Millis, nullable=False),
     sa.Column("provider", Text(64), nullable=False),
     sa.Column("model", Text(255), nullable=False),
-    *(sa.Column(name, sa.BigInteger, nullable=False) for name in SUMS),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in MEASURES),
     sa.PrimaryKeyConstraint(
         "kind", "start", "provider", "model", name="pk_llm_cost_rollups"
     ),
     **TABLE_OPTIONS,
 )
-"""Calls added up by provider and model. ``kind`` is ``hour`` (of the calls in the table),
-``pruned`` (by hour, of calls that are there no more) or ``day`` (of both)."""
+"""Totals by provider and model. ``kind`` is ``hour`` (of the calls in the table), ``pruned``
+(by hour, of calls that were pruned), ``day`` (of both) or ``dropping`` (by hour, of the part
+of an hour that a month being dropped takes away)."""
 
 rollup_latencies = sa.Table(
     PREFIX + "rollup_latencies",
@@ -191,21 +191,7 @@ rollup_latencies = sa.Table(
     ),
     **TABLE_OPTIONS,
 )
-"""How many calls took how long, on a log scale: ``bucket`` is its lower end in ms."""
-
-COSTS: t.Final = (
-    "cost_total",
-    "cost_input",
-    "cost_cache_read",
-    "cost_cache_write",
-    "cost_output",
-    "cost_units",
-    "cost_source",
-    "cost_complete",
-    "flags",
-    "details",
-)
-"""The columns of a call that another price changes."""
+"""Numbers of calls by latency, on a log scale: ``bucket`` is its lower bound in ms."""
 
 revisions = sa.Table(
     PREFIX + "revisions",
@@ -216,18 +202,18 @@ revisions = sa.Table(
     sa.Column("run", Text(36), nullable=False),
     sa.Column("revised_at", Millis, nullable=False),
     sa.Column("new_total", sa.BigInteger),
-    # As they stood in the call's row until then:
+    # The values that the call's row had before.
     *(
         sa.Column(name, calls.c[name].type, nullable=calls.c[name].nullable)
-        for name in COSTS
+        for name in PRICED_COLUMNS
     ),
     sa.PrimaryKeyConstraint(
         "started_at", "event_id", "number", name="pk_llm_cost_revisions"
     ),
     **TABLE_OPTIONS,
 )
-"""What a call had cost before it was priced again, a row for each time. Rows are only
-added; they go when their call is pruned."""
+"""What a call cost before it was repriced, one row each time. Rows are only appended, and
+deleted with their call."""
 
 sa.Index(
     "ix_llm_cost_revisions_run",
@@ -240,13 +226,13 @@ tag_keys = sa.Table(
     PREFIX + "tag_keys",
     metadata,
     sa.Column("key", Text(200), primary_key=True),
-    # Calls before this were pruned when the key was declared: nothing is known of them.
+    # Earlier calls were pruned before the key was declared, so their tags are unknown.
     sa.Column("since", Millis),
-    # The day from which on it has too many values to be added up.
+    # The day from which the key has too many values for rollups.
     sa.Column("until", Millis),
     **TABLE_OPTIONS,
 )
-"""The keys whose values calls are added up by."""
+"""The tag keys that have rollups."""
 
 tag_dirty_marks = sa.Table(
     PREFIX + "tag_dirty_marks",
@@ -256,7 +242,7 @@ tag_dirty_marks = sa.Table(
     sa.PrimaryKeyConstraint("key", "start", name="pk_llm_cost_tag_dirty_marks"),
     **TABLE_OPTIONS,
 )
-"""Days of a key that are to be added up. Only who has the rollers' turn changes them."""
+"""Days whose rollups of a key are to be built. Changed only under the rollup lock."""
 
 tag_rollups = sa.Table(
     PREFIX + "tag_rollups",
@@ -264,17 +250,18 @@ tag_rollups = sa.Table(
     sa.Column("key", Text(200), nullable=False),
     sa.Column("kind", Text(8), nullable=False),
     sa.Column("start", Millis, nullable=False),
-    # A value itself is too long for a primary key on MySQL and MariaDB.
+    # The value is too long for a primary key on MySQL and MariaDB.
     sa.Column("number", sa.BigInteger, nullable=False),
     sa.Column("value", Text(1024), nullable=False),  # "" for calls without the key
-    *(sa.Column(name, sa.BigInteger, nullable=False) for name in SUMS),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in MEASURES),
     sa.PrimaryKeyConstraint(
         "key", "kind", "start", "number", name="pk_llm_cost_tag_rollups"
     ),
     **TABLE_OPTIONS,
 )
-"""Calls added up by the values of a key. ``kind`` is ``pruned`` (by day, of calls that
-are there no more) or ``day`` (of all)."""
+"""Totals by day and value of a key. ``kind`` is ``pruned`` (of calls that were pruned),
+``day`` (of all calls) or ``dropping`` (of the part of a day that a month being dropped takes
+away)."""
 
 budgets = sa.Table(
     PREFIX + "budgets",

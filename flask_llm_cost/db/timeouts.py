@@ -1,8 +1,8 @@
-"""Whoever waits for the database does not wait for ever.
+"""Time limits for waiting on the database.
 
-Not every driver bounds how long it waits for a server that accepts and never answers. So
-the connections are watched that someone uses who is in a hurry, and are broken when the
-time is up: the driver then says so, as of any connection that is lost.
+Not every driver limits how long it waits for a server that accepts a connection and never
+answers. So the connections that are used under a time limit are watched, and their sockets
+are shut down when it expires: the driver then raises as for any lost connection.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-_LOOK_SECONDS: t.Final = 0.25
+_POLL_SECONDS: t.Final = 0.25
 
 
-class Wait:
-    """One who waits, and how long yet."""
+class TimeLimit:
+    """How long one thread waits, and the connections that it waits for."""
 
     def __init__(self, seconds: float) -> None:
         self.until = time.monotonic() + seconds
-        self.over = False
+        self.expired = False
         """Whether the time was up before there was an answer."""
         self._sockets: dict[int, socket.socket] = {}
         self._lock = threading.Lock()
 
     def watch(self, connection: t.Any) -> None:
-        """Break this connection if the time is up before it is let go."""
+        """Break this connection if the limit expires before :meth:`release`."""
         found = _socket(connection)
         if found is not None:
-            self.let_go(connection)
+            self.release(connection)
             with self._lock:
                 self._sockets[id(connection)] = found
-            # Only now is there something to look at: SQLite needs no thread for it.
-            _watch.begin(self)
+            # Only now, so that SQLite needs no watching thread.
+            _watcher.add(self)
 
-    def let_go(self, connection: t.Any) -> None:
-        """This connection is waited for no more: another may use it."""
+    def release(self, connection: t.Any) -> None:
+        """Stop watching this connection: another thread may use it next."""
         with self._lock:
             found = self._sockets.pop(id(connection), None)
         if found is not None:
@@ -54,130 +54,133 @@ class Wait:
             while self._sockets:
                 self._sockets.popitem()[1].close()
 
-    def give_up(self) -> None:
-        """Break what is waited for."""
+    def expire(self) -> None:
+        """Break the watched connections."""
         with self._lock:
             for each in self._sockets.values():
-                self.over = True
+                self.expired = True
                 with contextlib.suppress(OSError):  # it is broken already
                     each.shutdown(socket.SHUT_RDWR)
 
 
 def _socket(connection: t.Any) -> socket.socket | None:
-    """A handle of our own on a connection's socket; ``None`` if it shows none."""
+    """Return our own handle of a connection's socket; ``None`` if it exposes none."""
     try:
-        shown = connection if hasattr(connection, "fileno") else connection._sock
-        return socket.socket(fileno=os.dup(shown.fileno()))
-    except Exception:  # closed meanwhile, or of a kind that has none
+        found = connection if hasattr(connection, "fileno") else connection._sock
+        return socket.socket(fileno=os.dup(found.fileno()))
+    except Exception:  # closed meanwhile, or a kind of connection without a socket
         return None
 
 
-class _Watch:
-    """Looks at all who wait, on one thread of a process."""
+class _Watcher:
+    """Checks all time limits of a process, on one thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waits: set[Wait] = set()
-        self._someone = threading.Event()
+        self._limits: set[TimeLimit] = set()
+        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def begin(self, wait: Wait) -> None:
+    def add(self, limit: TimeLimit) -> None:
         with self._lock:
-            self._waits.add(wait)
+            self._limits.add(limit)
             if self._thread is None:
                 thread = threading.Thread(
                     target=self._run, name="llm-cost-watch", daemon=True
                 )
-                # If the interpreter is ending, nobody watches.
+                # At interpreter exit, no thread starts and nothing is watched.
                 with contextlib.suppress(RuntimeError):
                     thread.start()
                     self._thread = thread
-        self._someone.set()
+        self._wake.set()
 
-    def end(self, wait: Wait) -> None:
+    def discard(self, limit: TimeLimit) -> None:
         with self._lock:
-            self._waits.discard(wait)
+            self._limits.discard(limit)
 
     def _run(self) -> None:
-        while self._someone.wait():
+        while self._wake.wait():
             with self._lock:
-                late = [w for w in self._waits if time.monotonic() >= w.until]
-                if not self._waits:
-                    self._someone.clear()
-            for wait in late:
-                wait.give_up()
-            time.sleep(_LOOK_SECONDS)
+                late = [each for each in self._limits if time.monotonic() >= each.until]
+                if not self._limits:
+                    self._wake.clear()
+            for each in late:
+                each.expire()
+            time.sleep(_POLL_SECONDS)
 
 
-_watch = _Watch()
-_mine = threading.local()
+_watcher = _Watcher()
+_local = threading.local()
 
 
 @contextmanager
-def hurried(seconds: float) -> Iterator[Wait]:
-    """Break the connections used in here that have not answered after so long."""
+def time_limit(seconds: float) -> Iterator[TimeLimit]:
+    """Break the connections used within that have not answered in time.
+
+    Within another time limit, that one applies.
+    """
     outer = current()
     if outer is not None:
         yield outer
         return
-    wait = _mine.wait = Wait(seconds)
+    limit = _local.limit = TimeLimit(seconds)
     try:
-        yield wait
+        yield limit
     finally:
-        _mine.wait = None
-        _watch.end(wait)
-        wait.end()
+        _local.limit = None
+        _watcher.discard(limit)
+        limit.end()
 
 
-def current() -> Wait | None:
-    """Who waits on this thread."""
-    return getattr(_mine, "wait", None)
+def current() -> TimeLimit | None:
+    """Return the time limit of this thread."""
+    return getattr(_local, "limit", None)
 
 
-def connected(connect: Callable[[], t.Any]) -> t.Any:
-    """A new connection, for which nobody waits for longer than they can.
+def connect(make: Callable[[], t.Any]) -> t.Any:
+    """Make a connection within the current time limit.
 
     :raises TimeoutError: If it was not made in time.
     """
-    wait = current()
-    if wait is None:
-        return connect()
-    left = wait.until - time.monotonic()
+    limit = current()
+    if limit is None:
+        return make()
+    left = limit.until - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    made: Future[t.Any] = Future()
+    future: Future[t.Any] = Future()
     context = contextvars.copy_context()
 
     def run() -> None:
-        # The app's own code may make connections: what it raises is for who waits.
+        # The app's own code may make connections: its exceptions are for the caller.
         try:
-            made.set_result(context.run(connect))
+            future.set_result(context.run(make))
         except BaseException as error:
-            made.set_exception(error)
+            future.set_exception(error)
 
-    # There is no socket yet to be watched.
+    # There is no socket yet that could be watched.
     threading.Thread(target=run, name="llm-cost-connect", daemon=True).start()
     try:
-        return made.result(left)
+        return future.result(left)
     except TimeoutError as error:
-        if not made.done() or made.exception() is not error:
-            wait.over = True
-            made.add_done_callback(_close)
+        if not future.done() or future.exception() is not error:
+            limit.expired = True
+            future.add_done_callback(_close)
         raise
 
 
-def _close(made: Future[t.Any]) -> None:
-    """Nobody wants this connection any more."""
-    if made.exception() is None:
+def _close(future: Future[t.Any]) -> None:
+    """Close a connection that was made too late."""
+    if future.exception() is None:
         with contextlib.suppress(Exception):
-            made.result().close()
+            future.result().close()
 
 
-def _let_go() -> None:
-    global _watch
-    _watch = _Watch()
-    _mine.wait = None
+def _after_fork() -> None:
+    global _watcher
+    _watcher = _Watcher()
+    _local.limit = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -103,7 +103,7 @@ class Index:
     def let_go(self) -> None:
         """In a forked child: the folder is the parent's."""
         self._remover.detach()
-        self.engines.let_go()
+        self.engines.after_fork()
 
     def close(self) -> None:
         self.engines.close()

@@ -114,7 +114,7 @@ class Ledger:
         if spool is not None:
             spool.let_go()
         if engines is not None:
-            engines.let_go()
+            engines.after_fork()
 
     @property
     def folder(self) -> Path:
@@ -590,7 +590,7 @@ class Ledger:
         engines = self._engines
         with engines.explained(tables=False):
             upgrade(engines.writing())
-        engines.doubt()
+        engines.recheck()
 
     def downgrade(self, revision: str) -> None:
         """Bring the tables back to an earlier version; ``"base"`` drops them all.
@@ -602,7 +602,7 @@ class Ledger:
         engines = self._engines
         with engines.explained(tables=False):
             downgrade(engines.writing(), revision)
-        engines.doubt()
+        engines.recheck()
 
     def check(self) -> list[str]:
         """How the tables differ from what this package needs, a line each."""

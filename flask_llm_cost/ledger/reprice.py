@@ -29,7 +29,7 @@ from ..db.engine import Engines
 from ..db.rows import call_of
 from ..db.rows import row_of
 from ..db.tables import calls
-from ..db.tables import COSTS
+from ..db.tables import PRICED_COLUMNS
 from ..db.tables import revisions
 from ..db.tables import tag_sets
 from ..errors import StorageError
@@ -139,7 +139,7 @@ class Wanted(t.NamedTuple):
 
     key: _Key
     columns: _Row
-    """All of :data:`.tables.COSTS`."""
+    """All of :data:`.tables.PRICED_COLUMNS`."""
     was: _Row | None = None
     """The columns that it must still have; else it is left alone."""
     number: int | None = None
@@ -202,7 +202,7 @@ def _holds(wanted: Wanted, row: _Row, number: int) -> bool:
     if wanted.number is not None and wanted.number != number:
         return False
     was = wanted.was
-    return was is None or all(row[name] == was[name] for name in COSTS)
+    return was is None or all(row[name] == was[name] for name in PRICED_COLUMNS)
 
 
 def _write(
@@ -223,7 +223,7 @@ def _write(
                 "run": run,
                 "revised_at": now,
                 "new_total": each.columns["cost_total"],
-                **{name: rows[each.key][name] for name in COSTS},
+                **{name: rows[each.key][name] for name in PRICED_COLUMNS},
             }
             for each in due
         ],
@@ -234,7 +234,7 @@ def _write(
             _c.started_at == sa.bindparam("at_", type_=_c.started_at.type),
             _c.event_id == sa.bindparam("id_", type_=_c.event_id.type),
         )
-        .values({name: sa.bindparam(f"new_{name}") for name in COSTS})
+        .values({name: sa.bindparam(f"new_{name}") for name in PRICED_COLUMNS})
     )
     connection.execute(
         change,
@@ -242,7 +242,7 @@ def _write(
             {
                 "at_": each.key[0],
                 "id_": each.key[1],
-                **{f"new_{name}": each.columns[name] for name in COSTS},
+                **{f"new_{name}": each.columns[name] for name in PRICED_COLUMNS},
             }
             for each in due
         ],
@@ -396,7 +396,7 @@ class Reviser:
                 wanted = [
                     Wanted(
                         (row["started_at"], row["event_id"]),
-                        {name: row[name] for name in COSTS},
+                        {name: row[name] for name in PRICED_COLUMNS},
                         number=row["number"],
                     )
                     for row in batch
@@ -490,8 +490,8 @@ def _priced(found: sa.Row[t.Any], quote: Quote, done: Repriced) -> Wanted | None
         return None
     return Wanted(
         (call.started_at, call.event_id),
-        {name: columns[name] for name in COSTS},
-        was={name: row[name] for name in COSTS},
+        {name: columns[name] for name in PRICED_COLUMNS},
+        was={name: row[name] for name in PRICED_COLUMNS},
     )
 
 

@@ -135,7 +135,7 @@ class Store:
         entries = self._entries(calls, stored)
         engines = self._engines
         try:
-            with engines.hurried() if now else contextlib.nullcontext():
+            with engines.time_limited() if now else contextlib.nullcontext():
                 engines.prepare()
                 with engines.explained():
                     engine = engines.reading() if now else engines.writing()

@@ -85,7 +85,7 @@ MEASURES: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     **COUNTS,
     **{name: sa.func.sum(amount) for name, amount in AMOUNTS.items()},
 }
-"""How each of :data:`.tables.SUMS` is found from the calls of an hour or a day. (Over
+"""How each of :data:`.tables.MEASURES` is found from the calls of an hour or a day. (Over
 any number of calls money has to be added up in two parts: see ``query/totals.py``.)"""
 
 

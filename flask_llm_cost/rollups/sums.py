@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from ..db.tables import calls
 from ..db.tables import rollup_latencies
 from ..db.tables import rollups
-from ..db.tables import SUMS
 from .measures import latency_bucket
 from .measures import MEASURES
 
@@ -41,7 +40,7 @@ def add_up(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> Sums:
     columns = [column.label(name) for name, column in MEASURES.items()]
     rows = connection.execute(sa.select(*by, *columns).where(*where).group_by(*by))
     totals = {
-        (row.provider, row.model): {n: int(row._mapping[n] or 0) for n in SUMS}
+        (row.provider, row.model): {n: int(row._mapping[n] or 0) for n in MEASURES}
         for row in rows
     }
     latencies: dict[tuple[str, str, int], int] = {}
@@ -65,13 +64,13 @@ def read(
     totals = {}
     r = rollups.c
     query = (
-        sa.select(r.provider, r.model, *(sa.func.sum(r[n]).label(n) for n in SUMS))
+        sa.select(r.provider, r.model, *(sa.func.sum(r[n]).label(n) for n in MEASURES))
         .where(r.kind.in_(kinds), r.start >= start, r.start < end)
         .group_by(r.provider, r.model)
     )
     for row in connection.execute(query):
         key = row.provider, row.model
-        totals[key] = {name: int(row._mapping[name]) for name in SUMS}
+        totals[key] = {name: int(row._mapping[name]) for name in MEASURES}
     x = rollup_latencies.c
     by = (x.provider, x.model, x.bucket)
     counted = (
@@ -127,7 +126,7 @@ def take(connection: sa.Connection, kind: str, start: dt.datetime, sums: Sums) -
     there = read(connection, [kind], start, start + dt.timedelta(milliseconds=1))
     totals = {key: dict(values) for key, values in there.totals.items()}
     for key, values in sums.totals.items():
-        mine = totals.setdefault(key, dict.fromkeys(SUMS, 0))
+        mine = totals.setdefault(key, dict.fromkeys(MEASURES, 0))
         subtract(mine, values, "/".join(key))
         if not any(mine.values()):
             del totals[key]
@@ -150,7 +149,7 @@ def subtract(mine: dict[str, int], values: Mapping[str, int], whose: str) -> Non
 
     :raises NotThere: If something would be less than nothing.
     """
-    for name in SUMS:
+    for name in MEASURES:
         mine[name] -= values[name]
         if mine[name] < 0:
             raise NotThere(_LESS.format(name, whose))
@@ -170,8 +169,8 @@ def merged(one: Sums, two: Sums) -> Sums:
     """Both together."""
     totals = {key: dict(values) for key, values in one.totals.items()}
     for key, values in two.totals.items():
-        mine = totals.setdefault(key, dict.fromkeys(SUMS, 0))
-        for name in SUMS:
+        mine = totals.setdefault(key, dict.fromkeys(MEASURES, 0))
+        for name in MEASURES:
             mine[name] += values[name]
     latencies = dict(one.latencies)
     for bucket, n in two.latencies.items():

@@ -19,7 +19,6 @@ import sqlalchemy as sa
 
 from ..db.tables import calls
 from ..db.tables import rollups
-from ..db.tables import SUMS
 from ..db.tables import tag_dirty_marks
 from ..db.tables import tag_keys
 from ..db.tables import tag_rollups
@@ -163,7 +162,7 @@ def read_values(
     connection: sa.Connection, key: str, kind: str, start: dt.datetime
 ) -> Values:
     """What is kept of a day."""
-    query = sa.select(_r.value, *(_r[name] for name in SUMS)).where(
+    query = sa.select(_r.value, *(_r[name] for name in MEASURES)).where(
         _r.key == key, _r.kind == kind, _r.start == start
     )
     found: dict[str, dict[str, int]] = {}
@@ -191,8 +190,8 @@ def merged_values(one: Values, two: Values) -> Values:
     """Both together."""
     found = {value: dict(sums) for value, sums in one.items()}
     for value, sums in two.items():
-        mine = found.setdefault(value, dict.fromkeys(SUMS, 0))
-        for name in SUMS:
+        mine = found.setdefault(value, dict.fromkeys(MEASURES, 0))
+        for name in MEASURES:
             mine[name] += sums[name]
     return found
 
@@ -220,7 +219,7 @@ def take_pruned(
         left = dict(read_values(connection, known.key, "pruned", start))
         try:
             for value, sums in less.items():
-                mine = dict(left.pop(value, dict.fromkeys(SUMS, 0)))
+                mine = dict(left.pop(value, dict.fromkeys(MEASURES, 0)))
                 subtract(mine, sums, f"tag {known.key}")
                 if any(mine.values()):
                     left[value] = mine
@@ -321,6 +320,6 @@ def _give_up(connection: sa.Connection, key: str, start: dt.datetime) -> None:
 
 
 def _add(found: dict[str, dict[str, int]], row: sa.Row[t.Any]) -> None:
-    sums = found.setdefault(row.value or "", dict.fromkeys(SUMS, 0))
-    for name in SUMS:
+    sums = found.setdefault(row.value or "", dict.fromkeys(MEASURES, 0))
+    for name in MEASURES:
         sums[name] += int(row._mapping[name] or 0)

@@ -717,7 +717,7 @@ def test_another_zone_forgets_nothing_that_was_spent(make_app: MakeApp) -> None:
                 since=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
             )
         )
-    uri = str(ledger._engines.place.url)
+    uri = str(ledger._engines.location.url)
     moved = make_app(
         LLM_COST_DATABASE_URI=uri, LLM_COST_BUDGETS=[entry | {"timezone": "Asia/Tokyo"}]
     )

@@ -90,7 +90,7 @@ def test_a_dry_prune_names_the_partitions(big: Flask, shown: Shown) -> None:
 
 
 def test_where_there_are_no_partitions_it_is_said(run: Run, make_app: MakeApp) -> None:
-    assert "SQLite has no partitions" in run("partition").stderr
+    assert "SQLite does not support partitions" in run("partition").stderr
     files = make_app(LLM_COST_STORAGE="jsonl")
     result = run("partition", app=files)
     assert (result.exit_code, "file of its own already" in result.stderr) == (1, True)

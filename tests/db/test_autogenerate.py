@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flask_llm_cost.config import Settings
-from flask_llm_cost.db.autogenerate import NotOurs
+from flask_llm_cost.db.autogenerate import AutogenerateFilter
 from flask_llm_cost.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -96,14 +96,14 @@ def test_a_hosts_migrations_know_nothing_of_our_tables(
 ENV = """
 import sqlalchemy as sa
 from alembic import context
-from flask_llm_cost.db.autogenerate import NotOurs
+from flask_llm_cost.db.autogenerate import AutogenerateFilter
 
 metadata = sa.MetaData()
 sa.Table("note", metadata, sa.Column("id", sa.Integer, primary_key=True))
 engine = sa.create_engine("sqlite:///host.db")
 with engine.connect() as connection:
     context.configure(
-        connection=connection, target_metadata=metadata, include_name=NotOurs()
+        connection=connection, target_metadata=metadata, include_name=AutogenerateFilter()
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -140,14 +140,14 @@ def test_a_host_with_plain_alembic_passes_the_rule_itself(tmp_path: Path) -> Non
 
 
 @pytest.mark.stress
-def test_without_the_shield_they_would_drop_them(tmp_path: Path) -> None:
+def test_without_the_filter_they_would_drop_them(tmp_path: Path) -> None:
     pytest.importorskip("flask_migrate")
     assert "drop_table('llm_cost_calls')" in _generated(tmp_path, BARE="1")
 
 
 def test_a_hosts_own_rule_is_kept() -> None:
-    rule = NotOurs(lambda name, kind, parents: name != "secret")
+    rule = AutogenerateFilter(lambda name, kind, parents: name != "secret")
     assert not rule("llm_cost_calls", "table", {})
     assert not rule("secret", "table", {})
     assert rule("note", "table", {})
-    assert NotOurs()("llm_cost_x", "column", {})
+    assert AutogenerateFilter()("llm_cost_x", "column", {})

@@ -132,7 +132,7 @@ def test_missing_tables_name_the_command(
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ("0000", f"of version 0000, and {HEAD} is needed"),
+        ("0000", f"have version 0000, but version {HEAD} is required"),
         ("9999", "newer Flask-LLM-Cost"),
     ],
 )

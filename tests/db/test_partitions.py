@@ -17,8 +17,8 @@ from flask_llm_cost.db import migrate
 from flask_llm_cost.db import partitions
 from flask_llm_cost.db import rows
 from flask_llm_cost.db.tables import calls
-from flask_llm_cost.db.tables import COSTS
 from flask_llm_cost.db.tables import dirty_marks
+from flask_llm_cost.db.tables import PRICED_COLUMNS
 from flask_llm_cost.db.tables import revisions
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.event_id import mint_event_id
@@ -171,7 +171,7 @@ def test_setting_up_may_break_off_after_any_step(
             break
         partitions.run(engine, plan[0])
         with engine.connect() as connection:
-            assert partitions.broke_off(connection) == (
+            assert partitions.is_half_done(connection) == (
                 not partitions.partitions(connection)
             )
         if done == 1:
@@ -179,7 +179,7 @@ def test_setting_up_may_break_off_after_any_step(
     ledger.partition()
     assert ledger.partition_plan() == []
     with engine.connect() as connection:
-        assert not partitions.broke_off(connection)
+        assert not partitions.is_half_done(connection)
     assert ever(ledger) == before
     assert ledger.check() == []
 
@@ -238,7 +238,7 @@ def test_what_dropped_calls_had_cost_before_goes_with_them(ledger: Ledger) -> No
     made = calls_around(month(2), month(1))
     kept(ledger, made)
     old = rows.row_of(made[0])
-    same = {name: old[name] for name in COSTS}
+    same = {name: old[name] for name in PRICED_COLUMNS}
     wanted = [Wanted((call.started_at, call.event_id), same) for call in made]
     now = dt.datetime.now(dt.UTC)
     with ledger._engines.writing().begin() as connection:
@@ -420,7 +420,7 @@ def test_a_reader_that_holds_the_table_is_waited_for(
     kept(ledger, calls_around(month(1)))
     with ledger.reading() as connection:
         connection.execute(sa.select(calls.c.model)).all()
-        with pytest.raises(StorageError, match="have used llm_cost_calls all the time"):
+        with pytest.raises(StorageError, match="llm_cost_calls was locked by other"):
             ledger.prune(month(1))
     assert ledger.prune(month(1)) == 6
 
@@ -439,9 +439,9 @@ def test_what_others_may_do_stays(ledger: Ledger) -> None:
 
 
 def test_sqlite_says_why_not(make_ledger: MakeLedger) -> None:
-    with pytest.raises(StorageError, match="SQLite has no partitions"):
+    with pytest.raises(StorageError, match="SQLite does not support partitions"):
         make_ledger().partition()
-    with pytest.raises(StorageError, match="SQLite has no partitions"):
+    with pytest.raises(StorageError, match="SQLite does not support partitions"):
         make_ledger().partition_plan()
     assert make_ledger().partitions() == []
 

@@ -229,7 +229,7 @@ def test_a_half_made_first_upgrade_is_repaired_by_another(
     with engine.begin() as connection:
         connection.exec_driver_sql(f"DELETE FROM {VERSION_TABLE}")
         connection.exec_driver_sql(lost.format(on_table=on_table))
-    ledger._engines.doubt()
+    ledger._engines.recheck()
     ledger.upgrade()
     assert ledger.current() == HEAD
     assert ledger.check() == []
@@ -300,7 +300,7 @@ def test_tables_ask_for_a_dynamic_row_format(
 
 def _by_hand(ledger: Ledger, text: str) -> None:
     """As the keeper of the database would: with the client that comes with it."""
-    url = ledger._engines.place.url
+    url = ledger._engines.location.url
     if url.get_backend_name() == "sqlite":
         with closing(sqlite3.connect(str(url.database))) as connection:
             connection.executescript(text)
@@ -357,7 +357,7 @@ def test_the_sql_text_makes_what_the_command_makes(
     with engine.begin() as connection:
         connection.exec_driver_sql(f"DROP TABLE {VERSION_TABLE}")
     _by_hand(ledger, ledger.sql())
-    ledger._engines.doubt()
+    ledger._engines.recheck()
     assert _shape(engine) == expected
     assert ledger.current() == ledger.head()
     assert ledger.check() == []

@@ -17,7 +17,7 @@ from flask_llm_cost.budgets import read_budgets
 from flask_llm_cost.budgets.policy import Policy
 from flask_llm_cost.config import Settings
 from flask_llm_cost.db import engine as engine_module
-from flask_llm_cost.db import timeouts as patience
+from flask_llm_cost.db import timeouts
 from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
@@ -107,7 +107,7 @@ def proxy(empty_database: str) -> Iterator[Proxy]:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "_ANSWER_SECONDS", 1.0)
     # However slow the machine is, that is not over before the test says so.
-    monkeypatch.setattr(engine_module, "_HUNG_SECONDS", (600.0, 600.0))
+    monkeypatch.setattr(engine_module, "_PAUSE_SECONDS", (600.0, 600.0))
 
 
 @pytest.fixture(params=["own", "host"])
@@ -158,7 +158,7 @@ def test_nobody_waits_for_a_server_that_fell_silent(
         assert isinstance(error, StorageError), error
         assert what in str(error)
     proxy.go_on()
-    kept(ledger)._engines._hung_until = 0.0
+    kept(ledger)._engines._paused_until = 0.0
     assert take(ledger, make_call(2), "0.1")
     assert only(ledger).reserved == 2 * 10**11
 
@@ -173,7 +173,7 @@ def test_nobody_waits_for_a_server_that_accepts_alone(
     assert isinstance(error, StorageError), error
     assert "did not answer within 1 s" in str(error)
     proxy.go_on()
-    kept(ledger)._engines._hung_until = 0.0
+    kept(ledger)._engines._paused_until = 0.0
     assert take(ledger, make_call(2), "0.1")
 
 
@@ -253,9 +253,9 @@ def test_a_connection_that_comes_too_late_is_closed() -> None:
         go.wait()
         return Connection()
 
-    with patience.hurried(0.05) as wait, pytest.raises(TimeoutError):
-        patience.connected(connect)
-    assert wait.over
+    with timeouts.time_limit(0.05) as limit, pytest.raises(TimeoutError):
+        timeouts.connect(connect)
+    assert limit.expired
     go.set()
     assert closed.wait(20)
 
@@ -264,19 +264,19 @@ def test_only_who_is_in_a_hurry_is_cut_off() -> None:
     one, other = socket.socketpair()
     with one, other:
         one.settimeout(20)
-        with patience.hurried(0.05) as wait:
-            wait.watch(one)
+        with timeouts.time_limit(0.05) as limit:
+            limit.watch(one)
             assert one.recv(1) == b""
-        assert wait.over
+        assert limit.expired
     one, other = socket.socketpair()
     with one, other:
-        with patience.hurried(0.05) as wait:
-            wait.watch(one)
-            wait.let_go(one)
-            with patience.hurried(60) as inner:
-                assert inner is wait
-        with patience.hurried(0) as wait:
+        with timeouts.time_limit(0.05) as limit:
+            limit.watch(one)
+            limit.release(one)
+            with timeouts.time_limit(60) as inner:
+                assert inner is limit
+        with timeouts.time_limit(0) as limit:
             pass
         other.sendall(b"x")
         assert one.recv(1) == b"x"
-        assert not wait.over
+        assert not limit.expired

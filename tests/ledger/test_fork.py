@@ -74,7 +74,8 @@ sys.stdin.read()
 MIGRATING = """
 import os, subprocess, sys, time
 from flask_llm_cost.config import Settings
-from flask_llm_cost.ledger import Ledger, migrate
+from flask_llm_cost.db import migrate
+from flask_llm_cost.ledger import Ledger
 from tests.ledger.samples import make_call
 
 folder, locker = sys.argv[1:]

@@ -19,7 +19,7 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
 from flask_llm_cost.db.tables import calls
-from flask_llm_cost.db.tables import COSTS
+from flask_llm_cost.db.tables import PRICED_COLUMNS
 from flask_llm_cost.db.tables import revisions as table
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
@@ -109,8 +109,8 @@ def test_the_old_cost_is_kept_and_comes_back(ledger: Ledger) -> None:
     after = stored(ledger)
     assert before != after
     old = kept(ledger)
-    assert [{name: row[name] for name in COSTS} for row in old] == [
-        {name: row[name] for name in COSTS} for row in before
+    assert [{name: row[name] for name in PRICED_COLUMNS} for row in old] == [
+        {name: row[name] for name in PRICED_COLUMNS} for row in before
     ]
     assert {row["run"] for row in old} == {done.run}
     back = ledger.undo_reprice("last", now=NOW + HOUR)
@@ -253,7 +253,7 @@ def test_a_change_tells_whose_cost_became_what(ledger: Ledger) -> None:
     wanted = [
         Wanted(
             (row["started_at"], row["event_id"]),
-            {**{name: row[name] for name in COSTS}, "cost_total": 7},
+            {**{name: row[name] for name in PRICED_COLUMNS}, "cost_total": 7},
         )
         for row in rows
     ]

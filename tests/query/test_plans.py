@@ -224,7 +224,7 @@ def test_every_page_reads_by_an_index(full: Store, site: Flask, rule: str) -> No
     visitor = site.test_client()
     wanted = [(address, 2) for address in addresses(full, rule)]
     for address, depth in wanted:
-        with told(state.ledger._engines.asking()) as found:
+        with told(state.ledger._engines.querying()) as found:
             response = visitor.get(address)
             assert response.status_code == 200, address
             text = response.text

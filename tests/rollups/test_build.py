@@ -63,7 +63,7 @@ def calls_over(hours: int, every: int = 20) -> list[Call]:
 
 
 def _together(found: sums.Sums) -> dict[str, int]:
-    summed = dict.fromkeys(tables.SUMS, 0)
+    summed = dict.fromkeys(tables.MEASURES, 0)
     for values in found.totals.values():
         for name, value in values.items():
             summed[name] += value

@@ -1,6 +1,6 @@
-"""How Alembic runs our revisions: on the connection that it is given, or as SQL text.
+"""Run our revisions on the given connection, or as SQL text.
 
-No logging is configured here: a host's loggers are its own.
+Logging is not configured here: the host app configures its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ attributes = context.config.attributes
 if context.is_offline_mode():
     context.configure(
         dialect_name=attributes["dialect"],
-        # Text for a client, not for a driver: those want each "%" doubled.
+        # The text is for a client. Drivers would need every "%" doubled.
         dialect_opts={"paramstyle": "named"},
         target_metadata=metadata,
         version_table=VERSION_TABLE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from .. import steps
+from flask_llm_cost.db.migrations import steps
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

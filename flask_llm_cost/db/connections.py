@@ -1,0 +1,180 @@
+"""Create engines: their options, and how each connection is made and watched."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from collections.abc import Callable
+from collections.abc import Mapping
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy import exc
+
+from ..config import Settings
+from ..errors import StorageError
+from . import timeouts
+from .import_lock import loading
+from .location import label
+from .location import Location
+
+_CONNECT_SECONDS: t.Final = 5
+_TIMEOUT_DRIVERS: t.Final = ("psycopg", "psycopg2", "pymysql", "mysqldb")
+
+
+def make_engine(
+    location: Location,
+    settings: Settings,
+    instance_path: str,
+    pool: Mapping[str, t.Any],
+) -> sa.Engine:
+    """Create an engine of our own, which connects as the host app's does.
+
+    :param pool: The size of its pool, as arguments of :func:`sqlalchemy.create_engine`.
+    :raises StorageError: If the URL, the options or the driver cannot be used.
+    """
+    try:
+        with loading():  # the dialect and the driver
+            options = _options(location, pool, settings.engine_options)
+            engine = sa.create_engine(location.url, **options)
+    except (exc.ArgumentError, ImportError, TypeError) as error:
+        raise StorageError(
+            f"The ledger's database {label(location.url)} cannot be used: {error}. Check"
+            " LLM_COST_DATABASE_URI, LLM_COST_ENGINE_OPTIONS and whether the driver is"
+            " installed."
+        ) from error
+    if engine.dialect.name != "sqlite":  # SQLite only waits for locks
+        _watch(engine)
+    if location.own:
+        _create_file(Path(location.url.database or ""))
+        event.listen(engine, "connect", _pragmas(fsync=settings.spool_fsync))
+    elif location.host is None and engine.dialect.name == "sqlite":
+        os.makedirs(instance_path, exist_ok=True)
+    return engine
+
+
+def _options(
+    location: Location, pool: Mapping[str, t.Any], engine_options: Mapping[str, t.Any]
+) -> dict[str, t.Any]:
+    options: dict[str, t.Any] = {
+        **pool,
+        "pool_recycle": 1800,
+        # The text of an error must not log a call's tags.
+        "hide_parameters": True,
+    }
+    sqlite = location.url.get_backend_name() == "sqlite"
+    if not sqlite:
+        options["pool_pre_ping"] = False  # _watch pings, with a time limit
+        # Not the server's default, which the host may have changed for itself.
+        options["isolation_level"] = "READ COMMITTED"
+    if location.host is not None:
+        options["creator"] = _host_creator(location.host)
+        if sqlite:
+            # The host's connections may be limited to the thread that made them.
+            options["poolclass"] = sa.pool.NullPool
+    elif location.url.get_driver_name() in _TIMEOUT_DRIVERS:
+        options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+    options = _merge(options, engine_options)
+    if (make := options.get("creator")) is not None:
+        options["creator"] = lambda: timeouts.connect(make)
+    return options
+
+
+def _merge(ours: dict[str, t.Any], theirs: Mapping[str, t.Any]) -> dict[str, t.Any]:
+    merged = ours | dict(theirs)
+    if "connect_args" in ours and "connect_args" in theirs:
+        merged["connect_args"] = ours["connect_args"] | dict(theirs["connect_args"])
+    if "poolclass" in merged and not issubclass(merged["poolclass"], sa.pool.QueuePool):
+        for name in ("pool_size", "max_overflow", "pool_timeout"):
+            if name not in theirs:
+                merged.pop(name, None)
+    return merged
+
+
+def _host_creator(host: sa.Engine) -> Callable[[], t.Any]:
+    """Return a creator that connects as the host does, listeners included.
+
+    It uses a second pool of the host's kind, which keeps none of the connections.
+    """
+    donor = host.pool.recreate()
+    sqlite = host.dialect.name == "sqlite"
+
+    def connect() -> t.Any:
+        fairy = donor.connect()
+        fairy.detach()
+        connection: t.Any = fairy.dbapi_connection
+        if sqlite:
+            # A host that sends its own BEGIN switches off the driver's.
+            if hasattr(connection, "autocommit"):
+                connection.autocommit = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL
+            connection.isolation_level = ""
+        return connection
+
+    return connect
+
+
+def _create_file(path: Path) -> None:
+    """Create our own file before SQLite does, readable by its owner only."""
+    if path.exists():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StorageError(
+            f"The ledger's file {path} cannot be created: {error.strerror}. Let the app"
+            " write to its instance folder, or set LLM_COST_DATABASE_URI."
+        ) from error
+
+
+def _pragmas(*, fsync: bool) -> Callable[[t.Any, object], None]:
+    """For our own file only: readers never wait, writers wait for each other."""
+
+    def connect(connection: t.Any, record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout = 10000")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # The spool line is deleted once its row is committed, so the row must be as
+        # durable as the line was.
+        cursor.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
+        cursor.close()
+
+    return connect
+
+
+def _watch(engine: sa.Engine) -> None:
+    """Apply the current thread's time limit to the engine's connections."""
+
+    def do_connect(
+        dialect: sa.Dialect, record: t.Any, args: t.Any, options: t.Any
+    ) -> t.Any:
+        return timeouts.connect(lambda: dialect.connect(*args, **options))
+
+    def connected(connection: t.Any, record: t.Any) -> None:
+        record.info["new"] = True
+        watch(connection)
+
+    def checked_out(connection: t.Any, record: t.Any, proxy: object) -> None:
+        watch(connection)
+        if record.info.pop("new", False):
+            return
+        try:
+            # The pool's own ping comes before the connection can be watched.
+            engine.dialect.do_ping(connection)
+        except Exception as error:
+            # Whatever the driver raises, the pool makes another connection.
+            raise exc.DisconnectionError from error
+
+    def watch(connection: t.Any) -> None:
+        if (limit := timeouts.current()) is not None:
+            limit.watch(connection)
+
+    def checked_in(connection: t.Any, record: object) -> None:
+        if (limit := timeouts.current()) is not None:
+            limit.release(connection)
+
+    event.listen(engine, "do_connect", do_connect)
+    event.listen(engine, "connect", connected, insert=True)
+    event.listen(engine, "checkout", checked_out)
+    event.listen(engine, "checkin", checked_in)
