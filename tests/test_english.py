@@ -32,7 +32,6 @@ NOT_REWRITTEN: t.Final[tuple[str, ...]] = (
     "CHANGES.rst",
     "CONTRIBUTING.md",
     "benchmarks/",
-    "changes/",
     "docs/",
     "flask_llm_cost/",
 )
