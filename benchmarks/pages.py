@@ -1,8 +1,8 @@
-"""The time of each page at a million calls, and the shares of database and template.
+"""How long pages take with a million calls, and the share of database and template.
 
 ``pages.py [--calls N] [--database-uri URL | --folder DIR] [--rounds N]``. Without a URL the
 ledger is an SQLite file, in a temporary folder by default. A ledger that already has calls is
-used unchanged. PostgreSQL creates most calls itself, as copies of the first 200,000.
+used unchanged. PostgreSQL copies most of the calls itself, from the first 200,000.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from flask import Flask
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
+from flask_llm_cost.call import mint_event_id
 from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
 from flask_llm_cost.db.tables import calls
-from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.extension import make_app
 
 NOW: t.Final = dt.datetime(2026, 11, 18, 12, tzinfo=dt.UTC)
@@ -38,31 +38,31 @@ MODELS: t.Final = [
 ]
 BATCH: t.Final = 5_000
 MILLION: t.Final = 1_000_000
-MADE: t.Final = 200_000
-"""The calls that are written as by an app, if the database copies the rest."""
+GENERATED: t.Final = 200_000
+"""Calls that are generated where the database copies the rest."""
 
 PAGES: t.Final = {
     "overview": ("/", True),
     "overview, 90 days": ("/?from=2026-08-21", True),
     "models": ("/models", True),
-    "tag of a rollup": ("/tags/feature", True),
+    "declared tag": ("/tags/feature", True),
     "prices": ("/prices", True),
-    "calls, latest": ("/calls", False),
+    "calls, newest": ("/calls", False),
     "calls, most expensive": ("/calls?sort=expensive", False),
-    "calls of a tag": ("/calls?tag=user:u77", False),
+    "calls with a tag": ("/calls?tag=user:u77", False),
     "tags": ("/tags", False),
-    "tag, 500 values": ("/tags/user", False),
+    "undeclared tag, 500 values": ("/tags/user", False),
     "sessions": ("/sessions", False),
     "data quality": ("/data-quality", False),
 }
-"""Path, and whether it reads rollups: those should take 300 ms at most."""
+"""Path, and whether rollups answer it: those should take 300 ms at most."""
 
 
-def made(count: int) -> Iterator[Call]:
-    """Calls over half a year, at any hour, in order of time.
+def generated(count: int) -> Iterator[Call]:
+    """Calls spread over half a year, at any hour, in the order in which an app makes them.
 
-    In random order, each call of a range would be on a database page of its own, and queries
-    would take several times as long.
+    In another order, the calls of a range would be on many more database pages, and every
+    query of calls would take several times as long.
     """
     rng = random.Random(7)
     step = DAYS * 86_400_000 // count
@@ -96,24 +96,24 @@ def made(count: int) -> Iterator[Call]:
 
 
 def fill(app: Flask, count: int) -> None:
-    """Write calls in batches and build rollups, unless the ledger already has calls."""
+    """Write calls in batches and build the rollups, unless the ledger has calls already."""
     ledger = app.extensions["llm_cost"].ledger
     ledger.upgrade()
     if app.extensions["llm_cost"].extension.calls.rows(limit=1):
         return
     start = time.perf_counter()
     copies = ledger._engines.writing().dialect.name == "postgresql"
-    found = made(min(count, MADE) if copies else count)
+    found = generated(min(count, GENERATED) if copies else count)
     while batch := list(itertools.islice(found, BATCH)):
         ledger._store.write(batch)
     print(f"written after {time.perf_counter() - start:.0f} s", flush=True)
     if copies:
-        multiply(ledger._engines.writing(), count // MADE - 1)
+        multiply(ledger._engines.writing(), count // GENERATED - 1)
         print(f"copied after {time.perf_counter() - start:.0f} s", flush=True)
     ledger.rezone()
     while ledger.roll():
         pass
-    print(f"aggregated after {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"rollups after {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def multiply(engine: sa.Engine, more: int) -> None:
@@ -134,16 +134,16 @@ def multiply(engine: sa.Engine, more: int) -> None:
                 f" response_id || '-{turn}', {', '.join(names)} FROM made"
             )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        # The server also does this, but later.
+        # The server would do this by itself after a while.
         connection.exec_driver_sql(f"VACUUM (ANALYZE) {calls.name}")
 
 
 class Clock:
-    """Measures the time of the database and of the rest."""
+    """Measures the time spent in the database, and counts statements."""
 
     def __init__(self, engines: t.Iterable[sa.Engine]) -> None:
         self.spent = 0.0
-        self.asked = 0
+        self.statements = 0
         for engine in engines:
             sa.event.listen(engine, "before_cursor_execute", self._begin)
             sa.event.listen(engine, "after_cursor_execute", self._end)
@@ -153,11 +153,11 @@ class Clock:
 
     def _end(self, *args: t.Any) -> None:
         self.spent += time.perf_counter() - self._start
-        self.asked += 1
+        self.statements += 1
 
 
 def measure(app: Flask, rounds: int) -> None:
-    """Request each page in turn, so that other load affects all of them."""
+    """Request the pages in turn, so that changes in the machine's speed affect them all."""
     client = app.test_client()
     ledger = app.extensions["llm_cost"].ledger
     clock = Clock([ledger._engines.reading()])
@@ -175,33 +175,31 @@ def measure(app: Flask, rounds: int) -> None:
     found: dict[str, list[tuple[float, float, float, int]]] = {n: [] for n in PAGES}
     for number in range(rounds + 1):
         for name, (path, _) in PAGES.items():
-            clock.spent, clock.asked, rendered[0] = 0.0, 0, 0.0
+            clock.spent, clock.statements, rendered[0] = 0.0, 0, 0.0
             start = time.perf_counter()
             response = client.get(f"/llm-costs{path}")
             took = time.perf_counter() - start
             assert response.status_code == 200, (name, response.text)
             if number:  # the first round warms up
-                found[name].append((took, clock.spent, rendered[0], clock.asked))
+                found[name].append((took, clock.spent, rendered[0], clock.statements))
     app.jinja_env.template_class.render = render
-    print(
-        "\n| page | median ms | database | template | rest | statements | kept sums |"
-    )
+    print("\n| page | median ms | database | template | rest | statements | rollups |")
     print("|---|---:|---:|---:|---:|---:|---|")
     for name, rows in found.items():
-        took, asked, templates, count = map(statistics.median, zip(*rows, strict=True))
-        rest = took - asked - templates
-        parts = " | ".join(f"{part / took:.0%}" for part in (asked, templates, rest))
-        kept = "yes" if PAGES[name][1] else ""
-        print(f"| {name} | {took * 1000:.0f} | {parts} | {count:.0f} | {kept} |")
+        took, database, templates, count = map(
+            statistics.median, zip(*rows, strict=True)
+        )
+        rest = took - database - templates
+        parts = " | ".join(f"{part / took:.0%}" for part in (database, templates, rest))
+        rollups = "yes" if PAGES[name][1] else ""
+        print(f"| {name} | {took * 1000:.0f} | {parts} | {count:.0f} | {rollups} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--calls", type=int, default=MILLION)
     parser.add_argument("--database-uri")
-    parser.add_argument(
-        "--folder", help="folder of the SQLite file, which is not deleted"
-    )
+    parser.add_argument("--folder", help="the folder of an SQLite file to keep")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

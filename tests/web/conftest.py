@@ -22,7 +22,7 @@ Record = t.Callable[..., Call]
 
 @pytest.fixture
 def make_site(make_app: t.Callable[..., Flask]) -> MakeSite:
-    """Make apps that show the pages at ``/llm-costs``, with a clock that stands."""
+    """Make apps with the pages at ``/llm-costs`` and a fixed clock."""
 
     def make(access: t.Any = "public", **config: t.Any) -> Flask:
         app = make_app(**config)
@@ -48,7 +48,7 @@ def visitor(site: Flask) -> FlaskClient:
 
 @pytest.fixture
 def record(site: Flask) -> Record:
-    """Put a call into the ledger of ``site``."""
+    """Record a call in the ledger of ``site``."""
     return recorder(site)
 
 
@@ -67,7 +67,7 @@ def recorder(app: Flask) -> Record:
 def a_call(
     *, cost: str | Cost | None = "0.0125", minutes: int = 60, **changes: t.Any
 ) -> Call:
-    """A call of so many minutes ago, that cost so many USD or nobody knows what."""
+    """A call some minutes ago, with a cost in USD, or unpriced if it is ``None``."""
     at = changes.pop("at", NOW - dt.timedelta(minutes=minutes))
     values: dict[str, t.Any] = {
         "event_id": mint_event_id(at),

@@ -69,7 +69,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def serve() -> Iterator[t.Callable[[Flask], str]]:
-    """Serve an app on a free port; its pages' address."""
+    """Serve an app on a free port; returns the URL of its pages."""
     servers = []
 
     def start(app: Flask) -> str:
@@ -116,7 +116,7 @@ def full(make_site: MakeSite, serve: t.Callable[[Flask], str]) -> str:
 
 
 class Visit:
-    """One window, and everything it complained about."""
+    """One window, and everything that the browser complained about."""
 
     def __init__(self, browser: Browser, width: int) -> None:
         context = browser.new_context(viewport={"width": width, "height": 900})
@@ -140,7 +140,7 @@ class Visit:
 
     def settled(self) -> None:
         """Nothing was blocked or logged, and the page is not wider than the window."""
-        # A click returns when the next page begins, which has no root element yet.
+        # A click returns when the next page starts loading, before it has a root element.
         self.page.wait_for_load_state()
         assert self.complaints == []
         width, window = self.page.evaluate(
@@ -150,8 +150,8 @@ class Visit:
 
 
 def barriers(visit: Visit) -> list[str]:
-    """What keeps someone from using the page, as axe-core sees it."""
-    # Evaluated by the browser's own tools: the page's policy keeps all scripts out.
+    """The accessibility barriers that axe-core finds."""
+    # Evaluated through the browser's own tools: the page's policy blocks all scripts.
     package = importlib.resources.files("axe_playwright_python")
     visit.page.evaluate((package / "axe.min.js").read_text("utf-8"))
     return t.cast("list[str]", visit.page.evaluate(AXE))
@@ -189,7 +189,7 @@ LINES = """() => [...document.querySelectorAll("main pre")].map(pre => {
 
 
 @pytest.mark.parametrize("path", ["/", "/budgets", "/tags", "/sessions"])
-def test_no_example_breaks_within_a_line_on_a_phone(
+def test_no_example_wraps_on_a_phone(
     browser: Browser, make_site: MakeSite, serve: t.Callable[[Flask], str], path: str
 ) -> None:
     app = make_site()
@@ -204,7 +204,7 @@ def test_no_example_breaks_within_a_line_on_a_phone(
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_budget_of_each_value_keeps_off_the_edge(
+def test_a_budget_per_value_keeps_its_distance_from_the_edge(
     browser: Browser, make_site: MakeSite, serve: t.Callable[[Flask], str], width: int
 ) -> None:
     each = {"name": "each", "limit_usd": "5", "period": "day", "tags": {"tenant": "*"}}
@@ -224,7 +224,7 @@ CLIPPED = """cells => cells.filter(
 ).map(cell => cell.textContent)"""
 
 
-def test_models_that_begin_alike_are_told_apart_on_a_phone(
+def test_models_with_similar_names_are_readable_on_a_phone(
     browser: Browser, full: str
 ) -> None:
     visit = Visit(browser, 390)
@@ -234,7 +234,7 @@ def test_models_that_begin_alike_are_told_apart_on_a_phone(
     assert names.evaluate_all(CLIPPED) == []
 
 
-def test_a_phone_shows_where_a_budget_of_a_value_is_heading(
+def test_a_phone_shows_the_forecast_of_a_budget_per_value(
     browser: Browser, make_site: MakeSite, serve: t.Callable[[Flask], str]
 ) -> None:
     each = {"name": "each", "limit_usd": "5", "period": "day", "tags": {"tenant": "*"}}
@@ -285,7 +285,9 @@ def test_an_engineer_finds_the_call(browser: Browser, full: str, width: int) -> 
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_pages_turn_and_filters_go(browser: Browser, full: str, width: int) -> None:
+def test_pages_turn_and_filters_can_be_removed(
+    browser: Browser, full: str, width: int
+) -> None:
     visit = Visit(browser, width)
     visit.goto(f"{full}/calls?per=25&tag=tenant:t1&outcome=ok")
     visit.page.get_by_role("link", name="Remove filter Tag tenant:t1").click()
@@ -336,7 +338,7 @@ def test_the_keyboard_reaches_the_content_first(browser: Browser, full: str) -> 
     assert visit.page.url.endswith("#main")
 
 
-def test_a_page_is_fit_for_paper(browser: Browser, full: str) -> None:
+def test_a_page_can_be_printed(browser: Browser, full: str) -> None:
     visit = Visit(browser, 800)
     visit.page.emulate_media(media="print", color_scheme="dark")
     visit.goto(f"{full}/")

@@ -15,7 +15,7 @@ def points(amounts: list[Decimal]) -> list[charts.Point]:
 
 
 @given(st.lists(AMOUNTS, max_size=100))
-def test_bars_stay_inside_the_picture(amounts: list[Decimal]) -> None:
+def test_bars_stay_inside_the_chart(amounts: list[Decimal]) -> None:
     chart = charts.bar_chart(points(amounts))
     for bar in chart.bars:
         assert 0 <= bar.x <= bar.x + bar.width <= 100.001
@@ -24,20 +24,20 @@ def test_bars_stay_inside_the_picture(amounts: list[Decimal]) -> None:
 
 
 @given(st.lists(AMOUNTS, min_size=1, max_size=30))
-def test_something_spent_is_something_seen(amounts: list[Decimal]) -> None:
+def test_any_spend_is_visible(amounts: list[Decimal]) -> None:
     for bar in charts.bar_chart(points(amounts)).bars:
         assert (bar.height > 1) == (bar.point.amount > 0)
 
 
 @given(AMOUNTS.filter(bool))
-def test_a_few_round_lines_reach_over_the_largest(largest: Decimal) -> None:
+def test_a_few_round_ticks_cover_the_largest_amount(largest: Decimal) -> None:
     ticks = charts.bar_chart(points([largest])).ticks
     assert 1 <= len(ticks) <= 4
     assert ticks[-1].amount >= largest
     assert all(len(tick.amount.normalize().as_tuple().digits) <= 3 for tick in ticks)
 
 
-def test_no_spend_has_no_lines() -> None:
+def test_no_spend_has_no_ticks() -> None:
     assert charts.bar_chart(points([Decimal(0)] * 3)).ticks == ()
     assert charts.bar_chart([]).bars == ()
 
@@ -58,7 +58,7 @@ def test_a_share_is_a_width() -> None:
 
 
 @given(st.lists(AMOUNTS, max_size=200))
-def test_a_small_line_stays_inside_its_box(amounts: list[Decimal]) -> None:
+def test_a_sparkline_stays_inside_its_box(amounts: list[Decimal]) -> None:
     line = charts.spark(amounts)
     assert bool(line) == (len(amounts) > 1 and any(amounts))
     for point in line.split():

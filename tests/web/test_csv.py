@@ -42,13 +42,13 @@ def test_a_file_has_the_columns_of_the_design(
     assert json.loads(row["tags"]) == {"feature": "chat"}
 
 
-def test_the_name_says_the_days(visitor: FlaskClient) -> None:
+def test_the_file_name_has_the_dates(visitor: FlaskClient) -> None:
     response = visitor.get("/llm-costs/calls.csv?from=2026-11-01")
     disposition = response.headers["Content-Disposition"]
     assert disposition.endswith('"llm-calls-2026-11-01-to-2026-11-18.csv"')
 
 
-def test_exactly_what_is_filtered_is_in_the_file(
+def test_the_file_has_exactly_the_matching_calls(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(cost=None, model="mystery")
@@ -76,7 +76,9 @@ def test_no_cell_is_a_formula(visitor: FlaskClient, record: Record) -> None:
     assert row["trace_id"] == "'＝1"
 
 
-def test_every_row_comes_with_flat_memory(visitor: FlaskClient, site: Flask) -> None:
+def test_memory_stays_flat_while_rows_are_streamed(
+    visitor: FlaskClient, site: Flask
+) -> None:
     ledger = site.extensions["llm_cost"].ledger
     for number in range(6000):
         ledger.append(a_call(minutes=number + 1, tags={}))
@@ -89,5 +91,5 @@ def test_every_row_comes_with_flat_memory(visitor: FlaskClient, site: Flask) -> 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert seen == 6001
-    # A thousand rows at a time: all of them at once would be five times this.
+    # A thousand rows at a time. All rows at once would take five times as much.
     assert peak < 8_000_000

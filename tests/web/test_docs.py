@@ -1,4 +1,4 @@
-"""What a visitor can ask for is in the docs."""
+"""Every page, parameter and header is documented."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flask_llm_cost.web.views import PAGES
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "dashboard.rst"
 
 WORDS = [*CALL_SORTS, *MODEL_SORTS, *OUTCOMES, *USAGE_SOURCES]
-# Cursors are the page's own, and mean nothing to anyone else.
+# Cursors are internal.
 PARAMETERS = {field.name for field in CallsForm()} - {"after", "before"} | {"tag", "q"}
 
 

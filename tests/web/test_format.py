@@ -29,12 +29,12 @@ AMOUNTS = st.decimals(0, 10**9, places=12)
         ("-5", "\N{MINUS SIGN}$5.00"),
     ],
 )
-def test_money_has_the_digits_that_matter(amount: str | None, text: str) -> None:
+def test_money_has_significant_digits(amount: str | None, text: str) -> None:
     assert format.money(None if amount is None else Decimal(amount)) == text
 
 
 @given(AMOUNTS)
-def test_something_spent_never_reads_as_nothing(amount: Decimal) -> None:
+def test_spend_is_never_shown_as_zero(amount: Decimal) -> None:
     shown = [format.money(amount), format.aligned(amount, 2), format.exact(amount)]
     for text in shown:
         assert any(digit in text for digit in "123456789") == bool(amount)
@@ -46,7 +46,7 @@ def test_exact_money_loses_no_digit(amount: Decimal) -> None:
 
 
 @given(st.lists(AMOUNTS, max_size=5))
-def test_a_columns_points_align_unless_it_would_hide_an_amount(
+def test_decimal_points_align_unless_that_would_show_zero(
     amounts: list[Decimal],
 ) -> None:
     places = format.column(amounts)
@@ -91,7 +91,7 @@ def test_durations_have_a_unit(ms: float | None, text: str) -> None:
     assert format.duration(ms).replace(format.NARROW, " ") == text
 
 
-def test_shares_are_never_rounded_to_none_or_all() -> None:
+def test_shares_are_never_rounded_to_0_or_100() -> None:
     shares = [0, Decimal("0.0001"), Decimal("0.4237"), Decimal("0.99999"), 1]
     assert [format.percent(share) for share in shares] == [
         "0%",
@@ -117,17 +117,17 @@ def test_changes_have_a_sign() -> None:
         ([], []),
     ],
 )
-def test_ticks_are_alike(amounts: list[str], shown: list[str]) -> None:
+def test_ticks_have_one_format(amounts: list[str], shown: list[str]) -> None:
     assert format.ticks(map(Decimal, amounts)) == shown
 
 
-def test_estimates_do_not_pretend() -> None:
+def test_estimates_are_rounded() -> None:
     amounts = ["1234.56", "11.4", "4.21", "0.4237", "0.00042", "0"]
     shown = [format.estimate(Decimal(amount)) for amount in amounts]
     assert shown == ["$1,235", "$11", "$4.21", "$0.42", "$0.00042", "$0"]
 
 
-def test_time_is_told_in_the_zone_of_the_reports() -> None:
+def test_times_are_in_the_time_zone_of_the_reports() -> None:
     clock = format.Clock(zoneinfo.ZoneInfo("Europe/Berlin"))
     at = dt.datetime(2026, 11, 18, 23, 3, 22, 120_000, tzinfo=dt.UTC)
     assert clock.moment(at) == "2026-11-19 00:03:22"
@@ -136,12 +136,12 @@ def test_time_is_told_in_the_zone_of_the_reports() -> None:
     assert format.iso(at) == "2026-11-18T23:03:22.120Z"
 
 
-def test_a_price_holds_since_a_day() -> None:
+def test_a_price_starts_on_a_utc_day() -> None:
     clock = format.Clock(zoneinfo.ZoneInfo("America/New_York"))
     assert clock.since(dt.datetime(2026, 1, 1, tzinfo=dt.UTC)) == "2026-01-01"
 
 
-def test_ranges_of_days_say_each_year_once() -> None:
+def test_date_ranges_show_each_year_once() -> None:
     first, last = dt.date(2025, 12, 30), dt.date(2026, 1, 2)
     assert format.span(first, last) == "30 Dec 2025 – 2 Jan 2026"
     assert format.span(last, last) == "Fri 2 Jan 2026"

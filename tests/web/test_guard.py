@@ -1,4 +1,4 @@
-"""Nobody looks at the costs of an app that did not say who may."""
+"""Nobody sees an app's costs unless its access rule grants it."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def test_without_a_rule_debug_says_what_to_do(make_site: MakeSite) -> None:
 
 
 @pytest.mark.parametrize("access", ["everyone", True, 1, {}, ()])
-def test_anything_but_a_callable_or_public_is_refused_at_once(access: t.Any) -> None:
+def test_anything_except_a_callable_or_public_is_rejected(access: t.Any) -> None:
     with pytest.raises(ConfigError, match="callable"):
         make_blueprint(access)
 
 
 class NumpyTrue:
-    """Is true, and equals True, as numpy.bool_ does; it is not True."""
+    """Truthy and equal to True, like ``numpy.bool_``, but not True."""
 
     def __bool__(self) -> bool:
         return True
@@ -105,7 +105,7 @@ def test_only_true_passes(make_site: MakeSite, verdict: object, address: str) ->
     assert response.status_code == 403
 
 
-def test_a_verdict_that_is_only_truthy_is_named_in_the_log(
+def test_a_truthy_verdict_is_logged_with_its_type(
     make_site: MakeSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_site(access=lambda: 1).test_client().get("/llm-costs/")
@@ -127,7 +127,7 @@ def test_true_passes(make_site: MakeSite) -> None:
         (lambda: "come back tomorrow", 200, "come back tomorrow"),
     ],
 )
-def test_a_response_is_returned_as_it_is(
+def test_a_response_is_returned_unchanged(
     make_site: MakeSite, verdict: t.Any, status: int, text: str
 ) -> None:
     response = make_site(access=verdict).test_client().get("/llm-costs/calls")
@@ -136,7 +136,7 @@ def test_a_response_is_returned_as_it_is(
     assert "Content-Security-Policy" not in response.headers
 
 
-def test_an_abort_of_the_rule_is_its_answer(make_site: MakeSite) -> None:
+def test_an_abort_in_the_rule_is_passed_on(make_site: MakeSite) -> None:
     response = make_site(access=lambda: abort(401)).test_client().get("/llm-costs/")
     assert response.status_code == 401
 
@@ -154,14 +154,14 @@ def test_a_rule_that_fails_keeps_the_pages_closed(
     assert "no such user" in caplog.text
 
 
-def test_a_response_that_cannot_be_made_keeps_the_pages_closed(
+def test_an_invalid_response_keeps_the_pages_closed(
     make_site: MakeSite,
 ) -> None:
     response = make_site(access=lambda: (True, "x", "y", "z")).test_client()
     assert response.get("/llm-costs/").status_code == 500
 
 
-def test_the_page_that_refuses_has_its_stylesheet(make_site: MakeSite) -> None:
+def test_the_403_page_has_its_stylesheet(make_site: MakeSite) -> None:
     app = make_site(access=lambda: False)
     visitor = app.test_client()
     assert stylesheet(app) in visitor.get("/llm-costs/").text
@@ -199,7 +199,7 @@ def admin() -> bool:
 @pytest.mark.parametrize(
     ("who", "status"), [("", 403), ("?as=user", 403), ("?as=admin", 200)]
 )
-def test_flask_login_users_are_told_apart(
+def test_flask_login_users_are_distinguished(
     make_site: MakeSite, who: str, status: int
 ) -> None:
     visitor = with_login(make_site, admin)
@@ -213,7 +213,7 @@ def test_an_anonymous_visitor_without_is_admin_is_an_error_and_closed(
     assert visitor.get("/llm-costs/").status_code == 500
 
 
-def test_login_required_sends_strangers_to_log_in(make_site: MakeSite) -> None:
+def test_login_required_redirects_anonymous_visitors(make_site: MakeSite) -> None:
     visitor = with_login(make_site, flask_login.login_required(lambda: True))
     response = visitor.get("/llm-costs/")
     assert response.status_code == 302
@@ -237,7 +237,7 @@ def test_http_basic_asks_and_lets_in(make_site: MakeSite) -> None:
     assert visitor.get("/llm-costs/", headers=headers).status_code == 200
 
 
-def test_each_call_makes_a_blueprint_of_its_own(make_site: MakeSite) -> None:
+def test_each_blueprint_has_its_own_rule(make_site: MakeSite) -> None:
     app = make_site("public")
     extension = app.extensions["llm_cost"].extension
     second = extension.blueprint(access=lambda: False, name="other")

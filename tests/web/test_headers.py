@@ -23,7 +23,7 @@ POLICY = (
     "address",
     ["/", "/models", "/calls", "/calls.csv", "/calls?from=x", "/nothing", "/calls/1"],
 )
-def test_every_answer_is_private(visitor: FlaskClient, address: str) -> None:
+def test_every_response_is_private(visitor: FlaskClient, address: str) -> None:
     headers = visitor.get(f"/llm-costs{address}").headers
     assert headers["Content-Security-Policy"] == POLICY
     assert headers["Cache-Control"] == "no-store"
@@ -32,7 +32,7 @@ def test_every_answer_is_private(visitor: FlaskClient, address: str) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_a_static_file_of_todays_content_is_kept_forever(visitor: FlaskClient) -> None:
+def test_a_static_file_with_the_current_digest_is_cached(visitor: FlaskClient) -> None:
     page = visitor.get("/llm-costs/").text
     [address] = re.findall(r'rel="stylesheet" href="([^"]+)"', page)
     response = visitor.get(address)
@@ -41,7 +41,7 @@ def test_a_static_file_of_todays_content_is_kept_forever(visitor: FlaskClient) -
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_a_static_file_of_another_content_is_not_kept(visitor: FlaskClient) -> None:
+def test_a_static_file_with_another_digest_is_not_cached(visitor: FlaskClient) -> None:
     response = visitor.get("/llm-costs/static/000000000000/pages.css")
     assert response.status_code == 200
     assert response.headers["Cache-Control"] == "no-cache"
@@ -85,7 +85,7 @@ def test_another_mount_links_to_itself(make_site: MakeSite) -> None:
     assert all(link.startswith("/admin/a/b") for link in links(page))
 
 
-def test_at_the_root_the_app_keeps_its_own_addresses(make_site: MakeSite) -> None:
+def test_at_the_root_the_app_keeps_its_own_urls(make_site: MakeSite) -> None:
     app = make_site(None)
     extension = app.extensions["llm_cost"].extension
     app.register_blueprint(extension.blueprint(access="public", name="root"))

@@ -1,4 +1,4 @@
-"""Whatever is in an address or in the ledger: escaped, refused or bounded, never a 500."""
+"""Hostile URLs and ledgers: values are escaped, rejected or bounded, never a 500."""
 
 from __future__ import annotations
 
@@ -170,14 +170,14 @@ def test_each_parameter_is_strict(
     ],
 )
 @pytest.mark.parametrize("page", PAGES)
-def test_what_means_nothing_is_left_alone(
+def test_unknown_parameters_are_ignored(
     visitor: FlaskClient, record: Record, page: str, query: str
 ) -> None:
     record()
     assert visitor.get(f"/llm-costs/{page}?{query}").status_code == 200
 
 
-def test_the_way_out_of_a_bad_address_leads_nowhere_else(visitor: FlaskClient) -> None:
+def test_the_link_of_the_400_page_stays_on_the_page(visitor: FlaskClient) -> None:
     query = "from=x&_scheme=javascript&_external=1&_anchor=y&endpoint=z&values=w&per=25"
     response = visitor.get(f"/llm-costs/calls?{query}")
     assert response.status_code == 400
@@ -208,13 +208,13 @@ def test_no_query_is_a_500(visitor: FlaskClient, query: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("key", ["%3BDROP", "a b", "x" * 201, "%00", "%FF", SCRIPT])
-def test_a_key_that_is_none_is_refused(visitor: FlaskClient, key: str) -> None:
+def test_an_invalid_key_is_rejected(visitor: FlaskClient, key: str) -> None:
     response = visitor.get(f"/llm-costs/tags/{key}")
     assert response.status_code in (400, 404)
     assert "<script" not in response.text
 
 
-def test_a_cursor_of_another_order_is_refused(
+def test_a_cursor_of_another_sort_is_rejected(
     visitor: FlaskClient, site: Flask
 ) -> None:
     from .conftest import a_call
@@ -230,7 +230,7 @@ def test_a_cursor_of_another_order_is_refused(
     assert visitor.get(f"{ok}&sort=slow").status_code == 400
 
 
-def test_a_spool_that_cannot_be_counted_hides_no_numbers(
+def test_an_unreadable_spool_hides_no_figures(
     make_site: MakeSite, tmp_path: Path
 ) -> None:
     blocker = tmp_path / "file"
@@ -240,7 +240,7 @@ def test_a_spool_that_cannot_be_counted_hides_no_numbers(
     assert app.test_client().get("/llm-costs/").status_code == 200
 
 
-EVIL = {
+HOSTILE = {
     "a query of 100 KB": "model=" + "x" * 100_000,
     "100 KB of tags": "&".join(f"tag=k{n}:v" for n in range(9_000)),
     "500 tags": "&".join(f"tag=key{n}:value" for n in range(500)),
@@ -253,30 +253,28 @@ EVIL = {
     "SQL in a name": "provider=' OR '1'='1&model=\\' UNION SELECT 1--&tag=a:' OR 1=1--",
     "SQL in per": "per=25;SELECT pg_sleep(9)",
     "SQL in a tag's key": "tag=a'--:b",
-    "a number beyond all": "per=" + "9" * 400,
+    "a huge number": "per=" + "9" * 400,
     "many of each": "&".join("from=2026-11-01&provider=a" for _ in range(2_000)),
     "a bracketed name": "tag[feature]=chat&tag[]=x&provider[]=y",
     "no equals": "&&&=&=x&tag&provider&sort",
 }
-"""Answered with a page, a 400, or (a query that is too long) a 414; a 5xx is a fault."""
+"""These return a page, a 400 or, if the query is too long, a 414; never a 5xx."""
 
 
-@pytest.mark.parametrize("query", EVIL.values(), ids=EVIL)
-def test_evil_addresses_are_refused_or_bounded(
+@pytest.mark.parametrize("query", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_urls_are_rejected_or_bounded(
     visitor: FlaskClient, record: Record, query: str
 ) -> None:
     record(tags={f"key{n}": "value" for n in range(50)})
     for page in (*PAGES, "prices", "budgets", "calls/" + "9" * 300):
         response = visitor.get(f"/llm-costs/{page}?{query}")
         assert response.status_code in (200, 400, 404, 414)
-        # What comes back is bounded, too: it does not repeat all that was sent.
+        # The response is bounded, too: it does not repeat everything that was sent.
         assert len(response.data) < 300_000
     assert visitor.get("/llm-costs/").status_code == 200
 
 
-def test_names_of_any_length_fit_their_pages(
-    visitor: FlaskClient, record: Record
-) -> None:
+def test_long_names_fit_their_pages(visitor: FlaskClient, record: Record) -> None:
     record(provider="p" * 64, model="m" * 255, tags={"k" * 200: "v" * 1024})
     for page in (*PAGES, "tags/" + "k" * 200):
         assert visitor.get(f"/llm-costs/{page}").status_code == 200

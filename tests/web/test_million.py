@@ -1,4 +1,4 @@
-"""A ledger of a million calls: every page opens, and a spreadsheet reads its file."""
+"""A ledger with a million calls: every page opens, and a spreadsheet reads the CSV."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SEED: t.Final = 2_000
 
 
 def fill(app: Flask, doublings: int) -> int:
-    """Some calls, and the database doubles them, each time some milliseconds later."""
+    """Add some calls, and let the database double them, some milliseconds later."""
     ledger = app.extensions["llm_cost"].ledger
     for number in range(SEED):
         ledger.append(
@@ -75,7 +75,7 @@ def site_of(make_app: MakeApp) -> Flask:
 
 
 @pytest.mark.stress
-def test_a_million_calls_are_walked(
+def test_every_page_opens_with_a_million_calls(
     make_app: MakeApp, browser: Browser, serve: t.Callable[[Flask], str]
 ) -> None:
     app = site_of(make_app)
@@ -111,7 +111,7 @@ TEXTS: t.Final = (
 
 
 @pytest.mark.stress
-def test_a_spreadsheet_reads_the_file_as_it_is(
+def test_a_spreadsheet_reads_the_file_unchanged(
     make_app: MakeApp, tmp_path: Path
 ) -> None:
     office = shutil.which("soffice") or shutil.which("localc")
@@ -124,7 +124,7 @@ def test_a_spreadsheet_reads_the_file_as_it_is(
     assert ledger.flush()
     source = app.test_client().get("/llm-costs/calls.csv").data
     (tmp_path / "calls.csv").write_bytes(source)
-    # Into a workbook, as a person opens it (UTF-8, commas), and out again as shown.
+    # Convert to a workbook (UTF-8, commas) and back to CSV, with the values as shown.
     for kind, file in (("ods", "calls.csv"), ("csv", "calls.ods")):
         subprocess.run(
             [
@@ -150,7 +150,7 @@ def test_a_spreadsheet_reads_the_file_as_it_is(
     )
     assert len(shown) == len(sent) == len(TEXTS)
     for before, after in zip(sent, shown, strict=True):
-        # The office drops a leading tab, and zeros of what looks like a number.
+        # LibreOffice drops a leading tab, and leading zeros of numbers.
         assert after["model"].lstrip("'\t0") == before["model"].lstrip("'\t0")
         assert after["event_id"] == before["event_id"]
         assert after["tags"] == before["tags"]

@@ -48,7 +48,7 @@ def test_an_app_that_stores_elsewhere_gets_a_hint(make_site: MakeSite) -> None:
     assert "LLM_COST_STORAGE" in app.test_client().get("/llm-costs/").text
 
 
-def test_no_call_in_the_range_says_where_the_calls_are(
+def test_an_empty_range_links_to_the_latest_call(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(minutes=60 * 24 * 40)
@@ -145,7 +145,7 @@ def test_calls_are_listed_with_their_costs(
     assert "1–2 of 2 calls" in text(page)
 
 
-def test_filters_narrow_and_can_be_taken_away(
+def test_filters_narrow_and_can_be_removed(
     visitor: FlaskClient, record: Record
 ) -> None:
     record()
@@ -155,6 +155,12 @@ def test_filters_narrow_and_can_be_taken_away(
     assert 'href="/llm-costs/calls?provider=anthropic" aria-label="Remove' in page
     assert 'href="/llm-costs/calls?tag=feature:search" aria-label="Remove' in page
     assert 'href="/llm-costs/calls">Clear all</a>' in page
+
+
+def test_filters_and_chips_have_labels(visitor: FlaskClient) -> None:
+    page = visitor.get("/llm-costs/calls?outcome=failed&usage_source=stream_final").text
+    assert '<option value="failed" selected>Connection lost</option>' in page
+    assert "Usage source End of stream × Outcome Connection lost ×" in text(page)
 
 
 def test_calls_can_be_paged_forward_and_back(
@@ -174,7 +180,7 @@ def test_calls_can_be_paged_forward_and_back(
     assert "1–25 of 60" in text(visitor.get(back.replace("&amp;", "&")).text)
 
 
-def test_a_page_is_as_long_as_the_app_likes(make_site: MakeSite) -> None:
+def test_the_app_sets_the_page_size(make_site: MakeSite) -> None:
     app = make_site(LLM_COST_PER_PAGE=25)
     ledger = app.extensions["llm_cost"].ledger
     for minutes in range(30):
@@ -251,7 +257,7 @@ def test_a_failed_call_is_not_unpriced(visitor: FlaskClient, record: Record) -> 
 @pytest.mark.parametrize(
     "event_id", ["1", "019a0000-0000-7000-8000-000000000000", "x" * 3000, "%00", "%FF"]
 )
-def test_a_call_that_is_not_there_is_404(visitor: FlaskClient, event_id: str) -> None:
+def test_a_missing_call_is_404(visitor: FlaskClient, event_id: str) -> None:
     response = visitor.get(f"/llm-costs/calls/{event_id}")
     assert response.status_code == 404
     assert "no call with this ID" in response.text
@@ -317,7 +323,7 @@ def test_a_database_that_cannot_be_named_is_503(
     assert "heim" not in response.text + caplog.text
 
 
-def test_what_cannot_be_counted_does_not_hide_what_is_wrong(
+def test_an_unreadable_spool_does_not_hide_the_error(
     make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make_site(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'host.db'}")
@@ -355,7 +361,7 @@ ADDRESSES = [
 ]
 
 
-def test_templates_name_nothing_that_is_not_there(
+def test_templates_use_only_defined_names(
     site: Flask, visitor: FlaskClient, record: Record
 ) -> None:
     site.jinja_env.undefined = StrictUndefined
@@ -394,7 +400,9 @@ def test_sessions_show_what_each_cost(make_site: MakeSite) -> None:
     assert "No session" in page
 
 
-def test_session_names_that_fail_cost_only_the_names(make_site: MakeSite) -> None:
+def test_a_failing_session_names_callable_costs_only_the_names(
+    make_site: MakeSite,
+) -> None:
     app = make_site(LLM_COST_SESSION_NAMES=lambda ids: 1 / 0)
     recorder(app)(tags={"session": "s1"})
     response = app.test_client().get("/llm-costs/sessions")
@@ -428,7 +436,9 @@ def test_a_day_of_25_hours_has_25_bars(make_site: MakeSite) -> None:
     assert page.count('class="slot"') == 25
 
 
-def test_the_navigation_says_where_one_is(visitor: FlaskClient, record: Record) -> None:
+def test_the_navigation_marks_the_current_page(
+    visitor: FlaskClient, record: Record
+) -> None:
     call = record()
     page = visitor.get(f"/llm-costs/calls/{call.event_id}").text
     assert re.findall(r'aria-current="true">(\w+)', page) == ["Calls"]
@@ -445,7 +455,7 @@ def test_the_navigation_says_where_one_is(visitor: FlaskClient, record: Record) 
         ("latency", ["mystery", "gpt-4o", "small"]),
     ],
 )
-def test_models_come_in_the_order_asked_for(
+def test_models_can_be_sorted(
     visitor: FlaskClient, record: Record, sort: str, order: list[str]
 ) -> None:
     record(cost="3")
@@ -480,7 +490,7 @@ def test_tag_keys_say_how_much_they_cover(visitor: FlaskClient, record: Record) 
     assert "tenant 1 1 33.3%" in said
 
 
-def test_a_tags_values_add_up_with_the_rest(
+def test_the_values_of_a_tag_sum_to_the_total(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(cost="3", tags={"feature": "chat"})
@@ -492,7 +502,7 @@ def test_a_tags_values_add_up_with_the_rest(
     assert "(untagged)" in said
 
 
-def test_many_values_are_cut_but_counted(
+def test_many_values_are_truncated_but_counted(
     visitor: FlaskClient, record: Record, site: Flask
 ) -> None:
     ledger = site.extensions["llm_cost"].ledger
@@ -730,7 +740,7 @@ def options(page: str, name: str) -> list[str]:
     return re.findall(r'value="([^"]+)"', part)
 
 
-def test_filters_offer_what_is_in_the_slice(make_site: MakeSite) -> None:
+def test_filters_suggest_what_is_in_the_range(make_site: MakeSite) -> None:
     app = make_site(LLM_COST_ROLLUP_TAGS=("feature",))
     put = recorder(app)
     put(provider="openai", model="gpt-4o", cost="2", tags={"feature": "chat"})
@@ -744,7 +754,7 @@ def test_filters_offer_what_is_in_the_slice(make_site: MakeSite) -> None:
     assert options(page, "models") == ["flash"]
 
 
-def test_filters_offer_no_more_than_a_hundred(site: Flask) -> None:
+def test_filters_suggest_at_most_a_hundred_names(site: Flask) -> None:
     ledger = site.extensions["llm_cost"].ledger
     for number in range(120):
         ledger.append(a_call(model=f"model-{number}"))
@@ -753,9 +763,7 @@ def test_filters_offer_no_more_than_a_hundred(site: Flask) -> None:
     assert len(options(page, "models")) == 100
 
 
-def test_a_call_leads_to_what_explains_its_price(
-    visitor: FlaskClient, record: Record
-) -> None:
+def test_a_call_links_to_its_price(visitor: FlaskClient, record: Record) -> None:
     call = record(cost="0.5")
     page = visitor.get(f"/llm-costs/calls/{call.event_id}").text
     assert f"flask llm-cost prices explain --call {call.event_id}" in page
@@ -763,7 +771,7 @@ def test_a_call_leads_to_what_explains_its_price(
     assert "gpt-4o" in text(visitor.get(html.unescape(link)).text)
 
 
-def test_failed_attempts_alone_cost_no_zero(
+def test_only_failed_attempts_do_not_cost_zero(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(cost=None, usage=None, outcome="http_error", http_status=429, model="busy")
@@ -776,7 +784,7 @@ def test_failed_attempts_alone_cost_no_zero(
 @pytest.mark.parametrize(
     ("page", "sections"), [("/", 4), ("/tags/feature", 1), ("/sessions", 1)]
 )
-def test_failed_attempts_alone_cost_no_zero_anywhere(
+def test_only_failed_attempts_do_not_cost_zero_anywhere(
     visitor: FlaskClient, record: Record, page: str, sections: int
 ) -> None:
     record(

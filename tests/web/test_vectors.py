@@ -1,7 +1,7 @@
-"""The predecessor's cases of filters and page sizes, asked of the pages.
+"""The predecessor's cases for filters and page sizes.
 
-Names map by the design: ``tag[k]=v`` is ``tag=k:v``, page numbers are cursors, and a slice
-is always a range of days, so that "all" is asked for with ``from``.
+Parameters are translated: ``tag[k]=v`` is ``tag=k:v``, page numbers are cursors, and pages
+always have a date range, so "all" is requested with ``from``.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ EXCEPTIONS: dict[str, tuple[str, t.Any]] = {
     "per-1": (SIZES, "per"),
     "per-201": (SIZES, "per"),
 }
-"""The sentence of the design that decides otherwise, and what holds instead: rows, a size,
-or the parameter that a 400 names."""
+"""Where the design differs: its sentence, and the expected rows or page size, or the
+parameter that a 400 names."""
 
 
 def cases(name: str, kind: str) -> list[t.Any]:
@@ -70,7 +70,7 @@ def cases(name: str, kind: str) -> list[t.Any]:
 
 @pytest.fixture
 def april(make_site: MakeSite) -> Flask:
-    """The four calls of the cases, named by number."""
+    """An app with the four calls of the cases, with their numbers as response IDs."""
     app = make_site()
     state = app.extensions["llm_cost"]
     state.clock = lambda: TODAY
@@ -97,7 +97,9 @@ def query_of(params: dict[str, t.Any]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("vector", cases("filters.json", "filter"))
-def test_filters_find_what_they_should(april: Flask, vector: dict[str, t.Any]) -> None:
+def test_filters_find_the_expected_calls(
+    april: Flask, vector: dict[str, t.Any]
+) -> None:
     query = query_of(vector["params"])
     if not {"from", "to"} & dict(query).keys():
         query.append(("from", "2026-01-01"))
@@ -112,7 +114,7 @@ def test_filters_find_what_they_should(april: Flask, vector: dict[str, t.Any]) -
 
 
 @pytest.mark.parametrize("vector", cases("filters.json", "overview_range"))
-def test_the_overviews_range(april: Flask, vector: dict[str, t.Any]) -> None:
+def test_the_date_range_of_the_overview(april: Flask, vector: dict[str, t.Any]) -> None:
     query = query_of(vector["params"])
     response = april.test_client().get("/llm-costs/", query_string=query)
     if vector["id"] in EXCEPTIONS:
