@@ -104,12 +104,12 @@ LAUNCHES: t.Final = 3
 ROUNDS: t.Final = 4
 
 QUESTIONS: t.Final = {
-    "call 400": "One 2 KB answer, what is recorded at its own pace",
-    "call 40": "The same, all of it flushed after every 40",
-    "stream 40": f"A stream of {CHUNKS} chunks, what is recorded at its own pace",
-    "stream 4": "The same, all of it flushed after every 4",
+    "call 400": "One 2 KB response, written to the ledger in the background",
+    "call 40": "The same, flushed after every 40",
+    "stream 40": f"A stream of {CHUNKS} chunks, written to the ledger in the background",
+    "stream 4": "The same, flushed after every 4",
 }
-"""How often calls are flushed; the final flush is always counted."""
+"""What the workers run. The flush after the last call is always counted."""
 
 
 def main() -> None:

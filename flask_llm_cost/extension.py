@@ -21,7 +21,7 @@ from .call import Outcome
 from .call import TagSource
 from .call import Usage
 from .call import UsageSource
-from .config import INSTRUMENTS
+from .checks import INSTRUMENTS
 from .config import Settings
 from .errors import ConfigError
 from .recorder import AppRecorder

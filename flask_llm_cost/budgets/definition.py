@@ -14,12 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from .. import checks
 from ..calendar import utc_ms
 from ..call import Call
-from ..config import check_money
-from ..config import check_one_of
-from ..config import check_zone
-from ..config import KEY_PATTERN
+from ..call import KEY_PATTERN
 from ..config import PREFIX
 from ..config import Settings
 from ..errors import ConfigError
@@ -240,7 +238,7 @@ def _name(at: str, value: object) -> str:
 
 
 def _limit(at: str, value: object) -> Limit:
-    return value if callable(value) else check_money(at, value)
+    return value if callable(value) else checks.money(at, value)
 
 
 def _tags(at: str, value: object) -> dict[str, str]:
@@ -272,7 +270,7 @@ def _thresholds(at: str, value: object) -> tuple[Decimal, ...]:
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise ConfigError(f"{at} must be {wanted}, not {value!r}.")
     # Stored in millionths: two that round to the same would be recorded twice.
-    found = {round(check_money(f"{at} entry", item), 6) for item in value}
+    found = {round(checks.money(f"{at} entry", item), 6) for item in value}
     if not all(0 < part <= 1 for part in found):
         raise ConfigError(f"{at} must be {wanted}, not {value!r}.")
     # The limit itself is always a threshold.
@@ -289,7 +287,7 @@ def _estimate(at: str, value: object) -> Estimate:
     if callable(value) or (isinstance(value, str) and value in ("bound", "average")):
         return t.cast(Estimate, value)
     try:
-        return check_money(at, value)
+        return checks.money(at, value)
     except ConfigError:
         raise ConfigError(
             f"{at} must be 'bound', 'average', a number of USD or a callable, not {value!r}."
@@ -299,14 +297,14 @@ def _estimate(at: str, value: object) -> Estimate:
 _CHECKS: t.Final[Mapping[str, Callable[[str, t.Any], t.Any]]] = {
     "name": _name,
     "limit_usd": _limit,
-    "period": check_one_of(*PERIODS),
+    "period": checks.one_of(*PERIODS),
     "tags": _tags,
     "models": _models,
     "thresholds": _thresholds,
-    "behavior": check_one_of(*BEHAVIORS),
+    "behavior": checks.one_of(*BEHAVIORS),
     "hard": _hard,
     "estimate": _estimate,
-    "unpriced": check_one_of("ignore", "estimate", "block"),
-    "timezone": check_zone,
-    "on_error": check_one_of("open", "closed"),
+    "unpriced": checks.one_of("ignore", "estimate", "block"),
+    "timezone": checks.zone,
+    "on_error": checks.one_of("open", "closed"),
 }

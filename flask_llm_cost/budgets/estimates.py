@@ -8,10 +8,10 @@ import typing as t
 from collections.abc import Callable
 from decimal import Decimal
 
+from .. import checks
 from ..call import Attempt
 from ..call import Call
 from ..call import Usage
-from ..config import check_money
 from ..money import floor_pico
 from .bound import bound
 from .definition import Budget
@@ -49,7 +49,7 @@ class Estimates:
         if callable(estimate):
             # The app's own code: its exceptions must not harm any call.
             try:
-                return check_money("estimate", estimate(attempt))
+                return checks.money("estimate", estimate(attempt))
             except Exception:
                 if self._may_log():
                     _log.exception(
@@ -94,7 +94,7 @@ def unpriced_estimate(budget: Budget, call: Call) -> int:
         return floor_pico(Decimal(estimate))
     # The app's own code: whatever it raises or returns, the call is stored.
     try:
-        return floor_pico(check_money("estimate", estimate(call)))
+        return floor_pico(checks.money("estimate", estimate(call)))
     except Exception:
         _log.exception(
             "The estimate of the budget %r failed; the unpriced call %s is not counted.",

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from decimal import Decimal
 
+from .. import checks
 from .. import signals
 from ..call import Call
-from ..config import check_money
 from ..config import Settings
 from ..errors import StorageError
 from .alert import Alert
@@ -89,7 +89,7 @@ class Policy:
         try:
             with self._context():
                 limit = budget.limit_usd(dict(tags))
-            return None if limit is None else check_money("limit_usd", limit)
+            return None if limit is None else checks.money("limit_usd", limit)
         except Exception as error:
             closed = budget.on_error == "closed"
             if self.may_log():

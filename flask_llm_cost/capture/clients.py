@@ -10,7 +10,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 
-from ..config import INSTRUMENTS
+from ..checks import INSTRUMENTS
 from ..errors import ConfigError
 from .harmless import harmless
 from .patch import Patch

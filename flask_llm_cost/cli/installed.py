@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..capture.clients import WRAP_OF
-from ..config import INSTRUMENTS
+from ..checks import INSTRUMENTS
 from .findings import Finding
 
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from ..calendar import day_start
+from ..call import KEY_PATTERN
 from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
-from ..config import KEY_PATTERN
 from ..db.tables import calls
 from ..db.tables import tag_values
 from ..errors import FilterError

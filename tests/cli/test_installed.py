@@ -14,11 +14,11 @@ from flask import Flask
 
 from flask_llm_cost import LlmCost
 from flask_llm_cost.capture import clients
+from flask_llm_cost.checks import INSTRUMENTS
 from flask_llm_cost.cli.installed import LIBRARIES
 from flask_llm_cost.cli.installed import libraries_of
 from flask_llm_cost.cli.installed import look
 from flask_llm_cost.cli.installed import SDKS
-from flask_llm_cost.config import INSTRUMENTS
 from tests.cli.conftest import Run
 
 NAMED = {sdk.name: sdk for sdk in SDKS}
