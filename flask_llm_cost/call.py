@@ -1,7 +1,7 @@
-"""The nouns that travel: what a call used, what it cost, and the call itself.
+"""Values that travel between rooms: what a call used, its cost, and the call itself.
 
 Counts are tokens, money is ``Decimal`` USD here and integer pico-USD (1e-12 USD)
-in storage, time is aware UTC. What is not known is ``None``, never 0.
+in storage, time is aware UTC. What is unknown is ``None``, never 0.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from decimal import Decimal
 from operator import attrgetter
 
 Tags: t.TypeAlias = Mapping[str, t.Any]
-"""Tags as an app writes them: names to anything with a text form."""
+"""Tags as an app writes them: names and values of any type with a text form."""
 
 TagSource: t.TypeAlias = Tags | Callable[[], Tags | None]
-"""A mapping, or a callable that is asked once per call, when it is sent."""
+"""A mapping, or a callable evaluated once per call, when it is sent."""
 
 KEY_PATTERN: t.Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
-"""What a tag's key may be (matched whole)."""
+"""A valid tag key (matched as a whole)."""
 
 UsageSource: t.TypeAlias = t.Literal[
     "response", "stream_final", "stream_partial", "manual", "estimated", "unknown"
@@ -60,17 +60,17 @@ SILENT_OUTCOMES: t.Final[tuple[Outcome, ...]] = ("http_error", "no_response")
 """An attempt that ended in one of these without usage cost nothing."""
 
 OTHER_SIDES: t.Final = ("input_", "cache_read_", "cache_write_", "output_")
-"""How the name of a rarer token bucket begins; it says which side it counts for."""
+"""Prefixes of rarer token buckets; they say which side a bucket counts for."""
 
 
 class _Plain:
-    """Remembers whether a usage is of the plain kind that most are, for pricing."""
+    """Remembers, for pricing, whether a usage has only the buckets that most have."""
 
     __slots__ = ("_plain",)
     _plain: tuple[int, int, int] | None
-    """Input, cache reads and output, if there is nothing else."""
+    """Uncached input, cache reads and output, if there is nothing else."""
 
-    # A copy has the fields only. Hidden from type checkers, as below.
+    # A copy has only the fields. Hidden from type checkers, as below.
     if not t.TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> t.Any:
@@ -104,9 +104,9 @@ _buckets: t.Final = attrgetter(
 
 @dataclass(frozen=True, slots=True)
 class Usage(_Plain):
-    """What one call used, in disjoint buckets: a token is counted once.
+    """What one call used, in disjoint buckets: each token is counted once.
 
-    :raises ValueError: If a count is negative or not a whole number, or the name of
+    :raises ValueError: If a count is negative or not a whole number, or if the name of
         an ``other_tokens`` bucket does not say its side.
     """
 
@@ -116,7 +116,7 @@ class Usage(_Plain):
     input_image_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
-    """Written to a cache at the provider's default time to live."""
+    """Cache writes with the provider's default time to live."""
     cache_write_1h_tokens: int = 0
     output_tokens: int = 0
     """Text, reasoning included."""
@@ -125,9 +125,9 @@ class Usage(_Plain):
     other_tokens: Mapping[str, int] = field(default_factory=dict)
     """Rarer buckets, such as ``input_video`` or ``cache_write_12h``."""
     reasoning_tokens: int = 0
-    """For information: a part of the output buckets."""
+    """For information only: already included in the output buckets."""
     units: Mapping[str, Decimal] = field(default_factory=dict)
-    """What is not a token: ``web_search``, ``image``, ``page``, ``audio_second``, ..."""
+    """Anything billed that is not a token: ``web_search``, ``image``, ``page``, ..."""
 
     def __post_init__(self) -> None:
         for count in _counts(self):
@@ -159,7 +159,7 @@ class Usage(_Plain):
 
     @property
     def total_input_tokens(self) -> int:
-        """Every input bucket: fresh, cached, written to a cache, of any modality."""
+        """All input buckets: uncached, cache reads and cache writes, of any modality."""
         total = (
             self.input_tokens
             + self.input_audio_tokens
@@ -176,7 +176,7 @@ class Usage(_Plain):
 
     @property
     def total_output_tokens(self) -> int:
-        """Every output bucket, reasoning included."""
+        """All output buckets, reasoning included."""
         total = self.output_tokens + self.output_audio_tokens + self.output_image_tokens
         if self.other_tokens:
             total += sum(
@@ -186,11 +186,11 @@ class Usage(_Plain):
 
     @property
     def total_tokens(self) -> int:
-        """Input and output together."""
+        """Input and output."""
         return self.total_input_tokens + self.total_output_tokens
 
     def plus(self, other: Usage) -> Usage:
-        """Both together."""
+        """The sum of both."""
         counts = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
         return Usage(
             **counts,
@@ -202,7 +202,7 @@ class Usage(_Plain):
 COUNTS: t.Final = tuple(
     f.name for f in dataclasses.fields(Usage) if f.name not in ("other_tokens", "units")
 )
-"""The names of the token counts that :class:`Usage` has."""
+"""The names of the token counts of :class:`Usage`."""
 
 _counts: t.Final = attrgetter(*COUNTS)
 
@@ -214,7 +214,7 @@ def _added(one: Mapping[str, _N], other: Mapping[str, _N], zero: _N) -> dict[str
 
 
 def _check_count(name: str, count: object) -> None:
-    # bool is an int; a count of True is a mistake worth naming.
+    # Not isinstance: bool is an int, but a count of True is a mistake.
     if type(count) is not int or not 0 <= count <= _MOST:
         raise ValueError(
             f"{name} must be a whole number >= 0 (and at most 2**53), not {count!r}"
@@ -222,19 +222,19 @@ def _check_count(name: str, count: object) -> None:
 
 
 _MOST: t.Final = 1 << 53
-"""More tokens than this is damage, not usage; sums of it would outgrow BIGINT."""
+"""A larger count is corrupt data; sums of such counts would overflow BIGINT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a provider's answer says of one call."""
+    """What a provider's response says about one call."""
 
     provider: str
     operation: str
     """``chat``, ``responses``, ``completions``, ``embeddings``, ``images``, ..."""
     request_model: str | None = None
     model: str | None = None
-    """The model that served, else the one asked for."""
+    """The model that served the call, else the requested one."""
     response_id: str | None = None
     usage: Usage | None = None
     usage_source: UsageSource = "unknown"
@@ -242,7 +242,7 @@ class Reading:
     service_tier: str | None = None
     """As served."""
     reported_cost: Decimal | None = None
-    """USD, as the provider itself reports it."""
+    """USD, as reported by the provider."""
     flags: frozenset[str] = frozenset()
     usage_by_model: Mapping[str, Usage] = field(default_factory=dict)
     """Usage per model, if several models took part and ``usage`` is not all of it.
@@ -250,12 +250,12 @@ class Reading:
     The cost is then the sum over these, not the price of ``usage`` at ``model``.
     """
     created_at: dt.datetime | None = None
-    """When the provider says that the answer began: the same each time it is asked."""
+    """When the response began, according to the provider: the same in every poll."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One line of a cost: so many units at one rate."""
+    """One line of a cost: a quantity at one rate."""
 
     quantity: Decimal
     """Tokens, or units."""
@@ -265,15 +265,15 @@ class Part:
 
 
 class _Late:
-    """Lets fields be worked out when one of them is first looked at.
+    """Computes fields when one of them is first accessed.
 
-    Pricing is arithmetic with integers, of which an app mostly wants the total. To make
-    decimals, parts and provenance of it takes longer than all the rest.
+    Pricing is integer arithmetic, and an app mostly wants the total. Making decimals, parts
+    and provenance from it takes longer than everything else.
     """
 
     __slots__ = ("_later",)
 
-    # Hidden from type checkers, to which it would make any attribute seem to be one.
+    # Hidden from type checkers, which would otherwise accept any attribute.
     if not t.TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> t.Any:
@@ -288,33 +288,33 @@ class _Late:
 
 @dataclass(frozen=True, slots=True)
 class Cost(_Late):
-    """What one call cost, and how that was found: the total is the sum of the parts."""
+    """What one call cost and how it was priced. The total is the sum of the parts."""
 
     total_usd: Decimal
     parts: Mapping[str, Part]
     """By meter: ``input``, ``cache_read``, ``output``, ``web_search``, ... or ``reported``."""
     source: CostSource
     price_key: str | None = None
-    """The book's key that matched, such as ``openai/gpt-4o``."""
+    """The price book's key that matched, such as ``openai/gpt-4o``."""
     valid_from: dt.datetime | None = None
-    """Since when the price holds (aware UTC); ``None`` if it has no date."""
+    """When the price took effect (aware UTC); ``None`` if it has no date."""
     tier: str | None = None
     """The long-context tier used, such as ``above_200k``; ``None`` below the first."""
     mode: str | None = None
     """``batch``, ``flex``, ``priority``, ...; ``None`` is standard."""
     complete: bool = True
-    """False if a used meter has no rate: the total is then a floor."""
+    """False if a meter that was used has no rate: the total is then a floor."""
     flags: frozenset[str] = frozenset()
     estimate_usd: Decimal | None = None
-    """The local estimate, where the cost is the provider's own."""
+    """The local estimate, if the cost is the one that the provider reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP attempt at an LLM API, as the ledger keeps it."""
+    """One HTTP attempt at an LLM API, as recorded in the ledger."""
 
     event_id: str
-    """UUIDv7 as text; its 48 bits of time are ``started_at`` in ms."""
+    """UUIDv7 as text; its 48-bit time is ``started_at`` in ms."""
     started_at: dt.datetime
     """When the request was sent: aware UTC, whole milliseconds."""
     provider: str
@@ -352,7 +352,7 @@ class Call:
         self, cost: Cost | None, flags: frozenset[str], tags: Mapping[str, str]
     ) -> Call:
         """The call with its cost, without ``usage_by_model``."""
-        # Each call passes here on the app's thread; dataclasses.replace takes twice as long.
+        # Runs on the app's thread for each call; dataclasses.replace takes twice as long.
         return Call(
             self.event_id,
             self.started_at,
@@ -386,11 +386,11 @@ class Attempt:
     request_model: str | None = None
     stream: bool = False
     tags: TagSource | None = None
-    """Explicit tags: the adapter's, or the caller's own."""
+    """Explicit tags, of the adapter or the caller."""
     body: bytes | None = field(default=None, repr=False)
-    """What is sent, where it can be known: an upper bound is read from it, and no more."""
+    """The request body, if it is known. Budgets read an upper bound of the cost from it."""
     poll: bool = False
-    """It only asks for the answer to an earlier request, which was paid for."""
+    """It only fetches the answer to an earlier request, which is already paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,15 +413,14 @@ class Snapshot:
 
 
 class Recorder(t.Protocol):
-    """All that capture knows of the rest of the house."""
+    """Everything that capture knows about the other rooms."""
 
     def begin(self, attempt: Attempt) -> Snapshot | None:
         """Called on the caller's thread before the request leaves.
 
-        ``None`` means: capture nothing of this attempt.
-
-        :raises LlmCostError: What may stop a call before it is sent: a spent budget, or
-            an error of an earlier call that a setting asks to raise.
+        :return: ``None`` if this attempt must not be captured.
+        :raises LlmCostError: If the call must not be sent: a budget rejects it, or a setting
+            asks to raise an error of an earlier call.
         """
         ...
 
@@ -432,6 +431,6 @@ class Recorder(t.Protocol):
 
         :param deferred: Called from ``__del__`` or a signal handler, at any bytecode of
             any thread: only append to a queue; no lock, I/O or logging.
-        :return: The call as it was kept, where that is known already.
+        :return: The call as recorded, if that is already known.
         """
         ...

@@ -1,8 +1,8 @@
-"""Is an error ours, or did a signal's handler raise it in the midst of our work?
+"""Distinguishes our own errors from those that a signal handler raises amid our work.
 
 RQ's ``JobTimeoutException`` and Celery's ``SoftTimeLimitExceeded`` are plain exceptions that a
-handler raises wherever the process happens to be. They are for the app, and must not be
-taken for an error of capture's.
+handler raises wherever the process happens to be. They are meant for the app, and must not
+be mistaken for an error in capture.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from types import CodeType
 
 
 def of_signal(error: BaseException) -> bool:
-    """Whether the handler of a signal raised an error."""
+    """Whether a signal handler raised the error."""
     if threading.current_thread() is not threading.main_thread():
-        return False  # where no handler runs
+        return False  # handlers run only in the main thread
     codes = {_code(signal.getsignal(number)) for number in signal.valid_signals()}
     at = error.__traceback__
     while at is not None:

@@ -1,4 +1,4 @@
-"""What the calls of the current request cost, and a header that says so."""
+"""The cost of the current request's calls, and a response header that reports it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME: t.Final = "_llm_cost_request"
 
 
 class RequestCost:
-    """Adds up what the calls that one request sent cost, in ``g.llm_cost_usd``.
+    """Sums the cost of the calls that one request sent, in ``g.llm_cost_usd``.
 
     :param context: The request's ``g``.
     """
@@ -30,24 +30,24 @@ class RequestCost:
     __slots__ = ("_context", "_known", "_lock", "calls", "unpriced")
 
     def __init__(self, context: t.Any) -> None:
-        # A call may end after its request, and should not keep its things alive till then.
+        # Weak: a call may end after its request, and must not keep its context alive.
         self._context: weakref.ref[t.Any] = weakref.ref(context)
         self._lock = threading.Lock()
         self._known: Decimal | None = None
         self.calls = 0
         self.unpriced = 0
-        """Calls that may have cost something, nobody knows how much."""
+        """Calls that may have cost an unknown amount."""
         self._publish()
 
     @property
     def usd(self) -> Decimal | None:
-        """The sum of the known costs: 0 without any call, ``None`` if none is known."""
+        """The sum of known costs: 0 without any call, ``None`` if no cost is known."""
         if self._known is None and not self.unpriced:
             return Decimal(0)
         return self._known
 
     def add(self, call: Call) -> None:
-        """Add a call that ended, on whatever thread."""
+        """Add a call that ended, on any thread."""
         with self._lock:
             self.calls += 1
             if call.cost is not None:
@@ -63,7 +63,7 @@ class RequestCost:
 
 
 def current() -> RequestCost | None:
-    """Of the request that is handled here; ``None`` outside of one."""
+    """The cost of the current request; ``None`` outside of a request."""
     if not has_request_context():
         return None
     found: RequestCost | None = g.get(_NAME)
@@ -78,22 +78,22 @@ def _begin() -> RequestCost:
 
 
 def watch(app: Flask, *, header: bool) -> None:
-    """Keep ``g.llm_cost_usd`` in each request of an app.
+    """Maintain ``g.llm_cost_usd`` in each request of an app.
 
-    :param header: Whether responses tell, too (``LLM_COST_COST_HEADER``).
+    :param header: Also add it to responses (``LLM_COST_COST_HEADER``).
     """
 
     def begin() -> None:
-        # Always anew: in a test one app context, and so one g, may serve many requests.
+        # Always a new one: in a test, one app context and its g may serve many requests.
         _begin()
 
     app.before_request(begin)
     if header:
-        app.after_request(_tell)
+        app.after_request(_add_header)
 
 
-def _tell(response: Response) -> Response:
-    """Say what was spent until now; a streamed body may spend more."""
+def _add_header(response: Response) -> Response:
+    """Report the cost so far. A streamed body may spend more."""
     spent = current()
     if spent is None or not spent.calls:
         return response
@@ -106,14 +106,14 @@ def _tell(response: Response) -> Response:
 
 
 def request_tags() -> dict[str, str]:
-    """A tag provider: the ``endpoint`` and ``blueprint`` of the request that calls.
+    """A tag provider: the ``endpoint`` and ``blueprint`` of the current request.
 
     .. code-block:: python
 
         llm_cost.tag_provider(request_tags)
 
-    Then ``llm_cost.calls.cost_by_tag("endpoint")`` says what each of them spends. Outside
-    of a request, and for an address that no view serves, there are no such tags.
+    ``llm_cost.calls.cost_by_tag("endpoint")`` then returns what each endpoint spends. There
+    are no such tags outside of a request, or if no view matches the URL.
     """
     if not has_request_context() or request.endpoint is None:
         return {}

@@ -1,9 +1,8 @@
-"""How are the calls of aiohttp captured?
+"""Captures aiohttp sessions.
 
-A session's ``_request`` is the one place that every call goes through (it is not public,
-but has been there since the beginning). The reader of an answer's body is replaced by one
-that tells a :class:`.Meter` what it hands out. Redirects are followed inside: they are
-part of the attempt.
+Every call goes through a session's ``_request`` (not public, but it has been there from the
+beginning). The reader of the response body is replaced by one that reports what it hands
+out to a :class:`.Meter`. Redirects are followed inside: they are part of the attempt.
 """
 
 from __future__ import annotations
@@ -101,9 +100,9 @@ def _form_of(options: dict[str, t.Any]) -> bytes | None:
     """The fields of a form that is not sent yet: a mapping, pairs or ``FormData``."""
     data = options.get("data")
     if isinstance(data, FormData):
-        # Not public: each is its options (the name is one), its headers and its value.
-        kept = getattr(data, "_fields", ())
-        return form([(named.get("name"), value) for named, _, value in kept])
+        # Not public: each field has options (with its name), headers and a value.
+        fields = getattr(data, "_fields", ())
+        return form([(named.get("name"), value) for named, _, value in fields])
     if isinstance(data, Mapping):
         return form(data.items())
     if isinstance(data, (list, tuple)):
@@ -137,7 +136,7 @@ def _follow(response: ClientResponse, meter: Meter, decoded: bool) -> None:
     meter.respond(response.status, response.headers)
     content = response.content
     if content.at_eof():
-        # Read or empty already, by a middleware or a stub.
+        # Already read by a middleware, made by a stub, or empty.
         body = getattr(response, "_body", None)
         if body:
             meter.feed(body, decoded=True)
@@ -149,9 +148,9 @@ def _follow(response: ClientResponse, meter: Meter, decoded: bool) -> None:
 
 
 class _TeeReader(StreamReader):
-    """A reader that hands out another one's bytes; anything else it leaves to that one.
+    """Hands out the bytes of another reader, and delegates everything else to it.
 
-    It is a StreamReader for those who check, and has no state of one.
+    It is a StreamReader for the sake of ``isinstance``, but has none of its state.
     """
 
     __slots__ = ("_decoded", "_inner", "_meter")
@@ -167,7 +166,7 @@ class _TeeReader(StreamReader):
     def __getattr__(self, name: str) -> t.Any:
         return getattr(object.__getattribute__(self, "_inner"), name)
 
-    def _took(self, data: t.Any) -> t.Any:
+    def _report(self, data: t.Any) -> t.Any:
         chunk = data[0] if isinstance(data, tuple) else data
         if chunk:
             self._meter.feed(chunk, decoded=self._decoded)
@@ -184,13 +183,13 @@ def _reading(name: str) -> Callable[..., t.Any]:
             if self._inner.exception() is not None:
                 self._meter.fail()
             raise
-        return self._took(data)
+        return self._report(data)
 
     return functools.wraps(getattr(StreamReader, name))(read)
 
 
 def _read_nowait(self: _TeeReader, *args: t.Any, **kwargs: t.Any) -> bytes:
-    return t.cast(bytes, self._took(self._inner.read_nowait(*args, **kwargs)))
+    return t.cast(bytes, self._report(self._inner.read_nowait(*args, **kwargs)))
 
 
 def _passing(name: str) -> Callable[..., t.Any]:
@@ -210,7 +209,7 @@ _READS: t.Final = (
 )
 
 for _name, _method in vars(StreamReader).items():
-    # The iterators go through the reads, and stay as they are.
+    # The iterators use the read methods, so they are inherited.
     if isinstance(_method, types.FunctionType) and not _name.startswith(
         ("__", "iter_")
     ):
@@ -229,7 +228,7 @@ else:
 
 
 class _TeeResponse(_Response):
-    """A response that says when the caller is done with it."""
+    """A response that reports when the caller is done with it."""
 
     _llm_cost: Meter
 
@@ -247,7 +246,7 @@ class _TeeResponse(_Response):
 
 
 def patches() -> list[Patch]:
-    """What captures every session of the process."""
+    """The patches that capture every session in the process."""
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
         async def _request(
@@ -262,8 +261,8 @@ def patches() -> list[Patch]:
 
 
 def wrap(tap: Tap, session: ClientSession) -> None:
-    """Capture the calls of one session. Wrapped again, it goes by the new tap."""
-    # A class of its own would do as elsewhere, but aiohttp warns of subclasses.
+    """Capture the calls of one session. If it is wrapped again, the new tap applies."""
+    # Not a subclass as elsewhere: aiohttp warns about those.
     session.__dict__["_request"] = functools.partial(
         _request, tap, weakref.ref(session)
     )
@@ -276,7 +275,7 @@ def _request(
     str_or_url: t.Any,
     **options: t.Any,
 ) -> Coroutine[t.Any, t.Any, ClientResponse]:
-    # Now, and not when it is awaited: from here on the call keeps its session alive.
+    # Now, not when it is awaited: from here on the call keeps its session alive.
     session = wrapped()
     assert session is not None
     send = functools.partial(type(session)._request, session)

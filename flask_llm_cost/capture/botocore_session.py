@@ -1,7 +1,7 @@
-"""How are the calls of botocore and boto3 captured, each of its retries for itself?
+"""Captures botocore and boto3 clients, each retry as its own attempt.
 
-Below its events and retries a client sends through an HTTP session of its own over
-urllib3. That is where single attempts can be seen, and whose answers are followed.
+Below its events and retries, a client sends through its own HTTP session over urllib3.
+That is where single attempts can be captured.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _follow(response: t.Any, meter: Meter, *, streams: bool) -> None:
     raw = response.raw
     if not streams:
         meter.feed(response.content, decoded=False)
-        # botocore does not mind a body that is shorter than announced.
+        # botocore accepts a body that is shorter than announced.
         if getattr(raw, "length_remaining", None):
             meter.fail()
         meter.end()
@@ -57,7 +57,7 @@ def _follow(response: t.Any, meter: Meter, *, streams: bool) -> None:
 
 
 def patches() -> list[Patch]:
-    """What captures every client of the process."""
+    """The patches that capture every client in the process."""
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
         def send(self: URLLib3Session, request: t.Any) -> t.Any:
@@ -69,22 +69,22 @@ def patches() -> list[Patch]:
 
 
 def session_of(client: object) -> t.Any:
-    """The HTTP session of a client; ``None`` if this is no client of botocore."""
+    """The HTTP session of a client; ``None`` if it is not a botocore client."""
     endpoint = getattr(client, "_endpoint", None)
     session = getattr(endpoint, "http_session", None)
     return session if isinstance(session, URLLib3Session) else None
 
 
 def wrap(tap: Tap, session: URLLib3Session) -> None:
-    """Capture what is sent through one HTTP session, that of one client.
+    """Capture what one client sends through its HTTP session.
 
-    Wrapped again, it goes by the new tap.
+    If it is wrapped again, the new tap applies.
     """
-    wrap_transport(session, _Tapped, tap)
+    wrap_transport(session, _TappedSession, tap)
 
 
-class _Tapped:
-    """An HTTP session that is captured."""
+class _TappedSession:
+    """A captured HTTP session."""
 
     def send(self, request: t.Any) -> t.Any:
         inner = super().send  # type: ignore[misc]

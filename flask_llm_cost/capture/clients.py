@@ -1,4 +1,4 @@
-"""Which clients can be captured: one of them, or all in the process?"""
+"""Finds the clients to capture: a single one, or all in the process."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _patches: dict[str, list[Patch]] = {}
 def instrument(tap: Tap, names: Iterable[str] = INSTRUMENTS) -> tuple[str, ...]:
     """Capture every client of these libraries in the process.
 
-    A library that is not installed is passed over. Called again, the new tap counts.
+    A library that is not installed is skipped. If called again, the new tap applies.
 
     :return: The libraries that are captured now.
-    :raises ConfigError: If a name is none of a library.
+    :raises ConfigError: If a name is not one of a supported library.
     """
     found = []
     for name in _checked(names):
@@ -39,11 +39,11 @@ def instrument(tap: Tap, names: Iterable[str] = INSTRUMENTS) -> tuple[str, ...]:
 
 
 def uninstrument(names: Iterable[str] = INSTRUMENTS) -> None:
-    """Take it back, in any order with what others have patched.
+    """Undo :func:`instrument`, in any order with what others have patched.
 
-    Answers that are being read are still followed to their end.
+    Responses that are being read are still followed to their end.
 
-    :raises ConfigError: If a name is none of a library.
+    :raises ConfigError: If a name is not one of a supported library.
     """
     for name in _checked(names):
         for patch in _patches.get(name, ()):
@@ -51,7 +51,7 @@ def uninstrument(names: Iterable[str] = INSTRUMENTS) -> None:
 
 
 def ways() -> dict[str, tuple[str, ...]]:
-    """How each library is captured in this process: by what, of those that are."""
+    """The libraries captured in this process, each with how it is captured."""
     found = {name: set(how) for name, how in _seen.items()}
     for name, patches in _patches.items():
         if any(patch.tap is not None for patch in patches):
@@ -60,7 +60,7 @@ def ways() -> dict[str, tuple[str, ...]]:
 
 
 def note(library: str, way: str) -> None:
-    """Remember that a client of a library is captured in this process.
+    """Remember how a client of a library is captured in this process.
 
     :param way: ``adapter``, ``wrap``, or :data:`WRAP_OF` and the package of an SDK.
     """
@@ -70,7 +70,7 @@ def note(library: str, way: str) -> None:
 _seen: dict[str, set[str]] = {}
 
 WRAP_OF: t.Final = "wrap of "
-"""One SDK's client is wrapped: another SDK on the same library is not captured by it."""
+"""One SDK's client is wrapped; other SDKs on the same library are not captured by that."""
 
 
 def _checked(names: Iterable[str]) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def _checked(names: Iterable[str]) -> tuple[str, ...]:
     for name in chosen:
         if name not in INSTRUMENTS:
             raise ConfigError(
-                f"{name!r} is no library that can be captured. There are:"
+                f"{name!r} cannot be instrumented. Supported libraries:"
                 f" {', '.join(INSTRUMENTS)}."
             )
     return chosen
@@ -96,27 +96,23 @@ def _patches_of(name: str) -> list[Patch]:
 
 def _make(name: str) -> list[Patch]:
     if name in ("httpx", "httpx2"):
-        return t.cast("list[Patch]", _room("httpx_transport").patches(name))
-    return t.cast("list[Patch]", _room(_ROOMS[name]).patches())
+        return t.cast("list[Patch]", _module("httpx_transport").patches(name))
+    return t.cast("list[Patch]", _module(_MODULES[name]).patches())
 
 
-_ROOMS: t.Final = {
+_MODULES: t.Final = {
     "requests": "requests_adapter",
     "aiohttp": "aiohttp_session",
     "botocore": "botocore_session",
 }
 
 
-def _room(name: str) -> t.Any:
+def _module(name: str) -> t.Any:
     return importlib.import_module(f"{__package__}.{name}")
 
 
 def wrap(tap: Tap, client: t.Any) -> tuple[str, ...]:
-    """Capture the calls of one client.
-
-    It may be a :class:`requests.Session`, a client of httpx or httpx2, an
-    :class:`aiohttp.ClientSession`, a client of boto3, or one of an SDK that holds one of
-    these. It is changed in place and goes on as before.
+    """Capture the calls of one client, as :meth:`.LlmCost.wrap` describes.
 
     :return: The libraries whose clients were found in it.
     :raises ConfigError: If none was found.
@@ -126,7 +122,7 @@ def wrap(tap: Tap, client: t.Any) -> tuple[str, ...]:
     if not found:
         raise ConfigError(
             f"No HTTP client was found in this {type(client).__name__}. Wrap the client"
-            " that it uses, or capture all of them with llm_cost.instrument()."
+            " that it uses, or capture all clients with llm_cost.instrument()."
         )
     package = type(client).__module__.partition(".")[0]
     for name, work in found.values():
@@ -149,7 +145,7 @@ _INSIDE: t.Final = (
     "client",
     "async_client",
 )
-"""Where SDKs keep their HTTP client, and what leads there:
+"""Attributes through which SDKs hold their HTTP client:
 
 openai, anthropic, groq, ollama ``_client``; google-genai ``_api_client._httpx_client``,
 ``._async_httpx_client``; mistralai ``sdk_configuration.client``,
@@ -160,11 +156,11 @@ _DEPTH: t.Final = 4
 
 
 _LATER: t.Final = ("_aiohttp_sessions", "_loop_clients")
-"""Where google-genai keeps clients by event loop; it makes them when they are needed."""
+"""Where google-genai keeps clients by event loop, which it creates when needed."""
 
 
 class _Wrapping(dict[t.Any, t.Any]):
-    """Clients by event loop, each wrapped when it comes in."""
+    """Clients by event loop; each is wrapped when it is added."""
 
     def __init__(self, tap: Tap, clients: Mapping[t.Any, t.Any]) -> None:
         super().__init__(clients)
@@ -193,7 +189,7 @@ def _search(tap: Tap, client: t.Any, found: _Found, depth: int) -> None:
         return
     if depth < _DEPTH:
         for name in _INSIDE:
-            # From the instance alone: a class's property may open a connection.
+            # Only from the instance: a property of the class may open a connection.
             inner = _own(client, name)
             if inner is not None:
                 _search(tap, inner, found, depth + 1)
@@ -207,23 +203,23 @@ def _own(client: object, name: str) -> t.Any:
 
 
 def _known(tap: Tap, client: t.Any) -> tuple[str, t.Any, Callable[[], None]] | None:
-    """What library this is a client of, what is to be wrapped, and how."""
-    # Of a library that was never imported there are no clients.
+    """The library of a client, what to wrap, and how; ``None`` for an unknown client."""
+    # A library that was never imported has no clients.
     if "requests" in sys.modules:
-        room = _room("requests_adapter")
-        if isinstance(client, room.Session):
-            return "requests", client, lambda: room.wrap(tap, client)
-    transports = _room("httpx_transport")
+        adapters = _module("requests_adapter")
+        if isinstance(client, adapters.Session):
+            return "requests", client, lambda: adapters.wrap(tap, client)
+    transports = _module("httpx_transport")
     module = transports.module_of(client)
     if module is not None:
         return module.__name__, client, lambda: transports.wrap(tap, client)
     if "aiohttp" in sys.modules:
-        sessions = _room("aiohttp_session")
+        sessions = _module("aiohttp_session")
         if isinstance(client, sessions.ClientSession):
             return "aiohttp", client, lambda: sessions.wrap(tap, client)
     if "botocore" in sys.modules:
-        below = _room("botocore_session")
-        session = below.session_of(client)
+        module = _module("botocore_session")
+        session = module.session_of(client)
         if session is not None:
-            return "botocore", session, lambda: below.wrap(tap, session)
+            return "botocore", session, lambda: module.wrap(tap, session)
     return None

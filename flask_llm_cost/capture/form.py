@@ -1,7 +1,7 @@
-"""Which model does a form ask for that is sent piece by piece, such as one with a file?
+"""Reads the model that a form asks for if it is streamed, such as one with a file.
 
-Its body is never in memory as a whole, and reading it would use up what is to be sent. But
-its fields are there.
+Its body is never in memory as a whole, and reading it would consume it. But its fields are
+available.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import typing as t
 from collections.abc import Iterable
 
 _NAMES: t.Final = ("model", "stream")
-"""What is asked of a request; the rest may be a prompt, and is not touched."""
+"""The fields that are read. Others may be a prompt, and are not touched."""
 
-_LONGEST: t.Final = 256
+_MAX_BYTES: t.Final = 256
 
 
 def form(fields: Iterable[tuple[object, object]]) -> bytes:
-    """The fields that say what is asked for, written as in a ``multipart/form-data`` body.
+    """The fields that are read, encoded as in a ``multipart/form-data`` body.
 
-    :param fields: Name and value of each, as the client library has them; values of any
-        type, of which text and bytes are taken.
+    :param fields: Names and values, as the client library has them. Only values that are
+        text or bytes are used.
     """
     parts = [b"--"]
     for name, value in fields:
         if isinstance(value, str):
             value = value.encode("utf-8", "replace")
-        if name in _NAMES and isinstance(value, bytes) and len(value) <= _LONGEST:
+        if name in _NAMES and isinstance(value, bytes) and len(value) <= _MAX_BYTES:
             parts.append(
                 f'Content-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
                 + value

@@ -1,8 +1,8 @@
-"""How are the calls of httpx and httpx2 captured, sync and async?
+"""Captures httpx and httpx2 clients, sync and async.
 
-The two are one library under two names, whose classes are not each other's: everything
-here works on the module that a client comes from. The stream of an answer is replaced, in
-its transport, by one that tells a :class:`.Meter` what it hands out.
+The two are one library under two names, with separate classes, so everything here works
+on the module that a client comes from. In the transport, a response's stream is replaced by
+one that reports what it hands out to a :class:`.Meter`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _open(tap: Tap, request: t.Any) -> Meter | None:
 
 
 def _body_of(request: t.Any) -> bytes | None:
-    """The body, where it is in memory already; a stream is never consumed."""
+    """The body, if it is already in memory; a stream is never consumed."""
     try:
         return t.cast(bytes, request.content)
     except RuntimeError:
@@ -83,7 +83,7 @@ def _body_of(request: t.Any) -> bytes | None:
 
 
 def _form_of(request: t.Any) -> bytes | None:
-    """The fields of a form with a file. Its stream is not public; it may have none."""
+    """The fields of a form with a file. They are not public, and may be missing."""
     fields = getattr(request.stream, "fields", None)
     if not isinstance(fields, (list, tuple)):
         return None
@@ -124,7 +124,7 @@ def _follow(module: t.Any, response: t.Any, meter: Meter) -> None:
 
 
 class _Tee:
-    """A stream that hands out another one's bytes; anything else it asks of that one."""
+    """Hands out the bytes of another stream, and delegates everything else to it."""
 
     def __init__(self, stream: t.Any, meter: Meter) -> None:
         self._stream = stream
@@ -163,7 +163,7 @@ class _AsyncTee(_Tee):
             meter.fail()
             raise
         finally:
-            # One generator more must not mean one that is left to the event loop.
+            # Do not leave this additional generator for the event loop to finalize.
             close = getattr(chunks, "aclose", None)
             if close is not None:
                 await close()
@@ -176,7 +176,7 @@ class _AsyncTee(_Tee):
 
 @functools.lru_cache(maxsize=8)
 def _tee_class(module: t.Any, sync: bool, asynchronous: bool) -> type[t.Any]:
-    """A tee that is of the kinds that the module's clients check for."""
+    """A tee with the base classes that the module's clients check for."""
     bases: list[type] = []
     if sync:
         bases += [_SyncTee, module.SyncByteStream]
@@ -186,9 +186,9 @@ def _tee_class(module: t.Any, sync: bool, asynchronous: bool) -> type[t.Any]:
 
 
 def module_of(client: object) -> ModuleType | None:
-    """The module that a client is of, sync or async; ``None`` if it is of neither."""
+    """The module of a client, sync or async; ``None`` if it is of neither module."""
     for name in MODULES:
-        # A client cannot be of a module that was never imported.
+        # A module that was never imported has no clients.
         module: t.Any = sys.modules.get(name)
         if module is not None and isinstance(
             client, (module.Client, module.AsyncClient)
@@ -197,32 +197,32 @@ def module_of(client: object) -> ModuleType | None:
     return None
 
 
-def _warn_of_others(transport: t.Any, tap: Tap) -> None:
-    """Some SDKs, as LangChain's, have one HTTP client for all of their own clients."""
+def _warn_if_shared(transport: t.Any, tap: Tap) -> None:
+    """Some SDKs, such as LangChain, share one HTTP client between their own clients."""
     before: Tap | None = getattr(transport, "_llm_cost", (None, None))[1]
     if before is not None and before.tags not in (None, tap.tags):
         _log.warning(
-            "This client sends through an HTTP client that was wrapped before, with other"
-            " tags: from now on the calls of both have the tags given last. Give each an"
-            " http_client of its own, or use llm_cost.tags() around the calls."
+            "This client sends through an HTTP client that is already wrapped, with other"
+            " tags. From now on the calls of both get the tags given last. Give each its"
+            " own http_client, or use llm_cost.tags() around the calls."
         )
 
 
 def wrap(tap: Tap, client: t.Any) -> None:
-    """Capture the calls of one client. Wrapped again, it goes by the new tap.
+    """Capture the calls of one client. If it is wrapped again, the new tap applies.
 
     Its transports become instances of subclasses of their own classes, so that proxies,
-    pools, limits and hooks are what they were.
+    pools, limits and hooks stay as they are.
 
     :raises ConfigError: If a transport cannot be captured.
     """
     module = module_of(client)
     name = None if module is None else module.__name__
-    _warn_of_others(client._transport, tap)
+    _warn_if_shared(client._transport, tap)
     for transport in (client._transport, *client._mounts.values()):
-        # A mount of None goes through the client's own transport.
+        # A mount of None uses the client's own transport.
         if transport is not None:
-            # Not the module itself: a transport may be copied deeply.
+            # Not the module itself, because a transport may be deep-copied.
             wrap_transport(transport, _kind_for(transport), (name, tap))
 
 
@@ -251,11 +251,11 @@ def _kind_for(transport: object) -> type:
 
 
 def patches(name: str) -> list[Patch]:
-    """What captures every client of ``httpx`` or ``httpx2`` in the process.
+    """The patches that capture every ``httpx`` or ``httpx2`` client in the process.
 
-    Transports of an app's own, and those of tests (mock, WSGI, ASGI), stay as they are.
+    An app's own transports, and those for tests (mock, WSGI, ASGI), are not captured.
 
-    :raises ImportError: If there is no such module.
+    :raises ImportError: If the module is not installed.
     """
     module: t.Any = importlib.import_module(name)
 

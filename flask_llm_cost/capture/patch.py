@@ -1,4 +1,4 @@
-"""How is the code of others changed so that it can be changed back, by anyone, any time?"""
+"""Changes the classes and objects of client libraries, and undoes it in any order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _lock = threading.Lock()
 
 
 def become(thing: t.Any, kind: type) -> None:
-    """Make an object do what ``kind`` says, as one of a subclass that looks like its class.
+    """Mix ``kind`` into an object's class; the new class looks like the original one.
 
     :raises TypeError: If its class has a fixed layout.
     """
@@ -34,43 +34,43 @@ def _subclass(kind: type, base: type) -> type:
     return type(base.__name__, (kind, base), looks)
 
 
-def wrap_transport(transport: t.Any, kind: type, knows: object) -> None:
-    """Make what a client sends through do what ``kind`` says.
+def wrap_transport(transport: t.Any, kind: type, context: object) -> None:
+    """Mix ``kind`` into what a client sends through, unless that is already done.
 
-    :param kind: A transport that does it already stays as it is.
-    :param knows: What is found in ``_llm_cost`` of the transport from now on.
+    :param context: Stored as the transport's ``_llm_cost``.
     :raises ConfigError: If its class has a fixed layout.
     """
     try:
-        transport.__dict__["_llm_cost"] = knows
+        transport.__dict__["_llm_cost"] = context
         if not isinstance(transport, kind):
             become(transport, kind)
     except (AttributeError, TypeError):
         raise ConfigError(
-            f"The transport {type(transport).__name__} of this client cannot be wrapped: its"
-            " class has a fixed layout. Derive it from one of the client's library."
+            f"The transport {type(transport).__name__} of this client cannot be wrapped,"
+            " because its class has a fixed layout. Derive it from a transport of the"
+            " client's library."
         ) from None
 
 
 def bound(method: t.Any, instance: object) -> t.Any:
-    """A class's method as an instance has it.
+    """A class's method, bound to an instance.
 
-    Others put descriptors there that are not functions, and that must know their instance.
+    Other tools put descriptors there that are not functions and must know their instance.
     """
     return method.__get__(instance, type(instance))
 
 
 class Patch:
-    """A method of a class that is captured while there is a tap.
+    """A method of a class that is captured while a tap is set.
 
-    Others may patch the same method before and after us, and take their patches off in
-    any order. So ours looks at the tap each time, and is put back only where it can be seen
-    to be: on top, or right below proxies of wrapt, as OpenTelemetry makes them. It is put
-    below them in the first place, since such a proxy can only be taken off from the top.
+    Others may patch the same method before and after us, and remove their patches in any
+    order. So ours checks the tap at each call, and is removed only where it is visible: on
+    top, or directly below wrapt proxies such as OpenTelemetry's. It is also installed below
+    those, because a wrapt proxy can only be removed from the top.
 
-    :param owner: The class whose method it is.
-    :param around: Makes the new method, from this patch and the one that was there. It
-        must do what that one did while :attr:`tap` is ``None``.
+    :param owner: The class that has the method.
+    :param around: Makes the new method from this patch and the original method. It must do
+        what the original did while :attr:`tap` is ``None``.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Patch:
         """Capture through this tap from now on."""
         with _lock:
             self.tap = tap
-            if self._buried():
+            if self._installed():
                 return
             above, self._original = self._top()
             method = self._around(self, self._original)
@@ -98,7 +98,7 @@ class Patch:
             self._put(above, self._ours)
 
     def off(self) -> None:
-        """Capture nothing any more."""
+        """Stop capturing."""
         with _lock:
             self.tap = None
             above, method = self._top()
@@ -107,10 +107,10 @@ class Patch:
                 self._ours = self._original = None
 
     def _top(self) -> tuple[t.Any, t.Any]:
-        """The lowest proxy of wrapt on top of the method, if any, and what is below it."""
+        """The lowest wrapt proxy on top of the method, if any, and what is below it."""
         above, method = None, vars(self._owner)[self._name]
         wrapt: t.Any = sys.modules.get("wrapt")
-        # Since wrapt 2, not all of its proxies are what it calls ObjectProxy.
+        # Since wrapt 2, not all of its proxies derive from ObjectProxy.
         proxies: t.Any = getattr(wrapt, "BaseObjectProxy", None)
         proxies = proxies or getattr(wrapt, "ObjectProxy", ())
         while isinstance(method, proxies):
@@ -123,8 +123,8 @@ class Patch:
         else:
             above.__wrapped__ = method
 
-    def _buried(self) -> bool:
-        """Whether our method is still there, on top or below what others put on it."""
+    def _installed(self) -> bool:
+        """Whether our method is still installed, on top or below other patches."""
         if self._ours is None:
             return False
         method = vars(self._owner)[self._name]

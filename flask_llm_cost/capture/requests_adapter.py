@@ -1,8 +1,8 @@
-"""How are the calls of requests captured, without it noticing?
+"""Captures requests sessions.
 
-The answer's raw body becomes an instance of a subclass of its own class that tells a
-:class:`.Meter` what it hands out. Everything else stays as it is: the object, its
-connection, its exceptions, and that it is freed as soon as no one refers to it.
+A response's raw body becomes an instance of a subclass of its own class that reports what it
+hands out to a :class:`.Meter`. Everything else stays as it is: the object, its connection, its
+exceptions, and that it is freed as soon as nothing refers to it.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ from .urllib3_body import follow_body
 
 
 class LlmCostAdapter(HTTPAdapter):
-    """An adapter to mount on a :class:`requests.Session`: it records LLM calls.
+    """Records the LLM calls of the :class:`requests.Session` that it is mounted on.
 
-    It takes the options of :class:`requests.adapters.HTTPAdapter` and behaves as one.
-    Make it with :meth:`.LlmCost.adapter`. One ``send`` is one record: what urllib3
-    retries inside it (``max_retries``) cannot be seen.
+    It takes the options of :class:`requests.adapters.HTTPAdapter` and behaves like one.
+    Create it with :meth:`.LlmCost.adapter`. One ``send`` is one record: what urllib3
+    retries inside it (``max_retries``) is not visible.
 
-    :param recorder: Asked before an LLM call is sent, and told what came of it.
-    :param hosts: As ``LLM_COST_PROVIDER_HOSTS``, or a callable that is asked each time.
-    :param providers: An app's own, asked before the built-in ones.
-    :param tags: Tags of every call: a mapping, or a callable asked once per call.
+    :param recorder: Asked before an LLM call is sent, and handed the call at its end.
+    :param hosts: As ``LLM_COST_PROVIDER_HOSTS``, or a callable evaluated at each attempt.
+    :param providers: An app's own, tried before the built-in ones.
+    :param tags: Tags of every call: a mapping, or a callable evaluated once per call.
     :param inner: An adapter that does the sending, with its own options.
-    :raises ConfigError: If ``tags`` or ``inner`` is of the wrong type, or there are
-        options beside ``inner``.
+    :raises ConfigError: If ``tags`` or ``inner`` has the wrong type, or if options are
+        given besides ``inner``.
     """
 
-    __attrs__ = [*HTTPAdapter.__attrs__, "_inner", "_tap"]  # what a copy has, too
+    __attrs__ = [*HTTPAdapter.__attrs__, "_inner", "_tap"]  # what is pickled
 
     def __init__(
         self,
@@ -68,8 +68,8 @@ class LlmCostAdapter(HTTPAdapter):
     ) -> None:
         if inner is not None and options:
             raise ConfigError(
-                f"{', '.join(options)} cannot be set beside inner: give the options to"
-                " the inner adapter."
+                f"{', '.join(options)} cannot be combined with inner: pass the options"
+                " to the inner adapter."
             )
         if inner is not None and not isinstance(inner, BaseAdapter):
             raise ConfigError(
@@ -91,7 +91,7 @@ class LlmCostAdapter(HTTPAdapter):
         cert: t.Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> Response:
-        """Send a request, and record the call if it is one of an LLM."""
+        """Send a request, and record the call if it is one to an LLM."""
         options = {
             "stream": stream,
             "timeout": timeout,
@@ -102,12 +102,12 @@ class LlmCostAdapter(HTTPAdapter):
         send = super().send if self._inner is None else self._inner.send
         response = captured(self._tap, send, request, **options)
         if getattr(response, "connection", None) is self._inner is not None:
-            # Authentication sends again through it, and that is an attempt, too.
+            # Authentication handlers resend through it, and that is an attempt, too.
             response.connection = self
         return response
 
     def close(self) -> None:
-        """Close the pools, and those of the inner adapter."""
+        """Close the connection pools, including those of the inner adapter."""
         super().close()
         if self._inner is not None:
             self._inner.close()
@@ -179,20 +179,20 @@ def _follow(response: Response, meter: Meter) -> None:
     if isinstance(raw, BaseHTTPResponse) and follow_body(raw, meter):
         return
     response.__dict__["_llm_cost"] = meter
-    become(response, _TeeAnswer)
+    become(response, _TeeResponse)
 
 
 if t.TYPE_CHECKING:
-    _Answer = Response
+    _Response = Response
     _Adapter = BaseAdapter
 else:
-    _Answer = _Adapter = object
+    _Response = _Adapter = object
 
 
-class _TeeAnswer(_Answer):
-    """A Response whose raw body is not urllib3's: it is followed from here.
+class _TeeResponse(_Response):
+    """A response whose raw body is not urllib3's, so that it is followed from here.
 
-    What the app reads from ``raw`` itself is not seen.
+    What the app reads from ``raw`` directly is not captured.
     """
 
     _llm_cost: Meter
@@ -208,7 +208,7 @@ class _TeeAnswer(_Answer):
 
     def _fed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         meter = self._llm_cost
-        # As requests does it: a plain file is read as it is.
+        # As in requests: a plain file is not decoded.
         decoded = hasattr(self.raw, "stream")
         try:
             for chunk in chunks:
@@ -234,10 +234,10 @@ class _TeeAnswer(_Answer):
 
 
 def _as_its_own(mine: type, reduced: t.Any) -> tuple[t.Any, ...]:
-    """How to pickle an object whose class was made here, where no one can import it.
+    """Pickle an object of a class that was made here, and that nobody can import.
 
-    :param mine: That class: the object goes as one of the class it had.
-    :param reduced: What it gives for protocol 1, the only one that lets it do so.
+    :param mine: That class; the object is pickled as one of its original class.
+    :param reduced: Its reduction for protocol 1, the only protocol that allows this.
     """
     base = mine.__bases__[1]
     make, arguments, *state = reduced
@@ -255,15 +255,15 @@ def _around(patch: Patch, original: Callable[..., Response]) -> Callable[..., Re
 
 
 def patches() -> list[Patch]:
-    """What captures every session of the process."""
+    """The patches that capture every session in the process."""
     return [Patch(HTTPAdapter, "send", _around)]
 
 
 def wrap(tap: Tap, session: Session) -> None:
-    """Capture the calls of one session. Wrapped again, it goes by the new tap.
+    """Capture the calls of one session. If it is wrapped again, the new tap applies.
 
-    Its adapters stay the objects they are, and become instances of subclasses of their own
-    classes. What is mounted later is not captured.
+    Its adapters become instances of subclasses of their own classes. What is mounted later
+    is not captured.
 
     :raises ConfigError: If an adapter cannot be captured.
     """
@@ -271,11 +271,11 @@ def wrap(tap: Tap, session: Session) -> None:
         if isinstance(adapter, LlmCostAdapter):
             adapter._tap = tap
         else:
-            wrap_transport(adapter, _Tapped, tap)
+            wrap_transport(adapter, _TappedAdapter, tap)
 
 
-class _Tapped(_Adapter):
-    """An adapter of the app's own that is captured."""
+class _TappedAdapter(_Adapter):
+    """A captured adapter of the app's own."""
 
     def send(
         self, request: PreparedRequest, *args: t.Any, **options: t.Any
@@ -287,14 +287,14 @@ class _Tapped(_Adapter):
     def __reduce_ex__(self, protocol: t.SupportsIndex) -> t.Any:
         make, arguments, *state = _as_its_own(type(self), super().__reduce_ex__(1))
         tap = self.__dict__.get("_llm_cost")
-        return _tapped_again, (tap, make, arguments), *state
+        return _restore_tapped, (tap, make, arguments), *state
 
 
-def _tapped_again(
+def _restore_tapped(
     tap: Tap | None, make: Callable[..., BaseAdapter], arguments: tuple[t.Any, ...]
 ) -> BaseAdapter:
-    """A copy of an adapter: captured, if it is in the process of the original."""
+    """A copy of an adapter; captured, if it is in the same process as the original."""
     adapter = make(*arguments)
     if tap is not None:
-        wrap_transport(adapter, _Tapped, tap)
+        wrap_transport(adapter, _TappedAdapter, tap)
     return adapter

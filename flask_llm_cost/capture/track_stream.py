@@ -1,4 +1,4 @@
-"""How does an app report a stream that no client library of ours can see?"""
+"""Streams that the app reports itself, because no supported client library sends them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from .meter import Meter
 
 _log = logging.getLogger("flask_llm_cost")
 
-_LONGEST: t.Final = 1024 * 1024
-"""An event of more characters that is still not whole is given up."""
+_MAX_EVENT: t.Final = 1024 * 1024
+"""An incomplete event of more characters than this is discarded."""
 
 
-class _Ending:
-    """The recorder of a stream's own meter: the stream has the last word."""
+class _StreamRecorder:
+    """The recorder of a stream's meter: the stream completes the call."""
 
     def __init__(self, stream: TrackedStream) -> None:
         self._stream = stream
@@ -49,11 +49,11 @@ class _Ending:
 class TrackedStream:
     """A stream that the app reports event by event, recorded once when its block ends.
 
-    Made by :meth:`.LlmCost.track_stream`. It is a context manager, plain and async, and
-    however its block is left, the call is recorded and the app's own error goes on.
+    Created by :meth:`.LlmCost.track_stream`. It is a context manager, plain and async.
+    However its block is left, the call is recorded, and the app's own error propagates.
 
-    :param recorder: Told what came of the call.
-    :param providers: An app's own, asked before the built-in ones.
+    :param recorder: Asked before the stream begins, and handed the call at its end.
+    :param providers: An app's own, tried before the built-in ones.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class TrackedStream:
 
     @property
     def model(self) -> str | None:
-        """The model, where the events name none.
+        """The model, if the events do not name one.
 
-        :raises ValueError: If it is set to what is no name.
+        :raises ValueError: If it is set to something other than a non-empty string.
         """
         return self._model
 
@@ -98,9 +98,9 @@ class TrackedStream:
 
     @property
     def response_id(self) -> str | None:
-        """The answer's id, where the events name none.
+        """The response's id, if the events do not name one.
 
-        :raises ValueError: If it is set to what is no name.
+        :raises ValueError: If it is set to something other than a non-empty string.
         """
         return self._response_id
 
@@ -111,28 +111,27 @@ class TrackedStream:
         self._response_id = response_id
 
     def event(self, data: t.Any, type: str | None = None) -> None:
-        """Report an event as it comes: the usage, model and id in it are kept.
+        """Report an event as it arrives: its usage, model and id are recorded.
 
         :param data: A mapping, JSON as text or bytes, server-sent events in pieces of any
-            size, or an SDK's object; ``None`` is passed over.
-        :param type: The event's name, where it is not in the data.
-        :raises LlmCostError: Before the block and after it.
+            size, or an SDK's object; ``None`` is ignored.
+        :param type: The event's name, if it is not in the data.
+        :raises LlmCostError: Before and after the block.
         """
         self._need_open()
         if self._meter is None:
-            # Nothing is recorded, so nothing need be read.
-            return
+            return  # nothing is recorded
         for document in self._documents(data):
             if type is not None and "type" not in document:
                 document = {**document, "type": type}
             self._meter.event(document)
 
     def usage(self, usage: Usage | None = None, **buckets: t.Any) -> None:
-        """Say what was used; it replaces what the events say, and what was said before.
+        """Report the usage. It replaces that of the events and any reported before.
 
         :param usage: All buckets; or give those of :class:`.Usage` by name.
-        :raises ValueError: For a wrong count, or if both are given.
-        :raises LlmCostError: Before the block and after it.
+        :raises ValueError: If a count is not valid, or if both are given.
+        :raises LlmCostError: Before and after the block.
         """
         self._need_open()
         if usage is not None and buckets:
@@ -148,14 +147,14 @@ class TrackedStream:
         if self._state != "open":
             when = "not begun" if self._state == "new" else "ended and is recorded"
             raise LlmCostError(
-                f"This stream has {when}: report its events and usage inside its"
-                " with block."
+                f"This stream has {when}. Report its events and usage inside its with"
+                " block."
             )
 
     def __enter__(self) -> t.Self:
         if self._state != "new":
             raise LlmCostError(
-                "A tracked stream is one call. Make another one with track_stream()."
+                "A tracked stream is one call. Create another one with track_stream()."
             )
         exchange = Exchange(
             chat_route(self._provider, providers=self._providers), request_body=None
@@ -171,7 +170,7 @@ class TrackedStream:
         )
         self._asked_model = self.model
         if snapshot is not None:
-            self._meter = follow(_Ending(self), exchange, snapshot)
+            self._meter = follow(_StreamRecorder(self), exchange, snapshot)
         self._state = "open"
         return self
 
@@ -189,7 +188,7 @@ class TrackedStream:
         elif isinstance(error, Exception):
             self._meter.fail()
         else:
-            # A closed generator, a cancelled task, Ctrl-C: the app stops reading.
+            # A closed generator, a cancelled task, Ctrl-C: the app stopped reading.
             self._meter.close()
 
     async def __aenter__(self) -> t.Self:
@@ -204,7 +203,7 @@ class TrackedStream:
         self.__exit__(kind, error, traceback)
 
     def _record(self, call: Call, snapshot: Snapshot, deferred: bool) -> None:
-        """Add what the app said, and hand the call on."""
+        """Add what the app reported, and record the call."""
         model = call.model
         if model == UNKNOWN_MODEL:
             model = self.model or UNKNOWN_MODEL
@@ -220,11 +219,11 @@ class TrackedStream:
         if self._usage is not None:
             call = dataclasses.replace(call, usage=self._usage, usage_source="manual")
         self.call = call
-        # A recorder may give back the call as it was kept: with its cost.
+        # A recorder may return the call as it was recorded: with its cost.
         record: Callable[..., t.Any] = self._recorder.record
-        kept = record(call, snapshot, deferred=deferred)
-        if isinstance(kept, Call):
-            self.call = kept
+        recorded = record(call, snapshot, deferred=deferred)
+        if isinstance(recorded, Call):
+            self.call = recorded
 
     # Reading events of any form
 
@@ -242,22 +241,22 @@ class TrackedStream:
             return [document]
         if "unreadable_event" not in self._flags:
             _log.warning(
-                "An event of type %s cannot be read; its usage is missing. Report a"
-                " mapping, JSON, or use stream.usage().",
+                "An event of type %s cannot be read, so its usage is missing. Report a"
+                " mapping or JSON, or use stream.usage().",
                 type(data).__qualname__,
             )
         self._flags.add("unreadable_event")
         return []
 
     def _lines(self, text: str) -> list[Mapping[str, t.Any]]:
-        """The documents in a text: JSON, lines of it, or server-sent events.
+        """The documents in a text: JSON, JSON lines, or server-sent events.
 
-        Lines may come one by one without their ends, or cut anywhere: what is no JSON yet
-        waits for what comes next.
+        Lines may come one by one without line ends, or cut anywhere: incomplete JSON is kept
+        until the rest arrives.
         """
         if not text.startswith(("data:", "event:")):
             text = self._pending + text
-        # Otherwise a field begins, and what waited for its rest will never have one.
+        # Otherwise a new field begins, and pending text will never be completed.
         self._pending = ""
         document = _parsed(text)
         if document is not None:
@@ -270,13 +269,13 @@ class TrackedStream:
             document = _parsed(body)
             if document is not None:
                 found += _mappings(document)
-            elif last and _may_go_on(line) and len(line) < _LONGEST:
+            elif last and _may_go_on(line) and len(line) < _MAX_EVENT:
                 self._pending = line
         return found
 
 
 def _parsed(text: str) -> t.Any:
-    """A JSON object or array; ``None`` if it is neither, or not whole."""
+    """A JSON object or array; ``None`` if it is neither or incomplete."""
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:
@@ -286,7 +285,7 @@ def _parsed(text: str) -> t.Any:
 
 
 def _may_go_on(line: str) -> bool:
-    """Whether a line without its end may be the beginning of an event."""
+    """Whether an incomplete line may be the beginning of an event."""
     body = line.removeprefix("data:").strip()
     return body.startswith(("{", "[")) or "data:".startswith(line.strip())
 
@@ -297,7 +296,7 @@ def _mappings(document: t.Any) -> list[Mapping[str, t.Any]]:
 
 
 def _dumped(data: object) -> Mapping[str, t.Any] | None:
-    """An SDK's object as the JSON it was made from."""
+    """An SDK's object as JSON data."""
     for dump in (
         lambda: t.cast(t.Any, data).model_dump(by_alias=True),
         lambda: t.cast(t.Any, data).to_dict(),
@@ -306,7 +305,7 @@ def _dumped(data: object) -> Mapping[str, t.Any] | None:
         try:
             document = dump()
         except Exception:
-            # Not our code; another form may do, and the caller is told if none does.
+            # Not our code. Another method may work; if none does, a warning is logged.
             continue
         if isinstance(document, Mapping):
             return document

@@ -1,8 +1,8 @@
-"""How is the body of a urllib3 response followed, without it noticing?
+"""Follows the body of a urllib3 response.
 
-It becomes an instance of a subclass of its own class that tells a :class:`.Meter` what it
-hands out. Everything else stays as it is: the object, its connection, its exceptions, and
-that it is freed as soon as no one refers to it.
+It becomes an instance of a subclass of its own class that reports what it hands out to a
+:class:`.Meter`. Everything else stays as it is: the object, its connection, its exceptions,
+and that it is freed as soon as nothing refers to it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .meter import Meter
 from .patch import become
 
 _BROKEN: t.Final = (HTTPError, HTTPException, OSError)
-"""What a read raises when the body fails; anything else is the caller's mistake."""
+"""Raised by a read when the body fails; anything else is the caller's mistake."""
 
 
 def bytes_of(body: object) -> bytes | None:
-    """A request's body, where looking at it does not consume it: no files, no generators."""
+    """A request's body, unless reading would consume it, as for files and generators."""
     if isinstance(body, str):
         return body.encode("utf-8", "replace")
     if isinstance(body, (bytes, bytearray, memoryview)):
@@ -31,22 +31,22 @@ def bytes_of(body: object) -> bytes | None:
 
 
 def follow_body(raw: BaseHTTPResponse, meter: Meter) -> bool:
-    """Have the meter told what is read of a body.
+    """Attach the meter to a body.
 
-    :return: False if an object of this kind cannot be followed.
+    :return: False if an object of this type cannot be followed.
     """
-    vars(raw)["_llm_cost"] = _Watch(meter, raw)
+    vars(raw)["_llm_cost"] = _Tee(meter, raw)
     try:
         become(raw, _TeeRaw)
     except TypeError:
-        # An object of another layout.
+        # Its class has another layout.
         del vars(raw)["_llm_cost"]
         return False
     return True
 
 
-class _Watch:
-    """What a teed body remembers; it holds no reference back to it."""
+class _Tee:
+    """The state of a followed body. It must not refer back to the body."""
 
     __slots__ = ("decodes", "encoded", "meter", "reader")
 
@@ -56,13 +56,12 @@ class _Watch:
         self.meter = meter
         self.encoded = bool(encoding)
         self.decodes = not encoding or any(n in raw.CONTENT_DECODERS for n in names)
-        """Bytes are decoded where that is asked for; urllib3 hands out as it came what
-        it has no decoder for."""
+        """urllib3 can decode the body; it hands out what it cannot decode unchanged."""
         self.reader = 0
         """The thread that is inside a read, else 0."""
 
-    def broke(self, error: BaseException) -> None:
-        """A read raised."""
+    def failed(self, error: BaseException) -> None:
+        """A read raised an exception."""
         if isinstance(error, _BROKEN):
             self.meter.fail()
         elif not isinstance(error, Exception):
@@ -79,41 +78,41 @@ else:
 class _TeeRaw(_Raw):
     """The public methods through which a body leaves a urllib3 response.
 
-    Its ``data``, ``readinto``, ``json`` and iteration go through these. Arguments are
-    passed on as they came, since their defaults differ between urllib3's versions.
+    Its ``data``, ``readinto``, ``json`` and iteration use these. Arguments are passed
+    through unchanged, because their defaults differ between urllib3's versions.
     """
 
     __slots__ = ()
-    _llm_cost: _Watch
+    _llm_cost: _Tee
 
     def read(self, *args: t.Any, **kwargs: t.Any) -> bytes:
-        watch = self._llm_cost
-        watch.reader = get_ident()
+        tee = self._llm_cost
+        tee.reader = get_ident()
         try:
             data = super().read(*args, **kwargs)
         except BaseException as error:
-            watch.broke(error)
+            tee.failed(error)
             raise
         finally:
-            watch.reader = 0
+            tee.reader = 0
         amount = args[0] if args else kwargs.get("amt")
-        self._took(data, args, kwargs, last=amount is None or amount < 0)
+        self._report(data, args, kwargs, last=amount is None or amount < 0)
         return data
 
     def read1(self, *args: t.Any, **kwargs: t.Any) -> bytes:
-        watch = self._llm_cost
-        watch.reader = get_ident()
+        tee = self._llm_cost
+        tee.reader = get_ident()
         try:
             data = super().read1(*args, **kwargs)
         except BaseException as error:
-            watch.broke(error)
+            tee.failed(error)
             raise
         finally:
-            watch.reader = 0
-        self._took(data, args, kwargs, last=False)
+            tee.reader = 0
+        self._report(data, args, kwargs, last=False)
         return data
 
-    def _took(
+    def _report(
         self,
         data: bytes,
         args: tuple[t.Any, ...],
@@ -121,15 +120,15 @@ class _TeeRaw(_Raw):
         *,
         last: bool,
     ) -> None:
-        watch = self._llm_cost
+        tee = self._llm_cost
         decode = _decode_asked(args, kwargs)
         if decode is None:
             decode = self.decode_content
         if data:
-            watch.meter.feed(data, decoded=decode and watch.decodes)
-            # A body of known length ends without an empty read. But one that is decoded
-            # may have more to give than came over the wire.
-            if self.length_remaining == 0 and not (decode and watch.encoded):
+            tee.meter.feed(data, decoded=decode and tee.decodes)
+            # A body of known length ends without an empty read. But a decoder may still
+            # have output after the last byte came over the wire.
+            if self.length_remaining == 0 and not (decode and tee.encoded):
                 last = True
         elif not last:
             amount = args[0] if args else kwargs.get("amt")
@@ -144,26 +143,26 @@ class _TeeRaw(_Raw):
             self._llm_cost.meter.end()
 
     def read_chunked(self, *args: t.Any, **kwargs: t.Any) -> t.Generator[bytes]:
-        watch = self._llm_cost
-        decoded = bool(_decode_asked(args, kwargs)) and watch.decodes
+        tee = self._llm_cost
+        decoded = bool(_decode_asked(args, kwargs)) and tee.decodes
         chunks = super().read_chunked(*args, **kwargs)
         try:
-            watch.reader = get_ident()
+            tee.reader = get_ident()
             for chunk in chunks:
-                watch.reader = 0
-                watch.meter.feed(chunk, decoded=decoded)
+                tee.reader = 0
+                tee.meter.feed(chunk, decoded=decoded)
                 yield chunk
-                watch.reader = get_ident()
+                tee.reader = get_ident()
         except GeneratorExit:
-            # urllib3 closes the connection then; what comes later is no end. This may
-            # be the garbage collector's doing, as in __del__.
-            watch.meter.abandon()
+            # urllib3 then closes the connection, which is not the end of the body. The
+            # garbage collector may do this, as in __del__.
+            tee.meter.abandon()
             raise
         except BaseException as error:
-            watch.broke(error)
+            tee.failed(error)
             raise
         finally:
-            watch.reader = 0
+            tee.reader = 0
             chunks.close()
         if _spent(self):
             self._ended()
@@ -174,10 +173,10 @@ class _TeeRaw(_Raw):
             self._ended()
 
     def close(self) -> None:
-        watch = self._llm_cost
-        # urllib3 closes itself inside a read that fails: the exception tells more.
-        if watch.reader != get_ident():
-            watch.meter.close()
+        tee = self._llm_cost
+        # urllib3 closes itself inside a failing read; the exception says more.
+        if tee.reader != get_ident():
+            tee.meter.close()
         super().close()
 
     def __del__(self) -> None:
@@ -190,9 +189,9 @@ def _decode_asked(args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> t.Any:
 
 
 def _spent(raw: t.Any) -> bool:
-    """Whether nothing more will come over the wire."""
+    """Whether everything has come over the wire."""
     try:
         return bool(raw.isclosed())
     except (AttributeError, ValueError):
-        # Not made from a connection: an empty read will tell.
+        # Not made from a connection: an empty read marks the end.
         return False

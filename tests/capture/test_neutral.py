@@ -201,7 +201,7 @@ def test_options_are_those_of_an_http_adapter(book: Book) -> None:
 def test_a_wrong_option_is_an_error(book: Book) -> None:
     with pytest.raises(TypeError, match="pool_size"):
         LlmCostAdapter(book, pool_size=3)
-    with pytest.raises(ConfigError, match="max_retries cannot be set beside inner"):
+    with pytest.raises(ConfigError, match="max_retries cannot be combined with inner"):
         LlmCostAdapter(book, inner=HTTPAdapter(), max_retries=3)
     with pytest.raises(ConfigError, match="inner must be an adapter.*not str"):
         LlmCostAdapter(book, inner="http")  # type: ignore[arg-type]

@@ -292,7 +292,7 @@ def test_a_write_outside_the_block_is_an_error(book: Book) -> None:
         stream.event({})
     with pytest.raises(LlmCostError, match="ended and is recorded"):
         stream.usage(input_tokens=1)
-    with pytest.raises(LlmCostError, match="Make another one"), stream:
+    with pytest.raises(LlmCostError, match="Create another one"), stream:
         pass
     assert len(book.calls) == 1
 
