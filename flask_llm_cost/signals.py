@@ -1,7 +1,7 @@
-"""What an app can listen to (blinker; the sender is always the Flask app).
+"""Signals that an app can listen to (blinker). The sender is always the Flask app.
 
-Receivers are isolated: one that raises is logged and harms neither the others
-nor the call.
+Receivers are isolated: an exception in one is logged, and affects neither the others nor
+the call.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ call_recorded: NamedSignal = _names.signal("llm-cost-call-recorded")
 """Sent after a call was handed to the ledger. Keyword ``call``: the :class:`.Call`."""
 
 budget_threshold: NamedSignal = _names.signal("llm-cost-budget-threshold")
-"""Sent once when spend passes a part of a budget's limit. Keyword ``alert``: the
-:class:`.Alert`; its ``call`` is the one that passed it."""
+"""Sent once when spend reaches a threshold below a budget's limit. Keyword ``alert``: the
+:class:`.Alert`; its ``call`` is the one that reached the threshold."""
 
 budget_exceeded: NamedSignal = _names.signal("llm-cost-budget-exceeded")
-"""Sent once in each window of a budget, when its limit is reached; and once when it refuses a
+"""Sent once in each window of a budget when its limit is reached, and once when it refuses a
 call before that, with ``alert.refused``. Keyword ``alert``: the :class:`.Alert`."""
 
 price_unknown: NamedSignal = _names.signal("llm-cost-price-unknown")
@@ -31,17 +31,19 @@ price_unknown: NamedSignal = _names.signal("llm-cost-price-unknown")
 
 storage_failed: NamedSignal = _names.signal("llm-cost-storage-failed")
 """Sent when a call could not be stored. Keywords ``call`` and ``error``; ``call`` is ``None``
-if none is lost, but calls wait in the spool because the database is away."""
+if no call is lost, but calls are queued in the spool because the database is unavailable."""
 
 
 def send(signal: NamedSignal, sender: t.Any, **values: t.Any) -> None:
-    """Send to every receiver; one that raises is logged and passed over."""
+    """Send a signal to every receiver, and log exceptions."""
     if not signal.receivers:
         return
     for receiver in signal.receivers_for(sender):
-        # Receivers are the app's code: whatever one raises must reach neither the
-        # others nor the request whose call is being recorded.
+        # Receivers are the app's code: an exception in one must reach neither the others
+        # nor the request whose call is being recorded.
         try:
             receiver(sender, **values)
         except Exception:
-            _log.exception("A receiver of %s raised; it was passed over.", signal.name)
+            _log.exception(
+                "A receiver of %s raised an exception, which was ignored.", signal.name
+            )

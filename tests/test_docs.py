@@ -109,9 +109,9 @@ def test_every_session_is_on_the_contributors_page() -> None:
 
 def test_every_key_of_a_budget_is_on_its_page() -> None:
     section = page("budgets").partition("What a budget is\n")[2].partition("\n\n\n")[0]
-    assert sorted(re.findall(r"^``(\w+)``(?: \(needed\))?$", section, re.M)) == sorted(
-        _CHECKS
-    )
+    assert sorted(
+        re.findall(r"^``(\w+)``(?: \(required\))?$", section, re.M)
+    ) == sorted(_CHECKS)
 
 
 def test_every_public_name_is_in_the_reference() -> None:

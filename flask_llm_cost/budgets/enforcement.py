@@ -166,14 +166,14 @@ class Enforcer:
             self._unavailable([each.window.budget for each in wanted], error)
             return
         if alert is not None:
-            self._refuse(alert)
+            raise self._error(alert)
 
     def _check(self, stored: Budgets, windows: Sequence[BudgetWindow]) -> None:
         """Refuse a call if a window has no room left, the longest period first."""
         order = sorted(windows, key=lambda window: -window.budget.order)
         for standing in stored.reservations.standings(order) if order else ():
             if standing.exceeded:
-                self._refuse(Alert.of(standing))
+                raise self._error(Alert.of(standing))
 
     def _check_single(
         self, budget: Budget, tags: Mapping[str, str], amount: Decimal
@@ -185,20 +185,16 @@ class Enforcer:
             self._unavailable([budget], error)
             return
         if limit is not None and amount > limit:
-            self._refuse(
+            raise self._error(
                 Alert(
-                    budget=budget.name,
-                    period=budget.period,
-                    limit_usd=limit,
+                    budget.name,
+                    budget.period,
+                    limit,
                     spent_usd=Decimal(0),
                     tags=tags,
                     estimate_usd=amount,
                 )
             )
-
-    def _refuse(self, alert: Alert) -> t.NoReturn:
-        self.policy.call_back(alert)
-        raise alert.error()
 
     def _unavailable(self, budgets: Sequence[Budget], error: Exception) -> None:
         """Reject the call if any of the budgets is closed on errors."""
@@ -320,6 +316,7 @@ class Enforcer:
         return None
 
     def _error(self, alert: Alert) -> BudgetExceeded:
+        """Run the app's callback, and return the error to raise."""
         self.policy.call_back(alert)
         return alert.error()
 

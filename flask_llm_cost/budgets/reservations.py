@@ -228,28 +228,10 @@ class Reservations:
         )
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        return sum(self._lose(row, now) for row in rows)
-
-    def _lose(self, row: sa.Row[t.Any], now: dt.datetime) -> int:
-        # One reservation per transaction, so that it never waits for another.
-        with self._engine.begin() as connection:
-            lost = connection.execute(
-                sa.update(budget_reservations)
-                .where(
-                    _r.event_id == row.event_id,
-                    _r.window_id == row.window_id,
-                    _r.state == "reserved",
-                    # It may have been renewed meanwhile.
-                    _r.expires_at < now,
-                )
-                .values(state="lost")
-            ).rowcount
-            if lost:
-                changes = Changes()
-                changes.remove(row)
-                changes.at(row.window_id).lost += row.amount
-                changes.write(connection)
-        return lost
+        # It may have been renewed meanwhile.
+        expired = sa.update(budget_reservations).where(_r.expires_at < now)
+        lose = expired.values(state="lost")
+        return sum(self._apply(lose, row, lost=row.amount) for row in rows)
 
     def release(
         self,
@@ -271,19 +253,23 @@ class Reservations:
             query = query.where(_r.event_id == event_id)
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(_r.event_id, _r.window_id)).all()
-        return sum(self._release(row) for row in rows)
+        return sum(self._apply(sa.delete(budget_reservations), row) for row in rows)
 
-    def _release(self, row: sa.Row[t.Any]) -> int:
+    def _apply(
+        self, change: sa.Update | sa.Delete, row: sa.Row[t.Any], *, lost: int = 0
+    ) -> int:
+        """Change or delete a reservation, unless its state changed since it was read."""
+        change = change.where(
+            _r.event_id == row.event_id,
+            _r.window_id == row.window_id,
+            _r.state == row.state,
+        )
+        # One reservation per transaction, so that it never waits for another.
         with self._engine.begin() as connection:
-            released = connection.execute(
-                sa.delete(budget_reservations).where(
-                    _r.event_id == row.event_id,
-                    _r.window_id == row.window_id,
-                    _r.state == row.state,
-                )
-            ).rowcount
-            if released:
+            changed = connection.execute(change).rowcount
+            if changed:
                 changes = Changes()
                 changes.remove(row)
+                changes.at(row.window_id).lost += lost
                 changes.write(connection)
-        return released
+        return changed

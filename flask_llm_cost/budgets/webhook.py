@@ -129,7 +129,7 @@ _LOCAL: t.Final = tuple(
         ),
     )
 )
-"""Networks that are not public, though ``is_global`` says so."""
+"""Networks that are not public, though ``is_global`` is true."""
 
 
 def _target(url: SplitResult) -> str:

@@ -24,7 +24,7 @@ def _server() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(_server: Provider) -> Provider:
-    """A provider on the loopback, which answers as OpenAI does."""
+    """A provider on the loopback, which answers like OpenAI."""
     _server.play(Answer(CHAT_JSON, headers=(("Content-Type", "application/json"),)))
     return _server
 

@@ -1,4 +1,4 @@
-"""A process that crosses a budget's thresholds: once it is told to, from many threads."""
+"""A process that crosses a budget's thresholds: on command, from many threads."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from flask_llm_cost.budgets import Alert
 
 def main() -> None:
     options = json.loads(sys.argv[1])
-    lock, told = threading.Lock(), Path(options["told"])
+    lock, notified = threading.Lock(), Path(options["notified"])
 
-    def tell(line: str) -> None:
-        with lock, told.open("a") as file:
+    def note(line: str) -> None:
+        with lock, notified.open("a") as file:
             file.write(f"{line}\n")
 
-    def called_back(alert: Alert) -> None:
-        tell(f"called {alert.threshold}")
+    def callback(alert: Alert) -> None:
+        note(f"called {alert.threshold}")
 
     def received(sender: Flask, alert: Alert) -> None:
-        tell(f"signal {alert.threshold}")
+        note(f"signal {alert.threshold}")
 
     app = Flask("crosser", instance_path=options["folder"])
-    app.config.update(options["config"], LLM_COST_ON_BUDGET_EXCEEDED=called_back)
+    app.config.update(options["config"], LLM_COST_ON_BUDGET_EXCEEDED=callback)
     llm_cost = LlmCost(app)
     signals.budget_threshold.connect(received, app)
     signals.budget_exceeded.connect(received, app)

@@ -29,20 +29,20 @@ def body(**members: t.Any) -> bytes:
         {"max_tokens": 25, "n": 2},
     ],
 )
-def test_the_most_that_a_request_names_is_the_bound(members: dict[str, t.Any]) -> None:
+def test_the_maximum_of_a_request_is_the_bound(members: dict[str, t.Any]) -> None:
     found = bound(body(**members), "chat")
     assert found.output_tokens == 50
     assert found.certain
 
 
 @pytest.mark.parametrize("sent", [None, b"", b"{", b"[1]", body(max_tokens=-1)])
-def test_without_one_it_is_assumed(sent: bytes | None) -> None:
+def test_a_missing_maximum_is_assumed(sent: bytes | None) -> None:
     found = bound(sent, "chat")
     assert found.output_tokens == ASSUMED_OUTPUT
     assert not found.certain
 
 
-def test_embeddings_put_nothing_out() -> None:
+def test_embeddings_have_no_output() -> None:
     assert bound(body(input="text"), "embeddings").output_tokens == 0
 
 

@@ -1,4 +1,4 @@
-"""The counters of budgets, on every database: what was spent is what the calls cost."""
+"""The counters of budgets, on every database: amounts spent equal the cost of the calls."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from tests.ledger.samples import NOON
 class Recorded(Policy):
     """A policy that collects all alerts, instead of notifying an app."""
 
-    def __init__(self, budgets: t.Sequence[Budget], told: list[Alert]) -> None:
+    def __init__(self, budgets: t.Sequence[Budget], alerts: list[Alert]) -> None:
         super().__init__(budgets)
-        self.told = told
+        self.alerts = alerts
 
     def notify(self, alert: Alert) -> None:
-        self.told.append(alert)
+        self.alerts.append(alert)
 
 
 MakeBudgeted: t.TypeAlias = Callable[..., Ledger]
@@ -46,15 +46,15 @@ BLOCK = {"name": "all", "limit_usd": 1, "period": "day", "behavior": "block"}
 
 
 @pytest.fixture
-def told() -> list[Alert]:
+def alerts() -> list[Alert]:
     return []
 
 
 @pytest.fixture
 def budgeted(
-    database: str | None, tmp_path: t.Any, told: list[Alert]
+    database: str | None, tmp_path: t.Any, alerts: list[Alert]
 ) -> t.Iterator[MakeBudgeted]:
-    """Ledgers of one database that keep some budgets."""
+    """Creates ledgers of one database with some budgets."""
     ledgers: list[Ledger] = []
 
     def make(*entries: dict[str, t.Any]) -> Ledger:
@@ -63,7 +63,7 @@ def budgeted(
         ledger = Ledger(
             Settings(database_uri=database),
             instance_path=str(tmp_path / "instance"),
-            policy=Recorded(budgets, told),
+            policy=Recorded(budgets, alerts),
         )
         ledgers.append(ledger)
         return ledger
@@ -90,7 +90,7 @@ def costing(usd: str, number: int = 0, **changes: t.Any) -> Call:
 
 
 def windows(ledger: Ledger) -> dict[str, t.Any]:
-    """The windows by what they are of."""
+    """The rows of windows, by name, tags and day."""
     with ledger.reading() as connection:
         rows = connection.execute(sa.select(budget_windows)).all()
     return {f"{row.name} {row.tags} {row.starts_at:%d}": row for row in rows}
@@ -139,7 +139,7 @@ def test_a_call_counts_in_each_of_its_windows_once(budgeted: MakeBudgeted) -> No
 
 
 @every_database
-def test_a_budget_that_is_declared_counts_what_the_ledger_has(
+def test_a_new_budget_counts_the_calls_of_the_ledger(
     budgeted: MakeBudgeted,
 ) -> None:
     write(budgeted(), make_call(1), make_call(2))
@@ -150,7 +150,7 @@ def test_a_budget_that_is_declared_counts_what_the_ledger_has(
 
 
 @every_database
-def test_what_is_changed_by_hand_is_found_and_mended(budgeted: MakeBudgeted) -> None:
+def test_a_wrong_counter_is_found_and_repaired(budgeted: MakeBudgeted) -> None:
     ledger = budgeted({"name": "month", "limit_usd": 9})
     write(ledger, make_call(1))
     with ledger._engines.writing().begin() as connection:
@@ -162,7 +162,9 @@ def test_what_is_changed_by_hand_is_found_and_mended(budgeted: MakeBudgeted) -> 
 
 
 @every_database
-def test_a_hold_is_replaced_by_what_the_call_cost(budgeted: MakeBudgeted) -> None:
+def test_a_reservation_is_replaced_by_the_cost_of_the_call(
+    budgeted: MakeBudgeted,
+) -> None:
     ledger = budgeted(BLOCK)
     call = costing("0.2")
     assert take(ledger, call, "0.6")
@@ -177,7 +179,9 @@ def test_a_hold_is_replaced_by_what_the_call_cost(budgeted: MakeBudgeted) -> Non
 
 
 @every_database
-def test_a_hold_is_taken_in_all_windows_or_in_none(budgeted: MakeBudgeted) -> None:
+def test_reservations_are_made_in_all_windows_or_in_none(
+    budgeted: MakeBudgeted,
+) -> None:
     ledger = budgeted(BLOCK, BLOCK | {"name": "tight", "limit_usd": "0.1"})
     assert not take(ledger, make_call(), "0.2")
     assert {row.reserved for row in windows(ledger).values()} == {0}
@@ -186,7 +190,7 @@ def test_a_hold_is_taken_in_all_windows_or_in_none(budgeted: MakeBudgeted) -> No
 
 
 @every_database
-def test_nothing_goes_once_the_limit_is_reached(budgeted: MakeBudgeted) -> None:
+def test_no_call_is_allowed_once_the_limit_is_reached(budgeted: MakeBudgeted) -> None:
     ledger = budgeted(BLOCK)
     write(ledger, costing("1"))
     assert not take(ledger, make_call(1), "0")
@@ -198,7 +202,7 @@ def lapse(ledger: Ledger) -> int:
 
 
 @every_database
-def test_a_hold_that_is_lost_counts_until_its_row_comes(
+def test_a_lost_reservation_counts_until_the_call_arrives(
     budgeted: MakeBudgeted,
 ) -> None:
     ledger = budgeted(BLOCK)
@@ -213,7 +217,7 @@ def test_a_hold_that_is_lost_counts_until_its_row_comes(
 
 
 @every_database
-def test_a_lost_hold_can_be_freed(budgeted: MakeBudgeted) -> None:
+def test_a_lost_reservation_can_be_released(budgeted: MakeBudgeted) -> None:
     ledger = budgeted(BLOCK)
     take(ledger, costing("0.2"), "0.6")
     lapse(ledger)
@@ -222,7 +226,7 @@ def test_a_lost_hold_can_be_freed(budgeted: MakeBudgeted) -> None:
     assert drift(ledger) == []
 
 
-def test_a_lease_is_renewed_while_the_call_is_under_way(
+def test_a_lease_is_renewed_while_the_call_is_in_progress(
     budgeted: MakeBudgeted,
 ) -> None:
     ledger = budgeted(BLOCK)
@@ -235,12 +239,12 @@ def test_a_lease_is_renewed_while_the_call_is_under_way(
 
 
 @every_database
-def test_new_values_of_a_batch_are_made_together(budgeted: MakeBudgeted) -> None:
+def test_new_windows_of_a_batch_are_created_together(budgeted: MakeBudgeted) -> None:
     ledger = budgeted({"name": "user", "limit_usd": 9, "tags": {"user": "*"}})
     write(ledger, costing("0.1", tags={"user": "0"}))
     counters = kept(ledger).counters
     engine = ledger._engines.writing()
-    # As if it had been declared long ago: no window has calls of before.
+    # As if it had been added long ago: no window has earlier calls.
     with engine.begin() as connection:
         long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
         connection.execute(sa.update(budgets_table).values(since=long_ago))
@@ -254,7 +258,7 @@ def test_new_values_of_a_batch_are_made_together(budgeted: MakeBudgeted) -> None
 
     write(ledger, *calls[:30])
     assert len(commits) < 10
-    # One that another process makes meanwhile is no harm to the others.
+    # A row that another process creates meanwhile does not affect the others.
     found = [window for call in calls[20:] for window in counters.windows_of(call)]
     counters.rows._create(engine, sorted(found, key=lambda window: window.id), {})
     write(ledger, *calls[30:])
@@ -263,12 +267,12 @@ def test_new_values_of_a_batch_are_made_together(budgeted: MakeBudgeted) -> None
 
 
 @every_database
-def test_what_someone_spent_who_is_erased_stays_spent(budgeted: MakeBudgeted) -> None:
+def test_erasing_a_user_keeps_what_the_user_spent(budgeted: MakeBudgeted) -> None:
     ledger = budgeted({"name": "user", "limit_usd": 9, "tags": {"user": "*"}})
     write(ledger, costing("0.3", 1, tags={"user": "ann"}))
     ledger.erase_tag("user", "ann")
     with ledger.reading() as connection:
-        # It cannot be compared, and differs from nothing.
+        # It is unverifiable, and not a difference.
         assert kept(ledger).verify(connection) == ([], 1)
     kept(ledger).repair()
     row = only(ledger)
@@ -278,15 +282,15 @@ def test_what_someone_spent_who_is_erased_stays_spent(budgeted: MakeBudgeted) ->
 @every_database
 def test_an_unpriced_call_counts_at_its_estimate(budgeted: MakeBudgeted) -> None:
     ledger = budgeted(BLOCK | {"unpriced": "estimate", "estimate": "0.3"})
-    held, other = (make_call(n, cost=None) for n in (1, 2))
-    take(ledger, held, "0.3")
-    write(ledger, held, other)
+    reserved, other = (make_call(n, cost=None) for n in (1, 2))
+    take(ledger, reserved, "0.3")
+    write(ledger, reserved, other)
     assert amounts(ledger) == (0, 0, Decimal("0.6"))
     assert drift(ledger) == []
 
 
 @every_database
-def test_pruning_lowers_nothing(budgeted: MakeBudgeted) -> None:
+def test_pruning_does_not_lower_the_amount_spent(budgeted: MakeBudgeted) -> None:
     ledger = budgeted({"name": "month", "limit_usd": 9})
     write(ledger, make_call(1), make_call(2))
     ledger.prune(NOON + dt.timedelta(hours=1))
@@ -306,7 +310,7 @@ def test_clearing_clears_budgets(budgeted: MakeBudgeted) -> None:
 
 
 @every_database
-def test_a_new_price_moves_what_was_spent(budgeted: MakeBudgeted) -> None:
+def test_repricing_changes_the_amount_spent(budgeted: MakeBudgeted) -> None:
     from flask_llm_cost.ledger.reprice import Scope
 
     ledger = budgeted(
@@ -328,14 +332,14 @@ def test_a_new_price_moves_what_was_spent(budgeted: MakeBudgeted) -> None:
 
 
 @every_database
-def test_alerts_of_one_batch_name_the_call_that_passed(
-    budgeted: MakeBudgeted, told: list[Alert]
+def test_alerts_of_a_batch_name_the_call_that_reached_the_threshold(
+    budgeted: MakeBudgeted, alerts: list[Alert]
 ) -> None:
     ledger = budgeted({"name": "day", "limit_usd": 1, "period": "day"})
     calls = [costing("0.3", n) for n in range(5)]
     write(ledger, *calls)
     ledger.tell()
-    assert [(alert.threshold, alert.call) for alert in told] == [
+    assert [(alert.threshold, alert.call) for alert in alerts] == [
         (Decimal("0.5"), calls[1]),
         (Decimal("0.8"), calls[2]),
         (Decimal(1), calls[3]),
@@ -344,18 +348,18 @@ def test_alerts_of_one_batch_name_the_call_that_passed(
     other = budgeted({"name": "day", "limit_usd": 1, "period": "day"})
     write(other, costing("0.3", 10))
     other.tell()
-    assert len(told) == 3
+    assert len(alerts) == 3
 
 
 @every_database
-def test_more_than_an_integer_holds_loses_no_call(budgeted: MakeBudgeted) -> None:
+def test_an_amount_beyond_bigint_loses_no_call(budgeted: MakeBudgeted) -> None:
     ledger = budgeted({"name": "day", "limit_usd": 1, "period": "day"})
     write(ledger, costing("9000000", 1), costing("9000000", 2))
     assert only(ledger).spent == 2**63 - 1
 
 
 @every_database
-def test_a_renamed_served_model_counts_where_it_was_held(
+def test_a_renamed_served_model_counts_where_it_was_reserved(
     budgeted: MakeBudgeted,
 ) -> None:
     ledger = budgeted(BLOCK | {"models": ["gpt-4o"]})
@@ -366,7 +370,7 @@ def test_a_renamed_served_model_counts_where_it_was_held(
 
 
 @every_database
-def test_a_call_that_is_told_of_again_leaves_nothing_held(
+def test_a_duplicate_call_leaves_nothing_reserved(
     budgeted: MakeBudgeted,
 ) -> None:
     ledger = budgeted(BLOCK)

@@ -1,4 +1,4 @@
-"""Many processes pass one budget's thresholds together: each is told of once."""
+"""Many processes reach thresholds of one budget at once: each notifies once."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ CROSSER = Path(__file__).with_name("crosser.py")
 
 
 @every_database
-def test_64_crossings_are_told_of_once(
+def test_64_simultaneous_crossings_notify_once(
     make_app: MakeApp, database: str | None, tmp_path: Path
 ) -> None:
     config: dict[str, t.Any] = {
         "LLM_COST_DATABASE_URI": database,
         "LLM_COST_WRITE": "sync",
         "LLM_COST_MONTHLY_BUDGET": "4",
-        # No one is there, so that what is posted stays owed.
+        # Nothing listens there, so that alerts stay queued.
         "LLM_COST_ALERT_WEBHOOK_URL": "http://127.0.0.1:1/hook",
         "LLM_COST_ALERT_ALLOW_PRIVATE": True,
     }
     app = make_app(**config)
     ledger: Ledger = app.extensions["llm_cost"].ledger
     ledger.upgrade()
-    files = [tmp_path / f"told.{n}" for n in range(4)]
+    files = [tmp_path / f"notified.{n}" for n in range(4)]
     crowd = [
         subprocess.Popen(
             [
@@ -47,7 +47,7 @@ def test_64_crossings_are_told_of_once(
                         "folder": app.instance_path,
                         "config": config,
                         "threads": 16,
-                        "told": str(file),
+                        "notified": str(file),
                     }
                 ),
             ],

@@ -44,7 +44,7 @@ def test_a_star_is_a_budget_for_each_value() -> None:
     assert per_user.match("openai", "o3", {"feature": "chat"}) is None
 
 
-def test_a_budget_without_tags_is_everyones() -> None:
+def test_a_budget_without_tags_counts_all_calls() -> None:
     assert budget().match("openai", "o3", {"user": "7"}) == {}
 
 
@@ -56,7 +56,7 @@ def test_models_are_patterns_of_any_name() -> None:
     assert not some.covers("openai", None)
 
 
-def test_each_value_and_window_has_a_key_of_its_own() -> None:
+def test_each_value_and_window_has_its_own_id() -> None:
     one = budget(tags={"user": "*"}, period="day")
     noon = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
     times = (noon, noon + dt.timedelta(days=1))
@@ -95,12 +95,12 @@ def test_the_limit_itself_is_always_a_threshold(thresholds: list[t.Any]) -> None
         ({"name": ""}, r"\['name'\]"),
     ],
 )
-def test_a_wrong_entry_says_which_and_why(entry: dict[str, t.Any], said: str) -> None:
+def test_an_invalid_entry_is_explained(entry: dict[str, t.Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         budget(**entry)
 
 
-def test_two_budgets_of_one_name_are_refused() -> None:
+def test_duplicate_names_are_rejected() -> None:
     config = {
         "LLM_COST_DAILY_BUDGET": 1,
         "LLM_COST_BUDGETS": [{"name": "daily", "limit_usd": 2}],

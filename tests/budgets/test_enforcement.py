@@ -1,4 +1,4 @@
-"""Budgets as an app has them: told of, raised, refused."""
+"""Budgets in an app: notifications, errors, refused calls."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ BEHAVIORS = {"block_requests": "block", "raise": "raise", "notify": "notify"}
 PERIODS = {"monthly": "month", "daily": "day", "per_call": "call"}
 
 
-class Told(list[Alert]):
-    """An app's callback, and what it was told."""
+class Callback(list[Alert]):
+    """An app's callback, and the alerts that it received."""
 
     def __call__(self, alert: Alert) -> None:
         self.append(alert)
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def alerts() -> Callback:
+    return Callback()
 
 
 def extension_of(app: Flask) -> LlmCost:
@@ -63,7 +63,7 @@ def spend(app: Flask, usd: object, **options: t.Any) -> Call:
 
 @pytest.mark.parametrize("vector", vectors("misc.json", "budget"))
 def test_the_predecessors_cases_hold(
-    make_app: MakeApp, told: Told, vector: dict[str, t.Any]
+    make_app: MakeApp, alerts: Callback, vector: dict[str, t.Any]
 ) -> None:
     config = vector["config"]
     app = make_app(
@@ -74,12 +74,12 @@ def test_the_predecessors_cases_hold(
         LLM_COST_BUDGET_BEHAVIOR=BEHAVIORS[
             config.get("budget_exceeded_behavior", "notify")
         ],
-        LLM_COST_ON_BUDGET_EXCEEDED=told,
+        LLM_COST_ON_BUDGET_EXCEEDED=alerts,
     )
     for call, expected in zip(
         vector["calls"], vector["expected"]["calls"], strict=True
     ):
-        told.clear()
+        alerts.clear()
         raised = None
         try:
             if call == "enforce":
@@ -91,7 +91,7 @@ def test_the_predecessors_cases_hold(
             raised = error
         assert (raised is not None) == (expected["error"] is not None)
         assert [
-            (a.period, a.spent_usd, a.limit_usd, a.call is not None) for a in told
+            (a.period, a.spent_usd, a.limit_usd, a.call is not None) for a in alerts
         ] == [
             (
                 PERIODS[c["budget_type"]],
@@ -106,7 +106,7 @@ def test_the_predecessors_cases_hold(
             assert extension_of(app).calls.count() == vector["expected"]["rows"]
 
 
-def test_each_threshold_is_told_of_once(make_app: MakeApp) -> None:
+def test_each_threshold_notifies_once(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_DAILY_BUDGET="1")
     passed: list[Alert] = []
 
@@ -151,7 +151,7 @@ def send(session: t.Any, url: str, **members: t.Any) -> t.Any:
     return session.post(f"{url}/v1/chat/completions", json=body | members)
 
 
-def test_an_error_is_not_raised_at_a_call_of_another(make_app: MakeApp) -> None:
+def test_an_error_is_not_raised_for_another_users_call(make_app: MakeApp) -> None:
     app = make_app(
         LLM_COST_BUDGETS=[
             {
@@ -178,13 +178,13 @@ def test_an_error_is_not_raised_at_a_call_of_another(make_app: MakeApp) -> None:
     assert info.value.tags == {"user": "one"}
 
 
-def test_a_call_is_refused_before_it_leaves(
-    make_app: MakeApp, provider_url: str, told: Told
+def test_a_call_is_refused_before_it_is_sent(
+    make_app: MakeApp, provider_url: str, alerts: Callback
 ) -> None:
     app = make_app(
         LLM_COST_BUDGETS=[{"name": "small", "limit_usd": "0.002", "behavior": "block"}],
         LLM_COST_PROVIDER_HOSTS={provider_url.removeprefix("http://"): "openai"},
-        LLM_COST_ON_BUDGET_EXCEEDED=told,
+        LLM_COST_ON_BUDGET_EXCEEDED=alerts,
     )
     with app.app_context(), requests.Session() as session:
         llm_cost = extension_of(app)
@@ -197,17 +197,17 @@ def test_a_call_is_refused_before_it_leaves(
     assert info.value.estimate_usd is not None
     assert info.value.estimate_usd > Decimal("0.05")
     assert info.value.call is None
-    assert [alert.budget for alert in told] == ["small"]
+    assert [alert.budget for alert in alerts] == ["small"]
 
 
-def test_a_refusal_below_the_limit_is_not_the_limit(
-    make_app: MakeApp, told: Told
+def test_a_refusal_below_the_limit_has_its_own_alert(
+    make_app: MakeApp, alerts: Callback
 ) -> None:
     entry = {"name": "x", "limit_usd": "1", "behavior": "block", "estimate": "0.35"}
     app = make_app(
         LLM_COST_BUDGETS=[entry],
-        LLM_COST_ON_BUDGET_EXCEEDED=told,
-        LLM_COST_ALERT_WEBHOOK_URL="http://127.0.0.1:1/",  # private: all stays owed
+        LLM_COST_ON_BUDGET_EXCEEDED=alerts,
+        LLM_COST_ALERT_WEBHOOK_URL="http://127.0.0.1:1/",  # private: alerts stay queued
     )
     heard: list[Alert] = []
 
@@ -230,9 +230,9 @@ def test_a_refusal_below_the_limit_is_not_the_limit(
             spend(app, "0.7")
         with pytest.raises(BudgetExceeded, match="is exceeded"):
             llm_cost.begin(attempt)
-        # Each is called back, and told of and owed to the webhook once.
+        # The callback runs each time; signals and webhook alerts are sent once.
         assert llm_cost.flush()
-    assert [alert.refused for alert in told] == [True, True, False, False]
+    assert [alert.refused for alert in alerts] == [True, True, False, False]
     assert [(a.refused, a.exceeded, a.spent_usd) for a in heard] == [
         (True, False, Decimal("0.4")),
         (False, True, Decimal("1.1")),
@@ -261,7 +261,7 @@ def test_a_refusal_below_the_limit_is_not_the_limit(
     assert (refusal["spent_usd"], refusal["reserved_usd"]) == ("0.4", "0.35")
 
 
-def test_a_stream_that_is_enforced_may_be_refused(make_app: MakeApp) -> None:
+def test_an_enforced_stream_may_be_refused(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_MONTHLY_BUDGET="0.01", LLM_COST_BUDGET_BEHAVIOR="block")
     with pytest.raises(BudgetExceeded):
         spend(app, "0.01")
@@ -288,9 +288,7 @@ def test_an_enforced_call_is_recorded_only_where_there_is_room(
         assert extension_of(app).calls.total_cost() == 1
 
 
-def test_calls_without_a_price_may_be_refused(
-    make_app: MakeApp, provider_url: str
-) -> None:
+def test_unpriced_calls_may_be_refused(make_app: MakeApp, provider_url: str) -> None:
     app = make_app(
         LLM_COST_BUDGETS=[
             {"name": "x", "limit_usd": 5, "behavior": "block", "unpriced": "block"}
@@ -304,7 +302,7 @@ def test_calls_without_a_price_may_be_refused(
         assert send(session, provider_url, max_tokens=5).ok
 
 
-def test_a_limit_may_be_asked_of_the_app(make_app: MakeApp) -> None:
+def test_a_limit_may_be_a_callable(make_app: MakeApp) -> None:
     limits = {"small": "0.1", "big": "10"}
     app = make_app(
         LLM_COST_BUDGETS=[
@@ -328,22 +326,22 @@ def test_a_limit_may_be_asked_of_the_app(make_app: MakeApp) -> None:
         assert ledger.budgets.verify(connection) == ([], 0)
 
 
-def test_own_storage_that_returns_false_skips_budgets(
-    make_app: MakeApp, told: Told
+def test_a_custom_storage_that_returns_false_skips_budgets(
+    make_app: MakeApp, alerts: Callback
 ) -> None:
     answers = [False, None]
     app = make_app(
         LLM_COST_STORAGE=lambda call: answers.pop(0),
         LLM_COST_CALL_BUDGET="0.1",
-        LLM_COST_ON_BUDGET_EXCEEDED=told,
+        LLM_COST_ON_BUDGET_EXCEEDED=alerts,
     )
     spend(app, 1)
-    assert told == []
+    assert alerts == []
     spend(app, 1)
-    assert len(told) == 1
+    assert len(alerts) == 1
 
 
-def test_without_a_ledger_no_budget_opens_one(make_app: MakeApp) -> None:
+def test_budgets_do_not_open_a_ledger_for_other_storages(make_app: MakeApp) -> None:
     app = make_app(
         LLM_COST_STORAGE="log",
         LLM_COST_DAILY_BUDGET="1",
@@ -359,7 +357,7 @@ def test_without_a_ledger_no_budget_opens_one(make_app: MakeApp) -> None:
     assert not list(Path(app.instance_path).glob("*.db"))
 
 
-def test_a_callback_that_raises_harms_no_one(
+def test_an_exception_in_the_callback_is_logged(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(alert: Alert) -> None:
@@ -372,7 +370,7 @@ def test_a_callback_that_raises_harms_no_one(
 
 @pytest.mark.parametrize("hard", [True, False])
 @pytest.mark.parametrize("on_error", ["open", "closed"])
-def test_a_database_that_is_away_does_as_the_budget_says(
+def test_on_error_decides_while_the_database_is_unavailable(
     make_app: MakeApp,
     provider_url: str,
     on_error: str,
@@ -402,7 +400,7 @@ def test_a_database_that_is_away_does_as_the_budget_says(
             assert "allowing calls" in caplog.text
 
 
-def test_a_budget_that_raises_knows_nothing_without_its_database(
+def test_a_budget_that_raises_needs_its_database_only_before_a_call(
     make_app: MakeApp,
 ) -> None:
     entry = {"name": "x", "limit_usd": 5, "behavior": "raise", "on_error": "closed"}
@@ -412,7 +410,7 @@ def test_a_budget_that_raises_knows_nothing_without_its_database(
     )
     with app.app_context():
         llm_cost = extension_of(app)
-        # It was made, and is not to be lost to its caller.
+        # The call was made, and its caller must get it.
         assert llm_cost.track(provider="openai", model="gpt-4o", reported_cost="9")
         assert app.extensions["llm_cost"].ledger.waiting() == 1
         with pytest.raises(StorageError, match="'x' cannot be checked"):
@@ -456,7 +454,7 @@ def test_a_closed_budget_that_raises_refuses_after_a_call_it_could_not_count(
         assert extension_of(app).calls.count() == (3 if on_error == "closed" else 5)
 
 
-def test_calls_in_a_test_of_the_host_meet_no_budget(make_app: MakeApp) -> None:
+def test_budgets_ignore_calls_in_the_apps_own_tests(make_app: MakeApp) -> None:
     from flask_llm_cost.testing import record_calls
 
     app = make_app(LLM_COST_DAILY_BUDGET="0", LLM_COST_BUDGET_BEHAVIOR="block")
@@ -467,29 +465,33 @@ def test_calls_in_a_test_of_the_host_meet_no_budget(make_app: MakeApp) -> None:
     assert len(calls) == 1
 
 
-def test_without_budgets_nothing_is_asked(make_app: MakeApp) -> None:
-    app = make_app(LLM_COST_BUDGETS=[{"name": "told", "limit_usd": 1}])
+def test_without_budgets_no_call_waits(make_app: MakeApp) -> None:
+    app = make_app(LLM_COST_BUDGETS=[{"name": "notify", "limit_usd": 1}])
     assert not app.extensions["llm_cost"].enforcer.stops
     assert make_app().extensions["llm_cost"].ledger.budgets is None
 
 
-def test_a_late_call_counts_in_its_own_window(make_app: MakeApp, told: Told) -> None:
-    app = make_app(LLM_COST_DAILY_BUDGET="1", LLM_COST_ON_BUDGET_EXCEEDED=told)
+def test_a_late_call_counts_in_its_own_window(
+    make_app: MakeApp, alerts: Callback
+) -> None:
+    app = make_app(LLM_COST_DAILY_BUDGET="1", LLM_COST_ON_BUDGET_EXCEEDED=alerts)
     yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     spend(app, "0.9")
     spend(app, "0.9", at=yesterday)
-    assert told == []
+    assert alerts == []
     spend(app, "0.9", at=yesterday)
-    assert [alert.starts_at.date() for alert in told if alert.starts_at] == [
+    assert [alert.starts_at.date() for alert in alerts if alert.starts_at] == [
         yesterday.date()
     ]
 
 
-def test_many_crossings_are_told_of_once(make_app: MakeApp, told: Told) -> None:
+def test_simultaneous_crossings_notify_once(
+    make_app: MakeApp, alerts: Callback
+) -> None:
     app = make_app(
         LLM_COST_DAILY_BUDGET="1",
         LLM_COST_WRITE="sync",
-        LLM_COST_ON_BUDGET_EXCEEDED=told,
+        LLM_COST_ON_BUDGET_EXCEEDED=alerts,
     )
     thresholds: list[Decimal] = []
 
@@ -510,7 +512,7 @@ def test_many_crossings_are_told_of_once(make_app: MakeApp, told: Told) -> None:
             thread.join()
         with app.app_context():
             assert extension_of(app).flush()
-    assert len(told) == 1
+    assert len(alerts) == 1
     assert sorted(thresholds) == [Decimal("0.5"), Decimal("0.8")]
 
 
@@ -538,7 +540,7 @@ def test_the_recipe_answers_429(make_app: MakeApp) -> None:
     assert 0 < int(response.headers["Retry-After"]) <= 86_400
 
 
-def test_an_enforced_call_meets_the_budget_of_one_call(make_app: MakeApp) -> None:
+def test_an_enforced_call_is_checked_by_the_budget_per_call(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_CALL_BUDGET="0.1", LLM_COST_BUDGET_BEHAVIOR="block")
     with pytest.raises(BudgetExceeded) as info:
         spend(app, "1", enforce_budget=True)
@@ -564,7 +566,7 @@ def test_an_estimate_that_fails_loses_no_call(
     assert "The estimate of the budget 'x' failed" in caplog.text
 
 
-def test_thresholds_that_are_one_lose_no_call(make_app: MakeApp) -> None:
+def test_nearly_equal_thresholds_lose_no_call(make_app: MakeApp) -> None:
     app = make_app(
         LLM_COST_BUDGETS=[
             {"name": "x", "limit_usd": 5, "thresholds": [0.5, 0.50000001]}
@@ -576,9 +578,7 @@ def test_thresholds_that_are_one_lose_no_call(make_app: MakeApp) -> None:
 
 
 @pytest.mark.parametrize("limit", ["5", "1e12"])
-def test_an_estimate_beyond_all_limits_is_refused(
-    make_app: MakeApp, limit: str
-) -> None:
+def test_an_estimate_beyond_bigint_is_refused(make_app: MakeApp, limit: str) -> None:
     entry = {"name": "x", "limit_usd": limit, "behavior": "block", "estimate": "1e9"}
     app = make_app(LLM_COST_BUDGETS=[entry])
     with app.app_context():
@@ -593,7 +593,7 @@ def test_an_estimate_beyond_all_limits_is_refused(
 @pytest.mark.parametrize("period", ["day", "call"])
 @pytest.mark.parametrize("hard", [True, False])
 @pytest.mark.parametrize("on_error", ["open", "closed"])
-def test_a_limit_that_cannot_be_found_does_as_the_budget_says(
+def test_on_error_decides_if_a_limit_cannot_be_determined(
     make_app: MakeApp, on_error: str, hard: bool, period: str
 ) -> None:
     def limit(tags: t.Any) -> t.Any:
@@ -621,13 +621,13 @@ def test_a_limit_that_cannot_be_found_does_as_the_budget_says(
                 llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
         else:
             assert llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
-    # What was spent already is written down, whatever becomes of the limit.
+    # Calls that were made are recorded, whatever happens to the limit.
     spend(app, "1")
     with app.app_context():
         assert extension_of(app).calls.count() == 1
 
 
-def test_a_limit_is_asked_once_for_a_call(make_app: MakeApp) -> None:
+def test_a_limit_is_determined_once_per_call(make_app: MakeApp) -> None:
     answers: list[t.Any] = [0]
 
     def limit(tags: t.Any) -> t.Any:
@@ -647,13 +647,13 @@ def test_a_limit_is_asked_once_for_a_call(make_app: MakeApp) -> None:
             llm_cost.begin(attempt)
 
 
-def test_the_apps_own_code_is_asked_outside_of_any_transaction(
+def test_the_apps_own_code_runs_outside_of_transactions(
     make_app: MakeApp, tmp_path: Path
 ) -> None:
     asked: list[str] = []
 
     def written(what: str) -> str:
-        # As an app does that keeps limits in the tables of the ledger's own database.
+        # Like an app that stores its limits in the database of the ledger.
         with sqlite3.connect(tmp_path / "host.db", timeout=2) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS asked (what TEXT)")
             connection.execute("INSERT INTO asked VALUES (?)", (what,))
@@ -692,7 +692,7 @@ def test_the_apps_own_code_is_asked_outside_of_any_transaction(
     assert row.allowed == 9 * 10**12
 
 
-def test_a_refusal_stands_where_it_cannot_be_taken_down(
+def test_a_call_is_refused_even_if_the_alert_cannot_be_recorded(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(LLM_COST_DAILY_BUDGET="0", LLM_COST_BUDGET_BEHAVIOR="block")
@@ -705,12 +705,12 @@ def test_a_refusal_stands_where_it_cannot_be_taken_down(
     assert "could not be recorded" in caplog.text
 
 
-def test_another_zone_forgets_nothing_that_was_spent(make_app: MakeApp) -> None:
+def test_changing_the_zone_keeps_the_amounts_spent(make_app: MakeApp) -> None:
     entry = {"name": "x", "limit_usd": 100, "tags": {"user": "*"}}
     app = make_app(LLM_COST_BUDGETS=[entry])
     spend(app, 3, tags={"user": "a"})
     ledger = app.extensions["llm_cost"].ledger
-    # As if it had been declared long ago.
+    # As if it had been added long ago.
     with ledger._engines.writing().begin() as connection:
         connection.execute(
             sa.update(budgets_table).values(
@@ -730,7 +730,7 @@ def test_another_zone_forgets_nothing_that_was_spent(make_app: MakeApp) -> None:
     assert drift == []
 
 
-def test_no_budget_is_asked_while_a_test_records(make_app: MakeApp) -> None:
+def test_no_budget_is_checked_while_a_test_records(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_DAILY_BUDGET="1", LLM_COST_BUDGET_BEHAVIOR="block")
     llm_cost = extension_of(app)
     with app.app_context(), record_calls(app) as calls:

@@ -37,7 +37,7 @@ def blocking(make_app: MakeApp, **entry: t.Any) -> Flask:
 def test_an_estimate_may_be_the_moving_average_of_a_model(make_app: MakeApp) -> None:
     app = blocking(make_app, estimate="average")
     with app.app_context():
-        # Nothing is known of the model yet: the most that it may cost.
+        # There is no average of the model yet: the upper bound is used.
         assert extension_of(app).begin(ATTEMPT)
         (most,) = reserved(app)
         assert most > Decimal("0.1")
@@ -62,13 +62,13 @@ def test_an_estimate_may_be_the_apps_own(make_app: MakeApp) -> None:
     assert reserved(app) == [Decimal("0.25")]
 
 
-def test_a_budget_that_is_not_hard_looks_and_holds_nothing(make_app: MakeApp) -> None:
+def test_a_soft_budget_reserves_nothing(make_app: MakeApp) -> None:
     app = blocking(make_app, limit_usd="0.3", hard=False, estimate="9")
     with app.app_context():
         assert extension_of(app).begin(ATTEMPT)
         assert reserved(app) == []
     spend(app, "0.2", enforce_budget=True)
-    # There is room for something: how much it costs is not asked.
+    # Something is left: the cost of the call does not matter.
     spend(app, "0.2", enforce_budget=True)
     with app.app_context(), pytest.raises(BudgetExceeded) as info:
         extension_of(app).begin(ATTEMPT)
@@ -87,7 +87,7 @@ def test_only_calls_of_its_models_count(make_app: MakeApp) -> None:
             extension_of(app).begin(ATTEMPT)
 
 
-def test_a_request_that_may_cost_more_than_one_may_does_not_leave(
+def test_a_request_above_the_budget_per_call_is_not_sent(
     make_app: MakeApp, provider_url: str
 ) -> None:
     app = make_app(
@@ -102,5 +102,5 @@ def test_a_request_that_may_cost_more_than_one_may_does_not_leave(
             send(session, provider_url, max_tokens=10_000)
         assert info.value.retry_after() is None
         assert send(session, provider_url, max_tokens=10).ok
-        # It names no most, and a guess refuses nothing.
+        # It sets no maximum, and a guess does not refuse calls.
         assert send(session, provider_url).ok

@@ -1,4 +1,4 @@
-"""Many processes against one limit, killed at any moment: it holds in every state seen."""
+"""Many processes against one limit, killed at random: it holds in every observed state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ESTIMATE = Decimal("0.01")
 
 
 class Crowd:
-    """Processes that spend, of which some are killed and others follow."""
+    """Processes that spend, some of which are killed and replaced."""
 
     def __init__(self, folder: str, config: dict[str, t.Any], threads: int) -> None:
         self._options = {"folder": folder, "config": config, "threads": threads}
@@ -74,7 +74,7 @@ def observed(ledger: Ledger) -> t.Any:
 def crowded(
     make_app: MakeApp, database: str | None, *, processes: int, threads: int, calls: int
 ) -> tuple[Flask, Crowd]:
-    """Let a crowd spend, with a look at every moment; what is there at the end."""
+    """Run a crowd while observing the counters; return the app and the crowd."""
     limit = ESTIMATE * processes * threads * calls / 4
     config = {
         "LLM_COST_DATABASE_URI": database,
@@ -96,7 +96,7 @@ def crowded(
     try:
         for _ in range(processes):
             crowd.start(calls)
-        # The first dies once something is spent, however fast the machine is.
+        # The first is killed once something is spent, however fast the machine is.
         until, kill_at, seen = time.monotonic() + 240, 0.0, 0
         while crowd.busy and time.monotonic() < until:
             row = observed(ledger)
@@ -118,7 +118,7 @@ def crowded(
 
 
 def settles(app: Flask) -> None:
-    """What is left when the dust has settled."""
+    """Check the counters once all processes have ended."""
     ledger: Ledger = app.extensions["llm_cost"].ledger
     budgets = ledger.budgets
     assert budgets is not None
@@ -137,7 +137,7 @@ def settles(app: Flask) -> None:
         left = (
             connection.execute(sa.select(budget_reservations.c.state)).scalars().all()
         )
-    # Only calls whose process was killed before it had taken them down.
+    # Only calls whose process was killed before it had recorded them.
     assert set(left) <= {"lost"}
     assert budgets.reservations.release(["lost"], name="all") == len(left)
     after = observed(ledger)

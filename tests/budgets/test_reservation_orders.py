@@ -34,10 +34,10 @@ COSTS = (1, 3)
 """In pico-USD: the second call costs more than was reserved for it."""
 
 WINDOWS = (("all", "user"), ("all",))
-"""Which the calls count in."""
+"""The budgets that each call counts in."""
 
 State: t.TypeAlias = tuple[str, str]
-"""Of each call: ``free``, ``reserved``, ``lost`` or ``stored``."""
+"""The state of each call: ``free``, ``reserved``, ``lost`` or ``stored``."""
 
 STEPS = [
     *((step, n) for step in ("take", "store", "reset") for n in (0, 1)),
@@ -48,7 +48,7 @@ Step: t.TypeAlias = tuple[str, int | None]
 
 
 def counted(state: State, window: str) -> tuple[int, int, int]:
-    """What a window has then: spent, reserved and lost."""
+    """Return the counters of a window: spent, reserved and lost."""
     found = {"stored": 0, "reserved": 0, "lost": 0, "free": 0}
     for n, each in enumerate(state):
         if window in WINDOWS[n]:
@@ -65,7 +65,7 @@ def admits(state: State, n: int) -> bool:
 
 
 def after(state: State, step: Step) -> State:
-    """What the protocol says that a step comes to."""
+    """Return the state after a step, by the protocol."""
     what, n = step
     if what == "lapse":
         return t.cast(State, tuple("lost" if s == "reserved" else s for s in state))
@@ -83,14 +83,14 @@ def after(state: State, step: Step) -> State:
 
 
 def makes_sense(state: State, step: Step) -> bool:
-    """A call is sent once: what has its hold, or its row, takes no other."""
+    """A call is sent once: it does not reserve again."""
     what, n = step
     return what != "take" or n is None or state[n] == "free"
 
 
 @dataclass
 class Day:
-    """Two calls of one day, whose windows nobody else counts in."""
+    """Two calls of one day, in whose windows nothing else counts."""
 
     ledger: Ledger
     calls: tuple[Call, Call]
@@ -116,7 +116,7 @@ class Day:
         return None
 
     def look(self) -> tuple[dict[str, tuple[int, int, int]], set[tuple[int, str]]]:
-        """The counters of its windows, and which holds there are."""
+        """Return the counters of its windows, and its reservations."""
         w, h = budget_windows.c, budget_reservations.c
         events = [call.event_id for call in self.calls]
         with self.ledger.reading() as connection:
@@ -126,12 +126,12 @@ class Day:
                     w.ends_at > self.calls[0].started_at,
                 )
             ).all()
-            holds = connection.execute(
+            reservations = connection.execute(
                 sa.select(h.event_id, h.state).where(h.event_id.in_(events))
             ).all()
         return (
             {row.name: (row.spent, row.reserved, row.lost) for row in rows},
-            {(events.index(row.event_id), row.state) for row in holds},
+            {(events.index(row.event_id), row.state) for row in reservations},
         )
 
 
@@ -167,7 +167,7 @@ def make_day(ledger: Ledger, number: int) -> Day:
     return Day(ledger, (call(0), call(1)))
 
 
-def test_every_step_from_every_state_is_as_the_protocol_says(ledger: Ledger) -> None:
+def test_every_step_from_every_state_follows_the_protocol(ledger: Ledger) -> None:
     paths: dict[State, list[Step]] = {("free", "free"): []}
     to_do = deque(paths)
     number = 0
@@ -186,16 +186,16 @@ def test_every_step_from_every_state_is_as_the_protocol_says(ledger: Ledger) -> 
             if step[0] == "take":
                 n = t.cast(int, step[1])
                 assert taken == (then[n] == "reserved"), where
-            counters, holds = day.look()
+            counters, reservations = day.look()
             for name, found in counters.items():
                 assert found == counted(then, name), where
-            assert holds == {
+            assert reservations == {
                 (n, each) for n, each in enumerate(then) if each in ("reserved", "lost")
             }, where
             if then not in paths:
                 paths[then] = [*paths[state], step]
                 to_do.append(then)
-    # Each of the two in each of its states.
+    # Each of the two calls in each of its states.
     every = {"free", "reserved", "lost", "stored"}
     assert set(paths) == {(one, other) for one in every for other in every}
     budgets = t.cast(Budgets, ledger.budgets)

@@ -105,7 +105,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(call=consumes(calls))
     def die(self, call: Call) -> None:
-        """The process is gone: no row will come."""
+        """The process died: the call will not arrive."""
 
     @rule()
     def lapse(self) -> None:

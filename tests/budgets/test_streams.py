@@ -1,4 +1,4 @@
-"""Budgets and streams: a hold lasts as long as one, and none is broken off."""
+"""Budgets and streams: reservations last as long, and no stream is interrupted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STREAM = Answer(
 ASK = {"model": "gpt-4o", "stream": True}
 
 
-def test_a_hold_is_renewed_while_its_stream_is_open(
+def test_a_reservation_is_renewed_while_its_stream_is_open(
     make_app: MakeApp, provider: Provider
 ) -> None:
     provider.play(
@@ -73,7 +73,7 @@ def test_a_hold_is_renewed_while_its_stream_is_open(
 
 
 @pytest.mark.parametrize("unpriced", ["estimate", "ignore"])
-def test_a_stream_that_is_broken_off_counts_as_the_budget_says(
+def test_unpriced_decides_how_an_interrupted_stream_counts(
     make_app: MakeApp, provider: Provider, unpriced: str
 ) -> None:
     provider.play(STREAM, Answer(b"no", status=500))
@@ -88,7 +88,7 @@ def test_a_stream_that_is_broken_off_counts_as_the_budget_says(
         session.mount("http://", llm_cost.adapter())
         with session.post(provider.url(), json=ASK, stream=True) as response:
             assert next(response.iter_content(99))
-        # It failed, and so cost nothing.
+        # It failed, so it cost nothing.
         assert session.post(provider.url(), json=ASK).status_code == 500
         assert llm_cost.flush()
     with ledger.reading() as connection:
@@ -100,7 +100,7 @@ def test_a_stream_that_is_broken_off_counts_as_the_budget_says(
 
 
 @pytest.mark.parametrize("behavior", ["raise", "block"])
-def test_a_stream_that_spends_a_budget_is_read_to_its_end(
+def test_a_stream_that_exceeds_a_budget_is_read_to_its_end(
     make_app: MakeApp, provider: Provider, behavior: str
 ) -> None:
     provider.play(STREAM)

@@ -65,7 +65,7 @@ def test_an_alert_is_posted_and_signed(make_app: MakeApp, provider: Provider) ->
     assert "private" not in seen.body.decode()
 
 
-def test_a_tags_value_calls_nobody_in_slack() -> None:
+def test_a_tag_value_cannot_mention_people_in_slack() -> None:
     alert = Alert(
         budget="R&D",
         period="total",
@@ -82,7 +82,7 @@ def test_a_tags_value_calls_nobody_in_slack() -> None:
     assert (document["budget"], document["tags"]) == ("R&D", {"user": "<!channel>"})
 
 
-def test_what_is_refused_is_tried_again(make_app: MakeApp, provider: Provider) -> None:
+def test_a_failed_delivery_is_retried(make_app: MakeApp, provider: Provider) -> None:
     scene = provider.play(Answer(b"no", status=503), Answer(b"ok"))
     app = make_app(**settings(provider, LLM_COST_ALERT_WEBHOOK_SECRET=None))
     spend(app, "0.6")
@@ -143,7 +143,7 @@ def test_a_private_address_is_refused_unless_it_is_allowed(provider: Provider) -
         "64:ff9b:1::a00:1",
     ],
 )
-def test_what_is_private_is_known_in_any_form(address: str) -> None:
+def test_private_addresses_are_recognized_in_any_form(address: str) -> None:
     assert not _is_public(address)
 
 
@@ -152,7 +152,7 @@ def test_public_addresses_are_public() -> None:
     assert _is_public("2606:4700::1111")
 
 
-def test_the_url_is_not_told(provider: Provider) -> None:
+def test_errors_do_not_contain_the_url(provider: Provider) -> None:
     provider.play(Answer(status=500))
     with pytest.raises(DeliveryError) as info:
         Webhook(provider.url("/hook/secret-path"), private=True)("1", b"{}")

@@ -46,7 +46,7 @@ def spend(app: Flask, usd: str, user: str = "ada") -> None:
         )
 
 
-def test_a_list_says_how_budgets_stand(budgeted: Flask) -> None:
+def test_list_shows_how_budgets_stand(budgeted: Flask) -> None:
     spend(budgeted, "0.015")
     with pytest.raises(BudgetExceeded):
         spend(budgeted, "0.025", "bob")
@@ -57,7 +57,7 @@ def test_a_list_says_how_budgets_stand(budgeted: Flask) -> None:
     assert "user user:bob: $0.025 of $0.02 (125.0 %)  EXCEEDED" in text
 
 
-def test_a_list_as_json_has_exact_amounts(budgeted: Flask) -> None:
+def test_json_has_exact_amounts(budgeted: Flask) -> None:
     spend(budgeted, "0.015")
     found: list[dict[str, t.Any]] = json.loads(
         run(budgeted, "show", "user", "--format", "json")
@@ -67,7 +67,7 @@ def test_a_list_as_json_has_exact_amounts(budgeted: Flask) -> None:
     ]
 
 
-def test_verify_finds_drift_and_mends_it(budgeted: Flask) -> None:
+def test_verify_finds_and_fixes_differences(budgeted: Flask) -> None:
     spend(budgeted, "0.015")
     assert "equal the cost of the calls" in run(budgeted, "verify")
     ledger = budgeted.extensions["llm_cost"].ledger
@@ -103,10 +103,10 @@ def test_lost_reservations_are_released(budgeted: Flask) -> None:
     )
 
 
-def test_an_unknown_budget_names_those_there_are(budgeted: Flask) -> None:
+def test_an_unknown_budget_lists_the_defined_ones(budgeted: Flask) -> None:
     assert "Defined budgets: 'monthly', 'user'" in run(budgeted, "show", "x", status=2)
     assert "--event-id" in run(budgeted, "release", status=2)
 
 
-def test_without_budgets_it_says_how_to_have_one(make_app: MakeApp) -> None:
+def test_without_budgets_it_explains_how_to_add_one(make_app: MakeApp) -> None:
     assert "LLM_COST_MONTHLY_BUDGET" in run(make_app(), "list", status=1)

@@ -214,7 +214,9 @@ def test_a_lock_that_another_keeps_is_not_waited_for(
 
 
 @servers
-def test_a_hold_that_nobody_was_told_of_is_freed(ledger: Ledger, proxy: Proxy) -> None:
+def test_a_reservation_whose_answer_was_lost_is_released(
+    ledger: Ledger, proxy: Proxy
+) -> None:
     proxy.last_words = b"COMMIT"
     error = waiting(lambda: take(ledger, make_call(1), "0.1"))
     assert isinstance(error, StorageError), error

@@ -46,13 +46,13 @@ def site(make_site: MakeSite) -> Flask:
     )
 
 
-def test_a_budget_shows_what_is_spent_and_left(site: Flask) -> None:
+def test_a_budget_shows_the_amounts_spent_and_left(site: Flask) -> None:
     recorder(site)(cost="60")
     text = page(site)
     assert "monthly notifies" in text
     assert "$60.00 of $100.00" in text
     assert "Left $40.00 resets 1 Dec 00:00" in text
-    # Half of a day is missing to 18 of 30 days: 60 / 17.5 * 30.
+    # 17.5 of 30 days have passed: 60 / 17.5 * 30.
     assert "Forecast $103 over the limit" in text
     assert "Thresholds reached: 50 %." in text
 
@@ -79,7 +79,7 @@ def test_reserved_and_lost_amounts_are_shown(make_site: MakeSite) -> None:
     assert "forecast $6.86" in text
     with site.app_context():
         host.extension.begin(attempt)
-    # Nothing is left of it, though not all is spent.
+    # Nothing is left, though not everything is spent.
     assert "all Full" in page(site, "")
 
 
@@ -94,14 +94,14 @@ def test_each_value_of_a_tag_has_a_row(site: Flask) -> None:
     assert "Unpriced calls are refused." in text
 
 
-def test_the_overview_shows_the_fullest(site: Flask) -> None:
+def test_the_overview_shows_the_most_used_windows(site: Flask) -> None:
     recorder(site)(cost="5", tags={"user": "ada"})
     text = page(site, "")
     assert "per user · ada Exceeded" in text
     assert "monthly On track" in text
 
 
-def test_a_call_budget_is_named(site: Flask) -> None:
+def test_budgets_per_call_are_listed(site: Flask) -> None:
     assert "call notifies $2.00" in page(site)
 
 
@@ -117,7 +117,7 @@ def test_a_call_budget_is_named(site: Flask) -> None:
     ],
     ids=["call", "each"],
 )
-def test_a_budget_of_which_nothing_is_spent_is_a_budget(
+def test_an_unused_budget_is_listed(
     make_site: MakeSite, settings: dict[str, t.Any]
 ) -> None:
     text = page(make_site(**settings))
@@ -125,7 +125,7 @@ def test_a_budget_of_which_nothing_is_spent_is_a_budget(
     assert "each tenant" in text or "Per call" in text
 
 
-def test_without_budgets_it_says_how_to_have_one(make_site: MakeSite) -> None:
+def test_without_budgets_it_explains_how_to_add_one(make_site: MakeSite) -> None:
     site = make_site()
     assert "No budgets yet" in page(site)
     assert "LLM_COST_MONTHLY_BUDGET" in page(site)
