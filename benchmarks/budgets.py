@@ -44,8 +44,8 @@ _ALL: t.Final = {"name": "all", "limit_usd": "1000000", "period": "day"}
 KINDS: t.Final[dict[str, list[dict[str, t.Any]]]] = {
     "no budget": [],
     "notify": [_ALL],
-    "block, no holds": [_ALL | {"behavior": "block", "hard": False}],
-    "block, holds": [_ALL | {"behavior": "block", "estimate": "0.01"}],
+    "block, no reservations": [_ALL | {"behavior": "block", "hard": False}],
+    "block, reservations": [_ALL | {"behavior": "block", "estimate": "0.01"}],
 }
 
 
@@ -70,7 +70,7 @@ def send(app: Flask, llm_cost: LlmCost, calls: int, begun: list[float]) -> None:
 
 
 def made(snapshot: Snapshot) -> Call:
-    """The call that a hold is for."""
+    """The call of a snapshot."""
     cost = Decimal("0.001")
     return Call(
         snapshot.event_id,
@@ -157,7 +157,7 @@ def show_sending(name: str, apps: Apps, writers: int) -> None:
         begin = statistics.median(one[0] for one in each)
         whole = statistics.median(one[1] for one in each)
         sys.stdout.write(
-            f"{name:<11} {writers:>2} writers  {kind:<16} begin {begin:7.3f} ms"
+            f"{name:<11} {writers:>2} writers  {kind:<22} begin {begin:7.3f} ms"
             f"   call {whole:7.3f} ms   {whole / base:5.2f}x\n"
         )
     sys.stdout.flush()
@@ -173,7 +173,7 @@ def show_settlement(name: str, apps: Apps, writers: int) -> None:
     for kind, each in found.items():
         whole, again = (statistics.median(one[n] for one in each) for n in (0, 1))
         sys.stdout.write(
-            f"{name:<11} {writers:>2} writers  {kind:<16} insert, settle {whole:7.3f} ms"
+            f"{name:<11} {writers:>2} writers  {kind:<22} insert, settle {whole:7.3f} ms"
             f"   {whole / base:5.2f}x   again {again:.0f}\n"
         )
     sys.stdout.flush()
