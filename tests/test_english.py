@@ -41,7 +41,8 @@ PHRASES: t.Final = {
     r"(?<!there\s)\b(is|are) no (valid )?"
     r"(age|bind|call|date|JSON|library|mapping|name|number|text|time|URL|UUID\w*|YAML)"
     r"\b": "is not a valid ...",
-    r"(?<!there\s)\b(is|are|was|were) (?-i:none)\b": "is not; there is none",
+    # Not the test of a template: {% if x is none %}.
+    r"(?<!there\s)\b(is|are|was|were) (?-i:none)\b(?!\s*-?%\})": "is not; there is none",
     r"\bthat (is|are) (?-i:none)\b": "an invalid ...",
     r"\bdeare(r|st)\b": "more expensive, most expensive",
     r"\bfor ever\b": "indefinitely",

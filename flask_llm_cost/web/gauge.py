@@ -21,7 +21,7 @@ _BEHAVIORS: t.Final = {
 _UNPRICED: t.Final = {
     "ignore": "are not counted",
     "estimate": "count at their estimate",
-    "block": "are refused",
+    "block": "are blocked",
 }
 
 
@@ -74,7 +74,7 @@ def state(standing: Standing) -> tuple[str, str]:
         exceeded = standing.spent >= standing.limit
         return "Exceeded" if exceeded else "Full", "bad"
     if standing.passed:
-        return f"{standing.used * 100 // standing.limit} % used", "warn"
+        return f"{standing.used * 100 // standing.limit}% used", "warn"
     return "On track", "good"
 
 
@@ -113,8 +113,8 @@ def outlook(standing: Standing) -> str:
 
 
 def percent(part: Decimal) -> str:
-    """Return a threshold as it was set: 0.5 is 50 %."""
-    return f"{digits(part * 100)} %"
+    """Return a threshold as it was set: 0.5 is 50%."""
+    return f"{digits(part * 100)}%"
 
 
 def by_budget(

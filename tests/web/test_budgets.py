@@ -54,7 +54,7 @@ def test_a_budget_shows_the_amounts_spent_and_left(site: Flask) -> None:
     assert "Left $40.00 resets 1 Dec 00:00" in text
     # 17.5 of 30 days have passed: 60 / 17.5 * 30.
     assert "Forecast $103 over the limit" in text
-    assert "Thresholds reached: 50 %." in text
+    assert "Thresholds reached: 50%." in text
 
 
 def test_reserved_and_lost_amounts_are_shown(make_site: MakeSite) -> None:
@@ -72,10 +72,10 @@ def test_reserved_and_lost_amounts_are_shown(make_site: MakeSite) -> None:
     assert "Reserved $0.50 for calls in progress" in text
     assert "Lost $0.25 for calls whose cost is unknown" in text
     assert "Left $0.25" in text
-    assert "Thresholds reached: 50 %, 80 %." in text
+    assert "Thresholds reached: 50%, 80%." in text
     text = page(site, "")
-    assert "all 95 % used" in text
-    assert "$4.00 of $5.00 · $0.50 reserved · $0.25 lost · reached 50 %, 80 %" in text
+    assert "all 95% used" in text
+    assert "$4.00 of $5.00 · $0.50 reserved · $0.25 lost · reached 50%, 80%" in text
     assert "forecast $6.86" in text
     with site.app_context():
         host.extension.begin(attempt)
@@ -89,9 +89,9 @@ def test_each_value_of_a_tag_has_a_row(site: Flask) -> None:
     put(cost="5", tags={"user": "<b>"})
     text = page(site)
     assert text.index("&lt;b&gt;") < text.index("ada")
-    assert "reached 50 % · forecast $6.00 60 % used" in text
+    assert "reached 50% · forecast $6.00 60% used" in text
     assert "each user · each day" in text
-    assert "Unpriced calls are refused." in text
+    assert "Unpriced calls are blocked." in text
 
 
 def test_the_overview_shows_the_most_used_windows(site: Flask) -> None:
