@@ -1,4 +1,4 @@
-"""``demo``: the second README command, start to end."""
+"""``demo``: the second command of the README, from start to end."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ NOW = dt.datetime(2026, 11, 20, 15, 30, tzinfo=dt.UTC)
 
 @pytest.fixture
 def temporary(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """Where the demos of a test make their folders; nothing else does."""
+    """The folder in which only the demo creates temporary folders."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     return tmp_path
 
 
-def test_once_prints_the_report_and_leaves_nothing(temporary: pathlib.Path) -> None:
+def test_once_prints_the_report_and_deletes_its_files(temporary: pathlib.Path) -> None:
     done = subprocess.run(
         [*DEMO, "--once", "--calls", "30"], capture_output=True, text=True, timeout=60
     )
@@ -76,7 +76,7 @@ def test_it_serves_the_dashboard_until_interrupted(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_busy_port_is_said_before_anything_is_sent(run: Run) -> None:
+def test_a_port_in_use_is_reported_before_anything_is_sent(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("demo", "--port", str(port))
@@ -85,7 +85,7 @@ def test_a_busy_port_is_said_before_anything_is_sent(run: Run) -> None:
     assert done.stdout == ""
 
 
-def test_a_database_of_one_s_own_is_kept(
+def test_a_given_database_is_not_deleted(
     run: Run, make_app: MakeApp, tmp_path: pathlib.Path
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'kept.db'}"
@@ -139,7 +139,7 @@ def test_every_call_arrives_at_its_own_time(make_app: MakeApp) -> None:
     assert abs(state.clock().timestamp() - time.time()) < 5
 
 
-def test_an_interrupt_while_sending_leaves_nothing(temporary: pathlib.Path) -> None:
+def test_an_interrupt_while_sending_deletes_its_files(temporary: pathlib.Path) -> None:
     with subprocess.Popen(
         [*DEMO[:1], "-u", *DEMO[1:], "--calls", "20000"],
         stdout=subprocess.PIPE,
@@ -155,7 +155,7 @@ def test_an_interrupt_while_sending_leaves_nothing(temporary: pathlib.Path) -> N
     assert list(temporary.iterdir()) == []
 
 
-def test_a_terminal_sees_how_far_it_is() -> None:
+def test_a_terminal_shows_the_progress() -> None:
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal:
         command = [*DEMO, "--once", "--calls", "3"]
@@ -164,14 +164,14 @@ def test_a_terminal_sees_how_far_it_is() -> None:
         ) as process:
             os.close(theirs)
             seen = b""
-            with contextlib.suppress(OSError):  # how a terminal says its end
+            with contextlib.suppress(OSError):  # raised at the end of a terminal
                 while data := terminal.read(1000):
                     seen += data
         assert process.returncode == 0
     assert b"100%" in seen
 
 
-def test_an_app_s_own_command_is_the_same_demo(run: Run) -> None:
+def test_the_command_of_an_app_runs_the_same_demo(run: Run) -> None:
     result = run("demo", "--once", "--calls", "3")
     assert result.exit_code == 0, result.output
     assert re.search(r"Calls +3 ", result.stdout)

@@ -1,4 +1,4 @@
-"""Names come from outside: no command hands a terminal what it would obey."""
+"""Names are untrusted: no command prints control characters to a terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAME = "x\x1b[2J\x9b31m\r\n\u202e\u2066=1+1|\U0001f4b8" + "\u6f22" * 60
     ],
     ids=lambda command: " ".join(command)[:30].encode("ascii", "replace").decode(),
 )
-def test_no_name_reaches_the_terminal_raw(
+def test_no_control_character_is_printed(
     shop: Flask, run: Run, command: tuple[str, ...]
 ) -> None:
     llm_cost = shop.extensions["llm_cost"].extension

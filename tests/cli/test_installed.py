@@ -38,13 +38,13 @@ def test_every_library_is_known() -> None:
     assert tuple(LIBRARIES) == INSTRUMENTS
 
 
-def test_what_an_sdk_sends_through_is_what_it_requires() -> None:
+def test_an_sdk_sends_through_the_library_that_it_requires() -> None:
     assert libraries_of(NAMED["openai"]) == ["httpx2"]
     assert libraries_of(NAMED["google-genai"]) == ["httpx2", "aiohttp"]
     assert libraries_of(NAMED["boto3"]) == ["botocore"]
 
 
-def test_an_sdk_that_nothing_captures_is_an_error_with_a_way_out() -> None:
+def test_an_sdk_that_nothing_captures_is_an_error_with_a_fix() -> None:
     status, message = said(requests=("adapter",))["SDK openai"]
     assert status == "error"
     assert importlib.metadata.version("openai") in message
@@ -53,13 +53,13 @@ def test_an_sdk_that_nothing_captures_is_an_error_with_a_way_out() -> None:
     assert "llm_cost.wrap(client) where the app is created" in message
 
 
-def test_half_of_an_sdk_is_not_enough() -> None:
+def test_a_partly_captured_sdk_is_an_error() -> None:
     status, message = said(httpx2=("wrap",))["SDK google-genai"]
     assert status == "error"
     assert "nothing captures aiohttp" in message
 
 
-def test_what_is_captured_is_said_with_how() -> None:
+def test_captured_clients_are_reported_with_how() -> None:
     found = said(httpx2=("instrument", "wrap"), botocore=("wrap",))
     assert found["SDK openai"][0] == "ok"
     assert "captured by instrument and wrap" in found["SDK openai"][1]
@@ -88,7 +88,7 @@ def test_the_doctor_knows_which_sdk_a_wrapped_client_belongs_to(
         assert "wrap" in clients.ways()["httpx2"]
 
 
-def test_packages_for_much_else_only_warn() -> None:
+def test_general_packages_only_warn() -> None:
     assert said()["SDK boto3"][0] == "warn"
 
 
@@ -99,7 +99,7 @@ def test_an_sdk_whose_calls_are_in_the_ledger_only_warns() -> None:
     assert found["SDK anthropic"].status == "error"
 
 
-def test_what_cannot_be_captured_is_an_error(
+def test_an_sdk_that_cannot_be_captured_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "xai_sdk-1.0.dist-info"

@@ -1,4 +1,4 @@
-"""``python -m flask_llm_cost``: the commands where no app is at hand."""
+"""``python -m flask_llm_cost``: the commands without an app."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def folder(make_app: MakeApp) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
-def test_options_stand_before_or_after_the_command(
+def test_options_are_accepted_before_or_after_the_command(
     folder: pathlib.Path, place: str
 ) -> None:
     uri = f"sqlite:///{folder / 'llm_cost.db'}"
@@ -50,7 +50,7 @@ def test_an_instance_folder_is_enough(folder: pathlib.Path) -> None:
     assert "1,000" in done.stdout
 
 
-def test_an_sqlite_file_is_meant_from_here(
+def test_an_sqlite_path_is_relative_to_the_current_folder(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -78,7 +78,7 @@ def test_an_app_can_be_named(tmp_path: pathlib.Path) -> None:
     assert "LlmCost is not set up on shop:plain." in other.stderr
 
 
-def test_without_a_ledger_it_says_how_to_name_one(
+def test_without_a_ledger_the_error_names_the_options(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -88,7 +88,7 @@ def test_without_a_ledger_it_says_how_to_name_one(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_uri_is_one_line() -> None:
+def test_an_invalid_uri_is_reported_in_one_line() -> None:
     done = run("report", "--database-uri", "nonsense")
     assert done.exit_code == 1
     assert "must be an SQLAlchemy URL" in done.stderr
@@ -116,7 +116,7 @@ def test_two_apps_have_groups_of_their_own(make_app: MakeApp) -> None:
     assert isinstance(one, Flask)
 
 
-def test_the_options_of_main_stay_out_of_an_app_s_commands() -> None:
+def test_the_commands_of_an_app_do_not_have_the_options() -> None:
     group = make_group(bare_app)
     names = {p.name for p in group.commands["report"].params}
     assert "database_uri" not in names

@@ -52,7 +52,7 @@ def test_the_same_request_gets_the_same_answer(
     assert first.json()["model"] == "gpt-4o-2024-08-06"
 
 
-def test_an_order_sets_the_counts_exactly(url: str, session: requests.Session) -> None:
+def test_the_header_sets_exact_counts(url: str, session: requests.Session) -> None:
     usage = session.post(
         f"{url}/v1/chat/completions",
         json=CHAT,
@@ -77,7 +77,7 @@ def test_a_chat_stream_has_usage_only_when_asked(
     assert events(asked)[-2]["usage"]["completion_tokens"] > 0
 
 
-def test_the_served_tier_is_said(url: str, session: requests.Session) -> None:
+def test_the_served_tier_is_reported(url: str, session: requests.Session) -> None:
     body = CHAT | {"service_tier": "flex"}
     answer = session.post(f"{url}/v1/chat/completions", json=body).json()
     assert answer["service_tier"] == "flex"
@@ -105,7 +105,7 @@ def test_embeddings_have_vectors_and_no_output(
     assert set(answer["usage"]) == {"prompt_tokens", "total_tokens"}
 
 
-def test_anthropic_input_leaves_the_cache_out(
+def test_anthropic_input_excludes_the_cache(
     url: str, session: requests.Session
 ) -> None:
     orders = "input=11 cached=22 write=33 write_1h=44 output=55"
@@ -136,9 +136,7 @@ def test_gemini_repeats_cumulative_usage(url: str, session: requests.Session) ->
     assert {e["candidates"][0]["finishReason"] for e in said[:-1]} == {None}
 
 
-def test_gemini_counts_thoughts_beside_the_answer(
-    url: str, session: requests.Session
-) -> None:
+def test_gemini_counts_thoughts_separately(url: str, session: requests.Session) -> None:
     usage = session.post(
         f"{url}/v1beta/models/gemini-2.5-pro:generateContent",
         json=GEMINI,
@@ -209,14 +207,14 @@ def test_a_chunked_request_is_read(url: str, session: requests.Session) -> None:
     assert response.json()["usage"]["prompt_tokens"] > 50
 
 
-def test_each_dialect_has_a_port_of_its_own() -> None:
+def test_each_provider_has_its_own_port() -> None:
     with serve_each() as urls:
         assert len(urls.hosts) == 3
         assert sorted(urls.hosts.values()) == ["anthropic", "gemini", "openai"]
         assert requests.get(urls.gemini, timeout=5).status_code == 404
 
 
-def test_stopping_leaves_no_socket_behind() -> None:
+def test_stopping_closes_the_port() -> None:
     with serve() as url, requests.Session() as session:
         session.post(f"{url}/v1/chat/completions", json=CHAT)
     port = int(url.rsplit(":", 1)[1])
@@ -224,7 +222,7 @@ def test_stopping_leaves_no_socket_behind() -> None:
         socket.create_connection(("127.0.0.1", port), timeout=1)
 
 
-def test_it_runs_alone_and_ends_on_interrupt() -> None:
+def test_it_runs_standalone_and_exits_on_interrupt() -> None:
     command = [sys.executable, "-u", "-m", "flask_llm_cost.cli.demo.provider"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -235,7 +233,7 @@ def test_it_runs_alone_and_ends_on_interrupt() -> None:
     assert response.status_code == 200
 
 
-def test_a_busy_port_is_a_clear_error() -> None:
+def test_a_port_in_use_is_a_clear_error() -> None:
     with serve() as url:
         port = url.rsplit(":", 1)[1]
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""``verify-capture``: calls go the configured way, are found, and leave nothing."""
+"""``verify-capture``: calls are sent as configured, found, and removed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.conftest import MakeApp
 
 @pytest.fixture
 def bare() -> Iterator[None]:
-    """Nothing of the process is captured afterwards."""
+    """Uninstrument the process afterwards."""
     yield
     clients.uninstrument()
 
 
-def test_a_call_of_each_dialect_arrives(make_app: MakeApp, run: Run) -> None:
+def test_a_call_per_provider_format_is_captured(make_app: MakeApp, run: Run) -> None:
     result = run("verify-capture", app=make_app())
     assert result.exit_code == 0, result.output
     *calls, ledger = result.stdout.splitlines()
@@ -40,9 +40,7 @@ def test_a_call_of_each_dialect_arrives(make_app: MakeApp, run: Run) -> None:
 
 
 @pytest.mark.usefixtures("bare")
-def test_each_library_that_is_instrumented_is_tried(
-    make_app: MakeApp, run: Run
-) -> None:
+def test_each_instrumented_library_is_tested(make_app: MakeApp, run: Run) -> None:
     result = run("verify-capture", app=make_app(LLM_COST_INSTRUMENT=True))
     assert result.exit_code == 0, result.output
     names = [
@@ -62,7 +60,7 @@ def test_each_library_that_is_instrumented_is_tried(
 
 
 @pytest.mark.parametrize("write", ["spool", "sync"])
-def test_calls_are_taken_back_and_others_stay(
+def test_test_calls_are_removed_and_others_stay(
     write: str, make_app: MakeApp, run: Run
 ) -> None:
     app = make_app(LLM_COST_WRITE=write)
@@ -85,7 +83,7 @@ def test_calls_are_taken_back_and_others_stay(
     assert state.settings.provider_hosts == {}
 
 
-def test_budgets_do_not_count_what_was_taken_back(make_app: MakeApp, run: Run) -> None:
+def test_budgets_do_not_count_removed_calls(make_app: MakeApp, run: Run) -> None:
     app = make_app(
         LLM_COST_BUDGETS=[{"name": "all", "limit_usd": 100, "period": "total"}]
     )
@@ -96,7 +94,7 @@ def test_budgets_do_not_count_what_was_taken_back(make_app: MakeApp, run: Run) -
         assert ledger.budgets.verify(connection) == ([], 0)
 
 
-def test_a_ledger_that_cannot_be_read_is_said_so_and_nothing_is_sent(
+def test_an_unreadable_ledger_is_reported_and_nothing_is_sent(
     make_app: MakeApp, run: Run, tmp_path: Path
 ) -> None:
     app = make_app(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path}/no/such/x.db")
@@ -106,7 +104,7 @@ def test_a_ledger_that_cannot_be_read_is_said_so_and_nothing_is_sent(
     assert app.extensions["llm_cost"].ledger.waiting() == 0
 
 
-def test_storage_of_an_apps_own_is_spared(make_app: MakeApp, run: Run) -> None:
+def test_a_custom_storage_is_not_used(make_app: MakeApp, run: Run) -> None:
     kept: list[Call] = []
     result = run("verify-capture", app=make_app(LLM_COST_STORAGE=kept.append))
     assert result.exit_code == 0, result.output
@@ -114,13 +112,13 @@ def test_storage_of_an_apps_own_is_spared(make_app: MakeApp, run: Run) -> None:
     assert not kept
 
 
-def test_a_capture_that_is_off_fails(make_app: MakeApp, run: Run) -> None:
+def test_disabled_capture_is_an_error(make_app: MakeApp, run: Run) -> None:
     result = run("verify-capture", app=make_app(LLM_COST_ENABLED=False))
     assert result.exit_code == 1
     assert "LLM_COST_ENABLED is False" in result.stdout
 
 
-def test_tags_that_are_lost_fail(make_app: MakeApp, run: Run) -> None:
+def test_lost_tags_are_an_error(make_app: MakeApp, run: Run) -> None:
     result = run("verify-capture", app=make_app(LLM_COST_MAX_TAGS=0))
     assert result.exit_code == 1
     assert "without tags" in result.stdout

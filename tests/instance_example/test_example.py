@@ -1,4 +1,4 @@
-"""The example app, driven as its users would."""
+"""The example app, as its users see it."""
 
 from __future__ import annotations
 
@@ -72,21 +72,23 @@ def ledger(app: Flask) -> list[Call]:
     return list(stream_calls(state.ledger.reading, CallFilter()))
 
 
-def test_strangers_are_sent_to_the_login(client: FlaskClient) -> None:
+def test_anonymous_visitors_are_redirected_to_the_login(client: FlaskClient) -> None:
     for path in ("/ask", "/llm-costs/", "/llm-costs/calls"):
         response = client.get(path)
         assert response.status_code == 302
         assert response.location.startswith("/login?next=")
 
 
-def test_a_wrong_password_does_not_pass(client: FlaskClient) -> None:
+def test_a_wrong_password_is_rejected(client: FlaskClient) -> None:
     response = client.post("/login", data={"name": "admin", "password": "no"})
     assert response.status_code == 401
     assert client.get("/ask").status_code == 302
 
 
 @pytest.mark.parametrize("target", ["https://evil.example", "//evil.example", "/\\e"])
-def test_a_login_leads_nowhere_else(client: FlaskClient, target: str) -> None:
+def test_a_login_does_not_redirect_to_other_sites(
+    client: FlaskClient, target: str
+) -> None:
     response = client.post(
         "/login",
         query_string={"next": target},
@@ -124,7 +126,7 @@ def test_a_streamed_answer_is_priced_too(app: Flask, client: FlaskClient) -> Non
     assert call.cost is not None
 
 
-def test_questions_are_the_app_s_and_not_the_ledger_s(
+def test_the_app_stores_questions_and_the_ledger_does_not(
     app: Flask, client: FlaskClient, tmp_path: pathlib.Path
 ) -> None:
     login(client, "visitor")
@@ -135,7 +137,7 @@ def test_questions_are_the_app_s_and_not_the_ledger_s(
         assert db.session.scalar(sa.select(Question.text)) == "My secret plan"
 
 
-def test_the_file_s_price_is_used(app: Flask, client: FlaskClient) -> None:
+def test_the_price_of_the_file_is_used(app: Flask, client: FlaskClient) -> None:
     app.config["LLM_MODEL"] = "example-writer"
     login(client, "visitor")
     client.post("/ask", data={"text": "Hello"})
@@ -157,7 +159,7 @@ def test_an_error_is_shown_and_recorded(app: Flask, client: FlaskClient) -> None
     assert (call.outcome, call.http_status, call.usage) == ("http_error", 429, None)
 
 
-def test_a_stream_that_breaks_off_says_so(app: Flask, client: FlaskClient) -> None:
+def test_a_cut_stream_is_reported(app: Flask, client: FlaskClient) -> None:
     app.config["LLM_MODEL"] = "demo-cut"
     login(client, "visitor")
     page = client.post("/ask/stream", data={"text": "Hello"})
@@ -166,7 +168,7 @@ def test_a_stream_that_breaks_off_says_so(app: Flask, client: FlaskClient) -> No
     assert call.outcome == "failed"
 
 
-def test_visitors_may_not_see_the_costs(client: FlaskClient) -> None:
+def test_visitors_are_denied_access_to_the_costs(client: FlaskClient) -> None:
     login(client, "visitor")
     assert client.get("/llm-costs/").status_code == 403
     assert "LLM costs" not in client.get("/ask").text
@@ -204,7 +206,7 @@ def test_the_fake_provider_starts_by_itself(tmp_path: pathlib.Path) -> None:
     llm.close()
 
 
-def test_every_setting_of_the_example_says_why() -> None:
+def test_every_setting_of_the_example_has_a_comment() -> None:
     path = pathlib.Path(instance_example.__file__).with_name("config.py")
     lines = path.read_text().splitlines()
     for node in ast.parse(path.read_text()).body:

@@ -1,6 +1,6 @@
-"""An app of somebody else, whose LLM speaks like nobody: it knows only what is public.
+"""An app that uses only public names, with an LLM that has its own response format.
 
-``python shop.py LLM_URL FOLDER`` asks that LLM some questions, and prints its ledger.
+``python shop.py LLM_URL FOLDER`` sends some questions to that LLM, and prints its ledger.
 """
 
 from __future__ import annotations

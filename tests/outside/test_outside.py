@@ -1,4 +1,4 @@
-"""A provider of an app's own, seen from outside: another process, public names alone."""
+"""An app with a custom provider, in another process, that uses only public names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PUBLIC = {
 
 
 def parrot() -> Flask:
-    """An LLM whose answers have a shape of their own."""
+    """An LLM with its own response format."""
     app = Flask("parrot")
 
     @app.post("/ask/parrot")
@@ -65,7 +65,7 @@ def llm_url() -> Iterator[str]:
     server.server_close()
 
 
-def test_the_shop_knows_only_public_names() -> None:
+def test_the_shop_uses_only_public_names() -> None:
     for node in ast.walk(ast.parse(SHOP.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and "llm_cost" in (node.module or ""):
             assert {alias.name for alias in node.names} <= PUBLIC[node.module or ""]
@@ -73,7 +73,7 @@ def test_the_shop_knows_only_public_names() -> None:
             assert not any("llm_cost" in alias.name for alias in node.names)
 
 
-def test_an_apps_own_provider_is_read_and_priced(llm_url: str, tmp_path: Path) -> None:
+def test_a_custom_provider_is_read_and_priced(llm_url: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(SHOP), llm_url, str(tmp_path)],
         cwd=tmp_path,
