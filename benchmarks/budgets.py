@@ -54,7 +54,7 @@ def make(uri: str | None, budgets: list[dict[str, t.Any]]) -> tuple[Flask, LlmCo
     app = Flask("benchmark", instance_path=tempfile.mkdtemp())
     app.config.update(LLM_COST_DATABASE_URI=uri, LLM_COST_BUDGETS=budgets)
     llm_cost = LlmCost(app)
-    app.extensions["llm_cost"].ledger.upgrade()
+    app.extensions["llm_cost"].ledger.schema.upgrade()
     return app, llm_cost
 
 
@@ -195,7 +195,7 @@ def main() -> None:
         for app, _ in apps.values():
             app.extensions["llm_cost"].close()
         app, _ = make(uri, [])
-        app.extensions["llm_cost"].ledger.downgrade("base")
+        app.extensions["llm_cost"].ledger.schema.downgrade("base")
         app.extensions["llm_cost"].close()
 
 

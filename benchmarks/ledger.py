@@ -163,8 +163,8 @@ def drains(ledger: Ledger) -> None:
     for _ in range(ROUNDS):
         lines = list(map(encode, make_calls(count)))
         for line in lines:
-            ledger._spool.append(line)
-        rates.append(1e6 / timed(ledger.drain, count).wall_us)
+            ledger.queue.spool.append(line)
+        rates.append(1e6 / timed(ledger.queue.drain, count).wall_us)
     low, middle, high = statistics.quantiles(rates, n=4)
     print(f"\ndrained: {middle:.0f} rows/s of wall time (IQR {low:.0f}..{high:.0f})")
 
@@ -218,7 +218,7 @@ def main() -> None:
         print(f"\n## {kind}")
         with database(kind) as uri, tempfile.TemporaryDirectory() as folder:
             ledger = Ledger(Settings(database_uri=uri), instance_path=folder)
-            ledger.upgrade()
+            ledger.schema.upgrade()
             batches(ledger._store, ledger._engines.writing())
             drains(ledger)
             appends(ledger)

@@ -98,7 +98,7 @@ def generated(count: int) -> Iterator[Call]:
 def fill(app: Flask, count: int) -> None:
     """Write calls in batches and build the rollups, unless the ledger has calls already."""
     ledger = app.extensions["llm_cost"].ledger
-    ledger.upgrade()
+    ledger.schema.upgrade()
     if app.extensions["llm_cost"].extension.calls.rows(limit=1):
         return
     start = time.perf_counter()
@@ -110,8 +110,8 @@ def fill(app: Flask, count: int) -> None:
     if copies:
         multiply(ledger._engines.writing(), count // GENERATED - 1)
         print(f"copied after {time.perf_counter() - start:.0f} s", flush=True)
-    ledger.rezone()
-    while ledger.roll():
+    ledger.rollups.rezone()
+    while ledger.rollups.roll():
         pass
     print(f"rollups after {time.perf_counter() - start:.0f} s", flush=True)
 

@@ -193,10 +193,10 @@ def main(count: int, url: str | None, *, only_csv: bool = False) -> None:
         ledger = Ledger(
             Settings(database_uri=url, rollup_tags=TAGS), instance_path=folder
         )
-        ledger.upgrade()
+        ledger.schema.upgrade()
         took(f"{count:,} calls made", lambda: fill(ledger._engines.writing(), count))
         if not only_csv:
-            took(f"{count:,} calls aggregated", ledger.roll)
+            took(f"{count:,} calls aggregated", ledger.rollups.roll)
             questions(ledger)
         for rows in (20_000, 200_000):
             csv_of(ledger, min(rows, count), folder)

@@ -81,7 +81,7 @@ def full(folder: str, calls: int) -> Iterator[str]:
         app = demo.demo_app(make_app, folder, urls, calls)
         state = app.extensions["llm_cost"]
         state.clock = lambda: NOW
-        state.ledger.upgrade()
+        state.ledger.schema.upgrade()
         demo.send(app, urls, months(calls))
         if not state.extension.flush(60):
             raise SystemExit("Some calls are still queued.")

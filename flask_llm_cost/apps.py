@@ -146,7 +146,7 @@ class Apps:
 def settle_at_exit() -> None:
     """Record open calls when the process exits, before exit handlers registered so far.
 
-    Where there is a ledger, it must be imported first: its last flush then comes after.
+    Where there is a ledger, it must be opened first: its last flush then comes after.
     """
     atexit.unregister(_settle_all)
     atexit.register(_settle_all)

@@ -142,3 +142,10 @@ def from_ms(ms: int) -> dt.datetime:
 
 
 _MS: t.Final = dt.timedelta(milliseconds=1)
+
+
+def iso(moment: dt.datetime | None) -> str | None:
+    """Format a moment in UTC, to the millisecond; ``None`` stays ``None``."""
+    if moment is None:
+        return None
+    return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")

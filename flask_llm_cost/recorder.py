@@ -61,7 +61,7 @@ class AppRecorder:
         state.intake.record_deferred()
         recorded = state.collected is None
         if recorded and state.settings.storage in ("database", "jsonl"):
-            state.ledger.wake()
+            state.wake_writer()
         snapshot = self._snapshot(state, attempt)
         if recorded and state.enforcer.stops:
             state.enforcer.begin(attempt, snapshot, admit=self._enforces)

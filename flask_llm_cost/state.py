@@ -30,8 +30,8 @@ if t.TYPE_CHECKING:
     from .call import Call
     from .call import Usage
     from .extension import LlmCost
-    from .ledger import Ledger
     from .prices import PriceBook
+    from .query.storage import Storage
     from .request import RequestCost
 
 _LINGER_S: t.Final = 1.0
@@ -67,7 +67,7 @@ class AppState:
         self._root_path = Path(app.root_path)
         self._instance_path = app.instance_path
         self._lock = threading.Lock()
-        self._ledger: Ledger | None = None
+        self._ledger: Storage | None = None
         self._book: PriceBook | None = None
         self.enforcer = Enforcer(
             Policy.read(settings, self._app),
@@ -104,7 +104,7 @@ class AppState:
         return app.extensions.get(NAME) is self
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> Storage:
         """The app's ledger, opened when it is first used."""
         if self._ledger is None:
             with self._lock:
@@ -112,19 +112,37 @@ class AppState:
                     self._ledger = self._open_ledger()
         return self._ledger
 
-    def _open_ledger(self) -> Ledger:
-        from .ledger import open_ledger
+    def _open_ledger(self) -> Storage:
+        ledger: Storage
+        if self.settings.storage == "jsonl":
+            from .files.monthly import JsonlLedger
 
-        settle_at_exit()
-        counts = self.settings.storage == "database" and self.enforcer.budgets
-        return open_ledger(
-            self.settings,
-            instance_path=self._instance_path,
-            host_engine=self._host_engine if self._has_host_engine() else None,
-            failed=self.intake.storage_failed,
-            gather=self.gather,
-            policy=self.enforcer.policy if counts else None,
-        )
+            ledger = JsonlLedger(
+                self.settings,
+                instance_path=self._instance_path,
+                failed=self.intake.storage_failed,
+                gather=self.gather,
+            )
+        else:
+            from .ledger import Ledger
+
+            counts = self.settings.storage == "database" and self.enforcer.budgets
+            ledger = Ledger(
+                self.settings,
+                instance_path=self._instance_path,
+                host_engine=self._host_engine if self._has_host_engine() else None,
+                failed=self.intake.storage_failed,
+                gather=self.gather,
+                policy=self.enforcer.policy if counts else None,
+            )
+        settle_at_exit()  # before the ledger's own hook, which is registered by now
+        return ledger
+
+    def wake_writer(self) -> None:
+        """Start the ledger's writer, if it has one that does not run yet."""
+        queue = self.ledger.queue
+        if queue is not None:
+            queue.wake()
 
     def _price(
         self,
@@ -207,8 +225,9 @@ class AppState:
 
     def end_context(self, error: BaseException | None) -> None:
         """At the end of an app context: store what is queued, if no thread does that."""
-        if self._ledger is not None:
-            self._ledger.tend()
+        queue = None if self._ledger is None else self._ledger.queue
+        if queue is not None:
+            queue.tend()
 
 
 def utc_now() -> dt.datetime:

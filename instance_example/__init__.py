@@ -89,4 +89,4 @@ def prepare(app: Flask) -> None:
     with app.app_context():
         db.create_all()
         seed()
-    app.extensions["llm_cost"].ledger.upgrade()
+    app.extensions["llm_cost"].ledger.schema.upgrade()

@@ -169,7 +169,7 @@ def make_ledger(tmp_path: Path) -> Iterator[MakeLedger]:
 @pytest.fixture
 def database(empty_database: str | None, make_ledger: MakeLedger) -> str | None:
     """A database with the ledger's tables."""
-    make_ledger(empty_database).upgrade()
+    make_ledger(empty_database).schema.upgrade()
     return empty_database
 
 

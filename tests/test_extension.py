@@ -690,7 +690,7 @@ def test_a_receiver_may_ask_and_flush_the_ledger(app: Flask, llm_cost: LlmCost) 
         with app.app_context():
             flushed.append(llm_cost.flush(5))
             llm_cost.calls.count()
-            app.extensions["llm_cost"].ledger.drain()
+            app.extensions["llm_cost"].ledger.queue.drain()
 
     with signals.call_recorded.connected_to(receiver, app):
         _abandon(llm_cost)

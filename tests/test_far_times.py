@@ -61,7 +61,7 @@ def test_a_row_of_no_time_breaks_nothing(app: Flask, at: dt.datetime) -> None:
     blueprint = state.extension.blueprint(access="public")
     app.register_blueprint(blueprint, url_prefix="/llm")
     _put(app, at)
-    state.ledger.roll()
+    state.ledger.rollups.roll()
     for page in PAGES:
         assert app.test_client().get(f"/llm/{page}").status_code == 200, page
     for command in COMMANDS:
@@ -69,4 +69,4 @@ def test_a_row_of_no_time_breaks_nothing(app: Flask, at: dt.datetime) -> None:
         result = app.test_cli_runner().invoke(args=args)
         assert result.exit_code == 0, (command, result.output)
     assert state.ledger.prune(dt.datetime(2020, 1, 1, tzinfo=dt.UTC)) == (at == NEAR)
-    assert state.ledger.verify() == []
+    assert state.ledger.rollups.verify() == []

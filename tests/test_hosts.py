@@ -124,7 +124,7 @@ def test_an_unreachable_database_keeps_the_calls_and_says_so(make_app: MakeApp) 
     _track(app, 2)
     state = app.extensions["llm_cost"]
     assert not state.extension.flush(0.5)
-    assert state.ledger.waiting() == 2
+    assert state.ledger.queue.count() == 2
     with app.app_context(), pytest.raises(StorageError) as caught:
         state.extension.calls.count()
     assert "hush" not in str(caught.value)
@@ -286,4 +286,4 @@ def test_a_call_that_waits_in_the_spool_is_no_error(
     with app.app_context():
         # What raises if there is something to be raised.
         assert llm_cost.begin(Attempt("openai", "chat")) is not None
-    assert app.extensions["llm_cost"].ledger.waiting() == 1
+    assert app.extensions["llm_cost"].ledger.queue.count() == 1

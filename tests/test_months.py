@@ -8,8 +8,10 @@ import typing as t
 import pytest
 from flask import Flask
 
+from flask_llm_cost.config import Settings
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.files.monthly import JsonlLedger
+from flask_llm_cost.query import billing
 from flask_llm_cost.query.calls import CallQuery
 from flask_llm_cost.web.views import PAGES
 
@@ -128,16 +130,17 @@ def test_the_class_opens_its_months(files: JsonlLedger) -> None:
     april, november = (dt.datetime(2026, n, 1, tzinfo=dt.UTC) for n in (4, 11))
     march = april - 31 * DAY
     assert len(list(files.query(march, april))) == 1
-    assert files.summary("month", now=NOW)["record_count"] == 1
-    assert len(files.session_summary("week", now=NOW)) == 1
-    assert len(files.daily_breakdown(10, now=NOW)) == 10
+    calls = CallQuery(files.reading, Settings(), lambda: NOW)
+    assert billing.summary(calls).totals.calls == 1
+    assert len(billing.session_summary(calls, "week").sessions) == 1
+    assert len(billing.daily_breakdown(calls, 10).days) == 10
     assert len(list(files.query(november))) == 1
-    with pytest.raises(IsADirectoryError):
-        files.summary("year", now=NOW)
+    with pytest.raises(StorageError):
+        billing.summary(calls, "year")
 
 
 def test_letting_go_opens_what_it_lets_go_of(files: JsonlLedger) -> None:
     shut(files, "2026-04")
-    assert files.cleanup(dt.datetime(2026, 4, 1, tzinfo=dt.UTC)) == 1
+    assert files.prune(dt.datetime(2026, 4, 1, tzinfo=dt.UTC)) == 1
     assert files.clear("today") == 0
     assert len(list(files.query(dt.datetime(2026, 5, 1, tzinfo=dt.UTC)))) == 1

@@ -13,6 +13,7 @@ from flask.cli import with_appcontext
 
 from ..errors import LlmCostError
 from ..money import digits
+from .drain import store_queued
 from .text import count
 from .text import plain
 
@@ -68,7 +69,7 @@ def verify(fix: bool) -> None:
     """
     host: Host = current_app.extensions["llm_cost"]
     stored = _stored(host)
-    host.ledger.drain()
+    store_queued(host)
     with host.ledger.reading() as connection:
         lines, unverifiable = stored.verify(connection)
     for line in lines:
@@ -106,7 +107,7 @@ def release(name: str | None, event_id: str | None) -> None:
     if name is not None:
         _check_name(stored, name)
     # The spool may contain calls whose reservations were lost.
-    host.ledger.drain()
+    store_queued(host)
     released = stored.release(name=name, event_id=event_id)
     click.echo(f"{count(released, 'reservation')} released.")
 
@@ -133,7 +134,7 @@ def _standings(name: str | None, *, past: bool) -> Sequence[Standing]:
     stored = _stored(host)
     if name is not None:
         _check_name(stored, name)
-    host.ledger.drain()
+    store_queued(host)
     with host.ledger.reading() as connection:
         return stored.standings(connection, host.clock(), name=name, past=past)
 

@@ -1,4 +1,4 @@
-"""``calls``: single calls, out of the ledger and into it."""
+"""``calls``: export single calls from the ledger, and import some."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..query.storage import queued_calls
 from .drain import drain_first
-from .imports import take_in
 from .period import chosen
 from .period import period_options
 from .text import count
@@ -26,18 +26,19 @@ from .text import pruned
 if t.TYPE_CHECKING:
     from ..query.filters import CallFilter
     from ..query.host import Host
+    from ..query.imports import Imported
 
 
-_WAY_OUT: t.Final = {
-    False: "one that is older may be counted in them already. With --raw-only such"
-    " calls can be looked at again, and no total changes.",
-    True: "these are not in them, so they cannot be among those calls.",
+_REFUSED: t.Final = {
+    False: "an older call may be counted in them already. With --raw-only, such calls can"
+    " be read again, and no total changes.",
+    True: "these calls are not in them, so they were not among the pruned ones.",
 }
 
 
 @click.group()
 def calls() -> None:
-    """Take single calls out of the ledger, and bring some in."""
+    """Export single calls from the ledger, and import some."""
 
 
 @calls.command()
@@ -46,7 +47,7 @@ def calls() -> None:
     "form",
     type=click.Choice(["csv", "jsonl"]),
     required=True,
-    help="csv is for people, jsonl has everything.",
+    help="csv is for people; jsonl is lossless.",
 )
 @period_options
 @click.option(
@@ -54,15 +55,15 @@ def calls() -> None:
     metavar="FILE",
     type=click.Path(dir_okay=False, allow_dash=True),
     default="-",
-    help="Where to write; standard output if left out. Made anew, readable by you alone.",
+    help="The file to create, readable by you only. Default: standard output.",
 )
 @with_appcontext
 def export(
     form: str, days: int | None, from_: str | None, to: str | None, output: str
 ) -> None:
-    """Write every call of some days, the latest first.
+    """Export every call of some days, latest first.
 
-    The answer is streamed: any number of calls takes the same little memory.
+    Calls are streamed: memory use does not grow with their number.
 
     \b
     flask llm-cost calls export --format csv --days 7 --output calls.csv
@@ -74,12 +75,12 @@ def export(
     from ..query.listing import count as count_calls
     from ..query.sources import pruned_before
 
-    # A missing table or database is an error before a file is made.
+    # Before a file is created: a database that cannot be read is an error.
     with host.ledger.reading(since=where.start, until=where.end) as connection:
         length = count_calls(connection, where)
         limit = pruned_before(connection, where, ["event_id"])
-    for remark in pruned(limit, where.zone):
-        click.echo(remark, err=True)
+    for note in pruned(limit, where.zone):
+        click.echo(note, err=True)
     with _sink(output) as sink, progress(length, "Writing") as step:
         for line in lines(host, where, form):
             sink.write(line)
@@ -87,7 +88,7 @@ def export(
 
 
 def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:
-    """The calls as lines of CSV or JSON, each with its newline."""
+    """Yield the calls as lines of CSV or JSON, each with its newline."""
     from .. import jsonl
     from ..query.detail import stream_calls
     from ..query.export import csv_lines
@@ -100,50 +101,67 @@ def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:
 
 @calls.command("import")
 @click.argument("file", type=click.File("rb"))
-@click.option("--dry-run", is_flag=True, help="Compare, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Compare, and record nothing.")
 @click.option(
     "--raw-only",
     is_flag=True,
-    help="Take calls that were pruned, too, to be looked at: no total changes.",
+    help="Also restore calls that were pruned, for reading; no total changes.",
 )
 @with_appcontext
 def import_(file: t.BinaryIO, dry_run: bool, raw_only: bool) -> None:
-    """Bring the calls of FILE into the ledger, as `calls export --format jsonl` wrote them.
+    """Import the calls of FILE, as `calls export --format jsonl` wrote them.
 
-    The files of Clacky's BillingStore are understood, too. FILE may be `-` for standard
-    input. A call that is there already stays as it is; one that is there with other values
-    is named, and one from before what was pruned is refused, as it may be counted already.
-    Ends with 1 if there are such, or lines that are no calls. Doing it twice does no harm.
+    Files of Clacky's BillingStore can be imported too. FILE may be `-` for standard
+    input. Calls that are in the ledger already are not changed. A call that is there with
+    other values is listed. One that is older than what was pruned is refused, since it
+    may be counted already. Exits with status 1 if there are such calls, or lines that are
+    not calls. Importing a file twice does no harm.
     """
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)
+    from ..query.imports import import_calls
+
     with progress(_size(file), "Reading") as step:
-        done = take_in(host, _told(file, step), dry_run=dry_run, raw_only=raw_only)
-    would = "would be new" if dry_run else "new"
-    back = f", {done.back:,} {'to be ' if dry_run else ''}put back" if raw_only else ""
-    refused = f", {len(done.refused):,} refused" if done.refused else ""
-    click.echo(
-        f"{count(done.new, 'call')} {would}, {done.same:,} the same,"
-        f" {len(done.different):,} different, {count(len(done.bad), 'bad line')}"
-        f"{back}{refused}."
-    )
-    _complain("The ledger has otherwise", done.different)
-    _complain("Not read", done.bad)
+        done = import_calls(
+            host.ledger,
+            _counted(file, step),
+            session_tag=host.settings.session_tag,
+            dry_run=dry_run,
+            raw_only=raw_only,
+        )
+    click.echo(_outcome(done, dry_run=dry_run, raw_only=raw_only))
+    _list("In the ledger with other values", done.different)
+    _list("Not a call", done.invalid)
     if done.refused:
         click.echo(
             f"Calls before {done.pruned_before:%Y-%m-%d %H:%M:%S} UTC were pruned, and"
-            f" their sums are kept: {_WAY_OUT[raw_only]}",
+            f" their totals are kept: {_REFUSED[raw_only]}",
             err=True,
         )
-    _complain("Refused", done.refused)
-    left = 0 if dry_run else host.ledger.waiting()
+    _list("Refused", done.refused)
+    left = 0 if dry_run else queued_calls(host.ledger)
     if left:
-        raise click.ClickException(f"{count(left, 'call')} still wait: see `doctor`.")
-    if done.different or done.bad or done.refused:
+        raise click.ClickException(f"{count(left, 'call')} still queued: see `doctor`.")
+    if done.different or done.invalid or done.refused:
         click.get_current_context().exit(1)
 
 
-def _told(file: t.BinaryIO, step: Callable[[int], None]) -> Iterator[bytes]:
+def _outcome(done: Imported, *, dry_run: bool, raw_only: bool) -> str:
+    would = "would be " if dry_run else ""
+    parts = [
+        f"{count(done.new, 'call')} {would}new",
+        f"{done.same:,} the same",
+        f"{len(done.different):,} different",
+        count(len(done.invalid), "invalid line"),
+    ]
+    if raw_only:
+        parts.append(f"{done.restored:,} {would}restored")
+    if done.refused:
+        parts.append(f"{len(done.refused):,} refused")
+    return ", ".join(parts) + "."
+
+
+def _counted(file: t.BinaryIO, step: Callable[[int], None]) -> Iterator[bytes]:
     for line in file:
         yield line
         step(len(line))
@@ -156,7 +174,7 @@ def _size(file: t.BinaryIO) -> int:
         return 0
 
 
-def _complain(what: str, items: list[str]) -> None:
+def _list(what: str, items: list[str]) -> None:
     for item in items[:20]:
         click.echo(f"{what}: {plain(item)}", err=True)
     if len(items) > 20:

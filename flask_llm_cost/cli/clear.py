@@ -1,4 +1,4 @@
-"""``clear``: calls go, and their sums too."""
+"""``clear``: delete calls together with their totals."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ if t.TYPE_CHECKING:
     help="Today's calls, or all of them.",
 )
 @click.confirmation_option(
-    prompt="Calls and their sums are deleted for good. Go on?", help="Do not ask."
+    prompt="This permanently deletes calls and their totals. Continue?",
+    help="Do not ask for confirmation.",
 )
 @with_appcontext
 def clear(scope: t.Literal["today", "all"]) -> None:
-    """Delete today's calls, or all, and everything that was added up of them.
+    """Delete today's calls, or all, and everything that was aggregated from them.
 
-    To delete old calls and keep their sums, use `prune`.
+    To delete old calls and keep their totals, use `prune`.
     """
     host: Host = current_app.extensions["llm_cost"]
-    gone = host.ledger.clear(scope)
-    click.echo(f"{count(gone, 'call')} deleted from {host.ledger.database_label}.")
+    deleted = host.ledger.clear(scope)
+    click.echo(f"{count(deleted, 'call')} deleted from {host.ledger.label}.")

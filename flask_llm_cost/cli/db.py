@@ -10,85 +10,98 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..query.storage import NO_TABLES
+from ..query.storage import required
+
 if t.TYPE_CHECKING:
     from ..query.host import Host
+    from ..query.storage import Schema
 
 
 @click.group()
 def db() -> None:
-    """Make and upgrade the ledger's tables.
+    """Create and upgrade the ledger's tables.
 
-    The ledger's own SQLite file needs none of this. In a database of the app's, run
-    `db upgrade` once after each new version of Flask-LLM-Cost: before that, calls wait in
-    the spool. The app's own migrations know nothing of these tables.
+    The ledger's own SQLite file upgrades itself. In a database of the app, run
+    `db upgrade` after each new version of Flask-LLM-Cost: until then, calls are queued in
+    the spool. The app's own migrations do not touch these tables.
     """
+
+
+def _schema() -> tuple[Schema, str]:
+    """The tables of the current app's ledger, and where they are."""
+    host: Host = current_app.extensions["llm_cost"]
+    return required(host.ledger.schema, NO_TABLES), host.ledger.label
 
 
 @db.command()
 @with_appcontext
 def upgrade() -> None:
-    """Bring the ledger's tables to the version that this package needs.
+    """Upgrade the ledger's tables to the version that this package needs.
 
-    May be run again, and by several processes at once.
+    Safe to run again, and in several processes at once.
     """
-    host: Host = current_app.extensions["llm_cost"]
-    before = host.ledger.current()
-    host.ledger.upgrade()
-    after = host.ledger.current()
-    where = host.ledger.database_label
+    schema, label = _schema()
+    before = schema.current()
+    schema.upgrade()
+    after = schema.current()
     if before == after:
-        click.echo(f"{where} is at version {after} already.")
+        click.echo(f"{label} is already at version {after}.")
     else:
-        click.echo(f"{where}: from {before or 'nothing'} to version {after}.")
+        click.echo(f"{label}: upgraded from {before or 'nothing'} to version {after}.")
 
 
 @db.command()
 @with_appcontext
 def current() -> None:
-    """Show the version of the ledger's tables. Ends with 1 if it is not the newest."""
-    host: Host = current_app.extensions["llm_cost"]
-    found, newest = host.ledger.current(), host.ledger.head()
-    click.echo(f"{host.ledger.database_label}: {found or 'no tables'}")
-    if found != newest:
-        raise click.ClickException(f"The newest is {newest}: run `db upgrade`.")
+    """Show the version of the ledger's tables.
+
+    Exits with status 1 if it is not the newest.
+    """
+    schema, label = _schema()
+    found = schema.current()
+    click.echo(f"{label}: {found or 'no tables'}")
+    if found != schema.head:
+        raise click.ClickException(
+            f"The newest version is {schema.head}: run `db upgrade`."
+        )
 
 
 @db.command()
 @click.argument("version")
 @click.confirmation_option(
-    prompt="What later versions store is lost by this. Go on?",
-    help="Do not ask.",
+    prompt="This deletes what later versions store. Continue?",
+    help="Do not ask for confirmation.",
 )
 @with_appcontext
 def downgrade(version: str) -> None:
-    """Bring the ledger's tables back to VERSION; `base` drops them and every call.
+    """Downgrade the ledger's tables to VERSION; `base` drops them and every call.
 
-    Stop the app before: a running one expects its own version.
+    Stop the app first: a running one expects its own version.
     """
-    host: Host = current_app.extensions["llm_cost"]
+    schema, label = _schema()
     with _versions():
-        host.ledger.downgrade(version)
-    found = host.ledger.current() or "no tables"
-    click.echo(f"{host.ledger.database_label}: {found}")
+        schema.downgrade(version)
+    click.echo(f"{label}: {schema.current() or 'no tables'}")
 
 
 @db.command()
 @with_appcontext
 def check() -> None:
-    """Compare the ledger's tables with what this package needs. Ends with 1 if they differ.
+    """Compare the ledger's tables with what this package needs.
 
-    They should not, unless someone changed them by hand.
+    They only differ if something else changed them. Exits with status 1 if they do.
     """
-    host: Host = current_app.extensions["llm_cost"]
-    changes = host.ledger.check()
+    schema, label = _schema()
+    changes = schema.check()
     for change in changes:
         click.echo(change)
     if changes:
         raise click.ClickException(
-            f"{host.ledger.database_label} differs: if `db upgrade` does not help, the"
-            " lines above say what is to be changed by hand."
+            f"{label} differs. If `db upgrade` does not help, make the changes above by"
+            " hand."
         )
-    click.echo(f"{host.ledger.database_label} is as it should be.")
+    click.echo(f"{label} has the tables that this version needs.")
 
 
 @db.command()
@@ -96,20 +109,20 @@ def check() -> None:
 @click.option(
     "--dialect",
     metavar="NAME",
-    help="sqlite, postgresql, mysql or mariadb; asked of the database if left out.",
+    help="sqlite, postgresql, mysql or mariadb. Default: that of the database.",
 )
 @with_appcontext
 def sql(versions: str, dialect: str | None) -> None:
-    """Print the upgrade as SQL, for a database that only its keeper may change.
+    """Print the upgrade as SQL, for a database that only its administrator may change.
 
-    VERSIONS says where to, or FROM:TO; without it everything from nothing on is printed.
+    VERSIONS is the target version, or FROM:TO. By default, everything is printed.
 
     \b
     flask llm-cost db sql --dialect postgresql > upgrade.sql
     """
-    host: Host = current_app.extensions["llm_cost"]
+    schema, _ = _schema()
     with _versions():
-        text = host.ledger.sql(versions, dialect=dialect)
+        text = schema.sql(versions, dialect=dialect)
     click.echo(text, nl=False)
 
 
@@ -122,9 +135,9 @@ def _versions() -> Iterator[None]:
 
 
 def from_here(uri: str) -> str:
-    """An SQLite file of a command line is meant from where that was typed.
+    """Resolve a relative SQLite file of a command line against the current folder.
 
-    In an app's config it is meant from the instance folder.
+    In an app's config it is relative to the instance folder.
     """
     from pathlib import Path
 
@@ -134,7 +147,7 @@ def from_here(uri: str) -> str:
     try:
         url = sa.make_url(uri)
     except ArgumentError:
-        return uri  # the settings say better what is wrong with it
+        return uri  # the settings explain better what is wrong with it
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return uri
     if url.database.startswith("file:"):

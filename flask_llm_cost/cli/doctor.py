@@ -18,6 +18,7 @@ from flask.cli import with_appcontext
 from ..errors import LlmCostError
 from ..errors import SetupRequired
 from ..errors import StorageError
+from ..query.storage import queued_calls
 from .findings import Finding
 from .findings import show
 from .findings import Status
@@ -85,20 +86,21 @@ def configuration(host: Host) -> Iterator[Finding]:
 
 def database(host: Host) -> Iterator[Finding]:
     """Can the ledger be reached, and are its tables those of this version?"""
-    from ..rollups.dirty_marks import fact
+    from ..query.health import ledger_timezone
 
     ledger = host.ledger
     try:
         with ledger.reading() as connection:
-            zone = fact(connection, "timezone")
+            zone = ledger_timezone(connection)
     except SetupRequired as error:
-        yield Finding("ok", "database", f"{ledger.database_label} can be reached.")
+        yield Finding("ok", "database", f"{ledger.label} can be reached.")
         yield Finding.failed("schema", error)
     except StorageError as error:
         yield Finding.failed("database", error)
     else:
-        yield Finding("ok", "database", f"{ledger.database_label} can be reached.")
-        yield Finding("ok", "schema", f"version {ledger.current()}.")
+        yield Finding("ok", "database", f"{ledger.label} can be reached.")
+        if ledger.schema is not None:
+            yield Finding("ok", "schema", f"version {ledger.schema.current()}.")
         if zone not in (None, str(host.settings.timezone)):
             yield Finding(
                 "error",
@@ -111,21 +113,11 @@ def database(host: Host) -> Iterator[Finding]:
 
 def columns(host: Host) -> Iterator[Finding]:
     """Has each table the columns that its version says it has?"""
-    import sqlalchemy as sa
+    from ..query.health import missing_columns
 
-    from ..db.tables import metadata
-
-    missing: list[str] = []
     try:
         with host.ledger.reading(fresh=True) as connection:
-            seen = sa.inspect(connection)
-            for table in metadata.sorted_tables:
-                there = (
-                    {column["name"] for column in seen.get_columns(table.name)}
-                    if seen.has_table(table.name)
-                    else set()
-                )
-                missing += [str(c) for c in table.columns if c.name not in there]
+            missing = missing_columns(connection)
     except StorageError:
         return  # said by database() already
     if missing:
@@ -141,7 +133,10 @@ def columns(host: Host) -> Iterator[Finding]:
 
 def replica(host: Host) -> Iterator[Finding]:
     """Is the replica that pages ask as new as the ledger?"""
-    behind = host.ledger.behind()
+    copy = host.ledger.replica
+    if copy is None:
+        return
+    behind = copy.lag()
     if behind is not None:
         late = behind > dt.timedelta(minutes=1)
         yield Finding(
@@ -149,7 +144,7 @@ def replica(host: Host) -> Iterator[Finding]:
             "replica",
             f"its latest call is {behind.total_seconds():,.0f} s older than the ledger's.",
         )
-    elif host.settings.read_database_uri is not None:
+    else:
         yield Finding(
             "warn",
             "replica",
@@ -160,31 +155,31 @@ def replica(host: Host) -> Iterator[Finding]:
 
 def partitions(host: Host) -> Iterator[Finding]:
     """Where the table of calls has partitions: has the next month one?"""
-    from ..db.partitions import is_half_done
-    from ..db.partitions import last_end
-    from ..db.partitions import partitions as parts_of
+    from ..query.health import partition_health
 
     try:
         with host.ledger.reading(fresh=True) as connection:
-            parts, broken = parts_of(connection), is_half_done(connection)
+            found = partition_health(connection)
     except StorageError:
         return  # said by database() already
-    if broken:
+    if found.interrupted:
         yield Finding(
             "error",
             "partitions",
             "setting them up broke off, and calls of later months are refused: run"
             " `flask llm-cost partition` again.",
         )
-    end = last_end(parts)
-    if not parts or end is None:
+    end = found.end
+    if not found.count or end is None:
         return
     # Nothing is lost then, but what lies together is not dropped month by month.
     ahead = (end - host.clock()).days
     status: Status = "warn" if ahead < 31 else "ok"
     hint = ": run `flask llm-cost partition`, and have it run monthly" * (ahead < 31)
     yield Finding(
-        status, "partitions", f"{len(parts)}, the last month ends {end:%Y-%m-%d}{hint}."
+        status,
+        "partitions",
+        f"{found.count}, the last month ends {end:%Y-%m-%d}{hint}.",
     )
 
 
@@ -197,7 +192,8 @@ def spool(host: Host) -> Iterator[Finding]:
     folder = host.ledger.folder
     try:
         _try_to_write(folder)
-        waiting, since = host.ledger.waiting(), host.ledger.waits_since()
+        queue, waiting = host.ledger.queue, queued_calls(host.ledger)
+        since = None if queue is None else queue.since()
     except OSError as error:
         otherwise = "" if files else " if the database is away"
         yield Finding(
@@ -227,8 +223,11 @@ def spool(host: Host) -> Iterator[Finding]:
 
 def aside(host: Host) -> Iterator[Finding]:
     """Are there lines that cannot be stored?"""
+    queue = host.ledger.queue
+    if queue is None:
+        return
     try:
-        files = host.ledger.set_aside()
+        files = queue.rejected()
         lines = sum(len(path.read_bytes().splitlines()) for path in files)
     except OSError as error:
         yield Finding("error", "set aside", f"cannot be read: {error}.")
@@ -338,15 +337,15 @@ def calls(host: Host) -> Iterator[Finding]:
 
 def sums(host: Host) -> Iterator[Finding]:
     """Are the hours that are over added up?"""
-    from ..rollups.dirty_marks import marked
+    from ..query.health import dirty_hours
 
-    if host.settings.storage == "jsonl":
-        return  # monthly files have no sums
+    if host.ledger.rollups is None:
+        return
     hour = dt.timedelta(hours=1)
     late = host.clock() - _UNROLLED - hour
     try:
         with host.ledger.reading(fresh=True) as connection:
-            waiting = [start for start in marked(connection) if start < late]
+            waiting = [start for start in dirty_hours(connection) if start < late]
     except StorageError:
         return  # said by database() already
     if not waiting:
@@ -384,14 +383,13 @@ def clients(host: Host) -> Iterator[Finding]:
 
 def tags(host: Host) -> Iterator[Finding]:
     """Is there a tag that differs with each call?"""
+    from ..query.health import tag_overflows
     from ..query.tags import variety
-    from ..rollups.tag_sums import declared
-    from ..rollups.tag_sums import MOST_VALUES
 
     try:
         with host.ledger.reading() as connection:
             found = variety(connection)
-            keys = declared(connection)
+            overflows = tag_overflows(connection)
     except StorageError:
         return  # said by database() already
     if found.unique:
@@ -403,15 +401,14 @@ def tags(host: Host) -> Iterator[Finding]:
             " one for every call makes the ledger several times larger and tag pages slow."
             " Name the tag trace_id, which has a column of its own, or leave it out.",
         )
-    for known in keys:
-        if known.until is not None:
-            yield Finding(
-                "warn",
-                "tags",
-                f"{known.key} has had over {MOST_VALUES:,} values in a day, and is not"
-                f" added up since {known.until:%Y-%m-%d}. Take it out of"
-                f" LLM_COST_ROLLUP_TAGS and run `flask llm-cost tags forget {known.key}`.",
-            )
+    for tag in overflows:
+        yield Finding(
+            "warn",
+            "tags",
+            f"{tag.key} has had over {tag.limit:,} values in a day, and is not aggregated"
+            f" since {tag.since:%Y-%m-%d}. Remove it from LLM_COST_ROLLUP_TAGS and run"
+            f" `flask llm-cost tags forget {tag.key}`.",
+        )
 
 
 CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (

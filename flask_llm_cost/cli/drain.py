@@ -1,4 +1,4 @@
-"""``drain``: what waits in the spool goes into the ledger, now."""
+"""``drain``: store the calls that are queued in the spool."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..query.storage import NO_QUEUE
+from ..query.storage import replica_lag
+from ..query.storage import required
 from .text import count
 
 if t.TYPE_CHECKING:
@@ -17,40 +20,53 @@ if t.TYPE_CHECKING:
 @click.command()
 @with_appcontext
 def drain() -> None:
-    """Write the calls that wait in the spool to the ledger, now.
+    """Write the calls that are queued in the spool to the ledger.
 
-    The app does so by itself while it runs. This is for what a process left behind that
-    was killed, and for the end of a deployment. Ends with 1 if calls are left waiting.
+    The app does so by itself while it runs. Use this for what a killed process left
+    behind, and at the end of a deployment. Exits with status 1 if calls remain queued.
     """
     host: Host = current_app.extensions["llm_cost"]
-    drained = host.ledger.drain()
-    click.echo(f"{count(drained.new, 'call')} written to {host.ledger.database_label}.")
+    queue = required(host.ledger.queue, NO_QUEUE)
+    drained = queue.drain()
+    click.echo(f"{count(drained.new, 'call')} written to {host.ledger.label}.")
     if drained.duplicate:
         click.echo(f"{count(drained.duplicate, 'call')} had been written before.")
     if drained.set_aside:
         click.echo(
-            f"{count(drained.set_aside, 'line')} could not be stored and were set aside"
-            " beside the spool; nothing is lost."
+            f"{count(drained.set_aside, 'line')} could not be stored. Each was moved to a"
+            " file of its own in the spool folder; see `doctor`."
         )
-    left = host.ledger.waiting()
+    left = queue.count()
     if left:
-        raise click.ClickException(f"{count(left, 'call')} still wait.")
+        raise click.ClickException(f"{count(left, 'call')} still queued.")
+
+
+def store_queued(host: Host) -> None:
+    """Store what is queued, so that nothing is missing from what a command does.
+
+    :raises StorageError: If the database is unavailable.
+    """
+    queue = host.ledger.queue
+    if queue is None:
+        host.ledger.flush()
+    else:
+        queue.drain()
 
 
 def drain_first(host: Host) -> None:
-    """Bring the ledger up to date before a command reads it, if that can be done now."""
+    """Store what is queued before a command reads, if that is possible now."""
     from ..errors import StorageError
 
     try:
-        host.ledger.drain()
+        store_queued(host)
     except StorageError as error:
-        # A database that cannot be read either is the command's own error. One that can,
-        # such as a replica, still has an answer.
+        # If the database cannot be read either, that is the command's error. If it can,
+        # as a replica, there still is an answer.
         with host.ledger.reading():
             pass
-        click.echo(f"Not drained: {error}", err=True)
+        click.echo(f"Queued calls are not included: {error}", err=True)
         return
-    behind = host.ledger.behind()
-    if behind:
-        seconds = f"{behind.total_seconds():,.0f}"
+    lag = replica_lag(host.ledger)
+    if lag:
+        seconds = f"{lag.total_seconds():,.0f}"
         click.echo(f"The replica lacks the last {seconds} s of calls.", err=True)

@@ -1,4 +1,4 @@
-"""``ledger``: keeping the ledger itself in order."""
+"""``ledger``: maintenance of the ledger itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..query.storage import NO_QUEUE
+from ..query.storage import NO_ROLLUPS
+from ..query.storage import required
+from .drain import store_queued
 from .text import count
 from .text import plain
 
@@ -17,24 +21,25 @@ if t.TYPE_CHECKING:
 
 @click.group()
 def ledger() -> None:
-    """Keep the ledger itself in order."""
+    """Verify and repair the ledger itself."""
 
 
 @ledger.command()
 @with_appcontext
 def requeue() -> None:
-    """Give the lines that were set aside another chance.
+    """Queue rejected lines again.
 
-    A line of the spool that cannot be stored is set aside, so that it holds up no other.
-    After an upgrade, or when a file was put right by hand, this tries them again. Ends
-    with 1 if one is set aside again.
+    A line of the spool that cannot be stored is moved to a file of its own, so that it
+    does not hold up the others. Run this after an upgrade, or after correcting such a
+    file by hand. Exits with status 1 if a line is rejected again.
     """
     host: Host = current_app.extensions["llm_cost"]
-    tried = host.ledger.requeue()
-    drained = host.ledger.drain()
+    queue = required(host.ledger.queue, NO_QUEUE)
+    queued = queue.requeue()
+    drained = queue.drain()
     click.echo(
-        f"{count(tried, 'line')} tried again: {drained.new:,} written,"
-        f" {drained.duplicate:,} written before, {drained.set_aside:,} set aside again."
+        f"{count(queued, 'line')} queued again: {drained.new:,} written,"
+        f" {drained.duplicate:,} written before, {drained.set_aside:,} rejected again."
     )
     if drained.set_aside:
         click.get_current_context().exit(1)
@@ -43,30 +48,33 @@ def requeue() -> None:
 @ledger.command()
 @with_appcontext
 def verify() -> None:
-    """Compare the sums by hour and day with the calls they are of.
+    """Compare the rollups by hour and day with the calls that they aggregate.
 
-    Ends with 1 if they differ; each line says where. Hours of which calls were pruned have
-    nothing to be compared with.
+    Exits with status 1 if they differ; each line says where. Hours from which calls were
+    pruned cannot be compared.
     """
     host: Host = current_app.extensions["llm_cost"]
-    host.ledger.drain()
-    differences = host.ledger.verify()
+    rollups = required(host.ledger.rollups, NO_ROLLUPS)
+    store_queued(host)
+    differences = rollups.verify()
     for line in differences:
         click.echo(plain(line))
     if differences:
         raise click.ClickException(f"{count(len(differences), 'difference')} found.")
-    click.echo("The sums are those of the calls.")
+    click.echo("The rollups match the calls.")
 
 
 @ledger.command()
 @with_appcontext
 def rezone() -> None:
-    """Make the ledger's days those of LLM_COST_TIMEZONE, after that was changed.
+    """Change the ledger's days to those of LLM_COST_TIMEZONE, after that was changed.
 
-    All sums are added up anew, which takes a while in a large ledger. It is refused once
-    calls were pruned: of those only the sums by the old days are left.
+    All rollups are built again, which takes a while in a large ledger. Once calls were
+    pruned, it is refused: only their totals by the old days are left.
     """
     host: Host = current_app.extensions["llm_cost"]
-    host.ledger.drain()
-    host.ledger.rezone()
-    click.echo(f"The ledger's days are those of {host.settings.timezone}.")
+    rollups = required(host.ledger.rollups, NO_ROLLUPS)
+    store_queued(host)
+    rollups.rezone()
+    rollups.roll()
+    click.echo(f"The ledger's days are now those of {host.settings.timezone}.")

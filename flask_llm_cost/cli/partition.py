@@ -1,4 +1,4 @@
-"""``partition``: the calls of each month in a partition of their own."""
+"""``partition``: a partition for the calls of each month."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..query.storage import NO_PARTITIONS
+from ..query.storage import required
+
 if t.TYPE_CHECKING:
-    from ..db.partitions import Step
     from ..query.host import Host
+    from ..query.storage import Step
 
 
 @click.command()
@@ -20,38 +23,36 @@ if t.TYPE_CHECKING:
     type=click.IntRange(0, 120),
     default=3,
     show_default=True,
-    help="How many months after this one have a partition then.",
+    help="Number of future months to create partitions for.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the SQL, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL, and change nothing.")
 @with_appcontext
 def partition(ahead: int, dry_run: bool) -> None:
-    """Give the table of calls monthly partitions, and keep some ahead.
+    """Partition the table of calls by month, and keep some partitions ahead.
 
-    With PostgreSQL, and MySQL or MariaDB. The first run sets them up, also where there are
-    calls; each later one adds the months that are lacking, and may be run at any time: put
-    it beside `prune`, once a day or month. It may break off, and be run again. On
-    PostgreSQL readers and writers go on but for moments; on MariaDB the first run copies
-    the table, and meanwhile new calls wait in the spool.
+    For PostgreSQL, MySQL and MariaDB. The first run sets the partitions up, even if there
+    are calls; each later one adds the missing months. Schedule it beside `prune`, daily or
+    monthly. It can be interrupted and run again. On PostgreSQL, readers and writers are
+    only blocked for moments; on MariaDB the first run copies the table, and new calls are
+    queued in the spool meanwhile.
 
     \b
     flask llm-cost partition --dry-run
     flask llm-cost partition --ahead 6
     """
     host: Host = current_app.extensions["llm_cost"]
-    plan = host.ledger.partition_plan(ahead=ahead)
+    partitions = required(host.ledger.partitions, NO_PARTITIONS)
+    plan = partitions.plan(ahead=ahead)
     if dry_run:
         for step in plan:
             _show(step)
     if not plan:
-        click.echo(f"{host.ledger.database_label} has its partitions already.")
+        click.echo(f"{host.ledger.label} already has its partitions.")
     elif not dry_run:
-        host.ledger.partition(ahead=ahead, told=_tell)
-        names = len(host.ledger.partitions())
-        click.echo(f"{host.ledger.database_label} has {names} partitions.")
-
-
-def _tell(step: Step) -> None:
-    click.echo(f"{step.title}.")
+        partitions.apply(
+            ahead=ahead, progress=lambda step: click.echo(f"{step.title}.")
+        )
+        click.echo(f"{host.ledger.label} has {len(partitions.existing())} partitions.")
 
 
 def _show(step: Step) -> None:

@@ -1,4 +1,4 @@
-"""``prune``: old calls go, their sums stay."""
+"""``prune``: delete old calls, and keep their totals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ if t.TYPE_CHECKING:
 def _age(ctx: click.Context, param: click.Parameter, value: str) -> dt.timedelta:
     age = re.fullmatch(r"([1-9][0-9]{0,4})d", value)
     if age is None:
-        raise click.BadParameter(f"{value!r} is no age: write days, such as 90d.")
+        raise click.BadParameter(
+            f"{value!r} is not a valid age; use a number of days, e.g. 90d."
+        )
     return dt.timedelta(days=int(age[1]))
 
 
@@ -30,21 +32,26 @@ def _age(ctx: click.Context, param: click.Parameter, value: str) -> dt.timedelta
     metavar="AGE",
     required=True,
     callback=_age,
-    help="In days, such as 90d.",
+    help="A number of days, e.g. 90d.",
 )
-@click.option("--dry-run", is_flag=True, help="Say how many calls it would be.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show how many calls would be deleted, and delete none.",
+)
 @click.option(
     "--months-only",
     is_flag=True,
-    help="Only drop partitions; the rest stays until its month is old enough.",
+    help="Only drop whole months that are stored apart (partitions, files).",
 )
 @with_appcontext
 def prune(older_than: dt.timedelta, dry_run: bool, months_only: bool) -> None:
-    """Delete old calls, and keep their sums.
+    """Delete old calls, and keep their totals.
 
     What was spent by hour and day, provider and model stays known; single calls and
-    their tags do not. It works in short steps, and may be interrupted and go on later.
-    Where the table has partitions (see `partition`), whole months go with theirs.
+    their tags do not. (Monthly files keep no totals.) Calls are deleted in short steps;
+    the command can be interrupted and run again. Where the table is partitioned (see
+    `partition`), whole months are dropped with their partitions.
 
     \b
     flask llm-cost prune --older-than 90d --dry-run
@@ -54,16 +61,17 @@ def prune(older_than: dt.timedelta, dry_run: bool, months_only: bool) -> None:
     length = host.ledger.prunable(before)
     if dry_run:
         click.echo(f"{count(length, 'call')} before {before:%Y-%m-%d %H:%M} UTC.")
-        for part in host.ledger.prunable_months(before):
+        partitions = host.ledger.partitions
+        for part in [] if partitions is None else partitions.droppable(before):
             click.echo(f"Partition {part.name} would be dropped.")
         return
     done = 0
     with progress(length, "Pruning") as step:
 
-        def tell(gone: int) -> None:
+        def advance(deleted: int) -> None:
             nonlocal done
-            step(gone - done)
-            done = gone
+            step(deleted - done)
+            done = deleted
 
-        gone = host.ledger.prune(before, months_only=months_only, progress=tell)
-    click.echo(f"{count(gone, 'call')} before {before:%Y-%m-%d %H:%M} UTC deleted.")
+        deleted = host.ledger.prune(before, months_only=months_only, progress=advance)
+    click.echo(f"{count(deleted, 'call')} before {before:%Y-%m-%d %H:%M} UTC deleted.")

@@ -16,12 +16,13 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..calendar import iso
 from .drain import drain_first
 from .period import chosen
 from .period import period_options
 from .text import count
 from .text import fit
-from .text import iso
+from .text import gaps
 from .text import money
 from .text import pruned
 from .text import short
@@ -245,7 +246,7 @@ def _head(where: CallFilter, totals: Totals) -> Iterator[str]:
     yield f"LLM cost report: {count((last - first).days + 1, 'day')}"
     yield f"{first} to {last}, {where.zone}"
     yield ""
-    yield f"Total cost   {spend(totals):>14}   {_gaps(totals)}"
+    yield f"Total cost   {spend(totals):>14}   {gaps(totals)}"
     yield f"Calls        {totals.calls:>14,}   {totals.failed:,} failed"
     hits = totals.cache_hit_rate
     cached = "" if hits is None else f" ({hits:.0%} from cache)"
@@ -257,14 +258,6 @@ def _head(where: CallFilter, totals: Totals) -> Iterator[str]:
     latency = totals.average_latency_ms
     shown = "unknown" if latency is None else f"{latency:,.0f} ms"
     yield f"Avg latency  {shown:>14}"
-
-
-def _gaps(totals: Totals) -> str:
-    """What a total does not know, and what is no part of it."""
-    known = f"+{totals.unpriced:,} unpriced, +{totals.incomplete:,} incomplete"
-    if not totals.estimated:
-        return known
-    return f"{known}, +{money(totals.estimated_usd)} estimated"
 
 
 def _table(section: Section, most: int | None = None) -> Iterator[str]:
@@ -283,7 +276,7 @@ def _table(section: Section, most: int | None = None) -> Iterator[str]:
             f"{spend(totals):>14}{part:>7}"
         )
         if totals.unpriced or totals.incomplete or totals.estimated:
-            yield f"    {_gaps(totals)}"
+            yield f"    {gaps(totals)}"
     rest = len(section.rows) - len(shown)
     if rest:
         yield f"  and {rest:,} more: --by {section.by}"

@@ -11,6 +11,8 @@ from flask.cli import with_appcontext
 
 from ..money import digits
 from ..money import from_pico
+from ..query.storage import NO_REPRICING
+from ..query.storage import required
 from .drain import drain_first
 from .period import chosen
 from .text import count
@@ -20,9 +22,8 @@ from .text import progress
 if t.TYPE_CHECKING:
     from ..call import Call
     from ..call import Cost
-    from ..ledger.reprice import Repriced
-    from ..ledger.reprice import Scope
     from ..query.host import Host
+    from ..query.storage import Repriced
 
 _NAMED: t.Final = 20
 
@@ -72,41 +73,29 @@ def reprice(
     flask llm-cost prices reprice --from 2026-11-01 --model openai/my-model
     flask llm-cost prices reprice --undo last
     """
+    from ..query.repricing import scope_of
+
     host: Host = current_app.extensions["llm_cost"]
+    repricing = required(host.ledger.repricing, NO_REPRICING)
     if undo is not None:
         if from_ is not None or to is not None or models or priced:
             raise click.UsageError("--undo applies to a whole run; use it alone.")
-        done = host.ledger.undo_reprice(undo, now=host.clock(), dry_run=dry_run)
+        done = repricing.undo(undo, now=host.clock(), dry_run=dry_run)
     elif from_ is None:
         raise click.UsageError(
             "Give a first day with --from YYYY-MM-DD, or --undo RUN."
         )
     else:
-        done = _reprice(host, _scope(host, from_, to, models, priced), dry_run)
+        scope = scope_of(chosen(host, None, from_, to), models, priced=priced)
+        drain_first(host)
+        with progress(repricing.countable(scope), "Pricing") as step:
+            done = repricing.reprice(
+                scope, _quote(host), now=host.clock(), dry_run=dry_run, progress=step
+            )
     for line in _lines(done, dry_run=dry_run, undone=undo is not None):
         click.echo(plain(line))
-    if not dry_run:
-        host.ledger.roll()
-
-
-def _scope(
-    host: Host, from_: str, to: str | None, models: tuple[str, ...], priced: bool
-) -> Scope:
-    from ..ledger.reprice import Scope
-
-    days = chosen(host, None, from_, to)
-    assert days.start is not None
-    assert days.end is not None
-    return Scope(days.start, days.end, models, priced)
-
-
-def _reprice(host: Host, scope: Scope, dry_run: bool) -> Repriced:
-    drain_first(host)
-    length = host.ledger.repriceable(scope)
-    with progress(length, "Pricing") as step:
-        return host.ledger.reprice(
-            scope, _quote(host), now=host.clock(), dry_run=dry_run, progress=step
-        )
+    if not dry_run and host.ledger.rollups is not None:
+        host.ledger.rollups.roll()
 
 
 def _quote(host: Host) -> Callable[[Call], tuple[Cost | None, frozenset[str]]]:

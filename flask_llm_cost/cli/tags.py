@@ -1,4 +1,4 @@
-"""``tags``: what the ledger keeps of tags."""
+"""``tags``: erase tags, and stop aggregating by them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..query.storage import NO_ROLLUPS
+from ..query.storage import required
 from .text import count
 
 if t.TYPE_CHECKING:
     from ..query.host import Host
-    from ..rollups.erase import Erased
+    from ..query.storage import Erased
 
 _EVERY: t.Final = 1000
-"""Sets between two signs of life."""
+"""Sets of tags between two lines of progress."""
 
 
 @click.group()
 def tags() -> None:
-    """Take tags out of the ledger."""
+    """Erase tags, and stop aggregating by them."""
 
 
 @tags.command()
@@ -28,12 +30,12 @@ def tags() -> None:
 @click.argument("value")
 @with_appcontext
 def erase(key: str, value: str) -> None:
-    """Take a value of a tag, such as a person's id, out of everything.
+    """Erase one value of a tag, such as a person's id, everywhere.
 
-    Calls, costs and totals stay; the calls are then without that tag, in the tables, in the
-    sums, in lines that wait or were set aside, and in monthly files. Let the app stop to
-    give calls this value first. It may be interrupted and run again. Ends with 1 if
-    something still has the value.
+    Calls, costs and totals stay. The tag is removed from the calls that have this value:
+    in the tables, in rollups, in queued and rejected lines, and in monthly files. Make
+    the app stop recording the value first. The command can be interrupted and run again.
+    Exits with status 1 if something still has the value.
 
     \b
     flask llm-cost tags erase user_id 4711
@@ -41,26 +43,26 @@ def erase(key: str, value: str) -> None:
     host: Host = current_app.extensions["llm_cost"]
     last = 0
 
-    def tell(erased: Erased) -> None:
+    def report(erased: Erased) -> None:
         nonlocal last
         if erased.sets >= last + _EVERY:
             last = erased.sets
             click.echo(f"{erased.calls:,} calls so far ...", err=True)
 
-    erased = host.ledger.erase_tag(key, value, progress=tell)
+    erased = host.ledger.erase_tag(key, value, progress=report)
     click.echo(
         f"Erased from {count(erased.calls, 'call')}, {count(erased.sets, 'set')} of tags,"
-        f" {count(erased.sums, 'daily sum')} and {count(erased.lines, 'line')}."
+        f" {count(erased.sums, 'daily total')} and {count(erased.lines, 'line')}."
     )
     if erased.waiting:
         raise click.ClickException(
-            f"{count(erased.waiting, 'line')} of other processes still have it: run this"
-            " again when they are stored."
+            f"{count(erased.waiting, 'line')} queued by other processes still have the"
+            " value. Run this again when they are stored."
         )
     if erased.unreadable:
         raise click.ClickException(
-            f"{count(erased.unreadable, 'line')} that cannot be read seem to have it: see"
-            f" {host.ledger.folder}."
+            f"{count(erased.unreadable, 'line')} that cannot be read may have the value:"
+            f" see {host.ledger.folder}."
         )
 
 
@@ -68,16 +70,18 @@ def erase(key: str, value: str) -> None:
 @click.argument("key")
 @with_appcontext
 def forget(key: str) -> None:
-    """Add calls up by a tag no more, and drop its sums.
+    """Stop aggregating by a tag and drop its rollups.
 
-    Take it out of LLM_COST_ROLLUP_TAGS first. Calls keep the tag; what was pruned of it is
-    not known any more. Ends with 1 if calls are not added up by it.
+    Remove it from LLM_COST_ROLLUP_TAGS first. Calls keep the tag; its totals of pruned
+    calls are lost. Exits with status 1 if calls are not aggregated by it.
     """
     host: Host = current_app.extensions["llm_cost"]
+    rollups = required(host.ledger.rollups, NO_ROLLUPS)
     if key in host.settings.rollup_tags:
         raise click.UsageError(
-            f"{key} is in LLM_COST_ROLLUP_TAGS: it would be declared again at once."
+            f"{key} is in LLM_COST_ROLLUP_TAGS and would be declared again at once."
+            " Remove it there first."
         )
-    if not host.ledger.forget_tag(key):
-        raise click.ClickException(f"Calls are not added up by {key}.")
-    click.echo(f"Calls are not added up by {key} any more.")
+    if not rollups.forget(key):
+        raise click.ClickException(f"Calls are not aggregated by {key}.")
+    click.echo(f"Calls are no longer aggregated by {key}.")

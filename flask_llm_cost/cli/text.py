@@ -44,6 +44,14 @@ def spend(totals: Totals) -> str:
     return "–" if totals.all_failed else money(totals.cost_usd)
 
 
+def gaps(totals: Totals) -> str:
+    """What a total does not include."""
+    known = f"+{totals.unpriced:,} unpriced, +{totals.incomplete:,} incomplete"
+    if not totals.estimated:
+        return known
+    return f"{known}, +{money(totals.estimated_usd)} estimated"
+
+
 def short(number: int) -> str:
     """``1,234,567`` up to a billion, then ``1,234.6M``."""
     return f"{number:,}" if number < 10**9 else f"{Decimal(number) / 10**6:,.1f}M"
@@ -75,13 +83,6 @@ def pruned(limit: dt.datetime | None, zone: dt.tzinfo) -> list[str]:
         f"{local:%Y-%m-%d}" if local.time() == dt.time() else f"{local:%Y-%m-%d %H:%M}"
     )
     return [f"Calls before {shown} were pruned: this part counts only what is left."]
-
-
-def iso(moment: dt.datetime | None) -> str | None:
-    """A moment in JSON, in UTC."""
-    if moment is None:
-        return None
-    return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")
 
 
 def plain(text: str) -> str:

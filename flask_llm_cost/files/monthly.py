@@ -1,8 +1,8 @@
 """The ledger without a database: one file of lines for each month.
 
 The lines are those of :mod:`.jsonl`. A call goes to the file of the month (UTC) in which
-it was sent. Pages and reports ask an index of the files that is kept in a temporary
-database of this process, so that they say the same as over any other ledger.
+it was sent. Pages and reports read an index of the files, which is a temporary database
+of this process, so that they answer as over any other ledger.
 """
 
 from __future__ import annotations
@@ -20,144 +20,130 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import jsonl
-from ..calendar import day_start
 from ..calendar import FIRST
 from ..calendar import period_of
 from ..call import Call
 from ..config import Settings
-from ..db.migrations import HEAD
 from ..errors import StorageError
-from ..ledger import Ledger
-from ..ledger.writer import Drained
-from . import billing
-
-try:
-    import fcntl
-except ImportError:  # Windows: appends of several processes are then on their own
-    fcntl = None  # type: ignore[assignment]
+from ..lifecycle import Failed
+from ..lifecycle import register
+from ..lifecycle import Reporter
+from . import edits
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from ..db.partitions import Partition
-    from ..db.partitions import Step
     from ..rollups.erase import Erased
     from .index import Index
 
 FOLDER: t.Final = "llm_cost_calls"
 
 _MONTH: t.Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])\.jsonl")
-_BATCH: t.Final = 500
-_BINARY: t.Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-class JsonlLedger(Ledger):
-    """Keeps calls in files ``YYYY-MM.jsonl`` that only their owner can read.
+class JsonlLedger:
+    """Stores calls in files ``YYYY-MM.jsonl`` that only their owner can read.
 
-    It takes the place of :class:`.Ledger` where ``LLM_COST_STORAGE`` is ``"jsonl"``.
+    It implements :class:`~flask_llm_cost.query.storage.Storage` where
+    ``LLM_COST_STORAGE`` is ``"jsonl"``, without any of the optional capabilities.
 
-    :param failed: Told of what could not be stored. It must not raise.
-    :param gather: Called before files are read: appends calls that are due.
+    :param failed: Receives what could not be stored. It must not raise.
+    :param gather: Called before files are read to append the calls that are due. It must
+        not raise.
     """
+
+    queue: None = None
+    schema: None = None
+    partitions: None = None
+    rollups: None = None
+    repricing: None = None
+    budgets: None = None
+    replica: None = None
+    restore: None = None
+    withdraw: None = None
 
     def __init__(
         self,
         settings: Settings,
         *,
         instance_path: str,
-        failed: Callable[[Call | None, Exception], None] | None = None,
+        failed: Failed | None = None,
         gather: Callable[[], None] | None = None,
     ) -> None:
-        self.directory = Path(instance_path, settings.jsonl_dir or FOLDER)
+        self.folder = Path(instance_path, settings.jsonl_dir or FOLDER)
+        """The folder of the files. A relative path is one in the instance folder."""
         self.malformed = 0
-        """Lines that were skipped when they were last read, because they are no calls."""
-        super().__init__(
-            settings,
-            instance_path=instance_path,
-            failed=failed,
-            gather=gather,
-        )
+        """Lines that were skipped when they were last read, because they are not calls."""
+        self._settings = settings
+        self._gather = gather
+        self._reporter = Reporter(failed)
+        self._reset()
+        register(self)
 
-    def _fresh(self) -> None:
-        super()._fresh()
+    def _reset(self) -> None:
         self._index: Index | None = None
-        self._making = threading.Lock()
+        self._lock = threading.Lock()
+
+    def after_fork(self) -> None:
+        """Forget the parent's index, in a forked child."""
+        index = self._index
+        self._reset()
+        if index is not None:
+            index.after_fork()
 
     @property
-    def folder(self) -> Path:
-        """Where the files are."""
-        return self.directory
+    def lost(self) -> int:
+        """Calls that could not be written."""
+        return self._reporter.lost
 
-    def let_go(self) -> None:
-        """In a forked child: what is indexed is the parent's."""
-        index = self._index
-        self._fresh()
-        if index is not None:
-            index.let_go()
+    @property
+    def label(self) -> str:
+        """The folder of the files."""
+        return str(self.folder)
 
-    # Taking calls
+    # Recording calls
 
-    def append(self, call: Call, *, now: bool = False) -> bool:
-        """Keep a call. Never raises: what goes wrong is told to ``failed``."""
+    def append(self, call: Call, *, now: bool = True) -> bool:
+        """Record a call. Never raises: errors go to ``failed``.
+
+        :param now: A call is written at once in any case.
+        :return: Whether it was written.
+        """
         # The app's request goes on, whatever happens in here.
         try:
-            self._append(call)
+            jsonl.check_id(call)
+            edits.append(self._path(call.started_at), jsonl.encode(call))
         except Exception as error:
-            self._lose(call, error)
-        return False
-
-    def _append(self, call: Call) -> None:
-        jsonl.check_id(call)
-        line = jsonl.encode(call)
-        path = self._path(call.started_at)
-        with _locked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as fd:
-            size = os.fstat(fd).st_size
-            if size and _last_byte(fd, size) != b"\n":  # another died while it wrote
-                line = b"\n" + line
-            try:
-                written = os.write(fd, line)
-                if written < len(line):
-                    raise OSError(f"{written} of {len(line)} bytes could be written")
-            except OSError:
-                os.ftruncate(fd, size)
-                raise
-
-    def wake(self) -> None:
-        """Nothing is left to a thread."""
-
-    def _lose(self, call: Call, error: Exception) -> None:
-        if isinstance(error, OSError):
-            error = StorageError(
-                f"A call is lost: {self.directory} cannot be written"
-                f" ({error.strerror or error}). Make room, or set LLM_COST_JSONL_DIR."
-            )
-        super()._lose(call, error)
-
-    def flush(self, timeout: float = 10.0) -> bool:
-        """Write what is due: everything else is written already."""
-        self._absorb()
+            self._reporter.lose(call, self._explained(error))
+            return False
         return True
 
-    def _flush(self, timeout: float, *, once: bool) -> bool:
-        return self.flush()
+    def _explained(self, error: Exception) -> Exception:
+        if not isinstance(error, OSError):
+            return error
+        return StorageError(
+            f"A call was lost: {self.folder} cannot be written"
+            f" ({error.strerror or error}). Free some space, or set LLM_COST_JSONL_DIR."
+        )
 
-    def drain(self) -> Drained:
-        """The same."""
-        self._absorb()
-        return Drained()
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Append the calls that are due; all others are written already."""
+        if self._gather is not None:
+            self._gather()
+        return True
 
-    def waiting(self) -> int:
-        """None: each call is written at once."""
-        return 0
+    def flush_at_exit(self) -> None:
+        """Append the calls that are due, at the end of the process."""
+        self.flush()
 
     def close(self) -> None:
-        """Write what is due, and delete the index."""
-        self._absorb()
+        """Append the calls that are due, and delete the index."""
+        self.flush()
         index, self._index = self._index, None
         if index is not None:
             index.close()
 
-    # Asking
+    # Reading
 
     def query(
         self,
@@ -168,14 +154,14 @@ class JsonlLedger(Ledger):
         session_id: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Call]:
-        """The calls from a moment until before another, in the order of the files.
+        """Read the calls from a moment until before another, in the order of the files.
 
-        Only the files of these months are read. A line that is no call is passed over
-        and counted in :attr:`malformed`.
+        Only the files of these months are read. A line that is not a call is skipped and
+        counted in :attr:`malformed`.
 
         :param model: Only calls of this model.
         :param session_id: Only calls of this session, by ``LLM_COST_SESSION_TAG``.
-        :param limit: The latest so many, the latest first.
+        :param limit: Only that many calls: the latest, latest first.
         """
         tag = self._settings.session_tag
         found = (
@@ -191,7 +177,7 @@ class JsonlLedger(Ledger):
     def _between(
         self, start: dt.datetime | None, end: dt.datetime | None
     ) -> Iterator[Call]:
-        self._absorb()
+        self.flush()
         self.malformed = 0
         for path in self._within(self.files(), start, end):
             for call in self._read(path):
@@ -199,23 +185,6 @@ class JsonlLedger(Ledger):
                     end is None or call.started_at < end
                 ):
                     yield call
-
-    def _within(
-        self,
-        files: list[Path],
-        start: dt.datetime | None,
-        end: dt.datetime | None,
-    ) -> list[Path]:
-        """Those that may have calls from a moment until before another."""
-        if start is not None:
-            first = self._path(start).name
-            files = [path for path in files if path.name >= first]
-        if end is not None and end <= FIRST:
-            return []
-        if end is not None:
-            last = self._path(end - dt.timedelta.resolution).name
-            files = [path for path in files if path.name <= last]
-        return files
 
     def _read(self, path: Path) -> Iterator[Call]:
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
@@ -226,97 +195,6 @@ class JsonlLedger(Ledger):
                     except ValueError:
                         self.malformed += 1
 
-    def summary(
-        self,
-        period: str = "month",
-        model: str | None = None,
-        *,
-        now: dt.datetime | None = None,
-    ) -> dict[str, t.Any]:
-        """The totals of the current day, week, month or year, by model and day too.
-
-        :param period: ``"day"``, ``"week"``, ``"month"``, ``"year"`` or ``"all"``, by
-            ``LLM_COST_TIMEZONE``.
-        :raises ValueError: For another period.
-        """
-        now = now or dt.datetime.now(dt.UTC)
-        start, end = self._period(period, now)
-        return billing.summary(
-            self.query(start, end, model=model),
-            period=period,
-            start=start,
-            now=now,
-            zone=self._settings.timezone,
-        )
-
-    def session_summary(
-        self,
-        period: str = "month",
-        model: str | None = None,
-        limit: int = 50,
-        *,
-        now: dt.datetime | None = None,
-    ) -> list[dict[str, t.Any]]:
-        """What each session of that period cost, the dearest first.
-
-        ``LLM_COST_SESSION_NAMES`` gives names; sessions it does not know are one row then.
-
-        :raises ValueError: For another period.
-        """
-        span = self._period(period, now or dt.datetime.now(dt.UTC))
-        return billing.session_summary(
-            self.query(*span, model=model),
-            tag=self._settings.session_tag,
-            names=self._settings.session_names,
-            limit=limit,
-            zone=self._settings.timezone,
-        )
-
-    def daily_breakdown(
-        self,
-        days: int = 30,
-        model: str | None = None,
-        *,
-        now: dt.datetime | None = None,
-    ) -> list[dict[str, t.Any]]:
-        """Every one of the last days, the oldest first, those without calls too."""
-        today = self._today(now or dt.datetime.now(dt.UTC))
-        first = today - dt.timedelta(days=days - 1)
-        end = self._begin(today + dt.timedelta(days=1))
-        return billing.daily_breakdown(
-            self.query(self._begin(first), end, model=model),
-            first=first,
-            last=today,
-            zone=self._settings.timezone,
-        )
-
-    def _period(
-        self, period: str, now: dt.datetime
-    ) -> tuple[dt.datetime | None, dt.datetime | None]:
-        """When the current one begins, and when the next."""
-        week_start = self._settings.week_start
-        today = self._today(now)
-        first = day = billing.first_day(period, today, week_start)
-        if first is None or day is None:
-            return None, None
-        while billing.first_day(period, day, week_start) == first:
-            day += dt.timedelta(days=1)
-        return self._begin(first), self._begin(day)
-
-    def _today(self, now: dt.datetime) -> dt.date:
-        return now.astimezone(self._settings.timezone).date()
-
-    def _begin(self, day: dt.date) -> dt.datetime:
-        return day_start(day, self._settings.timezone)
-
-    def files(self) -> list[Path]:
-        """The files that there are, by month."""
-        try:
-            names = sorted(os.listdir(self.directory))
-        except FileNotFoundError:
-            return []
-        return [self.directory / name for name in names if _MONTH.fullmatch(name)]
-
     @contextmanager
     def reading(
         self,
@@ -325,16 +203,17 @@ class JsonlLedger(Ledger):
         since: dt.datetime | None = None,
         until: dt.datetime | None = None,
     ) -> Iterator[sa.Connection]:
-        """A connection to an index of the files, in one read-only transaction.
+        """Connect to an index of the files in one read-only transaction.
 
-        The last file is always in it: it tells which call is the latest.
+        The last file is always in it, so that the latest call is.
 
+        :param fresh: The index is up to date in any case.
         :param since: Files of earlier months need not be in it.
         :param until: Nor those of months that begin then or later.
         :raises StorageError: If the files cannot be read.
         """
-        self._absorb()
-        with self._making:
+        self.flush()
+        with self._lock:
             if self._index is None:
                 from .index import Index
 
@@ -347,260 +226,114 @@ class JsonlLedger(Ledger):
                 wanted + [f for f in files[-1:] if f not in wanted]
             )
         except OSError as error:
-            raise StorageError(f"{self.directory} cannot be read: {error}") from error
+            raise StorageError(f"{self.folder} cannot be read: {error}") from error
         with index.engines.snapshot() as connection:
             yield connection
 
-    def behind(self) -> None:
-        """Files have no replica."""
+    def files(self) -> list[Path]:
+        """List the files, by month."""
+        try:
+            names = sorted(os.listdir(self.folder))
+        except FileNotFoundError:
+            return []
+        return [self.folder / name for name in names if _MONTH.fullmatch(name)]
 
-    @property
-    def database_label(self) -> str:
-        """Where the files are."""
-        return str(self.directory)
+    def _path(self, moment: dt.datetime) -> Path:
+        return self.folder / f"{moment.astimezone(dt.UTC):%Y-%m}.jsonl"
 
-    # There are no tables and no sums, and nothing is set aside.
+    def _within(
+        self,
+        files: list[Path],
+        start: dt.datetime | None,
+        end: dt.datetime | None,
+    ) -> list[Path]:
+        """The files that may have calls from a moment until before another."""
+        if start is not None:
+            first = self._path(start).name
+            files = [path for path in files if path.name >= first]
+        if end is not None and end <= FIRST:
+            return []
+        if end is not None:
+            last = self._path(end - dt.timedelta.resolution).name
+            files = [path for path in files if path.name <= last]
+        return files
 
-    def upgrade(self) -> None:
-        """Nothing is to be done."""
+    # Deleting
 
-    def downgrade(self, revision: str) -> None:
-        """Nothing can be done.
+    def prunable(self, before: dt.datetime) -> int:
+        """Count the calls that :meth:`prune` would delete."""
+        return sum(1 for _ in self.query(end=before))
 
-        :raises StorageError: Always.
+    def prune(
+        self,
+        before: dt.datetime,
+        *,
+        months_only: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Delete the calls before a moment; return how many there were.
+
+        Files keep no totals of what was deleted.
+
+        :param months_only: Delete whole files only.
+        :param progress: Called with the number of deleted calls after each file.
         """
-        raise _no_tables()
-
-    def sql(self, revisions: str = "head", *, dialect: str | None = None) -> str:
-        """There is none.
-
-        :raises StorageError: Always.
-        """
-        raise _no_tables()
-
-    def current(self) -> str:
-        """As the head: there is nothing to upgrade."""
-        return HEAD
-
-    def check(self) -> list[str]:
-        """Nothing can differ."""
-        return []
-
-    def partitions(self) -> list[Partition]:
-        """There are none."""
-        return []
-
-    def partition_plan(self, *, ahead: int = 3) -> list[Step]:
-        """Nothing can be done.
-
-        :raises StorageError: Always.
-        """
-        raise StorageError(
-            "Each month is a file of its own already: files have no partitions."
+        if months_only:
+            first = before.astimezone(dt.UTC).replace(day=1)
+            before = first.replace(hour=0, minute=0, second=0, microsecond=0)
+        return self._keep(
+            lambda call: call.started_at >= before, None, before, progress
         )
 
-    def roll(self, *, seconds: float | None = None) -> int:
-        """Nothing is added up."""
-        return 0
+    def clear(self, scope: t.Literal["today", "all"]) -> int:
+        """Delete today's calls (in ``LLM_COST_TIMEZONE``), or all.
 
-    def rezone(self) -> None:
-        """Days are not kept: they are those of ``LLM_COST_TIMEZONE`` at any time."""
+        :return: How many there were.
+        """
+        if scope == "all":
+            return self._keep(lambda call: False)
+        today = period_of("day", dt.datetime.now(dt.UTC), self._settings.timezone)[0]
+        return self._keep(lambda call: call.started_at < today, today)
 
-    def verify(self) -> list[str]:
-        """There are no sums that could differ."""
-        return []
-
-    def set_aside(self) -> list[Path]:
-        """A line that is no call stays where it is."""
-        return []
-
-    def requeue(self) -> int:
-        """Nothing was set aside."""
-        return 0
-
-    @property
-    def _reviser(self) -> t.NoReturn:
-        raise StorageError(
-            "Monthly files hold each call as it was recorded: they cannot be priced again."
-            " Import them into a database with `flask llm-cost calls import`, and do so"
-            " there."
-        )
-
-    # Tags
+    def _keep(
+        self,
+        keep: Callable[[Call], bool],
+        since: dt.datetime | None = None,
+        before: dt.datetime | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        self.flush()
+        deleted = 0
+        for path in self._within(self.files(), since, before):
+            deleted += edits.keep_calls(path, keep)
+            if progress is not None:
+                progress(deleted)
+        return deleted
 
     def erase_tag(
         self,
         key: str,
         value: str,
         *,
-        timeout: float = 10.0,
         progress: Callable[[Erased], None] | None = None,
     ) -> Erased:
-        """Take a value of a tag out of all files, as :meth:`.Ledger.erase_tag` does."""
+        """Erase one value of a tag from all files.
+
+        :param progress: Called with what was erased so far, after each file.
+        """
         from ..rollups.erase import Erased
 
-        self._absorb()
+        self.flush()
         erased = Erased()
         for path in self.files():
-            _edit(path, key, value, erased)
+            lines, unreadable = edits.erase_tag(path, key, value)
+            erased.calls += lines
+            erased.lines += lines
+            erased.unreadable += unreadable
             if progress is not None:
                 progress(erased)
         return erased
 
-    def forget_tag(self, key: str) -> bool:
-        """No sums are kept."""
-        return False
-
-    # Letting go
-
-    def cleanup(self, before: dt.datetime) -> int:
-        """Delete the calls before a moment; how many they were."""
-        return self._keep(lambda call: call.started_at >= before, before)
-
-    def prune(
-        self,
-        before: dt.datetime,
-        *,
-        batch: int = 1000,
-        months_only: bool = False,
-        progress: Callable[[int], None] | None = None,
-    ) -> int:
-        """The same, as :meth:`.Ledger.prune` has it; files keep no sums of what is gone."""
-        gone = self.cleanup(before)
-        if progress is not None and gone:
-            progress(gone)
-        return gone
-
-    def prunable_months(self, before: dt.datetime) -> list[Partition]:
-        """None: files have no partitions."""
-        return []
-
-    def prunable(self, before: dt.datetime) -> int:
-        """How many calls :meth:`prune` would delete."""
-        return sum(1 for _ in self.query(end=before))
-
-    def clear(self, scope: t.Literal["today", "all"]) -> int:
-        """Delete today's calls (in ``LLM_COST_TIMEZONE``), or all; how many they were."""
-        if scope == "all":
-            return self._keep(lambda call: False, None)
-        zone = self._settings.timezone
-        begin = period_of("day", dt.datetime.now(dt.UTC), zone)[0]
-        return self._keep(lambda call: call.started_at < begin, None, begin)
-
-    def _keep(
-        self,
-        keep: Callable[[Call], bool],
-        before: dt.datetime | None,
-        since: dt.datetime | None = None,
-    ) -> int:
-        self._absorb()
-        gone = 0
-        for path in self._within(self.files(), since, before):
-            gone += _rewrite(path, keep)
-        return gone
-
-    def _path(self, moment: dt.datetime) -> Path:
-        return self.directory / f"{moment.astimezone(dt.UTC):%Y-%m}.jsonl"
-
 
 def _age(call: Call) -> tuple[dt.datetime, str]:
     return call.started_at, call.event_id
-
-
-@contextmanager
-def _locked(path: Path, flags: int) -> Iterator[int]:
-    """The file that is at a path, open and locked."""
-    while True:
-        try:
-            fd = os.open(path, flags | _BINARY, 0o600)
-        except FileNotFoundError:
-            if not flags & os.O_CREAT:
-                raise
-            path.parent.mkdir(0o700, parents=True, exist_ok=True)
-            continue
-        try:
-            if fcntl is not None:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            if _is_at(fd, path):
-                yield fd
-                return
-        finally:
-            os.close(fd)
-        # It was rewritten while we waited: what is there now is another file.
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _last_byte(fd: int, size: int) -> bytes:
-    os.lseek(fd, size - 1, os.SEEK_SET)
-    return os.read(fd, 1)
-
-
-def _rewrite(path: Path, keep: Callable[[Call], bool]) -> int:
-    """Leave only some calls of a file; how many others there were.
-
-    It is replaced at once by a whole new file. Lines that are no calls stay.
-    """
-    gone = 0
-    with _locked(path, os.O_RDWR) as fd:
-        kept: list[bytes] = []
-        with os.fdopen(os.dup(fd), "rb") as file:
-            for line in file:
-                if _stays(line, keep):
-                    kept.append(line)
-                else:
-                    gone += 1
-        if not kept:
-            path.unlink()
-        elif gone:
-            _put(path, kept)
-    return gone
-
-
-def _edit(path: Path, key: str, value: str, erased: Erased) -> None:
-    """Take a value of a tag out of the lines of a file."""
-    with _locked(path, os.O_RDWR) as fd:
-        lines: list[bytes] = []
-        found = 0
-        with os.fdopen(os.dup(fd), "rb") as file:
-            for line in file:
-                try:
-                    changed = jsonl.without_tag(line, key, value)
-                except ValueError:
-                    changed = None
-                    erased.unreadable += value.encode() in line
-                found += changed is not None
-                lines.append(line if changed is None else changed + b"\n")
-        if found:
-            _put(path, lines)
-            erased.lines += found
-            erased.calls += found
-
-
-def _put(path: Path, lines: list[bytes]) -> None:
-    """Put a whole new file in the place of one that is locked."""
-    new = path.with_suffix(".new")
-    out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(out, "wb") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(out)
-    new.replace(path)
-
-
-def _stays(line: bytes, keep: Callable[[Call], bool]) -> bool:
-    try:
-        return keep(jsonl.decode(line))
-    except ValueError:
-        return True
-
-
-def _no_tables() -> StorageError:
-    return StorageError(
-        'LLM_COST_STORAGE is "jsonl": the ledger is files, which have no tables.'
-    )

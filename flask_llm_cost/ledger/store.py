@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import typing as t
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ from ..calendar import utc_ms
 from ..call import Call
 from ..db.engine import brief
 from ..db.engine import Engines
+from ..db.insert import insert_calls
+from ..db.insert import InsertCalls
 from ..db.rows import BIGGEST
-from ..db.rows import COLUMNS
 from ..db.rows import tag_set_of
 from ..db.rows import TagSet
 from ..db.rows import values_of
@@ -81,32 +81,6 @@ class _Entry(t.NamedTuple):
         return self.values[1], self.values[0]
 
 
-class _Statement(t.NamedTuple):
-    sql: str
-    event_id: Callable[[str], t.Any]
-    """An event id as the database holds it."""
-
-
-def _insert_calls(dialect: sa.Dialect) -> _Statement:
-    """What inserts calls, from values in the order of a table's columns.
-
-    It goes to the driver as it is: preparing each row's values for their types would take
-    longer than the database needs to store them. Never a form that ignores conflicts:
-    MySQL's would cut what does not fit.
-    """
-    names = (*COLUMNS, "tag_set_id")
-    quoted = ", ".join(map(dialect.identifier_preparer.quote, names))
-    marker = "?" if dialect.name == "sqlite" else "%s"
-    table = dialect.identifier_preparer.format_table(calls_table)
-    markers = ", ".join([marker] * len(names))
-    kind = calls_table.c.event_id.type.dialect_impl(dialect)
-    return _Statement(
-        # Of names of ours alone.
-        f"INSERT INTO {table} ({quoted}) VALUES ({markers})",  # noqa: S608
-        kind.bind_processor(dialect) or str,
-    )
-
-
 class Store:
     """Writes calls to one ledger."""
 
@@ -122,7 +96,7 @@ class Store:
         self._counters = counters
         self._places: dict[str, tuple[int, int]] = {}
         """Tag sets known to be there: their ids, and the day on which that was said."""
-        self._made_statement: _Statement | None = None
+        self._made_statement: InsertCalls | None = None
 
     def write(self, calls: Iterable[Call], *, now: bool = False) -> Stored:
         """Store calls; those that are there already count as duplicates.
@@ -215,9 +189,9 @@ class Store:
         if counters is not None:
             counters.committed(calls, alerts)
 
-    def _statement(self, dialect: sa.Dialect) -> _Statement:
+    def _statement(self, dialect: sa.Dialect) -> InsertCalls:
         if self._made_statement is None:
-            self._made_statement = _insert_calls(dialect)
+            self._made_statement = insert_calls(dialect)
         return self._made_statement
 
     def _known(

@@ -6,6 +6,9 @@ import datetime as dt
 import functools
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
@@ -91,15 +94,20 @@ class CallQuery:
 
     def today(self) -> CallQuery:
         """Calls of the current day."""
-        return self._current("day")
+        return self.current("day")
 
     def this_week(self) -> CallQuery:
         """Calls of the current week, which begins on ``LLM_COST_WEEK_START``."""
-        return self._current("week")
+        return self.current("week")
 
     def this_month(self) -> CallQuery:
         """Calls of the current calendar month."""
-        return self._current("month")
+        return self.current("month")
+
+    def current(self, span: Span) -> CallQuery:
+        """Calls of the current calendar day, week, month or year."""
+        first = first_day(span, self._today(), self.settings.week_start)
+        return self.between(first, next_first_day(span, first) - _DAY)
 
     def last(self, days: int = 30) -> CallQuery:
         """Calls of so many days, of which today is the last.
@@ -109,6 +117,13 @@ class CallQuery:
         _whole("days", days, MAX_DAYS)
         today = self._today()
         return self.between(today - (days - 1) * _DAY, today)
+
+    @contextmanager
+    def pinned(self) -> Iterator[CallQuery]:
+        """The same question in one transaction, so that all its answers agree."""
+        where = self.filter
+        with self.reading(since=where.start, until=where.end) as connection:
+            yield replace(self, reading=lambda **_: nullcontext(connection))
 
     # Which
 
@@ -324,10 +339,6 @@ class CallQuery:
 
     def _today(self) -> dt.date:
         return self.now().astimezone(self._zone).date()
-
-    def _current(self, span: Span) -> CallQuery:
-        first = first_day(span, self._today(), self.settings.week_start)
-        return self.between(first, next_first_day(span, first) - _DAY)
 
     def _narrowed(self, **more: t.Any) -> CallQuery:
         return replace(self, filter=self.filter.narrowed(**more))

@@ -8,23 +8,23 @@ from collections.abc import Callable
 
 if t.TYPE_CHECKING:
     from ..config import Settings
-    from ..ledger import Ledger
     from ..prices import PriceBook
+    from .storage import Storage
 
 
 class Host(t.Protocol):
-    """One app's state, as it stands in ``app.extensions["llm_cost"]``."""
+    """One app's state, as it is in ``app.extensions["llm_cost"]``."""
 
     @property
     def settings(self) -> Settings: ...
 
     @property
-    def ledger(self) -> Ledger: ...
+    def ledger(self) -> Storage: ...
 
     @property
     def book(self) -> PriceBook: ...
 
     @property
     def clock(self) -> Callable[[], dt.datetime]:
-        """Gives the current time (aware UTC)."""
+        """Returns the current time (aware UTC)."""
         ...

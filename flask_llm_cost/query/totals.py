@@ -152,6 +152,11 @@ class Totals:
         return Decimal(self.cache_read_tokens) / self.input_tokens
 
     @property
+    def prompt_tokens(self) -> int:
+        """Input as some APIs report it: with cache reads, without cache writes."""
+        return self.input_tokens - self.cache_write_tokens
+
+    @property
     def usd_per_million(self) -> Decimal | None:
         """What a million tokens of the priced calls cost on average."""
         tokens = self.total_tokens - self.estimated_tokens - self.unpriced_tokens

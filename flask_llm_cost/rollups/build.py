@@ -85,12 +85,15 @@ class Roller:
         self._zone = zone
         self._tags = tags
 
-    def roll(self, now: dt.datetime, *, seconds: float | None = None) -> int:
+    def roll(
+        self, now: dt.datetime | None = None, *, seconds: float | None = None
+    ) -> int:
         """Add up the hours that have marks and are over; how many were.
 
         :param seconds: Stop after about so long; the rest is for the next time.
         :raises StorageError: If the database is away, or its rollups are of another zone.
         """
+        now = now or dt.datetime.now(dt.UTC)
         self._engines.prepare()
         until = None if seconds is None else time.monotonic() + seconds
         done = 0

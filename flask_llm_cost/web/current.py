@@ -13,6 +13,8 @@ from flask import current_app
 from ..errors import StorageError
 from ..query.filters import CallFilter
 from ..query.host import Host
+from ..query.storage import queued_calls
+from ..query.storage import rejected_lines
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -42,12 +44,12 @@ def reading(where: CallFilter) -> AbstractContextManager[sa.Connection]:
 
 def queued() -> int | None:
     """The number of calls not yet in the ledger; ``None`` if it cannot be read."""
-    return _count(host().ledger.waiting)
+    return _count(lambda: queued_calls(host().ledger))
 
 
 def rejected() -> int | None:
     """The number of files with records that cannot be stored."""
-    return _count(lambda: len(host().ledger.set_aside()))
+    return _count(lambda: rejected_lines(host().ledger))
 
 
 def _count(count: Callable[[], int]) -> int | None:

@@ -36,6 +36,7 @@ from ..query.quality import quality as ask_quality
 from ..query.sessions import sessions as ask_sessions
 from ..query.sessions import UNKNOWN as NO_SESSION
 from ..query.sources import pruned_before
+from ..query.storage import replica_lag
 from ..query.tags import tag_keys
 from ..query.tags import tag_page
 from ..query.totals import breakdown
@@ -131,7 +132,7 @@ def _render(name: str, **values: t.Any) -> str:
     return render_template(
         f"llm_cost/{name}.html",
         queued=queued(),
-        behind=host().ledger.behind(),
+        behind=replica_lag(host().ledger),
         stored=settings.enabled and settings.storage in ("database", "jsonl"),
         **values,
     )

@@ -319,7 +319,7 @@ def test_repricing_changes_the_amount_spent(budgeted: MakeBudgeted) -> None:
     )
     write(ledger, make_call(1), make_call(2, cost=None))
     day = dt.timedelta(days=1)
-    ledger.reprice(
+    ledger.repricing.reprice(
         Scope(NOON - day, NOON + day, priced=True),
         lambda call: (costing("0.5").cost, frozenset()),
         now=NOON + day,
@@ -338,7 +338,7 @@ def test_alerts_of_a_batch_name_the_call_that_reached_the_threshold(
     ledger = budgeted({"name": "day", "limit_usd": 1, "period": "day"})
     calls = [costing("0.3", n) for n in range(5)]
     write(ledger, *calls)
-    ledger.tell()
+    ledger._notify()
     assert [(alert.threshold, alert.call) for alert in alerts] == [
         (Decimal("0.5"), calls[1]),
         (Decimal("0.8"), calls[2]),
@@ -347,7 +347,7 @@ def test_alerts_of_a_batch_name_the_call_that_reached_the_threshold(
     write(ledger, costing("0.3", 9))
     other = budgeted({"name": "day", "limit_usd": 1, "period": "day"})
     write(other, costing("0.3", 10))
-    other.tell()
+    other._notify()
     assert len(alerts) == 3
 
 

@@ -35,7 +35,7 @@ def test_64_simultaneous_crossings_notify_once(
     }
     app = make_app(**config)
     ledger: Ledger = app.extensions["llm_cost"].ledger
-    ledger.upgrade()
+    ledger.schema.upgrade()
     files = [tmp_path / f"notified.{n}" for n in range(4)]
     crowd = [
         subprocess.Popen(

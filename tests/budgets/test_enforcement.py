@@ -412,7 +412,7 @@ def test_a_budget_that_raises_needs_its_database_only_before_a_call(
         llm_cost = extension_of(app)
         # The call was made, and its caller must get it.
         assert llm_cost.track(provider="openai", model="gpt-4o", reported_cost="9")
-        assert app.extensions["llm_cost"].ledger.waiting() == 1
+        assert app.extensions["llm_cost"].ledger.queue.count() == 1
         with pytest.raises(StorageError, match="'x' cannot be checked"):
             llm_cost.enforce_budget()
 
@@ -446,8 +446,8 @@ def test_a_closed_budget_that_raises_refuses_after_a_call_it_could_not_count(
             else:
                 assert send(session, provider_url).ok
         place.parent.mkdir()
-        ledger.upgrade()
-        assert ledger.drain()
+        ledger.schema.upgrade()
+        assert ledger.queue.drain()
         assert send(session, provider_url).ok
         assert send(session, provider_url).ok
         assert extension_of(app).flush()
@@ -680,7 +680,7 @@ def test_the_apps_own_code_runs_outside_of_transactions(
         ],
     )
     with app.app_context():
-        app.extensions["llm_cost"].ledger.upgrade()
+        app.extensions["llm_cost"].ledger.schema.upgrade()
     spend(app, "1")
     with app.app_context():
         extension_of(app).track(provider="openai", model="made-up", input_tokens=5)
@@ -697,7 +697,7 @@ def test_a_call_is_refused_even_if_the_alert_cannot_be_recorded(
 ) -> None:
     app = make_app(LLM_COST_DAILY_BUDGET="0", LLM_COST_BUDGET_BEHAVIOR="block")
     ledger = app.extensions["llm_cost"].ledger
-    ledger.upgrade()
+    ledger.schema.upgrade()
     with ledger._engines.writing().begin() as connection:
         connection.exec_driver_sql("DROP TABLE llm_cost_budget_alerts")
     with app.app_context(), pytest.raises(BudgetExceeded):

@@ -91,7 +91,7 @@ def crowded(
     }
     app = make_app(**config)
     ledger: Ledger = app.extensions["llm_cost"].ledger
-    ledger.upgrade()
+    ledger.schema.upgrade()
     crowd, chance = Crowd(app.instance_path, config, threads), random.Random(1)
     try:
         for _ in range(processes):
@@ -122,7 +122,7 @@ def settles(app: Flask) -> None:
     ledger: Ledger = app.extensions["llm_cost"].ledger
     budgets = ledger.budgets
     assert budgets is not None
-    ledger.drain()
+    ledger.queue.drain()
     budgets.reservations.expire(dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
     row = observed(ledger)
     with app.app_context():

@@ -275,12 +275,12 @@ def test_what_a_script_calls_outlives_it(
     arguments = provider.url(), provider.host, app.instance_path
     subprocess.run([sys.executable, "-c", _SCRIPT, *arguments], check=True, timeout=120)
     if not storable:
-        assert ledger.waiting() == 2
+        assert ledger.queue.count() == 2
         database.rmdir()
     # The end of a process waits for some seconds only, which a busy machine may need
     # to load the database's driver: the rest is taken over by whoever drains next.
-    ledger.drain()
-    assert ledger.waiting() == 0
+    ledger.queue.drain()
+    assert ledger.queue.count() == 0
     calls = list(stream_calls(ledger.reading, CallFilter()))
     assert sorted(call.tags.get("script", "") for call in calls) == ["", "nightly"]
 

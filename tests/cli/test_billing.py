@@ -1,4 +1,4 @@
-"""BillingStore's answers: of monthly files and of a database, by class and by command."""
+"""BillingStore's answers: over monthly files and over a database."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from flask_llm_cost import Usage
 from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.config import Settings
 from flask_llm_cost.event_id import mint_event_id
-from flask_llm_cost.files import billing
 from flask_llm_cost.files import clacky
 from flask_llm_cost.files.monthly import JsonlLedger
+from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.query import billing
+from flask_llm_cost.query.calls import CallQuery
+from flask_llm_cost.query.storage import Storage
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 from tests.ledger.samples import make_call
@@ -95,50 +98,62 @@ def asked(app: Flask, *args: str) -> t.Any:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(drawn=some_calls(), period=st.sampled_from(billing.PERIODS))
-def test_class_and_commands_say_the_same(
+def test_answers_are_the_same_over_files_and_by_command(
     app: Flask, tmp_path: Path, drawn: list[dict[str, t.Any]], period: str
 ) -> None:
     made = [make_call(**each) for each in drawn]
     ledger = app.extensions["llm_cost"].ledger
     ledger.clear("all")
-    options = {
-        "timezone": zoneinfo.ZoneInfo(ZONE),
-        "week_start": "sunday",
-        "session_names": names,
-    }
-    files = JsonlLedger(Settings(**options), instance_path=str(tmp_path / "twin"))
+    settings = Settings(
+        timezone=zoneinfo.ZoneInfo(ZONE), week_start="sunday", session_names=names
+    )
+    files = JsonlLedger(settings, instance_path=str(tmp_path / "twin"))
     files.clear("all")
     for call in made:
         ledger.append(call)
         files.append(call)
+    calls = CallQuery(files.reading, settings, lambda: NOW)
+    summed = billing.summary(calls, period).to_json()
     found = asked(app, "summary", "--period", period)
-    del found["pruned_before"]
-    assert files.summary(period, now=NOW) == found
-    assert list(files.summary(period, now=NOW)["by_model"]) == list(found["by_model"])
+    assert summed == found
+    assert list(summed["by_model"]) == list(found["by_model"])
     sessions = asked(app, "sessions", "--period", period)
-    for session in sessions:
-        del session["pruned_before"]
-    assert files.session_summary(period, now=NOW) == sessions
+    assert billing.session_summary(calls, period).to_json() == sessions
     days = asked(app, "daily", "--days", "21", "--model", "claude")
-    assert files.daily_breakdown(21, "claude", now=NOW) == days
+    found = billing.daily_breakdown(calls.where(model="claude"), 21).to_json()
+    assert found == days
     files.close()
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> t.Iterator[JsonlLedger]:
-    zone = zoneinfo.ZoneInfo(ZONE)
-    ledger = JsonlLedger(Settings(timezone=zone), instance_path=str(tmp_path))
+@pytest.fixture(params=[Ledger, JsonlLedger])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> t.Iterator[Storage]:
+    """A ledger of either kind."""
+    ledger = request.param(Settings(), instance_path=str(tmp_path))
     yield ledger
     ledger.close()
 
 
-def test_days_are_real_ones_where_the_clock_changes(files: JsonlLedger) -> None:
+def ask(ledger: Storage, now: dt.datetime = NOW) -> CallQuery:
+    """All calls of a ledger, in days of New York."""
+    ledger.flush()
+    zone = zoneinfo.ZoneInfo(ZONE)
+    return CallQuery(ledger.reading, Settings(timezone=zone), lambda: now)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> t.Iterator[JsonlLedger]:
+    ledger = JsonlLedger(Settings(), instance_path=str(tmp_path))
+    yield ledger
+    ledger.close()
+
+
+def test_days_are_real_ones_where_the_clock_changes(ledger: Storage) -> None:
     # 1 November 2026 has 25 hours in New York.
     first = dt.datetime(2026, 10, 31, 4, 30, tzinfo=dt.UTC)
     for hour in range(72):
-        files.append(make_call(hour, started_at=first + dt.timedelta(hours=hour)))
+        ledger.append(make_call(hour, started_at=first + dt.timedelta(hours=hour)))
     now = dt.datetime(2026, 11, 3, 12, tzinfo=dt.UTC)
-    days = files.daily_breakdown(5, now=now)
+    days = billing.daily_breakdown(ask(ledger, now), 5).to_json()
     assert [(day["date"], day["requests"]) for day in days] == [
         ("2026-10-30", 0),
         ("2026-10-31", 24),
@@ -156,11 +171,12 @@ def test_only_the_months_of_a_period_are_read(files: JsonlLedger) -> None:
         )
     for path in files.files()[:2]:
         path.write_bytes(b"broken\n")
-    assert files.summary("month", now=NOW)["record_count"] == 1
+    calls = ask(files)
+    assert billing.summary(calls, "month").totals.calls == 1
     assert files.malformed == 0
-    assert files.daily_breakdown(50, now=NOW)[6]["requests"] == 1
+    assert billing.daily_breakdown(calls, 50).to_json()[6]["requests"] == 1
     assert files.malformed == 0
-    assert files.summary("all", now=NOW)["record_count"] == 2
+    assert billing.summary(calls, "all").totals.calls == 2
     assert files.malformed == 2
 
 
@@ -181,13 +197,13 @@ def test_commands_read_only_the_months_they_need(run: Run, make_app: MakeApp) ->
     assert ledger.malformed == 1
 
 
-def test_without_names_no_session_counts_as_deleted(files: JsonlLedger) -> None:
+def test_without_names_no_session_counts_as_deleted(ledger: Storage) -> None:
     for n, session in enumerate(["a", "b", "b"]):
-        files.append(make_call(n, started_at=NOW, tags={"session": session}))
-    found = files.session_summary("day", now=NOW)
+        ledger.append(make_call(n, started_at=NOW, tags={"session": session}))
+    found = billing.session_summary(ask(ledger), "day").to_json()
     assert [(s["session_id"], s["requests"]) for s in found] == [("b", 2), ("a", 1)]
     assert not any(s["is_deleted"] for s in found)
-    assert len(files.session_summary("day", limit=1, now=NOW)) == 1
+    assert len(billing.session_summary(ask(ledger), "day", limit=1).to_json()) == 1
 
 
 def test_the_latest_of_one_session(files: JsonlLedger) -> None:
@@ -203,9 +219,10 @@ def test_the_latest_of_one_session(files: JsonlLedger) -> None:
     assert list(files.query(model="other")) == []
 
 
-def test_a_period_that_is_none_is_refused(files: JsonlLedger) -> None:
-    with pytest.raises(ValueError, match="'decade' is not one of day, week"):
-        files.summary("decade")
+def test_an_unknown_period_is_refused(ledger: Storage) -> None:
+    for question in (billing.summary, billing.session_summary):
+        with pytest.raises(ValueError, match="'decade' is not one of day, week"):
+            question(ask(ledger), "decade")
 
 
 CLACKY = {
@@ -302,8 +319,8 @@ def test_clacky_s_files_are_imported_once(app: Flask, tmp_path: Path) -> None:
         assert result.exit_code == 1  # there is a bad line
         return result.stdout
 
-    assert imported().startswith("3 calls new, 0 the same, 0 different, 1 bad line")
-    assert imported().startswith("0 calls new, 3 the same, 0 different, 1 bad line")
+    assert imported().startswith("3 calls new, 0 the same, 0 different, 1 invalid line")
+    assert imported().startswith("0 calls new, 3 the same, 0 different, 1 invalid line")
     found = asked(app, "summary")
     assert found["record_count"] == 3
     assert found["prompt_tokens"] == 1000 + 1000 + 905

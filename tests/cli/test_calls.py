@@ -89,7 +89,7 @@ def test_an_export_can_be_imported_elsewhere(
     dry = shown("calls", "import", str(exported), "--dry-run", app=other)
     assert dry.startswith("5 calls would be new, 0 the same")
     said = shown("calls", "import", str(exported), app=other)
-    assert said == "5 calls new, 0 the same, 0 different, 0 bad lines.\n"
+    assert said == "5 calls new, 0 the same, 0 different, 0 invalid lines.\n"
     assert shown("calls", "export", "--format", "jsonl", app=other) == (
         exported.read_text()
     )
@@ -109,7 +109,7 @@ def test_a_different_call_is_named_and_left_alone(
     assert result.exit_code == 1
     assert "0 calls new, 4 the same, 1 different" in result.stdout
     event_id = json.loads(before.splitlines()[0])["event_id"]
-    assert result.stderr == f"The ledger has otherwise: {event_id}\n"
+    assert result.stderr == f"In the ledger with other values: {event_id}\n"
     assert shown("calls", "export", "--format", "jsonl") == before
 
 
@@ -119,9 +119,9 @@ def test_a_bad_line_is_named_and_the_others_are_read(
     exported.write_text("{nonsense\n\n" + exported.read_text() + '{"v": 9}\n')
     result = run("calls", "import", str(exported), app=make_app())
     assert result.exit_code == 1
-    assert "5 calls new, 0 the same, 0 different, 2 bad lines." in result.stdout
-    assert "Not read: line 1: no JSON line" in result.stderr
-    assert "Not read: line 8: v: line format 9" in result.stderr
+    assert "5 calls new, 0 the same, 0 different, 2 invalid lines." in result.stdout
+    assert "Not a call: line 1: no JSON line" in result.stderr
+    assert "Not a call: line 8: v: line format 9" in result.stderr
 
 
 def test_a_call_twice_in_a_file_is_one(
@@ -140,12 +140,12 @@ def test_what_was_pruned_is_refused(
     for more in ((), ("--dry-run",)):
         result = run("calls", "import", str(exported), *more)
         assert result.exit_code == 1
-        assert "4 the same, 0 different, 0 bad lines, 1 refused." in result.stdout
+        assert "4 the same, 0 different, 0 invalid lines, 1 refused." in result.stdout
         assert "Calls before 2026-11-13 12:00:00 UTC were pruned" in result.stderr
-        assert "With --raw-only such calls can be looked at again" in result.stderr
+        assert "With --raw-only, such calls can be read again" in result.stderr
         assert f"Refused: {old}\n" in result.stderr
     assert json.loads(shown("report", "--format", "json"))["totals"]["calls"] == 5
-    assert shown("ledger", "verify") == "The sums are those of the calls.\n"
+    assert shown("ledger", "verify") == "The rollups match the calls.\n"
 
 
 def test_what_was_pruned_comes_back_and_no_total_changes(
@@ -154,16 +154,16 @@ def test_what_was_pruned_comes_back_and_no_total_changes(
     totals = json.loads(shown("report", "--format", "json"))["totals"]
     shown("prune", "--older-than", "7d")
     dry = shown("calls", "import", "--raw-only", "--dry-run", str(exported))
-    assert dry == "0 calls would be new, 4 the same, 0 different, 0 bad lines," + (
-        " 1 to be put back.\n"
+    assert dry == "0 calls would be new, 4 the same, 0 different, 0 invalid lines," + (
+        " 1 would be restored.\n"
     )
     said = shown("calls", "import", "--raw-only", str(exported))
-    assert said.endswith(", 1 put back.\n")
+    assert said.endswith(", 1 restored.\n")
     assert shown("calls", "export", "--format", "jsonl") == exported.read_text()
     again = shown("calls", "import", "--raw-only", str(exported))
     assert again.startswith("0 calls new, 5 the same, 0 different")
     assert json.loads(shown("report", "--format", "json"))["totals"] == totals
-    assert shown("ledger", "verify") == "The sums are those of the calls.\n"
+    assert shown("ledger", "verify") == "The rollups match the calls.\n"
 
 
 def test_a_call_that_was_never_pruned_is_not_put_back(
@@ -175,7 +175,7 @@ def test_a_call_that_was_never_pruned_is_not_put_back(
     exported.write_text(old.replace(f'"model":"{model}"', '"model":"another"'))
     result = run("calls", "import", "--raw-only", str(exported))
     assert result.exit_code == 1
-    assert "0 put back, 1 refused." in result.stdout
+    assert "0 restored, 1 refused." in result.stdout
     assert "the sums of what was pruned have less calls of" in result.stderr
     assert len(shown("calls", "export", "--format", "jsonl").splitlines()) == len(rest)
 

@@ -138,7 +138,7 @@ def test_hours_that_are_not_added_up_are_a_warning(
 ) -> None:
     shown("drain")
     state = shop.extensions["llm_cost"]
-    state.ledger._writer.stop(10)  # it would add them up
+    state.ledger.queue.writer.stop(10)  # it would add them up
     with state.ledger._engines.writing().begin() as connection:
         oldest = dt.datetime(2026, 11, 19, 8, tzinfo=dt.UTC)
         unmark(
@@ -151,7 +151,7 @@ def test_hours_that_are_not_added_up_are_a_warning(
     status, message = examined()["sums"]
     assert status == "warn"
     assert f"{oldest:%Y-%m-%d %H}:00 UTC" in message
-    state.ledger.roll()
+    state.ledger.rollups.roll()
     assert examined()["sums"][0] == "ok"
 
 
@@ -234,7 +234,7 @@ def test_lines_set_aside_are_counted(
 ) -> None:
     app = make_app(LLM_COST_SPOOL_DIR=str(tmp_path))
     state = app.extensions["llm_cost"]
-    state.ledger._spool.append(b"{poison\n")
+    state.ledger.queue.spool.append(b"{poison\n")
     drained = run("drain", app=app)
     assert "1 line could not be" in drained.stdout
     assert examined(app=app)["set aside"][0] == "warn"
@@ -272,7 +272,7 @@ def test_a_changed_zone_is_an_error(
     uri = f"sqlite:///{tmp_path / 'x.db'}"
     before = make_app(LLM_COST_DATABASE_URI=uri)
     run("db", "upgrade", app=before)
-    before.extensions["llm_cost"].ledger.roll()
+    before.extensions["llm_cost"].ledger.rollups.roll()
     after = make_app(LLM_COST_DATABASE_URI=uri, LLM_COST_TIMEZONE="Asia/Tokyo")
     found = examined(app=after)
     assert found["timezone"][0] == "error"
@@ -311,7 +311,7 @@ def test_a_replica_that_is_late_is_a_warning(
             app.extensions["llm_cost"].extension.track(
                 provider="openai", model="gpt-4o", input_tokens=1, at=moment
             )
-        ledger.drain()
+        ledger.queue.drain()
 
     call(at)
     with closing(sqlite3.connect(here)) as source:

@@ -23,7 +23,7 @@ def added_up(app: Flask) -> Ledger:
     ledger: Ledger = app.extensions["llm_cost"].ledger
     assert ledger.flush(20)
     for _ in range(100):
-        ledger.roll()
+        ledger.rollups.roll()
         with ledger.reading() as connection:
             if not marked(connection):
                 return ledger
@@ -32,7 +32,7 @@ def added_up(app: Flask) -> Ledger:
 
 def test_sums_that_are_right_are_said_to_be(shop: Flask, shown: Shown) -> None:
     added_up(shop)
-    assert shown("ledger", "verify") == "The sums are those of the calls.\n"
+    assert shown("ledger", "verify") == "The rollups match the calls.\n"
 
 
 def test_sums_that_differ_fail(shop: Flask, run: Run) -> None:
@@ -52,7 +52,7 @@ def test_a_changed_zone_is_followed_by_rezone(
     uri = f"sqlite:///{pathlib.Path(shop.instance_path) / 'llm_cost.db'}"
     moved = make_app(LLM_COST_DATABASE_URI=uri, LLM_COST_TIMEZONE="Asia/Tokyo")
     assert "Asia/Tokyo" in shown("ledger", "rezone", app=moved)
-    assert shown("ledger", "verify", app=moved).startswith("The sums are those")
+    assert shown("ledger", "verify", app=moved).startswith("The rollups match")
 
 
 def test_prune_says_first_and_does_then(shown: Shown) -> None:
@@ -70,4 +70,4 @@ def test_prune_says_first_and_does_then(shown: Shown) -> None:
 def test_an_age_that_is_none_deletes_nothing(run: Run, age: str) -> None:
     result = run("prune", "--older-than", age)
     assert result.exit_code == 2
-    assert "is no age" in result.stderr
+    assert "is not a valid age" in result.stderr

@@ -28,12 +28,12 @@ def test_a_dry_run_prints_sql_that_does_it(big: Flask, shown: Shown) -> None:
     text = shown("partition", "--dry-run", app=big)
     assert "PARTITION BY RANGE (started_at)" in text
     ledger = big.extensions["llm_cost"].ledger
-    assert ledger.partitions() == []
+    assert ledger.partitions.existing() == []
     with ledger._engines.writing().begin() as connection:
         for line in text.splitlines():
             if not line.startswith("--"):
                 connection.exec_driver_sql(line)
-    assert shown("partition", app=big).endswith(" has its partitions already.\n")
+    assert shown("partition", app=big).endswith(" already has its partitions.\n")
     assert shown("db", "check", app=big)
 
 
@@ -93,7 +93,10 @@ def test_where_there_are_no_partitions_it_is_said(run: Run, make_app: MakeApp) -
     assert "SQLite does not support partitions" in run("partition").stderr
     files = make_app(LLM_COST_STORAGE="jsonl")
     result = run("partition", app=files)
-    assert (result.exit_code, "file of its own already" in result.stderr) == (1, True)
+    assert (result.exit_code, "each month is a file already" in result.stderr) == (
+        1,
+        True,
+    )
 
 
 @pytest.mark.parametrize("storage", ["database", "jsonl"])

@@ -79,7 +79,7 @@ def test_test_calls_are_removed_and_others_stay(
     assert state.extension.flush(10)
     left = list(stream_calls(state.ledger.reading, CallFilter()))
     assert [call.event_id for call in left] == [own.event_id]
-    assert state.ledger.verify() == []
+    assert state.ledger.rollups.verify() == []
     assert state.settings.provider_hosts == {}
 
 
@@ -101,7 +101,7 @@ def test_an_unreadable_ledger_is_reported_and_nothing_is_sent(
     result = run("verify-capture", app=app)
     assert result.exit_code == 1
     assert result.stdout.startswith("[error] ledger:")
-    assert app.extensions["llm_cost"].ledger.waiting() == 0
+    assert app.extensions["llm_cost"].ledger.queue.count() == 0
 
 
 def test_a_custom_storage_is_not_used(make_app: MakeApp, run: Run) -> None:

@@ -43,11 +43,14 @@ def ledgers(nodes: list[Galera], tmp_path: Path) -> Iterator[list[Ledger]]:
         Ledger(Settings(database_uri=node.uri), instance_path=str(tmp_path / node.name))
         for node in nodes
     ]
-    if made[0].current() is not None:
-        made[0].downgrade("base")
-    made[0].upgrade()
+    if made[0].schema.current() is not None:
+        made[0].schema.downgrade("base")
+    made[0].schema.upgrade()
     for ledger in made:
-        wait_until(lambda ledger=ledger: ledger.current() == ledger.head(), "no tables")
+        wait_until(
+            lambda ledger=ledger: ledger.schema.current() == ledger.schema.head,
+            "no tables",
+        )
     yield made
     for ledger in made:
         ledger.close()
@@ -68,13 +71,13 @@ def settled(ledger: Ledger) -> None:
 
     def quiet() -> bool:
         try:
-            ledger.drain()
-            ledger.roll()
+            ledger.queue.drain()
+            ledger.rollups.roll()
         except StorageError:
             return False
-        return ledger.waiting() == 0
+        return ledger.queue.count() == 0
 
-    wait_until(quiet, f"{ledger.waiting()} calls wait")
+    wait_until(quiet, f"{ledger.queue.count()} calls wait")
 
 
 def check(ledger: Ledger, calls: list[Call]) -> None:
@@ -89,8 +92,8 @@ def check(ledger: Ledger, calls: list[Call]) -> None:
     assert found == sorted(call.event_id for call in calls)
     assert summed.calls == len(calls)
     assert summed.cost_usd == sum(c.cost.total_usd for c in calls if c.cost is not None)
-    assert ledger.verify() == []
-    assert ledger.set_aside() == []
+    assert ledger.rollups.verify() == []
+    assert ledger.queue.rejected() == []
 
 
 def conflicts(nodes: list[Galera]) -> int:
@@ -111,7 +114,7 @@ def _write(ledger: Ledger, calls: list[Call], shared: list[Call]) -> None:
 def _roll(ledger: Ledger, done: threading.Event) -> None:
     while not done.is_set():
         with contextlib.suppress(StorageError):
-            ledger.roll()
+            ledger.rollups.roll()
 
 
 def test_writers_and_rollers_on_every_node(
@@ -195,7 +198,7 @@ def test_a_node_dies_and_comes_back(
     for thread in threads:
         thread.join()
     wait_until(lambda: mobile.flush(5), "the ledger finds no other node")
-    assert ledgers[2].waiting() > 0
+    assert ledgers[2].queue.count() > 0
     wait_until(lambda: nodes[0].status("wsrep_cluster_size") == "2", "nobody missed it")
     nodes[2].start(nodes)
     settled(ledgers[2])
@@ -207,7 +210,7 @@ def test_a_node_dies_and_comes_back(
 def test_months_go_while_others_write(
     nodes: list[Galera], ledgers: list[Ledger]
 ) -> None:
-    ledgers[0].partition(ahead=1)
+    ledgers[0].partitions.apply(ahead=1)
     now = dt.datetime.now(dt.UTC)
     old = [
         make_call(n, started_at=now - dt.timedelta(days=400, minutes=n))
@@ -225,9 +228,9 @@ def test_months_go_while_others_write(
     assert ledgers[0].prune(now - dt.timedelta(days=300)) == 90
     for ledger in ledgers:
         settled(ledger)
-    assert ledgers[2].check() == []
+    assert ledgers[2].schema.check() == []
     with ledgers[2].reading() as connection:
         assert totals(connection, CallFilter()).calls == 990
         left = connection.scalar(sa.text("SELECT count(*) FROM llm_cost_calls"))
     assert left == 900
-    assert ledgers[2].verify() == []
+    assert ledgers[2].rollups.verify() == []

@@ -63,7 +63,7 @@ def shop(pair: Pair, tmp_path: Path) -> Iterator[Flask]:
     )
     llm_cost = LlmCost(app)
     app.register_blueprint(llm_cost.blueprint(access="public"), url_prefix="/costs")
-    app.extensions["llm_cost"].ledger.upgrade()
+    app.extensions["llm_cost"].ledger.schema.upgrade()
     track(app, 2)
     assert llm_cost.flush(30)
     wait_until(pair.caught_up, "the standby does not follow")
@@ -100,7 +100,7 @@ def test_pages_are_read_from_the_standby_and_say_when_it_is_late(
     count, text = shown(shop)
     assert count == 2
     assert "a replica whose latest call is 240 seconds older" in text
-    assert ledger.behind() == dt.timedelta(seconds=240)
+    assert ledger.replica.lag() == dt.timedelta(seconds=240)
     report = shop.test_cli_runner().invoke(args=["llm-cost", "report"])
     assert "The replica lacks the last" in report.stderr
     # What decides about writing is asked of the primary.
@@ -115,9 +115,9 @@ def test_nothing_is_ever_written_to_the_standby(shop: Flask, pair: Pair) -> None
     # It would refuse, and that would be in its log.
     ledger = shop.extensions["llm_cost"].ledger
     track(shop, 1, minutes=100)
-    ledger.drain()
-    ledger.roll()
-    ledger.partition()
+    ledger.queue.drain()
+    ledger.rollups.roll()
+    ledger.partitions.apply()
     wait_until(pair.caught_up, "the standby does not follow")
     assert shown(shop)[0] == 3
     for page in ("", "models", "tags", "sessions", "prices", "data-quality"):
@@ -149,7 +149,7 @@ def test_a_failover_loses_nothing_where_commits_wait_for_the_standby(
     hosts = "&".join(f"host=127.0.0.1:{server.port}" for server in pair)
     uri = f"postgresql+psycopg://postgres@/postgres?{hosts}&target_session_attrs=read-write"
     ledger = Ledger(Settings(database_uri=uri), instance_path=str(tmp_path))
-    ledger.upgrade()
+    ledger.schema.upgrade()
     made = [make_call(n) for n in range(1500)]
     started = threading.Event()
 
@@ -172,6 +172,6 @@ def test_a_failover_loses_nothing_where_commits_wait_for_the_standby(
         found = totals(connection, CallFilter())
     assert found.calls == len(made)
     assert found.cost_usd == sum(c.cost.total_usd for c in made if c.cost is not None)
-    ledger.roll()
-    assert ledger.verify() == []
+    ledger.rollups.roll()
+    assert ledger.rollups.verify() == []
     ledger.close()

@@ -40,7 +40,7 @@ class Note(db.Model):
 def prepare():
     ledger = Ledger(Settings(), instance_path=app.instance_path,
                     host_engine=lambda: db.engines["costs" if bind else None])
-    ledger.upgrade()
+    ledger.schema.upgrade()
     ledger.close()
 """
 
@@ -115,7 +115,7 @@ def test_a_host_with_plain_alembic_passes_the_rule_itself(tmp_path: Path) -> Non
         Settings(database_uri=f"sqlite:///{tmp_path}/host.db"),
         instance_path=str(tmp_path / "instance"),
     )
-    ledger.upgrade()
+    ledger.schema.upgrade()
     ledger.close()
 
     def alembic(*arguments: str) -> str:

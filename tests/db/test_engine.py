@@ -49,7 +49,7 @@ def test_we_connect_as_the_host_does(
 
     sa.event.listen(host, "connect", lambda *args: seen.append("connect"))
     ledger = make_ledger(host_engine=lambda: host)
-    ledger.upgrade()
+    ledger.schema.upgrade()
     ledger.append(make_call())
     assert ledger.flush()
     assert len(stored(ledger)) == 1
@@ -63,7 +63,7 @@ def test_the_hosts_pool_and_transaction_are_not_touched(
 ) -> None:
     host = _host(empty_database, tmp_path, pool_size=1, max_overflow=0, pool_timeout=1)
     ledger = make_ledger(host_engine=lambda: host)
-    ledger.upgrade()
+    ledger.schema.upgrade()
     with host.connect() as connection:  # the only one there is
         connection.execute(sa.text("CREATE TABLE own (n INTEGER)"))
         connection.commit()
@@ -85,7 +85,7 @@ def test_a_host_that_commits_by_itself_does_not_break_our_batches(
 ) -> None:
     host = _host(empty_database, tmp_path, isolation_level="AUTOCOMMIT")
     ledger = make_ledger(host_engine=lambda: host)
-    ledger.upgrade()
+    ledger.schema.upgrade()
     row = {"name": "x", "value": "y"}
     meta = calls.metadata.tables["llm_cost_meta"]
     with ledger._engines.writing().connect() as connection:
@@ -106,7 +106,7 @@ def test_a_host_in_memory_gets_our_own_file(
     assert len(stored(ledger)) == 1
     file = tmp_path / "instance" / "llm_cost.db"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert ledger.database_label == f"sqlite:///{file}"
+    assert ledger.label == f"sqlite:///{file}"
 
 
 def test_pragmas_are_set_on_our_own_file_only(
@@ -127,7 +127,7 @@ def test_a_host_that_locks_its_file_delays_no_call(
 ) -> None:
     host = _host(None, tmp_path, connect_args={"timeout": 0.2})
     ledger = make_ledger(host_engine=lambda: host)
-    ledger.upgrade()
+    ledger.schema.upgrade()
     with host.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         ledger.append(make_call())
@@ -182,10 +182,10 @@ def test_an_unreachable_database_is_named_without_its_password(
         pass
     label = f"{driver}://127.0.0.1:{port}/costs"
     assert label in str(caught.value)
-    assert "hush" not in str(caught.value) + ledger.database_label
+    assert "hush" not in str(caught.value) + ledger.label
     ledger.append(make_call())
     assert not ledger.flush(3)
-    assert ledger.waiting() == 1
+    assert ledger.queue.count() == 1
     assert [label in str(error) for error in told] == [True]
 
 
@@ -217,7 +217,9 @@ def test_an_instance_folder_that_cannot_be_is_an_error(tmp_path: Path) -> None:
         failed=lambda call, error: told.append(error),
     )
     with pytest.raises(StorageError, match="Let the app write to its instance folder"):
-        ledger.drain() if ledger.append(make_call()) else ledger.reading().__enter__()
+        ledger.queue.drain() if ledger.append(
+            make_call()
+        ) else ledger.reading().__enter__()
     assert ledger.lost == 1
     assert "A call is lost" in str(told[0])
     ledger.close()
@@ -228,19 +230,19 @@ def test_a_hosts_own_error_comes_through(make_ledger: MakeLedger) -> None:
         raise LlmCostError("no such bind")
 
     with pytest.raises(LlmCostError, match="no such bind"):
-        make_ledger(host_engine=host).current()
+        make_ledger(host_engine=host).schema.current()
 
 
 def test_relative_files_are_in_the_instance_folder(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
-    make_ledger("sqlite:///costs.db").upgrade()
+    make_ledger("sqlite:///costs.db").schema.upgrade()
     assert (tmp_path / "instance" / "costs.db").exists()
 
 
 def test_pages_ask_the_replica(tmp_path: Path, make_ledger: MakeLedger) -> None:
     replica = make_ledger(f"sqlite:///{tmp_path}/replica.db")
-    replica.upgrade()
+    replica.schema.upgrade()
     replica.append(make_call(1))
     assert replica.flush()
     ledger = make_ledger(read_database_uri=f"sqlite:///{tmp_path}/replica.db")

@@ -24,10 +24,10 @@ def test_an_upgraded_database_is_as_the_package_needs_it(
     empty_database: str | None, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(empty_database)
-    assert ledger.current() is None
-    ledger.upgrade()
-    ledger.upgrade()
-    assert ledger.current() == ledger.head() == HEAD
+    assert ledger.schema.current() is None
+    ledger.schema.upgrade()
+    ledger.schema.upgrade()
+    assert ledger.schema.current() == ledger.schema.head == HEAD
     with ledger.reading() as connection:
         assert migrate.check(connection) == []
 
@@ -37,8 +37,8 @@ def test_mariadb_may_be_called_by_its_name(
     empty_database: str, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(empty_database.replace("mysql+", "mariadb+"))
-    ledger.upgrade()
-    assert ledger.check() == []
+    ledger.schema.upgrade()
+    assert ledger.schema.check() == []
     ledger.append(make_call())
     assert ledger.flush()
 
@@ -51,7 +51,7 @@ def test_a_changed_table_is_drift(
     with ledger._engines.writing().begin() as connection:
         connection.exec_driver_sql("ALTER TABLE llm_cost_meta ADD COLUMN color INTEGER")
         connection.exec_driver_sql("DROP TABLE llm_cost_tag_values")
-    found = ledger.check()
+    found = ledger.schema.check()
     assert any("llm_cost_tag_values" in line for line in found)
     assert any("color" in line for line in found)
 
@@ -62,11 +62,11 @@ def test_a_downgrade_takes_everything_away(
 ) -> None:
     ledger = make_ledger(database)
     engine = ledger._engines.writing()
-    ledger.downgrade("base")
-    assert ledger.current() is None
+    ledger.schema.downgrade("base")
+    assert ledger.schema.current() is None
     names = set(sa.inspect(engine).get_table_names())
     assert names & set(metadata.tables) == set()
-    ledger.upgrade()
+    ledger.schema.upgrade()
     assert set(metadata.tables) <= set(sa.inspect(engine).get_table_names())
 
 
@@ -78,7 +78,7 @@ def test_a_revision_that_broke_off_can_be_run_again(
     engine = ledger._engines.writing()
     with engine.begin() as connection:  # as MariaDB leaves it: half there, no version
         metadata.tables["llm_cost_calls"].create(connection)
-    ledger.upgrade()
+    ledger.schema.upgrade()
     with ledger.reading() as connection:
         assert migrate.check(connection) == []
 
@@ -122,10 +122,10 @@ def test_missing_tables_name_the_command(
         pass
     ledger.append(make_call())
     with pytest.raises(SetupRequired):
-        ledger.drain()
+        ledger.queue.drain()
     assert not ledger.flush(0.2)
-    assert ledger.waiting() == 1
-    ledger.upgrade()
+    assert ledger.queue.count() == 1
+    ledger.schema.upgrade()
     assert ledger.flush()
 
 
@@ -140,7 +140,7 @@ def test_tables_of_another_version_are_refused(
     tmp_path: Path, make_ledger: MakeLedger, found: str, message: str
 ) -> None:
     ledger = make_ledger(f"sqlite:///{tmp_path}/host.db")
-    ledger.upgrade()
+    ledger.schema.upgrade()
     with ledger._engines.writing().begin() as connection:
         connection.execute(
             sa.text(f"UPDATE {VERSION_TABLE} SET version_num = :v"), {"v": found}
@@ -163,27 +163,27 @@ def test_a_table_that_vanishes_is_noticed(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(f"sqlite:///{tmp_path}/host.db")
-    ledger.upgrade()
+    ledger.schema.upgrade()
     with ledger.reading():
         pass
     migrate.downgrade(ledger._engines.writing(), "base")
     ledger.append(make_call())
     with pytest.raises(StorageError):
-        ledger.drain()
+        ledger.queue.drain()
     with pytest.raises(SetupRequired):
-        ledger.drain()
+        ledger.queue.drain()
 
 
 def test_a_version_or_dialect_that_is_not_is_refused(make_ledger: MakeLedger) -> None:
     ledger = make_ledger()
-    ledger.upgrade()
+    ledger.schema.upgrade()
     with pytest.raises(ValueError, match="'7777'"):
-        ledger.downgrade("7777")
+        ledger.schema.downgrade("7777")
     with pytest.raises(ValueError, match="'7777'"):
-        ledger.sql("7777")
+        ledger.schema.sql("7777")
     with pytest.raises(ValueError, match="'oracle' is not one of sqlite, "):
-        ledger.sql(dialect="oracle")
-    assert "CREATE TABLE" in ledger.sql(dialect="mysql")
+        ledger.schema.sql(dialect="oracle")
+    assert "CREATE TABLE" in ledger.schema.sql(dialect="mysql")
 
 
 def test_the_head_is_the_newest_revision() -> None:

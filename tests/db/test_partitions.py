@@ -72,8 +72,8 @@ def calls_around(*moments: dt.datetime) -> list[Call]:
 
 def kept(ledger: Ledger, made: Iterable[Call]) -> Ledger:
     spool(ledger, list(made))
-    ledger.drain()
-    ledger.roll()
+    ledger.queue.drain()
+    ledger.rollups.roll()
     return ledger
 
 
@@ -90,35 +90,35 @@ def by_user(ledger: Ledger) -> tuple[Group, ...]:
 
 
 def spans(ledger: Ledger) -> list[tuple[dt.datetime | None, dt.datetime | None]]:
-    return [(part.start, part.end) for part in ledger.partitions()]
+    return [(part.start, part.end) for part in ledger.partitions.existing()]
 
 
 @with_partitions
 def test_an_empty_ledger_gets_this_month_and_some_ahead(ledger: Ledger) -> None:
-    assert ledger.partitions() == []
-    ledger.partition(ahead=2)
+    assert ledger.partitions.existing() == []
+    ledger.partitions.apply(ahead=2)
     assert spans(ledger)[1:4] == [
         (month(), month(-1)),
         (month(-1), month(-2)),
         (month(-2), month(-3)),
     ]
-    assert [part.end for part in ledger.partitions()][0] == month()
-    assert ledger.partitions()[-1].end is None
-    assert ledger.check() == []
-    assert ledger.partition_plan(ahead=2) == []
+    assert [part.end for part in ledger.partitions.existing()][0] == month()
+    assert ledger.partitions.existing()[-1].end is None
+    assert ledger.schema.check() == []
+    assert ledger.partitions.plan(ahead=2) == []
     kept(ledger, calls_around(month(), month(40), month(-1), month(-30)))
     assert ever(ledger).calls == raw(ledger)["calls"] == 48
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
 
 
 @with_partitions
 def test_a_ledger_with_calls_keeps_them_all(ledger: Ledger) -> None:
     kept(ledger, calls_around(month(3), month(1), month(0)))
     before = ever(ledger), raw(ledger)
-    ledger.partition()
+    ledger.partitions.apply()
     assert (ever(ledger), raw(ledger)) == before
-    assert ledger.check() == []
-    assert ledger.verify() == []
+    assert ledger.schema.check() == []
+    assert ledger.rollups.verify() == []
     kept(ledger, calls_around(month(2), month(-2)))
     assert ever(ledger).calls == before[0].calls + 24
 
@@ -127,12 +127,12 @@ def test_a_ledger_with_calls_keeps_them_all(ledger: Ledger) -> None:
 def test_calls_of_the_far_future_do_not_stop_it(ledger: Ledger) -> None:
     kept(ledger, calls_around(month(1), month(-40)))
     before = ever(ledger)
-    ledger.partition(ahead=1)
-    ledger.partition(ahead=41)  # which moves them to months of their own
+    ledger.partitions.apply(ahead=1)
+    ledger.partitions.apply(ahead=41)  # which moves them to months of their own
     assert ever(ledger) == before
     assert month(-40) in [start for start, _ in spans(ledger)]
     with ledger._engines.writing().connect() as connection:
-        for part in ledger.partitions():
+        for part in ledger.partitions.existing():
             if part.start == month(-40):
                 assert _rows_of(connection, part) == 6
 
@@ -149,12 +149,12 @@ def _rows_of(connection: sa.Connection, part: partitions.Partition) -> int:
 
 @with_partitions
 def test_months_are_rolled_on(ledger: Ledger) -> None:
-    ledger.partition(ahead=1)
+    ledger.partitions.apply(ahead=1)
     told: list[partitions.Step] = []
-    ledger.partition(ahead=4, told=told.append)
+    ledger.partitions.apply(ahead=4, progress=told.append)
     assert told
-    assert partitions.last_end(ledger.partitions()) == month(-5)
-    ends = [part.end for part in ledger.partitions() if part.end]
+    assert partitions.last_end(ledger.partitions.existing()) == month(-5)
+    ends = [part.end for part in ledger.partitions.existing() if part.end]
     assert ends == sorted(set(ends))
 
 
@@ -166,7 +166,7 @@ def test_setting_up_may_break_off_after_any_step(
     before = ever(ledger)
     engine = ledger._engines.writing()
     for done in range(9):
-        plan = ledger.partition_plan()
+        plan = ledger.partitions.plan()
         if not plan:
             break
         partitions.run(engine, plan[0])
@@ -176,31 +176,31 @@ def test_setting_up_may_break_off_after_any_step(
             )
         if done == 1:
             break
-    ledger.partition()
-    assert ledger.partition_plan() == []
+    ledger.partitions.apply()
+    assert ledger.partitions.plan() == []
     with engine.connect() as connection:
         assert not partitions.is_half_done(connection)
     assert ever(ledger) == before
-    assert ledger.check() == []
+    assert ledger.schema.check() == []
 
 
 @with_partitions
 def test_pruning_drops_whole_months_and_keeps_their_sums(ledger: Ledger) -> None:
-    ledger.partition()
+    ledger.partitions.apply()
     _split(ledger, 5)
     kept(ledger, calls_around(*(month(n) for n in range(5))))
     before, sums = ever(ledger), raw(ledger)
     limit = month(2) + 1.5 * HOUR
     expected = ledger.prunable(limit)
-    assert len(ledger.prunable_months(limit)) >= 2
+    assert len(ledger.partitions.droppable(limit)) >= 2
     seen: list[int] = []
     assert ledger.prune(limit, progress=seen.append) == seen[-1] == expected
     assert raw(ledger)["calls"] == 60 - expected
-    assert ledger.prunable_months(limit) == []
-    ledger.roll()
+    assert ledger.partitions.droppable(limit) == []
+    ledger.rollups.roll()
     assert ever(ledger) == before
     assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == sums
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
     with ledger.reading() as connection:
         assert horizon(connection) == limit
         assert going(connection) is None
@@ -209,7 +209,7 @@ def test_pruning_drops_whole_months_and_keeps_their_sums(ledger: Ledger) -> None
 def _split(ledger: Ledger, back: int) -> None:
     """Give months of the past partitions of their own, as if it had run since then."""
     engine = ledger._engines.writing()
-    first = ledger.partitions()[0]
+    first = ledger.partitions.existing()[0]
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"DROP TABLE {first.name}")
@@ -233,7 +233,7 @@ def _split(ledger: Ledger, back: int) -> None:
 
 @with_partitions
 def test_what_dropped_calls_had_cost_before_goes_with_them(ledger: Ledger) -> None:
-    ledger.partition()
+    ledger.partitions.apply()
     _split(ledger, 3)
     made = calls_around(month(2), month(1))
     kept(ledger, made)
@@ -252,7 +252,7 @@ def test_what_dropped_calls_had_cost_before_goes_with_them(ledger: Ledger) -> No
 
 @with_partitions
 def test_months_only_leaves_the_rest_for_later(ledger: Ledger) -> None:
-    ledger.partition()
+    ledger.partitions.apply()
     _split(ledger, 3)
     kept(ledger, calls_around(month(3) + 7 * HOUR, month(1)))
     limit = month(1) + 5 * HOUR
@@ -269,17 +269,17 @@ def test_an_hour_of_two_months_is_parted(
     ledger = make_ledger(
         database, timezone=zoneinfo.ZoneInfo(zone), rollup_tags=("user",)
     )
-    ledger.partition()
+    ledger.partitions.apply()
     _split(ledger, 3)
     kept(ledger, calls_around(month(2), month(1)))
     before, sums, users = ever(ledger), raw(ledger), by_user(ledger)
     assert ledger.prune(month(1)) == 18
     assert by_user(ledger) == users
-    ledger.roll()
+    ledger.rollups.roll()
     assert ever(ledger) == before
     assert by_user(ledger) == users
     assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == sums
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
 
 
 @with_partitions
@@ -291,7 +291,7 @@ def test_a_prune_that_broke_off_is_ended_by_the_next(
     dropped: bool,
 ) -> None:
     ledger = make_ledger(database, rollup_tags=("user",))
-    ledger.partition()
+    ledger.partitions.apply()
     _split(ledger, 3)
     kept(ledger, calls_around(month(2), month(1)))
     before, users = ever(ledger), by_user(ledger)
@@ -306,15 +306,15 @@ def test_a_prune_that_broke_off_is_ended_by_the_next(
     # Nothing that others do meanwhile may lose what is no more to be counted.
     with ledger._engines.writing().begin() as connection:
         mark(connection, [month(2) + HOUR, month(2) - HOUR])
-    ledger.roll()
-    assert ledger.verify() == []
+    ledger.rollups.roll()
+    assert ledger.rollups.verify() == []
     with pytest.raises(StorageError, match="were pruned"):
-        ledger.rezone()
+        ledger.rollups.rezone()
     ledger.prune(month(1))
     assert (ever(ledger), by_user(ledger)) == (before, users)
-    ledger.roll()
+    ledger.rollups.roll()
     assert by_user(ledger) == users
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
     assert raw(ledger)["calls"] == 6
 
 
@@ -324,14 +324,14 @@ def _die(*args: t.Any) -> t.NoReturn:
 
 @with_partitions
 def test_a_call_of_a_dropped_month_is_taken_in_no_more(ledger: Ledger) -> None:
-    ledger.partition()
+    ledger.partitions.apply()
     _split(ledger, 3)
     made = calls_around(month(2))
     kept(ledger, made)
     ledger.prune(month(1))
     spool(ledger, made[:3])
-    ledger.drain()
-    assert ledger.set_aside()
+    ledger.queue.drain()
+    assert ledger.queue.rejected()
     assert ever(ledger).calls == 12
 
 
@@ -340,7 +340,7 @@ def test_a_page_that_has_begun_holds_up_the_drop_of_a_month(
     database: str, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(database)
-    ledger.partition(ahead=0)
+    ledger.partitions.apply(ahead=0)
     _split(ledger, 2)
     made = calls_around(month(2) + 30 * HOUR, month(1) + 30 * HOUR)
     kept(ledger, made)
@@ -370,7 +370,7 @@ def test_sums_are_exact_while_months_come_and_go(
     database: str, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(database)
-    ledger.partition(ahead=0)
+    ledger.partitions.apply(ahead=0)
     _split(ledger, 4)
     made = calls_around(*(month(n) + 30 * HOUR for n in range(1, 5)))
     kept(ledger, made)
@@ -390,7 +390,7 @@ def test_sums_are_exact_while_months_come_and_go(
         while not done.is_set():
             with mine._engines.writing().begin() as connection:
                 mark(connection, [made[-1].started_at, made[30].started_at])
-            mine.roll()
+            mine.rollups.roll()
 
     threads = [threading.Thread(target=watch), threading.Thread(target=roll)]
     for thread in threads:
@@ -398,14 +398,14 @@ def test_sums_are_exact_while_months_come_and_go(
     try:
         for n in range(3, 0, -1):
             ledger.prune(month(n))
-            ledger.partition(ahead=4 - n)
+            ledger.partitions.apply(ahead=4 - n)
     finally:
         done.set()
         for thread in threads:
             thread.join()
     assert wrong == []
-    ledger.roll()
-    assert ledger.verify() == []
+    ledger.rollups.roll()
+    assert ledger.rollups.verify() == []
     assert raw(ledger)["calls"] == 12
 
 
@@ -415,7 +415,7 @@ def test_a_reader_that_holds_the_table_is_waited_for(
 ) -> None:
     monkeypatch.setattr(partitions, "_LOCK_SECONDS", 1)
     monkeypatch.setattr(partitions, "_TRIES", 1)
-    ledger.partition()
+    ledger.partitions.apply()
     _split(ledger, 2)
     kept(ledger, calls_around(month(1)))
     with ledger.reading() as connection:
@@ -430,7 +430,7 @@ def test_what_others_may_do_stays(ledger: Ledger) -> None:
     engine = ledger._engines.writing()
     with engine.begin() as connection:
         connection.exec_driver_sql("GRANT SELECT ON llm_cost_calls TO PUBLIC")
-    ledger.partition()
+    ledger.partitions.apply()
     with engine.connect() as connection:
         query = (
             "SELECT relacl::text FROM pg_class WHERE oid = 'llm_cost_calls'::regclass"
@@ -440,10 +440,10 @@ def test_what_others_may_do_stays(ledger: Ledger) -> None:
 
 def test_sqlite_says_why_not(make_ledger: MakeLedger) -> None:
     with pytest.raises(StorageError, match="SQLite does not support partitions"):
-        make_ledger().partition()
+        make_ledger().partitions.apply()
     with pytest.raises(StorageError, match="SQLite does not support partitions"):
-        make_ledger().partition_plan()
-    assert make_ledger().partitions() == []
+        make_ledger().partitions.plan()
+    assert make_ledger().partitions.existing() == []
 
 
 @every_database
@@ -465,16 +465,16 @@ def test_every_unique_index_of_calls_has_the_event_id(ledger: Ledger) -> None:
 @with_partitions
 def test_a_partitioned_ledger_can_be_migrated(ledger: Ledger, tmp_path: Path) -> None:
     location, engine = environment(tmp_path), ledger._engines.writing()
-    ledger.partition()
+    ledger.partitions.apply()
     _split(ledger, 3)
     kept(ledger, calls_around(month(2), month(1), month()))
     before = raw(ledger)
     migrate.upgrade(engine, location=location)
     assert raw(ledger) == before
     migrate.downgrade(engine, "0001", location=location)
-    assert ledger.check() == []
-    ledger.roll()
+    assert ledger.schema.check() == []
+    ledger.rollups.roll()
     assert raw(ledger) == before
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
     migrate.downgrade(engine, "base")
-    assert ledger.current() is None
+    assert ledger.schema.current() is None

@@ -116,7 +116,7 @@ def test_up_and_down_changes_no_row(
     _keeps(before, _ours(_read(engine)))
     migrate.downgrade(engine, FIRST, location=location)
     assert _ours(_read(engine)) == before
-    assert ledger.check() == []
+    assert ledger.schema.check() == []
 
 
 def _version(engine: sa.Engine) -> str | None:
@@ -202,8 +202,8 @@ def test_the_first_revision_that_dies_anywhere_can_be_run_again(
         if not _broken(engine, number, lambda: migrate.upgrade(engine)):
             break
         migrate.downgrade(engine, "base")
-    ledger.upgrade()
-    assert ledger.check() == []
+    ledger.schema.upgrade()
+    assert ledger.schema.check() == []
 
 
 # A first upgrade that was half made
@@ -230,13 +230,13 @@ def test_a_half_made_first_upgrade_is_repaired_by_another(
         connection.exec_driver_sql(f"DELETE FROM {VERSION_TABLE}")
         connection.exec_driver_sql(lost.format(on_table=on_table))
     ledger._engines.recheck()
-    ledger.upgrade()
-    assert ledger.current() == HEAD
-    assert ledger.check() == []
+    ledger.schema.upgrade()
+    assert ledger.schema.current() == HEAD
+    assert ledger.schema.check() == []
     ledger.append(make_call())
     assert ledger.flush()
-    ledger.roll()
-    assert ledger.verify() == []
+    ledger.rollups.roll()
+    assert ledger.rollups.verify() == []
 
 
 _DIES = """
@@ -256,7 +256,7 @@ def pause(conn, cursor, statement, *rest):
 
 ledger = Ledger(Settings(database_uri=sys.argv[1] or None), instance_path=sys.argv[2])
 sa.event.listen(sa.Engine, "after_cursor_execute", pause)
-ledger.upgrade()
+ledger.schema.upgrade()
 """
 
 
@@ -277,9 +277,9 @@ def test_a_first_upgrade_that_is_killed_is_repaired_by_another(
         assert process.stdout.readline() == "half made\n"
         process.kill()
     ledger = make_ledger(empty_database)
-    ledger.upgrade()
-    assert ledger.current() == HEAD
-    assert ledger.check() == []
+    ledger.schema.upgrade()
+    assert ledger.schema.current() == HEAD
+    assert ledger.schema.check() == []
 
 
 @pytest.mark.parametrize("empty_database", ["MARIADB"], indirect=True)
@@ -349,18 +349,18 @@ def test_the_sql_text_makes_what_the_command_makes(
     ledger = make_ledger(empty_database)
     engine = ledger._engines.writing()
     if empty_database is None:
-        ledger.upgrade()  # the file is there then
+        ledger.schema.upgrade()  # the file is there then
     else:
         migrate.upgrade(engine)
     expected = _shape(engine)
-    ledger.downgrade("base")
+    ledger.schema.downgrade("base")
     with engine.begin() as connection:
         connection.exec_driver_sql(f"DROP TABLE {VERSION_TABLE}")
-    _by_hand(ledger, ledger.sql())
+    _by_hand(ledger, ledger.schema.sql())
     ledger._engines.recheck()
     assert _shape(engine) == expected
-    assert ledger.current() == ledger.head()
-    assert ledger.check() == []
+    assert ledger.schema.current() == ledger.schema.head
+    assert ledger.schema.check() == []
 
 
 @every_database

@@ -123,7 +123,7 @@ def ledger(
         host_engine=None if host is None else lambda: host,
         policy=Policy(budgets),
     )
-    ledger.upgrade()
+    ledger.schema.upgrade()
     assert take(ledger, make_call(0), "0.1")
     yield ledger
     proxy.go_on()
@@ -181,7 +181,7 @@ def test_nobody_waits_for_a_server_that_accepts_alone(
 def test_a_sync_write_waits_no_longer_either(ledger: Ledger, proxy: Proxy) -> None:
     proxy.freeze()
     assert waiting(lambda: ledger.append(make_call(1), now=True)) is False
-    assert ledger.waiting() == 1
+    assert ledger.queue.count() == 1
     proxy.go_on()
     assert ledger.flush(timeout=60)
 

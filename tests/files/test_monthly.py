@@ -16,12 +16,12 @@ import pytest
 
 from flask_llm_cost import jsonl
 from flask_llm_cost.config import Settings
-from flask_llm_cost.errors import StorageError
-from flask_llm_cost.files import monthly
+from flask_llm_cost.files import edits
 from flask_llm_cost.files.monthly import JsonlLedger
-from flask_llm_cost.ledger import open_ledger
+from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.totals import totals
+from tests.conftest import MakeApp
 from tests.conftest import MakeLedger
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
@@ -66,7 +66,7 @@ def test_a_call_is_in_the_file_of_its_own_month(files: JsonlLedger) -> None:
         "2026-03.jsonl",
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files.files()} == {0o600}
-    assert stat.S_IMODE(files.directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE(files.folder.stat().st_mode) == 0o700
 
 
 def test_only_the_months_asked_for_are_read(files: JsonlLedger) -> None:
@@ -105,7 +105,7 @@ def test_a_reading_sees_what_others_append_and_delete(make_files: MakeFiles) -> 
     one.append(make_call(2))
     one.append(make_call(2, started_at=NOON + 90 * DAY))
     assert _count(two) == 3
-    assert one.cleanup(NOON + 30 * DAY) == 2
+    assert one.prune(NOON + 30 * DAY) == 2
     assert _count(two) == _count(one) == 1
 
 
@@ -130,21 +130,21 @@ def test_a_line_that_cannot_be_written_leaves_no_trace(
     files.append(make_call(1))
     write = os.write
     with monkeypatch.context() as disk:
-        disk.setattr(monthly.os, "write", lambda fd, data: write(fd, data[:9]))
+        disk.setattr(edits.os, "write", lambda fd, data: write(fd, data[:9]))
         files.append(make_call(2))
     assert files.lost == 1
     assert "LLM_COST_JSONL_DIR" in str(told[0][1])
     assert files.files()[0].read_bytes().count(b"\n") == 1
 
 
-def test_cleanup_is_exact_to_the_millisecond(files: JsonlLedger) -> None:
+def test_pruning_is_exact_to_the_millisecond(files: JsonlLedger) -> None:
     made = [make_call(n, started_at=NOON + (n - 40) * DAY) for n in range(50)]
     for call in made:
         files.append(call)
     assert files.prunable(NOON) == 40
-    assert files.cleanup(NOON) == 40
+    assert files.prune(NOON) == 40
     assert list(files.query()) == made[40:]
-    assert files.cleanup(NOON) == 0
+    assert files.prune(NOON) == 0
     assert {stat.S_IMODE(path.stat().st_mode) for path in files.files()} == {0o600}
 
 
@@ -159,13 +159,13 @@ def test_clear_takes_today_or_all(make_files: MakeFiles) -> None:
     assert files.files() == []
 
 
-def test_appends_during_a_cleanup_are_not_lost(make_files: MakeFiles) -> None:
+def test_appends_during_a_prune_are_not_lost(make_files: MakeFiles) -> None:
     done = threading.Event()
 
     def clean() -> None:
         mine = make_files()
         while not done.is_set():
-            mine.cleanup(NOON)
+            mine.prune(NOON)
 
     def write(offset: int) -> None:
         mine = make_files()
@@ -214,28 +214,57 @@ def test_the_index_goes_with_its_ledger(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_the_settings_choose_the_ledger(tmp_path: Path) -> None:
-    files = open_ledger(Settings(storage="jsonl"), instance_path=str(tmp_path))
-    assert isinstance(files, JsonlLedger)
-    assert not isinstance(
-        open_ledger(Settings(), instance_path=str(tmp_path)), JsonlLedger
-    )
+@pytest.mark.parametrize(
+    ("storage", "kind"), [("jsonl", JsonlLedger), ("database", Ledger)]
+)
+def test_the_settings_choose_the_ledger(
+    make_app: MakeApp, storage: str, kind: type
+) -> None:
+    app = make_app(LLM_COST_STORAGE=storage)
+    assert isinstance(app.extensions["llm_cost"].ledger, kind)
 
 
 def test_a_relative_folder_is_in_the_instance_folder(tmp_path: Path) -> None:
     ledger = JsonlLedger(Settings(jsonl_dir=Path("x")), instance_path=str(tmp_path))
-    assert ledger.directory == ledger.folder == tmp_path / "x"
+    assert ledger.folder == tmp_path / "x"
 
 
-def test_files_have_neither_tables_nor_sums(files: JsonlLedger) -> None:
-    files.upgrade()
-    assert files.current() == files.head()
-    assert (files.check(), files.verify(), files.set_aside()) == ([], [], [])
-    assert (files.roll(), files.requeue()) == (0, 0)
-    with pytest.raises(StorageError, match="no tables"):
-        files.sql()
-    with pytest.raises(StorageError, match="no tables"):
-        files.downgrade("base")
+def test_whole_months_alone_can_be_pruned(files: JsonlLedger) -> None:
+    days = [dt.datetime(2026, *day, tzinfo=dt.UTC) for day in ((1, 31), (2, 1), (2, 9))]
+    for n, day in enumerate(days):
+        files.append(make_call(n, started_at=day))
+    assert files.prune(days[2], months_only=True) == 1
+    assert [path.name for path in files.files()] == ["2026-02.jsonl"]
+    assert files.prune(days[2]) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("db", "upgrade"), "monthly files have no tables"),
+        (("db", "current"), "monthly files have no tables"),
+        (("db", "check"), "monthly files have no tables"),
+        (("db", "sql"), "monthly files have no tables"),
+        (("db", "downgrade", "base", "--yes"), "monthly files have no tables"),
+        (("partition",), "each month is a file already"),
+        (("drain",), "none is queued or rejected"),
+        (("ledger", "requeue"), "none is queued or rejected"),
+        (("ledger", "verify"), "monthly files have no rollups"),
+        (("ledger", "rezone"), "monthly files have no rollups"),
+        (("tags", "forget", "plan"), "monthly files have no rollups"),
+        (("prices", "reprice", "--from", "2026-01-01"), "monthly files keep each call"),
+        (("prices", "reprice", "--undo", "last"), "monthly files keep each call"),
+    ],
+)
+def test_a_command_says_what_files_cannot_do(
+    make_app: MakeApp, command: tuple[str, ...], reason: str
+) -> None:
+    app = make_app(LLM_COST_STORAGE="jsonl")
+    result = app.test_cli_runner().invoke(args=["llm-cost", *command])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: LLM_COST_STORAGE is 'jsonl': ")
+    assert reason in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_file_made_anew_is_read_anew(files: JsonlLedger) -> None:

@@ -27,7 +27,7 @@ def test_calls_after_a_jump_of_the_clock_keep_their_own_time(
     for call in later:
         ledger.append(call)
     assert ledger.flush()
-    assert ledger.set_aside() == []
+    assert ledger.queue.rejected() == []
     found = stored(ledger)
     assert sorted(call.event_id for call in found) == sorted(
         call.event_id for call in [*made, *later]
@@ -35,5 +35,5 @@ def test_calls_after_a_jump_of_the_clock_keep_their_own_time(
     assert {call.started_at for call in found} == {
         call.started_at for call in [*made, *later]
     }
-    ledger.roll()
-    assert ledger.verify() == []
+    ledger.rollups.roll()
+    assert ledger.rollups.verify() == []

@@ -56,9 +56,9 @@ def run_and_kill(
 
 def check(ledger: Ledger, acked: dict[str, Decimal], rounds: int) -> None:
     """Drain, and see that what was acknowledged is there once, to the pico-dollar."""
-    ledger.drain()
-    assert ledger.waiting() == 0
-    assert ledger.set_aside() == []
+    ledger.queue.drain()
+    assert ledger.queue.count() == 0
+    assert ledger.queue.rejected() == []
     calls = stored(ledger)
     costs = {c.event_id: c.cost.total_usd for c in calls if c.cost is not None}
     assert len(costs) == len(calls)

@@ -70,9 +70,9 @@ def test_a_wrong_url_costs_no_call_and_tells_no_password(
     with caplog.at_level(logging.DEBUG):
         ledger.append(make_call())
         assert not ledger.flush(0.5)
-    assert (ledger.lost, ledger.waiting()) == (0, 1)
+    assert (ledger.lost, ledger.queue.count()) == (0, 1)
     with pytest.raises(StorageError, match="LLM_COST_DATABASE_URI") as caught:
-        ledger.drain()
+        ledger.queue.drain()
     said = caplog.text + str(told) + str(caught.value)
     assert "ter2" not in said
 
@@ -96,12 +96,12 @@ def test_without_the_hosts_engine_calls_wait(
 ) -> None:
     ledger = make_ledger(host_engine=host)
     ledger.append(make_call())
-    assert (ledger.lost, ledger.waiting()) == (0, 1)
+    assert (ledger.lost, ledger.queue.count()) == (0, 1)
     with pytest.raises(StorageError, match=message) as caught:
-        ledger.drain()
+        ledger.queue.drain()
     assert "hunter2" not in str(caught.value)
-    ledger._spool.close()  # as at the end of the process
+    ledger.queue.spool.close()  # as at the end of the process
     later = make_ledger()
-    assert later.waiting() == 1
-    assert later.drain().new == 1
+    assert later.queue.count() == 1
+    assert later.queue.drain().new == 1
     assert len(stored(later)) == 1

@@ -87,7 +87,7 @@ def test_what_the_disk_refuses_goes_to_the_database_or_is_counted(
     assert told
     assert ledger.lost == len(lost)
     assert stored(ledger) == [call for call in calls if call not in lost]
-    assert (ledger.waiting(), ledger.set_aside()) == (0, [])
+    assert (ledger.queue.count(), ledger.queue.rejected()) == (0, [])
 
 
 def test_a_line_leaves_the_spool_only_when_it_is_whole_elsewhere(
@@ -95,45 +95,45 @@ def test_a_line_leaves_the_spool_only_when_it_is_whole_elsewhere(
 ) -> None:
     line = b"{no call" + b"x" * 200
     spool(ledger, [make_call(1)])
-    ledger._spool.append(line + b"\n")
+    ledger.queue.spool.append(line + b"\n")
     with full_disk(ledger.folder), pytest.raises(OSError, match="too large"):
-        ledger._spool.set_aside(line, "why")
-    assert ledger.set_aside() == []
-    assert ledger.drain().set_aside == 1
-    [(_, kept, _)] = ledger._spool.aside()
+        ledger.queue.spool.set_aside(line, "why")
+    assert ledger.queue.rejected() == []
+    assert ledger.queue.drain().set_aside == 1
+    [(_, kept, _)] = ledger.queue.spool.aside()
     assert kept == line
-    assert os.listdir(ledger.folder) == [ledger.set_aside()[0].name]
+    assert os.listdir(ledger.folder) == [ledger.queue.rejected()[0].name]
 
 
 def test_a_line_put_right_by_hand_is_stored_once(
     ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     call = make_call(1)
-    ledger._spool.append(encode(call).replace(b"{", b"[", 1))
-    assert ledger.drain().set_aside == 1
-    (path,) = ledger.set_aside()
+    ledger.queue.spool.append(encode(call).replace(b"{", b"[", 1))
+    assert ledger.queue.drain().set_aside == 1
+    (path,) = ledger.queue.rejected()
     kept = json.loads(path.read_bytes())
     path.write_text(json.dumps(kept | {"line": encode(call).decode()}))
     before = path.read_bytes()
     # Who tries it again may die before the file is gone: then it is tried once more.
     dying = make_ledger()
-    assert dying.requeue() == 1
+    assert dying.queue.requeue() == 1
     path.write_bytes(before)
-    assert ledger.requeue() == 1
-    assert ledger.drain().new + dying.drain().new == 1
+    assert ledger.queue.requeue() == 1
+    assert ledger.queue.drain().new + dying.queue.drain().new == 1
     assert stored(ledger) == [call]
-    assert (ledger.set_aside(), ledger.waiting()) == ([], 0)
+    assert (ledger.queue.rejected(), ledger.queue.count()) == ([], 0)
 
 
 def test_what_cannot_be_tried_again_stays_where_it_is(ledger: Ledger) -> None:
     lines = [b"{%d%s" % (n, b"x" * 200) for n in range(3)]
     for line in lines:
-        ledger._spool.set_aside(line, "why")
+        ledger.queue.spool.set_aside(line, "why")
     with full_disk(ledger.folder), pytest.raises(OSError, match="too large"):
-        ledger.requeue()
-    assert sorted(line for _, line, _ in ledger._spool.aside()) == lines
-    assert ledger.waiting() == 0
-    assert ledger.requeue() == 3
+        ledger.queue.requeue()
+    assert sorted(line for _, line, _ in ledger.queue.spool.aside()) == lines
+    assert ledger.queue.count() == 0
+    assert ledger.queue.requeue() == 3
 
 
 @pytest.mark.parametrize("fsync", [False, True])
@@ -152,13 +152,13 @@ def test_a_call_is_on_the_disk_when_its_request_goes_on(
     monkeypatch.setattr(spool_module.os, "fsync", watched)
     lines = [encode(make_call(n)) for n in range(2)]
     for line in lines:
-        ledger._spool.append(line)
+        ledger.queue.spool.append(line)
     sizes = [size for folder, size in synced if not folder]
     ends = [len(lines[0]), len(lines[0]) + len(lines[1])]
     assert sizes == (ends if fsync else [])
     # The file's name must be there, too, after a power cut.
     assert [folder for folder, _ in synced[:1]] == ([True] if fsync else [])
-    ledger.drain()
+    ledger.queue.drain()
     with ledger._engines.writing().connect() as connection:
         # A line is deleted when its row is committed, which is then as durable.
         level = connection.exec_driver_sql("PRAGMA synchronous").scalar()

@@ -29,7 +29,7 @@ def stored(ledger: Ledger) -> list[Call]:
 def spool(ledger: Ledger, made: Iterable[Call]) -> None:
     """As appended by a process whose writer did not get to it."""
     for call in made:
-        ledger._spool.append(encode(call))
+        ledger.queue.spool.append(encode(call))
 
 
 @every_database
@@ -41,17 +41,17 @@ def test_what_is_appended_is_in_the_ledger_after_a_flush(ledger: Ledger) -> None
         ledger.append(call)
     assert ledger.flush()
     assert stored(ledger) == made
-    assert ledger.waiting() == 0
+    assert ledger.queue.count() == 0
 
 
 @every_database
 def test_a_replayed_line_counts_once(ledger: Ledger) -> None:
     made = [make_call(n) for n in range(20)]
     spool(ledger, [*made[:8], *made, *made[5:]])
-    drained = ledger.drain()
+    drained = ledger.queue.drain()
     assert (drained.new, drained.duplicate, drained.set_aside) == (20, 23, 0)
     spool(ledger, made[:3])
-    assert ledger.drain().duplicate == 3
+    assert ledger.queue.drain().duplicate == 3
     assert stored(ledger) == made
 
 

@@ -20,14 +20,14 @@ def test_a_replica_that_is_late_is_measured(
 ) -> None:
     here, copy = (f"sqlite:///{tmp_path}/{name}.db" for name in ("here", "copy"))
     ledger = make_ledger(here, read_database_uri=copy)
-    ledger.upgrade()
+    ledger.schema.upgrade()
     spool(ledger, [make_call(1)])
-    ledger.drain()
+    ledger.queue.drain()
     shutil.copy(tmp_path / "here.db", tmp_path / "copy.db")
-    assert ledger.behind() == dt.timedelta(0)
+    assert ledger.replica.lag() == dt.timedelta(0)
     spool(ledger, [make_call(2, started_at=NOON + dt.timedelta(seconds=42))])
-    ledger.drain()
-    assert ledger.behind() == dt.timedelta(seconds=41, milliseconds=999)
+    ledger.queue.drain()
+    assert ledger.replica.lag() == dt.timedelta(seconds=41, milliseconds=999)
     with ledger.reading() as replica, ledger.reading(fresh=True) as own:
         assert totals(replica, CallFilter()).calls == 1
         assert totals(own, CallFilter()).calls == 2
@@ -37,9 +37,9 @@ def test_a_replica_that_is_late_is_measured(
 def test_where_nothing_can_be_compared_nothing_is_said(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
-    assert make_ledger().behind() is None
+    assert make_ledger().replica is None
     away = f"sqlite:///{tmp_path}/no/such/folder/x.db"
     ledger = make_ledger(read_database_uri=away)
-    ledger.upgrade()
-    assert ledger.behind() is None
-    assert ledger.behind() is None  # the second time it is not even asked
+    ledger.schema.upgrade()
+    assert ledger.replica.lag() is None
+    assert ledger.replica.lag() is None  # the second time it is not even asked

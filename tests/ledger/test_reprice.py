@@ -79,13 +79,15 @@ def unpriced(number: int = 0, **changes: t.Any) -> Call:
 
 
 def reprice(ledger: Ledger, scope: Scope = GAPS, **options: t.Any) -> Repriced:
-    return ledger.reprice(scope, quote, now=options.pop("now", NOW), **options)
+    return ledger.repricing.reprice(
+        scope, quote, now=options.pop("now", NOW), **options
+    )
 
 
 @every_database
 def test_an_unpriced_call_gets_a_cost_and_its_sums_follow(ledger: Ledger) -> None:
     keep(ledger, unpriced(), make_call(1), unpriced(2, model="nobody-knows"))
-    ledger.roll()
+    ledger.rollups.roll()
     done = reprice(ledger)
     assert (done.seen, done.priced, done.changed) == (2, 1, 0)
     assert done.unpriced == {("openai", "nobody-knows"): 1}
@@ -96,8 +98,8 @@ def test_an_unpriced_call_gets_a_cost_and_its_sums_follow(ledger: Ledger) -> Non
     assert first["cost_source"] == "file"
     assert other["cost_source"] == "bundled"
     assert unknown["cost_total"] is None
-    ledger.roll()
-    assert ledger.verify() == []
+    ledger.rollups.roll()
+    assert ledger.rollups.verify() == []
 
 
 @every_database
@@ -113,16 +115,16 @@ def test_the_old_cost_is_kept_and_comes_back(ledger: Ledger) -> None:
         {name: row[name] for name in PRICED_COLUMNS} for row in before
     ]
     assert {row["run"] for row in old} == {done.run}
-    back = ledger.undo_reprice("last", now=NOW + HOUR)
+    back = ledger.repricing.undo("last", now=NOW + HOUR)
     assert back.seen == 2
     assert (back.before, back.after) == (done.after, done.before)
     assert stored(ledger) == before
-    again = ledger.undo_reprice(back.run, now=NOW + 2 * HOUR)
+    again = ledger.repricing.undo(back.run, now=NOW + 2 * HOUR)
     assert again.priced + again.changed == 2
     assert stored(ledger) == after
     assert [row["number"] for row in kept(ledger)] == [1, 2, 3, 1, 2, 3]
-    ledger.roll()
-    assert ledger.verify() == []
+    ledger.rollups.roll()
+    assert ledger.rollups.verify() == []
 
 
 def test_a_second_run_finds_nothing_to_change(ledger: Ledger) -> None:
@@ -142,7 +144,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(ledger: Ledger) -> None:
     assert kept(ledger) == []
     done = reprice(ledger, ALL)
     assert replace(foreseen, run="") == replace(done, run="")
-    undone = ledger.undo_reprice(done.run, now=NOW, dry_run=True)
+    undone = ledger.repricing.undo(done.run, now=NOW, dry_run=True)
     assert (undone.before, undone.after) == (done.after, done.before)
     assert len(kept(ledger)) == 2
 
@@ -170,7 +172,7 @@ def test_what_is_known_is_never_known_less(ledger: Ledger) -> None:
         known, flags = quote(call)
         return known and replace(known, complete=False), flags
 
-    done = ledger.reprice(ALL, floor, now=NOW)
+    done = ledger.repricing.reprice(ALL, floor, now=NOW)
     assert sum(done.kept.values()) == 2
     assert stored(ledger) == before
 
@@ -183,7 +185,7 @@ def test_a_call_that_cannot_be_worked_out_holds_up_no_other(ledger: Ledger) -> N
             raise ValueError("of several models")
         return quote(call)
 
-    done = ledger.reprice(GAPS, fussy, now=NOW)
+    done = ledger.repricing.reprice(GAPS, fussy, now=NOW)
     assert done.priced == 1
     assert done.kept == {"of several models": 1}
 
@@ -212,7 +214,7 @@ def test_a_run_goes_through_many_batches(
     steps: list[int] = []
     done = reprice(ledger, progress=steps.append)
     assert (done.priced, steps) == (10, [3, 3, 3, 1])
-    assert ledger.undo_reprice("last", now=NOW).seen == 10
+    assert ledger.repricing.undo("last", now=NOW).seen == 10
     assert all(row["cost_total"] is None for row in stored(ledger))
 
 
@@ -220,28 +222,30 @@ def test_an_undo_leaves_what_another_run_changed_since(ledger: Ledger) -> None:
     keep(ledger, unpriced(), unpriced(1))
     first = reprice(ledger)
     some = replace(ALL, end=NOON + dt.timedelta(milliseconds=1))
-    ledger.reprice(some, lambda call: (cost("0.004"), frozenset()), now=NOW + HOUR)
-    done = ledger.undo_reprice(first.run, now=NOW + 2 * HOUR)
+    ledger.repricing.reprice(
+        some, lambda call: (cost("0.004"), frozenset()), now=NOW + HOUR
+    )
+    done = ledger.repricing.undo(first.run, now=NOW + 2 * HOUR)
     assert done.kept == {"changed or pruned meanwhile": 1}
     assert [row["cost_total"] for row in stored(ledger)] == [4 * 10**9, None]
 
 
 def test_an_unknown_run_is_said_to_be_none(ledger: Ledger) -> None:
     with pytest.raises(StorageError, match="nothing to take back"):
-        ledger.undo_reprice("last", now=NOW)
+        ledger.repricing.undo("last", now=NOW)
     with pytest.raises(StorageError, match="no run 'x'"):
-        ledger.undo_reprice("x", now=NOW)
+        ledger.repricing.undo("x", now=NOW)
 
 
 @every_database
 def test_revisions_go_with_their_calls(ledger: Ledger) -> None:
     keep(ledger, unpriced(), unpriced(1, started_at=NOON + 2 * HOUR))
-    ledger.roll()
-    ledger.reprice(replace(GAPS, end=NOW), quote, now=NOW)
+    ledger.rollups.roll()
+    ledger.repricing.reprice(replace(GAPS, end=NOW), quote, now=NOW)
     ledger.prune(NOON + HOUR)
     assert [row["started_at"] for row in kept(ledger)] == [NOON + 2 * HOUR]
-    ledger.roll()
-    assert ledger.verify() == []
+    ledger.rollups.roll()
+    assert ledger.rollups.verify() == []
     ledger.clear("all")
     assert kept(ledger) == []
 
@@ -273,7 +277,7 @@ def test_a_run_and_writers_and_prune_and_rollers_never_disagree(
     monkeypatch.setattr(revisions, "BATCH", 20)
     writer, pricer, pruner = (make_ledger(database) for _ in range(3))
     keep(writer, *(unpriced(n, started_at=NOON + n * HOUR / 100) for n in range(300)))
-    writer.roll()
+    writer.rollups.roll()
     failures: list[BaseException] = []
 
     def run(action: t.Callable[[], object]) -> threading.Thread:
@@ -295,16 +299,16 @@ def test_a_run_and_writers_and_prune_and_rollers_never_disagree(
     scope = Scope(NOON, NOW)
     threads = [
         run(write),
-        run(lambda: pricer.reprice(scope, quote, now=NOW)),
+        run(lambda: pricer.repricing.reprice(scope, quote, now=NOW)),
         run(lambda: pruner.prune(NOON + HOUR, batch=15)),
-        run(lambda: [writer.roll() for _ in range(5)]),
+        run(lambda: [writer.rollups.roll() for _ in range(5)]),
     ]
     for thread in threads:
         thread.join()
     assert failures == []
-    pricer.reprice(scope, quote, now=NOW)
-    writer.roll()
-    assert writer.verify() == []
+    pricer.repricing.reprice(scope, quote, now=NOW)
+    writer.rollups.roll()
+    assert writer.rollups.verify() == []
     rows = stored(writer)
     assert len(rows) == 260
     assert {row["cost_total"] for row in rows} == {3 * 10**9}
@@ -324,7 +328,7 @@ def test_what_is_taken_back_is_as_it_was(
     keep(ledger, *made)
     before = stored(ledger)
     scope = Scope(FIRST, END, priced=every)
-    ledger.reprice(scope, quote, now=NOW)
+    ledger.repricing.reprice(scope, quote, now=NOW)
     after = stored(ledger)
     reported = [row for row in before if row["cost_source"] == "provider"]
     assert all(row in after for row in reported)
@@ -334,9 +338,9 @@ def test_what_is_taken_back_is_as_it_was(
         if row["total_input_tokens"] is not None and row["model"] != "nobody-knows"
     )
     if after != before:
-        ledger.undo_reprice("last", now=NOW)
+        ledger.repricing.undo("last", now=NOW)
         assert stored(ledger) == before
-        ledger.undo_reprice("last", now=NOW)
+        ledger.repricing.undo("last", now=NOW)
         assert stored(ledger) == after
-    ledger.roll()
-    assert ledger.verify() == []
+    ledger.rollups.roll()
+    assert ledger.rollups.verify() == []

@@ -116,7 +116,7 @@ def stop_in_the_middle(
     server: Server, folder: Path, make_ledger: MakeLedger, seconds: float
 ) -> None:
     ledger = make_ledger(server.uri)
-    ledger.upgrade()
+    ledger.schema.upgrade()
 
     def meanwhile() -> None:
         time.sleep(1)

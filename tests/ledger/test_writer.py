@@ -42,7 +42,7 @@ from .test_ledger import stored
 def test_a_call_is_stored_within_a_second_or_so(ledger: Ledger) -> None:
     ledger.append(make_call())
     until = time.monotonic() + 5
-    while ledger.waiting() and time.monotonic() < until:
+    while ledger.queue.count() and time.monotonic() < until:
         time.sleep(0.05)
     assert len(stored(ledger)) == 1
 
@@ -70,11 +70,11 @@ def test_what_a_dead_process_left_is_adopted(
 ) -> None:
     dead, alive = make_ledger(database), make_ledger(database)
     spool(dead, [make_call(n) for n in range(3)])
-    assert alive.drain().new == 0
-    assert alive.waiting() == 3
-    dead._spool.close()
-    assert alive.drain().new == 3
-    assert os.listdir(alive._spool.directory) == []
+    assert alive.queue.drain().new == 0
+    assert alive.queue.count() == 3
+    dead.queue.spool.close()
+    assert alive.queue.drain().new == 3
+    assert os.listdir(alive.queue.spool.directory) == []
 
 
 @every_database
@@ -84,11 +84,11 @@ def test_a_crash_between_commit_and_delete_doubles_nothing(
     dead = make_ledger(database)
     spool(dead, [make_call(n) for n in range(1200)])
     with monkeypatch.context() as crash:
-        crash.setattr(dead._spool, "remove", lambda file: 1 / 0)
+        crash.setattr(dead.queue.spool, "remove", lambda file: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            dead.drain()
-    dead._spool.close()
-    drained = make_ledger(database).drain()
+            dead.queue.drain()
+    dead.queue.spool.close()
+    drained = make_ledger(database).queue.drain()
     assert (drained.new, drained.duplicate) == (0, 1200)
     assert len(stored(dead)) == 1200
 
@@ -112,15 +112,15 @@ def test_a_poisoned_line_is_set_aside_alone(
     ]
     for call, line in zip(good, poison, strict=True):
         spool(ledger, [call])
-        ledger._spool.append(line)
-    drained = ledger.drain()
+        ledger.queue.spool.append(line)
+    drained = ledger.queue.drain()
     assert (drained.new, drained.set_aside) == (4, 4)
     assert stored(ledger) == good
-    assert ledger.waiting() == 0
-    assert ledger.requeue() == 4
-    assert ledger.set_aside() == []
-    assert ledger.drain().set_aside == 4
-    kept = [json.loads(path.read_text()) for path in ledger.set_aside()]
+    assert ledger.queue.count() == 0
+    assert ledger.queue.requeue() == 4
+    assert ledger.queue.rejected() == []
+    assert ledger.queue.drain().set_aside == 4
+    kept = [json.loads(path.read_text()) for path in ledger.queue.rejected()]
     assert {k["line"] + "\n" for k in kept} == {line.decode() for line in poison}
     assert "; 4 such lines are there now" in caplog.text
 
@@ -140,17 +140,17 @@ def test_what_the_database_refuses_is_set_aside_alone(
     monkeypatch.setattr(store, "values_of", broken)
     ledger = make_ledger(database)
     spool(ledger, [make_call(1), make_call(2, model="bad"), make_call(3)])
-    drained = ledger.drain()
+    drained = ledger.queue.drain()
     assert (drained.new, drained.duplicate, drained.set_aside) == (2, 0, 1)
-    (path,) = ledger.set_aside()
+    (path,) = ledger.queue.rejected()
     assert "provider" in json.loads(path.read_text())["reason"]
 
 
 def test_a_torn_line_harms_no_other(ledger: Ledger) -> None:
     spool(ledger, [make_call(0)])
-    ledger._spool.append(encode(make_call(1))[:50])
-    ledger._spool.close()
-    drained = ledger.drain()
+    ledger.queue.spool.append(encode(make_call(1))[:50])
+    ledger.queue.spool.close()
+    drained = ledger.queue.drain()
     assert (drained.new, drained.set_aside) == (1, 1)
 
 
@@ -182,7 +182,7 @@ def test_two_sets_of_one_hash_stay_apart(
     ledger = make_ledger(database)
     made = [make_call(n, tags={"n": str(n)}) for n in range(3)]
     spool(ledger, made)
-    ledger.drain()
+    ledger.queue.drain()
     spool(make_ledger(database), [make_call(3, tags={"n": "1"}), make_call(4)])
     ledger.append(make_call(5, tags={"n": "2"}))
     assert ledger.flush()
@@ -212,12 +212,12 @@ def test_calls_wait_while_the_database_is_away(
     folder = tmp_path / "mount"
     uri = f"sqlite:///{folder}/costs.db"
     folder.mkdir()
-    make_ledger(uri).upgrade()
+    make_ledger(uri).schema.upgrade()
     ledger = make_ledger(uri, failed=lambda *args: told.append(args))
     folder.rename(tmp_path / "gone")
     ledger.append(make_call())
     assert not ledger.flush(3)
-    assert ledger.waiting() == 1
+    assert ledger.queue.count() == 1
     assert [(call, type(error)) for call, error in told] == [(None, StorageError)]
     (tmp_path / "gone").rename(folder)
     assert ledger.flush()
@@ -237,7 +237,7 @@ def test_an_app_that_is_gone_leaves_neither_thread_nor_file(
         time.sleep(0.05)
     assert reference() is None
     assert len(stored(ledger)) == 1
-    assert ledger.waiting() == 0
+    assert ledger.queue.count() == 0
 
 
 def test_two_ledgers_of_one_folder_do_not_mix(
@@ -246,12 +246,12 @@ def test_two_ledgers_of_one_folder_do_not_mix(
     one = make_ledger(f"sqlite:///{tmp_path}/one.db")
     two = make_ledger(f"sqlite:///{tmp_path}/two.db")
     for ledger in (one, two):
-        ledger.upgrade()
+        ledger.schema.upgrade()
     spool(one, [make_call(1)])
-    one._spool.close()
+    one.queue.spool.close()
     spool(two, [make_call(2)])
-    assert two.drain().new == 1
-    assert one.drain().new == 1
+    assert two.queue.drain().new == 1
+    assert one.queue.drain().new == 1
     assert stored(one) == [make_call(1, event_id=stored(one)[0].event_id)]
 
 
@@ -279,7 +279,7 @@ def test_a_sync_write_is_there_at_once(
     ledger = make_ledger(database, write="sync")
     ledger.append(make_call())
     assert stored(ledger) == [make_call(event_id=stored(ledger)[0].event_id)]
-    assert not ledger._spool.directory.exists()
+    assert not ledger.queue.spool.directory.exists()
 
 
 def test_a_sync_write_that_fails_waits_in_the_spool(
@@ -290,9 +290,9 @@ def test_a_sync_write_that_fails_waits_in_the_spool(
     ledger = make_ledger(uri, write="sync", failed=lambda *args: told.append(args))
     ledger.append(make_call(0))
     ledger.append(make_call(1))
-    assert ledger.waiting() == 2
+    assert ledger.queue.count() == 2
     assert "db upgrade" in str(told[0][1])
-    ledger.upgrade()
+    ledger.schema.upgrade()
     assert ledger.flush()
     assert len(stored(ledger)) == 2
 
@@ -302,7 +302,7 @@ def test_a_sync_write_of_poison_is_set_aside(make_ledger: MakeLedger) -> None:
     ledger = make_ledger(write="sync", failed=lambda *args: told.append(args))
     poison = make_call(**_dear("99999999"))
     ledger.append(poison)
-    assert len(ledger.set_aside()) == 1
+    assert len(ledger.queue.rejected()) == 1
     assert told[0][0] is poison
 
 
@@ -366,7 +366,7 @@ def test_a_call_of_no_time_that_can_be_is_set_aside(
     ledger.append(make_call(1))
     ledger.flush()
     assert len(stored(ledger)) == 1
-    (path,) = ledger.set_aside()
+    (path,) = ledger.queue.rejected()
     assert "a time from 1970 to 2261" in path.read_text()
 
 
@@ -395,12 +395,12 @@ def test_the_end_of_the_process_writes_what_waits(
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert ledger.waiting() == 0
+    assert ledger.queue.count() == 0
     assert len(stored(ledger)) == 2
 
 
 def test_flush_says_false_if_a_line_was_set_aside(ledger: Ledger) -> None:
-    ledger._spool.append(b"{}\n")
+    ledger.queue.spool.append(b"{}\n")
     assert not ledger.flush()
     ledger.append(make_call())
     assert ledger.flush()
@@ -432,7 +432,7 @@ def test_a_sync_write_is_added_up_by_the_writer(
 ) -> None:
     ledger = make_ledger(write="sync")
     ledger.append(make_call())
-    ledger.wake()
+    ledger.queue.wake()
     until = time.monotonic() + 10
     found: list[t.Any] = []
     while not found and time.monotonic() < until:

@@ -90,24 +90,24 @@ def marked(ledger: Ledger) -> int:
 @every_database
 def test_hours_and_days_add_up_to_the_calls(ledger: Ledger) -> None:
     spool(ledger, calls_over(30))
-    ledger.drain()
+    ledger.queue.drain()
     assert marked(ledger) > 0
-    assert ledger.roll() >= 30
+    assert ledger.rollups.roll() >= 30
     assert marked(ledger) == 0
     assert rolled(ledger, "hour") == rolled(ledger, "day") == raw(ledger)
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
 
 
 @every_database
 def test_a_late_call_is_added(ledger: Ledger) -> None:
     made = calls_over(3)
     spool(ledger, made[5:])
-    ledger.drain()
-    ledger.roll()
+    ledger.queue.drain()
+    ledger.rollups.roll()
     spool(ledger, made)  # five are new, the others must not count twice
-    ledger.drain()
+    ledger.queue.drain()
     assert rolled(ledger, "day") != raw(ledger)
-    ledger.roll()
+    ledger.rollups.roll()
     assert rolled(ledger, "day") == rolled(ledger, "hour") == raw(ledger)
 
 
@@ -117,8 +117,8 @@ def test_the_hour_that_runs_is_left_with_one_mark(
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     for n in range(5):
         spool(ledger, [make_call(n, started_at=now)])
-        ledger.drain()
-    assert ledger.roll() == 0
+        ledger.queue.drain()
+    assert ledger.rollups.roll() == 0
     assert marked(ledger) in (1, 2)  # two if the hour has just turned
     assert rolled(ledger, "hour")["calls"] == 0
 
@@ -126,8 +126,8 @@ def test_the_hour_that_runs_is_left_with_one_mark(
 @every_database
 def test_a_wrong_sum_is_found(ledger: Ledger) -> None:
     spool(ledger, calls_over(3))
-    ledger.drain()
-    ledger.roll()
+    ledger.queue.drain()
+    ledger.rollups.roll()
     with ledger._engines.writing().begin() as connection:
         connection.execute(
             sa.update(calls)
@@ -135,7 +135,7 @@ def test_a_wrong_sum_is_found(ledger: Ledger) -> None:
             .values(cost_total=1, cost_input=1)
         )
         connection.execute(sa.delete(rollup_latencies))
-    found = ledger.verify()
+    found = ledger.rollups.verify()
     assert any("openai/gpt-4o is not the sum of its calls" in line for line in found)
     assert any("latencies" in line for line in found)
 
@@ -143,17 +143,17 @@ def test_a_wrong_sum_is_found(ledger: Ledger) -> None:
 @every_database
 def test_pruning_keeps_the_sums(ledger: Ledger) -> None:
     spool(ledger, calls_over(50))
-    ledger.drain()
-    ledger.roll()
+    ledger.queue.drain()
+    ledger.rollups.roll()
     before = raw(ledger)
     seen: list[int] = []
     assert ledger.prunable(NOON + 30.5 * HOUR) == 610
     gone = ledger.prune(NOON + 30.5 * HOUR, batch=100, progress=seen.append)
     assert gone == seen[-1] > 500
     assert raw(ledger)["calls"] == 1000 - gone
-    ledger.roll()
+    ledger.rollups.roll()
     assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == before
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
     with ledger.reading() as connection:
         assert marks.horizon(connection) == NOON + 30.5 * HOUR
 
@@ -162,47 +162,47 @@ def test_pruning_keeps_the_sums(ledger: Ledger) -> None:
 def test_what_was_pruned_is_not_counted_twice(ledger: Ledger) -> None:
     old, new = make_call(1), make_call(2, started_at=NOON + 2 * HOUR)
     spool(ledger, [old, new])
-    ledger.drain()
+    ledger.queue.drain()
     ledger.prune(NOON + HOUR)
-    ledger.roll()
+    ledger.rollups.roll()
     before = rolled(ledger, "day")
     young = make_call(4, started_at=NOON + HOUR)
     spool(ledger, [old, new, make_call(3), young])  # a dead worker's, say
-    drained = ledger.drain()
+    drained = ledger.queue.drain()
     assert (drained.new, drained.duplicate, drained.set_aside) == (1, 1, 2)
-    ledger.roll()
+    ledger.rollups.roll()
     assert rolled(ledger, "day")["calls"] == before["calls"] + 1 == 3
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
 
 
 def test_a_line_older_than_the_horizon_is_kept_with_the_reason(ledger: Ledger) -> None:
     spool(ledger, [make_call(1)])
-    ledger.drain()
+    ledger.queue.drain()
     ledger.prune(NOON + HOUR)
     spool(ledger, [make_call(1)])
-    ledger.drain()
-    [path] = ledger.set_aside()
+    ledger.queue.drain()
+    [path] = ledger.queue.rejected()
     assert "UTC were pruned, and one of" in json.loads(path.read_text())["reason"]
-    assert ledger.requeue() == 1
-    assert ledger.drain().set_aside == 1
+    assert ledger.queue.requeue() == 1
+    assert ledger.queue.drain().set_aside == 1
     ledger.clear("all")  # and with it the sums that it may be in
-    assert ledger.requeue() == 1
-    assert ledger.drain().new == 1
+    assert ledger.queue.requeue() == 1
+    assert ledger.queue.drain().new == 1
 
 
 def test_pruning_nothing_forbids_nothing(ledger: Ledger) -> None:
     spool(ledger, [make_call(1, started_at=NOON + 2 * HOUR)])
-    ledger.drain()
+    ledger.queue.drain()
     assert ledger.prune(NOON + HOUR) == 0
     spool(ledger, [make_call(2)])
-    assert ledger.drain().new == 1
+    assert ledger.queue.drain().new == 1
 
 
 @every_database
 def test_pruning_deletes_tags_that_no_call_has(ledger: Ledger) -> None:
     spool(ledger, [make_call(n, tags={"n": str(n)}) for n in range(5)])
     spool(ledger, [make_call(9, started_at=NOON + HOUR, tags={"n": "0"})])
-    ledger.drain()
+    ledger.queue.drain()
     with ledger._engines.writing().begin() as connection:
         old = sa.update(tag_sets).where(tag_sets.c.tags != '{"n":"1"}')
         connection.execute(old.values(seen_at=NOON))
@@ -218,14 +218,14 @@ def test_pruning_deletes_tags_that_no_call_has(ledger: Ledger) -> None:
 def test_clearing_takes_calls_and_sums(ledger: Ledger) -> None:
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     spool(ledger, [*calls_over(5), make_call(1, started_at=now)])
-    ledger.drain()
+    ledger.queue.drain()
     ledger.prune(NOON + HOUR)
-    ledger.roll()
+    ledger.rollups.roll()
     assert ledger.clear("today") == 1
     assert rolled(ledger, "day")["calls"] == 100
     spool(ledger, [make_call(2, started_at=now)])
     assert ledger.clear("all") == 81
-    ledger.roll()
+    ledger.rollups.roll()
     assert rolled(ledger, "hour", "pruned", "day") == raw(ledger)
     assert raw(ledger)["calls"] == 0
 
@@ -234,14 +234,14 @@ def test_days_of_another_zone_are_refused_until_rezoned(
     ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     spool(ledger, calls_over(30))
-    ledger.drain()
-    ledger.roll()
+    ledger.queue.drain()
+    ledger.rollups.roll()
     moved = make_ledger(timezone=zoneinfo.ZoneInfo("Asia/Kolkata"))
     with pytest.raises(StorageError, match="those of UTC, .* Asia/Kolkata.*rezone"):
-        moved.roll()
-    moved.rezone()
+        moved.rollups.roll()
+    moved.rollups.rezone()
     assert rolled(moved, "hour") == rolled(moved, "day") == raw(moved)
-    assert moved.verify() == []
+    assert moved.rollups.verify() == []
 
 
 def test_latencies_fall_in_the_same_buckets_as_in_questions() -> None:
@@ -324,7 +324,7 @@ class Chaos:
         self.repriced.append(changed)
 
     def roll(self, mine: Ledger, chance: random.Random) -> None:
-        mine.roll()
+        mine.rollups.roll()
 
     def poll(self, mine: Ledger, chance: random.Random) -> None:
         """A page: its parts must agree, whatever happens meanwhile."""
@@ -357,7 +357,7 @@ def chaos(
     work.run(writers)
     assert work.errors == []
     assert work.polls
-    ledger.roll()
+    ledger.rollups.roll()
     assert marked(ledger) == 0
     found = rolled(ledger, "hour", "pruned")
     assert found == rolled(ledger, "day")
@@ -372,7 +372,7 @@ def chaos(
         by_user = tag_breakdown(connection, CallFilter(), "user")
     assert {group.key[0]: group.totals.calls for group in by_user} == users
     assert sum_up(g.totals for g in by_user).spend_pico == found["cost_total"]
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
 
 
 @every_database

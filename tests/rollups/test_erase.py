@@ -62,9 +62,9 @@ def test_a_person_is_erased_and_totals_stay(
 ) -> None:
     ledger = make_ledger(database, rollup_tags=("user",))
     spool(ledger, of_people(40))
-    ledger.drain()
+    ledger.queue.drain()
     ledger.prune(NOON - 3 * DAY)
-    ledger.roll()
+    ledger.rollups.roll()
     before, users = answers(ledger)
     assert WHO in everything(ledger)
     steps: list[int] = []
@@ -80,8 +80,8 @@ def test_a_person_is_erased_and_totals_stay(
     assert 0 < erased.calls < users[WHO].calls  # some were pruned
     assert erased.sums > 0
     assert steps
-    assert ledger.verify() == []
-    ledger.roll()
+    assert ledger.rollups.verify() == []
+    ledger.rollups.roll()
     assert answers(ledger) == (after, rest)
     again = ledger.erase_tag("user", WHO)
     assert (again.sets, again.calls, again.sums) == (0, 0, 0)
@@ -90,7 +90,7 @@ def test_a_person_is_erased_and_totals_stay(
 @every_database
 def test_a_call_without_other_tags_has_none_then(ledger: Ledger) -> None:
     spool(ledger, [make_call(n, tags={"user": WHO}) for n in range(3)])
-    ledger.drain()
+    ledger.queue.drain()
     assert ledger.erase_tag("user", WHO).calls == 3
     with ledger.reading() as connection:
         assert totals(connection, CallFilter(untagged=True)).calls == 3
@@ -98,10 +98,10 @@ def test_a_call_without_other_tags_has_none_then(ledger: Ledger) -> None:
 
 def test_a_writer_that_knows_the_set_stores_calls_without_it(ledger: Ledger) -> None:
     spool(ledger, [make_call(1, tags={"user": WHO, "feature": "chat"})])
-    ledger.drain()
+    ledger.queue.drain()
     ledger.erase_tag("user", WHO)
     spool(ledger, [make_call(2, tags={"user": WHO, "feature": "chat"})])
-    ledger.drain()
+    ledger.queue.drain()
     assert WHO not in everything(ledger)
     with ledger.reading() as connection:
         chats = totals(connection, CallFilter(tags=(("feature", "chat"),)))
@@ -123,7 +123,7 @@ def test_it_goes_while_calls_are_written(
                 make_call(n + k, tags={"user": WHO, "n": str(k)}) for k in range(10)
             ]
             written.append(other._store.write(made).new)
-            other.roll()
+            other.rollups.roll()
             n += 10
 
     thread = threading.Thread(target=write)
@@ -135,18 +135,18 @@ def test_it_goes_while_calls_are_written(
         done.set()
         thread.join()
     ledger.erase_tag("user", WHO)
-    other.roll()
+    other.rollups.roll()
     assert WHO not in everything(ledger)
     assert answers(ledger)[0].calls == sum(written)
     assert kept(ledger, "user") == {"": sum(written)}
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
 
 
 @every_database
 def test_the_id_of_a_trace_is_erased(ledger: Ledger) -> None:
     made = [make_call(n, trace_id=WHO, tags={"trace_id": WHO}) for n in range(3)]
     spool(ledger, made)
-    ledger.drain()
+    ledger.queue.drain()
     ledger.erase_tag("trace_id", WHO)
     assert WHO not in everything(ledger)
 
@@ -159,12 +159,12 @@ def test_lines_that_wait_or_were_set_aside_are_erased(
     other = make_ledger()  # it has stopped, and its line is still there
     spool(other, [make_call(2, tags={"user": WHO})])
     spool(ledger, [call, bad])
-    ledger._spool.append(b'{"v":1,"tags":{"user":"' + WHO.encode() + b'"},"torn\n')
-    ledger.drain()
-    assert len(ledger.set_aside()) == 2
+    ledger.queue.spool.append(b'{"v":1,"tags":{"user":"' + WHO.encode() + b'"},"torn\n')
+    ledger.queue.drain()
+    assert len(ledger.queue.rejected()) == 2
     erased = ledger.erase_tag("user", WHO, timeout=0)
     assert (erased.lines, erased.unreadable, erased.waiting) == (2, 0, 1)
-    files = ledger.set_aside()
+    files = ledger.queue.rejected()
     assert len(files) == 2
     assert not any(WHO in path.read_text() for path in files)
     [kept_tags] = [

@@ -57,8 +57,8 @@ def filled(database: str | None, make_ledger: MakeLedger) -> Ledger:
     """A ledger of 30 hours, added up, and by a tag too."""
     ledger = make_ledger(database, rollup_tags=("feature",))
     spool(ledger, tagged(30))
-    ledger.drain()
-    ledger.roll()
+    ledger.queue.drain()
+    ledger.rollups.roll()
     return ledger
 
 
@@ -68,12 +68,12 @@ def test_all_back_is_as_if_none_had_gone(filled: Ledger) -> None:
     assert filled.prune(NOON + 20.5 * HOUR) > 100
     pruned = everything(filled, "pruned")
     old = [call for call in tagged(30) if call.started_at < NOON + 20.5 * HOUR]
-    stored = filled.put_back(old)
+    stored = filled.restore(old)
     assert (stored.new, stored.duplicate, stored.refused) == (len(old), 0, [])
     assert everything(filled, "pruned") == []
-    filled.roll()
+    filled.rollups.roll()
     assert everything(filled, "hour", "day", "pruned") == before
-    assert filled.verify() == []
+    assert filled.rollups.verify() == []
     filled.prune(NOON + 20.5 * HOUR, batch=7)
     assert everything(filled, "pruned") == pruned
 
@@ -83,13 +83,13 @@ def test_some_back_leave_every_total(filled: Ledger) -> None:
     days = everything(filled, "day")
     filled.prune(LATER)
     some = tagged(30)[3::5]
-    assert filled.put_back(some).new == len(some) == raw(filled)["calls"]
-    again = filled.put_back([*some, *tagged(30)[4::5]])
+    assert filled.restore(some).new == len(some) == raw(filled)["calls"]
+    again = filled.restore([*some, *tagged(30)[4::5]])
     assert again.duplicate == len(some)
-    filled.roll()
+    filled.rollups.roll()
     assert everything(filled, "day") == days
     assert rolled(filled, "hour") == raw(filled)
-    assert filled.verify() == []
+    assert filled.rollups.verify() == []
 
 
 @every_database
@@ -102,7 +102,7 @@ def test_two_at_once_put_each_back_once(
 
     def put_back() -> None:
         mine = make_ledger(database, rollup_tags=("feature",))
-        new.append(sum(mine.put_back([call]).new for call in tagged(4)))
+        new.append(sum(mine.restore([call]).new for call in tagged(4)))
 
     threads = [threading.Thread(target=put_back) for _ in range(2)]
     for thread in threads:
@@ -110,9 +110,9 @@ def test_two_at_once_put_each_back_once(
     for thread in threads:
         thread.join()
     assert sum(new) == len(tagged(4)) == raw(filled)["calls"]
-    filled.roll()
+    filled.rollups.roll()
     assert everything(filled, "day") == days
-    assert filled.verify() == []
+    assert filled.rollups.verify() == []
 
 
 def test_one_that_the_sums_do_not_hold_is_refused(filled: Ledger) -> None:
@@ -124,30 +124,30 @@ def test_one_that_the_sums_do_not_hold_is_refused(filled: Ledger) -> None:
         make_call(3, started_at=LATER + HOUR),  # nothing was pruned then
         dataclasses.replace(tagged(1)[1], tags={"feature": "another"}),
     ]
-    stored = filled.put_back(strange)
+    stored = filled.restore(strange)
     assert stored.new == 0
     assert [call for call, _ in stored.refused] == strange
     assert everything(filled, "pruned") == pruned
     [good] = tagged(1)[1:2]
-    assert filled.put_back([*strange[:3], good]).new == 1
+    assert filled.restore([*strange[:3], good]).new == 1
 
 
 def test_a_key_that_was_declared_later_is_told_as_before(
     ledger: Ledger, database: str | None, make_ledger: MakeLedger
 ) -> None:
     spool(ledger, tagged(30))
-    ledger.drain()
-    ledger.roll()
+    ledger.queue.drain()
+    ledger.rollups.roll()
     ledger.prune(NOON + 5 * HOUR)
     later = make_ledger(database, rollup_tags=("feature",))
-    later.roll()
+    later.rollups.roll()
     later.prune(NOON + 8 * HOUR)
     pruned = everything(later, "pruned")
     old = [call for call in tagged(30) if call.started_at < NOON + 8 * HOUR]
     for _ in range(2):
-        assert later.put_back(old).new == len(old)
-        later.roll()
-        assert later.verify() == []
+        assert later.restore(old).new == len(old)
+        later.rollups.roll()
+        assert later.rollups.verify() == []
         later.prune(NOON + 8 * HOUR)
         assert everything(later, "pruned") == pruned
 
@@ -157,13 +157,13 @@ def test_a_month_that_is_being_dropped_is_left_alone(filled: Ledger) -> None:
     with filled._engines.writing().begin() as connection:
         announce(connection, Going(NOON - HOUR, LATER))
     with pytest.raises(StorageError, match="being dropped"):
-        filled.put_back(tagged(1))
+        filled.restore(tagged(1))
     assert raw(filled)["calls"] == 0
 
 
 @with_partitions
 def test_calls_of_a_dropped_month_come_back_and_go_again(ledger: Ledger) -> None:
-    ledger.partition()
+    ledger.partitions.apply()
     _split(ledger, 5)
     made = calls_around(*(month(n) for n in range(5)))
     kept(ledger, made)
@@ -172,14 +172,14 @@ def test_calls_of_a_dropped_month_come_back_and_go_again(ledger: Ledger) -> None
     gone = ledger.prune(limit)
     for _ in range(2):
         old = [call for call in made if call.started_at < limit]
-        stored = ledger.put_back(old)
+        stored = ledger.restore(old)
         assert (stored.new, stored.refused) == (gone, [])
         assert ever(ledger) == before
-        ledger.roll()
+        ledger.rollups.roll()
         assert rolled(ledger, "pruned")["calls"] == 0
-        assert ledger.partition_plan() == []
-        assert ledger.verify() == []
+        assert ledger.partitions.plan() == []
+        assert ledger.rollups.verify() == []
         assert ledger.prune(limit) == gone
         assert ever(ledger) == before
-    ledger.roll()
-    assert ledger.verify() == []
+    ledger.rollups.roll()
+    assert ledger.rollups.verify() == []

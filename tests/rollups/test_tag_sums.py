@@ -66,16 +66,16 @@ def counted(made: list[Call], key: str) -> dict[str, int]:
 def test_days_add_up_by_tag(tagged: Ledger) -> None:
     made = made_over(4)
     spool(tagged, made)
-    tagged.drain()
-    tagged.roll()
+    tagged.queue.drain()
+    tagged.rollups.roll()
     for key in KEYS:
         assert kept(tagged, key) == counted(made, key)
-    assert tagged.verify() == []
+    assert tagged.rollups.verify() == []
     late = make_call(7, started_at=NOON - 2 * DAY, tags={"user": "late"})
     spool(tagged, [late])
-    tagged.drain()
+    tagged.queue.drain()
     assert "late" not in kept(tagged, "user")
-    tagged.roll()
+    tagged.rollups.roll()
     assert kept(tagged, "user") == counted([*made, late], "user")
 
 
@@ -85,41 +85,41 @@ def test_declaring_a_key_adds_up_what_was_there(
 ) -> None:
     made = made_over(3)
     spool(ledger, made)
-    ledger.drain()
-    ledger.roll()
+    ledger.queue.drain()
+    ledger.rollups.roll()
     assert kept(ledger, "user") == {}
-    make_ledger(database, rollup_tags=("user",)).roll()
+    make_ledger(database, rollup_tags=("user",)).rollups.roll()
     assert kept(ledger, "user") == counted(made, "user")
-    ledger.roll()  # as a command does that knows no setting
+    ledger.rollups.roll()  # as a command does that knows no setting
     assert kept(ledger, "user") == counted(made, "user")
-    assert ledger.verify() == []
+    assert ledger.rollups.verify() == []
 
 
 @every_database
 def test_pruning_keeps_the_sums_by_tag(tagged: Ledger) -> None:
     made = made_over(4)
     spool(tagged, made)
-    tagged.drain()
+    tagged.queue.drain()
     tagged.prune(NOON - 1.3 * DAY, batch=7)
-    assert tagged.verify() == []
-    tagged.roll()
+    assert tagged.rollups.verify() == []
+    tagged.rollups.roll()
     assert kept(tagged, "user") == counted(made, "user")
     gone = [call for call in made if call.started_at < NOON - 1.3 * DAY]
     assert kept(tagged, "user", "pruned") == counted(gone, "user")
-    assert tagged.verify() == []
+    assert tagged.rollups.verify() == []
     assert rolled(tagged, "day")["calls"] == len(made) > raw(tagged)["calls"]
 
 
 @every_database
 def test_a_wrong_sum_by_tag_is_found(tagged: Ledger) -> None:
     spool(tagged, made_over(2))
-    tagged.drain()
-    tagged.roll()
+    tagged.queue.drain()
+    tagged.rollups.roll()
     t = tag_rollups.c
     with tagged._engines.writing().begin() as connection:
         wrong = sa.update(tag_rollups).where(t.key == "user", t.value == "1")
         connection.execute(wrong.values(calls=t.calls + 1))
-    found = tagged.verify()
+    found = tagged.rollups.verify()
     assert len(found) == 3
     assert all("tag user is not the sum of its calls" in line for line in found)
 
@@ -129,39 +129,39 @@ def test_days_of_another_zone_have_sums_by_tag(
 ) -> None:
     made = made_over(3)
     spool(tagged, made)
-    tagged.drain()
-    tagged.roll()
+    tagged.queue.drain()
+    tagged.rollups.roll()
     zone = zoneinfo.ZoneInfo("Asia/Kolkata")
     moved = make_ledger(timezone=zone, rollup_tags=KEYS)
-    moved.rezone()
+    moved.rollups.rezone()
     assert kept(moved, "user") == counted(made, "user")
     with moved.reading() as connection:
         starts = set(connection.scalars(sa.select(tag_rollups.c.start)))
     assert all(period_of("day", start, zone)[0] == start for start in starts)
-    assert moved.verify() == []
+    assert moved.rollups.verify() == []
 
 
 @every_database
 def test_clearing_takes_the_sums_by_tag(tagged: Ledger) -> None:
     spool(tagged, made_over(3))
-    tagged.drain()
+    tagged.queue.drain()
     tagged.prune(NOON - DAY)
-    tagged.roll()
+    tagged.rollups.roll()
     tagged.clear("all")
-    tagged.roll()
+    tagged.rollups.roll()
     assert kept(tagged, "user") == {}
     made = made_over(1)
     spool(tagged, made)
-    tagged.drain()
-    tagged.roll()
+    tagged.queue.drain()
+    tagged.rollups.roll()
     assert kept(tagged, "user") == counted(made, "user")
 
 
 def test_the_day_that_runs_is_read_from_its_calls(tagged: Ledger) -> None:
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     spool(tagged, [make_call(1, started_at=now), *made_over(1)])
-    tagged.drain()
-    tagged.roll()
+    tagged.queue.drain()
+    tagged.rollups.roll()
     today = period_of("day", now, dt.UTC)[0]
     with tagged.reading() as connection:
         starts = set(connection.scalars(sa.select(tag_rollups.c.start)))
@@ -176,8 +176,8 @@ def test_a_tag_without_interning_is_added_up_too(
 ) -> None:
     ledger = make_ledger(database, rollup_tags=("trace_id",))
     spool(ledger, [make_call(n, trace_id=f"t{n % 2}") for n in range(5)])
-    ledger.drain()
-    ledger.roll()
+    ledger.queue.drain()
+    ledger.rollups.roll()
     assert kept(ledger, "trace_id") == {"t0": 3, "t1": 2}
     with ledger.reading() as connection:
         assert connection.scalars(sa.select(calls.c.tag_set_id)).first() is not None

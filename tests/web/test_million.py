@@ -58,8 +58,8 @@ def fill(app: Flask, doublings: int) -> int:
                     f" {columns} FROM {calls.name}"
                 )
             )
-    ledger.rezone()
-    while ledger.roll():
+    ledger.rollups.rezone()
+    while ledger.rollups.roll():
         pass
     return SEED * 2**doublings
 

@@ -328,7 +328,7 @@ def test_an_unreadable_spool_does_not_hide_the_error(
 ) -> None:
     app = make_site(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'host.db'}")
     ledger = app.extensions["llm_cost"].ledger
-    monkeypatch.setattr(ledger._spool, "directory", "a\0b")  # ValueError
+    monkeypatch.setattr(ledger.queue.spool, "directory", "a\0b")  # ValueError
     response = app.test_client().get("/llm-costs/")
     assert response.status_code == 503
     assert "flask llm-cost db upgrade" in response.text
@@ -379,7 +379,7 @@ def test_pages_work_on_a_hosts_postgresql(
     app = make_site(
         LLM_COST_DATABASE_URI=postgresql_uri, LLM_COST_ROLLUP_TAGS=("feature",)
     )
-    app.extensions["llm_cost"].ledger.upgrade()
+    app.extensions["llm_cost"].ledger.schema.upgrade()
     call = recorder(app)()
     for address in (*ADDRESSES, "calls.csv", f"calls/{call.event_id}"):
         assert app.test_client().get(f"/llm-costs/{address}").status_code == 200

@@ -106,8 +106,8 @@ def _fill(app: Flask, urls: Urls, calls: int) -> None:
     from .traffic import plan
 
     state = app.extensions["llm_cost"]
-    click.echo(f"Ledger: {state.ledger.database_label}")
-    state.ledger.upgrade()
+    click.echo(f"Ledger: {state.ledger.label}")
+    state.ledger.schema.upgrade()
     click.echo(f"Sending {calls:,} calls to a fake provider ...")
     send(app, urls, plan(calls, dt.datetime.now(dt.UTC)))
     if not state.extension.flush(60):

@@ -1,0 +1,132 @@
+"""How monthly files are appended to and rewritten, by any number of processes."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .. import jsonl
+from ..call import Call
+
+try:
+    import fcntl
+except ImportError:  # Windows: appends of several processes are not coordinated
+    fcntl = None  # type: ignore[assignment]
+
+_BINARY: t.Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def append(path: Path, line: bytes) -> None:
+    """Append a line as a whole, or leave no trace of it.
+
+    :raises OSError: If it could not be written.
+    """
+    with _locked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as fd:
+        size = os.fstat(fd).st_size
+        if size and _last_byte(fd, size) != b"\n":  # another process died writing
+            line = b"\n" + line
+        try:
+            written = os.write(fd, line)
+            if written < len(line):
+                raise OSError(f"{written} of {len(line)} bytes could be written")
+        except OSError:
+            os.ftruncate(fd, size)
+            raise
+
+
+def keep_calls(path: Path, keep: Callable[[Call], bool]) -> int:
+    """Delete the calls of a file that are not to be kept; return how many there were.
+
+    Lines that are not calls stay. A file without any line is deleted.
+    """
+    with _locked(path, os.O_RDWR) as fd:
+        lines = list(_lines(fd))
+        kept = [line for line in lines if _stays(line, keep)]
+        if not kept:
+            path.unlink()
+        elif len(kept) < len(lines):
+            _replace(path, kept)
+    return len(lines) - len(kept)
+
+
+def erase_tag(path: Path, key: str, value: str) -> tuple[int, int]:
+    """Erase a value of a tag from the lines of a file.
+
+    :return: How many lines had it, and how many that are not JSON seem to have it.
+    """
+    erased = unreadable = 0
+    with _locked(path, os.O_RDWR) as fd:
+        lines: list[bytes] = []
+        for line in _lines(fd):
+            try:
+                changed = jsonl.without_tag(line, key, value)
+            except ValueError:
+                changed = None
+                unreadable += value.encode() in line
+            erased += changed is not None
+            lines.append(line if changed is None else changed + b"\n")
+        if erased:
+            _replace(path, lines)
+    return erased, unreadable
+
+
+@contextmanager
+def _locked(path: Path, flags: int) -> Iterator[int]:
+    """Open the file that is at a path, and lock it."""
+    while True:
+        try:
+            fd = os.open(path, flags | _BINARY, 0o600)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise
+            path.parent.mkdir(0o700, parents=True, exist_ok=True)
+            continue
+        try:
+            if fcntl is not None:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if _is_at(fd, path):
+                yield fd
+                return
+        finally:
+            os.close(fd)
+        # It was replaced while we waited for the lock: open the new file.
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _last_byte(fd: int, size: int) -> bytes:
+    os.lseek(fd, size - 1, os.SEEK_SET)
+    return os.read(fd, 1)
+
+
+def _lines(fd: int) -> Iterator[bytes]:
+    with os.fdopen(os.dup(fd), "rb") as file:
+        yield from file
+
+
+def _stays(line: bytes, keep: Callable[[Call], bool]) -> bool:
+    try:
+        return keep(jsonl.decode(line))
+    except ValueError:
+        return True
+
+
+def _replace(path: Path, lines: Iterable[bytes]) -> None:
+    """Replace a locked file by a new one, in one step."""
+    new = path.with_suffix(".new")
+    out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(out, "wb") as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(out)
+    new.replace(path)

@@ -1,0 +1,493 @@
+"""The ledger in a database."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import threading
+import time
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..budgets.policy import Policy
+from ..budgets.storage import Budgets
+from ..calendar import period_of
+from ..call import Call
+from ..config import Settings
+from ..db.import_lock import loading
+from ..errors import StorageError
+from ..interrupts import of_signal
+from ..lifecycle import EXIT_SECONDS
+from ..lifecycle import Failed
+from ..lifecycle import register
+from ..lifecycle import Reporter
+from . import destination
+from .queue import Queue
+
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from ..db.engine import Engines
+    from ..rollups.build import Roller
+    from ..rollups.erase import Erased
+    from .partitioning import Partitions
+    from .replica import Replica
+    from .reprice import Reviser
+    from .schema import Schema
+    from .store import Store
+    from .store import Stored
+
+SPOOL_FOLDER: t.Final = "llm_cost_spool"
+
+_RETRY_SECONDS: t.Final = 5.0
+_BUILD_SECONDS: t.Final = 2.0
+_ERASE_PAUSE: t.Final = 0.5
+
+
+class Ledger:
+    """One app's ledger in a database. Nothing is opened before it is needed.
+
+    It implements :class:`~flask_llm_cost.query.storage.Storage`.
+
+    :param instance_path: The folder of files that the settings do not place elsewhere.
+    :param host_engine: Gives the host app's engine, if its database is the ledger's.
+    :param failed: Receives what could not be stored. It must not raise.
+    :param gather: Called before each drain to append the calls that are due. It must not
+        raise.
+    :param policy: The budgets to keep counters for, if there are any.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        instance_path: str,
+        host_engine: Callable[[], sa.Engine] | None = None,
+        failed: Failed | None = None,
+        gather: Callable[[], None] | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self._settings = settings
+        self._instance_path = instance_path
+        self._get_host = host_engine
+        self._host: sa.Engine | None = None
+        self._gather = gather
+        self._policy = policy
+        self._reporter = Reporter(failed)
+        self.queue: Queue = Queue(
+            Path(instance_path, settings.spool_dir or SPOOL_FOLDER),
+            self._reporter,
+            destination=self._destination,
+            fsync=settings.spool_fsync,
+            store=lambda: self._store,
+            gather=self._append_due,
+            build=self._build_rollups,
+            maintain=self._maintain_budgets,
+            notify=self._notify,
+        )
+        self._reset()
+        register(self)
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._made_engines: Engines | None = None
+        self._made_store: Store | None = None
+        self._made_budgets: Budgets | None = None
+        self._made_replica: Replica | None = None
+        self._write_at = 0.0
+        self._rescued = False
+
+    def after_fork(self) -> None:
+        """Forget what belongs to the parent, in a forked child."""
+        engines = self._made_engines
+        self._reset()
+        self.queue.after_fork()
+        if engines is not None:
+            engines.after_fork()
+
+    @property
+    def lost(self) -> int:
+        """Calls that neither the spool nor the database would take."""
+        return self._reporter.lost
+
+    @property
+    def folder(self) -> Path:
+        """The folder that calls are written to first: the spool's."""
+        return self.queue.folder
+
+    @property
+    def label(self) -> str:
+        """The database's URL, without user and password."""
+        return self._engines.label
+
+    # Recording calls
+
+    def append(self, call: Call, *, now: bool = False) -> bool:
+        """Record a call. Never raises: errors go to ``failed``.
+
+        :param now: Write it to the database at once, whatever ``LLM_COST_WRITE`` says.
+        :return: Whether it is in the database already.
+        """
+        # The app's request goes on, whatever happens in here.
+        try:
+            if (now or self._settings.write == "sync") and self._write_now(call):
+                if self._policy is not None:
+                    self.queue.wake()  # its thread sends the alerts
+                return True
+            self.queue.append(call)
+        except OSError as error:
+            self._rescue(call, error)
+        except Exception as error:
+            if of_signal(error):
+                raise
+            self._reporter.lose(call, error)
+        return False
+
+    def _write_now(self, call: Call) -> bool:
+        """Write a call to the database; if that fails, it is left for the spool."""
+        if time.monotonic() < self._write_at:
+            return False
+        try:
+            self._write(call)
+        except Exception as error:
+            if of_signal(error):
+                raise
+            self._reporter.report(None, error)
+            return False
+        return True
+
+    def _write(self, call: Call) -> None:
+        if time.monotonic() < self._write_at:
+            raise StorageError("The database could not be written a moment ago.")
+        try:
+            stored = self._store.write([call], now=True)
+        except Exception:
+            # Else each call would wait for a database that is away.
+            self._write_at = time.monotonic() + _RETRY_SECONDS
+            raise
+        self.queue.writer.wrote()
+        for _, reason in stored.refused:
+            self.queue.reject(call, reason)
+            self._reporter.report(call, StorageError(f"A call was rejected: {reason}"))
+
+    def _rescue(self, call: Call, error: OSError) -> None:
+        """The spool cannot be written: a full disk, or a folder that is read-only."""
+        why = (
+            f"The spool in {self.folder} cannot be written ({error.strerror or error})."
+            " Free some space, or set LLM_COST_SPOOL_DIR to a folder that the app may"
+            " write to."
+        )
+        try:
+            self._write(call)
+        except Exception as second:
+            self._reporter.lose(
+                call, StorageError(f"A call was lost. {why} ({second})")
+            )
+        else:
+            if not self._rescued:
+                why += " Until then, each call is written to the database at once."
+                self._reporter.report(None, StorageError(why))
+            self._rescued = True
+
+    def _append_due(self) -> None:
+        if self._gather is not None:
+            self._gather()
+
+    # Storing what is queued
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until everything captured so far is in the ledger.
+
+        :return: False if some of it is still queued, or was rejected.
+        """
+        done = self.queue.flush(timeout)
+        self._notify()
+        return done
+
+    def flush_at_exit(self) -> None:
+        """Store what is queued, at the end of the process."""
+        self.queue.flush(EXIT_SECONDS, once=True)
+
+    def close(self) -> None:
+        """Store what is queued, then close threads, files and connections.
+
+        A closed ledger opens again by itself when it is used.
+        """
+        if self._pid != os.getpid():
+            self.after_fork()
+        self.flush_at_exit()
+        self.queue.close()
+        with self._lock:
+            engines, self._made_engines = self._made_engines, None
+            self._made_store = self._made_budgets = self._made_replica = None
+        if engines is not None:
+            engines.close()
+
+    # Reading
+
+    @contextmanager
+    def reading(
+        self,
+        *,
+        fresh: bool = False,
+        since: dt.datetime | None = None,
+        until: dt.datetime | None = None,
+    ) -> Iterator[sa.Connection]:
+        """Connect in one read-only transaction, in which nothing changes.
+
+        :param fresh: Do not read from the replica of ``LLM_COST_READ_DATABASE_URI``: what
+            is read decides what is written.
+        :param since: Nothing older is read. A database does not need to know.
+        :param until: Nothing from that moment on is read.
+        :raises StorageError: If the database cannot be used.
+        :raises SetupRequired: If its tables are missing or of another version.
+        """
+        with self._engines.snapshot(fresh=fresh) as connection:
+            yield connection
+
+    # Deleting
+
+    def prunable(self, before: dt.datetime) -> int:
+        """Count the calls that :meth:`prune` would delete."""
+        return self.rollups.prunable(before)
+
+    def prune(
+        self,
+        before: dt.datetime,
+        *,
+        batch: int = 1000,
+        months_only: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Delete the calls before a moment; return how many there were.
+
+        Their rollups stay. Where the table has partitions, whole months are dropped with
+        theirs; the rest is deleted in short transactions. It may be interrupted and run
+        again at any time.
+
+        :param months_only: Leave the rest for later, when its month is over.
+        :param progress: Called with the number of deleted calls after each step.
+        """
+        # A queued call that is older than what was pruned could not be told from one that
+        # was pruned: store it before.
+        self.queue.drain()
+        return self.rollups.prune(
+            before, batch=batch, months_only=months_only, progress=progress
+        )
+
+    def clear(self, scope: t.Literal["today", "all"]) -> int:
+        """Delete today's calls (in ``LLM_COST_TIMEZONE``), or all, and their rollups.
+
+        :return: How many there were.
+        """
+        self.queue.drain()  # else they would come back
+        since = None
+        if scope == "today":
+            zone = self._settings.timezone
+            since = period_of("day", dt.datetime.now(dt.UTC), zone)[0]
+        deleted = self.rollups.clear(since)
+        budgets = self.budgets
+        if budgets is not None:
+            with self._engines.explained(), self._engines.writing().begin() as change:
+                budgets.counters.clear(change, since)
+        return deleted
+
+    def erase_tag(
+        self,
+        key: str,
+        value: str,
+        *,
+        timeout: float = 10.0,
+        progress: Callable[[Erased], None] | None = None,
+    ) -> Erased:
+        """Erase one value of a tag everywhere; the calls that had it stay without it.
+
+        Totals stay; those of the value move to the calls without the tag. It works in
+        short transactions and may be interrupted and run again. Calls that are recorded
+        meanwhile are found too, but the app must stop recording the value first.
+
+        :param timeout: How long to wait for lines queued by other processes, in seconds.
+        :param progress: Called with what was erased so far, after each batch.
+        """
+        from ..jsonl import without_tag
+        from ..rollups.erase import erase_aside
+        from ..rollups.erase import Erased
+        from ..rollups.erase import stored_value
+
+        spool, erased = self.queue.spool, Erased()
+        report = progress or (lambda erased: None)
+        until = time.monotonic() + timeout
+        while True:
+            self.queue.drain()
+            self.rollups.erase(key, stored_value(key, value), erased, report)
+            erased.waiting = 0
+            for line in spool.lines():
+                with contextlib.suppress(ValueError):  # torn, or rejected soon
+                    erased.waiting += without_tag(line, key, value) is not None
+            if not erased.waiting or time.monotonic() > until:
+                break
+            time.sleep(_ERASE_PAUSE)
+        # What another process has stored since.
+        self.rollups.erase(key, stored_value(key, value), erased, report)
+        erase_aside(spool, key, value, erased)
+        return erased
+
+    # What only a database can do
+
+    @property
+    def schema(self) -> Schema:
+        """The tables: upgrade, downgrade, check."""
+        from .schema import Schema
+
+        return Schema(self._engines)
+
+    @property
+    def partitions(self) -> Partitions:
+        """The monthly partitions of the table of calls."""
+        from .partitioning import Partitions
+
+        return Partitions(self._engines)
+
+    @property
+    def rollups(self) -> Roller:
+        """The totals by hour and day."""
+        with loading():
+            from ..rollups.build import Roller
+
+        return Roller(
+            self._engines, self._settings.timezone, self._settings.rollup_tags
+        )
+
+    @property
+    def repricing(self) -> Reviser:
+        """Repricing of stored calls, and its undo."""
+        from .reprice import Reviser
+
+        budgets = self.budgets
+        return Reviser(self._engines, None if budgets is None else budgets.counters)
+
+    @property
+    def budgets(self) -> Budgets | None:
+        """The budgets that are enforced here, if there are any."""
+        if self._policy is None:
+            return None
+        with self._own_process():
+            if self._made_budgets is None:
+                self._made_budgets = Budgets(self._engines, self._policy)
+            return self._made_budgets
+
+    @property
+    def replica(self) -> Replica | None:
+        """The database that pages read from, if it is another one."""
+        if self._settings.read_database_uri is None:
+            return None
+        with self._own_process():
+            if self._made_replica is None:
+                from .replica import Replica
+
+                self._made_replica = Replica(self._engines)
+            return self._made_replica
+
+    def restore(self, calls: Iterable[Call]) -> Stored:
+        """Store calls from before the last :meth:`prune`, which deleted them.
+
+        Single calls can be read again, and no total changes: each is taken out of the
+        rollups of pruned calls in the same transaction. A call that cannot be in those
+        rollups is refused. Budgets counted the calls when they were new, and do not count
+        them again.
+
+        :raises StorageError: If the ledger cannot be written.
+        """
+        return self.rollups.put_back(calls)
+
+    def withdraw(self, event_ids: Sequence[str]) -> int:
+        """Delete trial calls, and what they added to rollups and budgets.
+
+        :return: How many there were.
+        :raises StorageError: If the ledger cannot be written.
+        """
+        budgets = self.budgets
+        counters = None if budgets is None else budgets.counters
+        return self.rollups.withdraw(event_ids, counters)
+
+    # For the queue
+
+    def _build_rollups(self) -> None:
+        self.rollups.roll(seconds=_BUILD_SECONDS)
+
+    def _notify(self) -> None:
+        """Notify the app of the budget thresholds that were reached."""
+        if self._made_budgets is not None:
+            self._made_budgets.notify()
+
+    def _maintain_budgets(self) -> None:
+        if self._made_budgets is not None:
+            self._made_budgets.work()
+
+    # What is made when it is first needed. SQLAlchemy is loaded then, by the writer's
+    # thread if possible: an app's first call does not wait for it.
+
+    @property
+    def _engines(self) -> Engines:
+        with self._own_process():
+            if self._made_engines is None:
+                with loading():
+                    from ..db.engine import Engines
+
+                host = None if self._get_host is None else self._host_engine
+                self._made_engines = Engines(self._settings, self._instance_path, host)
+            return self._made_engines
+
+    @property
+    def _store(self) -> Store:
+        with self._own_process():
+            if self._made_store is None:
+                with loading():
+                    from .store import Store
+
+                budgets = self.budgets
+                counters = None if budgets is None else budgets.counters
+                self._made_store = Store(self._engines, counters)
+            return self._made_store
+
+    @contextmanager
+    def _own_process(self) -> Iterator[None]:
+        if self._pid != os.getpid():  # forked by something that ran no hooks
+            self.after_fork()
+        with self._lock:
+            yield
+
+    def _host_engine(self) -> sa.Engine:
+        if self._host is None:
+            assert self._get_host is not None
+            self._host = self._get_host()
+        return self._host
+
+    def _destination(self) -> str:
+        """Name the database that spooled lines are for, without loading SQLAlchemy.
+
+        Apps may share an instance folder, such as one in tests and in production. A line
+        that one left there must not end up in the other's ledger.
+        """
+        folder = self._instance_path
+        uri = self._settings.database_uri
+        if uri is not None:
+            return destination.of_uri(uri, folder)
+        if self._get_host is None:
+            return destination.own(folder)
+        # Calls are recorded even if the host has no engine. The writer reports why; a
+        # process that knows the destination later stores them.
+        try:
+            url = self._host_engine().url
+        except Exception:
+            return destination.UNKNOWN
+        return destination.of_parts(
+            url.drivername, url.host, url.port, url.database, folder
+        )

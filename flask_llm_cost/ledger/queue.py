@@ -1,0 +1,215 @@
+"""Calls that are captured and not in the database yet: this process's spool and writer."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+import time
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..call import Call
+from ..jsonl import encode
+from ..lifecycle import EXIT_SECONDS
+from ..lifecycle import Reporter
+from .spool import Spool
+from .writer import Drained
+from .writer import Writer
+
+if t.TYPE_CHECKING:
+    from .store import Store
+
+_RETRY_SECONDS: t.Final = 5.0
+
+
+class Queue:
+    """The spool of one ledger, and the thread that stores what is in it.
+
+    :param folder: The spool's folder.
+    :param destination: Names the database that the lines are for.
+    :param store: Gives the store; first called when there is something to write.
+    :param gather: Called before each drain to append the calls that are due.
+    :param build: Builds rollups, for some seconds at most.
+    :param maintain: Called after each drain of the writer's. It must not raise.
+    :param notify: Called after a drain on the caller's thread.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        reporter: Reporter,
+        *,
+        destination: Callable[[], str],
+        fsync: bool,
+        store: Callable[[], Store],
+        gather: Callable[[], None],
+        build: Callable[[], object],
+        maintain: Callable[[], None],
+        notify: Callable[[], None],
+    ) -> None:
+        self.folder = folder
+        self._reporter = reporter
+        self._destination = destination
+        self._fsync = fsync
+        self._store = store
+        self._gather = gather
+        self._build = build
+        self._maintain = maintain
+        self._notify = notify
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._made_spool: Spool | None = None
+        self._made_writer: Writer | None = None
+        self._running = False
+        self._tend_at = 0.0
+
+    def after_fork(self) -> None:
+        """Forget the parent's spool and writer, in a forked child."""
+        spool = self._made_spool
+        self._reset()
+        if spool is not None:
+            spool.let_go()
+
+    # Appending
+
+    def append(self, call: Call) -> None:
+        """Append a call to the spool, and see that the writer runs.
+
+        :raises OSError: If it could not be written as a whole.
+        """
+        self.spool.append(encode(call))
+        self.wake()
+
+    def reject(self, call: Call, reason: str) -> None:
+        """Move a call that no retry can store to a file of its own."""
+        self.spool.set_aside(encode(call).rstrip(), reason)
+
+    def wake(self) -> None:
+        """Start this process's writer, once. Never raises."""
+        if self._running and self._pid == os.getpid():
+            return
+        try:
+            self._running = self.writer.start()
+        except Exception as error:
+            self._reporter.report(None, error)
+
+    def tend(self) -> None:
+        """Do the writer's work where it has no thread. Never raises.
+
+        For the end of a request. Where the thread runs, it returns at once.
+        """
+        if self._running or not self.pending or time.monotonic() < self._tend_at:
+            return
+        try:
+            pause = self.writer.cycle()
+        except Exception as error:
+            self._reporter.report(None, error)
+            pause = _RETRY_SECONDS
+        self._tend_at = time.monotonic() + pause
+
+    # Storing
+
+    @property
+    def pending(self) -> bool:
+        """Whether this process has appended calls that are not stored yet."""
+        spool = self._made_spool
+        return self._pid == os.getpid() and spool is not None and spool.pending
+
+    def flush(self, timeout: float, *, once: bool = False) -> bool:
+        """Wait until everything appended so far is stored.
+
+        :param once: Stop waiting as soon as a drain fails.
+        :return: False if some of it is still queued, or was rejected.
+        """
+        self._gather()
+        if not self.pending:
+            return True
+        return self.writer.flush(timeout, once=once)
+
+    def drain(self) -> Drained:
+        """Store what this process queued and what dead processes left, now.
+
+        :raises StorageError: If the database is unavailable or has no tables.
+        """
+        drained = self.writer.drain(orphans=True)
+        self._notify()
+        return drained
+
+    def close(self) -> None:
+        """Stop the writer and close the spool; both open again when they are used."""
+        # The writer first: it would open again what is closed below.
+        if self._made_writer is not None:
+            self._made_writer.stop(EXIT_SECONDS)
+        with self._lock:
+            spool, self._made_spool, self._made_writer = self._made_spool, None, None
+            self._running = False
+        if spool is not None:
+            spool.close()
+
+    # What is queued
+
+    def count(self) -> int:
+        """Count the calls that are not in the database yet, in files of every process."""
+        return self.spool.waiting()
+
+    def since(self) -> dt.datetime | None:
+        """Tell when the oldest queued file was last written to.
+
+        :return: Aware UTC; ``None`` if nothing is queued.
+        """
+        at = self.spool.oldest()
+        return None if at is None else dt.datetime.fromtimestamp(at, dt.UTC)
+
+    def rejected(self) -> list[Path]:
+        """List the files of calls that cannot be stored."""
+        return self.spool.bad()
+
+    def requeue(self) -> int:
+        """Queue the rejected calls again; return how many there are.
+
+        For after an upgrade, or after a file was corrected by hand. What still cannot be
+        stored is rejected again by the next drain.
+        """
+        return self.spool.requeue()
+
+    # Both are made when they are first needed: the destination may ask the host app.
+
+    @property
+    def spool(self) -> Spool:
+        made = self._made_spool
+        if made is not None and self._pid == os.getpid():
+            return made  # the way of every call
+        with self._own_process():
+            if self._made_spool is None:
+                self._made_spool = Spool(
+                    self.folder, self._destination(), fsync=self._fsync
+                )
+            return self._made_spool
+
+    @property
+    def writer(self) -> Writer:
+        with self._own_process():
+            if self._made_writer is None:
+                self._made_writer = Writer(
+                    self.spool,
+                    self._store,
+                    self._gather,
+                    lambda error: self._reporter.report(None, error),
+                    self._build,
+                    self._maintain,
+                )
+            return self._made_writer
+
+    @contextmanager
+    def _own_process(self) -> Iterator[None]:
+        if self._pid != os.getpid():  # forked by something that ran no hooks
+            self.after_fork()
+        with self._lock:
+            yield

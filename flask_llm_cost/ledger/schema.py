@@ -1,0 +1,65 @@
+"""The tables of a ledger in a database: their version, and the way to another one."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ..db.engine import Engines
+from ..db.engine import version
+from ..db.migrate import check
+from ..db.migrate import dialect_name
+from ..db.migrate import downgrade
+from ..db.migrate import sql
+from ..db.migrate import upgrade
+from ..db.migrations import HEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Creates, migrates and checks the tables of one ledger."""
+
+    engines: Engines
+
+    head: t.ClassVar[str] = HEAD
+    """The version that this package needs."""
+
+    def current(self) -> str | None:
+        """Return the version of the tables; ``None`` if there are none."""
+        with self.engines.connected(self.engines.reading()) as connection:
+            return version(connection)
+
+    def upgrade(self) -> None:
+        """Migrate the tables to :attr:`head`."""
+        with self.engines.explained(tables=False):
+            upgrade(self.engines.writing())
+        self.engines.recheck()
+
+    def downgrade(self, revision: str) -> None:
+        """Migrate the tables back to an earlier version; ``"base"`` drops them all.
+
+        :raises ValueError: If there is no such version.
+        """
+        with self.engines.explained(tables=False):
+            downgrade(self.engines.writing(), revision)
+        self.engines.recheck()
+
+    def check(self) -> list[str]:
+        """List how the tables differ from what this package needs."""
+        with self.engines.connected(self.engines.reading()) as connection:
+            return check(connection)
+
+    def sql(self, revisions: str = "head", *, dialect: str | None = None) -> str:
+        """Return the upgrade as SQL, for a database that only its administrator changes.
+
+        :param revisions: The target version, or ``from:to``.
+        :param dialect: ``sqlite``, ``postgresql``, ``mysql`` or ``mariadb``; that of the
+            database if left out.
+        :raises ValueError: If there is no such version or dialect.
+        """
+        if dialect is None:
+            with self.engines.connected(
+                self.engines.reading(), tables=False
+            ) as connection:
+                dialect = dialect_name(connection)
+        return sql(dialect, revisions)

@@ -1,0 +1,76 @@
+"""What ``doctor`` asks of the ledger itself: its tables, partitions and rollups."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ..db.partitions import is_half_done
+from ..db.partitions import last_end
+from ..db.partitions import partitions as list_partitions
+from ..db.tables import metadata
+from ..rollups import tag_sums
+from ..rollups.dirty_marks import fact
+from ..rollups.dirty_marks import marked
+
+
+def ledger_timezone(connection: sa.Connection) -> str | None:
+    """Return the zone of the ledger's days; ``None`` before the first rollup."""
+    return fact(connection, "timezone")
+
+
+def missing_columns(connection: sa.Connection) -> list[str]:
+    """List the columns that this package needs and the database lacks."""
+    found = sa.inspect(connection)
+    missing: list[str] = []
+    for table in metadata.sorted_tables:
+        present = (
+            {column["name"] for column in found.get_columns(table.name)}
+            if found.has_table(table.name)
+            else set()
+        )
+        missing += [str(c) for c in table.columns if c.name not in present]
+    return missing
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionHealth:
+    """The partitions of the table of calls."""
+
+    count: int
+    end: dt.datetime | None
+    """When the last one of a month ends; ``None`` if there is none."""
+    interrupted: bool
+    """Whether setting them up did not finish: calls of later months are rejected."""
+
+
+def partition_health(connection: sa.Connection) -> PartitionHealth:
+    """Ask whether the table of calls is partitioned, and until when."""
+    found = list_partitions(connection)
+    return PartitionHealth(len(found), last_end(found), is_half_done(connection))
+
+
+def dirty_hours(connection: sa.Connection) -> list[dt.datetime]:
+    """List the hours (UTC) whose rollups are not up to date."""
+    return sorted(marked(connection))
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """A tag that had too many values to be aggregated."""
+
+    key: str
+    since: dt.datetime
+    limit: int
+    """How many values of a day are too many."""
+
+
+def tag_overflows(connection: sa.Connection) -> list[Overflow]:
+    """List the tags of ``LLM_COST_ROLLUP_TAGS`` that are no longer aggregated."""
+    return [
+        Overflow(known.key, known.until, tag_sums.MOST_VALUES)
+        for known in tag_sums.declared(connection)
+        if known.until is not None
+    ]
