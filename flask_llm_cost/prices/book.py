@@ -118,7 +118,7 @@ class PriceBook:
 
     @property
     def updated_at(self) -> dt.date | None:
-        """When the newest prices in force were updated, if any layer says so."""
+        """When the newest prices in force were updated, if any layer reports it."""
         self._refresh()
         dates = [layer.updated_at for layer in self._lookup.layers]
         return max((date for date in dates if date is not None), default=None)

@@ -106,46 +106,30 @@ class Report:
             **_plan_json(self.plan),
             "in_use": _plan_json(self.in_use),
             "others": _plan_json(self.others),
-            "impact": [
-                {
-                    "model": each.model,
-                    "calls": each.calls,
-                    "before_usd": digits(each.before_usd),
-                    "after_usd": digits(each.after_usd),
-                }
-                for each in self.impact
-            ],
+            "impact": _as_json(self.impact),
         }
 
 
 def _plan_json(plan: SyncPlan | None) -> dict[str, t.Any]:
-    return {
-        "changes": [
-            {
-                "model": change.model,
-                "rate": change.rate,
-                "before": _text(change.before),
-                "after": _text(change.after),
-            }
-            for change in ([] if plan is None else plan.changes)
-        ],
-        "held_back": {} if plan is None else dict(plan.held_back),
-        "rejected": {} if plan is None else dict(plan.rejected),
-        "orphaned": [] if plan is None else list(plan.orphaned),
-        "failed": {} if plan is None else dict(plan.failed),
-        "discrepancies": [
-            {
-                "model": each.model,
-                "rate": each.rate,
-                "values": {name: digits(rate) for name, rate in each.values.items()},
-            }
-            for each in ([] if plan is None else plan.discrepancies)
-        ],
-    }
+    names = ("changes", "held_back", "rejected", "orphaned", "failed", "discrepancies")
+    return {name: _as_json(getattr(plan or _NO_PLAN, name)) for name in names}
 
 
-def _text(rate: Decimal | None) -> str | None:
-    return None if rate is None else digits(rate)
+_NO_PLAN: t.Final = SyncPlan({}, (), (), {}, {}, (), (), {}, {})
+
+
+def _as_json(value: t.Any) -> t.Any:
+    """Convert a plan's values to JSON: dataclasses to objects, amounts to text."""
+    if isinstance(value, Decimal):
+        return digits(value)
+    if isinstance(value, Mapping):
+        return {key: _as_json(each) for key, each in value.items()}
+    if isinstance(value, tuple):
+        return [_as_json(each) for each in value]
+    if dataclasses.is_dataclass(value):
+        names = (field.name for field in dataclasses.fields(value))
+        return {name: _as_json(getattr(value, name)) for name in names}
+    return value
 
 
 def _lines(report: Report) -> Iterator[str]:

@@ -194,7 +194,7 @@ def _read_body(
             progress(len(data))
     declared = response.headers.get("Content-Length")
     if declared is not None and declared.isdigit() and int(declared) != len(data):
-        raise _Failed(f"broke off after {len(data):,} of {int(declared):,} bytes")
+        raise _Failed(f"sent only {len(data):,} of {int(declared):,} bytes")
     return bytes(data)
 
 

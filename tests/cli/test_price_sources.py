@@ -1,4 +1,4 @@
-"""``prices sync`` and ``prices check`` against a server that serves, and misbehaves."""
+"""``prices sync`` and ``prices check`` against a server that works or misbehaves."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_stored_sources_are_served_synced_and_then_current(
     assert checked.exit_code == 0, checked.output
 
 
-def test_what_has_not_changed_is_not_sent(
+def test_unchanged_sources_are_not_sent(
     prices: Prices, source: Source, file: Path
 ) -> None:
     serve(source)
@@ -103,7 +103,7 @@ FAULTS: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_source_that_fails_is_named_and_the_file_stays(
+def test_a_failing_source_is_named_and_the_file_stays(
     prices: Prices, source: Source, file: Path, fault: str
 ) -> None:
     before = file.read_bytes()
@@ -116,7 +116,7 @@ def test_a_source_that_fails_is_named_and_the_file_stays(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_one_source_that_fails_makes_a_sync_partial(
+def test_one_failing_source_makes_a_sync_partial(
     prices: Prices, source: Source, file: Path, fault: str
 ) -> None:
     serve(source)
@@ -144,7 +144,7 @@ def test_two_hundred_megabytes_are_not_read(
     assert file.read_bytes() == before
 
 
-def test_syncs_at_once_lose_nothing(app: Flask, source: Source, file: Path) -> None:
+def test_concurrent_syncs_lose_nothing(app: Flask, source: Source, file: Path) -> None:
     names = [f"gpt-{number}" for number in range(4)]
     entry = upstream()["gpt-4o"]
     source.says("/litellm", {name: entry for name in names})
@@ -173,7 +173,7 @@ def test_syncs_at_once_lose_nothing(app: Flask, source: Source, file: Path) -> N
     assert {f"openai/{name}" for name in names} <= set(held)
 
 
-def test_a_read_only_file_is_said_to_be_one(
+def test_a_read_only_file_is_reported(
     prices: Prices, source: Source, file: Path
 ) -> None:
     serve(source)
@@ -181,12 +181,12 @@ def test_a_read_only_file_is_said_to_be_one(
     synced = prices("sync")
     assert synced.exit_code == 1
     assert "it is read-only" in synced.stderr
-    assert prices("check").exit_code == 1  # which it may be all the same
+    assert prices("check").exit_code == 1  # which does not write
 
 
 @contextlib.contextmanager
 def _small_disk(folder: Path) -> Iterator[bool]:
-    """A disk of 64 KB there, if we may make one."""
+    """Mount a disk of 64 KB, and yield whether that is permitted."""
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)],
         capture_output=True,
@@ -202,7 +202,7 @@ def _small_disk(folder: Path) -> Iterator[bool]:
 def _sync_within(
     path: Path, url: str, limit: int | None
 ) -> subprocess.CompletedProcess[str]:
-    """A sync of its own process, which may write files of so many bytes at most."""
+    """Sync in a process of its own, with a limit to the size of files it may write."""
     code = (
         "import sys; from pathlib import Path; from flask_llm_cost.prices.sync import sync;"
         "sync(Path(sys.argv[1]), {'litellm': sys.argv[2]})"
@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(
             with contextlib.suppress(OSError), (folder / "full").open("wb") as full:
                 while True:
                     os.write(full.fileno(), bytes(1024))
-        # Without the right to mount, the system itself refuses to write more.
+        # Without permission to mount, the limit of the process applies.
         done = _sync_within(path, url, None if own else 8000)
         assert done.returncode == 1
         assert "PriceSyncError" in done.stderr

@@ -1,4 +1,4 @@
-"""``prices init``, ``sync`` and ``check``: the app's own price file, kept current."""
+"""``prices init``, ``sync`` and ``check``: keep the app's price file current."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_init_makes_a_file_once(prices: Prices, path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["p.json", "p.yaml"])
-def test_a_starter_explains_itself_and_can_be_synced(
+def test_a_new_file_explains_itself_and_can_be_synced(
     run: Run, app: Flask, tmp_path: pathlib.Path, name: str
 ) -> None:
     path = tmp_path / name
@@ -75,11 +75,11 @@ def test_a_starter_explains_itself_and_can_be_synced(
     assert both.exit_code == 2
 
 
-def test_the_examples_of_a_starter_are_prices() -> None:
+def test_the_examples_in_a_new_file_are_valid() -> None:
     assert make_layer("file", _EXAMPLES, "the starter").entries
 
 
-def test_sync_adds_what_is_asked_for(prices: Prices, path: pathlib.Path) -> None:
+def test_sync_adds_requested_models(prices: Prices, path: pathlib.Path) -> None:
     result = prices("sync", "--add", "openai/gpt-4*")
     assert result.exit_code == 0, result.output
     assert "+ openai/gpt-4o" in result.stdout
@@ -93,7 +93,7 @@ def test_a_preview_writes_nothing(prices: Prices, path: pathlib.Path) -> None:
     assert not path.exists()
 
 
-def test_a_source_that_is_away_fails(
+def test_a_missing_source_fails(
     prices: Prices, path: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     (tmp_path / "litellm.json").unlink()
@@ -103,20 +103,20 @@ def test_a_source_that_is_away_fails(
     assert not path.exists()
 
 
-def test_check_of_a_file_that_is_not_there_fails(prices: Prices) -> None:
+def test_check_of_a_missing_file_fails(prices: Prices) -> None:
     result = prices("check", "--offline")
     assert result.exit_code == 1
     assert "does not exist" in result.stderr
 
 
-def test_check_is_content_with_what_was_synced(prices: Prices) -> None:
+def test_check_passes_after_a_sync(prices: Prices) -> None:
     prices("sync", "--add", "openai/gpt-4*")
     assert prices("check").exit_code == 0
     found = json.loads(prices("check", "--format", "json").stdout)
     assert (found["ok"], found["missing"]) == (True, [])
 
 
-def test_check_fails_on_a_price_that_moved(prices: Prices, path: pathlib.Path) -> None:
+def test_check_fails_on_a_changed_price(prices: Prices, path: pathlib.Path) -> None:
     prices("sync", "--add", "openai/gpt-4*")
     path.write_text(path.read_text().replace("2.5", "2.4"))
     before = path.read_text()
@@ -126,7 +126,9 @@ def test_check_fails_on_a_price_that_moved(prices: Prices, path: pathlib.Path) -
     assert path.read_text() == before
 
 
-def test_a_source_may_be_named_for_once(prices: Prices, tmp_path: pathlib.Path) -> None:
+def test_a_source_may_be_given_for_one_run(
+    prices: Prices, tmp_path: pathlib.Path
+) -> None:
     other = tmp_path / "other.json"
     dear = {**SOURCE["gpt-4o"], "input_cost_per_token": 3e-06}
     other.write_text(json.dumps({"gpt-4o": dear}))
@@ -139,7 +141,7 @@ def test_a_source_may_be_named_for_once(prices: Prices, tmp_path: pathlib.Path) 
     assert prices("sync", "--source", "nobody=x.json").exit_code == 1
 
 
-def test_check_prices_the_last_month_by_what_the_sources_say(
+def test_check_prices_recent_calls_at_the_sources_prices(
     make_app: MakeApp, run: Run, tmp_path: pathlib.Path
 ) -> None:
     path, source = tmp_path / "p.json", tmp_path / "litellm.json"
@@ -197,7 +199,7 @@ def test_check_fails_on_a_model_in_use_without_a_price(run: Run) -> None:
     assert "! openai/mystery: in use, but no price is known" in result.stdout
 
 
-def test_without_a_file_it_says_how_to_name_one(run: Run, app: Flask) -> None:
+def test_without_a_file_the_error_shows_how_to_name_one(run: Run, app: Flask) -> None:
     for command in ("init", "sync"):
         result = run("prices", command, app=app)
         assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""``prices``: which price a model has, and why."""
+"""``prices explain`` and ``prices list``: what models cost, and why."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_price_is_explained(shown: Shown) -> None:
     assert "the overrides" in text
 
 
-def test_a_call_of_a_size_is_worked_out(shown: Shown) -> None:
+def test_a_call_of_a_given_size_is_priced(shown: Shown) -> None:
     text = shown(
         *("prices", "explain", "openai", "writer"),
         *("--input-tokens", "1000", "--output-tokens", "100"),
@@ -99,7 +99,7 @@ def test_an_unpriced_call_has_no_price(shown: Shown, shop: Flask) -> None:
     assert "No price is known for openai/mystery." in text
 
 
-def test_a_call_that_is_not_there(run: Run) -> None:
+def test_an_unknown_call_is_an_error(run: Run) -> None:
     for event_id in ("nonsense", "01a1f416-bdf9-72e5-acdf-74e949befff4"):
         result = run("prices", "explain", "--call", event_id)
         assert result.exit_code == 1
@@ -117,13 +117,13 @@ def test_a_call_that_is_not_there(run: Run) -> None:
         (("openai", "writer", "--input-tokens", "-1"), "--input-tokens"),
     ],
 )
-def test_wrong_use_ends_with_2(run: Run, args: tuple[str, ...], named: str) -> None:
+def test_wrong_usage_exits_with_2(run: Run, args: tuple[str, ...], named: str) -> None:
     result = run("prices", "explain", *args)
     assert result.exit_code == 2
     assert named in result.stderr
 
 
-def test_prices_are_those_of_the_time(make_app: MakeApp, run: Run) -> None:
+def test_prices_are_those_of_the_given_time(make_app: MakeApp, run: Run) -> None:
     dated = [
         {"valid_from": "2026-01-01", "input": "5"},
         {"valid_from": "2026-07-01", "input": "4"},
@@ -171,7 +171,7 @@ def test_prices_are_listed(shown: Shown) -> None:
     assert next(rows)["cache_read"] == "0.3"
 
 
-def test_a_list_of_nothing_fails(run: Run) -> None:
+def test_an_empty_list_fails(run: Run) -> None:
     result = run("prices", "list", "nonesuch")
     assert result.exit_code == 1
     assert "No model name contains 'nonesuch'." in result.stderr
@@ -190,7 +190,7 @@ def test_a_broken_price_file_is_one_line(
     assert result.stderr.startswith(f"Error: LLM_COST_PRICES_FILE: {path}")
 
 
-def test_a_call_larger_than_any_is_no_usage(run: Run) -> None:
+def test_an_impossibly_large_call_is_a_usage_error(run: Run) -> None:
     args = ("prices", "explain", "openai", "writer", "--input-tokens", str(2**53 + 1))
     result = run(*args)
     assert result.exit_code == 2

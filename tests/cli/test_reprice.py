@@ -51,7 +51,7 @@ def run(app: Flask, *args: str) -> t.Any:
     return app.test_cli_runner().invoke(args=["llm-cost", "prices", "reprice", *args])
 
 
-def test_reprice_prices_by_the_mode_that_was_asked_for(late: Flask) -> None:
+def test_reprice_uses_the_requested_mode(late: Flask) -> None:
     looked = run(late, "--from", "2026-11-01", "--dry-run")
     assert looked.exit_code == 0, looked.output
     assert "2 calls without a cost would be priced" in looked.output
@@ -67,7 +67,7 @@ def test_reprice_prices_by_the_mode_that_was_asked_for(late: Flask) -> None:
     assert costs(late) == ["0.001500000000", "0.003000000000"]
 
 
-def test_reprice_names_what_has_no_price(late: Flask) -> None:
+def test_reprice_names_models_without_a_price(late: Flask) -> None:
     late.extensions["llm_cost"].book._file.path.write_text('{"models": {}}')
     late.extensions["llm_cost"].book._file._checked = 0.0
     done = run(late, "--from", "2026-11-01")
@@ -79,7 +79,7 @@ def test_reprice_names_what_has_no_price(late: Flask) -> None:
     "args",
     [(), ("--undo", "last", "--from", "2026-11-01"), ("--from", "yesterday")],
 )
-def test_a_wrong_use_is_2(late: Flask, args: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_with_2(late: Flask, args: tuple[str, ...]) -> None:
     assert run(late, *args).exit_code == 2
 
 
@@ -90,7 +90,7 @@ def test_reprice_needs_a_database(make_app: MakeApp) -> None:
     assert "calls import" in done.output
 
 
-def test_a_call_of_several_models_is_priced_by_their_parts(make_app: MakeApp) -> None:
+def test_a_call_of_several_models_is_repriced_from_its_parts(make_app: MakeApp) -> None:
     app = make_app(
         LLM_COST_PRICE_OVERRIDES={
             "big": {"input": "5", "output": "25", "web_search": "0.01"},
@@ -115,7 +115,7 @@ def test_a_call_of_several_models_is_priced_by_their_parts(make_app: MakeApp) ->
     assert requote(state.book, first).cost == first.cost
 
 
-def test_what_several_unknown_models_used_is_said_to_be_lost(make_app: MakeApp) -> None:
+def test_the_usage_of_several_unknown_models_is_not_stored(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_ON_UNKNOWN_PRICE="ignore")
     call = Call(
         event_id="",

@@ -48,13 +48,13 @@ def key(book: PriceBook, provider: str, model: str, **options: t.Any) -> str | N
 # Names
 
 
-def test_the_provider_goes_before_the_bare_model() -> None:
+def test_a_key_with_a_provider_precedes_one_without() -> None:
     book = layers({"m": RATE, "groq/m": RATE})
     assert key(book, "groq", "m") == "groq/m"
     assert key(book, "other", "m") == "m"
 
 
-def test_overrides_go_before_the_file_before_the_bundled() -> None:
+def test_overrides_precede_the_file_and_the_file_precedes_the_bundled() -> None:
     book = layers(
         {"a": RATE}, {"a": RATE, "b": RATE}, {"a": RATE, "b": RATE, "c": RATE}
     )
@@ -66,7 +66,7 @@ def test_overrides_go_before_the_file_before_the_bundled() -> None:
     ]
 
 
-def test_an_exact_name_goes_before_a_snapshot_of_a_higher_layer() -> None:
+def test_an_exact_name_precedes_a_snapshot_in_a_higher_layer() -> None:
     book = layers({"m": RATE}, None, {"m-2026-01-01": RATE})
     assert key(book, "x", "m-2026-01-01") == "m-2026-01-01"
     assert key(book, "x", "m-2026-02-02") == "m"
@@ -80,7 +80,7 @@ def test_a_dated_snapshot_has_the_price_of_its_model(suffix: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["m-0613", "m-mini", "m-latest", "m.5", "M", ""])
-def test_nothing_else_is_taken_for_the_model(model: str) -> None:
+def test_no_other_name_matches_the_model(model: str) -> None:
     assert key(layers({"openai/m": RATE}), "openai", model) is None
 
 
@@ -94,7 +94,7 @@ def test_a_path_before_the_name_does_not_hide_it() -> None:
     assert key(book, "gemini", "models/gemini-x") == "gemini/gemini-x"
 
 
-def test_providers_have_any_case_and_spelling_and_models_their_own() -> None:
+def test_providers_match_in_any_case_and_models_exactly() -> None:
     book = layers({"OpenAI/GPT": RATE, "google/gem": RATE})
     assert key(book, "openai", "GPT") == "OpenAI/GPT"
     assert key(book, "OPENAI", "gpt") is None
@@ -117,7 +117,7 @@ def test_a_priced_free_variant_costs_what_it_says() -> None:
     assert key(book, "openrouter", "a:free") == "openrouter/a:free"
 
 
-def test_the_one_model_of_that_name_lends_its_price() -> None:
+def test_the_only_model_of_that_name_lends_its_price() -> None:
     cost = layers({"upstream/m": RATE}).cost("gateway", "m", ONE)
     assert cost is not None
     assert cost.flags == {"borrowed_price"}
@@ -153,7 +153,7 @@ def test_an_alias_without_a_provider_stays_with_the_callers() -> None:
 # Dates
 
 
-def test_a_dated_entry_holds_from_its_first_instant() -> None:
+def test_a_dated_entry_is_valid_from_its_first_instant() -> None:
     entry = [{"input": 1}, {"valid_from": "2026-07-01", "input": 2}]
     book = layers({"m": entry})
     first = dt.datetime(2026, 7, 1, tzinfo=dt.UTC)
@@ -165,7 +165,7 @@ def test_a_dated_entry_holds_from_its_first_instant() -> None:
     assert (after.total_usd, after.valid_from) == (2, first)
 
 
-def test_before_its_first_date_an_entry_lets_the_next_layer_speak() -> None:
+def test_before_its_first_date_an_entry_falls_through_to_the_next_layer() -> None:
     book = layers({"m": {"valid_from": "2026-07-01", "input": 2}}, None, {"m": RATE})
     early = dt.datetime(2026, 6, 30, tzinfo=dt.UTC)
     assert [c and c.source for c in (book.cost("x", "m", ONE, at=early),)] == [
@@ -174,7 +174,7 @@ def test_before_its_first_date_an_entry_lets_the_next_layer_speak() -> None:
     assert [c and c.source for c in (book.cost("x", "m", ONE),)] == ["override"]
 
 
-def test_before_the_first_date_of_all_there_is_no_price() -> None:
+def test_before_the_first_date_of_any_layer_there_is_no_price() -> None:
     book = layers({"m": {"valid_from": "2026-07-01", "input": 2}})
     early = dt.datetime(2026, 6, 30, tzinfo=dt.UTC)
     assert book.cost("x", "m", ONE, at=early) is None
@@ -189,7 +189,7 @@ def test_a_naive_time_means_utc() -> None:
     assert cost.total_usd == 2
 
 
-def test_a_coming_price_does_not_hold_yet() -> None:
+def test_a_future_price_is_not_in_force() -> None:
     book = layers({"m": [{"input": 1}, {"valid_from": "2999-01-01", "input": 9}]})
     cost = book.cost("x", "m", ONE)
     assert cost is not None
@@ -199,7 +199,7 @@ def test_a_coming_price_does_not_hold_yet() -> None:
 # Discounts
 
 
-def test_a_negotiated_discount_is_on_every_price_of_the_provider() -> None:
+def test_a_negotiated_discount_applies_to_every_price_of_the_provider() -> None:
     book = layers(
         {"openai/*": {"multiplier": "0.9"}}, None, {"openai/m": RATE, "n": RATE}
     )
@@ -238,7 +238,7 @@ def test_a_provider_may_have_fees_for_all_its_models() -> None:
     assert (cost.total_usd, cost.complete) == (Decimal("0.015"), True)
 
 
-def test_a_fine_tuned_model_is_priced_as_what_it_began_as() -> None:
+def test_a_fine_tuned_model_is_priced_as_its_base_model() -> None:
     book = layers({"openai/ft:gpt-x": RATE})
     assert key(book, "openai", "ft:gpt-x:my-org::abc123") == "openai/ft:gpt-x"
 
@@ -302,7 +302,7 @@ def test_an_unknown_tier_is_flagged_and_priced_standard(tier: t.Any) -> None:
     assert (cost.mode, cost.total_usd, cost.flags) == (None, 1, {"unknown_tier"})
 
 
-def test_the_callers_mode_goes_before_the_served_tier() -> None:
+def test_the_callers_mode_precedes_the_served_tier() -> None:
     book = layers({"m": {"input": 1, "batch_input": "0.5", "flex_input": 3}})
     cost = book.quote("x", "m", ONE, mode="batch", service_tier="flex").cost
     assert cost is not None
@@ -323,7 +323,7 @@ def test_reserved_capacity_with_a_rate_is_priced() -> None:
     assert cost.total_usd == Decimal("0.2")
 
 
-def test_what_the_provider_reports_goes_first() -> None:
+def test_a_reported_cost_takes_precedence() -> None:
     reported = Decimal("0.25")
     cost = (
         layers({"m": RATE}).quote("openrouter", "m", ONE, reported_cost=reported).cost
@@ -341,7 +341,7 @@ def test_a_reported_cost_needs_no_price_and_no_usage() -> None:
 
 
 @pytest.mark.parametrize("reported", ["NaN", "-1", "Infinity"])
-def test_a_reported_cost_that_is_none_is_not_believed(reported: str) -> None:
+def test_an_invalid_reported_cost_is_ignored(reported: str) -> None:
     cost = (
         layers({"m": RATE}).quote("x", "m", ONE, reported_cost=Decimal(reported)).cost
     )
@@ -349,7 +349,7 @@ def test_a_reported_cost_that_is_none_is_not_believed(reported: str) -> None:
     assert cost.source == "override"
 
 
-def test_without_usage_and_report_there_is_no_cost() -> None:
+def test_without_usage_or_a_reported_cost_there_is_no_cost() -> None:
     assert layers({"m": RATE}).quote("x", "m", None) == (None, {"unpriced"})
 
 
@@ -362,7 +362,7 @@ def write(path: Path, document: object) -> Path:
 
 
 def later(path: Path) -> None:
-    """As if a second had passed since the file was last looked at."""
+    """Check the file on every use, as if a second had passed."""
     os.utime(path, ns=(1, path.stat().st_mtime_ns + 10**9))
 
 
@@ -377,13 +377,13 @@ def test_a_file_may_have_metadata_or_only_models(tmp_path: Path) -> None:
         assert key(book, "x", "m") == "m"
 
 
-def test_a_file_says_its_age(tmp_path: Path) -> None:
+def test_a_file_states_its_age(tmp_path: Path) -> None:
     document = {"metadata": {"updated_at": "2026-10-01"}, "models": {"m": RATE}}
     book = PriceBook.load(write(tmp_path / "p.json", document))
     assert book.updated_at == dt.date(2026, 10, 1)
 
 
-def test_the_names_of_the_predecessor_are_read(tmp_path: Path) -> None:
+def test_the_predecessors_rate_names_are_read(tmp_path: Path) -> None:
     rates = {"input": 2, "cached_input": 1, "cache_creation_input": 3, "output": 4}
     book = PriceBook.load(write(tmp_path / "p.json", {"m": rates}))
     usage = Usage(cache_read_tokens=1_000_000, cache_write_tokens=1_000_000)
@@ -440,7 +440,7 @@ def test_a_rate_in_a_file_keeps_every_digit(tmp_path: Path) -> None:
         ('{"models": {}, "metadata": 1}', "metadata must be a mapping"),
     ],
 )
-def test_a_wrong_file_is_an_error_that_says_where(
+def test_an_invalid_file_is_an_error_that_names_the_place(
     tmp_path: Path, text: str, message: str
 ) -> None:
     path = tmp_path / "p.json"
@@ -457,7 +457,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
         PriceBook.layered(file=tmp_path / "none.json")
 
 
-def test_a_wrong_override_is_an_error_that_names_the_setting() -> None:
+def test_an_invalid_override_is_an_error_that_names_the_setting() -> None:
     with pytest.raises(PriceFileError, match=r"LLM_COST_PRICE_OVERRIDES: m: input"):
         PriceBook.layered({"m": {"input": "x"}})
 
@@ -471,7 +471,7 @@ def test_an_unknown_key_is_named_and_ignored(caplog: pytest.LogCaptureFixture) -
     assert key(book, "x", "m") == "m"
 
 
-def test_an_empty_entry_says_that_no_price_is_known_and_is_named(
+def test_an_empty_entry_means_no_known_price_and_is_warned_about(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -496,7 +496,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("broken", ["{oops", '{"m": {"input": -1}}', None])
-def test_a_broken_file_keeps_the_last_good_prices_and_says_so_once(
+def test_a_broken_file_keeps_the_last_good_prices_and_logs_once(
     tmp_path: Path, broken: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write(tmp_path / "p.json", {"m": {"input": 1}})
@@ -512,7 +512,7 @@ def test_a_broken_file_keeps_the_last_good_prices_and_says_so_once(
     assert again.total_usd == 2222
 
 
-def test_a_file_is_looked_at_no_more_than_once_a_second(tmp_path: Path) -> None:
+def test_a_file_is_checked_at_most_once_a_second(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", {"m": {"input": 1}})
     book = PriceBook.load(path)
     write(path, {"m": {"input": 22}})
@@ -523,7 +523,7 @@ def test_a_file_is_looked_at_no_more_than_once_a_second(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_reading_again_harms_no_other_thread(tmp_path: Path) -> None:
+def test_a_reload_does_not_affect_other_threads(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", {"m": {"input": 1}})
     book = PriceBook.load(path)
     seen: set[Decimal | None] = set()
@@ -537,7 +537,7 @@ def test_reading_again_harms_no_other_thread(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for number in range(20):
-        # Of other lengths: an inode may be used again within one tick of the clock.
+        # Different lengths, because an inode may be reused within one tick of the clock.
         rate = 22 if number % 2 else 1
         fresh = write(tmp_path / "fresh.json", {"m": {"input": rate}})
         fresh.replace(path)
@@ -550,8 +550,8 @@ def test_reading_again_harms_no_other_thread(tmp_path: Path) -> None:
 
 
 def test_a_layer_that_was_overtaken_does_not_stay(tmp_path: Path) -> None:
-    # One thread reads the file, another reads the next one and puts it in force, then the
-    # first puts its own in force.
+    # One thread reads the file, another reads the next version and puts it in force, and
+    # then the first puts its own in force.
     path = write(tmp_path / "p.json", {"m": {"input": 1}})
     file = layers_module.PriceFile(path)
     first = file.read()
@@ -575,19 +575,19 @@ def test_a_problem_that_was_overtaken_does_not_stay(tmp_path: Path) -> None:
     assert file.changed(first) is None
     assert file.problem is not None
     write(path, {"m": {"input": 22}})
-    mended = file.changed(first)
-    assert mended is not None
+    fixed = file.changed(first)
+    assert fixed is not None
     assert file.problem is None
-    # Another thread that had read the broken one says so only now.
-    path.rename(tmp_path / "mended.json")
-    assert file.changed(mended) is None
+    # Another thread that read the broken version reports it only now.
+    path.rename(tmp_path / "fixed.json")
+    assert file.changed(fixed) is None
     assert file.problem is not None
-    (tmp_path / "mended.json").rename(path)
-    assert file.changed(mended) is None
+    (tmp_path / "fixed.json").rename(path)
+    assert file.changed(fixed) is None
     assert file.problem is None
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(book_module, "CACHE_SIZE", 10)
     monkeypatch.setattr(lookup_module, "CACHE_SIZE", 10)
     book = layers({"m": RATE})
@@ -597,7 +597,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(book._latest) <= 10
 
 
-# Files that nobody should trust
+# Untrustworthy files
 
 
 @pytest.mark.parametrize(
@@ -632,7 +632,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_file_that_contradicts_itself_or_the_calendar_is_refused(
+def test_a_file_with_duplicate_keys_or_impossible_dates_is_rejected(
     tmp_path: Path, name: str, text: str, reason: str
 ) -> None:
     path = tmp_path / name
@@ -661,7 +661,7 @@ def test_a_date_beyond_the_calendar_has_no_age(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_of_two_names_of_a_rate_the_newer_holds_in_any_order(
+def test_of_two_names_for_a_rate_the_newer_is_used_in_any_order(
     older: str, newer: str, usage: Usage, caplog: pytest.LogCaptureFixture
 ) -> None:
     for rates in ({older: 7, newer: 3}, {newer: 3, older: 7}):

@@ -112,7 +112,7 @@ def test_a_deployment_is_priced_by_its_alias() -> None:
     assert (cost.total_usd, cost.price_key) == (Decimal("2.5"), "azure/gpt-4o")
 
 
-def test_a_cut_price_moves_no_earlier_call(book: PriceBook) -> None:
+def test_a_price_cut_does_not_change_earlier_calls(book: PriceBook) -> None:
     usage = Usage(input_tokens=8, cache_write_tokens=4012, output_tokens=5)
     july = dt.datetime(2026, 7, 17, tzinfo=dt.UTC)
     then = book.cost("openai", "gpt-5.6-sol", usage, at=july)
@@ -153,14 +153,14 @@ def test_tools_of_a_provider_have_their_fees(book: PriceBook) -> None:
     assert cost.parts["file_search"].amount_usd == Decimal("0.005")
 
 
-def test_what_is_sold_by_the_session_is_not_guessed(book: PriceBook) -> None:
+def test_a_fee_per_session_is_not_guessed(book: PriceBook) -> None:
     usage = Usage(input_tokens=1, units={"code_interpreter": Decimal(1)})
     cost = book.cost("openai", "gpt-5", usage, at=NOVEMBER)
     assert cost is not None
     assert not cost.complete
 
 
-def test_every_entry_is_right(book: PriceBook) -> None:
+def test_every_entry_is_valid(book: PriceBook) -> None:
     models = json.loads(BUNDLED.read_bytes())["models"]
     notes: list[str] = []
     for key, value in models.items():
@@ -178,7 +178,7 @@ def test_the_file_is_small_and_dated(book: PriceBook) -> None:
     assert all("MIT License" in each["notice"] for each in notices.values())
 
 
-def test_the_file_is_what_the_stored_copies_give(
+def test_the_stored_copies_give_the_bundled_file(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prices, made = shared / "prices", tmp_path / "bundled.json"
@@ -189,7 +189,7 @@ def test_the_file_is_what_the_stored_copies_give(
     assert "97.1 %" in capsys.readouterr().out
 
 
-def test_a_new_copy_wants_its_version_and_date(tmp_path: Path) -> None:
+def test_a_new_copy_needs_its_version_and_date(tmp_path: Path) -> None:
     (tmp_path / "l.json").write_text("{}")
     (tmp_path / "g.json").write_text("[]")
     arguments = [

@@ -1,8 +1,8 @@
-"""Our arithmetic and our prices against genai-prices', call by call.
+"""Compare our arithmetic and prices with genai-prices', call by call.
 
-Twenty thousand random usages. First by their own prices, read by us: then only arithmetic
-can differ. Then by the bundled book, which has other sources as well. Every disagreement
-is printed (``pytest -s``), with what explains it; one that nothing explains fails.
+Twenty thousand random usages: first at their own prices, where only the arithmetic can differ,
+then at the bundled prices, which have other sources as well. Every difference is printed
+(``pytest -s``) with its explanation; one without an explanation fails.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Model: t.TypeAlias = tuple[Provider, ModelInfo, str]
 
 
 def document() -> list[dict[str, t.Any]]:
-    """Their data as the JSON that they publish."""
+    """Return their data as the JSON that they publish."""
     return [
         {
             "id": provider.id,
@@ -79,7 +79,7 @@ def _rates(price: ModelPrice) -> dict[str, t.Any]:
 
 
 def models(book: PriceBook) -> list[Model]:
-    """Those that both know by the same name, with that."""
+    """Return the models that both know by the same name, with that name."""
     held = book.entries()
     found = []
     for provider in providers:
@@ -87,13 +87,13 @@ def models(book: PriceBook) -> list[Model]:
             name = f"{reader._provider(provider.id, model.id)}/{model.id}"
             if name in held:
                 found.append((provider, model, name))
-    # Two of their providers may be one to us, such as Z.AI at home and abroad.
-    often = Counter(name for _, _, name in found)
-    return [each for each in found if often[each[2]] == 1]
+    # Two of their providers may be one of ours, such as Z.AI at home and abroad.
+    counts = Counter(name for _, _, name in found)
+    return [each for each in found if counts[each[2]] == 1]
 
 
 def usage_of(dice: random.Random) -> Usage:
-    """Mostly what most calls are, some of them beyond the tiers."""
+    """Return a typical usage, sometimes large enough for a long-context tier."""
     most = dice.choice((1_000, 50_000, 400_000))
     rare = dice.random() < 0.2
     return Usage(
@@ -108,8 +108,8 @@ def usage_of(dice: random.Random) -> Usage:
 
 
 def theirs_of(usage: Usage) -> TheirUsage:
-    """The same in their words, in which a whole includes its parts."""
-    said = {
+    """Return the same usage in their terms, where a total includes its parts."""
+    counts = {
         "input_tokens": usage.total_input_tokens,
         "output_tokens": usage.total_output_tokens,
         "cache_read_tokens": usage.cache_read_tokens,
@@ -117,22 +117,22 @@ def theirs_of(usage: Usage) -> TheirUsage:
         "cache_write_1h_tokens": usage.cache_write_1h_tokens,
     }
     if usage.input_audio_tokens:
-        said["input_audio_tokens"] = usage.input_audio_tokens
-        said["cache_audio_read_tokens"] = 0
-        said["cache_audio_write_tokens"] = 0
-        said["cache_audio_write_1h_tokens"] = 0
+        counts["input_audio_tokens"] = usage.input_audio_tokens
+        counts["cache_audio_read_tokens"] = 0
+        counts["cache_audio_write_tokens"] = 0
+        counts["cache_audio_write_1h_tokens"] = 0
     if usage.output_audio_tokens:
-        said["output_audio_tokens"] = usage.output_audio_tokens
-    return TheirUsage(**said)
+        counts["output_audio_tokens"] = usage.output_audio_tokens
+    return TheirUsage(**counts)
 
 
-def asked(dice: random.Random) -> dt.datetime:
+def random_time(dice: random.Random) -> dt.datetime:
     start = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
     return start + dt.timedelta(minutes=dice.randrange(900 * 24 * 60))
 
 
 def _same(cost: Cost, total: Decimal) -> bool:
-    # We round each part to a pico-dollar, they do not round.
+    # We round each part to a pico-dollar; they do not round.
     return abs(cost.total_usd - total) <= PICO * max(1, len(cost.parts))
 
 
@@ -142,7 +142,7 @@ def _starts(price: ModelPrice) -> list[int]:
 
 
 def _windows_before_their_date(model: ModelInfo, at: dt.datetime) -> bool:
-    """Is it an hour whose rates stand behind a date that has not come yet?"""
+    """Whether a window applies whose price is not in force yet."""
     if isinstance(model.prices, ModelPrice):
         return False
     rules = [each.constraint for each in model.prices if each.constraint is not None]
@@ -157,13 +157,13 @@ _ODD_TIERS = {("novita/minimax/minimax-m3", 524288)}
 
 
 def _by_rule(cost: Cost | None) -> str | None:
-    """What of our rules makes the difference, by the very same prices."""
+    """Return which of our rules explains a difference at equal prices."""
     if cost is None:
-        return "nothing used has a rate: unknown to us, 0 to them"
+        return "no used meter has a rate: unknown for us, 0 for them"
     if not cost.complete:
-        return "a used meter has no rate: a floor to us, as other input to them"
+        return "a used meter has no rate: a floor for us, other input for them"
     if cost.flags & {"derived", "modality_fallback"}:
-        return "a rate that stands in for a missing one: flagged by us"
+        return "a fallback for a missing rate, which we flag"
     return None
 
 
@@ -179,7 +179,7 @@ def _say(*lines: str) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def test_by_their_own_prices_only_flagged_rules_differ() -> None:
+def test_at_their_own_prices_only_flagged_rules_differ() -> None:
     sheet = reader.read(document())
     book = PriceBook([make_layer("file", sheet.models, "genai-prices")])
     known = models(book)
@@ -189,7 +189,7 @@ def test_by_their_own_prices_only_flagged_rules_differ() -> None:
     unexplained = []
     for _ in range(ROUNDS):
         provider, model, name = dice.choice(known)
-        usage, at = usage_of(dice), asked(dice)
+        usage, at = usage_of(dice), random_time(dice)
         ours = book.cost("", name, usage, at=at)
         price = model.get_prices(at)
         total = model.calc_price(
@@ -224,7 +224,7 @@ def test_of_the_bundled_prices_only_the_lists_differ() -> None:
     unexplained = []
     for _ in range(ROUNDS):
         provider, model, name = dice.choice(known)
-        usage, at = usage_of(dice), asked(dice)
+        usage, at = usage_of(dice), random_time(dice)
         ours = book.cost("", name, usage, at=at)
         by_theirs = twin.cost("", name, usage, at=at)
         if ours is None or by_theirs is None:
@@ -237,31 +237,31 @@ def test_of_the_bundled_prices_only_the_lists_differ() -> None:
         if not other:
             unexplained.append((name, at, usage, ours, by_theirs))
             continue
-        found["the lists say another rate"] += 1
+        found["the lists have different rates"] += 1
         examples.setdefault(name, f"{name}: {other}")
-    _report("By the bundled prices", found, {})
+    _report("At the bundled prices", found, {})
     _say(*(f"  {line}" for line in sorted(examples.values())))
     assert unexplained == [], unexplained
     assert found["the same"] > ROUNDS / 4
 
 
 def _other_rates(ours: Cost, theirs: Cost) -> str:
-    """The meters of which the two lists say another rate, which is all that may differ."""
-    told = []
+    """Return where the two lists have different rates, if that explains the difference."""
+    differences = []
     for meter in sorted({*ours.parts, *theirs.parts}):
         mine, other = ours.parts.get(meter), theirs.parts.get(meter)
         if mine is None or other is None:
-            told.append(f"{meter} is priced by one of them")
+            differences.append(f"{meter} is priced by one of them")
         elif mine.rate != other.rate:
-            told.append(f"{meter} {mine.rate:f} here, {other.rate:f} there")
+            differences.append(f"{meter} {mine.rate:f} here, {other.rate:f} there")
         elif mine.amount_usd != other.amount_usd:
             return ""
     if ours.tier != theirs.tier:
-        told.append(f"tier {ours.tier} here, {theirs.tier} there")
-    return "; ".join(told)
+        differences.append(f"tier {ours.tier} here, {theirs.tier} there")
+    return "; ".join(differences)
 
 
-def test_every_rate_of_theirs_is_one_that_we_read_or_count_as_unread() -> None:
+def test_every_rate_of_theirs_is_read_or_counted_as_unread() -> None:
     sheet = reader.read(document())
     keys = {
         key
@@ -276,7 +276,7 @@ def test_every_rate_of_theirs_is_one_that_we_read_or_count_as_unread() -> None:
 
 
 _NOT_READ = {
-    # Of the one tier at 524,288 tokens
+    # The one tier at 524,288 tokens
     "input_mtok",
     "cache_read_mtok",
     "output_mtok",

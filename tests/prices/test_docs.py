@@ -1,4 +1,4 @@
-"""What the page about prices shows is so."""
+"""The examples on the page about prices are correct."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_example_file_is_a_price_file(
         assert json.loads(block(language))["metadata"]
 
 
-def test_every_rate_that_the_table_names_is_one() -> None:
+def test_every_rate_in_the_table_is_valid() -> None:
     table = (
         PAGE.read_text("utf-8").partition("A **rate** is")[2].partition("and in USD")[0]
     )

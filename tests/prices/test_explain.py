@@ -47,13 +47,13 @@ def test_an_unknown_model_has_similar_names() -> None:
     assert "LLM_COST_MODEL_ALIASES" in str(found)
 
 
-def test_reserved_capacity_says_so() -> None:
+def test_reserved_capacity_is_explained() -> None:
     found = explain(book(m={"input": 1}), "vertex", "m", mode="provisioned")
     assert not found.ok
     assert "there is no rate for provisioned capacity" in found.message
 
 
-def test_reasoning_is_not_missed_where_it_has_a_part() -> None:
+def test_reasoning_with_a_part_is_not_missing() -> None:
     usage = Usage(output_tokens=5, reasoning_tokens=5)
     found = explain(book(m={"output": 1, "reasoning": 2}), "x", "m", usage)
     assert found.missing == ()
@@ -67,7 +67,7 @@ def test_a_snapshot_and_a_discount_are_shown() -> None:
     assert "Negotiated multiplier: 0.5" in text
 
 
-def test_a_wrong_mode_is_an_error() -> None:
+def test_an_unknown_mode_is_an_error() -> None:
     with pytest.raises(ValueError, match="pricing_mode must be"):
         explain(book(m={"input": 1}), "x", "m", mode="bulk")
 

@@ -61,7 +61,7 @@ def test_a_part_that_was_tampered_with_is_found() -> None:
     assert "does not match the recorded cost" in str(found)
 
 
-def test_what_cannot_be_worked_out_says_why() -> None:
+def test_what_cannot_be_computed_has_a_reason() -> None:
     lost = call(Usage(input_tokens=1), flags=frozenset(("several_models",)))
     assert "several models" in str(explain_call(BOOK, lost))
 

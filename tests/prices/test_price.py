@@ -51,7 +51,7 @@ def price(entry: t.Any, usage: Usage, **options: t.Any) -> Cost:
         ("web_search", RateKey(None, "web_search", 0)),
     ],
 )
-def test_a_rate_key_says_mode_meter_and_tier(key: str, meaning: RateKey) -> None:
+def test_a_rate_key_has_a_mode_a_meter_and_a_tier(key: str, meaning: RateKey) -> None:
     assert parse_key(key) == meaning
 
 
@@ -59,7 +59,7 @@ def test_a_rate_key_says_mode_meter_and_tier(key: str, meaning: RateKey) -> None
     "key",
     ["", "imput", "input_above_", "input_above_0k", "turbo_input", "batch", "batch_"],
 )
-def test_anything_else_is_no_rate_key(key: str) -> None:
+def test_anything_else_is_not_a_rate_key(key: str) -> None:
     assert parse_key(key) is None
 
 
@@ -72,12 +72,12 @@ def test_every_key_reads_back_as_it_is_written() -> None:
 @pytest.mark.parametrize(
     "value", [-1, "-0.1", "NaN", "inf", "two", None, True, [], "1e30", "1e-30"]
 )
-def test_a_rate_that_is_none_is_refused_by_name(value: object) -> None:
+def test_an_invalid_rate_is_rejected_by_name(value: object) -> None:
     with pytest.raises(Malformed, match=r"m: input must .* not"):
         parse_rate(value, "m: input")
 
 
-def test_a_float_of_a_python_config_is_taken_as_it_prints() -> None:
+def test_a_float_in_a_python_config_counts_as_it_prints() -> None:
     assert parse_rate(0.1, "input") == Decimal("0.1")
 
 
@@ -124,7 +124,7 @@ def test_the_highest_of_several_tiers_wins() -> None:
     assert price(entry, Usage(input_tokens=128_000)).parts["input"].rate == 2
 
 
-def test_a_mode_has_its_own_rates_and_says_where_it_has_none() -> None:
+def test_a_mode_has_its_own_rates_and_flags_missing_ones() -> None:
     entry = {"input": 1, "output": 2, "batch_input": "0.5"}
     usage = Usage(input_tokens=1_000_000, output_tokens=1_000_000)
     cost = price(entry, usage, mode="batch")
@@ -133,7 +133,7 @@ def test_a_mode_has_its_own_rates_and_says_where_it_has_none() -> None:
     assert cost.flags == {"mode_fallback"}
 
 
-def test_a_modes_own_rate_for_a_tier_goes_first() -> None:
+def test_a_modes_own_rate_for_a_tier_takes_precedence() -> None:
     entry = {"input": 1, "input_above_200k": 2, "batch_input_above_200k": 1}
     cost = price(entry, Usage(input_tokens=300_000), mode=" Batch ")
     assert cost.parts["input"].rate == 1
@@ -142,14 +142,14 @@ def test_a_modes_own_rate_for_a_tier_goes_first() -> None:
 @pytest.mark.parametrize(
     ("more", "usd", "flag"),
     [
-        # A discount of a half is one of a half above the threshold, too.
+        # Half the price stays half the price above the threshold.
         ({"input": 2, "input_above_200k": 3, "batch_input": 1}, "0.45", "derived"),
         ({"input": 2, "input_above_200k": 3}, "0.9", "mode_fallback"),
         ({"input_above_200k": 3, "batch_input": 1}, "0.9", "mode_fallback"),
         ({"input": 0, "input_above_200k": 3, "batch_input": 1}, "0.9", "mode_fallback"),
         ({"input": 2, "batch_input": 1}, "0.3", None),
         ({"input": 2, "batch_input": 1, "batch_input_above_200k": 2}, "0.6", None),
-        # Of three tiers the mode has the lower two.
+        # Of three tiers, the mode has rates for the lower two.
         (
             {"input": 2, "input_above_32k": 4, "input_above_200k": 6}
             | {"batch_input": 1, "batch_input_above_32k": 3},
@@ -158,7 +158,7 @@ def test_a_modes_own_rate_for_a_tier_goes_first() -> None:
         ),
     ],
 )
-def test_a_modes_rate_of_a_lower_tier_is_raised_as_the_standard_one_is(
+def test_a_modes_rate_of_a_lower_tier_is_raised_like_the_standard_one(
     more: dict[str, t.Any], usd: str, flag: str | None
 ) -> None:
     cost = price(more, Usage(input_tokens=300_000), mode="batch")
@@ -167,13 +167,13 @@ def test_a_modes_rate_of_a_lower_tier_is_raised_as_the_standard_one_is(
     assert cost.complete
 
 
-def test_below_the_threshold_a_modes_own_rate_is_no_stand_in() -> None:
+def test_below_the_threshold_a_modes_own_rate_is_not_a_fallback() -> None:
     entry = {"input": 2, "input_above_200k": 3, "batch_input": 1}
     cost = price(entry, Usage(input_tokens=200_000), mode="batch")
     assert (cost.total_usd, cost.flags) == (Decimal("0.2"), set())
 
 
-def test_a_ratio_without_an_end_is_a_rate_that_can_be_worked_out_again() -> None:
+def test_a_ratio_that_does_not_terminate_can_be_recomputed() -> None:
     entry = {"input": 3, "input_above_200k": 5, "batch_input": 1}
     cost = price(entry, Usage(input_tokens=300_000), mode="batch")
     part = cost.parts["input"]
@@ -187,7 +187,7 @@ def test_claudes_write_in_a_batchs_tier_follows_the_raised_input() -> None:
     assert (cost.total_usd, cost.flags) == (5, {"derived"})
 
 
-def test_an_unknown_mode_is_an_error_that_names_the_known() -> None:
+def test_an_unknown_mode_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"one of batch, flex.*not 'bulk'"):
         price({"input": 1}, Usage(input_tokens=1), mode="bulk")
 
@@ -225,7 +225,7 @@ def claude(entry: t.Any, usage: Usage, mode: str | None = None) -> Cost:
         ({"batch_output": 7}, "6", "derived"),
     ],
 )
-def test_claudes_hour_write_in_a_batch_goes_by_the_batchs_input(
+def test_claudes_hour_write_in_a_batch_follows_the_batchs_input(
     more: dict[str, t.Any], usd: str, flag: str | None
 ) -> None:
     usage = Usage(cache_write_1h_tokens=1_000_000)
@@ -243,7 +243,7 @@ def test_claudes_hour_write_in_a_batch_goes_by_the_batchs_input(
         ({"batch_input_above_200k": 2}, "6", None),
     ],
 )
-def test_claudes_hour_write_in_a_tier_goes_by_the_tiers_input(
+def test_claudes_hour_write_in_a_tier_follows_the_tiers_input(
     more: dict[str, t.Any], usd: str, flag: str | None
 ) -> None:
     entry = {"input": 3, "cache_write_1h": 6, **more}
@@ -252,7 +252,7 @@ def test_claudes_hour_write_in_a_tier_goes_by_the_tiers_input(
     assert cost.flags == ({flag} if flag else set())
 
 
-def test_claudes_write_in_a_batchs_tier_goes_by_the_batchs_input_there() -> None:
+def test_claudes_write_in_a_batchs_tier_follows_the_batchs_input_there() -> None:
     entry = {"input": 4, "cache_write": 5, "cache_write_above_200k": 10}
     entry |= {"batch_input": 2, "batch_input_above_200k": 4, "batch_cache_write": 2}
     cost = claude(entry, Usage(cache_write_tokens=1_000_000), "batch")
@@ -266,7 +266,7 @@ def test_other_caches_have_no_known_ratio_and_keep_the_standard_rate() -> None:
     assert (cost.total_usd, cost.flags) == (4, {"mode_fallback"})
 
 
-def test_cached_input_without_a_rate_costs_as_input_and_says_so() -> None:
+def test_cached_input_without_a_rate_costs_as_input_and_is_flagged() -> None:
     cost = price({"input": 2}, Usage(cache_read_tokens=500_000))
     assert (cost.total_usd, cost.flags) == (1, {"derived"})
 
@@ -280,12 +280,12 @@ def test_cached_input_without_a_rate_costs_as_input_and_says_so() -> None:
         Usage(other_tokens={"input_hologram": 1_000_000}),
     ],
 )
-def test_a_modality_without_a_rate_costs_as_text_and_says_so(usage: Usage) -> None:
+def test_a_modality_without_a_rate_costs_as_text_and_is_flagged(usage: Usage) -> None:
     cost = price({"input": 2, "output": 8}, usage)
     assert (cost.total_usd, cost.flags) == (2, {"modality_fallback"})
 
 
-def test_a_modality_with_a_rate_costs_that() -> None:
+def test_a_modality_with_a_rate_uses_it() -> None:
     cost = price(
         {"output": 10, "output_audio": 80}, Usage(output_audio_tokens=1_000_000)
     )
@@ -299,7 +299,7 @@ def test_reasoning_with_a_rate_of_its_own_is_a_part_of_the_output() -> None:
     assert cost.parts["output"].quantity == 600_000
 
 
-def test_a_standard_reasoning_rate_says_nothing_of_a_mode() -> None:
+def test_a_standard_reasoning_rate_does_not_apply_to_a_mode() -> None:
     usage = Usage(output_tokens=1_000_000, reasoning_tokens=1_000_000)
     entry = {"output": 4, "reasoning": 4, "flex_output": 2}
     assert price(entry, usage, mode="flex").total_usd == 2
@@ -310,7 +310,7 @@ def test_reasoning_without_a_rate_is_not_billed_twice() -> None:
     assert price({"output": 1}, usage).total_usd == 1
 
 
-def test_units_cost_by_the_piece() -> None:
+def test_units_cost_their_rate_each() -> None:
     units = {"web_search": Decimal(3), "audio_second": Decimal("1.5")}
     cost = price({"web_search": "0.01", "audio_second": "0.0001"}, Usage(units=units))
     assert cost.total_usd == Decimal("0.03015")
@@ -322,7 +322,7 @@ def test_a_request_fee_is_charged_once() -> None:
     assert price({"request": "0.005"}, twice).total_usd == Decimal("0.01")
 
 
-def test_units_of_ones_own_have_a_place() -> None:
+def test_custom_units_are_priced() -> None:
     usage = Usage(units={"robot_hour": Decimal(2)})
     assert price({"units": {"robot_hour": "1.5"}}, usage).total_usd == 3
 
@@ -335,7 +335,7 @@ def test_a_used_meter_without_a_rate_makes_the_cost_a_floor() -> None:
     assert set(cost.parts) == {"input"}
 
 
-def test_nothing_with_a_rate_is_no_cost_at_all() -> None:
+def test_without_any_rate_there_is_no_cost() -> None:
     assert book_of({"input": 1}).cost("openai", "m", Usage(output_tokens=1)) is None
 
 
@@ -366,13 +366,13 @@ def test_a_region_multiplies_every_rate() -> None:
         ("2026-11-20T17:00:00", 1),
     ],
 )
-def test_a_window_holds_at_its_hours(at: str, rate: int) -> None:
+def test_a_window_applies_at_its_hours(at: str, rate: int) -> None:
     entry = {"input": 2, "windows": [{"hours": "16:30-00:30", "input": 1}]}
     cost = price(entry, Usage(input_tokens=1), at=dt.datetime.fromisoformat(at))
     assert cost.parts["input"].rate == rate
 
 
-def test_a_window_may_hold_on_some_days() -> None:
+def test_a_window_may_apply_on_some_days() -> None:
     window = {"hours": ["00:00-24:00"], "weekdays": [6, 7], "input": 1}
     entry = {"input": 2, "windows": [window]}
     sunday = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
@@ -384,14 +384,14 @@ def test_a_window_may_hold_on_some_days() -> None:
 @pytest.mark.parametrize(
     ("at", "rate"),
     [
-        # 15:00 on the last day there is, and 23:30 on the last day before the first.
+        # 15:00 on the last day of the calendar, and 23:30 on the day before the first.
         ("9999-12-31T23:00:00+08:00", 2),
         ("9999-12-31T23:00:00-01:00", 1),
         ("0001-01-01T00:30:00+01:00", 1),
         ("0001-01-01T00:30:00-01:00", 2),
     ],
 )
-def test_a_window_holds_or_not_at_the_ends_of_time(at: str, rate: int) -> None:
+def test_a_window_works_at_the_ends_of_the_calendar(at: str, rate: int) -> None:
     window = {"hours": "16:30-00:30", "weekdays": [6, 7], "input": 1}
     entry = {"input": 2, "windows": [window]}
     cost = price(entry, Usage(input_tokens=1), at=dt.datetime.fromisoformat(at))
@@ -407,7 +407,7 @@ def test_a_window_holds_or_not_at_the_ends_of_time(at: str, rate: int) -> None:
         ),
     )
 )
-def test_a_window_is_one_of_utc_in_any_zone(at: dt.datetime) -> None:
+def test_a_window_is_in_utc_for_any_zone(at: dt.datetime) -> None:
     spans = ((30, 600), (1000, 10))
     there = at.astimezone(dt.UTC)
     for day in range(1, 8):
@@ -470,7 +470,7 @@ def test_a_part_is_quantity_times_rate_to_half_a_pico(
 
 
 @given(entries, usages)
-def test_a_missing_rate_never_counts_as_nothing(
+def test_a_missing_rate_never_counts_as_zero(
     entry: dict[str, Decimal], usage: Usage
 ) -> None:
     cost = book_of(entry).cost("openai", "m", usage)
@@ -556,7 +556,7 @@ def test_there_is_no_float_in_a_cost(entry: dict[str, Decimal], usage: Usage) ->
     assert not [each for each in walk(cost) if isinstance(each, float)]
 
 
-def test_parts_are_a_mapping_like_any_other() -> None:
+def test_parts_are_an_ordinary_mapping() -> None:
     cost = price({"input": 1}, Usage(input_tokens=1))
     assert cost.parts == dict(cost.parts)
     assert "output" not in cost.parts

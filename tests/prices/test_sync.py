@@ -35,7 +35,7 @@ Reply = tuple[int, dict[str, str], bytes]
 
 
 class Source:
-    """A price source on loopback, whose next replies a test sets."""
+    """A price source on loopback, with replies that a test sets."""
 
     def __init__(self) -> None:
         self.replies: dict[str, Reply] = {}
@@ -142,7 +142,7 @@ def test_what_a_sync_wrote_is_a_price_file(path: Path, source: Source) -> None:
     assert book.updated_at == NOW.date()
 
 
-def test_what_was_there_is_kept_beside_it(path: Path, source: Source) -> None:
+def test_the_previous_version_is_kept(path: Path, source: Source) -> None:
     before = path.read_bytes()
     sync(path, {"litellm": source.says("/l", upstream())}, now=NOW)
     assert path.with_name("prices.json.bak").read_bytes() == before
@@ -155,14 +155,14 @@ def test_a_preview_writes_nothing(path: Path, source: Source) -> None:
     assert path.read_bytes() == before
 
 
-def test_gaps_are_filled_where_they_are(path: Path, source: Source) -> None:
+def test_gaps_are_filled_in_place(path: Path, source: Source) -> None:
     document = upstream(2e-06, cache_read_input_token_cost=1e-06)
     sync(path, {"litellm": source.says("/l", document)}, now=NOW)
     entry = models(path)["openai/gpt-4o"]
     assert (entry["input"], entry["cache_read"]) == (2, 1)
 
 
-def test_the_users_own_spelling_and_keys_stay(tmp_path: Path, source: Source) -> None:
+def test_the_files_own_spelling_and_keys_stay(tmp_path: Path, source: Source) -> None:
     mine = {
         "input": 2.5,
         "output": 10,
@@ -207,7 +207,7 @@ OFF_PEAK = {
 }
 
 
-def test_a_multiplier_that_moves_is_followed_and_ones_own_stays(
+def test_a_changed_multiplier_is_updated_and_custom_ones_stay(
     tmp_path: Path, source: Source
 ) -> None:
     entry = {"input": 2.5, "output": 10, "multipliers": {"region.us": 1.1, "mine": 2}}
@@ -222,7 +222,7 @@ def test_a_multiplier_that_moves_is_followed_and_ones_own_stays(
     assert sync(path, {"litellm": url}, now=NOW).changes == ()
 
 
-def test_a_multiplier_is_held_back_and_refused_as_a_rate_is(
+def test_a_multiplier_is_held_back_and_rejected_like_a_rate(
     tmp_path: Path, source: Source
 ) -> None:
     entry = {"input": 2.5, "output": 10, "multipliers": {"region.us": 1.1}}
@@ -239,9 +239,7 @@ def test_a_multiplier_is_held_back_and_refused_as_a_rate_is(
         )
 
 
-def test_windows_are_those_of_the_source_from_now_on(
-    path: Path, source: Source
-) -> None:
+def test_windows_are_replaced_by_the_sources(path: Path, source: Source) -> None:
     sources = {"litellm": source.says("/l", upstream(2e-06, off_peak_pricing=OFF_PEAK))}
     made = sync(path, sources, now=NOW)
     first = "input at 16:30-00:30 on 1,2,3"
@@ -249,7 +247,7 @@ def test_windows_are_those_of_the_source_from_now_on(
         "~ openai/gpt-4o: input at 00:00-24:00 on 6,7 none -> 1",
         f"~ openai/gpt-4o: {first} none -> 1",
     )
-    # Until now the standard rate held at these hours, too.
+    # Until now, the standard rate applied at these hours, too.
     before, since = models(path)["openai/gpt-4o"]
     assert before == {"input": 2, "output": 10}
     assert [each["input"] for each in since["windows"]] == [1, 1]
@@ -261,7 +259,7 @@ def test_windows_are_those_of_the_source_from_now_on(
     assert len(models(path)["openai/gpt-4o"][-1]["windows"]) == 1
 
 
-def test_windows_that_are_written_otherwise_are_no_drift(
+def test_windows_written_differently_are_no_change(
     tmp_path: Path, source: Source
 ) -> None:
     windows = [
@@ -276,7 +274,7 @@ def test_windows_that_are_written_otherwise_are_no_drift(
     assert models(path) == {"openai/gpt-4o": {**entry, "windows": windows}}
 
 
-def test_float_noise_is_no_drift(tmp_path: Path, source: Source) -> None:
+def test_float_noise_is_no_change(tmp_path: Path, source: Source) -> None:
     path = write(tmp_path / "p.json", {"openai/gpt-4o": {"input": 0.1, "output": 10}})
     document = upstream(1.0000000000000001e-07)
     assert sync(path, {"litellm": source.says("/l", document)}, now=NOW).up_to_date
@@ -292,7 +290,7 @@ def test_float_noise_is_no_drift(tmp_path: Path, source: Source) -> None:
         ({"input_cost_per_token": 1}, "more than 5000 USD"),
     ],
 )
-def test_what_is_no_price_is_refused_with_a_reason(
+def test_an_invalid_price_is_rejected_with_a_reason(
     path: Path, source: Source, fields: dict[str, t.Any], reason: str
 ) -> None:
     before = models(path)
@@ -317,7 +315,7 @@ def test_one_bad_entry_does_not_stop_the_others(tmp_path: Path, source: Source) 
     assert {change.model for change in made.changes} == {"openai/gpt-4o"}
 
 
-def test_a_leap_is_held_back_until_it_is_accepted(path: Path, source: Source) -> None:
+def test_a_jump_is_held_back_until_it_is_accepted(path: Path, source: Source) -> None:
     url = source.says("/l", upstream(7e-06), "v1")
     made = sync(path, {"litellm": url}, now=NOW)
     assert "more than threefold" in made.held_back["openai/gpt-4o"]
@@ -334,7 +332,9 @@ def test_strict_writes_nothing_if_anything_is_wrong(path: Path, source: Source) 
     assert path.read_bytes() == before
 
 
-def test_models_that_no_one_knows_any_more_stay(tmp_path: Path, source: Source) -> None:
+def test_models_that_no_source_lists_any_more_stay(
+    tmp_path: Path, source: Source
+) -> None:
     path = write(tmp_path / "p.json", {"openai/gone": {"input": 1}})
     made = sync(path, {"litellm": source.says("/l", upstream())}, now=NOW)
     assert made.orphaned == ("openai/gone",)
@@ -349,7 +349,7 @@ def test_models_are_added_by_glob(tmp_path: Path, source: Source) -> None:
     assert models(path)["openai/gpt-4o"]["input"] == Decimal("2.5")
 
 
-def test_a_source_that_is_as_it_was_sends_nothing(path: Path, source: Source) -> None:
+def test_an_unchanged_source_sends_nothing(path: Path, source: Source) -> None:
     url = source.says("/l", upstream(), "v1")
     sync(path, {"litellm": url}, now=NOW)
     again = sync(path, {"litellm": url}, now=NOW + dt.timedelta(days=1))
@@ -435,7 +435,7 @@ def test_all_sources_failing_is_an_error_and_changes_nothing(
         ((200, {}, b" " * 3000), "more than 2,000 bytes"),
     ],
 )
-def test_what_goes_wrong_at_a_source_is_its_error(
+def test_a_failing_source_has_an_error(
     source: Source, reply: Reply, reason: str
 ) -> None:
     source.replies["/l"] = reply
@@ -451,7 +451,7 @@ def test_a_slow_source_times_out(source: Source) -> None:
     assert "timed out" in str(answer.error)
 
 
-def test_a_huge_body_is_left_early(source: Source) -> None:
+def test_a_huge_body_is_not_read_to_its_end(source: Source) -> None:
     source.replies["/l"] = (200, {}, b"x" * 50_000_000)
     seen: list[int] = []
     answer = fetch(
@@ -529,7 +529,7 @@ def test_a_full_disk_leaves_the_old_file(
     assert names == {"prices.json", ".prices.json.lock"}
 
 
-def test_a_broken_file_is_an_error_before_any_source_is_asked(
+def test_a_broken_file_is_an_error_before_any_source_is_fetched(
     tmp_path: Path, source: Source
 ) -> None:
     (tmp_path / "p.json").write_text("{oops")
@@ -554,7 +554,7 @@ models:
 """
 
 
-def test_of_a_yaml_file_only_what_changes_is_replaced(
+def test_in_a_yaml_file_only_changed_entries_are_replaced(
     tmp_path: Path, source: Source
 ) -> None:
     path = tmp_path / "p.yaml"
@@ -600,7 +600,7 @@ def test_models_are_added_to_a_yaml_file(
     assert ("# nothing yet" in text) is ("# nothing yet" in path.read_text())
 
 
-def test_a_yaml_file_that_shares_entries_is_refused(
+def test_a_yaml_file_that_shares_entries_is_rejected(
     tmp_path: Path, source: Source
 ) -> None:
     path = tmp_path / "p.yaml"
@@ -618,7 +618,7 @@ def test_json_is_written_exactly() -> None:
     assert "0.10" in text
 
 
-def test_the_stored_sources_make_a_file_that_is_then_current(
+def test_a_file_made_from_the_stored_sources_is_current(
     tmp_path: Path, source: Source
 ) -> None:
     shared = Path(__file__).resolve().parents[3] / "shared" / "prices"
@@ -647,7 +647,7 @@ def asked(**urls: str) -> list[FetchResult]:
     return fetch_all(urls, now=NOW)
 
 
-def test_a_check_is_fine_when_all_is_current(path: Path, source: Source) -> None:
+def test_a_check_passes_when_everything_is_current(path: Path, source: Source) -> None:
     url = source.says("/l", upstream(2e-06))
     sync(path, {"litellm": url}, now=NOW)
     report = check(
@@ -661,7 +661,7 @@ def test_a_check_is_fine_when_all_is_current(path: Path, source: Source) -> None
     assert report.lines[-1] == "The prices are current."
 
 
-def test_drift_fails_a_check_and_is_shown(path: Path, source: Source) -> None:
+def test_a_changed_price_fails_a_check_and_is_shown(path: Path, source: Source) -> None:
     report = check(
         PriceBook.layered(file=path),
         document=read_document(path),
@@ -675,7 +675,7 @@ def test_drift_fails_a_check_and_is_shown(path: Path, source: Source) -> None:
     ]
 
 
-def test_drift_of_a_bundled_model_counts_if_it_is_in_use(source: Source) -> None:
+def test_a_changed_bundled_price_counts_if_the_model_is_in_use(source: Source) -> None:
     book = PriceBook.bundled()
     answers = asked(litellm=source.says("/l", upstream(3e-06)))
     used = check(book, results=answers, used=[("openai", "gpt-4o-2024-11-20")], now=NOW)
@@ -692,7 +692,7 @@ def test_drift_of_a_bundled_model_counts_if_it_is_in_use(source: Source) -> None
     assert any("for 1 other bundled model," in line for line in other.lines)
 
 
-def test_drift_of_a_bundled_window_counts_if_the_model_is_in_use(
+def test_a_changed_bundled_window_counts_if_the_model_is_in_use(
     source: Source,
 ) -> None:
     book = PriceBook([bundled_layer()])
@@ -736,7 +736,7 @@ def test_a_failed_source_fails_a_check(path: Path, source: Source) -> None:
     assert "responded with 500" in report.as_json()["failed"]["litellm"]
 
 
-def test_the_stored_sources_say_of_the_bundled_prices_what_is_in_them() -> None:
+def test_the_stored_sources_agree_with_the_bundled_prices() -> None:
     shared = Path(__file__).resolve().parents[3] / "shared" / "prices"
     if not shared.exists():
         pytest.skip("no ../shared")
@@ -774,7 +774,7 @@ def test_an_entry_without_rates_fails_a_check(tmp_path: Path) -> None:
     assert not report.ok
 
 
-# Sources that lie, and files of two spellings
+# Hostile sources, and files with several spellings
 
 
 @pytest.mark.parametrize(
@@ -789,7 +789,7 @@ def test_an_entry_without_rates_fails_a_check(tmp_path: Path) -> None:
         ("off_peak_pricing", '{"windows": [{}]}'),
     ],
 )
-def test_an_entry_of_no_known_shape_stops_no_other(
+def test_an_entry_of_an_unexpected_shape_does_not_affect_others(
     tmp_path: Path, field: str, value: str
 ) -> None:
     path = write(tmp_path / "p.json", {"openai/a": {"input": 2}, "openai/b": RATES})
@@ -808,7 +808,7 @@ def test_an_entry_of_no_known_shape_stops_no_other(
 RATES = {"input": 2, "output": 10}
 
 
-def test_an_odd_model_of_genai_prices_stops_no_other(tmp_path: Path) -> None:
+def test_an_odd_model_of_genai_prices_does_not_affect_others(tmp_path: Path) -> None:
     source = tmp_path / "genai.json"
     good = {"id": "m", "prices": {"input_mtok": 1, "output_mtok": 2}}
     source.write_text(
@@ -821,7 +821,7 @@ def test_an_odd_model_of_genai_prices_stops_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpt\ud800", "gpt\x1b[2J", "gpt\n~ openai/x: input"])
-def test_a_name_that_would_forge_the_diff_is_no_model(
+def test_a_name_that_would_forge_the_diff_is_dropped(
     path: Path, source: Source, name: str
 ) -> None:
     said = upstream() | {name: upstream()["gpt-4o"]}
@@ -831,11 +831,11 @@ def test_a_name_that_would_forge_the_diff_is_no_model(
 
 
 def announced(*prices: dict[str, t.Any]) -> list[dict[str, t.Any]]:
-    """What genai-prices says of a model whose price will change."""
+    """Return genai-prices' data for a model with an announced price."""
     return [{"id": "openai", "models": [{"id": "gpt-4o", "prices": list(prices)}]}]
 
 
-def test_a_price_that_a_source_announces_is_followed_when_it_holds(
+def test_an_announced_price_is_used_once_it_is_in_force(
     path: Path, source: Source
 ) -> None:
     says = announced(
@@ -854,7 +854,7 @@ def test_a_price_that_a_source_announces_is_followed_when_it_holds(
     )
 
 
-def test_a_model_that_has_no_price_yet_is_not_added(
+def test_a_model_without_a_price_in_force_is_not_added(
     tmp_path: Path, source: Source
 ) -> None:
     says = announced(
@@ -872,7 +872,7 @@ def test_a_model_that_has_no_price_yet_is_not_added(
     assert models(path) == {}
 
 
-def test_a_cache_that_becomes_free_is_refused_until_someone_says_so(
+def test_a_cache_that_becomes_free_is_rejected_until_accepted(
     tmp_path: Path, source: Source
 ) -> None:
     held = {"input": 2.5, "output": 10, "cache_read": 1.25}
@@ -884,7 +884,7 @@ def test_a_cache_that_becomes_free_is_refused_until_someone_says_so(
     assert models(path)["openai/gpt-4o"][1]["cache_read"] == 0
 
 
-def test_a_price_that_is_to_come_is_no_drift(tmp_path: Path, source: Source) -> None:
+def test_a_future_price_is_no_change(tmp_path: Path, source: Source) -> None:
     coming = {"valid_from": "2027-01-01", "input": 2, "output": 8}
     entry = [{"input": 2.5, "output": 10}, coming]
     path = write(tmp_path / "p.json", {"openai/gpt-4o": entry})
@@ -895,7 +895,7 @@ def test_a_price_that_is_to_come_is_no_drift(tmp_path: Path, source: Source) -> 
     assert sorted(dates, key=str) == ["2026-11-22T06:30:00Z", "2027-01-01", None]
 
 
-def test_two_changes_in_one_second_leave_a_right_file(
+def test_two_changes_in_one_second_leave_a_valid_file(
     path: Path, source: Source
 ) -> None:
     for millis, cost in ((100, 3e-6), (900, 4e-6)):
@@ -906,7 +906,7 @@ def test_two_changes_in_one_second_leave_a_right_file(
     assert {str(key): rate for key, rate in found.price.rates.items()}["input"] == 4
 
 
-def test_a_rate_is_changed_under_every_name_that_it_has(
+def test_a_rate_is_changed_under_each_of_its_names(
     tmp_path: Path, source: Source
 ) -> None:
     held = {"input": 2.5, "output": 10, "cached_input": 1.25, "cache_read_input": 1.25}
@@ -925,7 +925,7 @@ def test_a_link_stays_a_link(path: Path, source: Source) -> None:
     assert models(path)["openai/gpt-4o"][1]["input"] == Decimal("2.5")
 
 
-def test_a_check_of_all_says_what_it_refuses_of_others(source: Source) -> None:
+def test_a_check_of_all_shows_rejected_prices_of_other_models(source: Source) -> None:
     url = source.says("/l", upstream(-1))
     answers = fetch_all({"litellm": url}, now=NOW)
     report = check(PriceBook.bundled(), results=answers, now=NOW, count_all=True)
@@ -933,7 +933,7 @@ def test_a_check_of_all_says_what_it_refuses_of_others(source: Source) -> None:
     assert any(line.startswith("! openai/gpt-4o: rejected") for line in report.lines)
 
 
-def test_a_check_counts_no_others_where_a_source_failed(tmp_path: Path) -> None:
+def test_a_check_ignores_other_models_if_a_source_failed(tmp_path: Path) -> None:
     answers = fetch_all({"litellm": str(tmp_path / "none.json")}, now=NOW)
     report = check(PriceBook.bundled(), results=answers, now=NOW)
     assert report.exit_code == 1
@@ -941,7 +941,7 @@ def test_a_check_counts_no_others_where_a_source_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("said", ["x", ["x"], 5, {"litellm": 5}])
-def test_metadata_that_someone_wrote_stops_no_sync(
+def test_handwritten_metadata_does_not_stop_a_sync(
     tmp_path: Path, source: Source, said: object
 ) -> None:
     held = {"openai/gpt-4o": {"input": 2, "output": 10}}
@@ -953,7 +953,7 @@ def test_metadata_that_someone_wrote_stops_no_sync(
 
 
 @pytest.mark.parametrize("allowed", [True, 5, None, "skip", ["other"]])
-def test_an_override_that_says_nothing_known_allows_nothing(
+def test_an_unknown_validator_override_allows_nothing(
     tmp_path: Path, source: Source, allowed: object
 ) -> None:
     held = {"input": 2, "output": 10, "_validator_override": allowed}

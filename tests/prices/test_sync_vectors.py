@@ -1,4 +1,4 @@
-"""The predecessor's sync cases. Each holds, but for those listed with the reason."""
+"""The predecessor's sync cases hold, except those listed with a reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OTHERWISE: dict[str, tuple[str, dict[str, list[str]]]] = {
     "flagged-3x-up": (HELD, {"held": ["gpt-4o"]}),
     "flagged-3x-down": (HELD, {"held": ["gpt-4o"]}),
     "litellm-prefix-openai": (HELD, {"held": ["gpt-4o"]}),
-    # 150 USD is what o1-pro costs: it is the leap that is wrong here.
+    # 150 USD is what o1-pro costs; the problem here is the jump.
     "rejected-input-150": (HELD, {"held": ["gpt-4o"]}),
     "new-zero-not-flagged": ("Refused: a drop to zero", {"rejected": ["gpt-4o"]}),
     "discrepancy-min-zero": (
@@ -104,7 +104,7 @@ def expected(case: dict[str, t.Any]) -> dict[str, list[str]]:
             f"{d['model']} {d['field']}" for d in said["discrepancies"]
         ),
     }
-    # An override lets the leap pass, and is then no flag.
+    # An override allows the jump, which is then not flagged.
     return {name: value for name, value in found.items() if value}
 
 

@@ -1,4 +1,4 @@
-"""The predecessor's price cases. Each holds, but for those listed with the reason."""
+"""The predecessor's price cases hold, except those listed with a reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REFUSED = {
     "negative-input": "must be a whole number >= 0",
 }
 NOTHING = {
-    # "An ambiguous name finds nothing": nor does one that is empty
+    # "An ambiguous name finds nothing", and neither does an empty one
     "empty-model",
 }
 USAGE = {

@@ -34,7 +34,7 @@ def cost(usage: Usage | None = None, **options: t.Any) -> Cost:
     return t.cast(Cost, found)
 
 
-def test_a_cost_is_whole_whichever_field_is_looked_at_first() -> None:
+def test_a_cost_is_whole_whichever_field_is_read_first() -> None:
     names = [field.name for field in dataclasses.fields(Cost)]
     whole = {name: getattr(cost(), name) for name in names}
     assert whole["total_usd"] == Decimal("0.008255")
@@ -76,14 +76,14 @@ rates = st.decimals(0, 100, places=7)
 
 
 @given(st.tuples(counts, counts, counts), st.lists(rates, min_size=3, max_size=3))
-def test_the_short_way_and_the_long_one_agree(
+def test_the_fast_path_and_the_full_one_agree(
     used: tuple[int, int, int], given_rates: list[Decimal]
 ) -> None:
     table = dict(zip(("input", "cache_read", "output"), given_rates, strict=True))
     fresh, cached, out = used
     usage = Usage(input_tokens=fresh, cache_read_tokens=cached, output_tokens=out)
     quick = cost(usage, book=book(m=table))
-    # A rate that nothing used needs, but that takes the short way away.
+    # An unused rate, which rules out the fast path.
     long = cost(usage, book=book(m={**table, "request": "0"}))
     parts = {name: part for name, part in long.parts.items() if name != "request"}
     assert quick.total_usd == long.total_usd
@@ -95,7 +95,7 @@ def test_the_short_way_and_the_long_one_agree(
     st.lists(st.integers(-50, 450), min_size=1, max_size=12),
     st.booleans(),
 )
-def test_each_call_has_the_price_of_its_own_time(
+def test_each_call_gets_the_price_of_its_own_time(
     starts: list[int], days: list[int], begun: bool
 ) -> None:
     entry: list[dict[str, t.Any]] = [
@@ -120,7 +120,7 @@ def test_each_call_has_the_price_of_its_own_time(
             assert same == found
 
 
-def test_an_hour_of_other_rates_is_not_remembered_for_the_next() -> None:
+def test_the_rates_of_a_window_are_not_cached_for_the_next_hour() -> None:
     night = book(
         m={"input": "2", "windows": [{"hours": "00:00-08:00", "input": "1"}]},
     )
@@ -131,7 +131,7 @@ def test_an_hour_of_other_rates_is_not_remembered_for_the_next() -> None:
             assert cost(usage, book=night, at=at).total_usd == rate
 
 
-def test_a_used_meter_without_a_whole_rate_takes_the_long_way() -> None:
+def test_a_used_meter_without_a_whole_rate_takes_the_full_path() -> None:
     bare = book(m={"input": "3", "output": "0.0000007"})
     found = cost(Usage(cache_read_tokens=100), book=bare)
     assert found.flags == {"derived"}
