@@ -25,7 +25,7 @@ _USAGE = {
     "prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 0},
     "completion_tokens_details": {"reasoning_tokens": 8, "audio_tokens": 0},
 }
-_MEANS = Usage(
+_EXPECTED = Usage(
     input_tokens=36, cache_read_tokens=64, output_tokens=20, reasoning_tokens=8
 )
 _CHUNKS = 2000
@@ -60,7 +60,7 @@ def whole(body: bytes) -> Reading:
 
 
 def usage(body: bytes) -> object:
-    """The usage alone, as a mapping."""
+    """Find only the usage."""
     return (sparse.tail(body, "usage") or {})["usage"]
 
 
@@ -84,11 +84,11 @@ def typed() -> dict[str, Callable[[bytes], object]]:
             ("prompt_tokens_details", t.Optional[details], None),  # noqa: UP045
         ],
     )
-    alone = msgspec.defstruct("Answer", [("usage", usage)])
+    only_usage = msgspec.defstruct("Answer", [("usage", usage)])
     named = [(name, t.Any, None) for name in ("id", "model", "created", "service_tier")]
     answer = msgspec.defstruct("Whole", [("usage", usage), *named])
     return {
-        "msgspec typed: usage": msgspec.json.Decoder(alone).decode,
+        "msgspec typed: usage": msgspec.json.Decoder(only_usage).decode,
         "msgspec typed: all members": msgspec.json.Decoder(answer).decode,
     }
 
@@ -120,7 +120,7 @@ def bodies() -> None:
     peers = typed()
     for size, calls in ((2_000, 500), (50_000, 100), (1_000_000, 5)):
         body = answer(size)
-        assert whole(body).usage == _MEANS
+        assert whole(body).usage == _EXPECTED
         candidates: dict[str, Callable[[], object]] = {
             "json.loads": lambda body=body: json.loads(body),
             "usage": lambda body=body: usage(body),
@@ -137,7 +137,7 @@ def streams() -> None:
     for title, usage in (("", ""), (', "usage":null in each', ',"usage":null')):
         chunks = [chunk(number, usage) for number in range(_CHUNKS)]
         chunks.append(last.encode())
-        assert stream(chunks).usage == _MEANS
+        assert stream(chunks).usage == _EXPECTED
         run(
             f"Follow {_CHUNKS} chunks of {len(chunks[0])} bytes{title}",
             {

@@ -1,4 +1,4 @@
-"""Recorded exchanges with LLM APIs and the usage each means, as shared test data."""
+"""Recorded exchanges with LLM APIs and the usage that each means, as shared test data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 Row = dict[str, t.Any]
 
-LINE = (
+FIRST_ENDPOINTS = (
     "openai.chat",
     "openai.responses",
     "openai.completions",
@@ -23,19 +23,14 @@ LINE = (
     "gemini.generateContent",
     "gemini.streamGenerateContent",
 )
-"""The endpoints of the first line through the house."""
+"""The endpoints of the most used providers."""
+
+NAMES = {"google": "gemini"}
+"""Providers with another name in the corpus."""
 
 
-def providers() -> tuple[str, ...]:
-    """Every provider that HTTP exchanges with a known meaning are recorded of."""
-    return tuple(sorted({row["provider"] for row, _ in _pairs()}))
-
-
-OURS = {"google": "gemini"}
-"""Provider names that differ here."""
-
-
-def _lines(name: str) -> list[Row]:
+def load(name: str) -> list[Row]:
+    """Load a file of the corpus, or skip the test if there is none."""
     path = SHARED / "corpus" / f"{name}.jsonl.gz"
     if not path.exists():
         pytest.skip("no ../shared")
@@ -43,12 +38,17 @@ def _lines(name: str) -> list[Row]:
         return [json.loads(line) for line in lines]
 
 
+def providers() -> tuple[str, ...]:
+    """Every provider with a recorded HTTP exchange of known usage."""
+    return tuple(sorted({row["provider"] for row, _ in _pairs()}))
+
+
 @functools.cache
 def _pairs() -> list[tuple[Row, Row]]:
-    expected = {row["id"]: row for row in _lines("expected")}
+    expected = {row["id"]: row for row in load("expected")}
     return [
         (row, expected[row["id"]])
-        for row in _lines("traffic")
+        for row in load("traffic")
         if row["method"] != "WS"
         and row["id"] in expected
         and not expected[row["id"]].get("ambiguous")
@@ -58,7 +58,7 @@ def _pairs() -> list[tuple[Row, Row]]:
 def exchanges(
     providers: tuple[str, ...], endpoints: tuple[str, ...] | None = None
 ) -> list[tuple[Row, Row]]:
-    """HTTP rows with the usage that they mean, without the ambiguous ones."""
+    """Unambiguous HTTP exchanges, each with its expected usage."""
     return [
         (row, expected)
         for row, expected in _pairs()
@@ -68,10 +68,11 @@ def exchanges(
 
 
 def body_of(row: Row) -> bytes:
-    """The content-decoded body of the answer."""
+    """The answer's body, with its content encoding undone."""
     return t.cast(str, row["response_body"]).encode()
 
 
 def request_of(row: Row) -> bytes:
+    """The request's body."""
     body = row["request_body"]
     return body.encode() if isinstance(body, str) else json.dumps(body).encode()

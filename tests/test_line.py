@@ -21,8 +21,8 @@ from flask_llm_cost.db import tables
 from tests.conftest import MakeApp
 from tests.corpus import body_of
 from tests.corpus import exchanges
-from tests.corpus import LINE
-from tests.corpus import OURS
+from tests.corpus import FIRST_ENDPOINTS
+from tests.corpus import NAMES
 from tests.corpus import providers
 from tests.corpus import request_of
 from tests.corpus import Row
@@ -110,7 +110,7 @@ def servers() -> Iterator[dict[str, Replay]]:
 
 
 def _hosts(servers: dict[str, Replay]) -> dict[str, str]:
-    return {server.host: OURS.get(name, name) for name, server in servers.items()}
+    return {server.host: NAMES.get(name, name) for name, server in servers.items()}
 
 
 def _read(response: requests.Response, number: int) -> bytes:
@@ -206,7 +206,7 @@ def _check(app: Flask, servers: dict[str, Replay], pairs: list[tuple[Row, Row]])
         found = _usage(stored)
         assert found == {key: expected[key] or 0 for key in found}, row["id"]
         assert stored.outcome == "ok"
-        if row["provider"] in PROVIDERS and row["endpoint_family"] in LINE:
+        if row["provider"] in PROVIDERS and row["endpoint_family"] in FIRST_ENDPOINTS:
             model = expected["model"] or expected["model_requested"]
             assert stored.response_id == expected["response_id"], row["id"]
             assert stored.model == model, row["id"]
@@ -217,7 +217,7 @@ def test_recorded_traffic_arrives_whole(
     make_app: MakeApp, servers: dict[str, Replay], capsys: pytest.CaptureFixture[str]
 ) -> None:
     app = make_app(LLM_COST_PROVIDER_HOSTS=_hosts(servers))
-    count = _check(app, servers, exchanges(PROVIDERS, LINE))
+    count = _check(app, servers, exchanges(PROVIDERS, FIRST_ENDPOINTS))
     with capsys.disabled():
         sys.stdout.write(f" {count} recorded exchanges through adapter and ledger ")
     assert count > 1000

@@ -105,9 +105,11 @@ class Notes:
 
     def count(self, value: object) -> int:
         """Convert a JSON value to a count. An invalid one is flagged and becomes 0."""
+        if type(value) is int and 0 <= value < _MAX_COUNT:
+            return value
         if value is None or isinstance(value, bool):
             return 0
-        number = value if type(value) is int else _as_int(value)
+        number = _as_int(value)
         if number is not None and 0 <= number < _MAX_COUNT:
             return number
         self.flags.add(CONFLICT)

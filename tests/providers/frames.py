@@ -1,4 +1,4 @@
-"""Writes AWS event streams, to be read."""
+"""Writes the frames of AWS event streams."""
 
 from __future__ import annotations
 

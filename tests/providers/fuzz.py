@@ -1,8 +1,8 @@
-"""What must hold for any bytes that a provider could send; with atheris, a fuzzer.
+"""Checks what must hold for any bytes that a provider could send, and fuzzes it.
 
-``nox -s fuzz -- -max_total_time=600`` runs it, beginning with ``fuzz_corpus``. The first
-byte of an input says who sends it, the second where it is cut, the third how it comes;
-the rest is the body.
+``nox -s fuzz -- -max_total_time=600`` runs atheris, starting with ``fuzz_corpus``. The
+first byte of an input selects the sender, the second one the place of the cut, and the
+third one the encoding. The rest is the body.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _REQUEST: t.Final = b'{"stream":true,"messages":[{"content":"hello"}]}'
 
 
 def check(data: bytes) -> Reading | None:
-    """Read such bytes in several ways, and hold what they mean against each other.
+    """Read the input in several ways and compare the readings.
 
-    :raises AssertionError: If something does not hold.
+    :raises AssertionError: If they differ or are invalid.
     """
     if len(data) < 3:
         return None
@@ -66,7 +66,7 @@ def check(data: bytes) -> Reading | None:
     at = cut * len(body) // 255
     for pieces in ([body[:at], body[at:]], _slices(body, 1 + cut % 7)):
         again = _read(method, url, how, pieces)
-        # How much a damaged encoding gives away before it fails is its decoder's affair.
+        # A decoder may yield any amount of damaged data before it fails.
         assert again == whole or _unreadable(again[0]) and _unreadable(whole[0])
     reading, results = whole
     for each in (reading, *results):
@@ -119,7 +119,7 @@ def _sane(reading: Reading) -> None:
 
 
 def main() -> None:
-    """Fuzz until told to stop; the arguments are libFuzzer's."""
+    """Fuzz until stopped. The arguments are libFuzzer's."""
     import atheris
 
     atheris.instrument_all()

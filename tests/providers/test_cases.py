@@ -1,4 +1,4 @@
-"""A body as its provider writes it, and the usage it means."""
+"""Bodies as providers send them, and the usage that they mean."""
 
 from __future__ import annotations
 
@@ -524,7 +524,7 @@ def test_case(name: str) -> None:
     assert not reading.flags
 
 
-def test_header_counts_fill_what_a_body_leaves_out() -> None:
+def test_headers_complete_the_counts_of_a_body() -> None:
     reading = read_exchange(
         method="POST",
         url=f"{BEDROCK}/mistral.mistral-7b-instruct-v0%3A2/invoke",
@@ -569,7 +569,7 @@ def test_header_counts_fill_what_a_body_leaves_out() -> None:
         ({"total_tokens": 5}, False),
     ],
 )
-def test_contradictions_are_clamped_and_flagged(
+def test_contradictory_counts_are_clamped_and_flagged(
     usage: dict[str, t.Any], flags: bool
 ) -> None:
     reading = answer(f"{OPENAI}/chat/completions", {"usage": usage})
@@ -579,7 +579,7 @@ def test_contradictions_are_clamped_and_flagged(
 
 
 @pytest.mark.parametrize("path", ["embeddings", "rerank", "moderations"])
-def test_what_has_no_output_misses_none(path: str) -> None:
+def test_operations_without_output_are_not_flagged(path: str) -> None:
     reading = answer(f"{OPENAI}/{path}", {"usage": {"prompt_tokens": 5}})
     assert reading.usage == Usage(input_tokens=5)
     assert not reading.flags
@@ -606,7 +606,7 @@ def test_what_has_no_output_misses_none(path: str) -> None:
         ("api.openai.com", {"cost": 5}, None),
     ],
 )
-def test_a_cost_that_the_provider_reports(
+def test_a_reported_cost_is_read(
     host: str, usage: dict[str, t.Any], cost: str | None
 ) -> None:
     body = {"usage": {"prompt_tokens": 1, "completion_tokens": 1, **usage}}
@@ -614,7 +614,7 @@ def test_a_cost_that_the_provider_reports(
     assert reading.reported_cost == (None if cost is None else Decimal(cost))
 
 
-def test_several_models_share_an_answer() -> None:
+def test_several_models_have_usage_by_model() -> None:
     steps = [
         {"type": "message", "input_tokens": 100, "output_tokens": 10},
         {
@@ -638,13 +638,13 @@ def test_several_models_share_an_answer() -> None:
     }
 
 
-def test_one_model_with_one_step_shares_nothing() -> None:
+def test_one_model_with_one_step_has_no_usage_by_model() -> None:
     step = {"type": "message", "input_tokens": 53, "output_tokens": 14}
     body = {"model": "claude-opus-4-7", "usage": {**step, "iterations": [step]}}
     assert answer(ANTHROPIC, body).usage_by_model == {}
 
 
-def test_a_place_with_its_own_price_is_flagged() -> None:
+def test_a_region_with_its_own_price_is_flagged() -> None:
     usage = {"input_tokens": 1, "output_tokens": 1, "inference_geo": "us"}
     assert answer(ANTHROPIC, {"usage": usage}).flags == {"region.us"}
     chat = {"usage": {"prompt_tokens": 1, "completion_tokens": 1}}

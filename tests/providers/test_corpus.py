@@ -1,11 +1,10 @@
-"""Recorded traffic means what was derived from it by other means."""
+"""Recorded traffic is read as the corpus expects."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import json
-import pathlib
 import random
 import typing as t
 import zlib
@@ -21,35 +20,25 @@ from flask_llm_cost.call import Usage
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import read_exchange
 from flask_llm_cost.providers import route
+from tests.corpus import body_of
+from tests.corpus import load
+from tests.corpus import NAMES
+from tests.corpus import request_of
+from tests.corpus import Row
+from tests.corpus import SHARED
 from tests.providers.frames import event_frame
 
-CORPUS = pathlib.Path(__file__).resolve().parents[3] / "shared" / "corpus"
-pytestmark = pytest.mark.skipif(not CORPUS.exists(), reason="no ../shared")
-
-Row: t.TypeAlias = dict[str, t.Any]
-
-NAMES = {"google": "gemini"}
-"""Providers that have another name in the corpus."""
-
-
-def load(name: str) -> list[Row]:
-    with gzip.open(CORPUS / name, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+pytestmark = pytest.mark.skipif(not SHARED.exists(), reason="no ../shared")
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[tuple[Row, Row | None]]:
-    expected = {row["id"]: row for row in load("expected.jsonl.gz")}
-    return [(row, expected.get(row["id"])) for row in load("traffic.jsonl.gz")]
-
-
-def request_body(row: Row) -> bytes:
-    body = row["request_body"]
-    return body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    expected = {row["id"]: row for row in load("expected")}
+    return [(row, expected.get(row["id"])) for row in load("traffic")]
 
 
 def hosts(row: Row) -> dict[str, str]:
-    """What an app would configure for hosts that only it can know."""
+    """The hosts that an app would have to configure."""
     if row["provider"] in ("local", "gpustack", "ollama"):
         return {urlsplit(row["url"]).netloc: row["provider"]}
     return {}
@@ -59,10 +48,10 @@ def read(row: Row) -> Reading | None:
     return read_exchange(
         method=row["method"],
         url=row["url"],
-        request_body=request_body(row),
+        request_body=request_of(row),
         status=row["status"],
         headers=row["response_headers"],
-        body=row["response_body"].encode(),
+        body=body_of(row),
         hosts=hosts(row),
     )
 
@@ -73,10 +62,10 @@ def read_in_pieces(
     found = route(row["method"], row["url"], hosts=hosts(row))
     if found is None:
         return None
-    exchange = Exchange(found, request_body=request_body(row))
+    exchange = Exchange(found, request_body=request_of(row))
     headers = {**row["response_headers"], "content-encoding": encoding}
     exchange.begin_response(row["status"], headers)
-    body, at = ENCODINGS[encoding](row["response_body"].encode()), 0
+    body, at = ENCODINGS[encoding](body_of(row)), 0
     while at < len(body):
         size = pick.randint(1, largest)
         exchange.feed(body[at : at + size], decoded=False)
@@ -94,13 +83,13 @@ ENCODINGS: dict[str, t.Callable[[bytes], bytes]] = {
 
 
 def side(usage: Usage, field: str, kind: str) -> int:
-    """A modality's tokens of one side, cached ones among them."""
+    """The tokens of a modality on one side, including cached ones."""
     names = (kind, kind.replace("input_", "cache_read_", 1))
     return int(getattr(usage, field)) + sum(usage.other_tokens.get(n, 0) for n in names)
 
 
 def counts(reading: Reading) -> dict[str, t.Any]:
-    """A reading in the corpus' terms."""
+    """A reading in the terms of the corpus."""
     usage = reading.usage or Usage()
     other = usage.other_tokens
     writes = sum(n for k, n in other.items() if k.startswith("cache_write"))
@@ -121,7 +110,7 @@ def counts(reading: Reading) -> dict[str, t.Any]:
 
 
 def identity(reading: Reading, meant: Row) -> t.Iterator[tuple[str, object, object]]:
-    """What an answer says of itself, as far as the corpus has it in a sane form."""
+    """What an answer says about itself, if the corpus has it in a usable form."""
     if meant["model"] not in (None, "arn"):  # an ARN cut at its first colon
         yield "model", reading.model, meant["model"]
     if meant["response_id"] is not None:
@@ -145,7 +134,7 @@ def differences(reading: Reading | None, row: Row, meant: Row) -> list[str]:
 
 
 def flaws(reading: Reading | None) -> list[str]:
-    """What no reading may have, whatever the answer."""
+    """Find what no reading may have, whatever the answer is."""
     if reading is None or reading.usage is None:
         return []
     found = ["reader_error"] if "reader_error" in reading.flags else []
@@ -156,7 +145,7 @@ def flaws(reading: Reading | None) -> list[str]:
     return found
 
 
-def test_read_exchange_means_what_was_expected(
+def test_every_exchange_is_read_as_expected(
     rows: list[tuple[Row, Row | None]],
 ) -> None:
     wrong, checked = {}, 0
@@ -173,12 +162,12 @@ def test_read_exchange_means_what_was_expected(
     assert not wrong
 
 
-def test_reported_costs_are_those_that_were_billed(
+def test_reported_costs_are_the_billed_ones(
     rows: list[tuple[Row, Row | None]],
 ) -> None:
     by_id = {row["id"]: row for row, _ in rows}
     checked = 0
-    for truth in load("cost_truth.jsonl.gz"):
+    for truth in load("cost_truth"):
         row = by_id.get(truth["source"])
         if row is not None and truth["kind"] == "provider-reported":
             reading = read(row)
@@ -215,7 +204,7 @@ def test_byte_by_byte_reads_the_same(rows: list[tuple[Row, Row | None]]) -> None
 
 
 def wire(row: Row) -> bytes:
-    """A recorded event stream as the frames that it was."""
+    """Rebuild the frames of a recorded event stream."""
     frames = b""
     for line in row["response_body"].splitlines():
         event = json.loads(line)
@@ -265,7 +254,7 @@ def test_any_encoding_in_any_pieces_reads_the_same(
 
 
 def damaged(row: Row, pick: random.Random) -> bytes:
-    body = bytearray(row["response_body"].encode())
+    body = bytearray(body_of(row))
     for _ in range(pick.randint(0, 4)):
         body[pick.randrange(len(body))] = pick.randrange(256)
     return bytes(body[: pick.randint(0, len(body))])
@@ -274,7 +263,7 @@ def damaged(row: Row, pick: random.Random) -> bytes:
 @pytest.mark.parametrize(
     "seed", [pytest.param(5), pytest.param(6, marks=pytest.mark.stress)]
 )
-def test_damaged_traffic_is_no_error(
+def test_damaged_traffic_raises_no_error(
     rows: list[tuple[Row, Row | None]], seed: int
 ) -> None:
     pick = random.Random(seed)
@@ -284,7 +273,7 @@ def test_damaged_traffic_is_no_error(
         reading = read_exchange(
             method=row["method"],
             url=row["url"],
-            request_body=request_body(row),
+            request_body=request_of(row),
             status=200,
             headers={},
             body=damaged(row, pick),

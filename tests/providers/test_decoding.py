@@ -1,4 +1,4 @@
-"""Encodings are undone piece by piece; what cannot be undone is said."""
+"""Encodings are undone piece by piece, or raise an error."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_encoding_is_undone(name: str, size: int) -> None:
     assert b"".join(p for piece in pieces for p in decoding.decode(piece)) == BODY
 
 
-def test_zstandard_is_undone_where_there_is_a_decoder() -> None:
+def test_zstd_is_undone_if_there_is_a_decoder() -> None:
     zstandard = pytest.importorskip("zstandard")
     data = zstandard.ZstdCompressor().compress(BODY) * 2
     assert b"".join(Decoding("zstd").decode(data)) == BODY * 2
@@ -66,7 +66,7 @@ def test_an_unknown_encoding_leaves_usage_unknown() -> None:
     assert reading.flags == {"unreadable_encoding"}
 
 
-def test_decoded_bytes_are_taken_as_they_are() -> None:
+def test_decoded_bytes_are_not_decoded_again() -> None:
     found = route("POST", URL)
     assert found is not None
     exchange = Exchange(found, request_body=None)
@@ -76,7 +76,7 @@ def test_decoded_bytes_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate", "brotli", "two of them"])
-def test_damage_is_said_and_ends_the_reading(name: str) -> None:
+def test_damaged_bytes_raise_an_error(name: str) -> None:
     header, encode = ENCODINGS[name]
     data = bytearray(encode(BODY))
     pick = random.Random(name)
@@ -86,6 +86,6 @@ def test_damage_is_said_and_ends_the_reading(name: str) -> None:
         b"".join(Decoding(header).decode(bytes(data) + bytes(5000)))
 
 
-def test_a_bomb_comes_out_in_pieces() -> None:
+def test_a_zip_bomb_is_decoded_in_pieces() -> None:
     bomb = zlib.compress(bytes(50_000_000))
     assert max(map(len, Decoding("deflate").decode(bomb))) <= 256 * 1024

@@ -1,4 +1,4 @@
-"""Streams that do not say what they used are estimated, if the app wants it."""
+"""The usage of streams that report none is estimated, if the app wants it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_without_the_option_usage_is_unknown() -> None:
     assert (reading.usage, reading.usage_source) == (None, "unknown")
 
 
-def test_what_the_provider_says_goes_first() -> None:
+def test_reported_usage_takes_precedence() -> None:
     told = chunk(choices=[], usage={"prompt_tokens": 7, "completion_tokens": 1})
     reading = follow([*CHUNKS, told])
     assert reading.usage == Usage(input_tokens=7, output_tokens=1)
@@ -93,11 +93,11 @@ def test_responses_show_their_text_in_deltas() -> None:
     assert reading.usage == Usage(input_tokens=10, output_tokens=3)
 
 
-def test_nothing_seen_is_nothing_estimated() -> None:
+def test_nothing_is_estimated_without_visible_text() -> None:
     assert follow([]).usage is None
 
 
-def test_an_encoding_that_the_app_has_loaded_counts(
+def test_an_encoding_that_the_app_has_loaded_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Words:
@@ -129,7 +129,7 @@ def tiny() -> dict[str, t.Any]:
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """tiktoken as it is where an encoding is tiny, and there is no network."""
+    """tiktoken with a tiny encoding and without a network."""
     tiktoken.registry._find_constructors()
     monkeypatch.setitem(tiktoken.registry.ENCODING_CONSTRUCTORS, "o200k_base", tiny)
     monkeypatch.setattr(tiktoken.registry, "ENCODINGS", {})
@@ -149,7 +149,7 @@ def put(folder: Path, data: bytes) -> Path:
     return path
 
 
-def test_an_encoding_that_is_on_the_disk_is_loaded_and_counts(folder: Path) -> None:
+def test_a_cached_encoding_is_loaded_and_used(folder: Path) -> None:
     put(folder, TINY)
     assert estimate.load_encoding() == "o200k_base"
     # 40 letters, each a token; nine times "four", and "four" with an "s".
@@ -157,9 +157,7 @@ def test_an_encoding_that_is_on_the_disk_is_loaded_and_counts(folder: Path) -> N
 
 
 @pytest.mark.parametrize("data", [None, b"", TINY[:-9]])
-def test_an_encoding_that_is_not_there_is_not_fetched(
-    folder: Path, data: bytes | None
-) -> None:
+def test_a_missing_encoding_is_not_downloaded(folder: Path, data: bytes | None) -> None:
     path = folder / "none" if data is None else put(folder, data)
     assert estimate.load_encoding() is None
     assert follow(CHUNKS).usage == Usage(input_tokens=10, output_tokens=11)
@@ -175,7 +173,7 @@ def test_a_long_run_of_one_letter_is_counted_in_pieces(folder: Path) -> None:
     assert usage.output_tokens == 50_000
 
 
-def test_an_app_that_estimates_is_set_up_with_it(
+def test_setting_up_an_app_loads_the_encoding(
     folder: Path, make_app: t.Callable[..., Flask]
 ) -> None:
     put(folder, TINY)

@@ -1,4 +1,4 @@
-"""Documents are found in bytes, however those are cut."""
+"""Documents are found in bytes that arrive in any pieces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.providers.frames import event_frame
 
 
 def documents(body: bytes, cuts: list[int] | None = None) -> list[bytes]:
-    """What a body's framing gives when its bytes come cut so."""
+    """The documents in a body that arrives in these pieces."""
     pieces, at = [], 0
     for cut in sorted(cut % (len(body) + 1) for cut in cuts or []):
         pieces.append(body[at:cut])
@@ -78,7 +78,7 @@ def test_documents(name: str) -> None:
 
 @pytest.mark.parametrize("name", BODIES)
 @given(cuts=st.lists(st.integers(0, 200), max_size=6))
-def test_cuts_change_nothing(name: str, cuts: list[int]) -> None:
+def test_pieces_of_any_size_give_the_same_documents(name: str, cuts: list[int]) -> None:
     body, found = BODIES[name]
     assert documents(body, cuts) == found
 
@@ -101,32 +101,32 @@ def test_any_events_in_any_pieces(texts: list[str], end: str, cuts: list[int]) -
     assert documents(body, cuts) == events
 
 
-def test_lines_of_megabytes_at_once_are_lines() -> None:
+def test_lines_of_megabytes_are_lines() -> None:
     lines = [json.dumps({"pad": "x" * 1000, "n": n}).encode() for n in range(3000)]
     assert documents(b"\n".join(lines)) == lines
 
 
 @given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300), max_size=5))
-def test_garbage_in_any_pieces_is_no_error(data: bytes, cuts: list[int]) -> None:
+def test_garbage_in_any_pieces_raises_no_error(data: bytes, cuts: list[int]) -> None:
     documents(data, cuts)
 
 
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
-def test_a_flipped_bit_breaks_a_frame(at: int, bit: int) -> None:
+def test_a_flipped_bit_corrupts_a_frame(at: int, bit: int) -> None:
     good = event_frame("metadata", b'{"usage":{"inputTokens":1}}')
     bad = bytearray(good)
     bad[at % len(good)] ^= 1 << bit
     assert not any(b'"inputTokens"' in d for d in documents(bytes(bad)))
 
 
-def test_a_frame_after_a_broken_one_is_not_read() -> None:
+def test_frames_after_a_corrupt_one_are_not_read() -> None:
     good = event_frame("metadata", b'{"a":1}')
     bad = good[:-1] + bytes([good[-1] ^ 1])
     assert documents(good + bad + good) == [b'{"event":"metadata","data":{"a":1}}']
 
 
 @given(sizes=st.lists(st.integers(1, 400_000), max_size=8))
-def test_a_window_keeps_head_and_tail(sizes: list[int]) -> None:
+def test_a_buffer_keeps_head_and_tail(sizes: list[int]) -> None:
     window, everything = BoundedBuffer(), b""
     for number, size in enumerate(sizes):
         piece = bytes([number + 1]) * size

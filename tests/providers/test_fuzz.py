@@ -1,4 +1,4 @@
-"""A short run of what ``fuzz.py`` does for as long as one likes."""
+"""A short run of the fuzzer in ``fuzz.py``."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_edited_inputs_hold(name: str, edits: list[tuple[int, int, bytes]]) -> N
     cut=st.integers(0, 1 << 12),
 )
 @settings(max_examples=200)
-def test_inputs_that_run_into_each_other_hold(one: str, other: str, cut: int) -> None:
+def test_joined_inputs_hold(one: str, other: str, cut: int) -> None:
     check(SEEDS[one][: 3 + cut % len(SEEDS[one])] + SEEDS[other][3:])
 
 
 @pytest.mark.stress
 @given(name=st.sampled_from(sorted(SEEDS)), edits=EDITS)
 @settings(max_examples=30_000)
-def test_edited_inputs_hold_for_long(
+def test_many_edited_inputs_hold(
     name: str, edits: list[tuple[int, int, bytes]]
 ) -> None:
     check(_edited(SEEDS[name], edits))

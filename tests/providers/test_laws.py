@@ -1,4 +1,4 @@
-"""What holds for any answer: cut anywhere, damaged anywhere, of any size."""
+"""Laws that hold for any answer: truncated, damaged, of any size."""
 
 from __future__ import annotations
 
@@ -106,14 +106,14 @@ def test_the_answers_have_usage(url: str, body: bytes) -> None:
 
 
 @given(answer=st.sampled_from(ANSWERS), cut=st.integers(0, 600))
-def test_two_halves_are_the_whole(answer: tuple[str, bytes], cut: int) -> None:
+def test_two_pieces_read_the_same_as_one(answer: tuple[str, bytes], cut: int) -> None:
     url, body = answer
     exchange = pieces(url, (body[:cut], body[cut:]))
     assert exchange.reading(ended=True) == whole(url, body)
 
 
 @given(answer=st.sampled_from(ANSWERS), cut=st.integers(0, 600))
-def test_asking_on_the_way_changes_nothing(answer: tuple[str, bytes], cut: int) -> None:
+def test_interim_readings_change_nothing(answer: tuple[str, bytes], cut: int) -> None:
     url, body = answer
     exchange = pieces(url, (body[:cut],))
     assert exchange.reading(ended=False) == exchange.reading(ended=False)
@@ -124,7 +124,7 @@ def test_asking_on_the_way_changes_nothing(answer: tuple[str, bytes], cut: int) 
 
 
 @given(answer=st.sampled_from(ANSWERS), cut=st.integers(0, 600))
-def test_a_cut_stream_is_no_more_than_the_whole(
+def test_a_truncated_stream_never_uses_more_than_the_whole(
     answer: tuple[str, bytes], cut: int
 ) -> None:
     url, body = answer
@@ -133,7 +133,7 @@ def test_a_cut_stream_is_no_more_than_the_whole(
     assert all_of_it is not None
     if part.usage is not None:
         assert part.usage.total_tokens <= all_of_it.total_tokens
-        # Its last event may be there but for its blank line.
+        # The last event may lack only its blank line.
         if part.stream and not exchange.complete and part.usage != all_of_it:
             assert part.usage_source == "stream_partial"
 
@@ -208,7 +208,7 @@ URLS = [
     stream=st.booleans(),
 )
 @settings(max_examples=500)
-def test_any_json_in_any_place_is_survived(
+def test_any_json_value_in_any_place_is_harmless(
     url: str, events: list[dict[str, t.Any]], stream: bool
 ) -> None:
     if stream:
@@ -272,7 +272,7 @@ MEMBERS = st.dictionaries(
 
 
 @given(members=MEMBERS, indent=st.sampled_from([None, 2]))
-def test_the_first_members_are_those_before_the_heavy_one(
+def test_the_first_members_are_those_before_the_content(
     members: dict[str, t.Any], indent: int | None
 ) -> None:
     found = head(json.dumps(members, indent=indent).encode(), frozenset({"choices"}))
@@ -290,7 +290,7 @@ def test_the_last_members_are_those_from_the_name_on(
     found = tail(body, "usage")
     if "usage" not in names:
         assert found is None
-    elif found is not None:  # it looks at the last few places of the name only
+    elif found is not None:  # only the last few occurrences of the name are tried
         rest = names[names.index("usage") :]
         assert found == {name: members[name] for name in rest}
 
@@ -303,7 +303,7 @@ def test_the_last_members_are_those_from_the_name_on(
 )
 @example({"usage": {"choices": None, "usage": None}}, None, False, "")
 @settings(max_examples=300)
-def test_both_ends_at_once_are_members_of_the_whole(
+def test_members_of_both_ends_are_members_of_the_whole(
     members: dict[str, t.Any], indent: int | None, raw: bool, blanks: str
 ) -> None:
     text = json.dumps(members, indent=indent, ensure_ascii=not raw)
@@ -371,6 +371,6 @@ def test_memory_stays_bounded(url: str, start: bytes, part: bytes) -> None:
     assert peak < 6_000_000
 
 
-def test_deep_nesting_is_survived() -> None:
+def test_deep_nesting_is_harmless() -> None:
     for body in (b"[" * 200_000, b'{"usage":' * 100_000, b'{"a":[' * 50_000):
         assert whole(CHAT, body).usage is None

@@ -1,4 +1,4 @@
-"""What is fetched later: background answers, runs, files of batch results."""
+"""Answers that are fetched later: background responses, runs, batch results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def response(**members: t.Any) -> dict[str, t.Any]:
     return {"id": "resp_1", "created_at": 1771881670, "usage": usage, **members}
 
 
-def test_a_background_response_brings_its_usage_and_its_date() -> None:
+def test_a_background_response_has_its_usage_and_date() -> None:
     exchange = fetch(f"{OPENAI}/responses/resp_1", response(background=True))
     reading = exchange.reading(ended=True)
     assert reading.usage == Usage(input_tokens=5, output_tokens=2)
@@ -43,7 +43,7 @@ def test_a_background_response_brings_its_usage_and_its_date() -> None:
     assert "repeated" not in reading.flags
 
 
-def test_a_response_that_is_fetched_again_is_repeated() -> None:
+def test_a_response_that_is_fetched_again_is_flagged() -> None:
     exchange = fetch(f"{OPENAI}/responses/resp_1", response(background=False))
     assert exchange.reading(ended=True).flags == {"repeated"}
 
@@ -54,7 +54,7 @@ def test_a_response_that_is_not_ready_has_no_usage() -> None:
     assert (reading.usage, reading.flags) == (None, frozenset())
 
 
-def test_a_run_brings_its_usage() -> None:
+def test_a_run_has_usage() -> None:
     run = {
         "id": "run_1",
         "object": "thread.run",
@@ -69,7 +69,7 @@ def test_a_run_brings_its_usage() -> None:
 XAI = "https://api.x.ai/v1/videos"
 
 
-def test_a_video_brings_its_bill_once_it_is_done() -> None:
+def test_a_finished_video_has_its_cost() -> None:
     done = {
         "status": "done",
         "video": {"url": "https://vidgen.x.ai/a.mp4", "duration": 6},
@@ -94,12 +94,12 @@ def test_a_video_brings_its_bill_once_it_is_done() -> None:
         {"status": "done", "video": {"duration": 6}, "usage": None},
     ],
 )
-def test_a_video_without_a_bill_has_no_usage(answer: dict[str, t.Any]) -> None:
+def test_a_video_without_a_cost_has_no_usage(answer: dict[str, t.Any]) -> None:
     reading = fetch(f"{XAI}/c84748c1-5ec7", answer).reading(ended=True)
     assert (reading.usage, reading.flags) == (None, frozenset())
 
 
-def test_a_video_that_is_asked_for_has_the_id_that_it_is_fetched_by() -> None:
+def test_a_requested_video_has_the_id_of_its_polls() -> None:
     reading = read_exchange(
         method="POST",
         url=f"{XAI}/generations",
@@ -147,7 +147,7 @@ def test_a_batch_of_one_line_is_a_batch() -> None:
     assert [r.operation for r in exchange.take_results()] == ["chat"]
 
 
-def test_a_look_on_the_way_takes_no_result() -> None:
+def test_an_interim_reading_takes_no_result() -> None:
     exchange = fetch(f"{OPENAI}/files/file-1/content", batch_line(3))
     exchange.reading(ended=False)
     assert exchange.take_results() == []
@@ -156,13 +156,13 @@ def test_a_look_on_the_way_takes_no_result() -> None:
     assert len(exchange.take_results()) == 1
 
 
-def test_what_no_one_asks_for_is_not_kept_for_ever() -> None:
+def test_results_that_nobody_takes_are_limited() -> None:
     exchange = fetch(f"{OPENAI}/files/file-1/content", *[batch_line(3)] * 10_010)
     assert exchange.reading(ended=True).flags == {"results_dropped"}
     assert len(exchange.take_results()) == 10_000
 
 
-def test_a_file_is_no_exchange_of_one_call() -> None:
+def test_a_file_of_results_is_not_a_single_call() -> None:
     url = f"{OPENAI}/files/file-1/content"
     body = json.dumps(batch_line(3)).encode()
     assert (
@@ -173,7 +173,7 @@ def test_a_file_is_no_exchange_of_one_call() -> None:
     )
 
 
-def test_another_file_is_no_batch() -> None:
+def test_another_file_is_not_a_batch() -> None:
     for content in ({"prompt": "x", "completion": "y"}, [1, 2], "words"):
         exchange = fetch(f"{OPENAI}/files/file-1/content", content)
         assert exchange.reading(ended=True).usage is None

@@ -1,4 +1,4 @@
-"""What a request asks for, wherever it stands in its body."""
+"""The model and the stream option of a request, anywhere in its body."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ from flask_llm_cost.providers.request import parse_request
         ),
     ],
 )
-def test_asked(body: bytes, model: str | None, stream: bool) -> None:
+def test_model_and_stream_are_read_from_the_request(
+    body: bytes, model: str | None, stream: bool
+) -> None:
     assert parse_request(body) == (model, stream)
 
 
@@ -67,7 +69,7 @@ json_values = st.recursive(
     ),
     indent=st.sampled_from([None, 1]),
 )
-def test_it_is_what_a_parser_finds(
+def test_the_usage_is_what_a_parser_finds(
     members: dict[str, object], indent: int | None
 ) -> None:
     body = json.dumps(members, indent=indent).encode()
@@ -77,7 +79,7 @@ def test_it_is_what_a_parser_finds(
 
 
 @given(st.binary(max_size=200))
-def test_garbage_asks_for_nothing_that_harms(body: bytes) -> None:
+def test_a_garbage_request_is_harmless(body: bytes) -> None:
     model, stream = parse_request(b'{"' + body)
     assert model is None or isinstance(model, str)
     assert stream in (True, False)
@@ -120,7 +122,7 @@ def test_garbage_asks_for_nothing_that_harms(body: bytes) -> None:
         (b"", None),
     ],
 )
-def test_a_body_asks_for_usage_and_stays_what_it_is_otherwise(
+def test_injecting_the_option_changes_nothing_else(
     body: bytes, sent: bytes | None
 ) -> None:
     assert inject_stream_usage(body) == sent
@@ -147,7 +149,7 @@ _JSON = st.recursive(
     st.sampled_from([None, 1, "\t"]),
     st.booleans(),
 )
-def test_nothing_but_stream_options_ever_differs(
+def test_only_stream_options_ever_differ(
     document: dict[str, t.Any], indent: t.Any, ascii_only: bool
 ) -> None:
     body = json.dumps(document, indent=indent, ensure_ascii=ascii_only).encode(
@@ -156,7 +158,7 @@ def test_nothing_but_stream_options_ever_differs(
     changed = inject_stream_usage(body)
     options = document.get("stream_options")
     if changed is None:
-        # Said already, wrong, or of a form that no one writes: left alone.
+        # Set already, invalid, or in a form that nobody writes: unchanged.
         assert options is not None
         return
     assert json.loads(changed) == {
@@ -195,7 +197,7 @@ def test_nothing_but_stream_options_ever_differs(
         ("https://a.openai.azure.com/openai/deployments/d/completions", {}, False),
     ],
 )
-def test_only_hosts_that_understand_it_are_asked(
+def test_only_hosts_that_understand_the_option_get_it(
     url: str, hosts: dict[str, str], asks: bool
 ) -> None:
     found = route("POST", url, hosts=hosts)

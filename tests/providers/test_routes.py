@@ -1,4 +1,4 @@
-"""A URL says who answers, and whether it is a call at all."""
+"""A URL determines the provider, and whether the request is a call."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_known_urls(
         ("POST", ""),
     ],
 )
-def test_what_is_no_call(method: str, url: str) -> None:
+def test_urls_that_are_not_calls(method: str, url: str) -> None:
     assert route(method, url) is None
 
 
@@ -169,7 +169,7 @@ def test_another_port_is_another_host() -> None:
         ("/api/embeddings", "embeddings"),
     ],
 )
-def test_a_gateway_passes_on_what_others_say(path: str, operation: str) -> None:
+def test_a_gateway_serves_other_apis(path: str, operation: str) -> None:
     found = route("POST", f"http://gate:1{path}", hosts={"gate:1": "gate"})
     assert found is not None
     assert (found.provider, found.operation) == ("gate", operation)
@@ -227,7 +227,7 @@ def fail(notes: Notes, document: Object) -> None:
     raise RuntimeError("a secret of the answer")
 
 
-def test_a_providers_mistake_is_flagged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_a_dialect_is_flagged(caplog: pytest.LogCaptureFixture) -> None:
     reading = read_ours(b'{"spent":{}}', dataclasses.replace(WORDS, read=fail))
     assert (reading.usage, reading.flags) == (None, {"reader_error"})
     assert "secret" not in caplog.text
@@ -251,8 +251,8 @@ def name_by_number(notes: Notes, document: Object) -> None:
         {"read": name_by_number},
     ],
 )
-def test_a_provider_that_gives_something_else_is_flagged(wrong: t.Any) -> None:
-    """What cannot be stored would cost the whole call, and not only its usage."""
+def test_a_value_of_the_wrong_type_is_flagged(wrong: t.Any) -> None:
+    """A value that cannot be stored must not cost more than the usage."""
     body = b'{"engine":"big-2","ref":"r1","spent":{"words":12}}'
     reading = read_ours(body, dataclasses.replace(WORDS, **wrong))
     assert (reading.usage, reading.flags) == (None, {"reader_error"})

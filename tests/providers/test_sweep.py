@@ -1,4 +1,4 @@
-"""The same exchange in another dress means the same."""
+"""Variants of an exchange that mean the same are read the same."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from flask_llm_cost.call import Reading
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import read_exchange
 from flask_llm_cost.providers import route
+from tests.corpus import body_of
+from tests.corpus import load
+from tests.corpus import request_of
+from tests.corpus import Row
+from tests.corpus import SHARED
 
-from .test_corpus import CORPUS
 from .test_corpus import ENCODINGS
 from .test_corpus import hosts
-from .test_corpus import load
-from .test_corpus import request_body
-from .test_corpus import Row
 
-pytestmark = pytest.mark.skipif(not CORPUS.exists(), reason="no ../shared")
+pytestmark = pytest.mark.skipif(not SHARED.exists(), reason="no ../shared")
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    meant = {row["id"] for row in load("expected.jsonl.gz")}
-    return [row for row in load("traffic.jsonl.gz") if row["id"] in meant]
+    expected = {row["id"] for row in load("expected")}
+    return [row for row in load("traffic") if row["id"] in expected]
 
 
 def read(row: Row, **changes: t.Any) -> Reading | None:
-    asked: dict[str, t.Any] = {
+    exchange: dict[str, t.Any] = {
         "method": row["method"],
         "url": row["url"],
-        "request_body": request_body(row),
+        "request_body": request_of(row),
         "status": row["status"],
         "headers": row["response_headers"],
-        "body": row["response_body"].encode(),
+        "body": body_of(row),
         "hosts": hosts(row),
     }
-    return read_exchange(**(asked | changes))
+    return read_exchange(**(exchange | changes))
 
 
 def _parts(url: str, **changes: str) -> str:
@@ -84,7 +85,7 @@ def _with_query(row: Row) -> dict[str, t.Any]:
 
 
 def _behind_a_prefix(row: Row) -> dict[str, t.Any]:
-    """What an app's own gateway that passes everything on looks like."""
+    """The request as sent to the app's own gateway, which forwards everything."""
     found = route(row["method"], row["url"], hosts=hosts(row))
     if found is None or found.model is not None:
         return {}
@@ -111,7 +112,7 @@ def _quiet_method(row: Row) -> dict[str, t.Any]:
 
 
 def _with_mark(row: Row) -> dict[str, t.Any]:
-    return {"body": b"\xef\xbb\xbf" + row["response_body"].encode()}
+    return {"body": b"\xef\xbb\xbf" + body_of(row)}
 
 
 def _with_blanks(row: Row) -> dict[str, t.Any]:
@@ -140,7 +141,7 @@ def _with_comments(row: Row) -> dict[str, t.Any]:
     return {"body": b": hello\n\n" + body}
 
 
-DRESSES: dict[str, Callable[[Row], dict[str, t.Any]]] = {
+VARIANTS: dict[str, Callable[[Row], dict[str, t.Any]]] = {
     "host in capitals": _shouted,
     "port of the scheme": _with_port,
     "user and password": _with_user,
@@ -159,45 +160,45 @@ DRESSES: dict[str, Callable[[Row], dict[str, t.Any]]] = {
 }
 
 _SAME_OF_HOST = ("region.",)
-"""Flags that come from the host, which a gateway's has not."""
+"""Flags derived from the host, which a gateway does not have."""
 
 
-def _essence(reading: Reading | None, dress: str) -> object:
-    if reading is None or dress != "a gateway":
+def _essence(reading: Reading | None, variant: str) -> object:
+    if reading is None or variant != "a gateway":
         return reading
     flags = {f for f in reading.flags if not f.startswith(_SAME_OF_HOST)}
     return (reading.usage, reading.model, reading.response_id, flags)
 
 
-@pytest.mark.parametrize("dress", DRESSES)
-def test_in_another_dress_it_means_the_same(rows: list[Row], dress: str) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_is_read_the_same(rows: list[Row], variant: str) -> None:
     wrong, changed = [], 0
     for row in rows:
-        changes = DRESSES[dress](row)
+        changes = VARIANTS[variant](row)
         if not changes:
             continue
         changed += 1
         before, after = read(row), read(row, **changes)
-        if _essence(before, dress) != _essence(after, dress):
+        if _essence(before, variant) != _essence(after, variant):
             wrong.append((row["id"], before, after))
     assert changed > 100
     assert not wrong, wrong[:3]
 
 
 @pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e != "identity"])
-def test_in_any_encoding_it_means_the_same(rows: list[Row], encoding: str) -> None:
-    """Whole, and each in pieces of another size; see the corpus for the long form."""
+def test_an_encoded_body_is_read_the_same(rows: list[Row], encoding: str) -> None:
+    """Each row is cut into pieces of some size; test_corpus tries all sizes."""
     pick, wrong = random.Random(encoding), []
     for row in rows:
         found = route(row["method"], row["url"], hosts=hosts(row))
         if found is None:
             continue
-        exchange = Exchange(found, request_body=request_body(row))
+        exchange = Exchange(found, request_body=request_of(row))
         spelled = pick.choice([encoding, encoding.upper(), f" {encoding} "])
         exchange.begin_response(
             row["status"], {**row["response_headers"], "Content-Encoding": spelled}
         )
-        body = ENCODINGS[encoding](row["response_body"].encode())
+        body = ENCODINGS[encoding](body_of(row))
         size = pick.choice([37, 1000, 50_000])
         for at in range(0, len(body), size):
             exchange.feed(body[at : at + size], decoded=False)

@@ -1,4 +1,4 @@
-"""What providers send beside their usual answers, and what it means."""
+"""Unusual answers of providers, and what they mean."""
 
 from __future__ import annotations
 
@@ -572,7 +572,7 @@ def test_a_variant(name: str) -> None:
         ),
     ],
 )
-def test_what_contradicts_itself_is_kept_sane_and_flagged(
+def test_contradictory_answers_are_clamped_and_flagged(
     url: str, body: dict[str, t.Any], usage: Usage
 ) -> None:
     reading = answer(url, body)
@@ -614,13 +614,13 @@ def test_what_contradicts_itself_is_kept_sane_and_flagged(
         ),
     ],
 )
-def test_the_bill_that_is_in_the_answer(
+def test_the_cost_in_the_answer_is_read(
     url: str, body: dict[str, t.Any], cost: str
 ) -> None:
     assert answer(url, {"usage": body}).reported_cost == Decimal(cost)
 
 
-def test_models_of_a_compound_answer_share_it() -> None:
+def test_a_compound_answer_has_usage_by_model() -> None:
     url = "https://api.groq.com/openai/v1/chat/completions"
     parts = [
         {
@@ -659,7 +659,7 @@ def test_models_of_a_compound_answer_share_it() -> None:
     )
 
 
-def test_what_a_share_lacks_is_flagged() -> None:
+def test_a_conflict_in_the_usage_of_one_model_is_flagged() -> None:
     url = "https://api.groq.com/openai/v1/chat/completions"
     models = [{"model": "llama-3.3-70b", "usage": {"completion_tokens": 1}}]
     told = {"prompt_tokens": 21, "completion_tokens": 6, "total_tokens": 27}
@@ -667,7 +667,7 @@ def test_what_a_share_lacks_is_flagged() -> None:
     assert answer(url, body).flags == {"usage_conflict"}
 
 
-def test_lines_are_drawn_by_another_model() -> None:
+def test_svgs_are_drawn_by_another_model() -> None:
     drawn = {"model": "gpt-lines", "input_tokens": 5, "output_tokens": 80}
     told = {"input_tokens": 9, "output_tokens": 40, "total_tokens": 49}
     body = {"data": [{"b64_json": "A"}], "usage": told, "svg_usage": drawn}
@@ -679,12 +679,12 @@ def test_lines_are_drawn_by_another_model() -> None:
     }
 
 
-def test_alibabas_request_is_named() -> None:
+def test_the_request_id_of_alibaba_is_read() -> None:
     url, body, _ = CASES["Alibaba's own API"]
     assert answer(url, body, model="qwen-max").response_id == "req-1"
 
 
-def test_a_deployments_model_is_in_the_answer() -> None:
+def test_the_model_of_a_deployment_is_in_the_answer() -> None:
     url = (
         "https://r.openai.azure.com/openai/deployments/mine/chat/completions"
         "?api-version=2025-01-01"
@@ -763,7 +763,7 @@ def test_a_chunk_with_an_image_in_it_has_usage(size: int) -> None:
     assert reading.usage == Usage(input_tokens=9, output_tokens=1300)
 
 
-def test_counting_tokens_is_no_call_anywhere() -> None:
+def test_counting_tokens_is_never_a_call() -> None:
     for path in (
         "/publishers/anthropic/models/count-tokens:rawPredict",
         "/publishers/google/models/gemini-2.5-pro:countTokens",
@@ -771,7 +771,7 @@ def test_counting_tokens_is_no_call_anywhere() -> None:
         assert route("POST", VERTEX + path) is None
 
 
-def test_geminis_batch_file_has_an_answer_in_each_line() -> None:
+def test_each_line_of_a_gemini_batch_file_is_a_call() -> None:
     found = route(
         "GET",
         "https://generativelanguage.googleapis.com/download/v1beta/files/b-1:download"
@@ -795,7 +795,7 @@ def test_geminis_batch_file_has_an_answer_in_each_line() -> None:
     assert [r.usage for r in results] == [Usage(input_tokens=7, output_tokens=3)] * 2
 
 
-def test_geminis_batch_may_hold_its_answers() -> None:
+def test_a_gemini_batch_may_contain_its_answers() -> None:
     url = "https://generativelanguage.googleapis.com/v1beta/batches/b1"
     told = {"promptTokenCount": 13, "candidatesTokenCount": 1, "thoughtsTokenCount": 43}
     answers = [
@@ -823,7 +823,7 @@ def test_geminis_batch_may_hold_its_answers() -> None:
     assert results[0].created_at.isoformat() == "2026-08-19T14:34:12+00:00"
 
 
-def test_bedrocks_frames_in_base64_hold_what_vendors_stream() -> None:
+def test_base64_frames_of_bedrock_contain_the_vendors_stream() -> None:
     events = [
         {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 9}}},
         {
@@ -870,7 +870,7 @@ def test_bedrocks_frames_in_base64_hold_what_vendors_stream() -> None:
         ),
     ],
 )
-def test_an_id_may_stand_anywhere(url: str, told: dict[str, t.Any]) -> None:
+def test_an_id_may_be_anywhere(url: str, told: dict[str, t.Any]) -> None:
     content = {"data": [], "embeddings": [], "message": {}, "text": "hi"}
     identity = {"id": "r1"} if "/v1/chat" not in url else {"response_id": "r1"}
     for order in (
@@ -885,7 +885,7 @@ def test_an_id_may_stand_anywhere(url: str, told: dict[str, t.Any]) -> None:
         assert reading.response_id == "r1"
 
 
-def test_perplexitys_research_is_told_beside_the_completion() -> None:
+def test_perplexity_excludes_research_from_the_completion() -> None:
     told = {
         "prompt_tokens": 33,
         "completion_tokens": 7163,
@@ -906,10 +906,10 @@ def test_perplexitys_research_is_told_beside_the_completion() -> None:
 
 
 @pytest.mark.parametrize(("last", "flags"), [(447, set()), (5, {"usage_conflict"})])
-def test_geminis_counts_may_begin_anew_but_not_end_below(
+def test_gemini_counts_may_restart_but_not_end_lower(
     last: int, flags: set[str]
 ) -> None:
-    """After a search in files the answer begins anew; its last count holds all."""
+    """After a search in files, the answer restarts. Its last count includes everything."""
     url = (
         "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-flash"
         ":streamGenerateContent?alt=sse"

@@ -1,4 +1,4 @@
-"""The predecessor's cases hold, but where this project decides otherwise."""
+"""The predecessor's cases hold, with documented exceptions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read(case: Case) -> Reading | None:
 
 
 def said(reading: Reading | None) -> Case | None:
-    """A reading in the predecessor's terms, ``None`` where it recorded nothing."""
+    """A reading in the predecessor's terms, or ``None`` if it recorded nothing."""
     if reading is None:
         return None
     if reading.usage is None and not reading.stream:
@@ -183,7 +183,7 @@ OTHERWISE: dict[str, tuple[str, Case | None]] = {
         },
     ),
 }
-"""Where ``better`` or a decision goes before what the predecessor did, and which."""
+"""Cases in which ``better`` or a decision overrides the predecessor, and which."""
 
 
 @pytest.mark.parametrize("case", [*load("parsers.json"), *load("streams.json")])
@@ -196,7 +196,7 @@ def test_vector(case: Case) -> None:
 
 
 @pytest.mark.parametrize("identity", ["oa-cached-gt-prompt", "oa-negative-tokens"])
-def test_contradictions_are_flagged(identity: str) -> None:
+def test_contradictory_counts_are_flagged(identity: str) -> None:
     cases = [c.values[0] for c in load("parsers.json") if c.values[0]]
     for case in cases:
         if case["id"] == identity:
