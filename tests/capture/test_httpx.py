@@ -585,7 +585,7 @@ def test_a_second_wrap_with_other_tags_says_so(
     httpx_transport.wrap(Tap(book, hosts=hosts, tags={"feature": "search"}), client)
     assert not caplog.records
     httpx_transport.wrap(Tap(book, hosts=hosts, tags={"feature": "chat"}), client)
-    assert "wrapped before, with other tags" in caplog.text
+    assert "already wrapped, with other tags" in caplog.text
 
 
 def test_a_transport_of_the_apps_own_may_be_copied_deeply(
