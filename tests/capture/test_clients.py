@@ -142,7 +142,9 @@ def test_names_select_libraries(tap: Tap, provider: Provider, book: Book) -> Non
 
 
 def test_an_unknown_name_is_an_error(tap: Tap) -> None:
-    with pytest.raises(ConfigError, match="'urllib' cannot be instrumented.*requests, httpx"):
+    with pytest.raises(
+        ConfigError, match="'urllib' cannot be instrumented.*requests, httpx"
+    ):
         clients.instrument(tap, ["urllib"])
     with pytest.raises(ConfigError, match="'urllib'"):
         clients.uninstrument(["urllib"])
