@@ -31,7 +31,8 @@ Check: t.TypeAlias = Callable[[str, t.Any], t.Any]
 """Takes the key and the value."""
 
 
-def _wrong(key: str, value: object, wanted: str) -> ConfigError:
+def wrong(key: str, value: object, wanted: str) -> ConfigError:
+    """The error of a value that is not what is wanted."""
     return ConfigError(f"{key} must be {wanted}, not {shown(value)}.")
 
 
@@ -49,14 +50,14 @@ def shown(value: object) -> str:
 def flag(key: str, value: object) -> bool:
     """Check for ``True`` or ``False``."""
     if not isinstance(value, bool):
-        raise _wrong(key, value, "True or False")
+        raise wrong(key, value, "True or False")
     return value
 
 
 def string(key: str, value: object) -> str:
     """Check for a string that is not empty."""
     if not isinstance(value, str) or not value.strip():
-        raise _wrong(key, value, "a non-empty string")
+        raise wrong(key, value, "a non-empty string")
     return value
 
 
@@ -75,7 +76,7 @@ def one_of(*names: str) -> Check:
 
     def check(key: str, value: object) -> str:
         if not isinstance(value, str) or value not in names:
-            raise _wrong(key, value, "one of " + ", ".join(repr(n) for n in names))
+            raise wrong(key, value, "one of " + ", ".join(repr(n) for n in names))
         return value
 
     return check
@@ -90,7 +91,7 @@ def integer(low: int, high: int) -> Check:
             or isinstance(value, bool)
             or not low <= value <= high
         ):
-            raise _wrong(key, value, f"an integer from {low} to {high}")
+            raise wrong(key, value, f"an integer from {low} to {high}")
         return value
 
     return check
@@ -99,7 +100,7 @@ def integer(low: int, high: int) -> Check:
 def function(key: str, value: object) -> t.Any:
     """Check for a callable."""
     if not callable(value):
-        raise _wrong(key, value, "a callable")
+        raise wrong(key, value, "a callable")
     return value
 
 
@@ -107,7 +108,7 @@ def path(key: str, value: object) -> Path:
     """Check for a path."""
     checked = value if isinstance(value, Path) else Path(string(key, value))
     if "\0" in str(checked):
-        raise _wrong(key, value, "a path without a NUL character")
+        raise wrong(key, value, "a path without a NUL character")
     return checked
 
 
@@ -115,7 +116,7 @@ def folder(key: str, path: Path) -> None:
     """Check that a path is not a file."""
     # os.path, because a Path raises an error for some names that cannot exist.
     if os.path.exists(path) and not os.path.isdir(path):
-        raise _wrong(
+        raise wrong(
             key, str(path), "the path of a folder, or a path that does not exist yet"
         )
 
@@ -124,22 +125,22 @@ def money(key: str, value: object) -> Decimal:
     """Check for an amount in USD."""
     wanted = 'a number from 0 to 1e12 (USD), such as "250" or Decimal("0.50")'
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
-        raise _wrong(key, value, wanted)
+        raise wrong(key, value, wanted)
     try:
         # A float is read from its shortest representation, so that 0.1 means 0.1.
         amount = Decimal(repr(value) if isinstance(value, float) else value)
     except InvalidOperation:
-        raise _wrong(key, value, wanted) from None
+        raise wrong(key, value, wanted) from None
     # The limit rejects "1e999999999", which would fill the memory as an integer.
     if not amount.is_finite() or not 0 <= amount <= _MOST_USD:
-        raise _wrong(key, value, wanted)
+        raise wrong(key, value, wanted)
     return amount
 
 
 def mapping(key: str, value: object) -> dict[str, t.Any]:
     """Check for a mapping with string keys."""
     if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
-        raise _wrong(key, value, "a mapping with string keys")
+        raise wrong(key, value, "a mapping with string keys")
     return dict(value)
 
 
@@ -156,7 +157,7 @@ def hosts(key: str, value: object) -> dict[str, str]:
     entries = strings(key, value)
     lowered = {host.lower(): name for host, name in entries.items()}
     if len(lowered) < len(entries):
-        raise _wrong(key, list(entries), "a mapping that names each host once")
+        raise wrong(key, list(entries), "a mapping that names each host once")
     for host in entries:
         if not _is_host(host):
             raise ConfigError(
@@ -180,11 +181,11 @@ def tag_keys(key: str, value: object) -> tuple[str, ...]:
     """Check for a list of tag keys."""
     # A Collection, because an iterator would be empty when it is read a second time.
     if isinstance(value, str | Mapping) or not isinstance(value, Collection):
-        raise _wrong(key, value, 'a list of tag keys, such as ("feature", "tenant")')
+        raise wrong(key, value, 'a list of tag keys, such as ("feature", "tenant")')
     keys = tuple(value)
     for name in keys:
         if not isinstance(name, str) or not KEY_PATTERN.fullmatch(name):
-            raise _wrong(
+            raise wrong(
                 f"{key} entry", name, "a tag key of 1 to 200 letters, digits, _ . -"
             )
     return tuple(dict.fromkeys(keys))
@@ -200,7 +201,7 @@ def tags(key: str, value: object) -> t.Any:
     if callable(value):
         return value
     if not isinstance(value, Mapping):
-        raise _wrong(key, value, "a mapping of tags, or a callable that returns one")
+        raise wrong(key, value, "a mapping of tags, or a callable that returns one")
     return dict(value)
 
 
@@ -208,13 +209,13 @@ def zone(key: str, value: object) -> dt.tzinfo:
     """Check for the name of a time zone."""
     wanted = 'the name of an IANA time zone, such as "Europe/Berlin"'
     if not isinstance(value, str):
-        raise _wrong(key, value, wanted)
+        raise wrong(key, value, wanted)
     if value == "UTC":
         return dt.UTC
     try:
         return zoneinfo.ZoneInfo(value)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise _wrong(key, value, wanted) from None
+        raise wrong(key, value, wanted) from None
 
 
 def libraries(key: str, value: object) -> tuple[str, ...]:
@@ -224,11 +225,11 @@ def libraries(key: str, value: object) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else value
     # Not a mapping, which could be {"httpx": False}.
     if not isinstance(names, Collection) or isinstance(names, Mapping):
-        raise _wrong(key, value, "True, False, or a list of " + ", ".join(INSTRUMENTS))
+        raise wrong(key, value, "True, False, or a list of " + ", ".join(INSTRUMENTS))
     chosen = tuple(names)
     for name in chosen:
         if not isinstance(name, str) or name not in INSTRUMENTS:
-            raise _wrong(f"{key} entry", name, "one of " + ", ".join(INSTRUMENTS))
+            raise wrong(f"{key} entry", name, "one of " + ", ".join(INSTRUMENTS))
     return chosen
 
 
@@ -238,7 +239,7 @@ def storage(key: str, value: object) -> t.Any:
         return value
     if isinstance(value, str) and value in ("database", "jsonl", "log"):
         return value
-    raise _wrong(
+    raise wrong(
         key, value, "'database', 'jsonl', 'log' or a callable that takes a Call"
     )
 
@@ -251,13 +252,13 @@ def log_level(key: str, value: object) -> int:
             return level
     elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise _wrong(key, value, "a logging level, such as 'INFO'")
+    raise wrong(key, value, "a logging level, such as 'INFO'")
 
 
 def mappings(key: str, value: object) -> tuple[Mapping[str, t.Any], ...]:
     """Check for a list of mappings."""
     if isinstance(value, str | Mapping) or not isinstance(value, Collection):
-        raise _wrong(key, value, "a list of mappings")
+        raise wrong(key, value, "a list of mappings")
     return tuple(mapping(f"{key}[{i}]", entry) for i, entry in enumerate(value))
 
 
@@ -315,5 +316,5 @@ def per_page(key: str, value: object) -> int:
     """Check for a number of rows."""
     # 25.0 equals 25, but would appear as "25.0" in links.
     if type(value) is not int or value not in (25, 50, 100, 200):
-        raise _wrong(key, value, "25, 50, 100 or 200")
+        raise wrong(key, value, "25, 50, 100 or 200")
     return value

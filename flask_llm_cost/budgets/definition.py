@@ -231,9 +231,7 @@ def _check_unpriced(at: str, budget: Budget) -> None:
 
 def _name(at: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > 100:
-        raise ConfigError(
-            f"{at} must be a string of 1 to 100 characters, not {value!r}."
-        )
+        raise checks.wrong(at, value, "a string of 1 to 100 characters")
     return value
 
 
@@ -244,43 +242,31 @@ def _limit(at: str, value: object) -> Limit:
 def _tags(at: str, value: object) -> dict[str, str]:
     wanted = 'a mapping of tag keys to a value or "*"'
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{at} must be {wanted}, not {value!r}.")
+        raise checks.wrong(at, value, wanted)
     for key, text in value.items():
         if not isinstance(key, str) or not KEY_PATTERN.fullmatch(key):
             raise ConfigError(f"{at} must be {wanted}; {key!r} is not a valid key.")
         if isinstance(text, bool) or not isinstance(text, (str, int)):
-            raise ConfigError(f"{at}[{key!r}] must be a string, not {text!r}.")
+            raise checks.wrong(f"{at}[{key!r}]", text, "a string")
     return {key: str(text) for key, text in value.items()}
 
 
 def _models(at: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-        raise ConfigError(
-            f"{at} must be a list of models, such as ['gpt-4o*'], not {value!r}."
-        )
-    models = tuple(value)
-    for model in models:
-        if not isinstance(model, str) or not model:
-            raise ConfigError(f"{at} has {model!r}, which is not a model name.")
-    return models
+        raise checks.wrong(at, value, "a list of models, such as ['gpt-4o*']")
+    return tuple(checks.string(f"{at} entry", model) for model in value)
 
 
 def _thresholds(at: str, value: object) -> tuple[Decimal, ...]:
     wanted = "a list of numbers above 0 and up to 1, such as [0.5, 0.8, 1.0]"
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-        raise ConfigError(f"{at} must be {wanted}, not {value!r}.")
+        raise checks.wrong(at, value, wanted)
     # Stored in millionths: two that round to the same would be recorded twice.
     found = {round(checks.money(f"{at} entry", item), 6) for item in value}
     if not all(0 < part <= 1 for part in found):
-        raise ConfigError(f"{at} must be {wanted}, not {value!r}.")
+        raise checks.wrong(at, value, wanted)
     # The limit itself is always a threshold.
     return tuple(sorted(found | {Decimal(1)}))
-
-
-def _hard(at: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{at} must be True or False, not {value!r}.")
-    return value
 
 
 def _estimate(at: str, value: object) -> Estimate:
@@ -289,9 +275,8 @@ def _estimate(at: str, value: object) -> Estimate:
     try:
         return checks.money(at, value)
     except ConfigError:
-        raise ConfigError(
-            f"{at} must be 'bound', 'average', a number of USD or a callable, not {value!r}."
-        ) from None
+        wanted = "'bound', 'average', a number of USD or a callable"
+        raise checks.wrong(at, value, wanted) from None
 
 
 _CHECKS: t.Final[Mapping[str, Callable[[str, t.Any], t.Any]]] = {
@@ -302,7 +287,7 @@ _CHECKS: t.Final[Mapping[str, Callable[[str, t.Any], t.Any]]] = {
     "models": _models,
     "thresholds": _thresholds,
     "behavior": checks.one_of(*BEHAVIORS),
-    "hard": _hard,
+    "hard": checks.flag,
     "estimate": _estimate,
     "unpriced": checks.one_of("ignore", "estimate", "block"),
     "timezone": checks.zone,
