@@ -224,19 +224,25 @@ class Intake:
         """Queue a call that ended inside ``__del__``: no lock and no I/O there."""
         self._deferred.append((call, origin))
 
-    def record_deferred(self) -> None:
-        """Record the deferred calls. Never raises."""
+    def record_deferred(self, *, wait: bool = False) -> None:
+        """Record the deferred calls. Never raises.
+
+        :param wait: Also wait for one that another thread is storing.
+        """
         while self._deferred:
             # Locked until the call is stored, so that no flush in between misses it.
             with self._storing:
                 try:
                     call, origin = self._deferred.popleft()
                 except IndexError:
-                    return
+                    break
                 call = self.price(call)
                 self.store(call, origin)
             # Outside the lock: receivers are the app's code, and may ask the ledger.
             self.notify(call, origin)
+        if wait:
+            with self._storing:
+                pass
 
     def after_fork(self) -> None:
         """In a forked child: what the parent was about to store is the parent's."""

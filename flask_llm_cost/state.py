@@ -209,7 +209,7 @@ class AppState:
         from .capture.meter import settle
 
         settle(_LINGER_S)
-        self.intake.record_deferred()
+        self.intake.record_deferred(wait=True)
 
     def after_fork(self) -> None:
         """In a forked child: replace the locks, which another thread may have held."""

@@ -621,6 +621,27 @@ def test_an_abandoned_call_reaches_the_ledger_by_itself(llm_cost: LlmCost) -> No
     assert llm_cost.calls.count() == 1
 
 
+def test_a_flush_waits_for_a_deferred_call_that_another_thread_stores(
+    make_app: MakeApp,
+) -> None:
+    stored: list[Call] = []
+    storing, go_on = threading.Event(), threading.Event()
+
+    def store(call: Call) -> None:
+        storing.set()
+        assert go_on.wait(30)
+        stored.append(call)
+
+    app = make_app(LLM_COST_STORAGE=store)
+    state = app.extensions["llm_cost"]
+    _abandon(state.extension)
+    threading.Thread(target=state.intake.record_deferred, daemon=True).start()
+    assert storing.wait(30)
+    threading.Timer(0.2, go_on.set).start()
+    assert state.ledger.flush()
+    assert len(stored) == 1
+
+
 @pytest.mark.parametrize("storage", ["database", "jsonl"])
 def test_a_del_during_an_append_does_not_hang(make_app: MakeApp, storage: str) -> None:
     """Garbage is collected inside every lock there is, and each time a stream ends in it."""
