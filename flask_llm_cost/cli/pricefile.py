@@ -16,6 +16,7 @@ from .drain import drain_first
 from .period import chosen
 from .prices import prices as prices
 from .reprice import reprice
+from .starter import new_price_file
 from .text import count
 from .text import dumps
 from .text import plain
@@ -74,15 +75,13 @@ def init(path: Path | None, file: Path | None) -> None:
     Fill it by hand or with `prices sync --add`. A name ending in .yaml or .yml creates a
     YAML file, any other name JSON.
     """
-    from ..prices.starter import starter
-
     if path is not None and file is not None:
         raise click.UsageError("Give PATH or --file, not both.")
     target = _path(file if path is None else path)
     if target.exists():
         raise click.ClickException(f"{target} already exists; nothing was written.")
     try:
-        target.write_text(starter(target), encoding="utf-8")
+        target.write_text(new_price_file(target), encoding="utf-8")
     except OSError as error:
         raise click.ClickException(
             f"{target} cannot be written: {error.strerror}."

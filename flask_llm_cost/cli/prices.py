@@ -50,12 +50,8 @@ def _at(
 @prices.command()
 @click.argument("provider", required=False)
 @click.argument("model", required=False)
-@click.option(
-    "--input-tokens", type=_TOKENS, help="Compute the cost of a call of this size."
-)
-@click.option(
-    "--output-tokens", type=_TOKENS, help="Compute the cost of a call of this size."
-)
+@click.option("--input-tokens", type=_TOKENS, help="Input tokens of a call to price.")
+@click.option("--output-tokens", type=_TOKENS, help="Output tokens of a call to price.")
 @click.option("--mode", help="A pricing mode, e.g. batch, flex or priority.")
 @click.option(
     "--at",

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
+from flask_llm_cost.cli.starter import _EXAMPLES
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.layers import make_layer
-from flask_llm_cost.prices.starter import _EXAMPLES
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 

@@ -31,7 +31,7 @@ _EXAMPLES: t.Final[dict[str, t.Any]] = {
 }
 
 
-def starter(path: Path) -> str:
+def new_price_file(path: Path) -> str:
     """Return the text of a new price file: YAML or JSON, depending on its suffix."""
     if path.suffix.lower() in (".yaml", ".yml"):
         notes = "".join(f"# {note}\n" for note in _NOTES)
