@@ -17,42 +17,27 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 @functools.cache
-def read(name: str) -> tuple[bytes, str]:
-    """The content and digest of a static file.
-
-    :raises KeyError: If it does not exist.
-    """
+def files() -> dict[str, tuple[bytes, str]]:
+    """The content and digest of each static file, by name."""
+    found = {}
     for entry in resources.files("flask_llm_cost.web").joinpath("static").iterdir():
-        if entry.name == name and entry.is_file():
+        if entry.name.endswith(tuple(TYPES)):
             content = entry.read_bytes()
-            return content, hashlib.sha256(content).hexdigest()[:12]
-    raise KeyError(name)
-
-
-def exists(name: str) -> bool:
-    """Whether there is a static file with this name."""
-    try:
-        read(name)
-    except KeyError:
-        return False
-    return True
+            found[entry.name] = content, hashlib.sha256(content).hexdigest()[:12]
+    return found
 
 
 def url(name: str) -> str:
     """The URL of a static file's current content."""
-    return url_for(".asset", digest=read(name)[1], name=name)
+    return url_for(".asset", digest=files()[name][1], name=name)
 
 
 def asset(digest: str, name: str) -> Response:
     """Send a static file, to be cached for a year if its digest is current."""
-    suffix = name[name.rfind(".") :]
-    if suffix not in TYPES:
+    if name not in files():
         raise NotFound
-    try:
-        content, current = read(name)
-    except KeyError:
-        raise NotFound from None
+    content, current = files()[name]
     response = make_response(content)
-    response.headers["Content-Type"] = TYPES[suffix]
+    response.headers["Content-Type"] = TYPES[name[name.rfind(".") :]]
     response.headers["Cache-Control"] = IMMUTABLE if digest == current else "no-cache"
     return response

@@ -77,8 +77,12 @@ class BadQuery(BadRequest):
         self.problems = problems
 
 
+def _text(value: str | None) -> str:
+    return value or ""
+
+
 def _strip(value: str | None) -> str:
-    return (value or "").strip()
+    return _text(value).strip()
 
 
 def _quoted(value: str) -> str:
@@ -117,10 +121,10 @@ class Choice(wtforms.StringField):
 
 
 class Text(wtforms.StringField):
-    """One line of text, trimmed, of limited length."""
+    """One line of limited length, without surrounding whitespace."""
 
-    def __init__(self, label: str, **options: t.Any) -> None:
-        super().__init__(label, filters=[_strip], **options)
+    def __init__(self, label: str, *, strip: bool = True, **options: t.Any) -> None:
+        super().__init__(label, filters=[_strip if strip else _text], **options)
 
     def pre_validate(self, form: BaseForm) -> None:
         limit = MAX_LENGTHS.get(self.name, MAX_CURSOR_LENGTH)
@@ -130,19 +134,12 @@ class Text(wtforms.StringField):
             )
 
 
-class Day(Text):
-    """A date, not trimmed: surrounding whitespace makes it invalid."""
-
-    def __init__(self, label: str, **options: t.Any) -> None:
-        super().__init__(label, **options)
-        self.filters = [lambda value: value or ""]
-
-
 class FilterForm(wtforms.Form):
     """The filters that every page with calls accepts."""
 
-    from_ = Day("From", name="from")
-    to = Day("To")
+    # Whitespace around a date makes it invalid.
+    from_ = Text("From", name="from", strip=False)
+    to = Text("To", strip=False)
     provider = Text(FILTER_LABELS["provider"])
     model = Text(FILTER_LABELS["model"])
     stream = Choice(FILTER_LABELS["stream"], {"": "Any", "yes": "Yes", "no": "No"})

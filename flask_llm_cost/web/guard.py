@@ -98,6 +98,5 @@ class Guard:
 def _is_asset() -> bool:
     # Assets are public: they are the same in every copy of this package, the 403 page
     # needs them, and shared caches may keep them.
-    return request.endpoint == f"{request.blueprint}.asset" and assets.exists(
-        (request.view_args or {}).get("name", "")
-    )
+    name = (request.view_args or {}).get("name")
+    return request.endpoint == f"{request.blueprint}.asset" and name in assets.files()

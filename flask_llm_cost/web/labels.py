@@ -10,15 +10,6 @@ from ..call import OUTCOME_LABELS
 from ..call import SILENT_OUTCOMES
 from ..call import USAGE_SOURCE_LABELS
 
-OUTCOME_TONES: t.Final = {
-    "ok": "good",
-    "http_error": "bad",
-    "interrupted": "warn",
-    "failed": "bad",
-    "no_response": "bad",
-    "unfinished": "warn",
-}
-
 METERS: t.Final = {
     "input": "Uncached input",
     "input_audio": "Audio input",
@@ -32,99 +23,58 @@ METERS: t.Final = {
     "units": "Tools and other units",
 }
 
-COST_SOURCES: t.Final = {
+PRICE_SOURCES: t.Final = {
     "provider": "Reported by the provider",
-    "override": "LLM_COST_PRICE_OVERRIDES",
+    "override": "Price overrides",
     "file": "Price file",
     "bundled": "Bundled prices",
 }
 
-PRICE_SOURCES: t.Final = {
-    "override": "override",
-    "file": "price file",
-    "bundled": "bundled",
+FLAGS: t.Final = {
+    "unpriced": "No price was found",
+    "borrowed_price": "Priced like another provider's model of the same name",
+    "derived": "A missing rate was derived from another rate",
+    "modality_fallback": "Audio or images were priced at the text rate",
+    "mode_fallback": "The mode has no price; priced as standard",
+    "prepaid": "Reserved capacity, billed separately",
+    "unknown_tier": "Unknown service tier; priced as standard",
+    "usage_conflict": "Token counts are contradictory or incomplete",
+    "no_usage": "The response reported no usage",
+    "estimated": "Usage was estimated",
+    "results_dropped": "Too many batch results at once; some were not recorded",
+    "repeated": "A repeated poll of a response that may already be counted",
+    "broken_frames": "Parts of the stream could not be parsed",
+    "unreadable_encoding": "The response's content encoding could not be decoded",
+    "unreadable_event": "A stream event could not be parsed",
+    "reader_error": "The response could not be parsed",
+    "tags_dropped": "Some tags were invalid or too many, and were dropped",
+    "tag_error": "A tag provider raised an exception",
+    "truncated_text": "A value was too long and was truncated",
 }
+"""The meaning of each flag."""
 
-FLAGS: t.Final[Mapping[str, tuple[str, str]]] = {
-    "unpriced": (
-        "No price was found",
-        "Add a price in LLM_COST_PRICE_OVERRIDES; for a free model, a price of 0.",
-    ),
-    "borrowed_price": (
-        "Priced like another provider's model of the same name",
-        "If the price differs, add one for this provider.",
-    ),
-    "derived": (
-        "A missing rate was derived from another rate",
-        "If you pay a different rate, add it to your price file.",
-    ),
-    "modality_fallback": (
-        "Audio or images were priced at the text rate",
-        "Add a rate such as input_audio to your price file.",
-    ),
-    "mode_fallback": (
-        "The mode has no price; priced as standard",
-        "Add a rate such as batch_input to your price file.",
-    ),
-    "prepaid": (
-        "Reserved capacity, billed separately",
-        "To give these calls a cost, add a rate for the deployment.",
-    ),
-    "unknown_tier": (
-        "Unknown service tier; priced as standard",
-        "If the tier has another price, add an alias or a price for it.",
-    ),
-    "usage_conflict": (
-        "Token counts are contradictory or incomplete",
-        "Compare a few of these calls with the provider's bill.",
-    ),
-    "no_usage": (
-        "The response reported no usage",
-        "Request usage for streams, and read them to the end.",
-    ),
-    "estimated": (
-        "Usage was estimated",
-        "Request usage from the provider: LLM_COST_INJECT_STREAM_USAGE.",
-    ),
-    "results_dropped": (
-        "Some batch results were not recorded because there were too many at once",
-        "Read batch results in smaller parts, or track them manually.",
-    ),
-    "repeated": (
-        "A repeated poll of a response that may already be counted",
-        "Check whether another call has the same response ID.",
-    ),
-    "broken_frames": (
-        "Parts of the stream could not be parsed",
-        "If this persists, check whether a proxy modifies responses.",
-    ),
-    "unreadable_encoding": (
-        "The response's content encoding could not be decoded",
-        "Install a decoder (brotli, zstandard), or do not accept this encoding.",
-    ),
-    "unreadable_event": (
-        "A stream event could not be parsed",
-        "If this persists, upgrade Flask-LLM-Cost.",
-    ),
-    "reader_error": (
-        "The response could not be parsed",
-        "This is a bug in Flask-LLM-Cost. Please report it with the traceback from the"
-        " app's log.",
-    ),
-    "tags_dropped": (
-        "Some tags were invalid or too many, and were dropped",
-        "Send fewer or shorter tags (LLM_COST_MAX_TAGS), with valid keys.",
-    ),
-    "tag_error": (
-        "A tag provider raised an exception",
-        "The app's log names the tag provider and the exception.",
-    ),
-    "truncated_text": (
-        "A value was too long and was truncated",
-        "If it matters, shorten the value at its source.",
-    ),
+FLAG_FIXES: t.Final = {
+    "unpriced": "Add a price in LLM_COST_PRICE_OVERRIDES (0 for a free model).",
+    "borrowed_price": "If the price differs, add one for this provider.",
+    "derived": "If you pay a different rate, add it to your price file.",
+    "modality_fallback": "Add a rate such as input_audio to your price file.",
+    "mode_fallback": "Add a rate such as batch_input to your price file.",
+    "prepaid": "To give these calls a cost, add a rate for the deployment.",
+    "unknown_tier": "If the tier has another price, add an alias or a price for it.",
+    "usage_conflict": "Compare a few of these calls with the provider's bill.",
+    "no_usage": "Request usage for streams, and read them to the end.",
+    "estimated": "Request usage from the provider: LLM_COST_INJECT_STREAM_USAGE.",
+    "results_dropped": "Read batch results in smaller parts, or track them manually.",
+    "repeated": "Check whether another call has the same response ID.",
+    "broken_frames": "If this persists, check whether a proxy modifies responses.",
+    "unreadable_encoding": "Install brotli or zstandard, or do not accept this encoding.",
+    "unreadable_event": "If this persists, upgrade Flask-LLM-Cost.",
+    "reader_error": "This is a bug in Flask-LLM-Cost. Please report the logged traceback.",
+    "tags_dropped": "Send fewer or shorter tags (LLM_COST_MAX_TAGS), with valid keys.",
+    "tag_error": "The app's log names the tag provider and the exception.",
+    "truncated_text": "If it matters, shorten the value at its source.",
 }
-"""The meaning of each flag, and what to do about it."""
+"""What to do about a flag."""
 
 COVERAGE: t.Final = {
     "cost": ("Cost", "Add prices for the unpriced models below."),
@@ -184,9 +134,10 @@ def per(rate: str) -> str:
 def outcome(name: str, status: int | None = None) -> tuple[str, str]:
     """An outcome's label and tone: ``("HTTP error 429", "bad")``."""
     label = OUTCOME_LABELS.get(name, words(name))
-    if status is not None and name == "http_error":
+    if name == "http_error" and status is not None:
         label = f"{label} {status}"
-    return label, OUTCOME_TONES.get(name, "warn")
+    bad = name in ("http_error", "failed", "no_response")
+    return label, "good" if name == "ok" else "bad" if bad else "warn"
 
 
 def usage_source(name: str) -> str:
@@ -205,7 +156,7 @@ def flag(name: str) -> tuple[str, str]:
     """A flag's meaning and tone."""
     if "." in name:
         return "A condition that may affect the price", ""
-    return FLAGS.get(name, ("", ""))[0], "warn"
+    return FLAGS.get(name, ""), "warn"
 
 
 def free(call: Call) -> bool:

@@ -106,6 +106,7 @@ def context() -> dict[str, t.Any]:
         "fmt": format,
         "labels": labels,
         "present": present,
+        "stale_days": STALE_AFTER.days,
         "pages": [page for page in PAGES if page.label is not None],
         "section": _section((request.endpoint or "").rpartition(".")[2]),
     }
@@ -395,24 +396,15 @@ def prices() -> str:
         q=words,
         rows=rows,
         total=total,
-        known=len(book.entries()),
-        **_price_age(),
+        book=book,
+        stale=book.stale(now()),
     )
-
-
-def _price_age() -> dict[str, t.Any]:
-    book = host().book
-    return {
-        "prices_at": book.updated_at,
-        "prices_problem": book.problem,
-        "stale": book.stale(now()),
-        "stale_days": STALE_AFTER.days,
-    }
 
 
 def data_quality() -> str:
     """What the ledger does not know, why, and how to fix it."""
     selection = _select(FilterForm, ".data_quality")
+    book = host().book
     with reading(selection.where) as connection:
         answer = ask_quality(connection, selection.where)
         return _render(
@@ -421,8 +413,9 @@ def data_quality() -> str:
             answer=answer,
             pruned=pruned_before(connection, selection.where, ["event_id"]),
             rejected=rejected(),
+            book=book,
+            stale=book.stale(now()),
             newest=None if answer.totals.calls else _newest(connection),
-            **_price_age(),
         )
 
 

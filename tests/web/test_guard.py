@@ -35,7 +35,7 @@ ADDRESSES = [
 def stylesheet(app: Flask) -> str:
     from flask_llm_cost.web import assets
 
-    return f"/llm-costs/static/{assets.read('pages.css')[1]}/pages.css"
+    return f"/llm-costs/static/{assets.files()['pages.css'][1]}/pages.css"
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

@@ -96,7 +96,7 @@ def test_at_the_root_the_app_keeps_its_own_urls(make_site: MakeSite) -> None:
 
 
 def test_an_asset_is_named_by_its_content() -> None:
-    content, digest = assets.read("pages.css")
+    content, digest = assets.files()["pages.css"]
     assert len(digest) == 12
     assert b"url(" not in content
 
