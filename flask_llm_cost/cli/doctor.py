@@ -1,4 +1,4 @@
-"""``doctor``: what keeps calls from being captured, priced and stored."""
+"""``doctor``: finds out why calls are not captured, priced or stored."""
 
 from __future__ import annotations
 
@@ -18,26 +18,29 @@ from flask.cli import with_appcontext
 from ..errors import LlmCostError
 from ..errors import SetupRequired
 from ..errors import StorageError
-from ..query.storage import queued_calls
 from .findings import Finding
 from .findings import show
-from .findings import Status
 from .text import count
 from .text import fit
 
 if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from ..query.filters import CallFilter
     from ..query.host import Host
 
 _TRIAL_BYTES: t.Final = 4096
 
 _STUCK: t.Final = dt.timedelta(minutes=1)
-"""Calls that wait for longer are not written by anyone."""
+"""A call that is queued for longer is not being written."""
 
-_UNROLLED: t.Final = dt.timedelta(hours=2)
-"""Hours that are over for longer should be added up."""
+_OVERDUE: t.Final = dt.timedelta(hours=2)
+"""The rollups of an hour should be built this long after its end."""
 
-ALONE: t.Final = "flask_llm_cost"
-"""The import name of the app that commands make where there is none."""
+STANDALONE: t.Final = "flask_llm_cost"
+"""The import name of the app that standalone commands create."""
+
+_T = t.TypeVar("_T")
 
 
 @click.command()
@@ -50,221 +53,196 @@ ALONE: t.Final = "flask_llm_cost"
 )
 @with_appcontext
 def doctor(form: str) -> None:
-    """Check what keeps calls from being captured, priced and stored.
+    """Find out why calls are not captured, priced or stored.
 
-    Looks at the settings, the database and its tables, the spool, the prices and the last
-    call. It writes nothing but a small file beside the spool, which it deletes at once.
-    Ends with 1 if there is an error; a warning is none.
+    Checks the settings, the installed clients, the database and its tables, the spool, the
+    prices, the last call, rollups and tags. Writes only a small file next to the spool,
+    which is deleted at once. Exits with status 1 on any error; warnings alone exit 0.
     """
     host: Host = current_app.extensions["llm_cost"]
     show((found for check in CHECKS for found in check(host)), form)
 
 
 def configuration(host: Host) -> Iterator[Finding]:
-    """Is anything captured at all, and where does it go?"""
+    """Check that calls are captured and reach the ledger."""
     settings = host.settings
     if not settings.enabled:
-        yield Finding(
-            "warn",
-            "configuration",
-            "LLM_COST_ENABLED is False: nothing is captured.",
-        )
+        message = "LLM_COST_ENABLED is False: nothing is captured."
+        yield Finding("warn", "configuration", message)
     elif settings.storage not in ("database", "jsonl"):
         where = settings.storage if isinstance(settings.storage, str) else "a callable"
-        yield Finding(
-            "warn",
-            "configuration",
-            f"LLM_COST_STORAGE is {where}: calls do not reach the ledger.",
-        )
+        message = f"LLM_COST_STORAGE is {where}: calls do not reach the ledger."
+        yield Finding("warn", "configuration", message)
     else:
         yield Finding(
             "ok",
             "configuration",
-            f"capture is on, writing by {settings.write}, days of {settings.timezone}.",
+            f"capture is enabled, write mode {settings.write}, time zone"
+            f" {settings.timezone}.",
         )
 
 
+def clients(host: Host) -> Iterator[Finding]:
+    """Check that the calls of installed SDKs are captured."""
+    from ..capture.clients import ways
+    from ..query.totals import breakdown
+    from .installed import look
+
+    # A standalone command has no app that could create a client.
+    if not host.settings.enabled or current_app.import_name == STANDALONE:
+        return
+    month = _last_30_days(host)
+    groups = _read(host, lambda connection: breakdown(connection, month, "provider"))
+    yield from look(ways(), {group.key[0] for group in groups or ()})
+
+
 def database(host: Host) -> Iterator[Finding]:
-    """Can the ledger be reached, and are its tables those of this version?"""
+    """Check that the ledger can be reached, and its schema and time zone."""
     from ..query.health import ledger_timezone
 
     ledger = host.ledger
+    problem = zone = None
     try:
         with ledger.reading() as connection:
             zone = ledger_timezone(connection)
     except SetupRequired as error:
-        yield Finding("ok", "database", f"{ledger.label} can be reached.")
-        yield Finding.failed("schema", error)
+        problem = error
     except StorageError as error:
         yield Finding.failed("database", error)
-    else:
-        yield Finding("ok", "database", f"{ledger.label} can be reached.")
-        if ledger.schema is not None:
-            yield Finding("ok", "schema", f"version {ledger.schema.current()}.")
-        if zone not in (None, str(host.settings.timezone)):
-            yield Finding(
-                "error",
-                "timezone",
-                f"the ledger's days are those of {zone}, and LLM_COST_TIMEZONE is"
-                f" {host.settings.timezone}: run `flask llm-cost ledger rezone`, or set"
-                " it back.",
-            )
+        return
+    yield Finding("ok", "database", f"{ledger.label} can be reached.")
+    if problem is not None:
+        yield Finding.failed("schema", problem)
+    elif ledger.schema is not None:
+        yield Finding("ok", "schema", f"version {ledger.schema.current()}.")
+    if zone not in (None, str(host.settings.timezone)):
+        yield Finding(
+            "error",
+            "timezone",
+            f"the ledger uses the time zone {zone}, but LLM_COST_TIMEZONE is"
+            f" {host.settings.timezone}. Run `flask llm-cost ledger rezone`, or change the"
+            " setting back.",
+        )
 
 
 def columns(host: Host) -> Iterator[Finding]:
-    """Has each table the columns that its version says it has?"""
+    """Check that the tables have all columns of their version."""
     from ..query.health import missing_columns
 
-    try:
-        with host.ledger.reading(fresh=True) as connection:
-            missing = missing_columns(connection)
-    except StorageError:
-        return  # said by database() already
+    missing = _read(host, missing_columns, fresh=True)
     if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         yield Finding(
             "error",
             "columns",
-            f"the database lacks {', '.join(missing[:5])}{more}, though its version is"
-            " that of this package: something else changed the tables. Put them back from"
-            " a backup; `flask llm-cost db sql` prints what they were made with.",
+            f"the database has no {_list(missing)}, although its schema version is current."
+            " Something else changed the tables: restore them from a backup. Run `flask"
+            " llm-cost db sql` to print their definition.",
         )
 
 
 def replica(host: Host) -> Iterator[Finding]:
-    """Is the replica that pages ask as new as the ledger?"""
-    copy = host.ledger.replica
-    if copy is None:
+    """Check that the replica that pages read is up to date."""
+    if host.ledger.replica is None:
         return
-    behind = copy.lag()
-    if behind is not None:
-        late = behind > dt.timedelta(minutes=1)
-        yield Finding(
-            "warn" if late else "ok",
-            "replica",
-            f"its latest call is {behind.total_seconds():,.0f} s older than the ledger's.",
-        )
-    else:
+    lag = host.ledger.replica.lag()
+    if lag is None:
         yield Finding(
             "warn",
             "replica",
-            "it cannot be said whether it is behind: the ledger is empty, or it or the"
-            " replica cannot be asked.",
+            "its lag is unknown, because the ledger is empty, or because it or the replica"
+            " cannot be reached.",
         )
+        return
+    yield Finding(
+        "warn" if lag > dt.timedelta(minutes=1) else "ok",
+        "replica",
+        f"its latest call is {lag.total_seconds():,.0f} s older than the ledger's.",
+    )
 
 
 def partitions(host: Host) -> Iterator[Finding]:
-    """Where the table of calls has partitions: has the next month one?"""
+    """Check that a partitioned table of calls has a partition for the next month."""
     from ..query.health import partition_health
 
-    try:
-        with host.ledger.reading(fresh=True) as connection:
-            found = partition_health(connection)
-    except StorageError:
-        return  # said by database() already
+    found = _read(host, partition_health, fresh=True)
+    if found is None:
+        return
     if found.interrupted:
         yield Finding(
             "error",
             "partitions",
-            "setting them up broke off, and calls of later months are refused: run"
-            " `flask llm-cost partition` again.",
+            "the setup did not finish, and calls of later months are rejected. Run `flask"
+            " llm-cost partition` again.",
         )
-    end = found.end
-    if not found.count or end is None:
+    if not found.count or found.end is None:
         return
-    # Nothing is lost then, but what lies together is not dropped month by month.
-    ahead = (end - host.clock()).days
-    status: Status = "warn" if ahead < 31 else "ok"
-    hint = ": run `flask llm-cost partition`, and have it run monthly" * (ahead < 31)
-    yield Finding(
-        status,
-        "partitions",
-        f"{found.count}, the last month ends {end:%Y-%m-%d}{hint}.",
-    )
+    message = f"{found.count}, the last month ends {found.end:%Y-%m-%d}."
+    if (found.end - host.clock()).days >= 31:
+        yield Finding("ok", "partitions", message)
+        return
+    # Later calls would be stored, but could not be dropped month by month.
+    hint = "Run `flask llm-cost partition`, and schedule it monthly."
+    yield Finding("warn", "partitions", f"{message} {hint}")
 
 
 def spool(host: Host) -> Iterator[Finding]:
-    """Can calls be taken down, and are they written on?"""
+    """Check that calls can be queued, and are written to the ledger."""
+    from ..query.storage import queued_calls
+
     files = host.settings.storage == "jsonl"
     if host.settings.write != "spool" and not files:
-        yield Finding("ok", "spool", "not used: calls are written at once.")
+        yield Finding(
+            "ok", "spool", "not used: calls are written to the database at once."
+        )
         return
     folder = host.ledger.folder
     try:
         _try_to_write(folder)
-        queue, waiting = host.ledger.queue, queued_calls(host.ledger)
+        queued, queue = queued_calls(host.ledger), host.ledger.queue
         since = None if queue is None else queue.since()
     except OSError as error:
-        otherwise = "" if files else " if the database is away"
+        reason = error.strerror or error
+        when = "" if files else " when the database cannot be reached"
+        key = "LLM_COST_JSONL_DIR" if files else "LLM_COST_SPOOL_DIR"
         yield Finding(
             "error",
             "spool",
-            f"{folder} cannot be written ({error.strerror or error}): calls are"
-            f" lost{otherwise}. Make room, make it writable, or set"
-            f" LLM_COST_{'JSONL' if files else 'SPOOL'}_DIR.",
+            f"{folder} cannot be written ({reason}), so calls are lost{when}. Free disk"
+            f" space, make it writable, or set {key}.",
         )
         return
-    if not waiting or since is None:
-        yield Finding("ok", "spool", f"{folder} can be written, nothing waits.")
-        return
-    # By the files' own clock, and not by the app's.
+    yield _queued(folder, queued, since)
+
+
+def _queued(folder: Path, queued: int, since: dt.datetime | None) -> Finding:
+    if not queued or since is None:
+        message = f"{folder} is writable, and no calls are queued."
+        return Finding("ok", "spool", message)
+    # Compared with the time of files, not with the app's clock.
     age = max(dt.datetime.now(dt.UTC) - since, dt.timedelta())
-    told = f"{count(waiting, 'call')} in {folder} not written yet"
+    message = f"{count(queued, 'call')} queued in {folder}"
     if age < _STUCK:
-        yield Finding("ok", "spool", f"{told}, which takes a moment.")
-    else:
-        yield Finding(
-            "warn",
-            "spool",
-            f"{told}, the oldest for {age.total_seconds() / 60:,.0f} min. Run"
-            " `flask llm-cost drain` and see what it says.",
-        )
-
-
-def aside(host: Host) -> Iterator[Finding]:
-    """Are there lines that cannot be stored?"""
-    queue = host.ledger.queue
-    if queue is None:
-        return
-    try:
-        files = queue.rejected()
-        lines = sum(len(path.read_bytes().splitlines()) for path in files)
-    except OSError as error:
-        yield Finding("error", "set aside", f"cannot be read: {error}.")
-        return
-    if files:
-        yield Finding(
-            "warn",
-            "set aside",
-            f"{count(lines, 'line')} could not be stored: see {files[0]}"
-            + (f" and {count(len(files) - 1, 'more file')}" if files[1:] else "")
-            + ". `flask llm-cost ledger requeue` tries them again.",
-        )
-
-
-def lost(host: Host) -> Iterator[Finding]:
-    """Did this process lose calls?"""
-    if host.ledger.lost:
-        yield Finding(
-            "error",
-            "lost",
-            f"{count(host.ledger.lost, 'call')} of this process could neither be taken"
-            " down nor be stored. The app's log has the reasons, on logger"
-            " flask_llm_cost.",
-        )
+        return Finding("ok", "spool", f"{message}, to be written within seconds.")
+    minutes = age.total_seconds() / 60
+    return Finding(
+        "warn",
+        "spool",
+        f"{message}, the oldest for {minutes:,.0f} min. Run `flask llm-cost drain` to find"
+        " out why.",
+    )
 
 
 def _try_to_write(folder: Path) -> None:
-    """Write a small file there, or where the folder would be made, and delete it.
+    """Write and delete a small file in a folder, or in its parent if it does not exist.
 
-    The folder itself is not made: it would belong to whoever asks the doctor.
+    The folder is not created, because it would belong to the user who runs the command.
 
-    :raises OSError: If that does not work.
+    :raises OSError: If this fails.
     """
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    fd, name = tempfile.mkstemp(prefix=".llm-cost-doctor-", dir=there)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    fd, name = tempfile.mkstemp(prefix=".llm-cost-doctor-", dir=existing)
     try:
-        # More than what is kept of a file for its name.
+        # Large enough to need a block on the disk, not only a directory entry.
         if os.write(fd, bytes(_TRIAL_BYTES)) < _TRIAL_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(fd)
@@ -273,8 +251,40 @@ def _try_to_write(folder: Path) -> None:
         os.unlink(name)
 
 
+def rejected(host: Host) -> Iterator[Finding]:
+    """Check for calls that could not be stored."""
+    queue = host.ledger.queue
+    if queue is None:
+        return
+    try:
+        files = queue.rejected()
+        lines = sum(len(path.read_bytes().splitlines()) for path in files)
+    except OSError as error:
+        yield Finding("error", "rejected", f"cannot be read: {error}.")
+        return
+    if files:
+        more = f" and {count(len(files) - 1, 'more file')}" if files[1:] else ""
+        yield Finding(
+            "warn",
+            "rejected",
+            f"{count(lines, 'line')} could not be stored; see {files[0]}{more}. Run `flask"
+            " llm-cost ledger requeue` to retry.",
+        )
+
+
+def lost(host: Host) -> Iterator[Finding]:
+    """Check whether this process lost calls."""
+    if host.ledger.lost:
+        yield Finding(
+            "error",
+            "lost",
+            f"{count(host.ledger.lost, 'call')} of this process could be neither queued nor"
+            " stored. The log has the reasons (logger flask_llm_cost).",
+        )
+
+
 def prices(host: Host) -> Iterator[Finding]:
-    """Is there a price book, and of when?"""
+    """Check the price book and its age."""
     try:
         updated = host.book.updated_at
     except LlmCostError as error:
@@ -283,129 +293,96 @@ def prices(host: Host) -> Iterator[Finding]:
     if host.book.problem is not None:
         yield Finding.failed("prices", LlmCostError(host.book.problem))
     if not host.book.stale(host.clock()):
-        yield Finding("ok", "prices", f"of {updated}.")
+        yield Finding("ok", "prices", f"updated {updated}.")
         return
-    age = "of unknown age" if updated is None else f"of {updated}, over 30 days old"
+    age = (
+        "of unknown age" if updated is None else f"updated {updated}, over 30 days ago"
+    )
     yield Finding(
         "warn",
         "prices",
-        f"{age}: install a newer version of Flask-LLM-Cost, or set what changed in"
+        f"{age}. Install a newer version of Flask-LLM-Cost, or add changed prices to"
         " LLM_COST_PRICES_FILE.",
     )
 
 
 def calls(host: Host) -> Iterator[Finding]:
-    """When was the last call, and are the late ones priced?"""
+    """Report the last call, and recent calls without a price."""
     from ..calendar import END
     from ..query.filters import CallFilter
     from ..query.listing import top_calls
     from ..query.totals import breakdown
     from ..query.totals import sum_up
 
-    now = host.clock()
-    month = CallFilter(start=now - dt.timedelta(days=30))
-    try:
-        with host.ledger.reading() as connection:
-            last = top_calls(connection, CallFilter(end=END), sort="recent", limit=1)
-            models = breakdown(connection, month, "provider", "model")
-    except StorageError:
-        return  # said by database() already
+    every, month = CallFilter(end=END), _last_30_days(host)
+    last = _read(host, lambda c: top_calls(c, every, sort="recent", limit=1))
+    models = _read(host, lambda c: breakdown(c, month, "provider", "model"))
+    if last is None or models is None:
+        return
     if not last:
-        yield Finding(
-            "warn",
-            "calls",
-            "none yet: mount llm_cost.adapter() on the session that calls the LLM.",
-        )
+        hint = "Mount llm_cost.adapter() on the session that calls the LLM."
+        yield Finding("warn", "calls", f"none yet. {hint}")
         return
     at = last[0].started_at.astimezone(host.settings.timezone)
-    yield Finding("ok", "calls", f"the last was sent at {at:%Y-%m-%d %H:%M:%S %Z}.")
+    yield Finding("ok", "calls", f"the last one was sent at {at:%Y-%m-%d %H:%M:%S %Z}.")
     totals = sum_up(group.totals for group in models)
     if totals.unpriced:
-        names = [
-            fit("/".join(group.key), 60).rstrip()
-            for group in models
-            if group.totals.unpriced
-        ]
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        unpriced = [group for group in models if group.totals.unpriced]
+        names = [fit("/".join(group.key), 60).rstrip() for group in unpriced]
         yield Finding(
             "warn",
             "pricing",
-            f"{totals.unpriced:,} of {count(totals.calls, 'call')} in 30 days have no"
-            f" price: {', '.join(names[:5])}{more}. See `prices explain`.",
+            f"{totals.unpriced:,} of {count(totals.calls, 'call')} in the last 30 days have"
+            f" no price: {_list(names)}. Run `flask llm-cost prices explain`.",
         )
 
 
-def sums(host: Host) -> Iterator[Finding]:
-    """Are the hours that are over added up?"""
+def rollups(host: Host) -> Iterator[Finding]:
+    """Check that rollups are up to date."""
     from ..query.health import dirty_hours
 
     if host.ledger.rollups is None:
         return
-    hour = dt.timedelta(hours=1)
-    late = host.clock() - _UNROLLED - hour
-    try:
-        with host.ledger.reading(fresh=True) as connection:
-            waiting = [start for start in dirty_hours(connection) if start < late]
-    except StorageError:
-        return  # said by database() already
-    if not waiting:
-        yield Finding("ok", "sums", "calls are added up by hour and day.")
+    dirty = _read(host, dirty_hours, fresh=True)
+    if dirty is None:
         return
-    first = min(waiting).astimezone(host.settings.timezone)
+    limit = host.clock() - _OVERDUE - dt.timedelta(hours=1)
+    overdue = [start for start in dirty if start < limit]
+    if not overdue:
+        yield Finding("ok", "rollups", "up to date.")
+        return
+    first = min(overdue).astimezone(host.settings.timezone)
     yield Finding(
         "warn",
-        "sums",
-        f"{count(len(waiting), 'hour')}, the first {first:%Y-%m-%d %H:%M %Z}, not added up"
-        " yet. Pages are right, but slower. The app does so once a minute while it runs; if"
-        " that does not change, its log says why, on logger flask_llm_cost.",
+        "rollups",
+        f"{count(len(overdue), 'hour')} not aggregated yet, the first"
+        f" {first:%Y-%m-%d %H:%M %Z}. Pages are correct, but slower. The app updates rollups"
+        " once a minute while it runs. If this does not change, its log has the reason"
+        " (logger flask_llm_cost).",
     )
 
 
-def clients(host: Host) -> Iterator[Finding]:
-    """Is what the installed SDKs send captured?"""
-    from ..capture.clients import ways
-    from ..query.filters import CallFilter
-    from ..query.totals import breakdown
-    from .installed import look
-
-    # Without an app (`python -m flask_llm_cost`) no one makes any client here.
-    if not host.settings.enabled or current_app.import_name == ALONE:
-        return
-    month = CallFilter(start=host.clock() - dt.timedelta(days=30))
-    seen: set[str] = set()
-    try:
-        with host.ledger.reading() as connection:
-            seen = {group.key[0] for group in breakdown(connection, month, "provider")}
-    except StorageError:
-        pass  # said by database() already
-    yield from look(ways(), seen)
-
-
 def tags(host: Host) -> Iterator[Finding]:
-    """Is there a tag that differs with each call?"""
+    """Check for tags with too many values."""
     from ..query.health import tag_overflows
     from ..query.tags import variety
 
-    try:
-        with host.ledger.reading() as connection:
-            found = variety(connection)
-            overflows = tag_overflows(connection)
-    except StorageError:
-        return  # said by database() already
-    if found.unique:
+    found = _read(host, variety)
+    if found is not None and found.unique:
         yield Finding(
             "warn",
             "tags",
-            f"{found.sets:,} sets of tags for {count(found.calls, 'call')}: the tag"
-            f" {found.key} alone has {found.values:,} values. Sets are stored once each, so"
-            " one for every call makes the ledger several times larger and tag pages slow."
-            " Name the tag trace_id, which has a column of its own, or leave it out.",
+            f"{count(found.calls, 'call')} have {found.sets:,} different sets of tags; the"
+            f" tag {found.key} alone has {found.values:,} values. Each set is stored once,"
+            " so a tag that is unique per call makes the ledger several times larger, and"
+            " tag pages slow. Use the tag trace_id, which has its own column, or remove the"
+            " tag.",
         )
-    for tag in overflows:
+    for tag in _read(host, tag_overflows) or ():
         yield Finding(
             "warn",
             "tags",
-            f"{tag.key} has had over {tag.limit:,} values in a day, and is not aggregated"
+            f"{tag.key} had more than {tag.limit:,} values in a day, and is not aggregated"
             f" since {tag.since:%Y-%m-%d}. Remove it from LLM_COST_ROLLUP_TAGS and run"
             f" `flask llm-cost tags forget {tag.key}`.",
         )
@@ -419,10 +396,32 @@ CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     replica,
     partitions,
     spool,
-    aside,
+    rejected,
     lost,
     prices,
     calls,
-    sums,
+    rollups,
     tags,
 )
+
+
+def _read(
+    host: Host, question: Callable[[sa.Connection], _T], *, fresh: bool = False
+) -> _T | None:
+    """Query the ledger; ``None`` if it cannot be read, which :func:`database` reports."""
+    try:
+        with host.ledger.reading(fresh=fresh) as connection:
+            return question(connection)
+    except StorageError:
+        return None
+
+
+def _last_30_days(host: Host) -> CallFilter:
+    from ..query.filters import CallFilter
+
+    return CallFilter(start=host.clock() - dt.timedelta(days=30))
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"

@@ -1,4 +1,4 @@
-"""``doctor``: each fault is found, named, and has a way out."""
+"""``doctor``: each problem is found, named, and comes with a fix."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Shown = Callable[..., str]
 
 @pytest.fixture
 def examined(run: Run) -> Callable[..., dict[str, tuple[str, str]]]:
-    """What the doctor says, by check, and its exit status as ``exit``."""
+    """The findings by name, and the exit status as ``exit``."""
 
     def examined(**options: t.Any) -> dict[str, tuple[str, str]]:
         result = run("doctor", "--format", "json", **options)
         found = json.loads(result.stdout)
-        said = {f["name"]: (f["status"], f["message"]) for f in found}
-        return said | {"exit": (str(result.exit_code), "")}
+        by_name = {f["name"]: (f["status"], f["message"]) for f in found}
+        return by_name | {"exit": (str(result.exit_code), "")}
 
     return examined
 
@@ -65,7 +65,7 @@ def test_a_healthy_ledger_has_no_error(
 
 
 @pytest.mark.usefixtures("instrumented")
-def test_text_has_a_line_for_each_check(shown: Shown) -> None:
+def test_text_has_a_line_per_finding(shown: Shown) -> None:
     lines = shown("doctor").splitlines()
     assert all(line.startswith("[") for line in lines)
     assert any(line.startswith("[   ok] schema: version") for line in lines)
@@ -79,7 +79,7 @@ def test_unpriced_models_are_named(shown: Shown, examined: Examined) -> None:
     assert "openai/mystery" in message
 
 
-def test_waiting_calls_are_counted(
+def test_queued_calls_are_counted(
     make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
 ) -> None:
     app = make_app(LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'x.db'}")
@@ -95,7 +95,7 @@ def test_waiting_calls_are_counted(
     assert found["spool"][1].startswith("1 call ")
 
 
-def test_calls_that_wait_for_long_are_a_warning(
+def test_calls_that_are_queued_for_long_are_a_warning(
     make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
 ) -> None:
     folder = tmp_path / "spool"
@@ -117,9 +117,7 @@ def test_calls_that_wait_for_long_are_a_warning(
     assert "flask llm-cost drain" in message
 
 
-def test_monthly_files_have_no_sums_to_be_late(
-    make_app: MakeApp, examined: Examined
-) -> None:
+def test_monthly_files_have_no_rollups(make_app: MakeApp, examined: Examined) -> None:
     app = make_app(LLM_COST_STORAGE="jsonl")
     with app.app_context():
         app.extensions["llm_cost"].extension.track(
@@ -130,15 +128,15 @@ def test_monthly_files_have_no_sums_to_be_late(
         )
     found = examined(app=app)
     assert found["calls"][0] == "ok"
-    assert "sums" not in found
+    assert "rollups" not in found
 
 
-def test_hours_that_are_not_added_up_are_a_warning(
+def test_overdue_rollups_are_a_warning(
     shop: Flask, shown: Shown, examined: Examined
 ) -> None:
     shown("drain")
     state = shop.extensions["llm_cost"]
-    state.ledger.queue.writer.stop(10)  # it would add them up
+    state.ledger.queue.writer.stop(10)  # it would build the rollups
     with state.ledger._engines.writing().begin() as connection:
         oldest = dt.datetime(2026, 11, 19, 8, tzinfo=dt.UTC)
         unmark(
@@ -146,13 +144,13 @@ def test_hours_that_are_not_added_up_are_a_warning(
         )
         mark(connection, [oldest])
     state.clock = lambda: oldest + dt.timedelta(minutes=170)
-    assert examined()["sums"] == ("ok", "calls are added up by hour and day.")
+    assert examined()["rollups"] == ("ok", "up to date.")
     state.clock = lambda: oldest + dt.timedelta(minutes=190)
-    status, message = examined()["sums"]
+    status, message = examined()["rollups"]
     assert status == "warn"
     assert f"{oldest:%Y-%m-%d %H}:00 UTC" in message
     state.ledger.rollups.roll()
-    assert examined()["sums"][0] == "ok"
+    assert examined()["rollups"][0] == "ok"
 
 
 def test_an_unreachable_database_is_an_error(
@@ -174,10 +172,8 @@ def test_a_spool_that_cannot_be_written_is_an_error(
     assert "LLM_COST_SPOOL_DIR" in found["spool"][1]
 
 
-def test_a_disk_that_takes_no_more_is_an_error(
-    make_app: MakeApp, tmp_path: pathlib.Path
-) -> None:
-    """As on a full disk: files can be made, but hold less than they should."""
+def test_a_full_disk_is_an_error(make_app: MakeApp, tmp_path: pathlib.Path) -> None:
+    """As on a full disk: files can be created, but not written."""
     resource = pytest.importorskip("resource")
     app = make_app(LLM_COST_SPOOL_DIR=str(tmp_path / "spool"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -191,7 +187,7 @@ def test_a_disk_that_takes_no_more_is_an_error(
     assert not any(path.name.startswith(".llm") for path in tmp_path.iterdir())
 
 
-def test_a_trial_leaves_nothing(
+def test_the_written_file_is_deleted(
     make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
 ) -> None:
     folder = tmp_path / "a" / "spool"
@@ -220,16 +216,14 @@ def test_lost_calls_are_an_error(
     assert message.startswith("1 call ")
 
 
-def test_a_url_that_cannot_be_read_is_an_error(
-    make_app: MakeApp, examined: Examined
-) -> None:
+def test_an_invalid_url_is_an_error(make_app: MakeApp, examined: Examined) -> None:
     found = examined(app=make_app(LLM_COST_DATABASE_URI="postgresql://u:p@a:1,b:2/y"))
     assert found["database"][0] == "error"
     assert "LLM_COST_DATABASE_URI" in found["database"][1]
     assert found["spool"][0] == "ok"
 
 
-def test_lines_set_aside_are_counted(
+def test_rejected_lines_are_counted(
     make_app: MakeApp, examined: Examined, run: Run, tmp_path: pathlib.Path
 ) -> None:
     app = make_app(LLM_COST_SPOOL_DIR=str(tmp_path))
@@ -237,14 +231,14 @@ def test_lines_set_aside_are_counted(
     state.ledger.queue.spool.append(b"{poison\n")
     drained = run("drain", app=app)
     assert "1 line could not be" in drained.stdout
-    assert examined(app=app)["set aside"][0] == "warn"
+    assert examined(app=app)["rejected"][0] == "warn"
 
 
 def test_old_prices_are_a_warning(shop: Flask, examined: Examined) -> None:
     shop.extensions["llm_cost"].clock = lambda: dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
     status, message = examined()["prices"]
     assert status == "warn"
-    assert "30 days old" in message
+    assert "over 30 days ago" in message
 
 
 @pytest.mark.parametrize(
@@ -254,7 +248,7 @@ def test_old_prices_are_a_warning(shop: Flask, examined: Examined) -> None:
         ({"LLM_COST_STORAGE": "log"}, "LLM_COST_STORAGE is log"),
     ],
 )
-def test_what_keeps_calls_from_the_ledger_is_named(
+def test_settings_that_keep_calls_from_the_ledger_are_named(
     make_app: MakeApp, examined: Examined, config: dict[str, t.Any], named: str
 ) -> None:
     found = examined(app=make_app(**config))
@@ -262,7 +256,7 @@ def test_what_keeps_calls_from_the_ledger_is_named(
     assert named in found["configuration"][1]
     assert found["calls"] == (
         "warn",
-        "none yet: mount llm_cost.adapter() on the session that calls the LLM.",
+        "none yet. Mount llm_cost.adapter() on the session that calls the LLM.",
     )
 
 
@@ -276,12 +270,12 @@ def test_a_changed_zone_is_an_error(
     after = make_app(LLM_COST_DATABASE_URI=uri, LLM_COST_TIMEZONE="Asia/Tokyo")
     found = examined(app=after)
     assert found["timezone"][0] == "error"
-    assert "those of UTC" in found["timezone"][1]
+    assert "time zone UTC" in found["timezone"][1]
     run("ledger", "rezone", app=after)
     assert "timezone" not in examined(app=after)
 
 
-def test_a_column_that_is_gone_is_an_error(shop: Flask, examined: Examined) -> None:
+def test_a_missing_column_is_an_error(shop: Flask, examined: Examined) -> None:
     assert "columns" not in examined()
     ledger = shop.extensions["llm_cost"].ledger
     with ledger.reading() as connection:
@@ -324,7 +318,7 @@ def test_a_replica_that_is_late_is_a_warning(
     assert "90 s older" in message
 
 
-def test_a_replica_of_which_nothing_can_be_said_is_a_warning(
+def test_an_unknown_replica_lag_is_a_warning(
     make_app: MakeApp, run: Run, examined: Examined, tmp_path: pathlib.Path
 ) -> None:
     app = make_app(
@@ -334,21 +328,19 @@ def test_a_replica_of_which_nothing_can_be_said_is_a_warning(
     run("db", "upgrade", app=app)
     status, message = examined(app=app)["replica"]
     assert status == "warn"
-    assert "cannot be said" in message
+    assert "lag is unknown" in message
 
 
 def test_every_check_is_named_in_the_docs() -> None:
     page = pathlib.Path(__file__).parents[2] / "docs" / "cli.rst"
-    [(_, told)] = re.findall(
+    [(_, section)] = re.findall(
         r"\n(``doctor``)\n-+\n(.*?)\nAn SDK is", page.read_text(), re.DOTALL
     )
     words = {
         "configuration": "settings",
         "calls": "last call",
-        "aside": "rejected",
-        "sums": "rollups",
         "lost": "lost",
     }
     for check in doctor.CHECKS:
         name = check.__name__
-        assert words.get(name, name) in " ".join(told.split()), name
+        assert words.get(name, name) in " ".join(section.split()), name
