@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .book import PriceBook as PriceBook
+from .book import STALE_AFTER as STALE_AFTER
 from .explain import explain as explain
 from .explain import Explanation as Explanation
 from .lookup import Found as Found

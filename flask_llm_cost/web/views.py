@@ -20,7 +20,7 @@ from ..budgets.standing import Standing
 from ..calendar import day_start
 from ..calendar import edges
 from ..event_id import event_time
-from ..prices.book import STALE_AFTER
+from ..prices import STALE_AFTER
 from ..query.choices import choices
 from ..query.detail import call_detail
 from ..query.filters import CallFilter
