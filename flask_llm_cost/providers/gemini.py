@@ -62,29 +62,69 @@ def read(notes: Notes, document: Object) -> None:
             if seen.get(name) is not None:
                 most[name] = max(most.get(name, 0), notes.count(seen[name]))
         notes.merge(seen)
-    _searches(notes, document)
-
-
-def _searches(notes: Notes, document: Object) -> None:
     for candidate in items(document.get("candidates")):
-        grounding = inner(candidate, "groundingMetadata")
-        for query in items(grounding.get("webSearchQueries")):
+        _note_grounding(
+            notes,
+            inner(candidate, "groundingMetadata")
+            or inner(candidate, "grounding_metadata"),
+        )
+
+
+def _note_grounding(notes: Notes, grounding: Object) -> None:
+    """Take notes of what an answer was grounded in: searches, maps, the app's own data.
+
+    Search has a fee for each distinct query from Gemini 3 on, and one for the whole prompt
+    before. Maps has one for the prompt. Retrieval has one for the request on Vertex AI.
+    Source: https://ai.google.dev/gemini-api/docs/pricing,
+    https://cloud.google.com/vertex-ai/generative-ai/pricing#grounding.
+    """
+    grounding = {_wire_name(name): value for name, value in grounding.items()}
+    for kind in "webSearchQueries", "imageSearchQueries":
+        for query in items(grounding.get(kind)):
             if query:
                 # A stream may repeat a query, so a hash of its text is kept.
-                notes.extra.setdefault("queries", set()).add(hash(str(query)))
+                notes.extra.setdefault("queries", set()).add(hash((kind, str(query))))
+    kinds = {
+        _GROUNDED_IN[name]
+        for chunk in items(grounding.get("groundingChunks"))
+        if isinstance(chunk, dict)
+        for name in _GROUNDED_IN.keys() & _wire_names(chunk)
+    }
+    if grounding.get("googleMapsWidgetContextToken"):
+        kinds.add("maps_grounding")
+    if items(grounding.get("retrievalQueries")):
+        kinds.add("retrieval_grounding")
+    if kinds:
+        notes.extra.setdefault("grounded", set()).update(kinds)
+
+
+_GROUNDED_IN: t.Final = {
+    "web": "grounding",
+    "image": "grounding",
+    "maps": "maps_grounding",
+    "retrievedContext": "retrieval_grounding",
+}
+"""The units of a grounded prompt, by the kind of its grounding chunks."""
+
+
+def _wire_names(value: Object) -> set[str]:
+    return {_wire_name(name) for name, known in value.items() if known is not None}
 
 
 def skim(notes: Notes, ends: bytes) -> None:
-    """Count the searches of an answer that is too long to keep, such as an image."""
+    """Note the grounding of an answer that is too long to keep, such as an image."""
     for found in _QUERIES.finditer(ends):
-        queries = items(sparse.parse(found.group(1)))
-        grounding = {"groundingMetadata": {"webSearchQueries": queries}}
-        _searches(notes, {"candidates": [grounding]})
+        queries = items(sparse.parse(found.group(2)))
+        _note_grounding(notes, {found.group(1).decode(): queries})
+    for found in _CHUNK.finditer(ends):
+        _note_grounding(notes, {"groundingChunks": [{found.group(1).decode(): {}}]})
 
 
 _QUERIES: t.Final = re.compile(
-    rb'"webSearchQueries"\s*:\s*(\[(?:[^"\]]|"(?:[^"\\]|\\.)*+")*+\])'
+    rb'"((?:web|image)SearchQueries|retrievalQueries)"\s*:\s*'
+    rb'(\[(?:[^"\]]|"(?:[^"\\]|\\.)*+")*+\])'
 )
+_CHUNK: t.Final = re.compile(rb'\{\s*"(web|maps|retrievedContext)"\s*:\s*\{')
 
 
 def _wire_name(name: str) -> str:
@@ -186,6 +226,11 @@ def _plain(value: object) -> t.TypeGuard[str | int]:
 
 def _units(notes: Notes) -> dict[str, Decimal]:
     units = dict(notes.units)
+    grounded = notes.extra.get("grounded", set())
+    if notes.provider != "vertex":
+        # The Gemini API bills file search by its embeddings, not by the request.
+        grounded = grounded - {"retrieval_grounding"}
+    units.update(dict.fromkeys(grounded, Decimal(1)))
     queries = notes.extra.get("queries")
     if queries:
         units["grounding"] = Decimal(len(queries))
@@ -227,10 +272,22 @@ def read_interaction(notes: Notes, document: Object) -> None:
                 for part in seen[name]
                 if isinstance(part, dict)
             ]
-    for tool in items(seen.get("grounding_tool_count")):
-        if isinstance(tool, dict):
-            notes.units["grounding"] = Decimal(notes.count(tool.get("count")))
+    if isinstance(seen.get("grounding_tool_count"), list):
+        # Every event repeats the counts so far. A tool may be listed more than once.
+        counts: dict[str, int] = {}
+        for tool in seen["grounding_tool_count"]:
+            unit = _GROUNDING_TOOLS.get(str(inner({"tool": tool}, "tool").get("type")))
+            if unit is not None:
+                counts[unit] = counts.get(unit, 0) + notes.count(tool.get("count"))
+        notes.units.update({unit: Decimal(n) for unit, n in counts.items() if n})
 
+
+_GROUNDING_TOOLS: t.Final = {
+    "google_search": "grounding",
+    "google_maps": "maps_grounding",
+    "retrieval": "retrieval_grounding",
+}
+"""The units of ``grounding_tool_count`` (google-genai, ``GroundingToolCount``)."""
 
 _INTERACTION: t.Final = {
     "total_input_tokens": "promptTokenCount",

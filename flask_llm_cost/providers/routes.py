@@ -42,7 +42,8 @@ class Provider:
     """Host names, ``host:port``, or with ``*`` as in ``*.example.com``."""
     paths: tuple[Path, ...]
     region: str = ""
-    """A regular expression for hosts in one region, with a group ``region``."""
+    """A regular expression for hosts in one region. Its group ``region``, or ``endpoint``
+    where all regions cost the same, makes the flag ``region.NAME`` of their calls."""
     include_usage: str = ""
     """A regular expression for URLs, with their query, whose streams report usage only
     on request, and that understand ``stream_options.include_usage``."""
@@ -121,6 +122,8 @@ PROVIDERS: t.Final = (
         ("aiplatform.googleapis.com", "*-aiplatform.googleapis.com")
         + ("aiplatform.*.rep.googleapis.com",),
         VERTEX_PATHS,
+        region=r"(?!global-)[a-z0-9-]+-aiplatform\.googleapis\.com"
+        r"|aiplatform\.[a-z]+\.rep\.googleapis\.com",
     ),
     Provider(
         "azure",
@@ -334,7 +337,9 @@ _WITH_STREAM_OPTIONS: t.Final = ("chat", "completions")
 
 def _flags(provider: Provider, host: str) -> frozenset[str]:
     found = re.fullmatch(provider.region, host) if provider.region else None
-    return frozenset() if found is None else frozenset((f"region.{found['region']}",))
+    if found is None:
+        return frozenset()
+    return frozenset((f"region.{found.groupdict().get('region', 'endpoint')}",))
 
 
 def _named(
