@@ -13,6 +13,7 @@ from ..call import Usage
 from ..money import divide
 from ..money import from_pico
 from .meters import CORE
+from .meters import PER_PROMPT
 from .meters import TOKENS
 from .rate_table import CORE_METERS
 from .rate_table import Rate
@@ -87,7 +88,11 @@ def _used(
     for meter, count in usage.other_tokens.items():
         yield meter, count, table.rest.get(meter) or _text_rate(table, meter)
     for meter, quantity in usage.units.items():
-        yield meter, quantity, table.rest.get(meter)
+        once = table.rest.get(PER_PROMPT.get(meter, ""))
+        if once is not None and quantity:
+            yield once.meter, 1, once
+        else:
+            yield meter, quantity, table.rest.get(meter)
     if table.request is not None and "request" not in usage.units:
         yield "request", 1, table.request
 

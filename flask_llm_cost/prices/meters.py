@@ -41,12 +41,19 @@ TOKENS: t.Final = frozenset(CORE) | frozenset(
 
 UNITS: t.Final = frozenset(
     "web_search web_search_premium x_search gateway_search file_search grounding"
-    " maps_grounding code_interpreter computer_use image_generation image"
-    " input_image_piece audio_second input_audio_second output_audio_second video_second"
-    " input_video_second page annotated_page search_unit classification character"
-    " output_character pixel output_pixel session request".split()
+    " grounded_prompt maps_grounding retrieval_grounding code_interpreter computer_use"
+    " image_generation image input_image_piece audio_second input_audio_second"
+    " output_audio_second video_second input_video_second page annotated_page search_unit"
+    " classification character output_character pixel output_pixel session request".split()
 )
 """Meters that count units. Their rates are USD each; ``units:`` adds others."""
+
+PER_PROMPT: t.Final = {"grounding": "grounded_prompt"}
+"""Units that some models bill once per call, however many there are, and that rate.
+
+Up to Gemini 2.5, Google Search has a fee per grounded prompt; from Gemini 3 on, per query:
+https://ai.google.dev/gemini-api/docs/pricing
+"""
 
 _OLD_NAMES: t.Final = {
     "cached_input": "cache_read",

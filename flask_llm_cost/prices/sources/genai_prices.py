@@ -140,7 +140,8 @@ def _values(
         unit = _THOUSANDS.get(field)
         number = amount(price)
         if unit == "web_search" and name.startswith("gemini/"):
-            unit = "grounding"
+            old = name.startswith(("gemini/gemini-1", "gemini/gemini-2"))
+            unit = "grounded_prompt" if old else "grounding"
         yield unit, None if number is None else tidy(number / 1000)
     elif isinstance(price, Mapping):
         yield meter, amount(price.get("base"))

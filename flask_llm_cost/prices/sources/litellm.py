@@ -228,9 +228,12 @@ class _Entry:
             self._sheet.skip("search_context_cost_per_query")
             return
         self._sheet.read += 1
-        google = self._name.startswith(("gemini/", "vertex/gemini"))
+        meter = "web_search"
+        if self._name.startswith(("gemini/", "vertex/gemini")):
+            per_query = self._fields.get("web_search_billing_unit") == "per_query"
+            meter = "grounding" if per_query else "grounded_prompt"
         if price:
-            self._rates["grounding" if google else "web_search"] = tidy(price)
+            self._rates[meter] = tidy(price)
 
     def _read_file_search(self, value: t.Any) -> None:
         number = amount(value)
