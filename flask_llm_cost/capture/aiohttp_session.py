@@ -245,7 +245,7 @@ class _TeeResponse(_Response):
         super().__del__(*args)
 
 
-def patches() -> list[Patch]:
+def patches(library: str) -> list[Patch]:
     """The patches that capture every session in the process."""
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
@@ -258,6 +258,11 @@ def patches() -> list[Patch]:
         return _request
 
     return [Patch(ClientSession, "_request", around)]
+
+
+def target_of(library: str, client: object) -> ClientSession | None:
+    """The client, if it is a session."""
+    return client if isinstance(client, ClientSession) else None
 
 
 def wrap(tap: Tap, session: ClientSession) -> None:

@@ -56,7 +56,7 @@ def _follow(response: t.Any, meter: Meter, *, streams: bool) -> None:
         follow_body(raw, meter)
 
 
-def patches() -> list[Patch]:
+def patches(library: str) -> list[Patch]:
     """The patches that capture every client in the process."""
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
@@ -68,7 +68,7 @@ def patches() -> list[Patch]:
     return [Patch(URLLib3Session, "send", around)]
 
 
-def session_of(client: object) -> t.Any:
+def target_of(library: str, client: object) -> t.Any:
     """The HTTP session of a client; ``None`` if it is not a botocore client."""
     endpoint = getattr(client, "_endpoint", None)
     session = getattr(endpoint, "http_session", None)

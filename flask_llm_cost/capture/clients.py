@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import threading
@@ -88,27 +89,51 @@ def _patches_of(name: str) -> list[Patch]:
     with _lock:
         if name not in _patches:
             try:
-                _patches[name] = _make(name)
+                _patches[name] = _transport(name).patches(name)
             except ImportError:
                 return []
         return _patches[name]
 
 
-def _make(name: str) -> list[Patch]:
-    if name in ("httpx", "httpx2"):
-        return t.cast("list[Patch]", _module("httpx_transport").patches(name))
-    return t.cast("list[Patch]", _module(_MODULES[name]).patches())
+class Transport(t.Protocol):
+    """What the module that captures a library provides."""
+
+    def patches(self, library: str) -> list[Patch]:
+        """The patches that capture every client of the library in the process.
+
+        :raises ImportError: If it is not installed.
+        """
+        ...
+
+    def target_of(self, library: str, client: object) -> t.Any:
+        """What to wrap of a client; ``None`` if it is not a client of the library."""
+        ...
+
+    def wrap(self, tap: Tap, target: t.Any) -> None:
+        """Capture the calls of one client. If it is wrapped again, the new tap applies.
+
+        :raises ConfigError: If it cannot be captured.
+        """
+        ...
 
 
 _MODULES: t.Final = {
     "requests": "requests_adapter",
+    "httpx2": "httpx_transport",
+    "httpx": "httpx_transport",
     "aiohttp": "aiohttp_session",
     "botocore": "botocore_session",
 }
+"""The module of each library."""
 
 
-def _module(name: str) -> t.Any:
-    return importlib.import_module(f"{__package__}.{name}")
+def _transport(library: str) -> Transport:
+    module: t.Any = importlib.import_module(f"{__package__}.{_MODULES[library]}")
+    return t.cast(Transport, module)
+
+
+_Found: t.TypeAlias = dict[int, tuple[str, Callable[[], None]]]
+"""By the id of what to wrap: its library, and how it is wrapped."""
 
 
 def wrap(tap: Tap, client: t.Any) -> tuple[str, ...]:
@@ -117,7 +142,7 @@ def wrap(tap: Tap, client: t.Any) -> tuple[str, ...]:
     :return: The libraries whose clients were found in it.
     :raises ConfigError: If none was found.
     """
-    found: dict[int, tuple[str, Callable[[], None]]] = {}
+    found: _Found = {}
     _search(tap, client, found, depth=0)
     if not found:
         raise ConfigError(
@@ -130,8 +155,6 @@ def wrap(tap: Tap, client: t.Any) -> tuple[str, ...]:
         note(name, "wrap" if package == name else f"{WRAP_OF}{package}")
     return tuple(dict.fromkeys(name for name, _ in found.values()))
 
-
-_Found: t.TypeAlias = dict[int, tuple[str, Callable[[], None]]]
 
 _INSIDE: t.Final = (
     "_client",
@@ -153,7 +176,6 @@ openai, anthropic, groq, ollama ``_client``; google-genai ``_api_client._httpx_c
 """
 
 _DEPTH: t.Final = 4
-
 
 _LATER: t.Final = ("_aiohttp_sessions", "_loop_clients")
 """Where google-genai keeps clients by event loop, which it creates when needed."""
@@ -204,22 +226,11 @@ def _own(client: object, name: str) -> t.Any:
 
 def _known(tap: Tap, client: t.Any) -> tuple[str, t.Any, Callable[[], None]] | None:
     """The library of a client, what to wrap, and how; ``None`` for an unknown client."""
-    # A library that was never imported has no clients.
-    if "requests" in sys.modules:
-        adapters = _module("requests_adapter")
-        if isinstance(client, adapters.Session):
-            return "requests", client, lambda: adapters.wrap(tap, client)
-    transports = _module("httpx_transport")
-    module = transports.module_of(client)
-    if module is not None:
-        return module.__name__, client, lambda: transports.wrap(tap, client)
-    if "aiohttp" in sys.modules:
-        sessions = _module("aiohttp_session")
-        if isinstance(client, sessions.ClientSession):
-            return "aiohttp", client, lambda: sessions.wrap(tap, client)
-    if "botocore" in sys.modules:
-        module = _module("botocore_session")
-        session = module.session_of(client)
-        if session is not None:
-            return "botocore", session, lambda: module.wrap(tap, session)
+    for library in _MODULES:
+        # A library that was never imported has no clients.
+        if library in sys.modules:
+            transport = _transport(library)
+            target = transport.target_of(library, client)
+            if target is not None:
+                return library, target, functools.partial(transport.wrap, tap, target)
     return None

@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator
 from collections.abc import Awaitable
 from collections.abc import Callable
 from collections.abc import Iterator
-from types import ModuleType
 
 from .form import form
 from .harmless import harmless
@@ -28,7 +27,7 @@ from .tap import Tap
 
 _log = logging.getLogger("flask_llm_cost")
 
-MODULES: t.Final = ("httpx2", "httpx")
+_MODULES: t.Final = ("httpx2", "httpx")
 
 
 def captured(
@@ -185,16 +184,10 @@ def _tee_class(module: t.Any, sync: bool, asynchronous: bool) -> type[t.Any]:
     return type("Tee", tuple(bases), {})
 
 
-def module_of(client: object) -> ModuleType | None:
-    """The module of a client, sync or async; ``None`` if it is of neither module."""
-    for name in MODULES:
-        # A module that was never imported has no clients.
-        module: t.Any = sys.modules.get(name)
-        if module is not None and isinstance(
-            client, (module.Client, module.AsyncClient)
-        ):
-            return t.cast(ModuleType, module)
-    return None
+def target_of(library: str, client: object) -> t.Any:
+    """The client, sync or async, if it is one of ``httpx`` or ``httpx2``."""
+    module: t.Any = sys.modules[library]
+    return client if isinstance(client, (module.Client, module.AsyncClient)) else None
 
 
 def _warn_if_shared(transport: t.Any, tap: Tap) -> None:
@@ -216,8 +209,7 @@ def wrap(tap: Tap, client: t.Any) -> None:
 
     :raises ConfigError: If a transport cannot be captured.
     """
-    module = module_of(client)
-    name = None if module is None else module.__name__
+    name = next(n for n in _MODULES if n in sys.modules and target_of(n, client))
     _warn_if_shared(client._transport, tap)
     for transport in (client._transport, *client._mounts.values()):
         # A mount of None uses the client's own transport.
@@ -250,14 +242,14 @@ def _kind_for(transport: object) -> type:
     return _BothTapped if hasattr(transport, "handle_request") else _AsyncTapped
 
 
-def patches(name: str) -> list[Patch]:
+def patches(library: str) -> list[Patch]:
     """The patches that capture every ``httpx`` or ``httpx2`` client in the process.
 
     An app's own transports, and those for tests (mock, WSGI, ASGI), are not captured.
 
     :raises ImportError: If the module is not installed.
     """
-    module: t.Any = importlib.import_module(name)
+    module: t.Any = importlib.import_module(library)
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
         def handle_request(self: t.Any, request: t.Any) -> t.Any:

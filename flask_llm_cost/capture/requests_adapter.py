@@ -254,9 +254,14 @@ def _around(patch: Patch, original: Callable[..., Response]) -> Callable[..., Re
     return send
 
 
-def patches() -> list[Patch]:
+def patches(library: str) -> list[Patch]:
     """The patches that capture every session in the process."""
     return [Patch(HTTPAdapter, "send", _around)]
+
+
+def target_of(library: str, client: object) -> Session | None:
+    """The client, if it is a session."""
+    return client if isinstance(client, Session) else None
 
 
 def wrap(tap: Tap, session: Session) -> None:

@@ -188,7 +188,7 @@ def bedrock(_provider: Provider) -> Iterator[t.Any]:
 def client(bedrock: t.Any, provider: Provider, book: Book) -> t.Any:
     """A client whose calls are captured."""
     tap = Tap(book, hosts={provider.host: "bedrock"})
-    session = botocore_session.session_of(bedrock)
+    session = botocore_session.target_of("botocore", bedrock)
     botocore_session.wrap(tap, session)
     return bedrock
 
