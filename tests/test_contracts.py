@@ -64,6 +64,10 @@ def test_an_untouched_copy_keeps_them_too(copy: Path) -> None:
         ("prices/price.py", "import requests", "arithmetic"),
         ("query/host.py", "from ..web import make_blueprint", "layers"),
         ("cli/__init__.py", "from ..extension import LlmCost", "layers"),
+        ("cli/doctor.py", "from ..db import tables", "cli"),
+        ("cli/verify.py", "from ..ledger import spool", "cli"),
+        ("cli/tags.py", "from ..rollups import tag_sums", "cli"),
+        ("cli/calls.py", "from ..files import clacky", "cli"),
         ("capture/meter.py", "from . import requests_adapter", "captures"),
         (
             "capture/meter.py",
