@@ -22,7 +22,7 @@ from flask_llm_cost.cli import make_group
 from flask_llm_cost.cli.standalone import make_root
 from flask_llm_cost.db.migrations import VERSION_TABLE
 from flask_llm_cost.db.tables import metadata
-from flask_llm_cost.providers.routes import PROVIDERS
+from flask_llm_cost.providers.registry import PROVIDERS
 from tests.test_exports import PUBLIC
 
 ROOT = Path(__file__).resolve().parents[1]

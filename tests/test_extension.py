@@ -35,8 +35,8 @@ from flask_llm_cost.apps import States
 from flask_llm_cost.call import Attempt
 from flask_llm_cost.cli.demo import provider
 from flask_llm_cost.event_id import event_time
+from flask_llm_cost.providers import paths
 from flask_llm_cost.providers import Provider
-from flask_llm_cost.providers.paths import OPENAI_PATHS
 from flask_llm_cost.state import AppState
 from flask_llm_cost.testing import record_calls
 from tests.conftest import MakeApp
@@ -397,7 +397,7 @@ def test_a_call_of_no_context_is_no_ones_though_each_app_has_an_object_of_its_ow
 def test_an_app_has_its_own_providers_whichever_object_captures_the_process(
     make_app: MakeApp, tmp_path: Path
 ) -> None:
-    own = Provider("own", ("127.0.0.1:9",), OPENAI_PATHS)
+    own = Provider("own", ("127.0.0.1:9",), paths.OPENAI)
     app = Flask("own", instance_path=str(tmp_path / "own"))
     llm_cost = LlmCost(app, providers=[own])
     other: LlmCost = make_app().extensions["llm_cost"].extension

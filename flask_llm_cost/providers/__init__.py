@@ -9,8 +9,8 @@ from .exchange import Exchange
 from .exchange import read_exchange
 from .paths import NOT_A_CALL
 from .paths import Path
+from .registry import Provider
 from .routes import chat_route
-from .routes import Provider
 from .routes import Route
 from .routes import route
 

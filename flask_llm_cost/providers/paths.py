@@ -10,11 +10,14 @@ from . import anthropic
 from . import bedrock
 from . import cohere
 from . import gemini
+from . import groq
 from . import mistral
 from . import ollama
 from . import openai
+from . import perplexity
 from . import realtime
 from . import watsonx
+from . import xai
 from .dialect import Dialect
 
 
@@ -35,7 +38,7 @@ class Path:
 NOT_A_CALL: t.Final = "batches"
 """The operation of a request that is read but not recorded: it dates a batch."""
 
-OPENAI_PATHS: t.Final = (
+OPENAI: t.Final = (
     Path(r".*/chat/completions", openai.CHAT, "chat"),
     Path(r".*/agents/completions", openai.CHAT, "chat"),
     Path(r".*/completions", openai.CHAT, "completions"),
@@ -57,7 +60,7 @@ OPENAI_PATHS: t.Final = (
 )
 """The paths of OpenAI and of compatible APIs, under any prefix."""
 
-ANTHROPIC_PATHS: t.Final = (
+ANTHROPIC: t.Final = (
     Path(r".*/v1/messages", anthropic.MESSAGES, "chat"),
     Path(r".*/v1/complete", anthropic.MESSAGES, "completions"),
     Path(
@@ -76,7 +79,7 @@ ANTHROPIC_PATHS: t.Final = (
 
 _MODEL: t.Final = r".*/(?:models|endpoints|tunedModels)/(?P<model>[^/:]+)"
 
-GEMINI_PATHS: t.Final = (
+GEMINI: t.Final = (
     Path(r".*/models/(?P<model>imagen[^/:]*):predict", gemini.IMAGES, "images"),
     Path(rf"{_MODEL}:generateContent", gemini.GENERATE, "chat"),
     Path(rf"{_MODEL}:streamGenerateContent", gemini.GENERATE, "chat", stream=True),
@@ -89,7 +92,7 @@ GEMINI_PATHS: t.Final = (
     Path(r".*/interactions/[^/:]+", gemini.INTERACTIONS, "responses", method="GET"),
 )
 
-GOOGLE_OPENAI_PATHS: t.Final = (
+GOOGLE_OPENAI: t.Final = (
     Path(r".*/openai/chat/completions", openai.HIDDEN_THINKING, "chat"),
     Path(r".*/endpoints/[^/]+/chat/completions", openai.HIDDEN_THINKING, "chat"),
 )
@@ -102,9 +105,9 @@ _MODEL_ON_VERTEX: t.Final = (
     r".*/(?:models|endpoints)/(?P<model>(?!count-tokens:)[^/:]+)"
 )
 
-VERTEX_PATHS: t.Final = (
-    *GEMINI_PATHS,
-    *GOOGLE_OPENAI_PATHS,
+VERTEX: t.Final = (
+    *GEMINI,
+    *GOOGLE_OPENAI,
     Path(rf"{_ANTHROPIC_ON_VERTEX}:rawPredict", anthropic.MESSAGES, "chat"),
     Path(
         rf"{_ANTHROPIC_ON_VERTEX}:streamRawPredict",
@@ -117,22 +120,22 @@ VERTEX_PATHS: t.Final = (
     Path(rf"{_MODEL}:predict", gemini.PREDICT, "embeddings"),
 )
 
-AZURE_PATHS: t.Final = (
+AZURE: t.Final = (
     *(
         dataclasses.replace(
             path,
             pattern=path.pattern.replace(".*", ".*/deployments/(?P<model>[^/]+)", 1),
         )
-        for path in OPENAI_PATHS
+        for path in OPENAI
         if path.method == "POST"
     ),
-    *OPENAI_PATHS,
-    *ANTHROPIC_PATHS,
+    *OPENAI,
+    *ANTHROPIC,
 )
 
 _ON_BEDROCK: t.Final = r".*/model/(?P<model>[^/]+)"
 
-_BEDROCK_PATHS: t.Final = (
+_BEDROCK: t.Final = (
     Path(rf"{_ON_BEDROCK}/converse", bedrock.CONVERSE, "chat"),
     Path(rf"{_ON_BEDROCK}/converse-stream", bedrock.CONVERSE, "chat", stream=True),
     Path(r".*/model/(?P<model>[^/]*embed[^/]*)/invoke", bedrock.INVOKE, "embeddings"),
@@ -146,32 +149,32 @@ _BEDROCK_PATHS: t.Final = (
     ),
 )
 
-BEDROCK_PATHS: t.Final = (*_BEDROCK_PATHS, *OPENAI_PATHS, *ANTHROPIC_PATHS)
+BEDROCK: t.Final = (*_BEDROCK, *OPENAI, *ANTHROPIC)
 
-COHERE_PATHS: t.Final = (
+COHERE: t.Final = (
     Path(r".*/v[12]/(?:chat|generate)", cohere.COHERE, "chat"),
     Path(r".*/v[12]/embed", cohere.COHERE, "embeddings"),
     Path(r".*/v[12]/rerank", cohere.COHERE, "rerank"),
     Path(r".*/v1/classify", cohere.COHERE, "classify"),
-    *OPENAI_PATHS,
+    *OPENAI,
 )
 
-_OLLAMA_PATHS: t.Final = (
+_OLLAMA: t.Final = (
     Path(r".*/api/chat", ollama.OLLAMA, "chat"),
     Path(r".*/api/generate", ollama.OLLAMA, "completions"),
     Path(r".*/api/(?:embed|embeddings)", ollama.OLLAMA, "embeddings"),
 )
 
-OLLAMA_PATHS: t.Final = (*_OLLAMA_PATHS, *OPENAI_PATHS, *ANTHROPIC_PATHS)
+OLLAMA: t.Final = (*_OLLAMA, *OPENAI, *ANTHROPIC)
 
-MISTRAL_PATHS: t.Final = (
-    *OPENAI_PATHS,
+MISTRAL: t.Final = (
+    *OPENAI,
     Path(r".*/ocr", mistral.OCR, "ocr"),
     Path(r".*/conversations(?:/[^/]+)?", mistral.CONVERSATION, "chat"),
     Path(r".*/classifications", openai.CHAT, "classify"),
 )
 
-WATSONX_PATHS: t.Final = (
+WATSONX: t.Final = (
     Path(r".*/text/generation", watsonx.WATSONX, "completions"),
     Path(r".*/text/generation_stream", watsonx.WATSONX, "completions", stream=True),
     Path(r".*/text/embeddings", watsonx.WATSONX, "embeddings"),
@@ -179,12 +182,42 @@ WATSONX_PATHS: t.Final = (
     Path(r".*/text/chat_stream", openai.CHAT, "chat", stream=True),
 )
 
-GATEWAY_PATHS: t.Final = (
-    *OPENAI_PATHS,
-    *_OLLAMA_PATHS,
-    *ANTHROPIC_PATHS,
-    *GEMINI_PATHS,
-    *_BEDROCK_PATHS,
+GATEWAY: t.Final = (
+    *OPENAI,
+    *_OLLAMA,
+    *ANTHROPIC,
+    *GEMINI,
+    *_BEDROCK,
     Path(r".*/v2/chat", cohere.COHERE, "chat"),
 )
 """A gateway speaks like OpenAI, and passes on other APIs at their own paths."""
+
+GROQ: t.Final = (Path(r".*/chat/completions", groq.CHAT, "chat"), *GATEWAY)
+
+PERPLEXITY: t.Final = (Path(r".*/chat/completions", perplexity.CHAT, "chat"), *GATEWAY)
+
+XAI: t.Final = (
+    *GATEWAY,
+    Path(r".*/videos/(?:generations|edits)", xai.VIDEO, "videos"),
+    Path(r".*/videos/(?P<response_id>[^/]+)", xai.VIDEO, "videos", method="GET"),
+)
+
+WRITER: t.Final = (Path(r".*/v1/chat", openai.CHAT, "chat"), *OPENAI)
+
+SNOWFLAKE: t.Final = (
+    Path(r".*/cortex/inference:complete", openai.CHAT, "chat"),
+    Path(r".*/cortex/inference:embed", openai.EMBEDDINGS, "embeddings"),
+    *GATEWAY,
+)
+
+ALIBABA: t.Final = (
+    Path(r".*/services/aigc/[a-z-]+/generation", openai.CHAT, "chat"),
+    Path(r".*/services/embeddings/.*", openai.EMBEDDINGS, "embeddings"),
+    Path(r".*/services/rerank/.*", openai.EMBEDDINGS, "rerank"),
+    *GATEWAY,
+)
+
+DATABRICKS: t.Final = (
+    Path(r".*/serving-endpoints/(?P<model>[^/]+)/invocations", openai.CHAT, "chat"),
+    *GATEWAY,
+)

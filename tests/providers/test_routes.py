@@ -20,7 +20,7 @@ from flask_llm_cost.providers.dialect import Dialect
 from flask_llm_cost.providers.dialect import needles
 from flask_llm_cost.providers.dialect import Notes
 from flask_llm_cost.providers.dialect import Object
-from flask_llm_cost.providers.routes import PROVIDERS
+from flask_llm_cost.providers.registry import PROVIDERS
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,152 @@
+"""The known providers: their names, hosts and paths."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from . import paths
+from .paths import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider: its hosts, and the meaning of their paths."""
+
+    name: str
+    hosts: tuple[str, ...]
+    """Host names, ``host:port``, or with ``*`` as in ``*.example.com``."""
+    paths: tuple[Path, ...]
+    region: str = ""
+    """A regular expression for hosts in one region. Its group ``region`` gives the flag
+    ``region.NAME``. Without the group, all regions have the same prices, and the flag is
+    ``region.endpoint``."""
+    include_usage: str = ""
+    """A regular expression for URLs, with their query, whose streams report usage only
+    on request, and that understand ``stream_options.include_usage``."""
+
+
+def _provider(
+    name: str,
+    hosts: str,
+    api: tuple[Path, ...] = paths.GATEWAY,
+    *,
+    region: str = "",
+    include_usage: str = "",
+) -> Provider:
+    return Provider(name, tuple(hosts.split()), api, region, include_usage)
+
+
+COMPLETIONS: t.Final = r".*/completions(?:\?.*)?"
+"""The URLs of streams that understand ``stream_options.include_usage``."""
+
+_AZURE_COMPLETIONS: t.Final = (
+    r".*/openai/v1/.*completions(?:\?.*)?"
+    r"|.*/completions\?(?:.*&)?api-version=(?:2024-09|2024-1|202[5-9]|20[3-9]).*"
+)
+"""Earlier versions of Azure's API answer 400 to ``stream_options``."""
+
+# A gateway without ``include_usage`` always reports the usage of a stream, or does not
+# document the option.
+PROVIDERS: t.Final = (
+    _provider(
+        "openai",
+        "api.openai.com *.api.openai.com",
+        paths.OPENAI,
+        region=r"(?P<region>[a-z]{2})\.api\.openai\.com",
+        include_usage=COMPLETIONS,
+    ),
+    _provider(
+        "anthropic",
+        "api.anthropic.com",
+        (*paths.ANTHROPIC, *paths.OPENAI),
+        include_usage=COMPLETIONS,
+    ),
+    _provider(
+        "gemini",
+        "generativelanguage.googleapis.com",
+        (*paths.GOOGLE_OPENAI, *paths.GEMINI, *paths.OPENAI),
+        include_usage=COMPLETIONS,
+    ),
+    _provider(
+        "vertex",
+        "aiplatform.googleapis.com *-aiplatform.googleapis.com"
+        " aiplatform.*.rep.googleapis.com",
+        paths.VERTEX,
+        region=r"(?!global-)[a-z0-9-]+-aiplatform\.googleapis\.com"
+        r"|aiplatform\.[a-z]+\.rep\.googleapis\.com",
+    ),
+    _provider(
+        "azure",
+        "*.openai.azure.com *.openai.azure.us *.services.ai.azure.com"
+        " *.cognitiveservices.azure.com *.models.ai.azure.com"
+        " models.inference.ai.azure.com",
+        paths.AZURE,
+        include_usage=_AZURE_COMPLETIONS,
+    ),
+    _provider(
+        "bedrock",
+        "bedrock-runtime*.amazonaws.com bedrock-runtime*.api.aws"
+        " bedrock-runtime*.amazonaws.com.cn *.bedrock-runtime.*.vpce.amazonaws.com"
+        " bedrock-mantle.*.api.aws",
+        paths.BEDROCK,
+    ),
+    _provider("mistral", "api.mistral.ai *.mistral.ai", paths.MISTRAL),
+    _provider("cohere", "api.cohere.com api.cohere.ai", paths.COHERE),
+    _provider(
+        "ollama",
+        "ollama.com localhost:11434 127.0.0.1:11434 [::1]:11434",
+        paths.OLLAMA,
+        include_usage=COMPLETIONS,
+    ),
+    _provider("watsonx", "*.ml.cloud.ibm.com", paths.WATSONX),
+    _provider("writer", "api.writer.com", paths.WRITER),
+    _provider("snowflake", "*.snowflakecomputing.com", paths.SNOWFLAKE),
+    _provider(
+        "alibaba",
+        "dashscope.aliyuncs.com dashscope-intl.aliyuncs.com dashscope-us.aliyuncs.com",
+        paths.ALIBABA,
+        include_usage=COMPLETIONS,
+    ),
+    _provider(
+        "databricks", "*.cloud.databricks.com *.azuredatabricks.net", paths.DATABRICKS
+    ),
+    _provider("groq", "api.groq.com", paths.GROQ),
+    _provider("perplexity", "api.perplexity.ai", paths.PERPLEXITY),
+    _provider("xai", "api.x.ai *.api.x.ai", paths.XAI),
+    _provider("cerebras", "api.cerebras.ai"),
+    _provider("crusoe", "api.inference.crusoecloud.com"),
+    _provider("deepinfra", "api.deepinfra.com", include_usage=COMPLETIONS),
+    _provider("deepseek", "api.deepseek.com", include_usage=COMPLETIONS),
+    _provider("fireworks", "api.fireworks.ai"),
+    _provider("github", "models.github.ai", include_usage=COMPLETIONS),
+    _provider(
+        "huggingface",
+        "router.huggingface.co api-inference.huggingface.co",
+        include_usage=COMPLETIONS,
+    ),
+    _provider("hyperbolic", "api.hyperbolic.xyz"),
+    _provider("jina", "api.jina.ai"),
+    _provider("minimax", "api.minimax.io api.minimaxi.com"),
+    _provider("moonshot", "api.moonshot.ai api.moonshot.cn"),
+    _provider(
+        "nebius",
+        "api.studio.nebius.ai api.studio.nebius.com",
+        include_usage=COMPLETIONS,
+    ),
+    _provider("novita", "api.novita.ai", include_usage=COMPLETIONS),
+    _provider(
+        "nvidia",
+        "integrate.api.nvidia.com ai.api.nvidia.com",
+        include_usage=COMPLETIONS,
+    ),
+    _provider("openrouter", "openrouter.ai"),
+    _provider("portkey", "api.portkey.ai"),
+    _provider("pydantic-gateway", "gateway.pydantic.dev"),
+    _provider("sambanova", "api.sambanova.ai", include_usage=COMPLETIONS),
+    _provider("together", "api.together.ai api.together.xyz"),
+    _provider("vercel", "ai-gateway.vercel.sh"),
+    _provider("voyage", "api.voyageai.com"),
+    _provider("zai", "api.z.ai open.bigmodel.cn"),
+)
+"""The known providers, by the name that calls and prices use."""
