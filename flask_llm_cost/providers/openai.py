@@ -53,6 +53,10 @@ _TOOLS: t.Final = {
 }
 """Items of ``output`` with a price per call, and their units."""
 
+_FREE_ACTIONS: t.Final = ("open_page", "find_in_page")
+"""Actions of ``web_search_call`` without a fee. Only ``search`` has one:
+https://platform.openai.com/docs/guides/tools-web-search."""
+
 _TICKS_PER_USD: t.Final = 10_000_000_000
 
 
@@ -164,10 +168,46 @@ def _tools(notes: Notes, body: Object) -> None:
     for item in items(body.get("output")):
         if isinstance(item, dict) and item.get("status") != "failed":
             unit = _TOOLS.get(str(item.get("type")))
+            if inner(item, "action").get("type") in _FREE_ACTIONS:
+                continue
             if unit is not None and not _same_container(item, containers):
                 counts[unit] = counts.get(unit, 0) + 1
+    searches = inner(inner(body, "tool_usage"), "web_search").get("num_requests")
+    if searches is not None:
+        # The provider's own count of billable searches takes precedence.
+        counts["web_search"] = notes.count(searches)
     for unit, count in counts.items():
         notes.units[unit] = Decimal(count)
+    images = inner(inner(body, "tool_usage"), "image_gen")
+    if any(images.get(name) for name in COUNTED):
+        notes.extra["image_gen"] = images
+        # Its tokens are billed, not the images.
+        notes.units.pop("image_generation", None)
+    for tool in items(body.get("tools")):
+        if isinstance(tool, dict) and tool.get("type") == "image_generation":
+            notes.extra["image_model"] = tool.get("model")
+
+
+def tool_usage_by_model(notes: Notes) -> dict[str, Usage]:
+    """Separate the usage of the model that drew images, which ``usage`` excludes."""
+    images, model = notes.extra.get("image_gen"), notes.model or notes.request_model
+    answer = usage(notes)
+    if images is None or answer is None or model is None:
+        return {}
+    cached = inner(images, "cached_tokens_details")
+    details = {
+        **inner(images, "input_tokens_details"),
+        "cached_tokens": images.get("cached_tokens"),
+        "cached_tokens_details": {"image_tokens": cached.get("cached_image_tokens")},
+    }
+    drawn = Notes(operation="images", flags=notes.flags)
+    drawn.usage = {**images, "input_tokens_details": details}
+    used, name = usage(drawn), notes.extra.get("image_model")
+    if used is None or not isinstance(name, str) or not name:
+        # The answer does not name the model that drew.
+        notes.flags.add("unread_usage")
+        return {}
+    return {model: answer, name: used}
 
 
 def _same_container(item: Object, containers: set[str]) -> bool:
@@ -187,10 +227,13 @@ def skim(notes: Notes, ends: bytes) -> None:
         unit = _TOOLS.get(found.group(1).decode())
         if unit is not None:
             counts[unit] = counts.get(unit, 0) + 1
-    notes.units.update({unit: Decimal(count) for unit, count in counts.items()})
+    if "web_search" in counts:
+        counts["web_search"] -= len(_FREE_ACTION.findall(ends))
+    notes.units.update({unit: Decimal(max(0, n)) for unit, n in counts.items()})
 
 
 _TYPE: t.Final = re.compile(rb'"type"\s*:\s*"([a-z_]+_call)"')
+_FREE_ACTION: t.Final = re.compile(rb'"type"\s*:\s*"(?:open_page|find_in_page)"')
 
 
 def cost(notes: Notes) -> Decimal | None:
@@ -235,7 +278,9 @@ RESPONSES: t.Final = dataclasses.replace(
     CHAT,
     needles=needles(_USAGE, rb"\[DONE\]", rb'"response.created"'),
     skim=skim,
+    tail=("usage", "tool_usage", "tools", "service_tier", "model", "id"),
     parse_whole_if=(b'_search_call"', b'_interpreter_call"', b'_generation_call"'),
+    usage_by_model=tool_usage_by_model,
 )
 """Answers with items that have a price per call."""
 

@@ -26,6 +26,12 @@ def usage(notes: Notes, *, hidden_thinking: bool = False) -> Usage | None:
     into = count(seen.get("prompt_tokens", seen.get("input_tokens")))
     out = count(seen.get("completion_tokens", seen.get("output_tokens")))
     reasoning = count(details.get("reasoning_tokens"))
+    input_details = _first_object(seen, _INPUT_DETAILS)
+    if not _CACHES.isdisjoint(seen):
+        before = into
+        into, input_details = _claude_caches(notes, into, input_details)
+        if total == before + out:
+            total += into - before
     if not into or not out:
         _check_sides(notes, total)
     surplus = total - into - out
@@ -40,7 +46,7 @@ def usage(notes: Notes, *, hidden_thinking: bool = False) -> Usage | None:
     return Usage(
         reasoning_tokens=reasoning,
         units=_units(notes),
-        **_input(notes, into, _first_object(seen, _INPUT_DETAILS)),
+        **_input(notes, into, input_details),
         **_output(notes, out, details),
     )
 
@@ -131,7 +137,16 @@ def _audio_tokens(notes: Notes, surplus: int) -> int:
 _CACHED: t.Final = ("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens")
 """DeepSeek, Mistral, Moonshot and Together report these outside of the details."""
 
-_WRITTEN: t.Final = ("cache_write_tokens", "cache_creation_tokens")
+_WRITTEN: t.Final = (
+    "cache_write_tokens",
+    "cache_creation_tokens",
+    # Alibaba's explicit caches:
+    # https://www.alibabacloud.com/help/en/model-studio/context-cache
+    "cache_creation_input_tokens",
+)
+
+_CLAUDE_CACHES: t.Final = ("cache_read_input_tokens", "cache_creation_input_tokens")
+"""Anthropic's own counts, which gateways such as Databricks and LiteLLM pass on."""
 
 
 _RARE_DETAILS: t.Final = frozenset(
@@ -179,8 +194,12 @@ def _input(notes: Notes, total: int, details: Object) -> dict[str, t.Any]:
         parts["rest"], audio=max(0, audio), image=max(0, image), video=video
     )
     ttls = inner(details, "cache_write_tokens_details")
+    # LiteLLM's proxy
+    by_ttl = inner(details, "cache_creation_token_details")
     writes = notes.split_off(
-        parts["written"], ttl_12h=count(ttls.get("ttl_12h_tokens"))
+        parts["written"],
+        ttl_12h=count(ttls.get("ttl_12h_tokens")),
+        ttl_1h=count(by_ttl.get("ephemeral_1h_input_tokens")),
     )
     others = {
         "input_video": uncached["video"],
@@ -194,7 +213,34 @@ def _input(notes: Notes, total: int, details: Object) -> dict[str, t.Any]:
         "input_image_tokens": uncached["image"],
         "cache_read_tokens": reads["rest"],
         "cache_write_tokens": writes["rest"],
+        "cache_write_1h_tokens": writes["ttl_1h"],
         "other_tokens": {name: n for name, n in others.items() if n},
+    }
+
+
+_CACHES: t.Final = frozenset(_CLAUDE_CACHES)
+
+
+def _claude_caches(notes: Notes, total: int, details: Object) -> tuple[int, Object]:
+    """Move a gateway's counts of Claude's caches into the details.
+
+    :return: The input including caches, and the details.
+    """
+    read, written = (notes.count(notes.usage.get(name)) for name in _CLAUDE_CACHES)
+    if _first(_CACHED, details) or _first(_WRITTEN, details) or not read + written:
+        return total, details
+    # As Anthropic counts, prompt_tokens excludes caches; as LiteLLM counts, it has them.
+    sums = total + notes.count(notes.usage.get("completion_tokens"))
+    if (
+        read + written > total
+        or notes.usage.get("total_tokens") == sums + read + written
+    ):
+        total += read + written
+    return total, {
+        **details,
+        "cached_tokens": read,
+        "cache_creation_tokens": written,
+        "cache_creation_token_details": inner(notes.usage, "cache_creation"),
     }
 
 
