@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 import shlex
 from collections.abc import Iterator
@@ -105,6 +106,18 @@ def test_every_session_is_on_the_contributors_page() -> None:
     )
     listed = re.findall(r"^``(\w+)``  ", page("contributing"), re.M)
     assert sorted(listed) == sorted(sessions)
+
+
+def test_the_picture_of_the_rooms_has_the_layers_of_the_contract() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    layers = setup["importlinter:contract:layers"]["layers"].strip().splitlines()
+    expected = [set(re.split(r" [|:] ", layer.strip())) for layer in layers[1:]]
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    picture = text.partition("```text\n")[2].partition("```")[0]
+    rows = [set(re.split(r"│ *|  +", line)) for line in picture.splitlines()]
+    names = set().union(*expected)
+    assert [row & names for row in rows if row & names] == expected
 
 
 def test_every_key_of_a_budget_is_on_its_page() -> None:
