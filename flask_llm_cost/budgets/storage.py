@@ -111,7 +111,7 @@ class Budgets:
             alerts.notifying = False
             self._notifying.release()
 
-    def work(self) -> None:
+    def maintain(self) -> None:
         """Do what is due between two batches of the writer. Never raises."""
         # The writer's loop: whatever fails is retried the next time.
         try:

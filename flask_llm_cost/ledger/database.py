@@ -429,7 +429,7 @@ class Ledger:
 
     def _maintain_budgets(self) -> None:
         if self._made_budgets is not None:
-            self._made_budgets.work()
+            self._made_budgets.maintain()
 
     # What is made when it is first needed. SQLAlchemy is loaded then, by the writer's
     # thread if possible: an app's first call does not wait for it.

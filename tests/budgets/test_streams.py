@@ -58,7 +58,7 @@ def test_a_reservation_is_renewed_while_its_stream_is_open(
                     sa.update(budget_reservations).values(expires_at=soon)
                 )
             ledger.budgets._renew_at = 0.0
-            ledger.budgets.work()  # what the writer's thread does all the time
+            ledger.budgets.maintain()  # what the writer's thread does all the time
             assert not ledger.budgets.reservations.expire(
                 soon + dt.timedelta(seconds=60)
             )
