@@ -246,7 +246,7 @@ def test_a_phone_shows_the_forecast_of_a_budget_per_value(
     visit.goto(f"{serve(app)}/budgets")
     row = visit.page.locator("tbody tr").first
     shown = row.inner_text()
-    for part in ("acme", "heading for", "$4.50", "$5.00"):
+    for part in ("acme", "forecast", "$4.50", "$5.00"):
         assert part in shown.lower(), part
     [bar] = [bar for bar in row.locator(".gauge").all() if bar.is_visible()]
     assert bar.evaluate("bar => bar.getBoundingClientRect().width") > 100
