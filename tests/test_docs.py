@@ -120,6 +120,14 @@ def test_the_picture_of_the_rooms_has_the_layers_of_the_contract() -> None:
     assert [row & names for row in rows if row & names] == expected
 
 
+def test_the_files_in_the_recipes_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    names = re.findall(r"`([a-z_./]+/[a-z_.]*|[a-z_]+\.(?:py|cfg))`", text)
+    assert len(names) > 30
+    places = (ROOT, ROOT / "flask_llm_cost")
+    assert [n for n in names if not any((p / n).exists() for p in places)] == []
+
+
 def test_every_key_of_a_budget_is_on_its_page() -> None:
     section = page("budgets").partition("What a budget is\n")[2].partition("\n\n\n")[0]
     assert sorted(
