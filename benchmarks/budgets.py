@@ -109,7 +109,7 @@ def settle(app: Flask, llm_cost: LlmCost, writers: int) -> tuple[float, int]:
                 except StorageError as error:
                     again.append(error)
                 else:
-                    assert stored.new == BATCH, stored.refused[0][1]
+                    assert stored.new == BATCH, stored.rejected[0][1]
                     break
 
     threads = [

@@ -111,7 +111,7 @@ def fill(app: Flask, count: int) -> None:
         multiply(ledger._engines.writing(), count // GENERATED - 1)
         print(f"copied after {time.perf_counter() - start:.0f} s", flush=True)
     ledger.rollups.rezone()
-    while ledger.rollups.roll():
+    while ledger.rollups.build():
         pass
     print(f"rollups after {time.perf_counter() - start:.0f} s", flush=True)
 

@@ -196,7 +196,7 @@ def main(count: int, url: str | None, *, only_csv: bool = False) -> None:
         ledger.schema.upgrade()
         took(f"{count:,} calls made", lambda: fill(ledger._engines.writing(), count))
         if not only_csv:
-            took(f"{count:,} calls aggregated", ledger.rollups.roll)
+            took(f"{count:,} calls aggregated", ledger.rollups.build)
             questions(ledger)
         for rows in (20_000, 200_000):
             csv_of(ledger, min(rows, count), folder)

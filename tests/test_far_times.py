@@ -61,7 +61,7 @@ def test_a_row_of_no_time_breaks_nothing(app: Flask, at: dt.datetime) -> None:
     blueprint = state.extension.blueprint(access="public")
     app.register_blueprint(blueprint, url_prefix="/llm")
     _put(app, at)
-    state.ledger.rollups.roll()
+    state.ledger.rollups.build()
     for page in PAGES:
         assert app.test_client().get(f"/llm/{page}").status_code == 200, page
     for command in COMMANDS:

@@ -18,7 +18,7 @@ from ..db.tables import rollups
 from ..db.tables import tag_values
 from ..money import from_pico
 from ..money import MAX_PICO
-from ..rollups.dirty_marks import horizon
+from ..rollups.horizon import horizon
 from .changes import become_writer
 from .definition import Budget
 from .definition import BudgetWindow

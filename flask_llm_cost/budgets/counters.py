@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from ..call import Call
 from ..db.rows import tag_set_of
+from ..db.statements import chunks
 from ..db.tables import budget_reservations
 from ..money import floor_pico
 from ..money import to_pico
-from ..rollups.sums import chunks
 from .alert import Alert
 from .audit import Audit
 from .changes import become_writer

@@ -23,11 +23,11 @@ from sqlalchemy import exc
 
 from ..db.engine import brief
 from ..db.engine import Engines
+from ..db.statements import chunks
 from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
 from ..errors import StorageError
 from ..money import from_pico
-from ..rollups.sums import chunks
 from .alert import Alert
 from .changes import Changes
 from .counters import Counters

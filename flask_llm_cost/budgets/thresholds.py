@@ -13,10 +13,10 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..call import Call
+from ..db.statements import chunks
 from ..db.tables import budget_alerts
 from ..db.tables import budget_windows
 from ..money import to_pico
-from ..rollups.sums import chunks
 from .alert import Alert
 from .definition import BudgetWindow
 from .outbox import enqueue

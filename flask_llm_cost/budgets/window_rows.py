@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from ..db.statements import chunks
 from ..db.tables import budget_windows
 from ..db.tables import budgets as budgets_table
-from ..rollups.sums import chunks
 from .audit import spent_in
 from .definition import Budget
 from .definition import BudgetWindow

@@ -31,9 +31,9 @@ def drain() -> None:
     click.echo(f"{count(drained.new, 'call')} written to {host.ledger.label}.")
     if drained.duplicate:
         click.echo(f"{count(drained.duplicate, 'call')} had been written before.")
-    if drained.set_aside:
+    if drained.rejected:
         click.echo(
-            f"{count(drained.set_aside, 'line')} could not be stored. Each was moved to a"
+            f"{count(drained.rejected, 'line')} could not be stored. Each was moved to a"
             " file of its own in the spool folder; see `doctor`."
         )
     left = queue.count()

@@ -39,9 +39,9 @@ def requeue() -> None:
     drained = queue.drain()
     click.echo(
         f"{count(queued, 'line')} queued again: {drained.new:,} written,"
-        f" {drained.duplicate:,} written before, {drained.set_aside:,} rejected again."
+        f" {drained.duplicate:,} written before, {drained.rejected:,} rejected again."
     )
-    if drained.set_aside:
+    if drained.rejected:
         click.get_current_context().exit(1)
 
 
@@ -76,5 +76,4 @@ def rezone() -> None:
     rollups = required(host.ledger.rollups, NO_ROLLUPS)
     store_queued(host)
     rollups.rezone()
-    rollups.roll()
     click.echo(f"The ledger's days are now those of {host.settings.timezone}.")

@@ -88,14 +88,14 @@ def reprice(
     else:
         scope = scope_of(chosen(host, None, from_, to), models, priced=priced)
         drain_first(host)
-        with progress(repricing.countable(scope), "Pricing") as step:
+        with progress(repricing.count(scope), "Pricing") as step:
             done = repricing.reprice(
                 scope, _quote(host), now=host.clock(), dry_run=dry_run, progress=step
             )
     for line in _lines(done, dry_run=dry_run, undone=undo is not None):
         click.echo(plain(line))
     if not dry_run and host.ledger.rollups is not None:
-        host.ledger.rollups.roll()
+        host.ledger.rollups.build()
 
 
 def _quote(host: Host) -> Callable[[Call], tuple[Cost | None, frozenset[str]]]:
@@ -113,7 +113,7 @@ def _lines(done: Repriced, *, dry_run: bool, undone: bool) -> t.Iterator[str]:
     else:
         yield f"{count(done.priced, 'call')} without a cost {would}priced."
         yield f"{count(done.changed, 'call')} with a cost {would}repriced."
-    for why, number in sorted(done.kept.items()):
+    for why, number in sorted(done.unchanged.items()):
         yield f"{count(number, 'call')} not changed: {why}."
     names = done.unpriced.most_common(_NAMED)
     for (provider, model), number in names:

@@ -52,11 +52,11 @@ def erase(key: str, value: str) -> None:
     erased = host.ledger.erase_tag(key, value, progress=report)
     click.echo(
         f"Erased from {count(erased.calls, 'call')}, {count(erased.sets, 'set')} of tags,"
-        f" {count(erased.sums, 'daily total')} and {count(erased.lines, 'line')}."
+        f" {count(erased.rollups, 'daily total')} and {count(erased.lines, 'line')}."
     )
-    if erased.waiting:
+    if erased.queued:
         raise click.ClickException(
-            f"{count(erased.waiting, 'line')} queued by other processes still have the"
+            f"{count(erased.queued, 'line')} queued by other processes still have the"
             " value. Run this again when they are stored."
         )
     if erased.unreadable:
@@ -82,6 +82,6 @@ def forget(key: str) -> None:
             f"{key} is in LLM_COST_ROLLUP_TAGS and would be declared again at once."
             " Remove it there first."
         )
-    if not rollups.forget(key):
+    if not rollups.forget_tag(key):
         raise click.ClickException(f"Calls are not aggregated by {key}.")
     click.echo(f"Calls are no longer aggregated by {key}.")

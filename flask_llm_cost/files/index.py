@@ -27,7 +27,7 @@ from ..db.rows import values_of
 from ..db.tables import calls
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
-from ..rollups.dirty_marks import mark_ms
+from ..rollups.dirty_marks import mark_dirty_ms
 
 _BATCH: t.Final = 500
 _LAST_BYTES: t.Final = 512
@@ -179,4 +179,4 @@ def _insert_rows(
         statement.replace("INSERT", "INSERT OR IGNORE", 1),
         [(event_id(values[0]), *values[1:], set_id) for values, set_id in rows],
     )
-    mark_ms(connection, [values[1] for values, _ in rows])
+    mark_dirty_ms(connection, [values[1] for values, _ in rows])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import os
 import threading
@@ -33,12 +32,14 @@ from .queue import Queue
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from ..budgets.counters import Counters
     from ..db.engine import Engines
-    from ..rollups.build import Roller
+    from ..rollups.build import RollupBuilder
     from ..rollups.erase import Erased
+    from ..rollups.retention import Retention
     from .partitioning import Partitions
     from .replica import Replica
-    from .reprice import Reviser
+    from .reprice import Repricer
     from .schema import Schema
     from .store import Store
     from .store import Stored
@@ -47,7 +48,6 @@ SPOOL_FOLDER: t.Final = "llm_cost_spool"
 
 _RETRY_SECONDS: t.Final = 5.0
 _BUILD_SECONDS: t.Final = 2.0
-_ERASE_PAUSE: t.Final = 0.5
 
 
 class Ledger:
@@ -173,7 +173,7 @@ class Ledger:
             self._write_at = time.monotonic() + _RETRY_SECONDS
             raise
         self.queue.writer.wrote()
-        for _, reason in stored.refused:
+        for _, reason in stored.rejected:
             self.queue.reject(call, reason)
             self._reporter.report(call, StorageError(f"A call was rejected: {reason}"))
 
@@ -256,7 +256,7 @@ class Ledger:
 
     def prunable(self, before: dt.datetime) -> int:
         """Count the calls that :meth:`prune` would delete."""
-        return self.rollups.prunable(before)
+        return self._retention.prunable(before)
 
     def prune(
         self,
@@ -278,7 +278,7 @@ class Ledger:
         # A queued call that is older than what was pruned could not be told from one that
         # was pruned: store it before.
         self.queue.drain()
-        return self.rollups.prune(
+        return self._retention.prune(
             before, batch=batch, months_only=months_only, progress=progress
         )
 
@@ -292,11 +292,11 @@ class Ledger:
         if scope == "today":
             zone = self._settings.timezone
             since = period_of("day", dt.datetime.now(dt.UTC), zone)[0]
-        deleted = self.rollups.clear(since)
-        budgets = self.budgets
-        if budgets is not None:
+        deleted = self._retention.clear(since)
+        counters = self._counters
+        if counters is not None:
             with self._engines.explained(), self._engines.writing().begin() as change:
-                budgets.counters.clear(change, since)
+                counters.clear(change, since)
         return deleted
 
     def erase_tag(
@@ -316,28 +316,16 @@ class Ledger:
         :param timeout: How long to wait for lines queued by other processes, in seconds.
         :param progress: Called with what was erased so far, after each batch.
         """
-        from ..jsonl import without_tag
-        from ..rollups.erase import erase_aside
-        from ..rollups.erase import Erased
-        from ..rollups.erase import stored_value
+        from .erase import erase_tag
 
-        spool, erased = self.queue.spool, Erased()
-        report = progress or (lambda erased: None)
-        until = time.monotonic() + timeout
-        while True:
-            self.queue.drain()
-            self.rollups.erase(key, stored_value(key, value), erased, report)
-            erased.waiting = 0
-            for line in spool.lines():
-                with contextlib.suppress(ValueError):  # torn, or rejected soon
-                    erased.waiting += without_tag(line, key, value) is not None
-            if not erased.waiting or time.monotonic() > until:
-                break
-            time.sleep(_ERASE_PAUSE)
-        # What another process has stored since.
-        self.rollups.erase(key, stored_value(key, value), erased, report)
-        erase_aside(spool, key, value, erased)
-        return erased
+        return erase_tag(
+            self._engines,
+            self.queue,
+            key,
+            value,
+            timeout=timeout,
+            progress=progress,
+        )
 
     # What only a database can do
 
@@ -356,22 +344,27 @@ class Ledger:
         return Partitions(self._engines)
 
     @property
-    def rollups(self) -> Roller:
+    def rollups(self) -> RollupBuilder:
         """The totals by hour and day."""
         with loading():
-            from ..rollups.build import Roller
+            from ..rollups.build import RollupBuilder
 
-        return Roller(
+        return RollupBuilder(
             self._engines, self._settings.timezone, self._settings.rollup_tags
         )
 
     @property
-    def repricing(self) -> Reviser:
-        """Repricing of stored calls, and its undo."""
-        from .reprice import Reviser
+    def _retention(self) -> Retention:
+        from ..rollups.retention import Retention
 
-        budgets = self.budgets
-        return Reviser(self._engines, None if budgets is None else budgets.counters)
+        return Retention(self.rollups)
+
+    @property
+    def repricing(self) -> Repricer:
+        """Repricing of stored calls, and its undo."""
+        from .reprice import Repricer
+
+        return Repricer(self._engines, self._counters)
 
     @property
     def budgets(self) -> Budgets | None:
@@ -382,6 +375,11 @@ class Ledger:
             if self._made_budgets is None:
                 self._made_budgets = Budgets(self._engines, self._policy)
             return self._made_budgets
+
+    @property
+    def _counters(self) -> Counters | None:
+        budgets = self.budgets
+        return None if budgets is None else budgets.counters
 
     @property
     def replica(self) -> Replica | None:
@@ -405,7 +403,9 @@ class Ledger:
 
         :raises StorageError: If the ledger cannot be written.
         """
-        return self.rollups.put_back(calls)
+        from .store import restore
+
+        return restore(self._engines, self._settings.timezone, calls)
 
     def withdraw(self, event_ids: Sequence[str]) -> int:
         """Delete trial calls, and what they added to rollups and budgets.
@@ -413,14 +413,14 @@ class Ledger:
         :return: How many there were.
         :raises StorageError: If the ledger cannot be written.
         """
-        budgets = self.budgets
-        counters = None if budgets is None else budgets.counters
-        return self.rollups.withdraw(event_ids, counters)
+        from .withdraw import withdraw
+
+        return withdraw(self._engines, event_ids, self._counters)
 
     # For the queue
 
     def _build_rollups(self) -> None:
-        self.rollups.roll(seconds=_BUILD_SECONDS)
+        self.rollups.build(seconds=_BUILD_SECONDS)
 
     def _notify(self) -> None:
         """Notify the app of the budget thresholds that were reached."""
@@ -452,9 +452,7 @@ class Ledger:
                 with loading():
                     from .store import Store
 
-                budgets = self.budgets
-                counters = None if budgets is None else budgets.counters
-                self._made_store = Store(self._engines, counters)
+                self._made_store = Store(self._engines, self._counters)
             return self._made_store
 
     @contextmanager

@@ -75,7 +75,7 @@ class Queue:
         spool = self._made_spool
         self._reset()
         if spool is not None:
-            spool.let_go()
+            spool.after_fork()
 
     # Appending
 
@@ -89,7 +89,7 @@ class Queue:
 
     def reject(self, call: Call, reason: str) -> None:
         """Move a call that no retry can store to a file of its own."""
-        self.spool.set_aside(encode(call).rstrip(), reason)
+        self.spool.rejected.add(encode(call).rstrip(), reason)
 
     def wake(self) -> None:
         """Start this process's writer, once. Never raises."""
@@ -157,7 +157,7 @@ class Queue:
 
     def count(self) -> int:
         """Count the calls that are not in the database yet, in files of every process."""
-        return self.spool.waiting()
+        return self.spool.count()
 
     def since(self) -> dt.datetime | None:
         """Tell when the oldest queued file was last written to.
@@ -169,7 +169,7 @@ class Queue:
 
     def rejected(self) -> list[Path]:
         """List the files of calls that cannot be stored."""
-        return self.spool.bad()
+        return self.spool.rejected.files()
 
     def requeue(self) -> int:
         """Queue the rejected calls again; return how many there are.

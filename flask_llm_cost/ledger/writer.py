@@ -1,4 +1,4 @@
-"""The thread that brings spooled calls into the ledger, and what it does when it cannot."""
+"""The thread that stores queued calls, and retries when it cannot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..call import Call
 from ..db import import_lock as imports
 from ..errors import StorageError
 from .spool import Spool
-from .spool import SpoolFile
+from .spool_file import SpoolFile
 
 if t.TYPE_CHECKING:
     from .store import Store
@@ -26,66 +26,66 @@ if t.TYPE_CHECKING:
 _log = logging.getLogger("flask_llm_cost")
 
 BATCH: t.Final = 500
-"""Calls in one transaction, at most."""
+"""The maximum number of calls in one transaction."""
 
 POLL_SECONDS: t.Final = 0.5
 ORPHANS_SECONDS: t.Final = 30.0
-"""How often it looks for what killed processes left."""
+"""How often it claims the files of killed processes."""
 
-ROLL_SECONDS: t.Final = 60.0
-"""How often it adds up what was written."""
+BUILD_SECONDS: t.Final = 60.0
+"""How often it builds rollups."""
 
 _LONGEST_PAUSE: t.Final = 30.0
 _FORK_SECONDS: t.Final = 1.0
 _LONGEST_LINE: t.Final = 1024 * 1024
 
 _random: t.Final = random.SystemRandom()
-"""Not the module's, which an app may have seeded to draw the same numbers again."""
+"""Not the module's generator, which an app may have seeded."""
 
 
 @dataclass(slots=True)
 class Drained:
-    """What became of the lines of the spool."""
+    """The result of draining the spool."""
 
     new: int = 0
     duplicate: int = 0
-    """In the ledger already: after a crash a file is read again from its beginning."""
-    set_aside: int = 0
+    """Calls stored already: after a crash, a file is read again from its start."""
+    rejected: int = 0
     """Lines that cannot be stored; each is in a ``.bad`` file of its own."""
 
 
 class Writer:
-    """Drains one process's spool, and the files of processes that are gone.
+    """Drains one process's spool, and the files of dead processes.
 
-    :param store: Gives the store; first asked when there is something to write, so that
-        no request waits until SQLAlchemy is loaded.
-    :param absorb: Brings what waits in memory to the spool; called before each drain.
-    :param failed: Told when the database goes away.
-    :param roll: Adds up what was written, for some seconds at most.
-    :param work: What else is due after each drain. It must not raise.
+    :param store: Returns the store; first called when there is something to write, so that
+        no request waits until SQLAlchemy is imported.
+    :param gather: Called before each drain to append the calls that are due.
+    :param failed: Called when the database cannot be used.
+    :param build: Builds rollups, for some seconds at most.
+    :param maintain: Called after each drain of the thread. It must not raise.
     """
 
     def __init__(
         self,
         spool: Spool,
         store: Callable[[], Store],
-        absorb: Callable[[], None],
+        gather: Callable[[], None],
         failed: Callable[[Exception], None],
-        roll: Callable[[], object] | None = None,
-        work: Callable[[], None] | None = None,
+        build: Callable[[], object] | None = None,
+        maintain: Callable[[], None] | None = None,
     ) -> None:
         self.failures = 0
-        """Drains that failed, since the start."""
-        self.set_aside = 0
-        """Lines set aside, since the start."""
+        """The number of drains that failed."""
+        self.rejected = 0
+        """The number of lines that were rejected."""
         self._spool = spool
         self._store = store
-        self._absorb = absorb
+        self._gather = gather
         self._failed = failed
-        self._roll = roll
-        self._work = work
-        self._roll_at = 0.0
-        self._roll_failed = False
+        self._build = build
+        self._maintain = maintain
+        self._build_at = 0.0
+        self._build_failed = False
         self._wrote = False
         self._busy = threading.Lock()
         self._working = threading.Lock()
@@ -98,12 +98,12 @@ class Writer:
         _writers.add(self)
 
     def start(self) -> bool:
-        """Start the thread, once; False if threads cannot be had."""
+        """Start the thread, once; return False if threads are not available."""
         if not _threads_run():
             return False
         if self._thread is None:
             thread = threading.Thread(
-                # The thread does not keep a closed app's ledger alive.
+                # A weak reference, so that the thread does not keep a closed app alive.
                 target=_run,
                 args=(weakref.ref(self), self._wake),
                 name="llm-cost-writer",
@@ -111,13 +111,15 @@ class Writer:
             )
             try:
                 thread.start()
-            except RuntimeError:  # the interpreter is ending, or the system refuses
+            except (
+                RuntimeError
+            ):  # at interpreter exit, or the system has no threads left
                 return False
             self._thread = thread
         return True
 
     def stop(self, timeout: float) -> None:
-        """End the thread after what it is doing now."""
+        """Stop the thread after its current work."""
         self._closed = True
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -135,24 +137,25 @@ class Writer:
     def flush(self, timeout: float, *, once: bool = False) -> bool:
         """Wait until all lines appended so far are stored.
 
-        :param once: Do not wait any longer once a drain failed.
+        :param once: Stop waiting as soon as a drain fails.
+        :return: False if some are not stored, or were rejected.
         """
-        self._absorb()
+        self._gather()
         until = time.monotonic() + timeout
         files = self._spool.seal()
-        failures, aside = self.failures, self.set_aside
+        failures, rejected = self.failures, self.rejected
         if files and not self.start():
             self._drain_inline()
         with self._changed:
-            while not self._gone(files):
+            while not self._are_stored(files):
                 left = until - time.monotonic()
                 if left <= 0 or (once and self.failures > failures):
                     return False
                 self._wake.set()
                 self._changed.wait(min(left, POLL_SECONDS))
-        return self.set_aside == aside
+        return self.rejected == rejected
 
-    def _gone(self, files: list[SpoolFile]) -> bool:
+    def _are_stored(self, files: list[SpoolFile]) -> bool:
         sealed = self._spool.sealed()
         return not any(file in sealed for file in files)
 
@@ -163,17 +166,18 @@ class Writer:
             self.failures += 1
 
     def wrote(self) -> None:
-        """Something was written without the spool: it is to be added up, too."""
+        """Note that calls were stored, directly or by a drain: rollups are to be built."""
         self._wrote = True
 
     def drain(self, *, orphans: bool = False) -> Drained:
-        """Store what waits, now, on the caller's thread.
+        """Store what is queued now, on the caller's thread.
 
-        :raises StorageError: If the database is away, or its tables are.
+        :param orphans: Also store what dead processes have left.
+        :raises StorageError: If the database cannot be used or has no tables.
         """
         drained = Drained()
-        # Not under the lock: it runs receivers of signals, which may flush or drain.
-        self._absorb()
+        # Without the lock: it runs receivers of signals, which may flush or drain.
+        self._gather()
         with self._busy:
             for file in self._spool.sealed():
                 self._store_file(file, drained)
@@ -191,7 +195,7 @@ class Writer:
                 break
             self._store_lines(lines, drained)
             file.offset = end
-        # Only now. Should we die before, its lines are found to be duplicates.
+        # Last: after a crash before this, its lines are duplicates.
         self._spool.remove(file)
 
     def _store_lines(self, lines: list[bytes], drained: Drained) -> None:
@@ -203,7 +207,7 @@ class Writer:
             try:
                 call = _decode(line)
             except ValueError as error:
-                self._set_aside(line, str(error), drained)
+                self._reject(line, str(error), drained)
                 continue
             calls[id(call)] = line
             decoded.append(call)
@@ -213,17 +217,16 @@ class Writer:
         self.wrote()
         drained.new += stored.new
         drained.duplicate += stored.duplicate
-        for call, reason in stored.refused:
-            self._set_aside(calls[id(call)], reason, drained)
+        for call, reason in stored.rejected:
+            self._reject(calls[id(call)], reason, drained)
 
-    def _set_aside(self, line: bytes, reason: str, drained: Drained) -> None:
-        path = self._spool.set_aside(line, reason)
-        self.set_aside += 1
-        drained.set_aside += 1
-        count = len(self._spool.bad())
+    def _reject(self, line: bytes, reason: str, drained: Drained) -> None:
+        path = self._spool.rejected.add(line, reason)
+        self.rejected += 1
+        drained.rejected += 1
+        count = len(self._spool.rejected.files())
         _log.error(
-            "A call cannot be stored (%s). Its line was set aside in %s; %d such lines are"
-            " there now.",
+            "A call was rejected (%s). Its line was moved to %s. Rejected lines: %d.",
             reason,
             path,
             count,
@@ -232,10 +235,10 @@ class Writer:
     # The thread
 
     def cycle(self) -> float:
-        """Drain once, and tell how many seconds to wait before the next time."""
+        """Drain once; return how many seconds to wait before the next time."""
         orphans = time.monotonic() >= self._orphans_at
-        # This loop must outlive whatever a driver, a host's listener or a full disk
-        # raises: the lines stay in their files, and it tries again.
+        # Whatever a driver, a host's listener or a full disk raises, the loop goes on: the
+        # lines stay in their files for the next time.
         try:
             with self._working:
                 self.drain(orphans=orphans)
@@ -248,45 +251,45 @@ class Writer:
                 _log.info("The ledger can be written again.")
             self._failed_in_a_row = 0
             pause = POLL_SECONDS
-        if self._work is not None:
-            self._work()
+        if self._maintain is not None:
+            self._maintain()
         with self._changed:
             self._changed.notify_all()
         if self._wrote and not self._failed_in_a_row:
-            self._roll_up()
+            self._build_rollups()
         return pause
 
-    def _roll_up(self) -> None:
-        if self._roll is None or time.monotonic() < self._roll_at:
+    def _build_rollups(self) -> None:
+        if self._build is None or time.monotonic() < self._build_at:
             return
-        # As in the cycle: whatever goes wrong, the calls are kept, and it tries again.
+        # As in the cycle: whatever it raises, it is retried, and no call is lost.
         try:
             with self._working:
-                self._roll()
+                self._build()
         except Exception as error:
-            if not self._roll_failed:
-                _log.warning("Calls are not added up for now: %s", error)
-            self._roll_failed = True
+            if not self._build_failed:
+                _log.warning("Rollups cannot be built for now: %s", error)
+            self._build_failed = True
         else:
-            self._wrote = self._roll_failed = False
-        self._roll_at = time.monotonic() + ROLL_SECONDS * _random.uniform(0.8, 1.2)
+            self._wrote = self._build_failed = False
+        self._build_at = time.monotonic() + BUILD_SECONDS * _random.uniform(0.8, 1.2)
 
     def _note(self, error: Exception) -> float:
         self.failures += 1
         self._failed_in_a_row += 1
-        # A deadlock or a locked file passes; an outage is said once, not each time.
+        # Deadlocks and locked files pass. An outage is reported once, not every time.
         if self._failed_in_a_row == 3:
             self._failed(error)
         elif not isinstance(error, StorageError):
-            _log.warning("The ledger's writer tries again.", exc_info=error)
+            _log.warning("Storing calls failed and will be retried.", exc_info=error)
         pause = POLL_SECONDS * 2.0 ** min(self._failed_in_a_row - 1, 10)
         return min(pause, _LONGEST_PAUSE) * _random.uniform(0.5, 1.0)
 
 
 def _threads_run() -> bool:
-    """Whether a thread goes on while no request is handled.
+    """Whether threads run while no request is handled.
 
-    uWSGI stops them all then, in whatever they do, unless it is told to enable threads.
+    uWSGI stops all of them then, unless threads are enabled.
     """
     server = sys.modules.get("uwsgi")
     options = getattr(server, "opt", None)
@@ -297,7 +300,7 @@ def _threads_run() -> bool:
 
 def _decode(line: bytes) -> Call:
     if len(line) > _LONGEST_LINE:
-        raise ValueError(f"a line of {len(line)} bytes is no call")
+        raise ValueError(f"a line of {len(line)} bytes is not a call")
     return jsonl.decode(line)
 
 
@@ -311,13 +314,13 @@ def _run(reference: weakref.ref[Writer], wake: threading.Event) -> None:
         if writer is None or writer.closed or os.getpid() != pid:
             return
         pause = writer.cycle()
-        # Calls of an app that is gone are stored before its ledger is let go.
-        kept = writer if writer.pending else None
+        # If the app is gone, keep its ledger alive until its calls are stored.
+        alive = writer if writer.pending else None
         del writer
-        if kept is not None:
+        if alive is not None:
             wake.wait(pause)
             pause = 0.0
-        del kept
+        del alive
 
 
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
@@ -325,14 +328,14 @@ _paused: list[threading.Lock] = []
 
 
 def _pause() -> None:
-    """Before a fork: let every writer finish what it is doing in a database driver.
+    """Before a fork: wait until no writer is inside a database driver.
 
     Else the child would inherit locks of the driver and of SQLAlchemy, held by a thread
-    that it does not have. A database that hangs is not waited for.
+    that it does not have. It does not wait for a database that hangs.
     """
     for writer in list(_writers):
         loads = imports.loads()
-        # What it loads meanwhile takes its time, and says nothing about its database.
+        # As long as the writer is importing modules, its database does not hang.
         while not writer._working.acquire(timeout=_FORK_SECONDS):
             before, loads = loads, imports.loads()
             if loads == before:
@@ -342,11 +345,11 @@ def _pause() -> None:
     imports.before_fork()
 
 
-def _go_on() -> None:
+def _resume() -> None:
     imports.after_fork()
     while _paused:
         _paused.pop().release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_pause, after_in_parent=_go_on, after_in_child=_go_on)
+    os.register_at_fork(before=_pause, after_in_parent=_resume, after_in_child=_resume)

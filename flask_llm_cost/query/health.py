@@ -11,14 +11,14 @@ from ..db.partitions import is_half_done
 from ..db.partitions import last_end
 from ..db.partitions import partitions as list_partitions
 from ..db.tables import metadata
-from ..rollups import tag_sums
-from ..rollups.dirty_marks import fact
-from ..rollups.dirty_marks import marked
+from ..rollups import dirty_marks
+from ..rollups import tag_rollups
+from ..rollups.zone import rollup_zone
 
 
 def ledger_timezone(connection: sa.Connection) -> str | None:
     """Return the zone of the ledger's days; ``None`` before the first rollup."""
-    return fact(connection, "timezone")
+    return rollup_zone(connection)
 
 
 def missing_columns(connection: sa.Connection) -> list[str]:
@@ -54,7 +54,7 @@ def partition_health(connection: sa.Connection) -> PartitionHealth:
 
 def dirty_hours(connection: sa.Connection) -> list[dt.datetime]:
     """List the hours (UTC) whose rollups are not up to date."""
-    return sorted(marked(connection))
+    return sorted(dirty_marks.dirty_hours(connection))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Overflow:
 def tag_overflows(connection: sa.Connection) -> list[Overflow]:
     """List the tags of ``LLM_COST_ROLLUP_TAGS`` that are no longer aggregated."""
     return [
-        Overflow(known.key, known.until, tag_sums.MOST_VALUES)
-        for known in tag_sums.declared(connection)
+        Overflow(known.key, known.until, tag_rollups.MAX_VALUES)
+        for known in tag_rollups.declared_keys(connection)
         if known.until is not None
     ]

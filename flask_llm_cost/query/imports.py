@@ -11,7 +11,7 @@ from dataclasses import field
 from .. import jsonl
 from ..call import Call
 from ..files import clacky
-from ..rollups.dirty_marks import horizon
+from ..rollups.horizon import horizon
 from .detail import call_detail
 
 if t.TYPE_CHECKING:
@@ -120,7 +120,7 @@ class _Import:
             stored = restore(calls)
             done.restored += stored.new
             done.same += stored.duplicate  # another import was faster
-            done.refused += [f"{call.event_id}: {why}" for call, why in stored.refused]
+            done.refused += [f"{call.event_id}: {why}" for call, why in stored.rejected]
 
     def compare(self, known: Call, call: Call) -> None:
         """Count a call that is there already."""

@@ -16,12 +16,13 @@ from ..calendar import hours_touched
 from ..calendar import period_of
 from ..db.tables import calls
 from ..db.tables import rollups
-from ..rollups.dirty_marks import fact
-from ..rollups.dirty_marks import horizon
-from ..rollups.dirty_marks import marked
-from ..rollups.tag_sums import Declared
-from ..rollups.tag_sums import declared
-from ..rollups.tag_sums import marked_days
+from ..rollups.dirty_marks import dirty_hours
+from ..rollups.horizon import horizon
+from ..rollups.tag_rollups import declared_keys
+from ..rollups.tag_rollups import DeclaredKey
+from ..rollups.tag_rollups import dirty_days
+from ..rollups.zone import rollup_zone
+from ..rollups.zone import zone_name
 from .filters import CallFilter
 from .filters import whole_ms
 from .sql import same
@@ -141,7 +142,7 @@ def tag_sources(
         return only_calls
     day = units[0][1]
     days = {day(start) for start, _ in _dirty(connection, where)}
-    days |= {day(start) for start in marked_days(connection, key)}
+    days |= {day(start) for start in dirty_days(connection, key)}
     if len(days) > _MANY:
         pruned = Rolled(("pruned",), where.start, where.end)
         return replace(only_calls, rolled=(pruned,), tag=key)
@@ -162,12 +163,12 @@ def tag_sources(
 
 def _declared(
     connection: sa.Connection, where: CallFilter, key: str
-) -> Declared | None:
+) -> DeclaredKey | None:
     """The key, if sums by its values can answer."""
     plain = CallFilter(start=where.start, end=where.end, zone=where.zone)
     if where != plain or not _rolls(connection, where.zone):
         return None
-    return next((one for one in declared(connection) if one.key == key), None)
+    return next((one for one in declared_keys(connection) if one.key == key), None)
 
 
 def pruned_before(
@@ -244,8 +245,7 @@ def _can_roll(where: CallFilter, by: Iterable[str]) -> bool:
 
 
 def _rolls(connection: sa.Connection, zone: dt.tzinfo) -> bool:
-    name = getattr(zone, "key", None) or str(zone)
-    return fact(connection, "timezone") == name
+    return rollup_zone(connection) == zone_name(zone)
 
 
 def _units(zone: dt.tzinfo, edges: Sequence[dt.datetime]) -> list[tuple[str, _Unit]]:
@@ -266,7 +266,9 @@ def _dirty(
 ) -> list[tuple[dt.datetime, dt.datetime]]:
     """The hours in range that are not added up, with their ends."""
     found = {
-        span for hour in marked(connection) for span in hours_touched(hour, where.zone)
+        span
+        for hour in dirty_hours(connection)
+        for span in hours_touched(hour, where.zone)
     }
     return sorted(
         (start, end)

@@ -27,10 +27,10 @@ if t.TYPE_CHECKING:
     from ..ledger.queue import Queue
     from ..ledger.replica import Replica
     from ..ledger.reprice import Repriced as Repriced
-    from ..ledger.reprice import Reviser
+    from ..ledger.reprice import Repricer
     from ..ledger.schema import Schema as Schema
     from ..ledger.store import Stored
-    from ..rollups.build import Roller
+    from ..rollups.build import RollupBuilder
     from ..rollups.erase import Erased as Erased
 
 _Capability = t.TypeVar("_Capability")
@@ -150,11 +150,11 @@ class Storage(t.Protocol):
         """The monthly partitions of the table of calls."""
 
     @property
-    def rollups(self) -> Roller | None:
+    def rollups(self) -> RollupBuilder | None:
         """The totals by hour and day."""
 
     @property
-    def repricing(self) -> Reviser | None:
+    def repricing(self) -> Repricer | None:
         """Repricing of stored calls, and its undo."""
 
     @property

@@ -1,4 +1,4 @@
-"""Which hours are to be added up, and what else the ledger knows of its sums."""
+"""Dirty marks: the UTC hours whose rollups are out of date."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ..calendar import END
 from ..calendar import FIRST
 from ..calendar import from_ms
 from ..calendar import utc_ms
+from ..db.statements import chunks
 from ..db.tables import dirty_marks
-from ..db.tables import meta
-from .dropping import going
-from .sums import chunks
+from .dropping import dropping
 
 _HOUR_MS: t.Final = 3_600_000
+_d: t.Final = dirty_marks.c
 
 
-def mark(connection: sa.Connection, moments: Iterable[dt.datetime]) -> None:
-    """Say, in the transaction that changes calls of these times, that it does."""
-    mark_ms(connection, map(utc_ms, moments))
+def mark_dirty(connection: sa.Connection, moments: Iterable[dt.datetime]) -> None:
+    """Mark the hours of calls dirty, in the transaction that changes the calls."""
+    mark_dirty_ms(connection, map(utc_ms, moments))
 
 
-def mark_ms(connection: sa.Connection, moments: Iterable[int]) -> None:
-    """The same of milliseconds since 1970, as they are stored."""
+def mark_dirty_ms(connection: sa.Connection, moments: Iterable[int]) -> None:
+    """Mark the hours of calls dirty, given milliseconds since 1970."""
     hours = sorted({ms // _HOUR_MS for ms in moments})
     connection.execute(
         sa.insert(dirty_marks),
@@ -36,41 +36,24 @@ def mark_ms(connection: sa.Connection, moments: Iterable[int]) -> None:
     )
 
 
-def marked(connection: sa.Connection) -> set[dt.datetime]:
-    """The hours of UTC whose calls are to be read one by one.
+def dirty_hours(connection: sa.Connection) -> set[dt.datetime]:
+    """Return the UTC hours that must be read from calls instead of rollups.
 
-    Rows of a time that no call can have, which no version writes, are in no sum. The
-    sums of calls that are being dropped are right, and a mark there comes too late.
+    Rows with times that no call can have, which no version of ours writes, have no
+    rollups. Hours that are being dropped are not dirty: their rollups are final.
     """
-    hour = dirty_marks.c.hour
-    query = sa.select(hour).where(hour >= FIRST, hour < END).distinct()
+    query = sa.select(_d.hour).where(_d.hour >= FIRST, _d.hour < END).distinct()
     found = set(connection.scalars(query))
-    time = going(connection)
-    return found if time is None else {h for h in found if not time.touches(h)}
+    span = dropping(connection)
+    return found if span is None else {hour for hour in found if not span.touches(hour)}
 
 
 def marks_of(connection: sa.Connection, hour: dt.datetime) -> list[int]:
-    return list(
-        connection.scalars(
-            sa.select(dirty_marks.c.id).where(dirty_marks.c.hour == hour)
-        )
-    )
+    """Return the ids of an hour's marks."""
+    return list(connection.scalars(sa.select(_d.id).where(_d.hour == hour)))
 
 
-def unmark(connection: sa.Connection, ids: Sequence[int]) -> None:
+def delete_marks(connection: sa.Connection, ids: Sequence[int]) -> None:
+    """Delete marks by their ids."""
     for some in chunks(ids):
-        connection.execute(sa.delete(dirty_marks).where(dirty_marks.c.id.in_(some)))
-
-
-def fact(connection: sa.Connection, name: str) -> str | None:
-    """What the ledger knows of itself by that name."""
-    value: str | None = connection.scalar(
-        sa.select(meta.c.value).where(meta.c.name == name)
-    )
-    return value
-
-
-def horizon(connection: sa.Connection) -> dt.datetime | None:
-    """Before this moment calls were pruned: only sums are known. ``None``: none were."""
-    ms = fact(connection, "horizon")
-    return None if ms is None else from_ms(int(ms))
+        connection.execute(sa.delete(dirty_marks).where(_d.id.in_(some)))

@@ -1,4 +1,4 @@
-"""Which calls are on their way out: their month is being dropped."""
+"""The month of calls that is being dropped with its partition, if there is one."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ..calendar import from_ms
+from ..calendar import HOUR
 from ..calendar import utc_ms
-from ..db.tables import meta
+from ..db import meta
 
-FACT: t.Final = "going"
+KIND: t.Final = "dropping"
+"""The kind of rollups of the part of an hour or day that is being dropped."""
 
-_HOUR: t.Final = dt.timedelta(hours=1)
+_NAME: t.Final = "dropping"
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
-    """A time whose calls go. Its sums are exact, and are not to be added up any more."""
+class Dropping:
+    """A range of time whose calls are being dropped. Its rollups are final."""
 
     start: dt.datetime
     end: dt.datetime
 
     def touches(self, hour: dt.datetime) -> bool:
-        """Whether an hour of UTC has sums that this time has a part of.
+        """Whether rollups that overlap a UTC hour may overlap this range.
 
-        The hours of a zone may begin within those of UTC.
+        The hours of a zone may begin within UTC hours.
         """
-        return self.start - 2 * _HOUR < hour < self.end + _HOUR
+        return self.start - 2 * HOUR < hour < self.end + HOUR
 
 
-def going(connection: sa.Connection) -> Going | None:
-    """Which time's calls are going, if some are."""
-    query = sa.select(meta.c.value).where(meta.c.name == FACT)
-    value: str | None = connection.scalar(query)
+def dropping(connection: sa.Connection) -> Dropping | None:
+    """Return the range that is being dropped, if there is one."""
+    value = meta.get(connection, _NAME)
     if value is None:
         return None
     start, end = (from_ms(int(ms)) for ms in value.split())
-    return Going(start, end)
+    return Dropping(start, end)
 
 
-def announce(connection: sa.Connection, time: Going) -> None:
-    """Say that a time's calls are going."""
-    value = f"{utc_ms(time.start)} {utc_ms(time.end)}"
-    connection.execute(sa.insert(meta).values(name=FACT, value=value))
+def announce(connection: sa.Connection, span: Dropping) -> None:
+    """Record that a range is being dropped: its rollups are not built any more."""
+    meta.put(connection, _NAME, f"{utc_ms(span.start)} {utc_ms(span.end)}")
 
 
-def recall(connection: sa.Connection) -> None:
-    """Say that none are."""
-    connection.execute(sa.delete(meta).where(meta.c.name == FACT))
+def end(connection: sa.Connection) -> None:
+    """Record that no range is being dropped."""
+    meta.delete(connection, _NAME)

@@ -1,10 +1,10 @@
-"""How a value of a tag, such as a person's id, is taken out of the ledger for good.
+"""Erase one value of a tag, such as a person's id, from the tables.
 
-A set of tags that has the value stays under its id, without it. So no call has to be
-changed, and a writer that still knows the set by its id stores calls that are without the
-value, too. The sums of the value become those of calls without the key.
+A tag set that contains the value keeps its id and loses the tag. So no call has to change,
+and calls that a writer stores under the set's known id do not have the value either. The
+value's rollups move to the calls without the key.
 
-It works in short transactions, may break off at any time, and goes on when it is run again.
+It works in short transactions, and can be interrupted and run again at any time.
 """
 
 from __future__ import annotations
@@ -17,83 +17,80 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ..db.rows import tag_set_of
+from ..db.statements import by_key
 from ..db.tables import budget_windows
 from ..db.tables import calls
 from ..db.tables import ERASED
 from ..db.tables import tag_rollups
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
-from ..jsonl import without_tag
-from ..ledger.spool import Spool
 from ..tags import TRACE_KEY
-from .tag_sums import merged_values
-from .tag_sums import read_values
-from .tag_sums import replace_values
+from .aggregates import merge
+from .lock import lock
+from .tag_rollups import read_values
+from .tag_rollups import replace_values
 
 _encode: t.Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(slots=True)
 class Erased:
-    """What had the value."""
+    """What was erased."""
 
     sets: int = 0
-    """Distinct sets of tags."""
+    """Distinct tag sets."""
     calls: int = 0
-    sums: int = 0
-    """Days of which the value had sums."""
+    rollups: int = 0
+    """Days with rollups of the value."""
     lines: int = 0
-    """Lines set aside, or of monthly files."""
-    waiting: int = 0
-    """Lines that other processes have not stored yet: they still have it."""
+    """Rejected lines, or lines of monthly files."""
+    queued: int = 0
+    """Lines queued by other processes: they still have the value."""
     unreadable: int = 0
-    """Lines set aside that cannot be read and seem to have it: look at them by hand."""
+    """Rejected lines that cannot be parsed and seem to have the value: check by hand."""
 
 
 @dataclass(frozen=True, slots=True)
-class Eraser:
-    """Takes one value of one key out of a ledger's tables.
-
-    :param turn: Takes the rollers' turn: no sum that is read before is kept after.
-    """
+class TagEraser:
+    """Erases one value of one key from a ledger's tables."""
 
     engine: sa.Engine
-    turn: Callable[[sa.Connection], None]
     key: str
     value: str
+    """As the ledger stores it: see :func:`stored_value`."""
     batch: int = 500
 
     def run(self, erased: Erased, progress: Callable[[Erased], None]) -> None:
-        """Erase what is there, and count it."""
-        for step in (self._traces, self._sets, self._sums, self._budgets):
+        """Erase the value.
+
+        :param erased: What is erased is added to this.
+        :param progress: Called after each transaction.
+        """
+        for step in (self._traces, self._sets, self._rollups, self._budgets):
             while step(erased):
                 progress(erased)
 
     def _traces(self, erased: Erased) -> bool:
         if self.key != TRACE_KEY:
             return False
-        return self._change(erased, calls.c.trace_id == self.value, "trace_id")
+        changed = self._clear_column(calls.c.trace_id, self.value)
+        erased.calls += changed
+        return changed > 0
 
-    def _change(
-        self, erased: Erased, which: sa.ColumnElement[bool], column: str
-    ) -> bool:
-        """Empty a column of some calls."""
+    def _clear_column(self, column: sa.Column[t.Any], value: object) -> int:
+        """Set a column to NULL in some calls; return in how many."""
         c = calls.c
+        where = column == value
+        some = sa.select(c.started_at, c.event_id).where(where).limit(self.batch)
         with self.engine.begin() as connection:
-            self.turn(connection)
-            some = sa.select(c.started_at, c.event_id).where(which).limit(self.batch)
-            rows = sorted(connection.execute(some).all())
-            if rows:
-                these = (
-                    c.started_at.between(rows[0].started_at, rows[-1].started_at),
-                    c.event_id.in_([row.event_id for row in rows]),
-                )
-                connection.execute(
-                    sa.update(calls).where(which, *these).values({column: None})
-                )
-        if column == "trace_id":
-            erased.calls += len(rows)
-        return bool(rows)
+            lock(connection)
+            keys = sorted(
+                (row.started_at, row.event_id) for row in connection.execute(some)
+            )
+            if keys:
+                update = sa.update(calls).where(where, *by_key(keys))
+                connection.execute(update.values({column.name: None}))
+        return len(keys)
 
     def _sets(self, erased: Erased) -> bool:
         v, s = tag_values.c, tag_sets.c
@@ -106,48 +103,43 @@ class Eraser:
             .limit(self.batch)
         )
         with self.engine.connect() as connection:
-            found = [
-                (row.id, json.loads(row.tags)) for row in connection.execute(query)
-            ]
-        # A call whose only tag it was has no tags then, and no set.
-        for place, tags in found:
-            if len(tags) == 1:
-                self._count(erased, [place])
-                while self._change(erased, calls.c.tag_set_id == place, "tag_set_id"):
+            found = {row.id: json.loads(row.tags) for row in connection.execute(query)}
+        erased.calls += self._count(list(found))
+        for set_id, tags in found.items():
+            if len(tags) == 1:  # its calls have no tags then, and so no tag set
+                while self._clear_column(calls.c.tag_set_id, set_id):
                     pass
-        self._count(erased, [place for place, tags in found if len(tags) > 1])
         with self.engine.begin() as connection:
-            self.turn(connection)
-            for place, tags in found:
+            lock(connection)
+            for set_id, tags in found.items():
                 del tags[self.key]
-                connection.execute(
-                    sa.update(tag_sets).where(s.id == place).values(tags=_encode(tags))
-                )
-            ids = [place for place, _ in found]
-            gone = sa.delete(tag_values).where(v.tag_set_id.in_(ids), *carries)
-            connection.execute(gone)
+                update = sa.update(tag_sets).where(s.id == set_id)
+                connection.execute(update.values(tags=_encode(tags)))
+            connection.execute(
+                sa.delete(tag_values).where(v.tag_set_id.in_(list(found)), *carries)
+            )
         erased.sets += len(found)
         return bool(found)
 
-    def _count(self, erased: Erased, places: list[int]) -> None:
-        query = sa.select(sa.func.count()).where(calls.c.tag_set_id.in_(places))
+    def _count(self, set_ids: list[int]) -> int:
+        query = sa.select(sa.func.count()).where(calls.c.tag_set_id.in_(set_ids))
         with self.engine.connect() as connection:
-            erased.calls += connection.scalar(query) or 0
+            return connection.scalar(query) or 0
 
     def _budgets(self, erased: Erased) -> bool:
-        """Whose a budget's window is stands there to be read, and is found by a hash."""
+        """Replace the value in the tags of budget windows, whose ids are hashes."""
         w = budget_windows.c
         with self.engine.begin() as connection:
             rows = connection.execute(sa.select(w.id, w.tags).order_by(w.id)).all()
-            for place, text in rows:
-                whose = json.loads(text)
-                if isinstance(whose, dict) and whose.get(self.key) == self.value:
-                    whose[self.key] = ERASED
-                    changed = sa.update(budget_windows).where(w.id == place)
-                    connection.execute(changed.values(tags=_encode(whose)))
+            for window_id, text in rows:
+                tags = json.loads(text)
+                if isinstance(tags, dict) and tags.get(self.key) == self.value:
+                    tags[self.key] = ERASED
+                    update = sa.update(budget_windows).where(w.id == window_id)
+                    connection.execute(update.values(tags=_encode(tags)))
         return False
 
-    def _sums(self, erased: Erased) -> bool:
+    def _rollups(self, erased: Erased) -> bool:
         r = tag_rollups.c
         query = (
             sa.select(r.kind, r.start)
@@ -156,38 +148,19 @@ class Eraser:
             .limit(self.batch // 10)
         )
         with self.engine.begin() as connection:
-            self.turn(connection)
+            lock(connection)
             found = connection.execute(query).all()
             for kind, start in found:
                 values = dict(read_values(connection, self.key, kind, start))
                 rest = {"": values.pop(self.value)}
-                replace_values(
-                    connection, self.key, kind, start, merged_values(values, rest)
-                )
-        erased.sums += len(found)
+                merged = merge(values, rest)
+                replace_values(connection, self.key, kind, start, merged)
+        erased.rollups += len(found)
         return bool(found)
 
 
 def stored_value(key: str, value: str) -> str:
-    """The value as the ledger keeps it."""
+    """Return a tag value as the ledger stores it."""
     tags = tag_set_of({key: value})
     assert tags is not None
     return tags.tags[key]
-
-
-def erase_aside(spool: Spool, key: str, value: str, erased: Erased) -> None:
-    """Take the value out of the lines that were set aside."""
-    for path, line, reason in spool.aside():
-        try:
-            changed = without_tag(line, key, value)
-        except ValueError:
-            # No JSON, or it would not be here: what stands there is all that counts.
-            text = json.dumps(value, ensure_ascii=False).encode()
-            plain = json.dumps(value).encode()
-            changed = line.replace(text, b'""').replace(plain, b'""')
-            if value.encode() in changed:
-                erased.unreadable += 1
-        if changed is not None and changed != line:
-            spool.set_aside(changed, reason)
-            path.unlink()
-            erased.lines += 1

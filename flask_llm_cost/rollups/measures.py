@@ -1,4 +1,7 @@
-"""What calls are added up to: the one definition, for sums that are kept and asked for."""
+"""The measures of rollups: how each is computed from calls.
+
+Rollups and queries use the same definitions.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sqlalchemy as sa
 
 from ..call import SILENT_OUTCOMES
 from ..db.tables import calls
+from ..db.tables import COST_GROUPS
 
 _c: t.Final = calls.c
 
@@ -17,21 +21,22 @@ FAILED: t.Final[sa.ColumnElement[bool]] = sa.and_(
     _c.total_input_tokens.is_(None),
     _c.outcome.in_(SILENT_OUTCOMES),
 )
-"""The attempt was refused or never answered, and brought no usage."""
+"""The attempt was rejected or never answered, and has no usage."""
 
 UNPRICED: t.Final[sa.ColumnElement[bool]] = sa.and_(
     _c.cost_total.is_(None),
     sa.or_(_c.outcome.not_in(SILENT_OUTCOMES), _c.total_input_tokens.is_not(None)),
 )
-"""No cost is known, and there may be one. Every call is priced, estimated, unpriced
-or failed."""
+"""The call may have cost something, but its cost is not known. Every call is either priced,
+estimated, unpriced or failed."""
 
 ESTIMATED: t.Final[sa.ColumnElement[bool]] = sa.and_(
     _c.cost_total.is_not(None), _c.usage_source == "estimated"
 )
-"""It has a cost, of usage that was estimated: totals show it apart."""
+"""The cost is that of estimated usage, which totals show separately."""
 
-_told: t.Final = _c.usage_source != "estimated"
+_not_estimated: t.Final = _c.usage_source != "estimated"
+_tokens: t.Final = _c.total_input_tokens + _c.total_output_tokens
 
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[t.Any]:
@@ -40,20 +45,16 @@ def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[t.Any]:
 
 COUNTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     "calls": sa.func.count(),
-    "priced": _count(sa.and_(_c.cost_total.is_not(None), _told)),
+    "priced": _count(sa.and_(_c.cost_total.is_not(None), _not_estimated)),
     "unpriced": _count(UNPRICED),
     "unpriced_with_usage": _count(
         sa.and_(UNPRICED, _c.total_input_tokens.is_not(None))
     ),
-    "unpriced_tokens": sa.func.sum(
-        sa.case((UNPRICED, _c.total_input_tokens + _c.total_output_tokens))
-    ),
-    "incomplete": _count(sa.and_(_c.cost_complete.is_(sa.false()), _told)),
+    "unpriced_tokens": sa.func.sum(sa.case((UNPRICED, _tokens))),
+    "incomplete": _count(sa.and_(_c.cost_complete.is_(sa.false()), _not_estimated)),
     "failed": _count(FAILED),
     "estimated": _count(ESTIMATED),
-    "estimated_tokens": sa.func.sum(
-        sa.case((ESTIMATED, _c.total_input_tokens + _c.total_output_tokens))
-    ),
+    "estimated_tokens": sa.func.sum(sa.case((ESTIMATED, _tokens))),
     "with_usage": sa.func.count(_c.total_input_tokens),
     "input_tokens": sa.func.sum(_c.total_input_tokens),
     "output_tokens": sa.func.sum(_c.total_output_tokens),
@@ -63,34 +64,27 @@ COUNTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     "with_latency": sa.func.count(_c.latency_ms),
     "latency_sum_ms": sa.func.sum(_c.latency_ms),
 }
-"""How each sum that is no money is found from calls."""
+"""The measures that are not money, as aggregates of calls."""
 
 AMOUNTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     **{
-        name: sa.case((_told, _c[name]))
-        for name in (
-            "cost_total",
-            "cost_input",
-            "cost_cache_read",
-            "cost_cache_write",
-            "cost_output",
-            "cost_units",
-        )
+        name: sa.case((_not_estimated, _c[name]))
+        for name in ("cost_total", *COST_GROUPS)
     },
     "cost_estimated": sa.case((ESTIMATED, _c.cost_total)),
 }
-"""The pico-USD of one call that each sum of money adds up."""
+"""The measures of money: the pico-USD of one call that each sums."""
 
 MEASURES: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     **COUNTS,
     **{name: sa.func.sum(amount) for name, amount in AMOUNTS.items()},
 }
-"""How each of :data:`.tables.MEASURES` is found from the calls of an hour or a day. (Over
-any number of calls money has to be added up in two parts: see ``query/totals.py``.)"""
+"""All of :data:`.tables.MEASURES`, as aggregates of the calls of an hour or a day. (Over any
+number of calls, money has to be summed in two parts: see ``query/totals.py``.)"""
 
 
 def latency_bucket(ms: int) -> int:
-    """The lower end of the bucket that a latency falls in: 32 for each doubling."""
+    """Return the lower bound of a latency's bucket: 32 buckets per doubling."""
     if ms < 64:
         return ms
     if ms >= 2**31:

@@ -1,23 +1,22 @@
-"""How a whole month of calls goes at once, with its partition, while its sums stay.
+"""Drop whole months of calls with their partitions; their rollups stay.
 
-Not every database can drop a partition and change sums in one transaction. So the sums stay
-those of hours until the calls are gone, and become those of what was pruned after:
+Not every database can drop a partition and change rollups in one transaction. So the rollups
+stay of kind ``hour`` until the calls are gone, and become ``pruned`` afterwards:
 
-#. The horizon is moved, so that no call of that time comes in any more. Then we wait for
-   the writers that may not have seen it yet.
-#. All hours of that time are added up: their sums are exact now, and stay so.
-#. A fact says which time is going: from now on no roller adds it up from its calls.
-#. The partition is dropped.
-#. In one transaction the sums become those of what was pruned, and the fact goes.
+#. Advance the horizon, so that no more calls of the month are accepted. Wait for the
+   transactions that may not have seen it.
+#. Build the dirty hours of the month: its rollups are exact now.
+#. Announce that the month is being dropped: its rollups are final, and no longer built.
+#. Drop the partition.
+#. In one transaction, make the rollups ``pruned`` and withdraw the announcement.
 
-It may break off at any point; the next prune goes on. What pages add up is right at
-every moment, since after the second step they read nothing of that time from calls.
+This may be interrupted at any point; the next prune continues. Pages are always right: after
+the announcement they read nothing of the month from calls.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import typing as t
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,32 +30,29 @@ from ..db.partitions import drop
 from ..db.partitions import Partition
 from ..db.partitions import partitions
 from ..db.partitions import wait_for_writers
+from ..db.statements import between
 from ..db.tables import calls
 from ..db.tables import dirty_marks
 from ..db.tables import revisions
 from ..db.tables import rollup_latencies
 from ..db.tables import rollups
-from . import tag_sums
-from .dirty_marks import marked
-from .dropping import announce
-from .dropping import Going
-from .dropping import going
-from .dropping import recall
-from .sums import add
-from .sums import add_up
-from .sums import read
-from .sums import replace
-from .sums import Sums
+from . import dropping
+from . import horizon
+from . import tag_rollups
+from .aggregates import add
+from .aggregates import aggregate
+from .aggregates import NOTHING
+from .aggregates import read
+from .aggregates import replace
+from .dirty_marks import dirty_hours
+from .dropping import Dropping
+from .lock import lock
 
-_GOING: t.Final = "going"
-"""The kind of sums of a part of an hour that goes, where the hour is of two months."""
-_BATCH: t.Final = 1000
-_MS: t.Final = dt.timedelta(milliseconds=1)
-_NONE: t.Final = Sums({}, {})
+_BATCH = 1000
 
 
 def whole_months(connection: sa.Connection, before: dt.datetime) -> list[Partition]:
-    """The partitions that hold nothing but calls before a moment, the oldest first."""
+    """List the partitions that end before a moment, by time."""
     return [
         part
         for part in partitions(connection)
@@ -65,77 +61,79 @@ def whole_months(connection: sa.Connection, before: dt.datetime) -> list[Partiti
 
 
 @dataclass(frozen=True, slots=True)
-class Months:
-    """Lets whole months of one ledger go. Its roller lends a hand."""
+class MonthDropper:
+    """Drops the partitions of one ledger.
+
+    :param build_hour: Builds the rollups of a UTC hour.
+    """
 
     engine: sa.Engine
     zone: dt.tzinfo
-    turn: Callable[[sa.Connection], None]
-    say_horizon: Callable[[sa.Connection, dt.datetime], None]
-    roll_hour: Callable[[dt.datetime], bool]
+    build_hour: Callable[[dt.datetime], bool]
 
-    def prune(
+    def drop_before(
         self, before: dt.datetime, progress: Callable[[int], None] | None = None
     ) -> int:
-        """Drop the partitions before a moment; how many calls were in them."""
-        gone = self._resume()
+        """Drop the partitions before a moment; return how many calls were in them."""
+        deleted = self._resume()
         with self.engine.connect() as connection:
             parts = whole_months(connection, before)
         for part in parts:
-            gone += self._prune(part)
+            deleted += self._drop(part)
             if progress is not None:
-                progress(gone)
-        return gone
+                progress(deleted)
+        return deleted
 
     def _resume(self) -> int:
-        """End what an earlier run has begun, if its partition is dropped."""
+        """Finish an interrupted run whose partition is already dropped."""
         with self.engine.connect() as connection:
-            time = going(connection)
-            there = {part.end for part in partitions(connection)}
-        if time is None or time.end in there:
+            span = dropping.dropping(connection)
+            existing = {part.end for part in partitions(connection)}
+        if span is None or span.end in existing:
             return 0
-        return self._settle()
+        return self._settle(span)
 
-    def _prune(self, part: Partition) -> int:
+    def _drop(self, part: Partition) -> int:
         assert part.end is not None
-        time = Going(part.start or FIRST, part.end)
+        span = Dropping(part.start or FIRST, part.end)
         with self.engine.begin() as connection:
-            self.turn(connection)
-            self.say_horizon(connection, time.end)
+            lock(connection)
+            horizon.advance(connection, span.end)
         wait_for_writers(self.engine, part)
-        while not self._announce(time):
-            self._add_up(time)
+        while not self._announce(span):
+            self._build(span)
         drop(self.engine, part)
-        return self._settle()
+        return self._settle(span)
 
-    def _add_up(self, time: Going) -> None:
+    def _build(self, span: Dropping) -> None:
         with self.engine.connect() as connection:
-            hours = marked(connection)
+            hours = dirty_hours(connection)
         for hour in sorted(hours):
-            if time.touches(hour):
-                self.roll_hour(hour)
+            if span.touches(hour):
+                self.build_hour(hour)
 
-    def _announce(self, time: Going) -> bool:
-        """Say that this time goes, unless it has hours that are to be added up."""
+    def _announce(self, span: Dropping) -> bool:
+        """Announce that a range is being dropped, unless it has dirty hours."""
         with self.engine.begin() as connection:
-            self.turn(connection)
-            recall(connection)  # by a run that broke off
-            if any(time.touches(hour) for hour in marked(connection)):
+            lock(connection)
+            dropping.end(connection)  # announced by an interrupted run
+            if any(span.touches(hour) for hour in dirty_hours(connection)):
                 return False
             for table in (rollups, rollup_latencies):
-                connection.execute(sa.delete(table).where(table.c.kind == _GOING))
-            for start, end in self._cut(time):
-                part = _between(max(start, time.start), min(end, time.end))
-                sums = add_up(connection, *part)
-                replace(connection, _GOING, start, sums)
-            days = self._days(connection, time)
-            tag_sums.freeze(connection, days, time.start, time.end)
-            announce(connection, time)
+                connection.execute(
+                    sa.delete(table).where(table.c.kind == dropping.KIND)
+                )
+            for start, end in self._split_hours(span):
+                part = between(max(start, span.start), min(end, span.end))
+                replace(connection, dropping.KIND, start, aggregate(connection, *part))
+            days = self._days(connection, span)
+            tag_rollups.finalize_days(connection, days, span.start, span.end)
+            dropping.announce(connection, span)
         return True
 
-    def _cut(self, time: Going) -> list[tuple[dt.datetime, dt.datetime]]:
-        """The hours of our days that this time has only a part of, with their ends."""
-        edges = [edge for edge in (time.start, time.end) if edge > FIRST]
+    def _split_hours(self, span: Dropping) -> list[tuple[dt.datetime, dt.datetime]]:
+        """List the hours of our zone that are only partly in a range, with their ends."""
+        edges = [edge for edge in (span.start, span.end) if edge > FIRST]
         return [
             (start, end)
             for edge in edges
@@ -144,103 +142,91 @@ class Months:
         ]
 
     def _days(
-        self, connection: sa.Connection, time: Going
+        self, connection: sa.Connection, span: Dropping
     ) -> list[tuple[dt.datetime, dt.datetime]]:
-        """The days of our zone that have calls of this time, with their ends."""
-        at = calls.c.started_at
-        these = _between(max(time.start, FIRST), time.end)
-        first = connection.scalar(sa.select(sa.func.min(at)).where(*these))
+        """List the days of our zone in a range, from that of its first call."""
+        where = between(max(span.start, FIRST), span.end)
+        query = sa.select(sa.func.min(calls.c.started_at))
+        first = connection.scalar(query.where(*where))
         if first is None:
             return []
         found = [period_of("day", first, self.zone)]
-        while found[-1][1] < time.end:
+        while found[-1][1] < span.end:
             found.append(period_of("day", found[-1][1], self.zone))
         return found
 
-    def _settle(self) -> int:
-        """The calls are gone: their sums become those of what was pruned."""
-        gone = 0
-        with self.engine.connect() as connection:
-            time = going(connection)
-        if time is None:
-            return 0
-        self._forget_revisions(time)
+    def _settle(self, span: Dropping) -> int:
+        """Make the rollups of a range ``pruned``, after its calls were dropped."""
+        self._delete_revisions(span)
+        deleted = 0
         with self.engine.begin() as connection:
-            self.turn(connection)
-            cut = self._cut(time)
-            for start, end in cut:
-                gone += self._move(connection, _GOING, start)
-                left = add_up(connection, *_between(start, end))
+            lock(connection)
+            if dropping.dropping(connection) != span:  # another prune has done so
+                return 0
+            split = self._split_hours(span)
+            for start, end in split:
+                deleted += _move(connection, dropping.KIND, start)
+                left = aggregate(connection, *between(start, end))
                 replace(connection, "hour", start, left)
-            parted = {start for start, _ in cut}
-            if self._has_pruned(connection, time):
-                for start in self._hours(connection, time, parted):
-                    gone += self._move(connection, "hour", start)
+            starts = {start for start, _ in split}
+            if _starts(connection, "pruned", span):  # of calls pruned in batches
+                for start in sorted(_starts(connection, "hour", span) - starts):
+                    deleted += _move(connection, "hour", start)
             else:
-                gone += self._move_all(connection, time, parted)
-            tag_sums.settle(connection)
-            # Whoever changed one of these calls at the last moment was too late.
-            late = dirty_marks.c.hour >= time.start, dirty_marks.c.hour < time.end
+                deleted += _move_all(connection, span, starts)
+            tag_rollups.settle_dropped(connection)
+            # Marks of changes that were too late: their calls are gone.
+            late = dirty_marks.c.hour >= span.start, dirty_marks.c.hour < span.end
             connection.execute(sa.delete(dirty_marks).where(*late))
-            recall(connection)
-        return gone
+            dropping.end(connection)
+        return deleted
 
-    def _forget_revisions(self, time: Going) -> None:
-        """What calls had cost before they were priced again goes with them."""
+    def _delete_revisions(self, span: Dropping) -> None:
         at = revisions.c.started_at
-        these = at >= time.start, at < time.end
-        some = sa.select(at).where(*these).order_by(at).limit(_BATCH)
+        where = at >= span.start, at < span.end
+        some = sa.select(at).where(*where).order_by(at).limit(_BATCH)
         while True:
             with self.engine.begin() as connection:
                 last = connection.scalars(some).all()[-1:]
                 if not last:
                     return
-                connection.execute(sa.delete(revisions).where(*these, at <= last[0]))
-
-    def _hours(
-        self, connection: sa.Connection, time: Going, cut: set[dt.datetime]
-    ) -> list[dt.datetime]:
-        r = rollups.c
-        query = sa.select(r.start).where(
-            r.kind == "hour", r.start >= time.start, r.start < time.end
-        )
-        return sorted(set(connection.scalars(query.distinct())) - cut)
-
-    def _has_pruned(self, connection: sa.Connection, time: Going) -> bool:
-        """Whether calls of that time were pruned before, by the batch."""
-        r = rollups.c
-        known = sa.select(r.start).where(
-            r.kind == "pruned", r.start >= time.start, r.start < time.end
-        )
-        return connection.execute(known.limit(1)).first() is not None
-
-    def _move_all(
-        self, connection: sa.Connection, time: Going, but: set[dt.datetime]
-    ) -> int:
-        """Make all hours those of what was pruned, where there are none of these yet."""
-        r = rollups.c
-        gone = 0
-        for table in (rollups, rollup_latencies):
-            these = [
-                table.c.kind == "hour",
-                table.c.start >= time.start,
-                table.c.start < time.end,
-                table.c.start.not_in(sorted(but)),
-            ]
-            if table is rollups:
-                gone = int(
-                    connection.scalar(sa.select(sa.func.sum(r.calls)).where(*these))
-                    or 0
-                )
-            connection.execute(sa.update(table).where(*these).values(kind="pruned"))
-        return gone
-
-    def _move(self, connection: sa.Connection, kind: str, start: dt.datetime) -> int:
-        sums = read(connection, [kind], start, start + _MS)
-        add(connection, "pruned", start, sums)
-        replace(connection, kind, start, _NONE)
-        return sum(values["calls"] for values in sums.totals.values())
+                connection.execute(sa.delete(revisions).where(*where, at <= last[0]))
 
 
-def _between(start: dt.datetime, end: dt.datetime) -> list[sa.ColumnElement[bool]]:
-    return [calls.c.started_at >= start, calls.c.started_at < end]
+def _starts(connection: sa.Connection, kind: str, span: Dropping) -> set[dt.datetime]:
+    """Return the starts of the rollups of a kind in a range."""
+    r = rollups.c
+    query = sa.select(r.start).where(
+        r.kind == kind, r.start >= span.start, r.start < span.end
+    )
+    return set(connection.scalars(query.distinct()))
+
+
+def _move_all(
+    connection: sa.Connection, span: Dropping, split: set[dt.datetime]
+) -> int:
+    """Make all hours ``pruned``, except split ones; return their number of calls.
+
+    There must be no ``pruned`` rollups in the range yet.
+    """
+    deleted = 0
+    for table in (rollups, rollup_latencies):
+        where = [
+            table.c.kind == "hour",
+            table.c.start >= span.start,
+            table.c.start < span.end,
+            table.c.start.not_in(sorted(split)),
+        ]
+        if table is rollups:
+            query = sa.select(sa.func.sum(table.c.calls)).where(*where)
+            deleted = int(connection.scalar(query) or 0)
+        connection.execute(sa.update(table).where(*where).values(kind="pruned"))
+    return deleted
+
+
+def _move(connection: sa.Connection, kind: str, start: dt.datetime) -> int:
+    """Move a rollup to ``pruned``; return its number of calls."""
+    moved = read(connection, [kind], start)
+    add(connection, "pruned", start, moved)
+    replace(connection, kind, start, NOTHING)
+    return sum(values["calls"] for values in moved.totals.values())

@@ -80,7 +80,7 @@ def kept(ledger: Ledger) -> Budgets:
 
 def write(ledger: Ledger, *calls: Call) -> None:
     stored = ledger._store.write(calls)
-    assert not stored.refused
+    assert not stored.rejected
 
 
 def costing(usd: str, number: int = 0, **changes: t.Any) -> Call:

@@ -104,7 +104,7 @@ class Day:
             for name in LIMITS:
                 budgets.release(name=name)
         elif n is not None and what == "store":
-            assert not self.ledger._store.write([self.calls[n]]).refused
+            assert not self.ledger._store.write([self.calls[n]]).rejected
         elif n is not None and what == "reset":
             event = self.calls[n].event_id
             budgets.release(event_id=event)

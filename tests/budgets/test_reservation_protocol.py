@@ -98,7 +98,7 @@ class Protocol(RuleBasedStateMachine):
         made = Cost(usd, {"input": Part(Decimal(1), usd, usd)}, "bundled")
         row = make_call(started_at=call.started_at, event_id=call.event_id, cost=made)
         for _ in range(1 + twice):
-            assert not self.ledger._store.write([row]).refused
+            assert not self.ledger._store.write([row]).rejected
         estimate = self.reserved.pop(call.event_id, self.lost.pop(call.event_id, 0))
         self.slack += max(0, cost - estimate)
         self.spent.append(cost)

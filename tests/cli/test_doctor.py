@@ -19,10 +19,10 @@ from flask import Flask
 
 from flask_llm_cost.capture import clients
 from flask_llm_cost.cli import doctor
-from flask_llm_cost.rollups.dirty_marks import mark
-from flask_llm_cost.rollups.dirty_marks import marked
+from flask_llm_cost.rollups.dirty_marks import delete_marks
+from flask_llm_cost.rollups.dirty_marks import dirty_hours
+from flask_llm_cost.rollups.dirty_marks import mark_dirty
 from flask_llm_cost.rollups.dirty_marks import marks_of
-from flask_llm_cost.rollups.dirty_marks import unmark
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 
@@ -139,17 +139,18 @@ def test_overdue_rollups_are_a_warning(
     state.ledger.queue.writer.stop(10)  # it would build the rollups
     with state.ledger._engines.writing().begin() as connection:
         oldest = dt.datetime(2026, 11, 19, 8, tzinfo=dt.UTC)
-        unmark(
-            connection, [i for h in marked(connection) for i in marks_of(connection, h)]
+        delete_marks(
+            connection,
+            [i for h in dirty_hours(connection) for i in marks_of(connection, h)],
         )
-        mark(connection, [oldest])
+        mark_dirty(connection, [oldest])
     state.clock = lambda: oldest + dt.timedelta(minutes=170)
     assert examined()["rollups"] == ("ok", "up to date.")
     state.clock = lambda: oldest + dt.timedelta(minutes=190)
     status, message = examined()["rollups"]
     assert status == "warn"
     assert f"{oldest:%Y-%m-%d %H}:00 UTC" in message
-    state.ledger.rollups.roll()
+    state.ledger.rollups.build()
     assert examined()["rollups"][0] == "ok"
 
 
@@ -266,7 +267,7 @@ def test_a_changed_zone_is_an_error(
     uri = f"sqlite:///{tmp_path / 'x.db'}"
     before = make_app(LLM_COST_DATABASE_URI=uri)
     run("db", "upgrade", app=before)
-    before.extensions["llm_cost"].ledger.rollups.roll()
+    before.extensions["llm_cost"].ledger.rollups.build()
     after = make_app(LLM_COST_DATABASE_URI=uri, LLM_COST_TIMEZONE="Asia/Tokyo")
     found = examined(app=after)
     assert found["timezone"][0] == "error"

@@ -11,7 +11,7 @@ from flask import Flask
 
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.rollups.dirty_marks import marked
+from flask_llm_cost.rollups.dirty_marks import dirty_hours
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 
@@ -23,9 +23,9 @@ def added_up(app: Flask) -> Ledger:
     ledger: Ledger = app.extensions["llm_cost"].ledger
     assert ledger.flush(20)
     for _ in range(100):
-        ledger.rollups.roll()
+        ledger.rollups.build()
         with ledger.reading() as connection:
-            if not marked(connection):
+            if not dirty_hours(connection):
                 return ledger
     raise AssertionError("some hours are never added up")
 

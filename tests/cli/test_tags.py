@@ -10,7 +10,7 @@ from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.db.tables import tag_sets
 from flask_llm_cost.db.tables import tag_values
 from flask_llm_cost.query import tags as tag_questions
-from flask_llm_cost.rollups import tag_sums
+from flask_llm_cost.rollups import tag_rollups
 from tests.cli.conftest import Run
 
 from .test_ledger import added_up
@@ -36,11 +36,13 @@ def test_a_key_is_forgotten(shop: Flask, run: Run, shown: Shown) -> None:
     assert "LLM_COST_ROLLUP_TAGS" in result.stderr
     assert run("tags", "forget", "plan").exit_code == 1
     with ledger._engines.writing().begin() as connection:
-        tag_sums.declare(connection, ["plan"], None)
-    ledger.rollups.roll()
+        tag_rollups.declare_keys(connection, ["plan"], None)
+    ledger.rollups.build()
     assert "no longer aggregated" in shown("tags", "forget", "plan")
     with ledger.reading() as connection:
-        assert [known.key for known in tag_sums.declared(connection)] == ["feature"]
+        assert [known.key for known in tag_rollups.declared_keys(connection)] == [
+            "feature"
+        ]
 
 
 def test_a_tag_that_differs_with_each_call_is_named(
@@ -69,7 +71,7 @@ def test_a_tag_that_differs_with_each_call_is_named(
 def test_a_key_with_too_many_values_is_named(
     shop: Flask, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tag_sums, "MOST_VALUES", 1)
+    monkeypatch.setattr(tag_rollups, "MAX_VALUES", 1)
     added_up(shop)
     said = run("doctor").stdout
     assert "feature has had over 1 values in a day" in said

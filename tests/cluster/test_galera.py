@@ -72,7 +72,7 @@ def settled(ledger: Ledger) -> None:
     def quiet() -> bool:
         try:
             ledger.queue.drain()
-            ledger.rollups.roll()
+            ledger.rollups.build()
         except StorageError:
             return False
         return ledger.queue.count() == 0
@@ -114,7 +114,7 @@ def _write(ledger: Ledger, calls: list[Call], shared: list[Call]) -> None:
 def _roll(ledger: Ledger, done: threading.Event) -> None:
     while not done.is_set():
         with contextlib.suppress(StorageError):
-            ledger.rollups.roll()
+            ledger.rollups.build()
 
 
 def test_writers_and_rollers_on_every_node(

@@ -116,7 +116,7 @@ def test_nothing_is_ever_written_to_the_standby(shop: Flask, pair: Pair) -> None
     ledger = shop.extensions["llm_cost"].ledger
     track(shop, 1, minutes=100)
     ledger.queue.drain()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     ledger.partitions.apply()
     wait_until(pair.caught_up, "the standby does not follow")
     assert shown(shop)[0] == 3
@@ -172,6 +172,6 @@ def test_a_failover_loses_nothing_where_commits_wait_for_the_standby(
         found = totals(connection, CallFilter())
     assert found.calls == len(made)
     assert found.cost_usd == sum(c.cost.total_usd for c in made if c.cost is not None)
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ledger.rollups.verify() == []
     ledger.close()

@@ -23,17 +23,17 @@ from flask_llm_cost.db.tables import revisions
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger.reprice import revise
-from flask_llm_cost.ledger.reprice import Wanted
+from flask_llm_cost.ledger.revisions import revise
+from flask_llm_cost.ledger.revisions import Revision
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.totals import Group
 from flask_llm_cost.query.totals import tag_breakdown
 from flask_llm_cost.query.totals import Totals
 from flask_llm_cost.query.totals import totals
 from flask_llm_cost.rollups import months
-from flask_llm_cost.rollups.dirty_marks import horizon
-from flask_llm_cost.rollups.dirty_marks import mark
-from flask_llm_cost.rollups.dropping import going
+from flask_llm_cost.rollups.dirty_marks import mark_dirty
+from flask_llm_cost.rollups.dropping import dropping
+from flask_llm_cost.rollups.horizon import horizon
 from tests.cluster.servers import wait_until
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
@@ -73,7 +73,7 @@ def calls_around(*moments: dt.datetime) -> list[Call]:
 def kept(ledger: Ledger, made: Iterable[Call]) -> Ledger:
     spool(ledger, list(made))
     ledger.queue.drain()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     return ledger
 
 
@@ -197,13 +197,13 @@ def test_pruning_drops_whole_months_and_keeps_their_sums(ledger: Ledger) -> None
     assert ledger.prune(limit, progress=seen.append) == seen[-1] == expected
     assert raw(ledger)["calls"] == 60 - expected
     assert ledger.partitions.droppable(limit) == []
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ever(ledger) == before
     assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == sums
     assert ledger.rollups.verify() == []
     with ledger.reading() as connection:
         assert horizon(connection) == limit
-        assert going(connection) is None
+        assert dropping(connection) is None
 
 
 def _split(ledger: Ledger, back: int) -> None:
@@ -239,7 +239,7 @@ def test_what_dropped_calls_had_cost_before_goes_with_them(ledger: Ledger) -> No
     kept(ledger, made)
     old = rows.row_of(made[0])
     same = {name: old[name] for name in PRICED_COLUMNS}
-    wanted = [Wanted((call.started_at, call.event_id), same) for call in made]
+    wanted = [Revision((call.started_at, call.event_id), same) for call in made]
     now = dt.datetime.now(dt.UTC)
     with ledger._engines.writing().begin() as connection:
         run = mint_event_id(now)
@@ -275,7 +275,7 @@ def test_an_hour_of_two_months_is_parted(
     before, sums, users = ever(ledger), raw(ledger), by_user(ledger)
     assert ledger.prune(month(1)) == 18
     assert by_user(ledger) == users
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ever(ledger) == before
     assert by_user(ledger) == users
     assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == sums
@@ -297,7 +297,7 @@ def test_a_prune_that_broke_off_is_ended_by_the_next(
     before, users = ever(ledger), by_user(ledger)
     with monkeypatch.context() as death:
         if dropped:
-            death.setattr(months.Months, "_settle", _die)
+            death.setattr(months.MonthDropper, "_settle", _die)
         else:
             death.setattr(months, "drop", _die)
         with pytest.raises(ZeroDivisionError):
@@ -305,14 +305,14 @@ def test_a_prune_that_broke_off_is_ended_by_the_next(
     assert (ever(ledger), by_user(ledger)) == (before, users)
     # Nothing that others do meanwhile may lose what is no more to be counted.
     with ledger._engines.writing().begin() as connection:
-        mark(connection, [month(2) + HOUR, month(2) - HOUR])
-    ledger.rollups.roll()
+        mark_dirty(connection, [month(2) + HOUR, month(2) - HOUR])
+    ledger.rollups.build()
     assert ledger.rollups.verify() == []
     with pytest.raises(StorageError, match="were pruned"):
         ledger.rollups.rezone()
     ledger.prune(month(1))
     assert (ever(ledger), by_user(ledger)) == (before, users)
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert by_user(ledger) == users
     assert ledger.rollups.verify() == []
     assert raw(ledger)["calls"] == 6
@@ -346,7 +346,7 @@ def test_a_page_that_has_begun_holds_up_the_drop_of_a_month(
     kept(ledger, made)
     before = ever(ledger)
     with ledger._engines.writing().begin() as connection:
-        mark(connection, [made[0].started_at])
+        mark_dirty(connection, [made[0].started_at])
     gone = threading.Thread(target=lambda: ledger.prune(month(1)))
     waiting = sa.text(
         "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
@@ -389,8 +389,8 @@ def test_sums_are_exact_while_months_come_and_go(
         mine = make_ledger(database)
         while not done.is_set():
             with mine._engines.writing().begin() as connection:
-                mark(connection, [made[-1].started_at, made[30].started_at])
-            mine.rollups.roll()
+                mark_dirty(connection, [made[-1].started_at, made[30].started_at])
+            mine.rollups.build()
 
     threads = [threading.Thread(target=watch), threading.Thread(target=roll)]
     for thread in threads:
@@ -404,7 +404,7 @@ def test_sums_are_exact_while_months_come_and_go(
         for thread in threads:
             thread.join()
     assert wrong == []
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ledger.rollups.verify() == []
     assert raw(ledger)["calls"] == 12
 
@@ -473,7 +473,7 @@ def test_a_partitioned_ledger_can_be_migrated(ledger: Ledger, tmp_path: Path) ->
     assert raw(ledger) == before
     migrate.downgrade(engine, "0001", location=location)
     assert ledger.schema.check() == []
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert raw(ledger) == before
     assert ledger.rollups.verify() == []
     migrate.downgrade(engine, "base")

@@ -235,7 +235,7 @@ def test_a_half_made_first_upgrade_is_repaired_by_another(
     assert ledger.schema.check() == []
     ledger.append(make_call())
     assert ledger.flush()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ledger.rollups.verify() == []
 
 

@@ -35,5 +35,5 @@ def test_calls_after_a_jump_of_the_clock_keep_their_own_time(
     assert {call.started_at for call in found} == {
         call.started_at for call in [*made, *later]
     }
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ledger.rollups.verify() == []

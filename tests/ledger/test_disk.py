@@ -16,7 +16,6 @@ import pytest
 from flask_llm_cost.call import Call
 from flask_llm_cost.jsonl import encode
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger import spool as spool_module
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
 
@@ -97,10 +96,10 @@ def test_a_line_leaves_the_spool_only_when_it_is_whole_elsewhere(
     spool(ledger, [make_call(1)])
     ledger.queue.spool.append(line + b"\n")
     with full_disk(ledger.folder), pytest.raises(OSError, match="too large"):
-        ledger.queue.spool.set_aside(line, "why")
+        ledger.queue.spool.rejected.add(line, "why")
     assert ledger.queue.rejected() == []
-    assert ledger.queue.drain().set_aside == 1
-    [(_, kept, _)] = ledger.queue.spool.aside()
+    assert ledger.queue.drain().rejected == 1
+    [(_, kept, _)] = ledger.queue.spool.rejected
     assert kept == line
     assert os.listdir(ledger.folder) == [ledger.queue.rejected()[0].name]
 
@@ -110,7 +109,7 @@ def test_a_line_put_right_by_hand_is_stored_once(
 ) -> None:
     call = make_call(1)
     ledger.queue.spool.append(encode(call).replace(b"{", b"[", 1))
-    assert ledger.queue.drain().set_aside == 1
+    assert ledger.queue.drain().rejected == 1
     (path,) = ledger.queue.rejected()
     kept = json.loads(path.read_bytes())
     path.write_text(json.dumps(kept | {"line": encode(call).decode()}))
@@ -128,10 +127,10 @@ def test_a_line_put_right_by_hand_is_stored_once(
 def test_what_cannot_be_tried_again_stays_where_it_is(ledger: Ledger) -> None:
     lines = [b"{%d%s" % (n, b"x" * 200) for n in range(3)]
     for line in lines:
-        ledger.queue.spool.set_aside(line, "why")
+        ledger.queue.spool.rejected.add(line, "why")
     with full_disk(ledger.folder), pytest.raises(OSError, match="too large"):
         ledger.queue.requeue()
-    assert sorted(line for _, line, _ in ledger.queue.spool.aside()) == lines
+    assert sorted(line for _, line, _ in ledger.queue.spool.rejected) == lines
     assert ledger.queue.count() == 0
     assert ledger.queue.requeue() == 3
 
@@ -149,7 +148,7 @@ def test_a_call_is_on_the_disk_when_its_request_goes_on(
         found = os.fstat(fd)
         synced.append((stat.S_ISDIR(found.st_mode), found.st_size))
 
-    monkeypatch.setattr(spool_module.os, "fsync", watched)
+    monkeypatch.setattr(os, "fsync", watched)
     lines = [encode(make_call(n)) for n in range(2)]
     for line in lines:
         ledger.queue.spool.append(line)

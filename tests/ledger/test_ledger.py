@@ -49,7 +49,7 @@ def test_a_replayed_line_counts_once(ledger: Ledger) -> None:
     made = [make_call(n) for n in range(20)]
     spool(ledger, [*made[:8], *made, *made[5:]])
     drained = ledger.queue.drain()
-    assert (drained.new, drained.duplicate, drained.set_aside) == (20, 23, 0)
+    assert (drained.new, drained.duplicate, drained.rejected) == (20, 23, 0)
     spool(ledger, made[:3])
     assert ledger.queue.drain().duplicate == 3
     assert stored(ledger) == made

@@ -23,12 +23,12 @@ from flask_llm_cost.db.tables import PRICED_COLUMNS
 from flask_llm_cost.db.tables import revisions as table
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.ledger import reprice as revisions
-from flask_llm_cost.ledger.reprice import Delta
+from flask_llm_cost.ledger import reprice as reprice_module
 from flask_llm_cost.ledger.reprice import Repriced
-from flask_llm_cost.ledger.reprice import revise
 from flask_llm_cost.ledger.reprice import Scope
-from flask_llm_cost.ledger.reprice import Wanted
+from flask_llm_cost.ledger.revisions import CostChange
+from flask_llm_cost.ledger.revisions import revise
+from flask_llm_cost.ledger.revisions import Revision
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
 
@@ -87,7 +87,7 @@ def reprice(ledger: Ledger, scope: Scope = GAPS, **options: t.Any) -> Repriced:
 @every_database
 def test_an_unpriced_call_gets_a_cost_and_its_sums_follow(ledger: Ledger) -> None:
     keep(ledger, unpriced(), make_call(1), unpriced(2, model="nobody-knows"))
-    ledger.rollups.roll()
+    ledger.rollups.build()
     done = reprice(ledger)
     assert (done.seen, done.priced, done.changed) == (2, 1, 0)
     assert done.unpriced == {("openai", "nobody-knows"): 1}
@@ -98,7 +98,7 @@ def test_an_unpriced_call_gets_a_cost_and_its_sums_follow(ledger: Ledger) -> Non
     assert first["cost_source"] == "file"
     assert other["cost_source"] == "bundled"
     assert unknown["cost_total"] is None
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ledger.rollups.verify() == []
 
 
@@ -123,7 +123,7 @@ def test_the_old_cost_is_kept_and_comes_back(ledger: Ledger) -> None:
     assert again.priced + again.changed == 2
     assert stored(ledger) == after
     assert [row["number"] for row in kept(ledger)] == [1, 2, 3, 1, 2, 3]
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ledger.rollups.verify() == []
 
 
@@ -173,7 +173,7 @@ def test_what_is_known_is_never_known_less(ledger: Ledger) -> None:
         return known and replace(known, complete=False), flags
 
     done = ledger.repricing.reprice(ALL, floor, now=NOW)
-    assert sum(done.kept.values()) == 2
+    assert sum(done.unchanged.values()) == 2
     assert stored(ledger) == before
 
 
@@ -187,7 +187,7 @@ def test_a_call_that_cannot_be_worked_out_holds_up_no_other(ledger: Ledger) -> N
 
     done = ledger.repricing.reprice(GAPS, fussy, now=NOW)
     assert done.priced == 1
-    assert done.kept == {"of several models": 1}
+    assert done.unchanged == {"of several models": 1}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_run_may_be_about_some_models(
 def test_a_run_goes_through_many_batches(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(revisions, "BATCH", 3)
+    monkeypatch.setattr(reprice_module, "BATCH", 3)
     keep(ledger, *(unpriced(n // 2) for n in range(10)))
     steps: list[int] = []
     done = reprice(ledger, progress=steps.append)
@@ -226,25 +226,25 @@ def test_an_undo_leaves_what_another_run_changed_since(ledger: Ledger) -> None:
         some, lambda call: (cost("0.004"), frozenset()), now=NOW + HOUR
     )
     done = ledger.repricing.undo(first.run, now=NOW + 2 * HOUR)
-    assert done.kept == {"changed or pruned meanwhile": 1}
+    assert done.unchanged == {"changed or pruned meanwhile": 1}
     assert [row["cost_total"] for row in stored(ledger)] == [4 * 10**9, None]
 
 
 def test_an_unknown_run_is_said_to_be_none(ledger: Ledger) -> None:
-    with pytest.raises(StorageError, match="nothing to take back"):
+    with pytest.raises(StorageError, match="nothing to undo"):
         ledger.repricing.undo("last", now=NOW)
-    with pytest.raises(StorageError, match="no run 'x'"):
+    with pytest.raises(StorageError, match="No run 'x'"):
         ledger.repricing.undo("x", now=NOW)
 
 
 @every_database
 def test_revisions_go_with_their_calls(ledger: Ledger) -> None:
     keep(ledger, unpriced(), unpriced(1, started_at=NOON + 2 * HOUR))
-    ledger.rollups.roll()
+    ledger.rollups.build()
     ledger.repricing.reprice(replace(GAPS, end=NOW), quote, now=NOW)
     ledger.prune(NOON + HOUR)
     assert [row["started_at"] for row in kept(ledger)] == [NOON + 2 * HOUR]
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ledger.rollups.verify() == []
     ledger.clear("all")
     assert kept(ledger) == []
@@ -255,18 +255,18 @@ def test_a_change_tells_whose_cost_became_what(ledger: Ledger) -> None:
     keep(ledger, unpriced(tags={"team": "red"}), make_call(1, tags={}))
     rows = stored(ledger)
     wanted = [
-        Wanted(
+        Revision(
             (row["started_at"], row["event_id"]),
             {**{name: row[name] for name in PRICED_COLUMNS}, "cost_total": 7},
         )
         for row in rows
     ]
-    gone = Wanted((NOON + HOUR, rows[0]["event_id"]), wanted[0].columns)
+    gone = Revision((NOON + HOUR, rows[0]["event_id"]), wanted[0].columns)
     with ledger._engines.writing().begin() as connection:
         found = revise(connection, "run", NOW, [*wanted, gone])
     assert found == [
-        Delta(*wanted[0].key, "openai", "gpt-4o", {"team": "red"}, None, 7),
-        Delta(*wanted[1].key, "openai", "gpt-4o", {}, 2_500_000_001, 7),
+        CostChange(*wanted[0].key, "openai", "gpt-4o", {"team": "red"}, None, 7),
+        CostChange(*wanted[1].key, "openai", "gpt-4o", {}, 2_500_000_001, 7),
     ]
 
 
@@ -274,10 +274,10 @@ def test_a_change_tells_whose_cost_became_what(ledger: Ledger) -> None:
 def test_a_run_and_writers_and_prune_and_rollers_never_disagree(
     database: str | None, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(revisions, "BATCH", 20)
+    monkeypatch.setattr(reprice_module, "BATCH", 20)
     writer, pricer, pruner = (make_ledger(database) for _ in range(3))
     keep(writer, *(unpriced(n, started_at=NOON + n * HOUR / 100) for n in range(300)))
-    writer.rollups.roll()
+    writer.rollups.build()
     failures: list[BaseException] = []
 
     def run(action: t.Callable[[], object]) -> threading.Thread:
@@ -301,13 +301,13 @@ def test_a_run_and_writers_and_prune_and_rollers_never_disagree(
         run(write),
         run(lambda: pricer.repricing.reprice(scope, quote, now=NOW)),
         run(lambda: pruner.prune(NOON + HOUR, batch=15)),
-        run(lambda: [writer.rollups.roll() for _ in range(5)]),
+        run(lambda: [writer.rollups.build() for _ in range(5)]),
     ]
     for thread in threads:
         thread.join()
     assert failures == []
     pricer.repricing.reprice(scope, quote, now=NOW)
-    writer.rollups.roll()
+    writer.rollups.build()
     assert writer.rollups.verify() == []
     rows = stored(writer)
     assert len(rows) == 260
@@ -342,5 +342,5 @@ def test_what_is_taken_back_is_as_it_was(
         assert stored(ledger) == before
         ledger.repricing.undo("last", now=NOW)
         assert stored(ledger) == after
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ledger.rollups.verify() == []

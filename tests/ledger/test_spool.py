@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from flask_llm_cost.ledger import spool as spool_module
+from flask_llm_cost.ledger import spool_file
 from flask_llm_cost.ledger.spool import Spool
-from flask_llm_cost.ledger.spool import SpoolFile
+from flask_llm_cost.ledger.spool_file import SpoolFile
 
 MakeSpool: t.TypeAlias = Callable[..., Spool]
 
@@ -48,10 +49,10 @@ def test_lines_come_back_in_order_and_leave_with_their_file(
     spool = make_spool()
     for n in range(5):
         spool.append(b"%d\n" % n)
-    assert spool.waiting() == 5
+    assert spool.count() == 5
     (file,) = spool.seal()
     assert _lines([file]) == [b"0", b"1", b"2", b"3", b"4"]
-    assert spool.waiting() == 0
+    assert spool.count() == 0
     spool.remove(file)
     assert not spool.pending
     assert os.listdir(spool.directory) == []
@@ -60,7 +61,7 @@ def test_lines_come_back_in_order_and_leave_with_their_file(
 def test_only_the_owner_can_read_the_spool(make_spool: MakeSpool) -> None:
     spool = make_spool()
     spool.append(b"1\n")
-    bad = spool.set_aside(b"2", "why")
+    bad = spool.rejected.add(b"2", "why")
     (file,) = spool.seal()
     modes = [stat.S_IMODE(p.stat().st_mode) for p in (spool.directory, file.path, bad)]
     assert modes == [0o700, 0o600, 0o600]
@@ -70,7 +71,7 @@ def test_a_living_owner_keeps_its_file(make_spool: MakeSpool) -> None:
     owner, other = make_spool(), make_spool()
     owner.append(b"1\n")
     assert list(other.claim()) == []
-    assert other.waiting() == 1
+    assert other.count() == 1
     owner.close()
     assert _lines(other.claim()) == [b"1"]
     assert list(make_spool().claim()) == []
@@ -81,8 +82,8 @@ def test_a_file_for_another_ledger_is_left_alone(make_spool: MakeSpool) -> None:
     one.append(b"1\n")
     one.close()
     assert list(two.claim()) == []
-    assert len(two.strange()) == 1
-    assert one.strange() == []
+    assert two.count() == 0
+    assert one.count() == 1
 
 
 def test_a_killed_process_leaves_its_lines(make_spool: MakeSpool) -> None:
@@ -141,7 +142,7 @@ def test_a_short_write_leaves_nothing_of_its_line(
         return write(fd, data[:4])
 
     with monkeypatch.context() as disk:
-        disk.setattr(spool_module.os, "write", full)
+        disk.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space left"):
             spool.append(b"two-two\n")
     spool.append(b"three\n")
@@ -156,7 +157,7 @@ def test_a_file_that_grows_too_big_is_sealed(
     for _ in range(5):
         spool.append(b"12345\n")
     assert len(spool.sealed()) == 2
-    assert spool.waiting() == 5
+    assert spool.count() == 5
 
 
 def test_a_long_line_is_read_whole(make_spool: MakeSpool) -> None:
@@ -170,8 +171,8 @@ def test_a_long_line_is_read_whole(make_spool: MakeSpool) -> None:
 def test_a_line_set_aside_twice_is_one_file(make_spool: MakeSpool) -> None:
     spool = make_spool()
     spool.append(b"1\n")
-    assert spool.set_aside(b"\xff", "why") == spool.set_aside(b"\xff", "why")
-    assert len(spool.bad()) == 1
+    assert spool.rejected.add(b"\xff", "why") == spool.rejected.add(b"\xff", "why")
+    assert len(spool.rejected.files()) == 1
 
 
 def test_threads_and_claimers_lose_and_double_nothing(make_spool: MakeSpool) -> None:
@@ -224,14 +225,14 @@ def test_lines_can_be_counted_while_they_are_stored(make_spool: MakeSpool) -> No
     writer = threading.Thread(target=store)
     writer.start()
     while not done.is_set():
-        assert spool.waiting() in (0, 1)
+        assert spool.count() in (0, 1)
     writer.join()
 
 
 def test_without_file_locks_a_file_that_can_be_renamed_is_claimed(
     make_spool: MakeSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "fcntl", None)
+    monkeypatch.setattr(spool_file, "fcntl", None)
     dead, alive = make_spool(), make_spool()
     dead.append(b"1\n")
     dead.close()

@@ -114,15 +114,15 @@ def test_a_poisoned_line_is_set_aside_alone(
         spool(ledger, [call])
         ledger.queue.spool.append(line)
     drained = ledger.queue.drain()
-    assert (drained.new, drained.set_aside) == (4, 4)
+    assert (drained.new, drained.rejected) == (4, 4)
     assert stored(ledger) == good
     assert ledger.queue.count() == 0
     assert ledger.queue.requeue() == 4
     assert ledger.queue.rejected() == []
-    assert ledger.queue.drain().set_aside == 4
+    assert ledger.queue.drain().rejected == 4
     kept = [json.loads(path.read_text()) for path in ledger.queue.rejected()]
     assert {k["line"] + "\n" for k in kept} == {line.decode() for line in poison}
-    assert "; 4 such lines are there now" in caplog.text
+    assert "Rejected lines: 4." in caplog.text
 
 
 @every_database
@@ -141,7 +141,7 @@ def test_what_the_database_refuses_is_set_aside_alone(
     ledger = make_ledger(database)
     spool(ledger, [make_call(1), make_call(2, model="bad"), make_call(3)])
     drained = ledger.queue.drain()
-    assert (drained.new, drained.duplicate, drained.set_aside) == (2, 0, 1)
+    assert (drained.new, drained.duplicate, drained.rejected) == (2, 0, 1)
     (path,) = ledger.queue.rejected()
     assert "provider" in json.loads(path.read_text())["reason"]
 
@@ -151,7 +151,7 @@ def test_a_torn_line_harms_no_other(ledger: Ledger) -> None:
     ledger.queue.spool.append(encode(make_call(1))[:50])
     ledger.queue.spool.close()
     drained = ledger.queue.drain()
-    assert (drained.new, drained.set_aside) == (1, 1)
+    assert (drained.new, drained.rejected) == (1, 1)
 
 
 @every_database

@@ -37,8 +37,8 @@ from flask_llm_cost.web.views import PAGES
 from .many import END
 from .many import fill
 from .samples import Store
+from .test_sources import builder
 from .test_sources import LATER
-from .test_sources import roller
 from .test_sources import UTC
 
 DAY = dt.timedelta(days=1)
@@ -81,14 +81,14 @@ def full(store: Store) -> Iterator[Store]:
     store.fill()
     with store.engine.begin() as connection:
         connection.execute(meta.insert().values(name="rollup_lock", value=""))
-    roller(store, UTC).rezone()
+    builder(store, UTC).rezone()
     fill(store.engine, 200_000, days=10)
     with store.engine.begin() as connection:
         # Plans do not depend on what the sums say, and a fifth of them a fifth of the time.
         connection.execute(
             sa.delete(dirty_marks).where(dirty_marks.c.hour < END - 2 * DAY)
         )
-    roller(store, UTC).roll(LATER)
+    builder(store, UTC).build(LATER)
     with store.engine.connect() as connection:
         if connection.dialect.name != "mysql":
             connection.execution_options(isolation_level="AUTOCOMMIT")

@@ -32,9 +32,10 @@ from flask_llm_cost.query.totals import sum_up
 from flask_llm_cost.query.totals import tag_breakdown
 from flask_llm_cost.query.totals import tag_series
 from flask_llm_cost.query.totals import totals
-from flask_llm_cost.rollups import build as rollups
-from flask_llm_cost.rollups import tag_sums
-from flask_llm_cost.rollups.dirty_marks import mark
+from flask_llm_cost.rollups import tag_rollups
+from flask_llm_cost.rollups.build import RollupBuilder
+from flask_llm_cost.rollups.dirty_marks import mark_dirty
+from flask_llm_cost.rollups.retention import Retention
 
 from . import samples
 from .samples import ledgers
@@ -54,7 +55,7 @@ zones = st.sampled_from(["America/New_York", "UTC", "Asia/Kathmandu"]).map(
 
 
 class Engines:
-    """A store's engine, as the roller of a ledger asks for it."""
+    """A store's engine, as a RollupBuilder uses it."""
 
     def __init__(self, store: Store) -> None:
         self._engine = store.engine
@@ -73,8 +74,8 @@ class Engines:
 TAGS = ("feature", "user")
 
 
-def roller(store: Store, zone: dt.tzinfo) -> rollups.Roller:
-    return rollups.Roller(t.cast(t.Any, Engines(store)), zone, TAGS)
+def builder(store: Store, zone: dt.tzinfo) -> RollupBuilder:
+    return RollupBuilder(t.cast(t.Any, Engines(store)), zone, TAGS)
 
 
 def fill(store: Store, found: list[Call], zone: dt.tzinfo) -> None:
@@ -82,8 +83,8 @@ def fill(store: Store, found: list[Call], zone: dt.tzinfo) -> None:
     store.fill(*found)
     with store.engine.begin() as connection:
         connection.execute(meta.insert().values(name="rollup_lock", value=""))
-    roller(store, zone).rezone()
-    roller(store, zone).roll(LATER)
+    builder(store, zone).rezone()
+    builder(store, zone).build(LATER)
 
 
 def add(store: Store, found: list[Call]) -> None:
@@ -91,7 +92,7 @@ def add(store: Store, found: list[Call]) -> None:
     with store.engine.begin() as connection:
         samples.insert(connection, found)
         if found:
-            mark(connection, [call.started_at for call in found])
+            mark_dirty(connection, [call.started_at for call in found])
 
 
 @contextlib.contextmanager
@@ -168,7 +169,7 @@ def test_a_call_that_went_is_gone(
             sa.delete(calls_table).where(calls_table.c.event_id.in_(ids))
         )
         if dead:
-            mark(connection, [call.started_at for call in dead])
+            mark_dirty(connection, [call.started_at for call in dead])
     where = CallFilter(zone=zone)
     seen = answers(store, where)
     assert seen[0].calls == len(found) - len(dead)
@@ -189,9 +190,9 @@ def test_what_is_pruned_is_still_told(
     add(store, new)
     where = CallFilter(zone=zone)
     kept = told(store, where)
-    roller(store, zone).prune(before, batch=3)
+    Retention(builder(store, zone)).prune(before, batch=3)
     assert told(store, where) == kept
-    roller(store, zone).roll(LATER)
+    builder(store, zone).build(LATER)
     assert told(store, where) == kept
 
 
@@ -202,7 +203,7 @@ def told(store: Store, where: CallFilter) -> list[t.Any]:
 
 def test_an_answer_says_what_it_lacks(store: Store) -> None:
     fill(store, [make_call(), make_call(NOON - 48 * HOUR)], NEW_YORK)
-    roller(store, NEW_YORK).prune(NOON - 24 * HOUR)
+    Retention(builder(store, NEW_YORK)).prune(NOON - 24 * HOUR)
     where = days("2026-04-01", "2026-04-30")
     late = CallFilter(start=NOON, zone=NEW_YORK)
     with store.reading() as connection:
@@ -220,7 +221,7 @@ def test_a_part_of_an_hour_that_was_pruned_is_lacking(
     store: Store, minutes: int
 ) -> None:
     fill(store, [make_call(NOON - 48 * HOUR), make_call()], NEW_YORK)
-    roller(store, NEW_YORK).prune(NOON - 24 * HOUR)
+    Retention(builder(store, NEW_YORK)).prune(NOON - 24 * HOUR)
     cut = NOON - 48 * HOUR + minutes * dt.timedelta(minutes=1)
     with store.reading() as connection:
         for where in (
@@ -233,7 +234,7 @@ def test_a_part_of_an_hour_that_was_pruned_is_lacking(
 def test_one_question_does_not_contradict_itself(store: Store) -> None:
     old, new = NOON - 400 * 24 * HOUR, NOON
     fill(store, [make_call(old), make_call(new)], UTC)
-    roller(store, UTC).prune(NOON - HOUR)
+    Retention(builder(store, UTC)).prune(NOON - HOUR)
     query = store.query(timezone=UTC)
     assert query.count() == query.totals().calls == 2
     assert sum(p.calls for p in query.group_by_period("month").values()) == 2
@@ -250,7 +251,7 @@ def test_one_question_does_not_contradict_itself(store: Store) -> None:
 
 def test_all_calls_may_be_gone(store: Store) -> None:
     fill(store, [make_call()], UTC)
-    roller(store, UTC).prune(NOON + HOUR)
+    Retention(builder(store, UTC)).prune(NOON + HOUR)
     query = store.query(timezone=UTC)
     assert [p.calls for p in query.group_by_period("day").values()] == [1]
     assert query.where(outcome="ok").group_by_period("day") == {}
@@ -367,7 +368,7 @@ def test_a_year_by_tag_is_read_from_sums_alone(store: Store) -> None:
 
 def test_a_key_that_is_not_declared_is_asked_of_calls(store: Store) -> None:
     fill(store, [make_call(tags={"plan": "free"})], UTC)
-    roller(store, UTC).prune(NOON + HOUR)
+    Retention(builder(store, UTC)).prune(NOON + HOUR)
     query = store.query(timezone=UTC)
     assert query.group_by_tag("plan") == {}
     assert query.pruned_before("tag:plan") == NOON + HOUR
@@ -378,9 +379,9 @@ def test_a_key_that_is_not_declared_is_asked_of_calls(store: Store) -> None:
 
 def test_what_was_pruned_before_a_key_was_declared_is_said(store: Store) -> None:
     fill(store, [make_call(NOON - 72 * HOUR, tags={"plan": "a"}), make_call()], UTC)
-    roller(store, UTC).prune(NOON - HOUR)
-    with_plan = rollups.Roller(t.cast(t.Any, Engines(store)), UTC, ("plan",))
-    with_plan.roll(LATER)
+    Retention(builder(store, UTC)).prune(NOON - HOUR)
+    with_plan = RollupBuilder(t.cast(t.Any, Engines(store)), UTC, ("plan",))
+    with_plan.build(LATER)
     query = store.query(timezone=UTC)
     assert query.pruned_before("tag:plan") == NOON - HOUR
     assert query.pruned_before("tag:feature") is None
@@ -391,24 +392,24 @@ def test_what_was_pruned_before_a_key_was_declared_is_said(store: Store) -> None
 def test_a_key_with_too_many_values_is_asked_of_calls_from_then_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tag_sums, "MOST_VALUES", 3)
+    monkeypatch.setattr(tag_rollups, "MAX_VALUES", 3)
     few = [make_call(NOON - 48 * HOUR, tags={"user": str(n)}) for n in range(2)]
     many = [make_call(NOON - 24 * HOUR, tags={"user": str(n)}) for n in range(5)]
     fill(store, [*few, *many, make_call(tags={"user": "0"})], UTC)
     with store.reading() as connection:
-        [_, user] = tag_sums.declared(connection)
+        [_, user] = tag_rollups.declared_keys(connection)
         assert user.until == NOON - 36 * HOUR
         where = CallFilter(zone=UTC)
         values = tag_breakdown(connection, where, "user")
         assert sum(group.totals.calls for group in values) == 8
     query = store.query(timezone=UTC)
-    roller(store, UTC).prune(NOON - 40 * HOUR)
+    Retention(builder(store, UTC)).prune(NOON - 40 * HOUR)
     assert query.pruned_before("tag:user") is None
     assert sum(p.calls for p in query.group_by_tag("user").values()) == 8
-    roller(store, UTC).prune(NOON - HOUR)
+    Retention(builder(store, UTC)).prune(NOON - HOUR)
     assert query.pruned_before("tag:user") == NOON - HOUR
-    roller(store, UTC).roll(LATER)
+    builder(store, UTC).build(LATER)
     assert query.group_by_tag("user")["0"].calls == 2
-    assert roller(store, UTC).forget("user")
-    assert not roller(store, UTC).forget("user")
+    assert builder(store, UTC).forget("user")
+    assert not builder(store, UTC).forget("user")
     assert query.group_by_tag("user")["0"].calls == 1

@@ -31,9 +31,10 @@ from flask_llm_cost.query.totals import series
 from flask_llm_cost.query.totals import sum_up
 from flask_llm_cost.query.totals import tag_breakdown
 from flask_llm_cost.query.totals import totals
+from flask_llm_cost.rollups import aggregates
 from flask_llm_cost.rollups import dirty_marks as marks
 from flask_llm_cost.rollups import measures
-from flask_llm_cost.rollups import sums
+from flask_llm_cost.rollups.horizon import horizon
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
 from tests.ledger.samples import make_call
@@ -62,7 +63,7 @@ def calls_over(hours: int, every: int = 20) -> list[Call]:
     return made
 
 
-def _together(found: sums.Sums) -> dict[str, int]:
+def _together(found: aggregates.Aggregate) -> dict[str, int]:
     summed = dict.fromkeys(tables.MEASURES, 0)
     for values in found.totals.values():
         for name, value in values.items():
@@ -73,13 +74,13 @@ def _together(found: sums.Sums) -> dict[str, int]:
 def rolled(ledger: Ledger, *kinds: str) -> dict[str, int]:
     """Everything in the rollups of these kinds."""
     with ledger.reading() as connection:
-        return _together(sums.read(connection, kinds, *EVER))
+        return _together(aggregates.read(connection, kinds, *EVER))
 
 
 def raw(ledger: Ledger) -> dict[str, int]:
     """The same of the calls that are there."""
     with ledger.reading() as connection:
-        return _together(sums.add_up(connection))
+        return _together(aggregates.aggregate(connection))
 
 
 def marked(ledger: Ledger) -> int:
@@ -92,7 +93,7 @@ def test_hours_and_days_add_up_to_the_calls(ledger: Ledger) -> None:
     spool(ledger, calls_over(30))
     ledger.queue.drain()
     assert marked(ledger) > 0
-    assert ledger.rollups.roll() >= 30
+    assert ledger.rollups.build() >= 30
     assert marked(ledger) == 0
     assert rolled(ledger, "hour") == rolled(ledger, "day") == raw(ledger)
     assert ledger.rollups.verify() == []
@@ -103,11 +104,11 @@ def test_a_late_call_is_added(ledger: Ledger) -> None:
     made = calls_over(3)
     spool(ledger, made[5:])
     ledger.queue.drain()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     spool(ledger, made)  # five are new, the others must not count twice
     ledger.queue.drain()
     assert rolled(ledger, "day") != raw(ledger)
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert rolled(ledger, "day") == rolled(ledger, "hour") == raw(ledger)
 
 
@@ -118,7 +119,7 @@ def test_the_hour_that_runs_is_left_with_one_mark(
     for n in range(5):
         spool(ledger, [make_call(n, started_at=now)])
         ledger.queue.drain()
-    assert ledger.rollups.roll() == 0
+    assert ledger.rollups.build() == 0
     assert marked(ledger) in (1, 2)  # two if the hour has just turned
     assert rolled(ledger, "hour")["calls"] == 0
 
@@ -127,7 +128,7 @@ def test_the_hour_that_runs_is_left_with_one_mark(
 def test_a_wrong_sum_is_found(ledger: Ledger) -> None:
     spool(ledger, calls_over(3))
     ledger.queue.drain()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     with ledger._engines.writing().begin() as connection:
         connection.execute(
             sa.update(calls)
@@ -144,18 +145,18 @@ def test_a_wrong_sum_is_found(ledger: Ledger) -> None:
 def test_pruning_keeps_the_sums(ledger: Ledger) -> None:
     spool(ledger, calls_over(50))
     ledger.queue.drain()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     before = raw(ledger)
     seen: list[int] = []
     assert ledger.prunable(NOON + 30.5 * HOUR) == 610
     gone = ledger.prune(NOON + 30.5 * HOUR, batch=100, progress=seen.append)
     assert gone == seen[-1] > 500
     assert raw(ledger)["calls"] == 1000 - gone
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert rolled(ledger, "hour", "pruned") == rolled(ledger, "day") == before
     assert ledger.rollups.verify() == []
     with ledger.reading() as connection:
-        assert marks.horizon(connection) == NOON + 30.5 * HOUR
+        assert horizon(connection) == NOON + 30.5 * HOUR
 
 
 @every_database
@@ -164,13 +165,13 @@ def test_what_was_pruned_is_not_counted_twice(ledger: Ledger) -> None:
     spool(ledger, [old, new])
     ledger.queue.drain()
     ledger.prune(NOON + HOUR)
-    ledger.rollups.roll()
+    ledger.rollups.build()
     before = rolled(ledger, "day")
     young = make_call(4, started_at=NOON + HOUR)
     spool(ledger, [old, new, make_call(3), young])  # a dead worker's, say
     drained = ledger.queue.drain()
-    assert (drained.new, drained.duplicate, drained.set_aside) == (1, 1, 2)
-    ledger.rollups.roll()
+    assert (drained.new, drained.duplicate, drained.rejected) == (1, 1, 2)
+    ledger.rollups.build()
     assert rolled(ledger, "day")["calls"] == before["calls"] + 1 == 3
     assert ledger.rollups.verify() == []
 
@@ -184,7 +185,7 @@ def test_a_line_older_than_the_horizon_is_kept_with_the_reason(ledger: Ledger) -
     [path] = ledger.queue.rejected()
     assert "UTC were pruned, and one of" in json.loads(path.read_text())["reason"]
     assert ledger.queue.requeue() == 1
-    assert ledger.queue.drain().set_aside == 1
+    assert ledger.queue.drain().rejected == 1
     ledger.clear("all")  # and with it the sums that it may be in
     assert ledger.queue.requeue() == 1
     assert ledger.queue.drain().new == 1
@@ -220,12 +221,12 @@ def test_clearing_takes_calls_and_sums(ledger: Ledger) -> None:
     spool(ledger, [*calls_over(5), make_call(1, started_at=now)])
     ledger.queue.drain()
     ledger.prune(NOON + HOUR)
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ledger.clear("today") == 1
     assert rolled(ledger, "day")["calls"] == 100
     spool(ledger, [make_call(2, started_at=now)])
     assert ledger.clear("all") == 81
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert rolled(ledger, "hour", "pruned", "day") == raw(ledger)
     assert raw(ledger)["calls"] == 0
 
@@ -235,10 +236,10 @@ def test_days_of_another_zone_are_refused_until_rezoned(
 ) -> None:
     spool(ledger, calls_over(30))
     ledger.queue.drain()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     moved = make_ledger(timezone=zoneinfo.ZoneInfo("Asia/Kolkata"))
-    with pytest.raises(StorageError, match="those of UTC, .* Asia/Kolkata.*rezone"):
-        moved.rollups.roll()
+    with pytest.raises(StorageError, match="days of UTC, .* Asia/Kolkata.*rezone"):
+        moved.rollups.build()
     moved.rollups.rezone()
     assert rolled(moved, "hour") == rolled(moved, "day") == raw(moved)
     assert moved.rollups.verify() == []
@@ -309,7 +310,7 @@ class Chaos:
             for _ in range(20)
         ]
         stored = mine._store.write(made)
-        refused = {call.event_id for call, _ in stored.refused}
+        refused = {call.event_id for call, _ in stored.rejected}
         assert stored.new == 20 - len(refused)
         self.written.extend(call for call in made if call.event_id not in refused)
 
@@ -319,12 +320,12 @@ class Chaos:
         dearer = {"cost_total": c.cost_total + 1, "cost_input": c.cost_input + 1}
         these = sa.update(calls).where(c.started_at == start).values(dearer)
         with mine._engines.explained(), mine._engines.writing().begin() as connection:
-            marks.mark(connection, [start])
+            marks.mark_dirty(connection, [start])
             changed = connection.execute(these).rowcount
         self.repriced.append(changed)
 
     def roll(self, mine: Ledger, chance: random.Random) -> None:
-        mine.rollups.roll()
+        mine.rollups.build()
 
     def poll(self, mine: Ledger, chance: random.Random) -> None:
         """A page: its parts must agree, whatever happens meanwhile."""
@@ -357,7 +358,7 @@ def chaos(
     work.run(writers)
     assert work.errors == []
     assert work.polls
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert marked(ledger) == 0
     found = rolled(ledger, "hour", "pruned")
     assert found == rolled(ledger, "day")

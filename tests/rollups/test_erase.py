@@ -21,8 +21,8 @@ from tests.conftest import MakeLedger
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
 from tests.ledger.test_ledger import spool
-from tests.rollups.test_tag_sums import DAY
-from tests.rollups.test_tag_sums import kept
+from tests.rollups.test_tag_rollups import DAY
+from tests.rollups.test_tag_rollups import kept
 
 WHO = "person-4711"
 
@@ -64,7 +64,7 @@ def test_a_person_is_erased_and_totals_stay(
     spool(ledger, of_people(40))
     ledger.queue.drain()
     ledger.prune(NOON - 3 * DAY)
-    ledger.rollups.roll()
+    ledger.rollups.build()
     before, users = answers(ledger)
     assert WHO in everything(ledger)
     steps: list[int] = []
@@ -78,13 +78,13 @@ def test_a_person_is_erased_and_totals_stay(
     assert rest["other"] == users["other"]
     assert erased.sets == 2
     assert 0 < erased.calls < users[WHO].calls  # some were pruned
-    assert erased.sums > 0
+    assert erased.rollups > 0
     assert steps
     assert ledger.rollups.verify() == []
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert answers(ledger) == (after, rest)
     again = ledger.erase_tag("user", WHO)
-    assert (again.sets, again.calls, again.sums) == (0, 0, 0)
+    assert (again.sets, again.calls, again.rollups) == (0, 0, 0)
 
 
 @every_database
@@ -123,7 +123,7 @@ def test_it_goes_while_calls_are_written(
                 make_call(n + k, tags={"user": WHO, "n": str(k)}) for k in range(10)
             ]
             written.append(other._store.write(made).new)
-            other.rollups.roll()
+            other.rollups.build()
             n += 10
 
     thread = threading.Thread(target=write)
@@ -135,7 +135,7 @@ def test_it_goes_while_calls_are_written(
         done.set()
         thread.join()
     ledger.erase_tag("user", WHO)
-    other.rollups.roll()
+    other.rollups.build()
     assert WHO not in everything(ledger)
     assert answers(ledger)[0].calls == sum(written)
     assert kept(ledger, "user") == {"": sum(written)}
@@ -163,7 +163,7 @@ def test_lines_that_wait_or_were_set_aside_are_erased(
     ledger.queue.drain()
     assert len(ledger.queue.rejected()) == 2
     erased = ledger.erase_tag("user", WHO, timeout=0)
-    assert (erased.lines, erased.unreadable, erased.waiting) == (2, 0, 1)
+    assert (erased.lines, erased.unreadable, erased.queued) == (2, 0, 1)
     files = ledger.queue.rejected()
     assert len(files) == 2
     assert not any(WHO in path.read_text() for path in files)

@@ -13,7 +13,7 @@ from flask_llm_cost.db import tables
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.rollups.dropping import announce
-from flask_llm_cost.rollups.dropping import Going
+from flask_llm_cost.rollups.dropping import Dropping
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
 from tests.db.test_partitions import _split
@@ -58,7 +58,7 @@ def filled(database: str | None, make_ledger: MakeLedger) -> Ledger:
     ledger = make_ledger(database, rollup_tags=("feature",))
     spool(ledger, tagged(30))
     ledger.queue.drain()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     return ledger
 
 
@@ -69,9 +69,9 @@ def test_all_back_is_as_if_none_had_gone(filled: Ledger) -> None:
     pruned = everything(filled, "pruned")
     old = [call for call in tagged(30) if call.started_at < NOON + 20.5 * HOUR]
     stored = filled.restore(old)
-    assert (stored.new, stored.duplicate, stored.refused) == (len(old), 0, [])
+    assert (stored.new, stored.duplicate, stored.rejected) == (len(old), 0, [])
     assert everything(filled, "pruned") == []
-    filled.rollups.roll()
+    filled.rollups.build()
     assert everything(filled, "hour", "day", "pruned") == before
     assert filled.rollups.verify() == []
     filled.prune(NOON + 20.5 * HOUR, batch=7)
@@ -86,7 +86,7 @@ def test_some_back_leave_every_total(filled: Ledger) -> None:
     assert filled.restore(some).new == len(some) == raw(filled)["calls"]
     again = filled.restore([*some, *tagged(30)[4::5]])
     assert again.duplicate == len(some)
-    filled.rollups.roll()
+    filled.rollups.build()
     assert everything(filled, "day") == days
     assert rolled(filled, "hour") == raw(filled)
     assert filled.rollups.verify() == []
@@ -110,7 +110,7 @@ def test_two_at_once_put_each_back_once(
     for thread in threads:
         thread.join()
     assert sum(new) == len(tagged(4)) == raw(filled)["calls"]
-    filled.rollups.roll()
+    filled.rollups.build()
     assert everything(filled, "day") == days
     assert filled.rollups.verify() == []
 
@@ -126,7 +126,7 @@ def test_one_that_the_sums_do_not_hold_is_refused(filled: Ledger) -> None:
     ]
     stored = filled.restore(strange)
     assert stored.new == 0
-    assert [call for call, _ in stored.refused] == strange
+    assert [call for call, _ in stored.rejected] == strange
     assert everything(filled, "pruned") == pruned
     [good] = tagged(1)[1:2]
     assert filled.restore([*strange[:3], good]).new == 1
@@ -137,16 +137,16 @@ def test_a_key_that_was_declared_later_is_told_as_before(
 ) -> None:
     spool(ledger, tagged(30))
     ledger.queue.drain()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     ledger.prune(NOON + 5 * HOUR)
     later = make_ledger(database, rollup_tags=("feature",))
-    later.rollups.roll()
+    later.rollups.build()
     later.prune(NOON + 8 * HOUR)
     pruned = everything(later, "pruned")
     old = [call for call in tagged(30) if call.started_at < NOON + 8 * HOUR]
     for _ in range(2):
         assert later.restore(old).new == len(old)
-        later.rollups.roll()
+        later.rollups.build()
         assert later.rollups.verify() == []
         later.prune(NOON + 8 * HOUR)
         assert everything(later, "pruned") == pruned
@@ -155,7 +155,7 @@ def test_a_key_that_was_declared_later_is_told_as_before(
 def test_a_month_that_is_being_dropped_is_left_alone(filled: Ledger) -> None:
     filled.prune(LATER)
     with filled._engines.writing().begin() as connection:
-        announce(connection, Going(NOON - HOUR, LATER))
+        announce(connection, Dropping(NOON - HOUR, LATER))
     with pytest.raises(StorageError, match="being dropped"):
         filled.restore(tagged(1))
     assert raw(filled)["calls"] == 0
@@ -173,13 +173,13 @@ def test_calls_of_a_dropped_month_come_back_and_go_again(ledger: Ledger) -> None
     for _ in range(2):
         old = [call for call in made if call.started_at < limit]
         stored = ledger.restore(old)
-        assert (stored.new, stored.refused) == (gone, [])
+        assert (stored.new, stored.rejected) == (gone, [])
         assert ever(ledger) == before
-        ledger.rollups.roll()
+        ledger.rollups.build()
         assert rolled(ledger, "pruned")["calls"] == 0
         assert ledger.partitions.plan() == []
         assert ledger.rollups.verify() == []
         assert ledger.prune(limit) == gone
         assert ever(ledger) == before
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert ledger.rollups.verify() == []

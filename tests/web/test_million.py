@@ -59,7 +59,7 @@ def fill(app: Flask, doublings: int) -> int:
                 )
             )
     ledger.rollups.rezone()
-    while ledger.rollups.roll():
+    while ledger.rollups.build():
         pass
     return SEED * 2**doublings
 

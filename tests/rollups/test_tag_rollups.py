@@ -13,7 +13,7 @@ from flask_llm_cost.db.tables import tag_rollups
 from flask_llm_cost.db.tables import tag_sets
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.rollups import dirty_marks as marks
-from flask_llm_cost.rollups import tag_sums
+from flask_llm_cost.rollups import tag_rollups as by_tag
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
 from tests.ledger.samples import make_call
@@ -67,7 +67,7 @@ def test_days_add_up_by_tag(tagged: Ledger) -> None:
     made = made_over(4)
     spool(tagged, made)
     tagged.queue.drain()
-    tagged.rollups.roll()
+    tagged.rollups.build()
     for key in KEYS:
         assert kept(tagged, key) == counted(made, key)
     assert tagged.rollups.verify() == []
@@ -75,7 +75,7 @@ def test_days_add_up_by_tag(tagged: Ledger) -> None:
     spool(tagged, [late])
     tagged.queue.drain()
     assert "late" not in kept(tagged, "user")
-    tagged.rollups.roll()
+    tagged.rollups.build()
     assert kept(tagged, "user") == counted([*made, late], "user")
 
 
@@ -86,11 +86,11 @@ def test_declaring_a_key_adds_up_what_was_there(
     made = made_over(3)
     spool(ledger, made)
     ledger.queue.drain()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert kept(ledger, "user") == {}
-    make_ledger(database, rollup_tags=("user",)).rollups.roll()
+    make_ledger(database, rollup_tags=("user",)).rollups.build()
     assert kept(ledger, "user") == counted(made, "user")
-    ledger.rollups.roll()  # as a command does that knows no setting
+    ledger.rollups.build()  # as a command does that knows no setting
     assert kept(ledger, "user") == counted(made, "user")
     assert ledger.rollups.verify() == []
 
@@ -102,7 +102,7 @@ def test_pruning_keeps_the_sums_by_tag(tagged: Ledger) -> None:
     tagged.queue.drain()
     tagged.prune(NOON - 1.3 * DAY, batch=7)
     assert tagged.rollups.verify() == []
-    tagged.rollups.roll()
+    tagged.rollups.build()
     assert kept(tagged, "user") == counted(made, "user")
     gone = [call for call in made if call.started_at < NOON - 1.3 * DAY]
     assert kept(tagged, "user", "pruned") == counted(gone, "user")
@@ -114,7 +114,7 @@ def test_pruning_keeps_the_sums_by_tag(tagged: Ledger) -> None:
 def test_a_wrong_sum_by_tag_is_found(tagged: Ledger) -> None:
     spool(tagged, made_over(2))
     tagged.queue.drain()
-    tagged.rollups.roll()
+    tagged.rollups.build()
     t = tag_rollups.c
     with tagged._engines.writing().begin() as connection:
         wrong = sa.update(tag_rollups).where(t.key == "user", t.value == "1")
@@ -130,7 +130,7 @@ def test_days_of_another_zone_have_sums_by_tag(
     made = made_over(3)
     spool(tagged, made)
     tagged.queue.drain()
-    tagged.rollups.roll()
+    tagged.rollups.build()
     zone = zoneinfo.ZoneInfo("Asia/Kolkata")
     moved = make_ledger(timezone=zone, rollup_tags=KEYS)
     moved.rollups.rezone()
@@ -146,14 +146,14 @@ def test_clearing_takes_the_sums_by_tag(tagged: Ledger) -> None:
     spool(tagged, made_over(3))
     tagged.queue.drain()
     tagged.prune(NOON - DAY)
-    tagged.rollups.roll()
+    tagged.rollups.build()
     tagged.clear("all")
-    tagged.rollups.roll()
+    tagged.rollups.build()
     assert kept(tagged, "user") == {}
     made = made_over(1)
     spool(tagged, made)
     tagged.queue.drain()
-    tagged.rollups.roll()
+    tagged.rollups.build()
     assert kept(tagged, "user") == counted(made, "user")
 
 
@@ -161,12 +161,12 @@ def test_the_day_that_runs_is_read_from_its_calls(tagged: Ledger) -> None:
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     spool(tagged, [make_call(1, started_at=now), *made_over(1)])
     tagged.queue.drain()
-    tagged.rollups.roll()
+    tagged.rollups.build()
     today = period_of("day", now, dt.UTC)[0]
     with tagged.reading() as connection:
         starts = set(connection.scalars(sa.select(tag_rollups.c.start)))
-        waiting = set(tag_sums.marked_days(connection))
-        assert marks.marked(connection)
+        waiting = set(by_tag.dirty_days(connection))
+        assert marks.dirty_hours(connection)
     assert today not in starts
     assert waiting <= {today}
 
@@ -177,7 +177,7 @@ def test_a_tag_without_interning_is_added_up_too(
     ledger = make_ledger(database, rollup_tags=("trace_id",))
     spool(ledger, [make_call(n, trace_id=f"t{n % 2}") for n in range(5)])
     ledger.queue.drain()
-    ledger.rollups.roll()
+    ledger.rollups.build()
     assert kept(ledger, "trace_id") == {"t0": 3, "t1": 2}
     with ledger.reading() as connection:
         assert connection.scalars(sa.select(calls.c.tag_set_id)).first() is not None

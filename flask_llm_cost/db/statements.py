@@ -1,0 +1,43 @@
+"""Conditions and batches for statements about many calls."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from .tables import calls
+
+_CHUNK: t.Final = 500
+
+Key: t.TypeAlias = tuple[dt.datetime, str]
+"""The primary key of a call: its time and its event id."""
+
+_T = t.TypeVar("_T")
+
+
+def chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Split into batches of as many items as one statement can have parameters for."""
+    for n in range(0, len(items), _CHUNK):
+        yield items[n : n + _CHUNK]
+
+
+def between(start: dt.datetime, end: dt.datetime) -> list[sa.ColumnElement[bool]]:
+    """Select the calls from one moment until before another."""
+    return [calls.c.started_at >= start, calls.c.started_at < end]
+
+
+def by_key(
+    keys: Sequence[Key], table: sa.Table = calls
+) -> tuple[sa.ColumnElement[bool], ...]:
+    """Select rows by keys that are sorted by time.
+
+    The range of times comes first: it is what the primary key is searched by.
+    """
+    return (
+        table.c.started_at.between(keys[0][0], keys[-1][0]),
+        table.c.event_id.in_([event_id for _, event_id in keys]),
+    )

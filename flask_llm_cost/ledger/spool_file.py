@@ -1,0 +1,225 @@
+"""One spool file: appended to, read, locked and deleted by the process that owns it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import typing as t
+import weakref
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be renamed, which also tells
+    fcntl = None  # type: ignore[assignment]
+
+_log = logging.getLogger("flask_llm_cost")
+
+_CHUNK: t.Final = 256 * 1024
+_OPEN: t.Final = (
+    os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+)
+_NEW: t.Final = _OPEN | os.O_CREAT | os.O_EXCL
+
+
+class SpoolFile:
+    """A spool file that this process has locked."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.size = os.fstat(fd).st_size
+        self.offset = 0
+        """Where the lines that are not stored yet begin."""
+        self._fd = fd
+        self._torn = False
+        # A closed app's spool must not keep its files locked until the process ends.
+        self._closer = weakref.finalize(self, os.close, fd)
+        self._closer.atexit = False
+
+    def write(self, line: bytes, *, sync: bool = False) -> None:
+        """Append one line.
+
+        :raises OSError: If not all of it was written, for example on a full disk.
+        """
+        if self._torn:  # separate it from the rest of an earlier line
+            line = b"\n" + line
+        torn = self._torn
+        written = os.write(self._fd, line)
+        try:
+            while written < len(line):
+                self._torn = True
+                written += os.write(self._fd, line[written:])
+        except OSError:
+            # Half a line would be rejected as a lost call, but the call is not lost yet.
+            os.ftruncate(self._fd, self.size)
+            written, self._torn = 0, torn
+            raise
+        finally:
+            self.size += written
+        self._torn = False
+        if sync:
+            os.fsync(self._fd)
+
+    def read(self, limit: int) -> tuple[list[bytes], int]:
+        """Read lines from :attr:`offset` on; return them and the offset after them."""
+        data = _read_at(self._fd, _CHUNK, self.offset)
+        while b"\n" not in data:
+            more = _read_at(self._fd, _CHUNK, self.offset + len(data))
+            if not more:  # the end: a line without a newline is torn
+                return [data] if data else [], self.offset + len(data)
+            data += more
+        lines = data[: data.rindex(b"\n")].split(b"\n")[:limit]
+        return lines, self.offset + sum(map(len, lines)) + len(lines)
+
+    def remove(self) -> None:
+        """Delete the file: its lines are stored."""
+        if fcntl is None:  # Windows deletes no open file
+            self.close()
+        with contextlib.suppress(FileNotFoundError):  # by hand, or with its folder
+            self.path.unlink()
+        self.close()
+
+    def close(self) -> None:
+        """Close and unlock the file; another process may claim it."""
+        self._closer()
+
+
+def create(path: Path) -> SpoolFile | None:
+    """Create and lock a file; ``None`` if another process has deleted it meanwhile.
+
+    :raises FileNotFoundError: If its folder does not exist.
+    """
+    fd = os.open(path, _NEW, 0o600)
+    # Until it is locked, the file looks as if its owner were dead.
+    if _lock(fd, wait=True) and _is_at(fd, path):
+        return SpoolFile(path, fd)
+    os.close(fd)
+    return None
+
+
+def claim(path: Path, new_path: Path) -> SpoolFile | None:
+    """Lock and rename the file of a dead process; delete it if it is empty."""
+    if fcntl is None:
+        return _claim_unlocked(path, new_path)
+    try:
+        fd = os.open(path, _OPEN)
+    except FileNotFoundError:  # another process has stored or claimed it
+        return None
+    claimed = None
+    try:
+        if _lock(fd, wait=False) and _is_at(fd, path):
+            if os.fstat(fd).st_size == 0:
+                path.unlink()
+            else:
+                path.rename(new_path)
+                claimed = SpoolFile(new_path, fd)
+    finally:
+        if claimed is None:
+            os.close(fd)
+    return claimed
+
+
+def _claim_unlocked(path: Path, new_path: Path) -> SpoolFile | None:
+    """On Windows, where a file that its owner has open cannot be renamed."""
+    try:
+        path.rename(new_path)
+    except OSError:
+        return None
+    return SpoolFile(new_path, os.open(new_path, _OPEN))
+
+
+def list_files(directory: Path, suffix: str) -> list[Path]:
+    """List the files with a suffix, by name; none if the folder does not exist."""
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    return [directory / name for name in names if name.endswith(suffix)]
+
+
+def count_lines(path: Path, offset: int) -> int:
+    """Count the lines of a file from an offset on.
+
+    It opens the file again: the writer may close its descriptor at any time, and the number
+    of that may then be another file's.
+
+    :raises FileNotFoundError: If the file was stored meanwhile.
+    """
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        lines, last = 0, b"\n"
+        while data := _read_at(fd, 4 * _CHUNK, offset):
+            lines += data.count(b"\n")
+            offset += len(data)
+            last = data[-1:]
+        return lines + (last != b"\n")
+    finally:
+        os.close(fd)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a new file and flush it to the disk."""
+    fd = os.open(path, _NEW, 0o600)
+    try:
+        while data:  # on a disk that is nearly full, a write may be short
+            data = data[os.write(fd, data) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_directory(path: Path) -> None:
+    """Flush the entries of a folder to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read_at(fd: int, size: int, offset: int) -> bytes:
+    if sys.platform != "win32":
+        return os.pread(fd, size, offset)
+    # This moves only the position for reading: writes are appended.
+    os.lseek(fd, offset, os.SEEK_SET)
+    return os.read(fd, size)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+_warned: set[str] = set()
+
+
+def _lock(fd: int, *, wait: bool) -> bool:
+    """Lock a file until this process closes it; return False if another has locked it."""
+    if fcntl is None:
+        _warn_once(
+            "This platform has no file locks: the spool files of killed processes are"
+            " detected by trying to rename them."
+        )
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        _warn_once(
+            f"The spool's file system has no file locks ({error}): the spool files of"
+            " killed processes are not stored. Set LLM_COST_SPOOL_DIR to a folder on a"
+            " local disk."
+        )
+        return wait
+    return True
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        _log.warning("%s", message)
