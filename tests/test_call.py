@@ -32,7 +32,7 @@ def test_an_event_id_is_a_uuid7_of_its_time(moment: dt.datetime) -> None:
     assert event_time(str(value)) == from_ms(utc_ms(moment)) <= moment
 
 
-def test_event_ids_of_one_moment_differ_though_the_app_seeds_random() -> None:
+def test_event_ids_of_one_moment_differ_even_if_the_app_seeds_random() -> None:
     now = dt.datetime.now(dt.UTC)
     minted = set()
     for _ in range(1000):
@@ -49,7 +49,7 @@ def test_a_forked_child_mints_other_ids() -> None:
     assert len({*minted, mint_event_id(now)}) == 5
 
 
-def test_what_is_no_uuid7_has_no_time() -> None:
+def test_only_a_uuid7_has_a_time() -> None:
     with pytest.raises(ValueError, match="not a UUIDv7"):
         event_time(str(uuid.uuid4()))
 
@@ -91,7 +91,7 @@ def test_totals_count_every_bucket_once(
         ({"units": {"page": Decimal("NaN")}}, r"units\['page'\] must be a Decimal"),
     ],
 )
-def test_a_wrong_count_is_refused(wrong: dict[str, object], message: str) -> None:
+def test_an_invalid_count_is_rejected(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Usage(**wrong)  # type: ignore[arg-type]
 

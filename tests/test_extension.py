@@ -47,7 +47,7 @@ def test_a_second_init_app_says_what_to_do(app: Flask) -> None:
         LlmCost(app)
 
 
-def test_a_wrong_budget_stops_the_set_up(make_app: MakeApp) -> None:
+def test_an_invalid_budget_stops_the_set_up(make_app: MakeApp) -> None:
     with pytest.raises(ConfigError, match="LLM_COST_MONTHLY_BUDGET must be.*not 'ten'"):
         make_app(LLM_COST_MONTHLY_BUDGET="ten")
 
@@ -79,7 +79,9 @@ def test_a_missing_price_file_stops_the_set_up_and_the_error_says_how_to_make_it
     make_app(LLM_COST_PRICES_FILE=str(prices))
 
 
-def test_a_wrong_override_is_told_by_its_own_setting(make_app: MakeApp) -> None:
+def test_an_invalid_override_is_reported_with_its_own_setting(
+    make_app: MakeApp,
+) -> None:
     with pytest.raises(PriceFileError, match=r"^LLM_COST_PRICE_OVERRIDES: "):
         make_app(LLM_COST_PRICE_OVERRIDES={"a/b": {"input": "much"}})
 
@@ -128,7 +130,7 @@ def test_tracked_calls_are_priced_and_counted_once(llm_cost: LlmCost) -> None:
         ({"provider": " "}, "provider must be"),
     ],
 )
-def test_a_wrong_argument_of_track_says_so(
+def test_an_invalid_argument_of_track_is_an_error(
     llm_cost: LlmCost, wrong: dict[str, t.Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -146,7 +148,7 @@ def test_an_unknown_price_is_none_and_flagged(
     assert caplog.text.count("No price is known for acme/brain-1") == 1
 
 
-def test_an_unknown_price_raises_where_the_app_asked_for_it(make_app: MakeApp) -> None:
+def test_an_unknown_price_raises_if_the_app_asks_for_it(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_ON_UNKNOWN_PRICE="raise")
     llm_cost: LlmCost = app.extensions["llm_cost"].extension
     with pytest.raises(UnknownPrice, match="acme/brain-1"):
@@ -266,7 +268,7 @@ def test_apps_may_be_set_up_while_another_thread_looks_for_the_one_of_a_call() -
     assert list(states) == kept
 
 
-def test_an_app_without_the_extension_gets_no_calls_booked_elsewhere(
+def test_calls_of_an_app_without_the_extension_are_not_recorded_elsewhere(
     app: Flask, llm_cost: LlmCost
 ) -> None:
     with record_calls(app) as calls, Flask("other").app_context():
@@ -274,7 +276,7 @@ def test_an_app_without_the_extension_gets_no_calls_booked_elsewhere(
     assert calls == []
 
 
-def test_dead_apps_are_let_go(tmp_path: Path) -> None:
+def test_dead_apps_are_freed(tmp_path: Path) -> None:
     llm_cost = LlmCost()
 
     def use_one() -> tuple[weakref.ref[Flask], weakref.ref[AppState]]:
@@ -292,7 +294,7 @@ def test_dead_apps_are_let_go(tmp_path: Path) -> None:
     assert [reference() for reference in references] == [None, None]
 
 
-def test_what_is_no_llm_call_is_no_dropped_call(
+def test_a_request_that_is_not_an_llm_call_is_not_a_dropped_call(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     llm_cost = LlmCost()
@@ -324,7 +326,7 @@ def test_a_bound_function_has_the_app_and_tags_of_its_binding(tmp_path: Path) ->
     assert [call.tags for call in calls] == [{"feature": "chat"}] * 4
 
 
-def test_a_wrapped_client_is_captured_and_given_back(
+def test_a_wrapped_client_is_captured_and_returned(
     app: Flask, llm_cost: LlmCost
 ) -> None:
     with requests.Session() as session, record_calls(app) as calls:
@@ -366,7 +368,7 @@ def test_calls_of_an_app_have_its_own_tags_whichever_app_captures_the_process(
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_call_of_no_context_is_no_ones_though_each_app_has_an_object_of_its_own(
+def test_a_call_without_a_context_is_dropped_even_if_each_app_has_its_own_object(
     order: int, make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     hosts = {"LLM_COST_PROVIDER_HOSTS": {"127.0.0.1:9": "openai"}}
@@ -382,11 +384,11 @@ def test_a_call_of_no_context_is_no_ones_though_each_app_has_an_object_of_its_ow
             with apps[0].app_context():
                 _refused_post()
             with requests.Session() as session:
-                # A client is that of the app whose object captures it.
+                # A client belongs to the app whose object captures it.
                 extensions[1].wrap(session)
                 _refused_post(session)
             assert (len(first), len(second)) == (1, 1)
-            # Of those that are left, there is one.
+            # Only one of them is left.
             apps[1].extensions["llm_cost"].close()
             _refused_post()
             assert (len(first), len(second)) == (2, 1)
@@ -419,7 +421,7 @@ def _refused_post(session: requests.Session | None = None) -> None:
         )
 
 
-def test_a_disabled_app_has_nothing_looked_at(make_app: MakeApp) -> None:
+def test_a_disabled_app_has_nothing_inspected(make_app: MakeApp) -> None:
     llm_cost: LlmCost = (
         make_app(LLM_COST_ENABLED=False).extensions["llm_cost"].extension
     )
@@ -512,13 +514,13 @@ def test_old_calls_are_pruned_and_stay_in_the_report(llm_cost: LlmCost) -> None:
     "age",
     [dt.timedelta(0), dt.timedelta(days=-1), dt.datetime(2020, 1, 1)],  # noqa: DTZ001
 )
-def test_what_is_not_past_is_not_pruned(llm_cost: LlmCost, age: t.Any) -> None:
+def test_only_the_past_can_be_pruned(llm_cost: LlmCost, age: t.Any) -> None:
     with pytest.raises(ValueError, match="older_than must be"):
         llm_cost.prune(older_than=age)
 
 
 @pytest.mark.parametrize("estimate", [True, False])
-def test_a_stream_without_usage_is_estimated_if_asked_to(
+def test_a_stream_without_usage_is_estimated_on_request(
     make_app: MakeApp, estimate: bool
 ) -> None:
     with provider.serve() as url:
@@ -540,7 +542,7 @@ def test_a_stream_without_usage_is_estimated_if_asked_to(
 
 
 def _abandon(llm_cost: LlmCost) -> None:
-    """A call that ends where nothing may be asked: its answer is let go of."""
+    """A call that ends in ``__del__``: its response is dropped."""
     attempt = Attempt("openai", "chat", "gpt-4o")
     snapshot = llm_cost.begin(attempt)
     assert snapshot is not None
@@ -551,7 +553,7 @@ def _abandon(llm_cost: LlmCost) -> None:
     )
 
 
-def test_an_abandoned_call_reaches_a_storage_of_the_apps_own(make_app: MakeApp) -> None:
+def test_an_abandoned_call_reaches_a_custom_storage(make_app: MakeApp) -> None:
     stored: list[Call] = []
     app = make_app(LLM_COST_STORAGE=stored.append)
     llm_cost: LlmCost = app.extensions["llm_cost"].extension
@@ -563,7 +565,7 @@ def test_an_abandoned_call_reaches_a_storage_of_the_apps_own(make_app: MakeApp) 
     assert not Path(app.instance_path).exists()
 
 
-def test_an_open_call_reaches_a_storage_of_the_apps_own_at_the_end() -> None:
+def test_an_open_call_reaches_a_custom_storage_at_exit() -> None:
     code = """
 import flask, flask_llm_cost
 app = flask.Flask("host")
@@ -592,7 +594,7 @@ def test_an_abandoned_call_is_collected_and_touches_no_file(
     assert not Path(app.instance_path).exists()
 
 
-def test_an_answer_that_another_request_asks_for_again_is_billed_once(
+def test_an_answer_that_another_request_polls_is_billed_once(
     app: Flask, llm_cost: LlmCost
 ) -> None:
     url = "https://api.openai.com/v1/responses"
@@ -644,7 +646,7 @@ def test_a_flush_waits_for_a_deferred_call_that_another_thread_stores(
 
 @pytest.mark.parametrize("storage", ["database", "jsonl"])
 def test_a_del_during_an_append_does_not_hang(make_app: MakeApp, storage: str) -> None:
-    """Garbage is collected inside every lock there is, and each time a stream ends in it."""
+    """Garbage is collected inside every lock, and a stream ends in it each time."""
     app = make_app(LLM_COST_STORAGE=storage)
     llm_cost: LlmCost = app.extensions["llm_cost"].extension
 
@@ -688,7 +690,7 @@ def test_a_del_during_an_append_does_not_hang(make_app: MakeApp, storage: str) -
         assert llm_cost.calls.count() == 800
 
 
-def test_a_child_does_not_keep_what_its_parent_was_about_to(
+def test_a_child_does_not_record_the_deferred_calls_of_its_parent(
     app: Flask, llm_cost: LlmCost
 ) -> None:
     _abandon(llm_cost)
@@ -704,7 +706,9 @@ def test_a_child_does_not_keep_what_its_parent_was_about_to(
     assert llm_cost.calls.count() == 1
 
 
-def test_a_receiver_may_ask_and_flush_the_ledger(app: Flask, llm_cost: LlmCost) -> None:
+def test_a_receiver_may_query_and_flush_the_ledger(
+    app: Flask, llm_cost: LlmCost
+) -> None:
     flushed: list[bool] = []
 
     def receiver(sender: t.Any, call: Call) -> None:
@@ -720,7 +724,7 @@ def test_a_receiver_may_ask_and_flush_the_ledger(app: Flask, llm_cost: LlmCost) 
     assert llm_cost.calls.count() == 1
 
 
-def test_what_storage_raises_never_reaches_the_app(make_app: MakeApp) -> None:
+def test_an_error_of_the_storage_never_reaches_the_app(make_app: MakeApp) -> None:
     def broken(call: Call) -> None:
         raise RuntimeError("no room")
 
@@ -737,7 +741,7 @@ def test_what_storage_raises_never_reaches_the_app(make_app: MakeApp) -> None:
     assert [str(error) for error in failed] == ["no room"]
 
 
-def test_a_priced_call_raises_no_error_of_another(make_app: MakeApp) -> None:
+def test_a_priced_call_does_not_raise_the_error_of_another(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_ON_UNKNOWN_PRICE="raise")
     state: AppState = app.extensions["llm_cost"]
     state.intake.pending_error = UnknownPrice("acme", "brain-1")
@@ -773,7 +777,7 @@ def test_a_bound_async_generator_keeps_its_tags_in_its_callers_task(
         llm_cost.track(provider="openai", model="gpt-4o", input_tokens=number)
 
     async def steps(count: int) -> t.AsyncIterator[asyncio.Task[t.Any] | None]:
-        # A time limit may be left only in the task in which it was entered.
+        # A timeout may be left only in the task in which it was entered.
         async with asyncio.timeout(60):
             try:
                 for number in range(count):
@@ -805,7 +809,7 @@ def test_a_bound_async_generator_keeps_its_tags_in_its_callers_task(
     assert sum(call.tags == {"user": "alice"} for call in calls) == 4
 
 
-def test_a_fork_during_set_up_leaves_the_child_free(app: Flask) -> None:
+def test_a_fork_during_set_up_does_not_lock_the_child(app: Flask) -> None:
     state: AppState = app.extensions["llm_cost"]
     with state._lock:
         child = os.fork()
@@ -815,7 +819,7 @@ def test_a_fork_during_set_up_leaves_the_child_free(app: Flask) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_measured_latency_and_a_cost_as_text_are_taken(llm_cost: LlmCost) -> None:
+def test_measured_latency_and_a_cost_as_text_are_accepted(llm_cost: LlmCost) -> None:
     call = llm_cost.track(
         provider="openai",
         model="gpt-4o",
@@ -830,7 +834,7 @@ def test_measured_latency_and_a_cost_as_text_are_taken(llm_cost: LlmCost) -> Non
     assert llm_cost.calls.total_cost() == Decimal("1.25")
 
 
-def test_a_storm_of_failures_is_one_line_in_the_log(
+def test_many_failures_are_one_line_in_the_log(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(call: Call) -> None:

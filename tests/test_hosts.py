@@ -1,4 +1,4 @@
-"""Whole hosts: what they do wrong, or what fails under them, gives a clear answer."""
+"""Whole host apps: their mistakes and failures are reported clearly."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _finish(app: Flask, db: SQLAlchemy) -> None:
             engine.dispose()
 
 
-def test_calls_wait_until_the_hosts_database_has_tables(
+def test_calls_are_queued_until_the_hosts_database_has_tables(
     tmp_path: Path, postgresql_uri: str
 ) -> None:
     app, db, llm_cost = _host(tmp_path, postgresql_uri)
@@ -81,7 +81,7 @@ def test_calls_wait_until_the_hosts_database_has_tables(
     _run(app, "drain")
     with app.app_context():
         assert llm_cost.calls.count() == 3
-        # In the host's database, and unknown to its metadata.
+        # In the host's database, but not in its metadata.
         assert "llm_cost_calls" in sa.inspect(db.engine).get_table_names()
         assert not db.metadata.tables
     _finish(app, db)
@@ -118,7 +118,7 @@ def test_a_locked_sqlite_host_delays_no_call(tmp_path: Path) -> None:
     _finish(app, db)
 
 
-def test_an_unreachable_database_keeps_the_calls_and_says_so(make_app: MakeApp) -> None:
+def test_calls_are_queued_while_the_database_is_unreachable(make_app: MakeApp) -> None:
     uri = "postgresql+psycopg://someone:hush@127.0.0.1:9/nowhere"
     app = _mounted(make_app(LLM_COST_DATABASE_URI=uri))
     _track(app, 2)
@@ -188,7 +188,7 @@ def test_a_hosts_own_sqlite_memory_is_left_alone(tmp_path: Path) -> None:
 
 
 def _encrypt(server: PostgreSQL) -> Path:
-    """Have a server take encrypted connections alone; its certificate."""
+    """Make a server accept only encrypted connections; return its certificate."""
     server.make()
     certificate, key = server.data / "server.crt", server.data / "server.key"
     subprocess.run(
@@ -235,7 +235,7 @@ def test_a_hosts_tls_arguments_are_the_ledgers(tmp_path: Path) -> None:
         _finish(app, db)
 
 
-def test_a_lost_call_is_an_error_of_the_next_one_where_the_app_wants_that(
+def test_a_lost_call_raises_at_the_next_send_if_the_app_asks_for_it(
     tmp_path: Path, make_app: MakeApp
 ) -> None:
     (tmp_path / "file").touch()
@@ -255,7 +255,7 @@ def test_a_lost_call_is_an_error_of_the_next_one_where_the_app_wants_that(
                 session.post(url, json={"model": "gpt-4o"})
             raised.append(error.type)
         assert "hush" not in str(error.value)
-    # The error stands for the call that is lost; it is said before the next is sent.
+    # The error is that of the lost call; it is raised before the next send.
     assert raised == [
         requests.ConnectionError,
         StorageError,
@@ -264,7 +264,7 @@ def test_a_lost_call_is_an_error_of_the_next_one_where_the_app_wants_that(
     assert app.extensions["llm_cost"].ledger.lost == 2
 
 
-def test_a_call_that_waits_in_the_spool_is_no_error(
+def test_a_call_queued_in_the_spool_is_not_an_error(
     tmp_path: Path, make_app: MakeApp
 ) -> None:
     failed: list[t.Any] = []
@@ -284,6 +284,6 @@ def test_a_call_that_waits_in_the_spool_is_no_error(
             assert not llm_cost.flush(0.2)
     assert failed == [None]
     with app.app_context():
-        # What raises if there is something to be raised.
+        # Raises any pending error.
         assert llm_cost.begin(Attempt("openai", "chat")) is not None
     assert app.extensions["llm_cost"].ledger.queue.count() == 1

@@ -1,4 +1,4 @@
-"""No content: what a prompt, an answer, a key or a URL query says is never stored or logged."""
+"""No content of a prompt, response, key or URL query is ever stored or logged."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_no_content_reaches_ledger_spool_or_log(
 def test_no_content_is_in_the_spool(
     make_app: MakeApp, server: str, tmp_path: Path
 ) -> None:
-    # A database that is away keeps the lines in the spool.
+    # While the database is unavailable, lines stay in the spool.
     app = make_app(
         LLM_COST_PROVIDER_HOSTS={server: "openai"},
         LLM_COST_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:9/nowhere",
@@ -128,7 +128,7 @@ def test_no_content_is_in_the_spool(
         ("gemini", "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"),
     ],
 )
-def test_no_content_of_a_stream_is_kept(
+def test_no_content_of_a_stream_is_stored(
     make_app: MakeApp, tmp_path: Path, dialect: str, path: str
 ) -> None:
     with provider.serve() as url:
@@ -137,7 +137,7 @@ def test_no_content_of_a_stream_is_kept(
         body = {"model": "gpt-4o", "stream": True, "messages": [{"content": MARK}]}
         with requests.Session() as session:
             session.mount("http://", llm_cost.adapter())
-            # A stream cuts its words anywhere: enough of them, and a piece is whole.
+            # A stream cuts words anywhere; with enough of them, one piece is whole.
             order = {"X-Loopback": f"say={'XYZZY' * 40}"}
             answer = session.post(url + path, json=body, headers=order)
         assert "YZZ" in answer.text

@@ -1,4 +1,4 @@
-"""What one request cost: ``g.llm_cost_usd``, the header, and tags of the request."""
+"""The cost of a request: ``g.llm_cost_usd``, the header, and its tags."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_request_knows_what_its_calls_cost(app: Flask, llm_cost: LlmCost) -> N
     assert "X-LLM-Cost-USD" not in response.headers
 
 
-def test_a_header_tells_the_sum(make_app: MakeApp) -> None:
+def test_a_header_reports_the_sum(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_COST_HEADER=True)
 
     def view() -> str:
@@ -67,7 +67,7 @@ def test_a_header_tells_the_sum(make_app: MakeApp) -> None:
     assert headers["X-LLM-Cost-Unpriced"] == "1"
 
 
-def test_what_is_unknown_is_no_zero(make_app: MakeApp) -> None:
+def test_an_unknown_cost_is_not_zero(make_app: MakeApp) -> None:
     app = make_app(LLM_COST_COST_HEADER=True)
 
     def view() -> str:
@@ -86,7 +86,7 @@ def test_a_request_without_calls_has_no_header(make_app: MakeApp) -> None:
     assert not [name for name, _ in headers.items() if name.startswith("X-LLM")]
 
 
-def test_a_price_of_nothing_is_zero_and_not_unknown(make_app: MakeApp) -> None:
+def test_a_free_call_costs_zero_and_is_not_unknown(make_app: MakeApp) -> None:
     app = make_app(
         LLM_COST_COST_HEADER=True,
         LLM_COST_PRICE_OVERRIDES={"acme/free": {"input": "0", "output": "0"}},
@@ -100,7 +100,7 @@ def test_a_price_of_nothing_is_zero_and_not_unknown(make_app: MakeApp) -> None:
     assert Decimal(headers["X-LLM-Cost-USD"]) == 0
 
 
-def test_each_request_begins_at_nothing(app: Flask, llm_cost: LlmCost) -> None:
+def test_each_request_starts_at_zero(app: Flask, llm_cost: LlmCost) -> None:
     @app.get("/<int:calls>")
     def spend(calls: int) -> str:
         for _ in range(calls):
@@ -108,7 +108,7 @@ def test_each_request_begins_at_nothing(app: Flask, llm_cost: LlmCost) -> None:
         return str(g.llm_cost_usd)
 
     client = app.test_client()
-    # One app context around both: both requests then have the same g.
+    # One app context around both, so both requests have the same g.
     with app.app_context(), record_calls(app):
         assert client.get("/3").text == "0.022500000000"
         assert client.get("/1").text == "0.007500000000"
@@ -151,14 +151,16 @@ def test_captured_calls_count_where_they_were_sent(make_app: MakeApp) -> None:
     assert Decimal(response.text) == told == call.cost.total_usd > 0
 
 
-def test_a_call_outside_of_a_request_is_of_none(app: Flask, llm_cost: LlmCost) -> None:
+def test_a_call_outside_of_a_request_belongs_to_none(
+    app: Flask, llm_cost: LlmCost
+) -> None:
     with app.app_context(), record_calls(app):
         llm_cost.track(**CALL)
         assert current() is None
         assert "llm_cost_usd" not in g
 
 
-def test_a_call_that_outlives_its_request_keeps_nothing_of_it(app: Flask) -> None:
+def test_a_call_that_outlives_its_request_does_not_keep_it_alive(app: Flask) -> None:
     with app.test_request_context("/"):
         app.preprocess_request()
         spent = current()
@@ -171,7 +173,7 @@ def test_a_call_that_outlives_its_request_keeps_nothing_of_it(app: Flask) -> Non
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_endpoints_and_blueprints_have_their_spend(
+def test_spend_is_grouped_by_endpoint_and_blueprint(
     app: Flask, llm_cost: LlmCost, nested: bool
 ) -> None:
     llm_cost.tag_provider(request_tags)

@@ -1,4 +1,4 @@
-"""Under the servers that people run, each call that was acknowledged is kept exactly once."""
+"""Under common servers, each acknowledged call is stored exactly once."""
 
 from __future__ import annotations
 
@@ -88,11 +88,11 @@ def host(tmp_path: Path) -> Path:
 
 
 class Gunicorn:
-    """Gunicorn with the host app, and clients that ask it as fast as it answers."""
+    """Gunicorn with the host app, and clients that send requests as fast as it answers."""
 
     def __init__(self, host: Path, env: dict[str, str], *options: str) -> None:
         self.acked: list[str] = []
-        """The numbers of requests that were wholly answered."""
+        """The numbers of requests with a complete response."""
         self._log = host.with_suffix(".log")
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -163,7 +163,7 @@ def _drain(host: Path, env: dict[str, str]) -> None:
         "--worker-class gevent",
     ],
 )
-def test_sigterm_under_gunicorn_loses_and_doubles_nothing(
+def test_sigterm_under_gunicorn_neither_loses_nor_doubles_calls(
     make_app: MakeApp, host: Path, provider: str, options: str
 ) -> None:
     app = make_app()
@@ -172,7 +172,7 @@ def test_sigterm_under_gunicorn_loses_and_doubles_nothing(
         "HOST_INSTANCE": app.instance_path,
         "HOST_PROVIDER": provider,
     }
-    # With --preload the parent's own call is its, and no child's.
+    # With --preload, the parent's own call belongs to it, not to a child.
     early = {"HOST_EARLY": "1"} if "--preload" in options else {}
     server = Gunicorn(host, env | early, *options.split())
     server.wait_for(40)
@@ -184,14 +184,14 @@ def test_sigterm_under_gunicorn_loses_and_doubles_nothing(
     stored = [number for number, model in rows if model != "early"]
     assert len(stored) == len(set(stored))
     assert set(server.acked) <= set(stored)
-    # A call whose response did not reach its client any more may be there: one a client.
+    # Calls whose response did not reach the client may be stored: one per client.
     assert len(stored) <= len(server.acked) + 4
     assert len(rows) - len(stored) == len(early)
 
 
 UWSGI = """
     import sys, threading, types
-    # What uWSGI puts there; it then runs no thread between two requests.
+    # As set by uWSGI, which then runs no threads between two requests.
     uwsgi = sys.modules["uwsgi"] = types.ModuleType("uwsgi")
     uwsgi.opt = {"http-socket": b"127.0.0.1:0", **dict.fromkeys(sys.argv[1:], True)}
     from served_host import app, llm_cost
@@ -206,7 +206,7 @@ UWSGI = """
 
 
 @pytest.mark.parametrize("option", [None, "enable-threads"])
-def test_without_threads_what_waits_is_stored_when_a_request_ends(
+def test_without_threads_queued_calls_are_stored_when_a_request_ends(
     make_app: MakeApp, host: Path, provider: str, option: str | None
 ) -> None:
     app = make_app()
@@ -223,7 +223,7 @@ def test_without_threads_what_waits_is_stored_when_a_request_ends(
     assert (done.returncode, done.stderr) == (0, "")
     threads, stored = map(int, done.stdout.split())
     if option is None:
-        # The first request's call at once; the others' half a second later, or at the end.
+        # The first request's call at once; the others half a second later, or at exit.
         assert threads == 1
         assert stored >= 1
     else:

@@ -67,7 +67,7 @@ def test_a_limit_drops_the_least_specific_tags() -> None:
     assert result.flags == {"tags_dropped"}
 
 
-def test_a_wrong_key_is_dropped_and_said_so() -> None:
+def test_an_invalid_key_is_dropped_and_flagged() -> None:
     result = taken({"a b": 1, "": 2, 3: 4, "x" * 201: 5, "größe": 6, "ok": 7})
     assert result.tags == {"ok": "7"}
     assert result.flags == {"tags_dropped"}
@@ -110,7 +110,7 @@ def test_ordinary_words_are_not_taken_for_secrets() -> None:
     ),
     st.integers(0, 64),
 )
-def test_any_tags_end_within_the_limits(tags: dict[str, t.Any], limit: int) -> None:
+def test_any_tags_are_cut_to_the_limits(tags: dict[str, t.Any], limit: int) -> None:
     result = taken(tags, max_tags=5, max_tag_bytes=limit)
     assert len(result.tags) <= 5
     for value in result.tags.values():
@@ -229,7 +229,9 @@ def test_a_decorated_async_generator_is_tagged_only_while_it_runs() -> None:
     asyncio.run(use())
 
 
-def test_a_decorated_async_generator_is_told_what_its_caller_sends_and_raises() -> None:
+def test_a_decorated_async_generator_receives_what_its_caller_sends_and_raises() -> (
+    None
+):
     @Block({"feature": "chat"})
     async def steps() -> AsyncGenerator[t.Any, str]:
         try:

@@ -17,7 +17,7 @@ from tests.capture.server import Provider
 
 
 class Book:
-    """A recorder that writes everything down."""
+    """A recorder that collects what it is given."""
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
@@ -55,7 +55,7 @@ class Book:
 
     @property
     def call(self) -> Call:
-        """The one call there is."""
+        """The only recorded call."""
         assert len(self.calls) == 1, self.calls
         return self.calls[0]
 
@@ -78,7 +78,7 @@ def provider(_provider: Provider) -> Iterator[Provider]:
     _provider.released.clear()
     yield _provider
     _provider.released.set()
-    # What a test gave up is not to be seen by the next one.
+    # What a test left open must not be recorded in the next one.
     _provider.settle()
 
 
@@ -102,6 +102,6 @@ def session(book: Book, hosts: dict[str, str]) -> Iterator[requests.Session]:
 
 @pytest.fixture
 def bare() -> Iterator[requests.Session]:
-    """A session as the app would have it without us."""
+    """A session that is not captured."""
     with requests.Session() as session:
         yield session

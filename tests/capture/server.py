@@ -1,4 +1,4 @@
-"""A provider on the loopback: sends what a test lays down, in any wire shape."""
+"""A provider on loopback that sends what a test prepares, in any wire format."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Answer:
     cuts: tuple[int, ...] = ()
     """Sizes of the chunks of a chunked body, repeated; empty sends Content-Length."""
     dies_after: int | None = None
-    """Close the connection after so many bytes of the (encoded) body."""
+    """Close the connection after this many bytes of the (encoded) body."""
     hangs: bool = False
-    """Keep the connection open, in silence, where it would die."""
+    """Instead of closing it, keep the connection open without sending."""
     silent: bool = False
-    """Do not answer at all, until the test is over."""
+    """Send no response until the test is over."""
 
     def sent(self) -> bytes:
         return encode(self.body, self.encoding)
@@ -61,22 +61,22 @@ class Answer:
 
 @dataclass
 class Seen:
-    """What the server was sent."""
+    """A request that the server received."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
     connection: int = field(compare=False)
-    """The number of its connection, in the order in which they were made."""
+    """The number of its connection, in the order in which they were opened."""
 
 
 @dataclass
 class Scene:
-    """What a server does next, and what it has seen."""
+    """What a server sends next, and what it has received."""
 
     answers: list[Answer] = field(default_factory=list)
-    """One for each request; the last one stays."""
+    """One per request; the last one is repeated."""
     requests: list[Seen] = field(default_factory=list)
     connections: int = 0
 
@@ -85,7 +85,7 @@ class Scene:
 
 
 class Provider(ThreadingHTTPServer):
-    """Answers every request with what its scene says."""
+    """Answers every request as its scene says."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -106,7 +106,7 @@ class Provider(ThreadingHTTPServer):
         return f"http://{self.host}{path}"
 
     def play(self, *answers: Answer) -> Scene:
-        """Answer so from now on."""
+        """Send these answers from now on."""
         self.scene = Scene(list(answers))
         return self.scene
 
@@ -126,22 +126,22 @@ class Provider(ThreadingHTTPServer):
                 self._changed.notify_all()
 
     def number(self, connection: socket.socket) -> int:
-        """Of an open connection, in the order in which they were made."""
+        """The number of an open connection, in the order in which they were opened."""
         return self._open[connection][0]
 
     def settle(self) -> None:
-        """Take in all that was sent until now, be it late, and end every connection."""
+        """Receive everything that was sent until now, and close every connection."""
         with socket.create_connection(("127.0.0.1", self.server_port)) as last:
             mine = last.getsockname()
             with self._changed:
-                # Connections are accepted one after the other: those before it are in.
+                # Connections are accepted in order: earlier ones are accepted by now.
                 assert self._changed.wait_for(
                     lambda: any(mine == address for _, address in self._open.values()),
                     60,
                 )
                 for connection in self._open:
                     with contextlib.suppress(OSError):
-                        # What has arrived is read; after that there is nothing more.
+                        # What has arrived is still read, but nothing after it.
                         connection.shutdown(socket.SHUT_RDWR)
                 assert self._changed.wait_for(lambda: not self._open, 60)
 
@@ -214,7 +214,7 @@ def _chunked(body: bytes, cuts: tuple[int, ...]) -> bytes:
 
 
 def sse(*events: t.Any, eol: bytes = b"\n", named: bool = False) -> bytes:
-    """Server-sent events; with their ``type`` as the name, as Anthropic does."""
+    """Server-sent events, optionally named by their ``type`` as Anthropic does."""
     lines = []
     for event in events:
         if named:
@@ -333,7 +333,7 @@ GEMINI_ARRAY: t.Final = json.dumps([_GEMINI]).encode()
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of answer. All of them used 60 fresh, 40 cached and 20 output tokens."""
+    """One kind of answer. Each used 60 uncached, 40 cached and 20 output tokens."""
 
     name: str
     provider: str
@@ -382,9 +382,9 @@ ENCODED: t.Final = tuple(
     (case, encoding)
     for case in CASES
     for encoding in ENCODINGS
-    # The shapes of answers and their encodings have little to do with each other.
+    # Kinds of answers and encodings hardly depend on each other.
     if case in CASES[:2] or encoding == "gzip"
 )
-"""Each kind of answer, and each encoding, though not all of them with each other."""
+"""Every kind of answer and every encoding, but not every combination."""
 
 Read: t.TypeAlias = Callable[[t.Any], t.Any]

@@ -42,7 +42,7 @@ def tap(book: Book, hosts: dict[str, str]) -> Tap:
 
 
 def run(tap: Tap | None, work: Work, **options: t.Any) -> t.Any:
-    """Do some work with a session, captured if there is a tap."""
+    """Run some work with a session, captured if there is a tap."""
 
     async def main() -> t.Any:
         async with aiohttp.ClientSession(**options) as session:
@@ -120,7 +120,7 @@ KNOWN: t.Final = [
     for name in ENCODINGS
     if name != "zstd" or getattr(compression_utils, "HAS_ZSTD", False)
 ]
-"""The encodings that the installed aiohttp undoes."""
+"""The encodings that the installed aiohttp can decode."""
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -157,7 +157,7 @@ def test_bytes_are_the_same_however_they_are_cut_and_read(
     check(book.call, case)
 
 
-def test_bytes_that_are_not_decompressed_are_read_too(
+def test_a_body_that_is_not_decompressed_is_read(
     provider: Provider, tap: Tap, book: Book
 ) -> None:
     answer = Answer(CHAT_STREAM, cuts=(40,), encoding="gzip")
@@ -171,7 +171,7 @@ def test_bytes_that_are_not_decompressed_are_read_too(
     assert book.call.usage is not None
 
 
-def test_an_answer_looks_as_it_always_did(provider: Provider, tap: Tap) -> None:
+def test_a_response_looks_unchanged(provider: Provider, tap: Tap) -> None:
     scene = provider.play(Answer(CHAT_JSON))
 
     async def work(session: aiohttp.ClientSession) -> str:
@@ -203,7 +203,7 @@ def test_streamed_calls_share_one_connection(
     assert len(book.calls) == 10
 
 
-def test_a_caller_who_stops_at_done_has_a_whole_record(
+def test_a_caller_who_stops_at_done_has_a_complete_record(
     provider: Provider, tap: Tap, book: Book
 ) -> None:
     provider.play(Answer(CHAT_STREAM, cuts=(64,), hangs=True, dies_after=-5))
@@ -220,7 +220,7 @@ def test_a_caller_who_stops_at_done_has_a_whole_record(
     assert book.call.usage is not None
 
 
-def test_a_caller_who_leaves_early_interrupts(
+def test_a_caller_who_stops_early_interrupts(
     provider: Provider, tap: Tap, book: Book
 ) -> None:
     provider.play(Answer(CHAT_STREAM, cuts=(40,), dies_after=500, hangs=True))
@@ -304,7 +304,7 @@ def test_an_http_error_is_a_record_without_usage(
     assert (book.call.outcome, book.call.http_status) == ("http_error", 429)
 
 
-def test_the_request_is_known_from_its_data(
+def test_the_request_is_read_from_its_data(
     provider: Provider, tap: Tap, book: Book
 ) -> None:
     scene = provider.play(Answer(CHAT_JSON))
@@ -349,7 +349,7 @@ def test_the_model_of_a_form_with_a_file_is_known(
     assert [seen.body.count(b"RIFF") for seen in scene.requests] == [50_000] * 3
 
 
-def test_a_recorder_may_forbid(provider: Provider, tap: Tap, book: Book) -> None:
+def test_a_recorder_may_reject_a_call(provider: Provider, tap: Tap, book: Book) -> None:
     scene = provider.play(Answer(CHAT_JSON))
     book.forbids = UnknownPrice("openai", "gpt-9")
 
@@ -362,7 +362,7 @@ def test_a_recorder_may_forbid(provider: Provider, tap: Tap, book: Book) -> None
 
 
 class Key:
-    """What a session's own JSON may write, and ours may not."""
+    """A value that a session's own JSON encoder supports, but not ours."""
 
 
 def test_json_that_only_the_session_can_write_is_still_a_call(
@@ -379,7 +379,7 @@ def test_json_that_only_the_session_can_write_is_still_a_call(
     assert (book.call.outcome, book.call.model) == ("ok", "gpt-4o-2024-08-06")
 
 
-def test_a_wrong_address_is_the_error_that_it_always_was(
+def test_an_invalid_url_raises_the_same_error(
     provider: Provider, tap: Tap, book: Book
 ) -> None:
     async def work(session: aiohttp.ClientSession) -> None:
@@ -394,7 +394,7 @@ def test_a_wrong_address_is_the_error_that_it_always_was(
     assert book.calls == []
 
 
-def test_an_error_of_a_middleware_with_a_status_of_its_own_is_a_record(
+def test_a_middleware_error_with_a_status_is_a_record(
     provider: Provider, tap: Tap, book: Book
 ) -> None:
     class OutOfOrder(Exception):

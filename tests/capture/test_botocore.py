@@ -107,7 +107,7 @@ WAYS: dict[str, Callable[[t.Any, int], Iterator[t.Any]]] = {
     "readlines": lambda body, size: iter(body.readlines()),
     "with": lambda body, size: _inside(body),
 }
-"""How a ``StreamingBody`` is read, piece by piece."""
+"""Ways to read a ``StreamingBody``, piece by piece."""
 
 _EVENTS: t.Final = {"events": lambda body, size: iter(body)}
 _PARSED: t.Final = {"parsed": lambda body, size: iter([body])}
@@ -115,7 +115,7 @@ _PARSED: t.Final = {"parsed": lambda body, size: iter([body])}
 
 @dataclass(frozen=True)
 class Operation:
-    """One of Bedrock's; all its answers used as many tokens."""
+    """An operation of Bedrock. All of its answers used the same tokens."""
 
     name: str
     body: bytes
@@ -173,7 +173,7 @@ def _client(url: str) -> t.Any:
 
 @pytest.fixture(scope="module")
 def bare(_provider: Provider) -> Iterator[t.Any]:
-    """A client as the app would have it without us."""
+    """A client that is not captured."""
     with closing(_client(_provider.url(""))) as client:
         yield client
 
@@ -209,7 +209,7 @@ def seen(
     size: int = 9,
     stop: int | None = None,
 ) -> tuple[list[t.Any], tuple[str, str] | None]:
-    """What a caller sees of a call: the pieces of its answer, and how it broke off.
+    """What a caller sees of a call: the pieces of its answer, and the error that ended it.
 
     :param stop: After so many pieces it reads no more.
     """
@@ -217,7 +217,7 @@ def seen(
     try:
         body = operation.ask(client)
         with _closed(body):
-            # What came before an error stays in the list.
+            # The pieces before an error stay in the list.
             pieces.extend(itertools.islice(operation.ways[way](body, size), stop))
     except Exception as error:
         return pieces, (type(error).__qualname__, str(error))
@@ -226,7 +226,7 @@ def seen(
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize(("operation", "way"), CASES, ids=str)
-def test_every_way_of_reading_gives_the_same_and_one_call(
+def test_every_way_of_reading_gives_the_same_result_and_one_call(
     operation: Operation,
     way: str,
     encoding: str,
@@ -242,7 +242,7 @@ def test_every_way_of_reading_gives_the_same_and_one_call(
         if encoding == "identity":
             assert expected[1] is None
         if operation.ways is WAYS or encoding == "identity":
-            # Others are of no use to botocore, which undoes no encoding.
+            # botocore does not decode bodies, so others are useless to it.
             check(book, operation)
         book.calls.clear()
         book.deferred.clear()
@@ -264,14 +264,14 @@ def check(book: Book, operation: Operation) -> None:
 )
 @given(
     case=st.sampled_from(CASES),
-    # Most answers are not encoded: botocore asks for none.
+    # Most answers are not encoded: botocore does not ask for an encoding.
     encoding=st.one_of(st.just("identity"), st.sampled_from(ENCODINGS)),
     cuts=st.lists(st.integers(1, 200), max_size=6).map(tuple),
     size=st.integers(1, 300),
     stop=st.one_of(st.none(), st.integers(0, 5)),
     dies=st.one_of(st.none(), st.integers(0, 400)),
 )
-def test_the_same_is_seen_however_it_is_cut_and_read_and_broken_off(
+def test_the_caller_sees_the_same_however_a_body_is_cut_read_and_broken_off(
     provider: Provider,
     client: t.Any,
     bare: t.Any,
@@ -298,12 +298,12 @@ def test_the_same_is_seen_however_it_is_cut_and_read_and_broken_off(
         assert dies is not None
         assert call.outcome in ("failed", "no_response")
     else:
-        # The caller left; or botocore, which understands nothing of an encoding.
+        # The caller stopped; or botocore did, which cannot decode the body.
         broken = [] if dies is None else ["failed", "no_response"]
         assert call.outcome in ("interrupted", *broken)
 
 
-def test_an_event_stream_is_still_one_of_botocore(
+def test_an_event_stream_is_still_botocores(
     provider: Provider, client: t.Any, book: Book
 ) -> None:
     provider.play(Answer(OPERATIONS[2].body, cuts=(50,)))

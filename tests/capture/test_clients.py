@@ -1,4 +1,4 @@
-"""One client or all of a process: captured, once each, and put back in any order."""
+"""One client or all in a process: captured once each, and undone in any order."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def tap(book: Book, hosts: dict[str, str]) -> Tap:
 
 @pytest.fixture
 def instrumented(tap: Tap) -> Iterator[None]:
-    """Every library is captured; afterwards all is as it was."""
+    """Every library is captured; afterwards the patches are removed."""
     before = [vars(owner)[name] for owner, name in METHODS]
     assert clients.instrument(tap) == (
         "requests",
@@ -168,7 +168,7 @@ def test_layers_on_top_of_each_other_make_one_record(
 
 
 class Wrapper:
-    """A method as wrapt makes it: a descriptor that must know its instance."""
+    """A method as made by wrapt: a descriptor that must know its instance."""
 
     def __init__(self, wrapped: t.Any) -> None:
         self.__wrapped__ = wrapped
@@ -179,7 +179,7 @@ class Wrapper:
 
 
 class Other:
-    """Another library's instrumentation, which knows nothing of ours."""
+    """Another library's instrumentation, independent of ours."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -206,7 +206,7 @@ def other(request: pytest.FixtureRequest) -> Iterator[Other]:
     assert vars(HTTPAdapter)["send"] is plain
 
 
-def test_others_on_top_may_be_taken_off_later(
+def test_patches_on_top_may_be_removed_later(
     tap: Tap, provider: Provider, book: Book, other: Other
 ) -> None:
     provider.play(Answer(CHAT_JSON))
@@ -222,7 +222,7 @@ def test_others_on_top_may_be_taken_off_later(
     assert len(book.calls) == 1
 
 
-def test_others_below_may_be_taken_off_first(
+def test_patches_below_may_be_removed_first(
     tap: Tap, provider: Provider, book: Book, other: Other
 ) -> None:
     provider.play(Answer(CHAT_JSON))
@@ -237,7 +237,7 @@ def test_others_below_may_be_taken_off_first(
     assert len(book.calls) == 2
 
 
-def test_others_on_top_stay_when_ours_is_switched_again(
+def test_patches_on_top_stay_when_ours_is_switched_again(
     tap: Tap, provider: Provider, book: Book, other: Other
 ) -> None:
     provider.play(Answer(CHAT_JSON))
@@ -263,7 +263,7 @@ def test_a_session_keeps_its_adapters(tap: Tap, provider: Provider, book: Book) 
     assert book.call.usage is not None
 
 
-def test_what_holds_no_client_is_an_error(tap: Tap) -> None:
+def test_an_object_without_a_client_is_an_error(tap: Tap) -> None:
     with pytest.raises(
         ConfigError, match=r"No HTTP client .* in this dict.*instrument"
     ):
@@ -312,7 +312,7 @@ def test_the_openai_sdk_is_captured(tap: Tap, provider: Provider, book: Book) ->
     assert book.calls[1].stream
 
 
-def test_each_try_of_the_openai_sdk_is_an_attempt(
+def test_each_retry_of_the_openai_sdk_is_an_attempt(
     tap: Tap, provider: Provider, book: Book
 ) -> None:
     busy = Answer(b"{}", status=429, headers=(("retry-after-ms", "1"),))
@@ -325,10 +325,10 @@ def test_each_try_of_the_openai_sdk_is_an_attempt(
 
 
 @pytest.mark.usefixtures("instrumented")
-def test_an_sdk_upon_every_layer_makes_one_record_for_each_try(
+def test_an_sdk_over_every_captured_layer_makes_one_record_per_attempt(
     tap: Tap, provider: Provider, book: Book, hosts: dict[str, str]
 ) -> None:
-    """An SDK whose client sends through a session, and all of it is captured."""
+    """An SDK whose client sends through a session, with both captured."""
     busy = Answer(b"{}", status=429, headers=(("retry-after-ms", "1"),))
     provider.play(busy, Answer(CHAT_JSON))
 
@@ -471,7 +471,7 @@ def _converse(client: t.Any) -> t.Any:
     return client.converse(modelId="amazon.nova-lite-v1:0", messages=messages)
 
 
-def test_each_try_of_boto3_is_an_attempt(
+def test_each_retry_of_boto3_is_an_attempt(
     tap: Tap, provider: Provider, bedrock: t.Any, book: Book
 ) -> None:
     assert clients.wrap(tap, bedrock) == ("botocore",)
@@ -495,7 +495,7 @@ def test_a_bedrock_call_whose_answer_breaks_off_fails(
 
 
 @pytest.mark.usefixtures("instrumented")
-def test_a_bedrock_call_that_is_refused_is_a_record_each_time(
+def test_each_refused_connection_of_a_bedrock_call_is_a_record(
     book: Book, hosts: dict[str, str]
 ) -> None:
     with socket.socket() as unused:
@@ -511,7 +511,7 @@ def test_a_bedrock_call_that_is_refused_is_a_record_each_time(
 
 
 @pytest.mark.parametrize("name", ["requests", "httpx", "httpx2", "aiohttp", "botocore"])
-def test_a_library_that_is_not_there_is_passed_over(
+def test_a_library_that_is_not_installed_is_skipped(
     name: str, tap: Tap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.import_module

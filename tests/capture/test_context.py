@@ -1,4 +1,4 @@
-"""Whose a call is, wherever an app makes it: views, streams, tasks, commands, scripts."""
+"""App and tags of a call, wherever it is made: views, streams, tasks, commands, scripts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def calls(app: Flask) -> Iterator[list[Call]]:
         yield calls
 
 
-def test_tasks_of_an_async_view_have_tags_of_their_own(
+def test_tasks_of_an_async_view_have_their_own_tags(
     app: Flask, llm_cost: LlmCost, calls: list[Call], provider: Provider
 ) -> None:
     @app.get("/")
@@ -82,7 +82,7 @@ def test_tasks_of_an_async_view_have_tags_of_their_own(
 
 
 @pytest.mark.parametrize("early", [False, True])
-def test_a_streamed_response_is_whose_it_was_at_the_send(
+def test_a_streamed_response_has_the_tags_of_its_send(
     early: bool,
     app: Flask,
     llm_cost: LlmCost,
@@ -114,14 +114,14 @@ def test_a_streamed_response_is_whose_it_was_at_the_send(
         response.close()
     else:
         assert b"".join(chunks) == CHAT_STREAM
-    # A call that ends in a generator's close() is kept at the next occasion.
+    # A call that ends in a generator's close() is recorded later.
     llm_cost.flush(10)
     [call] = calls
     assert call.tags == {"feature": "chat", "path": "/chat"}
     assert call.outcome == ("interrupted" if early else "ok")
 
 
-def test_one_object_of_several_apps_drops_what_is_no_ones(
+def test_one_object_of_several_apps_drops_calls_without_a_context(
     make_app: MakeApp,
     app: Flask,
     llm_cost: LlmCost,
@@ -145,7 +145,7 @@ def test_one_object_of_several_apps_drops_what_is_no_ones(
 
 @pytest.fixture
 def logging_left_alone() -> Iterator[None]:
-    """A worker of Celery would set the level of the root logger, for all later tests."""
+    """A Celery worker would set the level of the root logger for all later tests."""
 
     def leave(**_: t.Any) -> None:
         pass
@@ -169,8 +169,8 @@ def test_a_celery_task_with_an_app_context_is_captured(
     celery = Celery("tasks", broker="memory://", backend="cache+memory://")
     celery.conf.task_always_eager = eager
 
-    # Celery shares tasks between all its apps, in no order: one of the same name, of
-    # another test and its app, could be run instead.
+    # Celery shares tasks between all its apps, in no particular order: a task of the same
+    # name from another test could run instead.
     @celery.task(shared=False)
     def work(user: int) -> int:
         with app.app_context(), llm_cost.tags(user=user):
@@ -192,7 +192,7 @@ _work: t.Any = None
 
 
 def run_work(user: int) -> int:
-    """What the queue is told to run: it takes functions of modules only."""
+    """The job. The queue accepts only functions of a module."""
     return t.cast(int, _work(user))
 
 
@@ -202,7 +202,7 @@ class _Worker(rq.SimpleWorker):
 
 @pytest.fixture
 def _own_signals() -> Iterator[None]:
-    """A worker takes them over; children that later tests fork would not be ended."""
+    """The worker replaces them; children that later tests fork could not be terminated."""
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -262,10 +262,10 @@ requests.post(url, json={"model": "gpt-4o"}, timeout=60)  # the only app there i
 
 
 @pytest.mark.parametrize("storable", [True, False])
-def test_what_a_script_calls_outlives_it(
+def test_the_calls_of_a_script_outlive_it(
     storable: bool, make_app: MakeApp, provider: Provider
 ) -> None:
-    """In the ledger; or, if its end could not wait for that, in the spool."""
+    """They are in the ledger or, if the exit could not wait for that, in the spool."""
     provider.play(Answer(CHAT_JSON))
     app = make_app()
     ledger = app.extensions["llm_cost"].ledger
@@ -277,18 +277,18 @@ def test_what_a_script_calls_outlives_it(
     if not storable:
         assert ledger.queue.count() == 2
         database.rmdir()
-    # The end of a process waits for some seconds only, which a busy machine may need
-    # to load the database's driver: the rest is taken over by whoever drains next.
+    # The exit of a process waits only some seconds, which a busy machine may need to load
+    # the database driver. Whoever drains next stores the rest.
     ledger.queue.drain()
     assert ledger.queue.count() == 0
     calls = list(stream_calls(ledger.reading, CallFilter()))
     assert sorted(call.tags.get("script", "") for call in calls) == ["", "nightly"]
 
 
-def test_a_task_that_was_started_inside_a_call_is_not_blind(
+def test_a_task_that_was_started_inside_a_call_is_captured(
     app: Flask, llm_cost: LlmCost, calls: list[Call], provider: Provider
 ) -> None:
-    """As SDKs do that fetch something in the background from inside a hook."""
+    """As in SDKs that fetch something in the background from inside a hook."""
 
     async def main() -> None:
         tasks: list[asyncio.Task[t.Any]] = []
@@ -343,7 +343,7 @@ def test_a_block_may_be_left_in_a_foreign_context(
 
     with app.app_context(), warnings.catch_warnings():
         steps = inside()
-        # Where it was entered, tags stay: not in the context of all later tests.
+        # The tags stay where the block was entered: not in the context of later tests.
         contextvars.copy_context().run(next, steps)
         thread = threading.Thread(target=leave, args=(steps,))
         thread.start()

@@ -34,7 +34,7 @@ LENGTH_AND_CHUNKS = pytest.mark.parametrize(
 )
 
 
-def test_a_caller_who_stops_at_done_has_a_whole_record_at_once(
+def test_a_caller_who_stops_at_done_has_a_complete_record_at_once(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(CHAT_STREAM, cuts=(64,), hangs=True, dies_after=-5))
@@ -77,7 +77,7 @@ def test_a_dropped_generator_interrupts(
     assert book.deferred == [True]
 
 
-def test_what_follows_a_dropped_generator_is_no_end(
+def test_reading_on_after_a_dropped_generator_is_not_an_end(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(CHAT_STREAM, cuts=(50,)))
@@ -87,7 +87,7 @@ def test_what_follows_a_dropped_generator_is_no_end(
     assert book.call.outcome == "interrupted"
 
 
-def test_a_generator_that_was_dropped_may_be_taken_up_again(
+def test_reading_may_go_on_after_a_dropped_generator(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(CHAT_STREAM))
@@ -130,7 +130,7 @@ def gc_disabled() -> Iterator[None]:
         gc.enable()
 
 
-def test_a_stream_that_stops_early_keeps_what_it_said_so_far(
+def test_an_interrupted_stream_records_the_usage_so_far(
     provider: Provider,
     session: requests.Session,
     book: Book,
@@ -148,7 +148,7 @@ def test_a_stream_that_stops_early_keeps_what_it_said_so_far(
 
 def dies(read: t.Callable[[requests.Response], t.Any]) -> t.Callable[..., t.Any]:
     def attempt(session: requests.Session, url: str) -> tuple[t.Any, ...]:
-        """What the caller sees: the type, the text and the chain of the error."""
+        """What the caller sees: type, text and chain of the error."""
         seen: list[t.Any] = []
         with session.post(url, json=ASK, stream=True) as response:
             try:
@@ -205,12 +205,12 @@ def test_a_body_that_is_not_in_its_encoding_fails_with_the_same_error(
     assert book.call.outcome == "failed"
 
 
-def test_a_server_that_falls_silent_fails(
+def test_a_server_that_stops_sending_fails(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(CHAT_STREAM, dies_after=100, hangs=True))
     response = session.post(provider.url(), json=ASK, stream=True, timeout=10)
-    # Only now: the answer itself may take its time.
+    # Only now, because the answer itself may be slow.
     response.raw.connection.sock.settimeout(0.05)
     with pytest.raises(requests.ConnectionError, match="Read timed out"):
         list(response.iter_content(16))
@@ -218,7 +218,7 @@ def test_a_server_that_falls_silent_fails(
     assert book.call.outcome == "failed"
 
 
-def test_a_truncated_body_fails_though_its_reader_is_not_told(
+def test_a_truncated_body_fails_even_if_its_reader_gets_no_error(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(CHAT_JSON, dies_after=60))
@@ -269,7 +269,7 @@ def test_a_timeout_is_a_record(
     assert book.call.outcome == "no_response"
 
 
-def test_no_answer_at_all_is_a_record(
+def test_a_missing_response_is_a_record(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -304,7 +304,7 @@ def test_an_http_error_is_a_record_without_usage(
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>", b"\xff\x00", b"[1, 2"])
-def test_an_answer_that_is_no_json_has_no_usage(
+def test_a_response_that_is_not_json_has_no_usage(
     body: bytes, provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(body))
@@ -361,7 +361,7 @@ def test_each_hop_of_a_redirect_is_an_attempt(
 
 @pytest.fixture
 def alarm() -> Iterator[t.Callable[[], t.Any]]:
-    """Set, it interrupts the test in 50 ms, as Ctrl-C does."""
+    """When called, it interrupts the test after 50 ms, as Ctrl-C does."""
 
     def interrupt(*_: object) -> t.NoReturn:
         raise KeyboardInterrupt

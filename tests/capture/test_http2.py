@@ -1,4 +1,4 @@
-"""HTTP/2 with httpx and httpx2: many streams of one connection, each its own row."""
+"""HTTP/2 with httpx and httpx2: many streams of one connection, one row each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ASK = {"model": "gpt-4o", "stream": True}
 
 
 async def _provider(scope: t.Any, receive: t.Any, send: t.Any) -> None:
-    """Answers by path: whole, gzipped, hanging in the midst, or breaking off there."""
+    """Answers by path: whole, gzipped, hanging halfway, or cut off halfway."""
     assert scope["http_version"] == "2"
     while (await receive()).get("more_body"):
         pass
@@ -49,13 +49,13 @@ async def _provider(scope: t.Any, receive: t.Any, send: t.Any) -> None:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[str]:
-    """A provider that speaks HTTP/2 without TLS, for those who know."""
+    """A provider that speaks HTTP/2 without TLS, with prior knowledge."""
     listening = socket.create_server(("127.0.0.1", 0))
     config = Config()
     config.bind = [f"fd://{listening.fileno()}"]
     config.loglevel = "CRITICAL"
     config.graceful_timeout = 0.1
-    # So long it keeps a connection whose app broke off.
+    # How long it keeps the connection of an app that stopped reading.
     config.keep_alive_timeout = 0.5
     loop = asyncio.new_event_loop()
     over = asyncio.Event()

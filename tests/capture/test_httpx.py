@@ -68,7 +68,7 @@ def bare(module: Module) -> Iterator[t.Any]:
 def run(
     module: Module, tap: Tap | None, work: Callable[[t.Any], Awaitable[t.Any]]
 ) -> t.Any:
-    """Do some work with an async client, captured if there is a tap."""
+    """Run some work with an async client, captured if there is a tap."""
 
     async def main() -> t.Any:
         async with module.AsyncClient(verify=False) as client:
@@ -110,7 +110,7 @@ ASYNC_WAYS: dict[str, Callable[[t.Any], Awaitable[t.Any]]] = {
 
 
 def joined(value: t.Any) -> t.Any:
-    """What was read, without where the network happened to cut it."""
+    """What was read, independent of where the network cut it."""
     if isinstance(value, list) and value:
         return value[0][:0].join(value)
     return value
@@ -180,7 +180,7 @@ def test_a_call_that_is_not_streamed_is_read_by_the_client(
     assert book.call.usage is not None
 
 
-def test_an_answer_looks_as_it_always_did(
+def test_a_response_looks_unchanged(
     provider: Provider, module: Module, client: t.Any, bare: t.Any
 ) -> None:
     scene = provider.play(Answer(CHAT_JSON))
@@ -206,7 +206,7 @@ def test_streamed_calls_share_one_connection(
     assert len(book.calls) == 20
 
 
-def test_a_caller_who_stops_at_done_has_a_whole_record_at_once(
+def test_a_caller_who_stops_at_done_has_a_complete_record_at_once(
     provider: Provider, client: t.Any, book: Book
 ) -> None:
     provider.play(Answer(CHAT_STREAM, cuts=(64,), hangs=True, dies_after=-5))
@@ -418,7 +418,7 @@ def test_proxies_stay_and_are_captured(
     assert book.call.usage is not None
 
 
-def test_a_client_that_is_wrapped_again_goes_by_the_new_tap(
+def test_a_client_that_is_wrapped_again_uses_the_new_tap(
     provider: Provider, client: t.Any, book: Book, hosts: dict[str, str]
 ) -> None:
     provider.play(Answer(CHAT_JSON))
@@ -441,7 +441,7 @@ def test_a_transport_of_fixed_layout_is_an_error(module: Module, tap: Tap) -> No
         client._transport = module.MockTransport(lambda _: None)
 
 
-def test_a_recorder_may_forbid_and_suppress_holds(
+def test_a_recorder_may_reject_and_suppress_works(
     provider: Provider, client: t.Any, book: Book
 ) -> None:
     scene = provider.play(Answer(CHAT_JSON))
@@ -454,7 +454,7 @@ def test_a_recorder_may_forbid_and_suppress_holds(
     assert not book.calls
 
 
-def test_tasks_at_the_same_time_do_not_blind_each_other(
+def test_concurrent_tasks_do_not_suppress_each_other(
     provider: Provider, module: Module, tap: Tap, book: Book
 ) -> None:
     provider.play(Answer(CHAT_STREAM, cuts=(60,)))
@@ -519,7 +519,7 @@ TRANSCRIPT: t.Final = json.dumps(
         },
     }
 ).encode()
-"""It does not say which model wrote it."""
+"""It does not name its model."""
 
 
 def test_the_model_of_a_form_with_a_file_is_known(
@@ -535,12 +535,12 @@ def test_the_model_of_a_form_with_a_file_is_known(
     run(module, tap, lambda other: other.post(url, **sent))
     assert [c.model for c in book.calls] == ["gpt-4o-transcribe"] * 2
     assert [c.usage.output_tokens for c in book.calls if c.usage] == [45, 45]
-    # A budget is not told of a body that is no body.
+    # A budget does not get a form instead of a body.
     assert [a.body for a in book.attempts] == [None, None]
     assert all(seen.body.count(b"RIFF") == 50_000 for seen in scene.requests)
 
 
-def test_a_form_that_does_not_say_what_it_asks_for_is_a_call_of_no_known_model(
+def test_a_form_without_a_model_is_a_call_of_an_unknown_model(
     provider: Provider, client: t.Any, book: Book
 ) -> None:
     provider.play(Answer(TRANSCRIPT))
@@ -577,7 +577,7 @@ def test_a_transcript_of_the_sdk_has_its_model(
     assert scene.requests[0].body.count(b"RIFF") == 100
 
 
-def test_a_second_wrap_with_other_tags_says_so(
+def test_a_second_wrap_with_other_tags_warns(
     client: t.Any, book: Book, hosts: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     first = Tap(book, hosts=hosts, tags={"feature": "search"})
@@ -588,7 +588,7 @@ def test_a_second_wrap_with_other_tags_says_so(
     assert "already wrapped, with other tags" in caplog.text
 
 
-def test_a_transport_of_the_apps_own_may_be_copied_deeply(
+def test_a_custom_transport_may_be_deep_copied(
     module: Module, provider: Provider, tap: Tap, book: Book
 ) -> None:
     class Own(module.BaseTransport):  # type: ignore[misc, name-defined]

@@ -1,4 +1,4 @@
-"""``LLM_COST_INJECT_STREAM_USAGE``: a stream is asked what it used; nothing else changes."""
+"""``LLM_COST_INJECT_STREAM_USAGE``: a stream is asked for its usage; nothing else changes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def scene(provider: Provider) -> Scene:
 
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("way", SENDS)
-def test_what_is_sent_differs_by_what_was_asked_for_alone(
+def test_a_request_differs_only_by_the_added_option(
     way: str, kind: str, tap: Tap, scene: Scene, provider: Provider, book: Book
 ) -> None:
     make, sent = BODIES[kind]
@@ -135,7 +135,7 @@ def _as_bytes(body: t.Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize("way", SENDS)
-def test_nothing_is_asked_for_where_that_is_not_wanted_or_not_understood(
+def test_the_option_is_not_added_where_it_is_set_or_unsupported(
     way: str, scene: Scene, provider: Provider, book: Book, hosts: dict[str, str]
 ) -> None:
     SENDS[way](Tap(book, hosts=hosts), provider.url(), BODY)
@@ -146,7 +146,7 @@ def test_nothing_is_asked_for_where_that_is_not_wanted_or_not_understood(
     assert len(book.calls) == 2
 
 
-def test_json_of_aiohttp_is_written_as_the_session_writes_it(
+def test_json_of_aiohttp_is_encoded_by_the_session(
     tap: Tap, scene: Scene, provider: Provider
 ) -> None:
     asked = {"model": "gpt-4o", "stream": True, "stream_options": {"x": 1}}
@@ -159,7 +159,7 @@ def test_json_of_aiohttp_is_written_as_the_session_writes_it(
 
 
 @pytest.mark.parametrize("as_pairs", [False, True])
-def test_a_length_that_the_app_gave_aiohttp_is_put_right(
+def test_a_content_length_given_to_aiohttp_is_adjusted(
     as_pairs: bool, tap: Tap, scene: Scene, provider: Provider
 ) -> None:
     given = {"content-length": str(len(BODY)), "X-Own": "1"}
@@ -187,7 +187,7 @@ def test_the_app_keeps_the_request_it_prepared(
     assert [seen.body for seen in scene.requests] == [ASKING] * 4
 
 
-def test_the_second_request_of_an_authentication_asks_once(
+def test_the_second_request_of_an_authentication_has_the_option_once(
     tap: Tap, provider: Provider, book: Book
 ) -> None:
     challenge = 'Digest realm="r", nonce="n", qop="auth"'
@@ -201,10 +201,10 @@ def test_the_second_request_of_an_authentication_asks_once(
 
 
 @pytest.mark.parametrize("asks", [True, False])
-def test_the_openai_sdk_gets_one_chunk_more(
+def test_the_openai_sdk_gets_one_additional_chunk(
     asks: bool, make_app: MakeApp, provider: Provider
 ) -> None:
-    """The setting, from an app's config to the provider."""
+    """The setting works, from an app's config to the provider."""
     scene = provider.play(Answer(CHAT_STREAM, cuts=(40,)))
     app = make_app(
         LLM_COST_INJECT_STREAM_USAGE=asks,
@@ -235,7 +235,7 @@ def test_the_openai_sdk_gets_one_chunk_more(
         b'{"model":"gpt-4o","stream":true,"messages":[}',
     ],
 )
-def test_a_body_that_is_no_json_is_sent_as_it_is(
+def test_a_body_that_is_not_json_is_sent_unchanged(
     body: bytes, tap: Tap, scene: Scene, provider: Provider
 ) -> None:
     SENDS["requests"](tap, provider.url(), body)

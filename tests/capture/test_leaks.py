@@ -1,4 +1,4 @@
-"""Calls leave nothing behind, though every third answer is never read or closed."""
+"""Calls do not leak, even if every third answer is never read or closed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _by_httpx(module: t.Any) -> Run:
                 if number % 3:
                     assert response.read()
                 else:
-                    # The pool holds on to what is never closed, with us or without.
+                    # The pool keeps what is never closed, captured or not.
                     next(response.iter_lines())
                     response.close()
 
@@ -123,7 +123,7 @@ RUNS: dict[str, Run] = {
 
 
 class _Few(Book):
-    """A recorder that keeps only the last calls, so that it does not grow itself."""
+    """A recorder that keeps only the last calls, so that it does not grow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,25 +149,23 @@ def _check(run: Run, provider: Provider, hosts: dict[str, str], count: int) -> N
     run(tap, provider.url(), count)
     later, grown = _held()
     assert later <= objects
-    # Less than one block of memory for each call.
+    # Less than one block of memory per call.
     assert grown - blocks < count * 9 // 10
     assert len(os.listdir("/proc/self/fd")) <= files + 5
     assert not open_meters()
 
 
 @pytest.mark.parametrize("library", RUNS)
-def test_nothing_is_left_behind(
-    library: str, provider: Provider, hosts: dict[str, str]
-) -> None:
+def test_nothing_leaks(library: str, provider: Provider, hosts: dict[str, str]) -> None:
     before = threading.active_count()
     _check(RUNS[library], provider, hosts, 1_000)
-    # The server has a thread for each connection that is open.
+    # The server has a thread per open connection.
     assert threading.active_count() <= before + 5
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("library", RUNS)
-def test_nothing_is_left_behind_by_many(
+def test_nothing_leaks_in_many_calls(
     library: str, provider: Provider, hosts: dict[str, str]
 ) -> None:
     _check(RUNS[library], provider, hosts, 10_000)

@@ -1,4 +1,4 @@
-"""The meter alone: who is captured, who is told, and that no one is harmed."""
+"""The meter: what is captured and recorded, and that the app is not affected."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def begin(book: Book, **options: t.Any) -> Meter:
     return meter
 
 
-def test_an_attempt_is_told_with_what_is_known_before_it_is_sent(book: Book) -> None:
+def test_the_recorder_gets_what_is_known_before_the_send(book: Book) -> None:
     begin(book, tags={"feature": "chat"}).no_response()
     (attempt,) = book.attempts
     assert (attempt.provider, attempt.operation) == ("openai", "chat")
@@ -74,7 +74,9 @@ def test_the_trace_id_comes_from_its_tag(book: Book) -> None:
         ("POST", "http://[broken"),
     ],
 )
-def test_what_is_no_llm_call_is_left_alone(method: str, url: str, book: Book) -> None:
+def test_a_request_that_is_not_an_llm_call_is_ignored(
+    method: str, url: str, book: Book
+) -> None:
     assert Tap(book).open(method, url, BODY) is None
     assert not book.attempts
     assert not suppressed()
@@ -86,7 +88,7 @@ def test_the_recorder_may_decline(book: Book) -> None:
     assert not suppressed()
 
 
-def test_hosts_may_be_asked_each_time(book: Book) -> None:
+def test_hosts_may_be_evaluated_each_time(book: Book) -> None:
     hosts: dict[str, str] = {}
     tap = Tap(book, hosts=lambda: hosts)
     url = "http://localhost:8000/v1/chat/completions"
@@ -110,7 +112,7 @@ def test_tags_of_the_wrong_type_are_an_error(book: Book) -> None:
         UnknownPrice("openai", "gpt-9"),
     ],
 )
-def test_the_recorder_may_forbid_the_call(error: Exception, book: Book) -> None:
+def test_the_recorder_may_reject_the_call(error: Exception, book: Book) -> None:
     book.forbids = error
     with pytest.raises(type(error)) as raised:
         Tap(book).open("POST", URL, BODY)
@@ -119,7 +121,7 @@ def test_the_recorder_may_forbid_the_call(error: Exception, book: Book) -> None:
 
 
 class Broken(Provider):
-    """An app's own, whose code raises errors of ours."""
+    """A custom provider that raises our own errors."""
 
     def __getattribute__(self, name: str) -> t.Any:
         if name == "paths":
@@ -139,7 +141,7 @@ def _broken() -> t.Any:
     ],
     ids=["provider", "hosts"],
 )
-def test_nobody_else_may_forbid_it(
+def test_nothing_else_may_reject_it(
     options: dict[str, t.Any], book: Book, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert Tap(book, **options).open("POST", URL, BODY) is None
@@ -147,7 +149,7 @@ def test_nobody_else_may_forbid_it(
     assert not suppressed()
 
 
-def test_a_broken_recorder_lets_the_call_go_on(
+def test_a_broken_recorder_does_not_stop_the_send(
     book: Book, caplog: pytest.LogCaptureFixture
 ) -> None:
     book.forbids = ValueError("secret content")
@@ -180,7 +182,7 @@ def test_a_recorder_that_breaks_in_the_garbage_collector_is_not(
     assert not book.calls
 
 
-def test_what_is_sent_inside_an_attempt_is_the_same_attempt(book: Book) -> None:
+def test_a_send_inside_an_attempt_is_part_of_it(book: Book) -> None:
     meter = begin(book)
     assert suppressed()
     assert Tap(book).open("POST", URL, BODY) is None
@@ -196,7 +198,7 @@ def test_the_guard_ends_with_a_missing_response_too(book: Book) -> None:
     assert not suppressed()
 
 
-def test_a_task_that_was_started_inside_is_not_blind_afterwards(book: Book) -> None:
+def test_a_task_that_was_started_inside_is_captured_afterwards(book: Book) -> None:
     meter = begin(book)
     inside = contextvars.copy_context()
     assert inside.run(suppressed)
@@ -403,7 +405,7 @@ def test_every_process_that_polls_gives_the_answer_the_same_id(
     usage = {"input_tokens": 3, "output_tokens": 4}
     answer = {"id": "resp_shared", "model": "gpt-5", "background": True, "usage": usage}
     for _ in range(2):
-        # As in another process, which knows of no earlier poll.
+        # As in another process, which has not seen an earlier poll.
         monkeypatch.setattr(
             "flask_llm_cost.capture.calls._recorded_answers", OrderedDict()
         )
@@ -470,14 +472,14 @@ class Interrupted(Book):
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_an_interrupt_among_batch_results_loses_none_and_doubles_none(
+def test_an_interrupt_among_batch_results_neither_loses_nor_doubles_one(
     at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flask_llm_cost.capture.calls._recorded_answers", OrderedDict())
     lines = b"".join(
         json.dumps(batch_line(number)).encode() + b"\n" for number in (3, 4, 5)
     )
-    # Of a body without its last end of line, a result is only read at the end.
+    # If the last line has no end of line, its result is only read at the end.
     lines = lines if at_once else lines.rstrip()
     book = Interrupted()
     url = "https://api.openai.com/v1/files/file-1/content"
@@ -524,10 +526,10 @@ def look(book: Book, url: str, body: bytes) -> None:
     meter.end()
 
 
-def test_results_without_dates_have_their_batchs(
+def test_results_without_a_date_get_that_of_their_batch(
     book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Anthropic's client does: it looks at the batch, then fetches its results."""
+    """As in Anthropic's client: it gets the batch, then its results."""
     url = "https://api.anthropic.com/v1/messages/batches/msgbatch_1"
     batch = {"id": "msgbatch_1", "created_at": "2026-08-20T18:37:24.100435Z"}
     usage = {"input_tokens": 3, "output_tokens": 4}
@@ -571,7 +573,7 @@ def test_a_batch_of_embeddings_has_the_ids_of_its_lines(book: Book) -> None:
     assert len({call.event_id for call in book.calls}) == 2
 
 
-def test_a_poll_that_fails_is_no_call(book: Book) -> None:
+def test_a_failed_poll_is_not_a_call(book: Book) -> None:
     meter = Tap(book).open("GET", "https://api.openai.com/v1/responses/resp_1", None)
     assert meter is not None
     meter.no_response()
@@ -609,7 +611,7 @@ def test_a_forked_child_leaves_the_open_attempts_to_its_parent() -> None:
 
 
 class Timeout(Exception):
-    """As RQ's and Celery's: what a signal's handler raises, wherever the process is."""
+    """As in RQ and Celery: raised by a signal handler, wherever the process is."""
 
 
 @pytest.fixture
@@ -628,7 +630,7 @@ def interrupt() -> Iterator[t.Callable[..., t.Any]]:
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_what_a_signals_handler_raises_is_the_apps(
+def test_an_exception_of_a_signal_handler_reaches_the_app(
     app: Flask, interrupt: t.Callable[..., t.Any]
 ) -> None:
     llm_cost = app.extensions["llm_cost"].extension
@@ -678,7 +680,7 @@ def test_a_call_whose_recording_is_interrupted_is_recorded_later(
     assert [call.usage and call.usage.input_tokens for call in kept][1:] == [7]
 
 
-def test_an_error_that_no_signal_raised_stays_ours(
+def test_an_error_that_no_signal_raised_is_contained(
     app: Flask, interrupt: t.Callable[..., t.Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     def tags() -> dict[str, str]:
@@ -691,7 +693,7 @@ def test_an_error_that_no_signal_raised_stays_ours(
     assert "it raised Timeout" in caplog.text
 
 
-def test_no_thread_is_blind_after_an_interrupt_anywhere(book: Book) -> None:
+def test_captures_are_not_suppressed_after_an_interrupt_anywhere(book: Book) -> None:
     tap, lines = Tap(book), 0
     files = ("meter.py", "tap.py", "suppression.py", "harmless.py")
     for left in range(1, 200):

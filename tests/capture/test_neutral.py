@@ -1,4 +1,4 @@
-"""What a session keeps with the adapter: its pools, pickles, bodies, memory."""
+"""What the adapter does not change: pools, pickling, bodies, memory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_streamed_calls_share_one_connection(
     assert len(book.calls) == 20
 
 
-def test_an_answer_looks_as_it_always_did(
+def test_a_response_looks_unchanged(
     provider: Provider, session: requests.Session, bare: requests.Session
 ) -> None:
     provider.play(Answer(CHAT_STREAM, cuts=(40,), headers=(("X-Own", "1"),)))
@@ -69,7 +69,7 @@ def test_an_answer_looks_as_it_always_did(
         assert ours.request.body == theirs.request.body
 
 
-def test_the_server_is_sent_the_same(
+def test_the_server_receives_the_same(
     provider: Provider, session: requests.Session, bare: requests.Session
 ) -> None:
     scene = provider.play(Answer(CHAT_JSON))
@@ -145,7 +145,7 @@ def test_suppressed_calls_are_not_recorded(
     assert not book.attempts
 
 
-def test_what_is_no_llm_call_is_untouched(
+def test_a_request_that_is_not_an_llm_call_is_untouched(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(b"file"))
@@ -165,7 +165,7 @@ BODIES: dict[str, t.Callable[[], t.Any]] = {
 
 
 @pytest.mark.parametrize("kind", BODIES)
-def test_a_request_body_is_looked_at_but_never_consumed(
+def test_a_request_body_is_never_consumed(
     kind: str, provider: Provider, session: requests.Session, book: Book
 ) -> None:
     scene = provider.play(Answer(CHAT_JSON))
@@ -198,7 +198,7 @@ def test_options_are_those_of_an_http_adapter(book: Book) -> None:
     )
 
 
-def test_a_wrong_option_is_an_error(book: Book) -> None:
+def test_an_invalid_option_is_an_error(book: Book) -> None:
     with pytest.raises(TypeError, match="pool_size"):
         LlmCostAdapter(book, pool_size=3)
     with pytest.raises(ConfigError, match="max_retries cannot be combined with inner"):
@@ -208,7 +208,7 @@ def test_a_wrong_option_is_an_error(book: Book) -> None:
 
 
 class Inner(HTTPAdapter):
-    """An adapter of an app's own."""
+    """A custom adapter."""
 
     sent = 0
     closed = False
@@ -239,7 +239,7 @@ def test_an_inner_adapter_does_the_sending(
     assert [call.outcome for call in book.calls] == ["ok", "ok"]
 
 
-def test_adapters_in_each_other_make_one_record(
+def test_nested_adapters_make_one_record(
     provider: Provider, book: Book, hosts: dict[str, str]
 ) -> None:
     provider.play(Answer(CHAT_JSON))
@@ -267,7 +267,7 @@ def test_the_second_request_of_an_authentication_is_an_attempt(
 
 
 class Stub(BaseAdapter):
-    """An adapter that answers without a network, as those of test libraries do."""
+    """An adapter that answers without a network, like those of test libraries."""
 
     def __init__(self, make: t.Callable[[], requests.Response]) -> None:
         super().__init__()
@@ -376,7 +376,7 @@ def test_an_error_of_the_adapter_is_the_same_object(
     assert book.call.outcome == "no_response"
 
 
-def test_an_error_of_an_adapter_of_the_apps_own_may_say_nothing(
+def test_an_error_of_a_custom_adapter_may_be_empty(
     stub_session: t.Any, book: Book
 ) -> None:
     error = requests.exceptions.RetryError()
@@ -412,7 +412,7 @@ def test_a_copied_or_pickled_adapter_goes_on_recording(
     assert len(book.calls) == 2
 
 
-def test_a_pickled_adapter_of_another_process_only_sends(
+def test_an_adapter_unpickled_in_another_process_only_sends(
     provider: Provider,
     book: Book,
     hosts: dict[str, str],
@@ -448,7 +448,7 @@ def test_many_threads_share_a_session(
     assert len({call.event_id for call in book.calls}) == 100
 
 
-def test_a_thread_that_stops_a_body_that_another_reads_makes_one_record(
+def test_closing_a_body_that_another_thread_reads_makes_one_record(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(CHAT_STREAM, dies_after=100, hangs=True))
@@ -531,7 +531,7 @@ def test_an_encoding_that_urllib3_does_not_know_is_still_read(
     assert book.call.usage is not None
 
 
-def test_an_encoding_that_no_one_knows_leaves_the_usage_unknown(
+def test_an_unsupported_encoding_leaves_the_usage_unknown(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(CHAT_JSON, headers=(("Content-Encoding", "lzma"),)))

@@ -1,4 +1,4 @@
-"""OpenTelemetry's instrumentation and ours go on and off in any order."""
+"""OpenTelemetry's instrumentation and ours can be switched in any order."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ LIBRARIES: dict[str, tuple[str, t.Any, Callable[[str], bytes]]] = {
     "httpx2": ("httpx2", HTTPX2ClientInstrumentor, _by(httpx2)),
     "httpx2 async": ("httpx2", HTTPX2ClientInstrumentor, _async_by(httpx2)),
     "aiohttp": ("aiohttp", AioHttpClientInstrumentor, _by_aiohttp),
-    # Its spans are of API calls, above what is sent here: ours is what is looked at.
+    # Its spans are of API calls, a layer above this send: only ours is checked.
     "botocore": ("botocore", BotocoreInstrumentor, _by_botocore),
 }
 METHODS: t.Final = (
@@ -121,7 +121,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
     ids=" ".join,
 )
 @pytest.mark.parametrize("way", LIBRARIES)
-def test_both_go_on_and_off_in_any_order(
+def test_both_can_be_switched_in_any_order(
     way: str,
     order: tuple[str, ...],
     provider: Provider,

@@ -1,4 +1,4 @@
-"""A captured session hands out what a bare one does, and each call is recorded once."""
+"""A captured session returns what a bare one does, and each call is recorded once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session that is wrapped keeps the adapters that an app has put on it."""
+"""A wrapped session keeps its adapters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ASK = {"model": "gpt-4o"}
 
 
 class Mine(HTTPAdapter):
-    """An adapter of an app's own, with things that the app asks it for."""
+    """A custom adapter, with its own attributes."""
 
     __attrs__ = [*HTTPAdapter.__attrs__, "label", "sent"]
 
@@ -44,7 +44,7 @@ class Mine(HTTPAdapter):
 
 
 class Whole(BaseAdapter):
-    """An adapter that sends through another one, and is copied with all it has."""
+    """An adapter that sends through another one, and is copied with all attributes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,14 +58,14 @@ class Whole(BaseAdapter):
 
 
 class Remade(Whole):
-    """One that says itself how it is made again."""
+    """One with its own reduction."""
 
     def __reduce__(self) -> tuple[t.Any, ...]:
         return self.__class__, ()
 
 
 class Emptied(Whole):
-    """One that keeps nothing that it does not know."""
+    """One whose copies have only the attributes that it knows."""
 
     def __setstate__(self, state: dict[str, t.Any]) -> None:
         self.__dict__ = {"inner": state["inner"]}
@@ -90,7 +90,7 @@ def session() -> Iterator[requests.Session]:
         yield session
 
 
-def test_adapters_stay_what_they_are(
+def test_adapters_stay_the_same_objects(
     session: requests.Session, tap: Tap, provider: Provider, book: Book
 ) -> None:
     provider.play(Answer(CHAT_JSON))
@@ -111,7 +111,7 @@ def test_adapters_stay_what_they_are(
     assert book.call.tags == {"feature": "first"}
 
 
-def test_what_is_set_on_an_adapter_later_counts(
+def test_settings_made_on_an_adapter_later_apply(
     session: requests.Session, tap: Tap, provider: Provider, book: Book
 ) -> None:
     busy = Answer(b"{}", status=503)
@@ -124,7 +124,7 @@ def test_what_is_set_on_an_adapter_later_counts(
     assert book.call.http_status == 200
 
 
-def test_wrapped_again_it_goes_by_the_new_tap(
+def test_a_session_that_is_wrapped_again_uses_the_new_tap(
     session: requests.Session, tap: Tap, provider: Provider, book: Book
 ) -> None:
     provider.play(Answer(CHAT_JSON))
@@ -189,7 +189,7 @@ def test_a_copy_goes_on_recording(
     assert book.call.tags == {"feature": "first"}
 
 
-def test_a_copy_that_forgets_us_sends(
+def test_a_copy_that_loses_the_tap_sends(
     session: requests.Session, tap: Tap, provider: Provider, book: Book
 ) -> None:
     provider.play(Answer(CHAT_JSON))
@@ -201,7 +201,7 @@ def test_a_copy_that_forgets_us_sends(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pickle_without_its_tap_is_what_it_was_and_says_so(
+def test_a_pickle_without_its_tap_sends_and_warns(
     kind: str,
     session: requests.Session,
     provider: Provider,
@@ -213,7 +213,7 @@ def test_a_pickle_without_its_tap_is_what_it_was_and_says_so(
     session.mount("http://", KINDS[kind]())
     clients.wrap(Tap(book, hosts=hosts), session)
     data = pickle.dumps(session.get_adapter("http://"))
-    # As in another process, where there is no such tap.
+    # As in another process, which does not have the tap.
     session.adapters.clear()
     gc.collect()
     copied = pickle.loads(data)

@@ -1,4 +1,4 @@
-"""A call whose usage is final is recorded, though its caller never comes to the end."""
+"""A call with final usage is recorded, even if its caller never reads to the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _stop_at_the_terminal_event(
     return response
 
 
-def test_a_held_answer_is_recorded_some_time_after_its_terminal_event(
+def test_an_unread_answer_is_recorded_some_time_after_its_terminal_event(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     response = _stop_at_the_terminal_event(provider, session)
@@ -51,7 +51,7 @@ def test_closing_after_the_terminal_event_interrupts_nothing(
     assert (book.call.outcome, book.call.usage_source) == ("ok", "stream_final")
 
 
-def test_what_is_open_when_the_process_ends_is_unfinished(
+def test_a_call_that_is_open_at_exit_is_unfinished(
     provider: Provider, session: requests.Session, book: Book
 ) -> None:
     provider.play(Answer(sse({"id": "x", "model": "gpt-5"}), hangs=True, dies_after=-5))

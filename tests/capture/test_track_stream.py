@@ -102,7 +102,7 @@ def test_events_of_anthropic_are_read_by_its_dialect(book: Book) -> None:
     assert book.call.request_model is None
 
 
-def test_a_whole_answer_of_an_sdk_is_an_event(book: Book) -> None:
+def test_a_complete_sdk_response_is_an_event(book: Book) -> None:
     message = Message.model_validate(
         json.loads(MESSAGE_JSON)
         | {"role": "assistant", "stop_reason": "end_turn", "stop_sequence": None}
@@ -123,7 +123,7 @@ def test_a_dataclass_is_an_event(book: Book) -> None:
     assert book.call.usage == Usage(input_tokens=1, output_tokens=2)
 
 
-def test_the_type_of_an_event_may_stand_beside_it(book: Book) -> None:
+def test_the_type_of_an_event_may_be_given_separately(book: Book) -> None:
     usage = {"input_tokens": 3, "output_tokens": 4}
     with stream_of(book) as stream:
         stream.event(
@@ -133,7 +133,7 @@ def test_the_type_of_an_event_may_stand_beside_it(book: Book) -> None:
     assert book.call.usage == Usage(input_tokens=3, output_tokens=4)
 
 
-def test_what_cannot_be_read_is_logged_once(
+def test_unreadable_events_are_logged_once(
     book: Book, caplog: pytest.LogCaptureFixture
 ) -> None:
     with stream_of(book) as stream:
@@ -144,7 +144,7 @@ def test_what_cannot_be_read_is_logged_once(
 
 
 @pytest.mark.parametrize("dumps", ["model_dump", "to_dict", "asdict"])
-def test_an_object_that_cannot_be_dumped_harms_nothing(dumps: str, book: Book) -> None:
+def test_an_object_that_cannot_be_dumped_is_harmless(dumps: str, book: Book) -> None:
     @dataclasses.dataclass
     class Chunk:
         lock: t.Any = dataclasses.field(default_factory=threading.Lock)
@@ -160,7 +160,7 @@ def test_an_object_that_cannot_be_dumped_harms_nothing(dumps: str, book: Book) -
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, 'data: {"a":' * 50_000])
-def test_text_that_is_nested_too_deep_harms_nothing(text: str, book: Book) -> None:
+def test_text_that_is_nested_too_deeply_is_harmless(text: str, book: Book) -> None:
     with stream_of(book) as stream:
         stream.event(text)
         stream.event(CHAT_STREAM)
@@ -177,7 +177,7 @@ def test_explicit_usage_wins_and_replaces(book: Book) -> None:
     assert book.call.response_id == "chatcmpl-1"
 
 
-def test_wrong_usage_is_an_error(book: Book) -> None:
+def test_invalid_usage_is_an_error(book: Book) -> None:
     with stream_of(book) as stream:
         with pytest.raises(ValueError, match="input_tokens must be"):
             stream.usage(input_tokens=-1)
@@ -186,7 +186,7 @@ def test_wrong_usage_is_an_error(book: Book) -> None:
     assert book.call.usage is None
 
 
-def test_what_the_events_do_not_say_comes_from_the_stream(book: Book) -> None:
+def test_missing_fields_come_from_the_stream(book: Book) -> None:
     with stream_of(book, model=None, latency_ms=1234) as stream:
         stream.model = "mine"
         stream.response_id = "r9"
@@ -204,7 +204,7 @@ def test_what_the_events_do_not_say_comes_from_the_stream(book: Book) -> None:
         (asyncio.CancelledError, "interrupted"),
     ],
 )
-def test_an_error_goes_on_and_the_call_is_recorded(
+def test_an_error_propagates_and_the_call_is_recorded(
     error: type[BaseException], outcome: str, book: Book
 ) -> None:
     raised = error()
@@ -282,7 +282,7 @@ def test_a_cancelled_task_is_recorded(book: Book) -> None:
     assert book.call.outcome == "interrupted"
 
 
-def test_a_write_outside_the_block_is_an_error(book: Book) -> None:
+def test_reporting_outside_the_block_is_an_error(book: Book) -> None:
     stream = stream_of(book)
     with pytest.raises(LlmCostError, match="not begun"):
         stream.event({})
@@ -326,7 +326,7 @@ def test_a_broken_recorder_does_not_reach_the_block(
     assert "ValueError in record" in caplog.text
 
 
-def test_the_recorder_may_give_back_the_priced_call(book: Book) -> None:
+def test_the_recorder_may_return_the_priced_call(book: Book) -> None:
     class Pricing(Book):
         def record(self, call: Call, snapshot: Snapshot, **options: t.Any) -> Call:  # type: ignore[override]
             return dataclasses.replace(call, flags=frozenset({"priced"}))
@@ -400,14 +400,16 @@ def test_the_predecessors_streams_are_read_alike(book: Book) -> None:
         ({"latency_ms": -5}, "latency_ms must be"),
     ],
 )
-def test_what_is_wrong_is_said_before_the_block(
+def test_invalid_values_are_errors_before_the_block(
     book: Book, options: dict[str, t.Any], names: str
 ) -> None:
     with pytest.raises(ValueError, match=names):
         stream_of(book, **options)
 
 
-def test_what_is_wrong_in_the_block_is_said_and_the_call_kept(book: Book) -> None:
+def test_an_invalid_value_in_the_block_is_an_error_and_the_call_is_recorded(
+    book: Book,
+) -> None:
     with stream_of(book, latency_ms=1.6) as stream:
         for wrong in (5, "", object()):
             with pytest.raises(ValueError, match="model must be"):

@@ -64,7 +64,7 @@ SDKS = (
         events=tuple(event_frame(k, json.dumps(v).encode()) for k, v in _EVENTS),
         media="application/vnd.amazon.eventstream",
         error=b'{"message": "no"}',
-        # It reads the bytes of events as they come over the wire.
+        # It reads the bytes of events as they arrive.
         without=("gzipped stream",),
         shown=_shown,
         patches=(

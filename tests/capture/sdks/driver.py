@@ -1,4 +1,4 @@
-"""What the matrix needs to know of an SDK, and how a call of it is played."""
+"""Describes an SDK for the matrix, and plays one of its calls."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ def itself(value: t.Any) -> t.Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Sdk:
-    """How one SDK is made and asked. It tries a call twice, if it can."""
+    """How to create and call one SDK. It retries a call once, if it can."""
 
     name: str
     provider: str
-    """Who answers, as a host in ``LLM_COST_PROVIDER_HOSTS`` says it."""
+    """The provider, as in ``LLM_COST_PROVIDER_HOSTS``."""
     make: Callable[[str, float], t.Any]
-    """Makes a client, from a base URL and a timeout in seconds: of waiting for an answer,
-    and of nothing else if the SDK can tell."""
+    """Creates a client from a base URL and a read timeout in seconds; a general timeout if
+    the SDK has no other."""
     ask: Callable[[t.Any], t.Any]
     stream: Callable[[t.Any], t.Any]
-    """Gives an iterator, an async one, or an awaitable of it."""
+    """Returns an iterator, an async iterator, or an awaitable of one."""
     answer: bytes
     events: Sequence[bytes]
-    """A streamed answer, in pieces that mean something to the app."""
+    """The events of a streamed answer."""
     media: str = "text/event-stream"
     asynchronous: bool = False
     shown: Callable[[t.Any], t.Any] = itself
-    """What of a result is the same each time it is asked for."""
+    """The part of a result that is the same each time."""
     used: Usage = USED
     error: bytes = b'{"type": "error", "error": {"type": "x", "message": "no"}}'
     holds_client: bool = True
-    """There is a client that can be wrapped."""
+    """It has a client that can be wrapped."""
     closing: Callable[[t.Any], t.Any] = itself
-    """What of a client is to be closed at the end."""
+    """The part of a client to close at the end."""
     counts_tries: bool = True
-    """It gives up after so many tries; otherwise, after some time."""
+    """It gives up after a number of attempts; otherwise, after some time."""
     without: Sequence[str] = ()
-    """Scenes that it has no way of playing."""
+    """Scenes that it cannot play."""
     patches: Sequence[tuple[str, t.Any]] = ()
-    """What keeps it from waiting long between two tries."""
+    """Patches that shorten its wait between two attempts."""
 
     def __str__(self) -> str:
         return self.name
@@ -69,18 +69,18 @@ Reads: t.TypeAlias = t.Literal["plain", "all", "one", "none", "dropped"]
 
 @dataclass(frozen=True)
 class Scene:
-    """What the provider does, how the app reads, and what is to be recorded."""
+    """What the provider does, how the app reads, and what must be recorded."""
 
     answers: Callable[[Sdk], list[Answer]]
     outcome: str
-    """Of an attempt that was answered with 200."""
+    """The outcome of an attempt that was answered with 200."""
     reads: Reads = "plain"
     usage: bool = False
-    """That attempt has its usage."""
+    """Whether that attempt has its usage."""
     timeout: float = 10
 
     def outcomes(self, sdk: Sdk, count: int) -> list[str]:
-        """What is to be recorded of so many attempts."""
+        """The outcomes to record for this number of attempts."""
         answers = self.answers(sdk)
         statuses = [answers[min(n, len(answers) - 1)].status for n in range(count)]
         return [self.outcome if s == 200 else "http_error" for s in statuses]
@@ -99,7 +99,7 @@ def _stream(*, half: bool = False, **more: t.Any) -> Callable[[Sdk], list[Answer
         headers = (("Content-Type", sdk.media),)
         if half:
             read = len(b"".join(sdk.events[: len(sdk.events) // 2]))
-            # Each chunk is framed by two lines.
+            # Each chunk has two framing lines.
             more["dies_after"] = (read // _CUT + 1) * (_CUT + 6)
         return [Answer(body, headers=headers, cuts=(_CUT,), **more)]
 
@@ -138,18 +138,18 @@ SCENES: t.Final[dict[str, Scene]] = {
 
 @dataclass
 class Played:
-    """What came of one call."""
+    """The result of one call."""
 
     result: t.Any
-    """What the app saw: a value, or an error and what led to it."""
+    """What the app saw: a value, or an error with its causes."""
     requests: list[tuple[str, str, dict[str, str], bytes]]
-    """What the provider saw, but for what differs each time."""
+    """What the provider received, except for what differs each time."""
 
 
 def play(
     sdk: Sdk, scene: Scene, provider: Provider, tap: Tap | None, how: str
 ) -> Played:
-    """Make a call, captured in some way if there is a tap."""
+    """Make a call, captured in one of the ways if there is a tap."""
     played = provider.play(*scene.answers(sdk))
     provider.released.clear()
     if tap is not None and how != "wrapped":
@@ -163,10 +163,10 @@ def play(
     finally:
         provider.released.set()
         clients.uninstrument()
-        # A request may be given up before the provider has looked at it.
+        # A request may be aborted before the provider has read it.
         provider.settle()
     requests = sorted(played.requests, key=lambda seen: seen.connection)
-    return Played(result, [_lasting(seen) for seen in requests])
+    return Played(result, [_stable(seen) for seen in requests])
 
 
 def _call(sdk: Sdk, scene: Scene, provider: Provider, tap: Tap | None) -> t.Any:
@@ -185,9 +185,9 @@ def _call(sdk: Sdk, scene: Scene, provider: Provider, tap: Tap | None) -> t.Any:
             (stream if hasattr(stream, "close") else items).close()
         return seen
     except Exception as error:
-        return _told(error)
+        return _visible(error)
     finally:
-        # The scene's own reference, too, or what is dropped is not.
+        # Drop our own references, too; otherwise nothing is freed.
         stream = items = None
         if scene.reads == "dropped":
             gc.collect()
@@ -217,12 +217,12 @@ async def _async_call(
             await _end(stream, "aclose", "close")
         return seen
     except Exception as error:
-        return _told(error)
+        return _visible(error)
     finally:
         stream = items = None
         if scene.reads == "dropped":
             gc.collect()
-            # Generators that were dropped are closed by the loop.
+            # The event loop closes dropped generators.
             for _ in range(3):
                 await asyncio.sleep(0)
         provider.released.set()
@@ -239,24 +239,24 @@ async def _end(thing: t.Any, *names: str) -> None:
             return
 
 
-_PASSING_TEXT: t.Final = re.compile(r"0x[0-9a-f]+|(?<=time taken=)[0-9.]+")
+_VARYING_TEXT: t.Final = re.compile(r"0x[0-9a-f]+|(?<=time taken=)[0-9.]+")
 
 
-def _told(error: BaseException | None) -> t.Any:
-    """What an app can see of an error, and of those that led to it."""
+def _visible(error: BaseException | None) -> t.Any:
+    """What an app can see of an error and its causes."""
     if error is None:
         return None
     return (
         type(error),
-        _PASSING_TEXT.sub("", str(error)),
+        _VARYING_TEXT.sub("", str(error)),
         getattr(error, "status_code", None),
         getattr(error, "body", None),
-        _told(error.__cause__),
-        error.__suppress_context__ or _told(error.__context__),
+        _visible(error.__cause__),
+        error.__suppress_context__ or _visible(error.__context__),
     )
 
 
-_PASSING: t.Final = frozenset(
+_VARYING: t.Final = frozenset(
     (
         "amz-sdk-invocation-id",
         "amz-sdk-request",
@@ -266,9 +266,9 @@ _PASSING: t.Final = frozenset(
         "x-amz-date",
     )
 )
-"""Headers that an SDK makes anew for each call."""
+"""Headers that differ in each call."""
 
 
-def _lasting(seen: Seen) -> tuple[str, str, dict[str, str], bytes]:
-    headers = {k: v for k, v in seen.headers.items() if k.lower() not in _PASSING}
+def _stable(seen: Seen) -> tuple[str, str, dict[str, str], bytes]:
+    headers = {k: v for k, v in seen.headers.items() if k.lower() not in _VARYING}
     return seen.method, seen.path, headers, seen.body

@@ -1,4 +1,4 @@
-"""Google's SDK: over httpx2, and async over aiohttp where that is installed."""
+"""Google's SDK: over httpx2, and for async calls over aiohttp if that is installed."""
 
 from __future__ import annotations
 

@@ -22,14 +22,14 @@ def _make(url: str, timeout: float) -> ChatOpenAI:
         timeout=timeout,
         max_retries=1,
         use_responses_api=False,
-        # Its own are kept for the whole process, beyond the end of an event loop.
+        # Its own clients live as long as the process, beyond the end of an event loop.
         http_client=DefaultHttpxClient(),
         http_async_client=DefaultAsyncHttpxClient(),
     )
 
 
 def _shown(message: t.Any) -> t.Any:
-    # Each message has an id of its own.
+    # Each message has a new id.
     return message.model_dump(exclude={"id"})
 
 

@@ -1,4 +1,4 @@
-"""LiteLLM: it makes its clients itself, and asks over aiohttp where it is async."""
+"""LiteLLM, which creates its own clients and uses aiohttp for async calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import typing as t
 
-# Otherwise it asks for prices over the network when it is imported.
+# Otherwise it fetches prices over the network when it is imported.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import litellm
@@ -48,7 +48,7 @@ def _anthropic(url: str, timeout: float) -> dict[str, t.Any]:
 
 
 def _shown(answer: t.Any) -> t.Any:
-    # Made anew each time, by itself.
+    # LiteLLM creates a new one each time.
     return answer.model_dump(exclude={"id", "created"})
 
 

@@ -27,20 +27,20 @@ CHOSEN = os.environ.get("LLM_COST_SDKS") or "openai,anthropic,google_genai,boto3
 def _drivers() -> Iterator[Sdk]:
     for name in CHOSEN.split(","):
         with warnings.catch_warnings():
-            # What an SDK says when it is imported is between it and its makers.
+            # Warnings of an SDK at import are not our concern.
             warnings.simplefilter("ignore")
             yield from importlib.import_module(f"tests.capture.sdks.{name}").SDKS
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_objects() -> Iterator[None]:
-    """The SDKs' own modules need not be searched for what was dropped."""
+    """Spare the garbage collector the SDKs' own modules."""
     gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
     with warnings.catch_warnings():
-        # Connections that SDKs, or those who drop a stream, never closed.
+        # Connections that an SDK, or a test that drops a stream, never closed.
         warnings.simplefilter("ignore")
         gc.collect()
 
@@ -52,7 +52,7 @@ PLAYS = [
     if name not in sdk.without
 ]
 OFTEN = ("plain", "streamed to the end", "429, then 200")
-"""Scenes that are played with all layers on top of each other, too."""
+"""Scenes that are also played with all layers captured at once."""
 
 
 @pytest.fixture
