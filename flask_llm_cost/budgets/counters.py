@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import typing as t
+from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -193,7 +194,8 @@ class Counters:
         if not self.budgets:
             return [*prepared.call_alerts]
         changes = Changes(prepared.limits)
-        self._settle(connection, calls, prepared.estimates, changes)
+        kept = self._settle(connection, calls, prepared.estimates, changes)
+        _insert_estimates(connection, calls, prepared.estimates, kept, changes)
         windows: dict[str, BudgetWindow] = {}
         costs: dict[str, list[tuple[int, Call]]] = {}
         for call, found in zip(calls, prepared.windows, strict=True):
@@ -212,11 +214,11 @@ class Counters:
         calls: Sequence[Call],
         estimates: _Estimates,
         changes: Changes,
-    ) -> None:
-        """Replace the reservations of calls, which unpriced ones keep as estimates."""
-        if not any(b.reserves or b.unpriced == "estimate" for b in self.budgets):
-            return
+    ) -> set[tuple[str, str]]:
+        """Replace the reservations of calls; return those kept as estimates."""
         kept: set[tuple[str, str]] = set()
+        if not any(b.reserves or b.unpriced == "estimate" for b in self.budgets):
+            return kept
         for some in chunks([call.event_id for call in calls]):
             settled = []
             for row in lock_reservations(connection, some):
@@ -233,23 +235,7 @@ class Counters:
                 .where(_r.event_id == event, _r.window_id == window)
                 .values(state="unpriced")
             )
-        rows = []
-        for call in calls:
-            for window, amount in estimates.get(call.event_id, {}).items():
-                if (call.event_id, window) in kept:
-                    continue
-                changes.at(window).lost += amount
-                rows.append(
-                    {
-                        "event_id": call.event_id,
-                        "window_id": window,
-                        "amount": amount,
-                        "state": "unpriced",
-                        "expires_at": call.started_at,
-                    }
-                )
-        if rows:
-            connection.execute(sa.insert(budget_reservations), rows)
+        return kept
 
     def committed(self, calls: Iterable[Call], alerts: Iterable[Alert]) -> None:
         """Note after the commit that calls and alerts are stored."""
@@ -305,3 +291,30 @@ class Counters:
         """
         self.audit.clear(connection, since)
         self.alerts.forget()
+
+
+def _insert_estimates(
+    connection: sa.Connection,
+    calls: Sequence[Call],
+    estimates: _Estimates,
+    kept: Container[tuple[str, str]],
+    changes: Changes,
+) -> None:
+    """Count unpriced calls at their estimates, except where a reservation is kept."""
+    rows = []
+    for call in calls:
+        for window, amount in estimates.get(call.event_id, {}).items():
+            if (call.event_id, window) in kept:
+                continue
+            changes.at(window).lost += amount
+            rows.append(
+                {
+                    "event_id": call.event_id,
+                    "window_id": window,
+                    "amount": amount,
+                    "state": "unpriced",
+                    "expires_at": call.started_at,
+                }
+            )
+    if rows:
+        connection.execute(sa.insert(budget_reservations), rows)
