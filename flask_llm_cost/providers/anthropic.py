@@ -44,6 +44,20 @@ def read(notes: Notes, document: Object) -> None:
     notes.merge(message.get("usage"))
 
 
+def request(document: Object) -> dict[str, t.Any]:
+    """Note who is billed for a request: a customer of the app's may be."""
+    return {"bill_to": inner(document, "billing_policy").get("bill_to")}
+
+
+def cost(notes: Notes) -> Decimal | None:
+    """A request that is billed to the app's customer costs the app nothing.
+
+    Source: the SDK's type ``BetaBillingPolicyParam``. A request that the customer has not
+    allowed is rejected rather than billed to the app.
+    """
+    return Decimal(0) if notes.request.get("bill_to") == "user_profile" else None
+
+
 def usage(notes: Notes) -> Usage | None:
     """Split the provider's counts into disjoint buckets."""
     if not notes.usage.keys() & {"input_tokens", "output_tokens"}:
@@ -104,11 +118,17 @@ def _units(notes: Notes) -> dict[str, Decimal]:
 
 
 def price_flags(notes: Notes) -> frozenset[str]:
-    """Flag the region that inference was bound to, which may have its own price."""
+    """Flag the region that inference was bound to, and a credit for a fallback."""
+    flags = set()
     place = notes.usage.get("inference_geo")
     if isinstance(place, str) and re.fullmatch("[a-z]{2}", place):
-        return frozenset((f"region.{place}",))
-    return frozenset()
+        flags.add(f"region.{place}")
+    credit = inner(inner(notes.usage, "fallback_credit"), "status")
+    if credit.get("type") == "redeemed":
+        # Billed as if the conversation had been on this model all along: what the caches
+        # would have held then cannot be known from this answer.
+        flags.add("fallback_credit")
+    return frozenset(flags)
 
 
 def tier(notes: Notes) -> str | None:
@@ -137,6 +157,9 @@ MESSAGES: t.Final = Dialect(
     tier=tier,
     usage_by_model=usage_by_model,
     price_flags=price_flags,
+    cost=cost,
+    request=request,
+    request_if=(b'"bill_to"',),
     needles=needles(rb'"usage"', rb'"message_stop"'),
     content=frozenset(("content",)),
     tail=("usage", "model", "id"),

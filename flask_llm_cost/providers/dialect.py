@@ -46,6 +46,9 @@ class Notes:
     """Billed quantities other than tokens: server tool calls, pages, seconds."""
     extra: dict[str, t.Any] = field(default_factory=dict)
     """Private to the dialect."""
+    request: Mapping[str, t.Any] = field(default_factory=dict)
+    """Facts of the request that billing depends on, by :attr:`Dialect.request`. Never
+    content."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """The response headers in :attr:`Dialect.headers`, with lower-case names."""
     created_s: int = 0
@@ -207,6 +210,11 @@ class Dialect:
     """Take notes of an answer that is too long to keep, from its two ends."""
     batch_results: Callable[[Object], Iterable[Object]] | None = None
     """Extract the successful answers from one line or document of batch results."""
+    request: Callable[[Object], Mapping[str, t.Any]] | None = None
+    """Extract from a request what its answer does not repeat and billing depends on: a
+    size, a number of characters. The result must not hold content."""
+    request_if: tuple[bytes, ...] = (b"",)
+    """If none of these occurs in a request, :attr:`request` is not called."""
     headers: frozenset[str] = frozenset()
     """Response headers to keep for :attr:`Notes.headers`."""
 

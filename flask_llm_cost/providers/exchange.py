@@ -19,6 +19,7 @@ from . import sparse
 from .buffer import BoundedBuffer
 from .decoding import Decoding
 from .decoding import Unreadable
+from .dialect import Dialect
 from .dialect import Notes
 from .estimate import Estimate
 from .framing import detect_framing
@@ -26,6 +27,7 @@ from .framing import EVENT_ENDS
 from .framing import Framing
 from .paths import NOT_A_CALL
 from .request import inject_stream_usage
+from .request import parse_members
 from .request import parse_request
 from .routes import Route
 from .routes import route
@@ -70,6 +72,8 @@ class Exchange:
         self._estimate: Estimate | None = None
         if request_body:
             try:
+                if route.dialect.request is not None:
+                    self._read_request(route.dialect, request_body)
                 model, stream = parse_request(request_body)
                 if self.request_model is None:
                     self.request_model = model
@@ -183,6 +187,12 @@ class Exchange:
             stream=self.stream,
             flags=self.route.flags | notes.flags,
         )
+
+    def _read_request(self, dialect: Dialect, body: bytes) -> None:
+        if dialect.request and any(mark in body for mark in dialect.request_if):
+            document = parse_members(body)
+            if document is not None:
+                self._notes.request = dialect.request(document)
 
     def take_results(self) -> list[Reading]:
         """Take the batch results that were read since the last call.

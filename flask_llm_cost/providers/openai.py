@@ -126,6 +126,43 @@ def image_usage_by_model(notes: Notes) -> dict[str, Usage]:
     return {model: images, name: svg_used}
 
 
+def image_request(document: Object) -> dict[str, t.Any]:
+    """Note the size and the quality of images, which their price depends on."""
+    return {name: document.get(name) for name in ("size", "quality")}
+
+
+def image_conditions(notes: Notes) -> frozenset[str]:
+    """Flag the size and the quality of images that are billed by the image."""
+    if COUNTED & notes.usage.keys():
+        return frozenset()
+    found = {name: notes.request.get(name) for name in ("size", "quality")}
+    return frozenset(
+        f"{name}.{value}"
+        for name, value in found.items()
+        if isinstance(value, str) and _CONDITION.fullmatch(value)
+    )
+
+
+_CONDITION: t.Final = re.compile(r"[a-z0-9x.-]{1,20}")
+
+
+def speech_request(document: Object) -> dict[str, t.Any]:
+    """Note how many characters are to be spoken, which some models bill."""
+    text = document.get("input")
+    return {"characters": len(text)} if isinstance(text, str) else {}
+
+
+def speech_usage(notes: Notes) -> Usage | None:
+    """Get the tokens that a stream reports, or else the characters of the request.
+
+    The audio itself has no usage: https://platform.openai.com/docs/pricing (TTS).
+    """
+    characters = notes.request.get("characters")
+    if characters and COUNTED.isdisjoint(notes.usage):
+        return Usage(units={"character": Decimal(characters)})
+    return usage(notes)
+
+
 def skim_images(notes: Notes, ends: bytes) -> None:
     """Count the images at both ends. There may have been more between them."""
     count = len(_IMAGE.findall(ends))
@@ -298,6 +335,8 @@ IMAGES: t.Final = dataclasses.replace(
     envelope="",
     skim=skim_images,
     usage_by_model=image_usage_by_model,
+    price_flags=image_conditions,
+    request=image_request,
 )
 
 AUDIO: t.Final = dataclasses.replace(
@@ -307,6 +346,8 @@ AUDIO: t.Final = dataclasses.replace(
     tail=("usage", "duration", "model"),
     envelope="",
 )
+
+SPEECH: t.Final = dataclasses.replace(AUDIO, usage=speech_usage, request=speech_request)
 
 HIDDEN_THINKING: t.Final = dataclasses.replace(
     CHAT, usage=functools.partial(usage, hidden_thinking=True)

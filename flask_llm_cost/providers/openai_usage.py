@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from decimal import Decimal
 
@@ -274,11 +275,21 @@ _SEARCH_MEMBERS: t.Final = frozenset(
 )
 
 
+_SEARCH_MODEL: t.Final = re.compile(r"-search-(?:preview|api)\b")
+"""Chat models that search for each answer, which has a fee:
+https://platform.openai.com/docs/pricing (web search)."""
+
+
 def _units(notes: Notes) -> dict[str, Decimal]:
-    if _SEARCH_MEMBERS.isdisjoint(notes.usage):
+    searches = notes.operation == "chat" and _SEARCH_MODEL.search(
+        notes.model or notes.request_model or ""
+    )
+    if not searches and _SEARCH_MEMBERS.isdisjoint(notes.usage):
         return notes.units
     units = dict(notes.units)
     seen = notes.usage
+    if searches:
+        units["web_search"] = Decimal(1)
     for unit, place, name in (
         # Perplexity's research models
         ("web_search", seen, "num_search_queries"),

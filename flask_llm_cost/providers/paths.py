@@ -49,7 +49,7 @@ OPENAI: t.Final = (
     Path(r".*/files/[^/]+/content", openai.BATCH, "batch", method="GET"),
     Path(r".*/images/(?:generations|edits|variations)", openai.IMAGES, "images"),
     Path(r".*/audio/(?:transcriptions|translations)", openai.AUDIO, "audio"),
-    Path(r".*/audio/speech", openai.AUDIO, "speech"),
+    Path(r".*/audio/speech", openai.SPEECH, "speech"),
     Path(r".*/moderations", openai.CHAT, "moderations"),
     Path(r".*/v1/decisions", openai.RESPONSES, "decisions"),
     Path(r".*/rerank", openai.EMBEDDINGS, "rerank"),

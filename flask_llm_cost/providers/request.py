@@ -26,6 +26,9 @@ _CONTENT: t.Final = frozenset(
 _FIELD: t.Final = re.compile(
     rb'name="?(model|stream)"?\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{1,256})\r?\n'
 )
+_ANY_FIELD: t.Final = re.compile(
+    rb'name="?([a-z_]{1,64})"?\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{1,256})\r?\n'
+)
 
 
 def parse_request(body: bytes) -> tuple[str | None, bool]:
@@ -46,6 +49,17 @@ def parse_request(body: bytes) -> tuple[str | None, bool]:
     model = members.get("model")
     requested = model if isinstance(model, str) and model else None
     return requested, members.get("stream") is True
+
+
+def parse_members(body: bytes) -> dict[str, t.Any] | None:
+    """Get all members of a JSON body, or the short fields of a multipart body."""
+    if body[:64].lstrip().startswith(b"--"):
+        return {
+            found[1].decode("utf-8", "replace"): found[2].decode("utf-8", "replace")
+            for found in _ANY_FIELD.finditer(body)
+        }
+    document = sparse.parse(body)
+    return document if isinstance(document, dict) else None
 
 
 def _form(body: bytes) -> tuple[str | None, bool]:

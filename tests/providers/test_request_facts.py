@@ -1,0 +1,150 @@
+"""What an answer costs by the request that it answers."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from decimal import Decimal
+
+import pytest
+
+from flask_llm_cost.call import Reading
+from flask_llm_cost.providers import read_exchange
+
+OPENAI = "https://api.openai.com/v1"
+ANTHROPIC = "https://api.anthropic.com/v1/messages"
+
+
+def read(
+    url: str,
+    request: dict[str, t.Any] | bytes,
+    answer: dict[str, t.Any] | bytes,
+    content_type: str = "application/json",
+) -> Reading:
+    reading = read_exchange(
+        method="POST",
+        url=url,
+        request_body=request if isinstance(request, bytes) else encode(request),
+        status=200,
+        headers={"content-type": content_type},
+        body=answer if isinstance(answer, bytes) else encode(answer),
+    )
+    assert reading is not None
+    assert "reader_error" not in reading.flags
+    return reading
+
+
+def encode(document: dict[str, t.Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+def units(reading: Reading) -> dict[str, int]:
+    assert reading.usage is not None
+    return {name: int(n) for name, n in reading.usage.units.items()}
+
+
+def chat(model: str) -> Reading:
+    usage = {"prompt_tokens": 10, "completion_tokens": 100, "total_tokens": 110}
+    answer = {"id": "c", "model": model, "choices": [], "usage": usage}
+    return read(f"{OPENAI}/chat/completions", {"model": model}, answer)
+
+
+@pytest.mark.parametrize(
+    ("model", "fees"),
+    [
+        # https://platform.openai.com/docs/pricing: search models search in every call
+        ("gpt-4o-mini-search-preview-2025-03-11", {"web_search": 1}),
+        ("gpt-5-search-api", {"web_search": 1}),
+        ("gpt-4o-mini", {}),
+        ("research-preview", {}),
+    ],
+)
+def test_a_search_model_has_a_fee_for_each_call(
+    model: str, fees: dict[str, int]
+) -> None:
+    assert units(chat(model)) == fees
+
+
+def test_speech_is_billed_by_the_characters_of_the_request() -> None:
+    request = {"model": "tts-1", "input": "Grüße, 世界", "voice": "alloy"}
+    spoken = read(f"{OPENAI}/audio/speech", request, b"\xff\xf3\x00", "audio/mpeg")
+    assert units(spoken) == {"character": 9}
+    assert "世界" not in repr(spoken)
+
+
+def test_streamed_speech_is_billed_by_its_tokens() -> None:
+    usage = {"input_tokens": 14, "output_tokens": 101, "total_tokens": 115}
+    event = {"type": "speech.audio.done", "usage": usage}
+    body = b"data: " + encode(event) + b"\n\n"
+    request = {"model": "gpt-4o-mini-tts", "input": "Hello"}
+    spoken = read(f"{OPENAI}/audio/speech", request, body, "text/event-stream")
+    assert units(spoken) == {}
+    assert spoken.usage is not None
+    assert spoken.usage.output_audio_tokens == 101
+
+
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\ndall-e-2\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="size"\r\n\r\n512x512\r\n--x--\r\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "request_body", "flags"),
+    [
+        (
+            "generations",
+            {"model": "dall-e-3", "size": "1792x1024", "quality": "hd", "prompt": "x"},
+            {"size.1792x1024", "quality.hd"},
+        ),
+        ("generations", {"model": "dall-e-3", "prompt": "x"}, set()),
+        ("generations", {"model": "dall-e-3", "size": "a prompt, perhaps"}, set()),
+        ("edits", FORM, {"size.512x512"}),
+    ],
+)
+def test_an_image_that_is_billed_by_the_image_has_its_size_and_quality(
+    path: str, request_body: dict[str, t.Any] | bytes, flags: set[str]
+) -> None:
+    answer = {"created": 1, "data": [{"url": "https://x"}]}
+    reading = read(f"{OPENAI}/images/{path}", request_body, answer)
+    assert units(reading) == {"image": 1}
+    assert reading.flags == flags
+
+
+def test_an_image_that_is_billed_by_token_has_no_size() -> None:
+    usage = {"input_tokens": 5, "output_tokens": 100, "total_tokens": 105}
+    answer = {"created": 1, "data": [{"b64_json": "AA"}], "usage": usage}
+    request = {"model": "gpt-image-1", "size": "1024x1024"}
+    assert not read(f"{OPENAI}/images/generations", request, answer).flags
+
+
+@pytest.mark.parametrize(
+    ("bill_to", "cost"), [("user_profile", Decimal(0)), ("self", None), (None, None)]
+)
+def test_a_request_billed_to_a_customer_costs_the_app_nothing(
+    bill_to: str | None, cost: Decimal | None
+) -> None:
+    # The anthropic SDK's type BetaBillingPolicyParam
+    policy = {} if bill_to is None else {"billing_policy": {"bill_to": bill_to}}
+    answer = {"type": "message", "usage": {"input_tokens": 1, "output_tokens": 1}}
+    reading = read(ANTHROPIC, {"model": "claude-opus-5", **policy}, answer)
+    assert reading.reported_cost == cost
+
+
+@pytest.mark.parametrize(
+    ("status", "flags"),
+    [
+        ({"type": "redeemed"}, {"fallback_credit"}),
+        ({"type": "not_applied", "reason": "expired"}, set()),
+    ],
+)
+def test_a_redeemed_fallback_credit_is_flagged(
+    status: dict[str, str], flags: set[str]
+) -> None:
+    usage = {
+        "input_tokens": 1,
+        "output_tokens": 1,
+        "fallback_credit": {"status": status},
+    }
+    answer = {"type": "message", "usage": usage}
+    assert read(ANTHROPIC, {"model": "claude-opus-5"}, answer).flags == flags
