@@ -1,4 +1,4 @@
-"""Which days a command is about: ``--days``, or ``--from`` and ``--to``."""
+"""The days that a command covers: ``--days``, or ``--from`` and ``--to``."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def period_options(command: Command) -> Command:
         click.option(
             "--to",
             metavar="DAY",
-            help="The last day, in the same form; today if left out.",
+            help="The last day. Default: today.",
         ),
         click.option(
-            "--from", "from_", metavar="DAY", help="The first day: YYYY-MM-DD."
+            "--from", "from_", metavar="DAY", help="The first day, as YYYY-MM-DD."
         ),
         click.option(
             "--days",
             type=click.IntRange(1, _MOST),
-            help="The last so many days, today included; 30 if left out.",
+            help="Number of days up to today. Default: 30.",
         ),
     ):
         command = option(command)
@@ -41,10 +41,10 @@ def period_options(command: Command) -> Command:
 def chosen(
     host: Host, days: int | None, from_: str | None, to: str | None
 ) -> CallFilter:
-    """The days that were asked for, in the zone of the reports.
+    """The selected days, in ``LLM_COST_TIMEZONE``.
 
-    :raises click.UsageError: If both ways of asking were used.
-    :raises FilterError: For a date that is none, and for days the wrong way round.
+    :raises click.UsageError: If both kinds of options are given.
+    :raises FilterError: If a date is invalid or the range is reversed.
     """
     from ..query.filters import CallFilter
 

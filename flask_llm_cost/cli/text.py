@@ -1,4 +1,4 @@
-"""How numbers and names stand on a terminal, and in JSON."""
+"""Formats numbers and names for a terminal, and for JSON."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def count(number: int, noun: str) -> str:
 
 
 def money(amount: Decimal | None) -> str:
-    """USD with six digits after the point, so that columns align.
+    """USD with six decimal places, so that columns align.
 
-    Something never reads as nothing, nor the unknown as a number.
+    A positive amount is never shown as zero, and an unknown one never as a number.
     """
     if amount is None:
         return "unknown"
@@ -40,7 +40,7 @@ def money(amount: Decimal | None) -> str:
 
 
 def spend(totals: Totals) -> str:
-    """What calls cost; a dash for attempts that were all refused or never answered."""
+    """The cost of calls; a dash if all of them failed."""
     return "–" if totals.all_failed else money(totals.cost_usd)
 
 
@@ -58,9 +58,9 @@ def short(number: int) -> str:
 
 
 def fit(text: str, width: int) -> str:
-    """The text in exactly so many cells of a terminal, cut in its middle if need be.
+    """The text, padded or shortened in the middle to a number of terminal cells.
 
-    Names come from outside: what a terminal would obey is replaced.
+    Names are untrusted, so control characters are replaced.
     """
     shown = plain(text)
     if _cells(shown) > width:
@@ -75,23 +75,23 @@ def fit(text: str, width: int) -> str:
 
 
 def pruned(limit: dt.datetime | None, zone: dt.tzinfo) -> list[str]:
-    """What to say of an answer that lacks calls before a moment; nothing if it does not."""
+    """A note that calls before a moment were pruned; empty if there is no such moment."""
     if limit is None:
         return []
     local = limit.astimezone(zone)
     shown = (
         f"{local:%Y-%m-%d}" if local.time() == dt.time() else f"{local:%Y-%m-%d %H:%M}"
     )
-    return [f"Calls before {shown} were pruned: this part counts only what is left."]
+    return [f"Calls before {shown} were pruned. This part excludes them."]
 
 
 def plain(text: str) -> str:
-    """The text without anything that a terminal would obey."""
+    """The text with control characters replaced."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _cells(text: str) -> int:
-    # Two for East Asian letters, none for what combines with the letter before.
+    # Two for East Asian characters, none for combining ones.
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
@@ -100,9 +100,9 @@ def _cells(text: str) -> int:
 
 @contextlib.contextmanager
 def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while something long goes on, on a terminal only.
+    """A progress bar on standard error, if that is a terminal.
 
-    Gives a function that is told of so many more steps done.
+    Yields a function that takes the number of steps done since its last call.
     """
     if not sys.stderr.isatty():
         yield lambda steps: None
@@ -117,9 +117,9 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
 
 
 def dumps(value: t.Any, indent: str = "") -> str:
-    """JSON text in which a ``Decimal`` is a number with all its digits.
+    """JSON in which a ``Decimal`` is a number with all its digits.
 
-    The json module could only write it as a float, or as text.
+    The json module could only write it as a float or a string.
     """
     inner = indent + "  "
     if isinstance(value, Decimal):

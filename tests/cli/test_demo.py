@@ -93,7 +93,7 @@ def test_a_given_database_is_not_deleted(
         result = run("demo", "--once", "--calls", "2", "--database-uri", uri)
         assert result.exit_code == 0
     app = make_app(LLM_COST_DATABASE_URI=uri)
-    assert "Requests  4" in run("summary", "--period", "all", app=app).stdout
+    assert "Calls     4" in run("summary", "--period", "all", app=app).stdout
 
 
 def test_an_unreachable_database_is_one_line(run: Run, tmp_path: pathlib.Path) -> None:

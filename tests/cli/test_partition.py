@@ -43,7 +43,7 @@ def test_setting_up_tells_and_may_be_repeated(big: Flask, shown: Shown) -> None:
     assert "has 6 partitions" in shown("partition", app=big)
 
 
-def test_the_doctor_looks_ahead(big: Flask, run: Run) -> None:
+def test_doctor_looks_ahead(big: Flask, run: Run) -> None:
     def said() -> list[tuple[str, str]]:
         found = json.loads(run("doctor", "--format", "json", app=big).stdout)
         return [(f["status"], f["message"]) for f in found if f["name"] == "partitions"]
@@ -54,10 +54,10 @@ def test_the_doctor_looks_ahead(big: Flask, run: Run) -> None:
     state = big.extensions["llm_cost"]
     state.clock = lambda: dt.datetime.now(dt.UTC) + dt.timedelta(days=62)
     assert said()[0][0] == "warn"
-    assert "run `flask llm-cost partition`" in said()[0][1]
+    assert "Run `flask llm-cost partition`" in said()[0][1]
 
 
-def test_the_doctor_finds_what_broke_off(big: Flask, run: Run) -> None:
+def test_doctor_finds_an_unfinished_setup(big: Flask, run: Run) -> None:
     ledger = big.extensions["llm_cost"].ledger
     with ledger._engines.writing().begin() as connection:
         connection.exec_driver_sql(
@@ -66,9 +66,9 @@ def test_the_doctor_finds_what_broke_off(big: Flask, run: Run) -> None:
         )
     result = run("doctor", app=big)
     assert result.exit_code == 1
-    assert "broke off" in result.stdout
+    assert "the setup did not finish" in result.stdout
     run("partition", app=big)
-    assert "broke off" not in run("doctor", app=big).stdout
+    assert "did not finish" not in run("doctor", app=big).stdout
 
 
 def test_a_dry_prune_names_the_partitions(big: Flask, shown: Shown) -> None:

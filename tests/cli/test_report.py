@@ -213,9 +213,7 @@ def test_names_are_cut_to_their_column(name: str, width: int) -> None:
         assert len(shown) == width
 
 
-GONE: t.Final = (
-    "Calls before 2026-11-13 12:00 were pruned: this part counts only what is left."
-)
+GONE: t.Final = "Calls before 2026-11-13 12:00 were pruned. This part excludes them."
 
 
 def test_what_sums_do_not_tell_is_said(shown: Shown) -> None:

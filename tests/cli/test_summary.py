@@ -131,9 +131,7 @@ def test_json_keeps_every_digit(value: object) -> None:
 def test_sessions_say_that_calls_are_gone(run: Run, shown: Shown) -> None:
     assert json.loads(shown("sessions", "--format", "json"))[0]["pruned_before"] is None
     shown("prune", "--older-than", "7d")
-    line = (
-        "Calls before 2026-11-13 12:00 were pruned: this part counts only what is left."
-    )
+    line = "Calls before 2026-11-13 12:00 were pruned. This part excludes them."
     assert shown("sessions").startswith(f"{line}\n")
     result = run("sessions", "--format", "json")
     assert result.stderr == f"{line}\n"

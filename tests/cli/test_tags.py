@@ -74,5 +74,5 @@ def test_a_key_with_too_many_values_is_named(
     monkeypatch.setattr(tag_rollups, "MAX_VALUES", 1)
     added_up(shop)
     said = run("doctor").stdout
-    assert "feature has had over 1 values in a day" in said
+    assert "feature had more than 1 values in a day" in said
     assert "tags forget feature" in said
