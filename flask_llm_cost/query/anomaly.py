@@ -1,11 +1,10 @@
-"""Whether the last day cost far more than the week before it, and what drove that."""
+"""A last day that cost far more than the week before it, and what caused that."""
 
 from __future__ import annotations
 
 import datetime as dt
 import typing as t
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -13,6 +12,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..calendar import DAY
 from ..calendar import edges
 from .filters import CallFilter
 from .totals import series_by
@@ -20,23 +20,21 @@ from .totals import tag_series
 from .totals import Totals
 from .totals import UNTAGGED
 
-_DAY: t.Final = dt.timedelta(days=1)
-
 _WEEK: t.Final = 7
 
 _LEAST: t.Final = Decimal(1)
-"""USD: a day below this is not worth a banner."""
+"""USD: a day that costs less is not reported."""
 
 _TIMES: t.Final = Decimal("1.5")
-"""So many times the mean is a rise, however steady the week was."""
+"""The minimum ratio to the mean, however steady the week was."""
 
 _PART: t.Final = Decimal("0.01")
-"""Of the whole range's spend: a rise by less than that is noise."""
+"""The minimum share of the range's spend: a smaller rise is noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """A day's spend against the mean of the seven days before it."""
+    """A day's spend compared with the mean of the seven days before it."""
 
     latest_usd: Decimal
     mean_usd: Decimal
@@ -47,13 +45,13 @@ class Rise:
 
     @property
     def ratio(self) -> Decimal | None:
-        """``None`` if the mean is 0: all of it is new."""
+        """``None`` if the mean is 0."""
         return self.latest_usd / self.mean_usd if self.mean_usd else None
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The tag value behind the most of a rise."""
+    """The tag value behind most of a rise."""
 
     key: str
     value: str
@@ -69,7 +67,7 @@ class Anomaly:
     day: dt.date
     rise: Rise
     cause: Cause | None
-    """``None`` if no tag value stands for at least half of the rise."""
+    """``None`` if no tag value accounts for at least half of the rise."""
 
 
 def anomaly(
@@ -79,21 +77,21 @@ def anomaly(
     *,
     tags: Iterable[str] = (),
 ) -> Anomaly | None:
-    """The one rise that costs the most; ``None`` if nothing is out of the ordinary.
+    """Return the rise of a model that costs the most; ``None`` if none is unusual.
 
-    A model's day is, if it costs at least a dollar, one and a half times the mean of the
+    A day is unusual if it costs at least a dollar, at least 1.5 times the mean of the
     seven days before and more than two standard deviations above it, and if the excess
     is at least 1 % of the range's spend.
 
-    :param where: With both ends; one of fewer than eight days has no week to compare.
-    :param spend_usd: What the range cost.
-    :param tags: The keys to look for a cause in.
+    :param where: With both ends. Fewer than eight days have no week to compare with.
+    :param spend_usd: The spend of the range.
+    :param tags: The tags to look for a cause in.
     """
-    first, last = where.first_day, where.last_day
-    if first is None or last is None or last - first < _WEEK * _DAY:
+    if where.start is None or where.end is None or where.day_count <= _WEEK:
         return None
-    marks = edges("day", last - _WEEK * _DAY, last, where.zone)
-    daily = series_by(connection, where, marks, "provider", "model")
+    _, last = where.day_range
+    bounds = edges("day", last - _WEEK * DAY, last, where.zone)
+    daily = series_by(connection, where, bounds, "provider", "model")
     rises = [
         (key, rise)
         for key, days in daily.items()
@@ -108,34 +106,25 @@ def anomaly(
         model=model,
         day=last,
         rise=rise,
-        cause=_cause(connection, where, marks, tags, rise),
+        cause=_cause(connection, where, bounds, tags, rise),
     )
 
 
 def _cause(
     connection: sa.Connection,
     where: CallFilter,
-    marks: Sequence[dt.datetime],
+    bounds: Sequence[dt.datetime],
     tags: Iterable[str],
     whole: Rise,
 ) -> Cause | None:
     causes = [
         Cause(key, value, _rise(days))
         for key in tags
-        for (value,), days in _tagged(connection, where, marks, key).items()
+        for (value,), days in tag_series(connection, where, bounds, key).items()
+        if value != UNTAGGED
     ]
     likely = [c for c in causes if 2 * c.rise.excess_usd >= whole.excess_usd]
     return max(likely, key=lambda c: (c.rise.excess_usd, c.key, c.value), default=None)
-
-
-def _tagged(
-    connection: sa.Connection,
-    where: CallFilter,
-    marks: Sequence[dt.datetime],
-    key: str,
-) -> Mapping[tuple[str, ...], tuple[Totals, ...]]:
-    found = tag_series(connection, where, marks, key)
-    return {value: days for value, days in found.items() if value != (UNTAGGED,)}
 
 
 def _rise(days: Sequence[Totals]) -> Rise:

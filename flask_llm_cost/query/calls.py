@@ -1,4 +1,4 @@
-"""``llm_cost.calls``: questions to the ledger, put together step by step."""
+"""``llm_cost.calls``: chainable queries of the ledger."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..calendar import DAY
 from ..calendar import day_start
 from ..calendar import edges
 from ..calendar import first_day
 from ..calendar import from_ms
+from ..calendar import local_day
 from ..calendar import next_first_day
 from ..calendar import Span
 from ..calendar import utc_ms
@@ -34,11 +36,10 @@ from . import totals
 from .filters import CallFilter
 from .filters import MAX_DAYS
 from .listing import CallRow
-from .listing import Reading
+from .listing import Reader
 from .sessions import Session
 from .totals import Totals
 
-_DAY: t.Final = dt.timedelta(days=1)
 _MS: t.Final = dt.timedelta(milliseconds=1)
 
 _PERIODS: t.Final = ("hour", "day", "month")
@@ -48,22 +49,22 @@ _Answer = t.TypeVar("_Answer")
 
 @dataclass(frozen=True, slots=True)
 class CallQuery:
-    """A question about calls, which each method narrows or answers.
+    """A query of calls. Each method narrows or answers it.
 
-    It never changes: a method that narrows returns a new question, so that one can be
-    kept and asked again. Days, weeks and months are those of ``LLM_COST_TIMEZONE``.
-    Sums hold what is known; :meth:`totals` says of how many calls the cost is not.
+    A query is immutable: methods that narrow it return a new one. Days, weeks and months
+    are those of ``LLM_COST_TIMEZONE``. Costs are what is known; :meth:`totals` counts the
+    calls whose cost is unknown.
 
     .. code-block:: python
 
         llm_cost.calls.this_month().by_tag("feature", "chat").cost_by("model")
     """
 
-    reading: Reading = field(repr=False)
+    reading: Reader = field(repr=False)
     settings: Settings = field(repr=False)
     now: Callable[[], dt.datetime] = field(repr=False)
     filter: CallFilter = CallFilter()
-    """What is asked so far."""
+    """The conditions so far."""
 
     def __post_init__(self) -> None:
         where = replace(self.filter, zone=self.settings.timezone)
@@ -74,11 +75,11 @@ class CallQuery:
     def between(
         self, start: dt.date | dt.datetime, end: dt.date | dt.datetime
     ) -> CallQuery:
-        """Calls sent from ``start`` to ``end``, both included.
+        """Select calls sent from ``start`` to ``end``, both included.
 
-        :param start: A date (from its beginning) or an aware datetime.
+        :param start: A date (from its start) or an aware datetime.
         :param end: A date (to its end) or an aware datetime.
-        :raises FilterError: For a datetime without a zone, or if ``start`` is later.
+        :raises FilterError: For a datetime without a time zone, or if ``start`` is later.
         """
         if isinstance(start, dt.datetime):
             first = _aware(start)
@@ -87,40 +88,40 @@ class CallQuery:
         if isinstance(end, dt.datetime):
             last = from_ms(utc_ms(_aware(end))) + _MS
         else:
-            last = day_start(end + _DAY, self._zone)
+            last = day_start(end + DAY, self._zone)
         if first >= last:
             raise FilterError("between", f"{start} is after {end}; swap them.")
         return replace(self, filter=self.filter.between(first, last))
 
     def today(self) -> CallQuery:
-        """Calls of the current day."""
+        """Select calls of the current day."""
         return self.current("day")
 
     def this_week(self) -> CallQuery:
-        """Calls of the current week, which begins on ``LLM_COST_WEEK_START``."""
+        """Select calls of the current week, which starts on ``LLM_COST_WEEK_START``."""
         return self.current("week")
 
     def this_month(self) -> CallQuery:
-        """Calls of the current calendar month."""
+        """Select calls of the current calendar month."""
         return self.current("month")
 
     def current(self, span: Span) -> CallQuery:
-        """Calls of the current calendar day, week, month or year."""
+        """Select calls of the current calendar day, week, month or year."""
         first = first_day(span, self._today(), self.settings.week_start)
-        return self.between(first, next_first_day(span, first) - _DAY)
+        return self.between(first, next_first_day(span, first) - DAY)
 
     def last(self, days: int = 30) -> CallQuery:
-        """Calls of so many days, of which today is the last.
+        """Select calls of the last days, today included.
 
         :raises FilterError: If ``days`` is not 1 to 3660.
         """
         _whole("days", days, MAX_DAYS)
         today = self._today()
-        return self.between(today - (days - 1) * _DAY, today)
+        return self.between(today - (days - 1) * DAY, today)
 
     @contextmanager
     def pinned(self) -> Iterator[CallQuery]:
-        """The same question in one transaction, so that all its answers agree."""
+        """Answer in one transaction, so that all answers agree."""
         where = self.filter
         with self.reading(since=where.start, until=where.end) as connection:
             yield replace(self, reading=lambda **_: nullcontext(connection))
@@ -137,7 +138,7 @@ class CallQuery:
         outcome: str | None = None,
         trace_id: str | None = None,
     ) -> CallQuery:
-        """Calls with exactly these values; one left out may be anything.
+        """Select calls with exactly these values.
 
         :raises FilterError: For a ``usage_source`` or ``outcome`` that does not exist.
         """
@@ -151,84 +152,84 @@ class CallQuery:
         )
 
     def by_tag(self, key: str, value: t.Any) -> CallQuery:
-        """Calls that carry this tag with exactly this value.
+        """Select calls that have this tag with exactly this value.
 
-        :raises FilterError: If ``key`` can be no tag's.
+        :raises FilterError: If ``key`` is not a valid tag key.
         """
         return self._narrowed(tags=((key, as_text(value)),))
 
     def by_tags(self, **tags: t.Any) -> CallQuery:
-        """Calls that carry all of these tags; all calls if there are none."""
+        """Select calls that have all of these tags."""
         return self._narrowed(
             tags=tuple((key, as_text(value)) for key, value in tags.items())
         )
 
     def priced(self) -> CallQuery:
-        """Calls whose cost is known."""
+        """Select calls whose cost is known."""
         return self._narrowed(priced=True)
 
     def unpriced(self) -> CallQuery:
-        """Calls that may have cost something, nobody knows how much.
+        """Select calls that may have cost something, and whose cost is unknown.
 
-        An attempt that was refused or never answered, and brought no usage, is neither
-        priced nor unpriced.
+        An attempt that was refused or not answered, and has no usage, is neither priced
+        nor unpriced.
         """
         return self._narrowed(unpriced=True)
 
     def untagged(self) -> CallQuery:
-        """Calls without any tag."""
+        """Select calls without any tag."""
         return self._narrowed(untagged=True)
 
     def with_latency(self) -> CallQuery:
-        """Calls whose latency is known."""
+        """Select calls whose latency is known."""
         return self._narrowed(with_latency=True)
 
     def missing_usage(self) -> CallQuery:
-        """Calls of which nobody knows what they used."""
+        """Select calls whose usage is unknown."""
         return self._narrowed(missing_usage=True)
 
     def missing_response_id(self) -> CallQuery:
-        """Calls without the provider's id of the response."""
+        """Select calls without the provider's response id."""
         return self._narrowed(missing_response_id=True)
 
     # Answers
 
     def count(self) -> int:
-        """How many, as :meth:`totals` has it: with those that were pruned, where their
-        sums tell. :meth:`rows` lists those that are still there."""
+        """Return the number of calls, as :meth:`totals` does: pruned ones are included if
+        rollups can answer. :meth:`rows` lists only those that were not pruned."""
         return self.totals().calls
 
     def pruned_before(self, *by: str) -> dt.datetime | None:
-        """Until when an answer lacks calls that were pruned; ``None`` if it lacks none.
+        """Return the moment before which an answer lacks pruned calls, or ``None``.
 
-        :param by: What is asked for. Left out: :meth:`totals` and what comes of them;
-            else a name as for :meth:`group_by`, ``"tag:KEY"`` for what the values of a
-            tag cost, ``"session"`` for sessions, or ``"event_id"`` for :meth:`rows`
-            and :meth:`select`.
+        :param by: The kind of answer. By default :meth:`totals` and its parts; otherwise
+            a name as for :meth:`group_by`, ``"tag:KEY"`` for the values of a tag,
+            ``"session"`` for sessions, or ``"event_id"`` for :meth:`rows` and
+            :meth:`select`.
         """
         return self._ask(sources.pruned_before, by)
 
     def totals(self) -> Totals:
-        """Everything added up: calls, money, tokens, and what is not known."""
+        """Return all totals: calls, money, tokens, and what is unknown."""
         return self._ask(totals.totals)
 
     def total_cost(self) -> Decimal:
-        """The sum of the known costs in USD, exactly."""
+        """Return the exact sum of the known costs in USD."""
         return self.totals().spend_usd
 
     def total_tokens(self) -> int:
-        """Every input and output token."""
+        """Return the number of input and output tokens."""
         return self.totals().total_tokens
 
     def average_latency_ms(self) -> float | None:
-        """The mean of the known latencies; ``None`` if there are none."""
+        """Return the mean of the known latencies; ``None`` if there are none."""
         return self.totals().average_latency_ms
 
     def cost_by(self, name: str) -> dict[str, Decimal]:
-        """The known cost in USD by ``"model"``, ``"provider"``, ..., the dearest first.
+        """Return the known cost in USD by ``"model"``, ..., highest cost first.
 
-        Where nothing is known of the cost, the name is left out: the values add up to
-        :meth:`total_cost`, and no unpriced model looks free.
+        Names without any known cost are omitted: the values sum to :meth:`total_cost`,
+        and no unpriced model looks free.
 
         :param name: One of :data:`.totals.BREAKDOWNS`.
         :raises FilterError: For another name.
@@ -236,14 +237,14 @@ class CallQuery:
         return _costs(self.group_by(name))
 
     def cost_by_tag(self, key: str) -> dict[str, Decimal]:
-        """The same by a tag's value; calls without it are ``"(untagged)"``.
+        """Return the known cost in USD by a tag's value; other calls are ``"(untagged)"``.
 
-        :raises FilterError: If ``key`` can be no tag's.
+        :raises FilterError: If ``key`` is not a valid tag key.
         """
         return _costs(self.group_by_tag(key))
 
     def group_by(self, name: str) -> dict[str, Totals]:
-        """The totals by ``"model"``, ``"provider"``, ..., the dearest first.
+        """Return the totals by ``"model"``, ``"provider"``, ..., highest cost first.
 
         :param name: One of :data:`.totals.BREAKDOWNS`.
         :raises FilterError: For another name.
@@ -252,17 +253,17 @@ class CallQuery:
         return {row.key[0]: row.totals for row in rows}
 
     def group_by_tag(self, key: str) -> dict[str, Totals]:
-        """The totals by a tag's value; calls without it are ``"(untagged)"``.
+        """Return the totals by a tag's value; other calls are ``"(untagged)"``.
 
-        :raises FilterError: If ``key`` can be no tag's.
+        :raises FilterError: If ``key`` is not a valid tag key.
         """
         rows = self._ask(totals.tag_breakdown, key)
         return {row.key[0]: row.totals for row in rows}
 
     def group_by_period(self, period: str) -> dict[str, Totals]:
-        """The totals of every hour, day or month, the oldest first, zeros included.
+        """Return the totals of every hour, day or month, oldest first, including empty ones.
 
-        The series covers the range asked for; an open end is that of the calls.
+        The series covers the selected range; an open range is that of the calls.
 
         :param period: ``"hour"``, ``"day"`` or ``"month"``.
         :return: By ``2026-11``, ``2026-11-22`` or ``2026-11-22T13:00+01:00``.
@@ -275,10 +276,10 @@ class CallQuery:
         return self._ask(_by_period, t.cast(Span, period))
 
     def daily_costs(self, days: int | None = None) -> dict[str, Decimal]:
-        """The known cost in USD of every day, the oldest first, zeros included.
+        """Return the known cost in USD of every day, oldest first, including empty ones.
 
-        :param days: So many days up to today. Left out: the days of the range asked
-            for, or the last 30.
+        :param days: The number of days up to today. By default, those of the selected
+            range, or the last 30.
         :return: By ``2026-11-22``.
         :raises FilterError: If ``days`` is not 1 to 3660.
         """
@@ -289,7 +290,7 @@ class CallQuery:
         return {day: part.spend_usd for day, part in found.items()}
 
     def latency_by(self, name: str) -> dict[str, float]:
-        """The mean of the known latencies in ms by ``"model"`` or ``"provider"``.
+        """Return the mean of the known latencies in ms by ``"model"``, ``"provider"``, ...
 
         :raises FilterError: For a name that is not one of :data:`.totals.BREAKDOWNS`.
         """
@@ -300,10 +301,10 @@ class CallQuery:
         return dict(sorted(known, key=lambda pair: -pair[1]))
 
     def sessions(self, limit: int = 50) -> tuple[Session, ...]:
-        """What each session cost, the dearest first.
+        """Return what each session cost, highest cost first.
 
-        A session is a value of the tag ``LLM_COST_SESSION_TAG``; its name comes from
-        ``LLM_COST_SESSION_NAMES``.
+        A session is a value of the tag ``LLM_COST_SESSION_TAG``, and its name is returned
+        by ``LLM_COST_SESSION_NAMES``.
 
         :raises FilterError: If ``limit`` is not 1 to 10000.
         """
@@ -317,18 +318,18 @@ class CallQuery:
         return self._ask(ask)
 
     def rows(self, limit: int = 50, after: str | None = None) -> list[CallRow]:
-        """The calls themselves, the latest first.
+        """Return the calls themselves, latest first.
 
-        :param after: The ``event_id`` of the last row that was seen: go on after it.
-        :raises FilterError: If ``limit`` is not 1 to 10000, or ``after`` is no event id.
+        :param after: The ``event_id`` of the last row of the previous page.
+        :raises FilterError: If ``limit`` is not 1 to 10000, or ``after`` not an event id.
         """
         _whole("limit", limit, 10_000)
         return self._ask(listing.latest, limit, after)
 
     def select(self) -> sa.Select[t.Any]:
-        """A SELECT of the stored columns of these calls, for anything else.
+        """Return a SELECT of the stored columns of these calls, for anything else.
 
-        Run it on a connection of ``reading()``, or on one of your own.
+        Execute it on a connection of ``reading()``, or on one of your own.
         """
         chosen: t.Any = sa.select(tables.calls).where(*self.filter.clauses())
         return t.cast("sa.Select[t.Any]", chosen)
@@ -338,7 +339,7 @@ class CallQuery:
         return self.settings.timezone
 
     def _today(self) -> dt.date:
-        return self.now().astimezone(self._zone).date()
+        return local_day(self.now(), self._zone)
 
     def _narrowed(self, **more: t.Any) -> CallQuery:
         return replace(self, filter=self.filter.narrowed(**more))
@@ -355,23 +356,22 @@ def _by_period(
     bounds = _bounds(connection, where)
     if bounds is None:
         return {}
-    marks = edges(span, *bounds, where.zone)
+    starts = edges(span, *bounds, where.zone)
+    found = totals.series(connection, where, starts)
     return {
         _label(span, start.astimezone(where.zone)): part
-        for start, part in zip(
-            marks, totals.series(connection, where, marks), strict=False
-        )
+        for start, part in zip(starts, found, strict=False)
     }
 
 
 def _bounds(
     connection: sa.Connection, where: CallFilter
 ) -> tuple[dt.date, dt.date] | None:
-    """The days that a series covers."""
+    """Return the first and the last day of a series."""
     first, last = where.first_day, where.last_day
     if first is None or last is None:
         found = [
-            moment.astimezone(where.zone).date()
+            local_day(moment, where.zone)
             for part in (
                 listing.time_range(connection, where),
                 sources.pruned_range(connection, where),
@@ -386,7 +386,7 @@ def _bounds(
 
 
 def _label(span: Span, start: dt.datetime) -> str:
-    # Text, and not the moment: two hours of one clock time in autumn are equal keys.
+    # A text: the two hours of one local time in autumn would be equal as keys.
     if span == "hour":
         return start.isoformat(timespec="minutes")
     day = start.date().isoformat()
@@ -403,7 +403,7 @@ def _aware(moment: dt.datetime) -> dt.datetime:
 
 def _whole(name: str, value: object, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
-        raise FilterError(name, f"{value!r} is no whole number from 1 to {most}.")
+        raise FilterError(name, f"{value!r} is not a whole number from 1 to {most}.")
 
 
 def _costs(found: dict[str, Totals]) -> dict[str, Decimal]:

@@ -1,4 +1,4 @@
-"""What a slice can be narrowed to: the names that its filters offer."""
+"""The values that filters offer."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from .tags import top_values
 from .totals import breakdown
 
 MOST_CALLS: t.Final = 5_000
-"""The latest calls that are looked through where no sums tell of a filter."""
+"""How many of the latest calls are read if rollups cannot answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Names that occur in a slice, each list as if its own filter were not set."""
+    """Values that occur in calls, each list as if its own filter were not set."""
 
     providers: tuple[str, ...]
     models: tuple[str, ...]
     tags: tuple[str, ...]
-    """As ``key:value``; those that the slice asks for already are left out."""
+    """As ``key:value``, without those that are selected already."""
 
 
 def choices(
     connection: sa.Connection, where: CallFilter, keys: Iterable[str], *, most: int
 ) -> Choices:
-    """Ask for the names that can narrow a slice further.
+    """Return the values that can narrow a filter further.
 
-    Sums answer for providers and models, the dearest first. Beside any other filter the
-    latest :data:`MOST_CALLS` calls do, the most frequent first: a list of words is not
-    worth reading them all.
+    Providers and models come from rollups, highest cost first. With any other filter, they
+    come from the latest :data:`MOST_CALLS` calls, most frequent first: reading all calls
+    is not worth it.
 
     :param keys: The tags to offer values of.
-    :param most: How many of each.
+    :param most: How many values of each.
     """
     around = replace(where, provider=None, model=None)
     span = CallFilter(start=where.start, end=where.end, zone=where.zone)
     sums = around == span
-    pairs = _dearest(connection, span) if sums else _latest(connection, around)
+    pairs = _costliest(connection, span) if sums else _latest(connection, around)
     providers = (p for p, m in pairs if where.model in (None, m))
     models = [m for p, m in pairs if where.provider in (None, p)]
     if where == span:
         tags = _values(connection, span, keys, most)
     elif where.provider is not None and not models:
-        tags = []  # no call fits, and that is known without reading any
+        tags = []  # no call matches, and that is known without reading any
     else:
         tags = _latest_values(connection, where, keys)
     asked = {f"{key}:{value}" for key, value in where.tags}
@@ -65,7 +65,7 @@ def _first(names: Iterable[str], most: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))[:most]
 
 
-def _dearest(connection: sa.Connection, where: CallFilter) -> list[tuple[str, str]]:
+def _costliest(connection: sa.Connection, where: CallFilter) -> list[tuple[str, str]]:
     groups = breakdown(connection, where, "provider", "model")
     return [(group.key[0], group.key[1]) for group in groups]
 

@@ -1,4 +1,4 @@
-"""The page of one call: everything the ledger knows of it, and how it is made up."""
+"""One call: everything that the ledger knows of it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ..call import Call
+from ..call import COUNTS
 from ..call import Usage
 from ..db.rows import call_of
 from ..db.tables import calls
@@ -22,12 +23,13 @@ from ..db.tables import tag_sets
 from ..event_id import event_time
 from ..money import from_pico
 from .filters import CallFilter
-from .listing import Reading
+from .listing import CALLS_WITH_TAGS
+from .listing import Reader
 from .listing import walk
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class MixPart:
     """One bar of a mix."""
 
     name: str
@@ -35,41 +37,44 @@ class Slice:
     amount: Decimal
     """Tokens, or USD."""
     share: Decimal | None
-    """The part of the whole, 0 to 1; ``None`` if that is 0."""
+    """The share of the total, 0 to 1; ``None`` if that is 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallDetail:
-    """One call, and how its tokens and its cost are made up."""
+    """One call, with the breakdown of its tokens and its cost."""
 
     call: Call
-    token_mix: tuple[Slice, ...]
-    """By bucket, those above 0, the input first; empty if the usage is unknown."""
-    cost_mix: tuple[Slice, ...]
-    """By meter, the dearest first; empty if the cost is unknown. Quantity and rate of
-    each are in ``call.cost.parts``."""
+    token_mix: tuple[MixPart, ...]
+    """By bucket, without empty ones, input first; empty if the usage is unknown."""
+    cost_mix: tuple[MixPart, ...]
+    """By meter, highest cost first; empty if the cost is unknown. ``call.cost.parts`` has
+    the quantities and rates."""
 
 
 def call_detail(connection: sa.Connection, event_id: str) -> CallDetail | None:
-    """Look a call up by its id; ``None`` if there is no such call.
+    """Return the call with this id; ``None`` if there is none.
 
-    The id says when the call was made, so that this is a look-up by primary key.
+    The id contains the time of the call, so this is a look-up by primary key.
     """
+    query = sa.select(*_COLUMNS).select_from(CALLS_WITH_TAGS)
+    row = connection.execute(query.where(_is(calls, event_id))).first()
+    return None if row is None else _detail(_call(row))
+
+
+def _is(table: sa.Table, event_id: str) -> sa.ColumnElement[bool]:
     try:
         moment = event_time(event_id)
     except (ValueError, OverflowError):
-        return None
-    row = connection.execute(
-        sa.select(*_COLUMNS)
-        .select_from(_SOURCE)
-        .where(calls.c.started_at == moment, calls.c.event_id == str(UUID(event_id)))
-    ).first()
-    return None if row is None else _detail(_call(row))
+        return sa.false()
+    return sa.and_(
+        table.c.started_at == moment, table.c.event_id == str(UUID(event_id))
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One time that a call got another cost."""
+    """A change of a call's cost by repricing."""
 
     at: dt.datetime
     run: str
@@ -79,22 +84,11 @@ class Revision:
 
 
 def revisions_of(connection: sa.Connection, event_id: str) -> tuple[Revision, ...]:
-    """Each time that a call was priced again, the first one first."""
-    try:
-        moment = event_time(event_id)
-    except (ValueError, OverflowError):
-        return ()
-    query = (
-        sa.select(revisions)
-        .where(
-            revisions.c.started_at == moment,
-            revisions.c.event_id == str(UUID(event_id)),
-        )
-        .order_by(revisions.c.number)
-    )
+    """Return each change of a call's cost, oldest first."""
+    query = sa.select(revisions).where(_is(revisions, event_id))
     return tuple(
         Revision(row.revised_at, row.run, _usd(row.cost_total), _usd(row.new_total))
-        for row in connection.execute(query)
+        for row in connection.execute(query.order_by(revisions.c.number))
     )
 
 
@@ -102,32 +96,20 @@ def _usd(pico: int | None) -> Decimal | None:
     return None if pico is None else from_pico(pico)
 
 
-def stream_calls(reading: Reading, where: CallFilter) -> Iterator[Call]:
-    """Every call that fits with all that is known of it, the latest first.
+def stream_calls(reading: Reader, where: CallFilter) -> Iterator[Call]:
+    """Yield every matching call as a whole, latest first.
 
-    Memory stays flat, as in :func:`.walk`.
+    Memory use stays flat, as in :func:`.walk`.
     """
-    for rows in walk(reading, where, _COLUMNS, _SOURCE):
+    for rows in walk(reading, where, _COLUMNS):
         yield from map(_call, rows)
 
 
-_SOURCE: t.Final[sa.FromClause] = calls.outerjoin(
-    tag_sets, tag_sets.c.id == calls.c.tag_set_id
-)
-
 _COLUMNS: t.Final[list[sa.ColumnElement[t.Any]]] = [*calls.c, tag_sets.c.tags]
 
-_BUCKETS: t.Final = (
-    "input",
-    "input_audio",
-    "input_image",
-    "cache_read",
-    "cache_write",
-    "cache_write_1h",
-    "output",
-    "output_audio",
-    "output_image",
-)
+_BUCKETS: t.Final = [
+    name.removesuffix("_tokens") for name in COUNTS if name != "reasoning_tokens"
+]
 
 
 def _call(row: sa.Row[t.Any]) -> Call:
@@ -146,7 +128,7 @@ def _detail(call: Call) -> CallDetail:
 def _tokens(usage: Usage) -> list[tuple[str, Decimal]]:
     counts = {name: getattr(usage, f"{name}_tokens") for name in _BUCKETS}
     counts.update(sorted(usage.other_tokens.items()))
-    # A rarer bucket stands with its own side; sorting keeps the order otherwise.
+    # Rarer buckets go with their side; the sort is stable.
     names = sorted((name for name in counts if counts[name]), key=_side)
     return [(name, Decimal(counts[name])) for name in names]
 
@@ -157,9 +139,10 @@ def _side(name: str) -> int:
     )
 
 
-def _mix(parts: Iterable[tuple[str, Decimal]]) -> tuple[Slice, ...]:
+def _mix(parts: Iterable[tuple[str, Decimal]]) -> tuple[MixPart, ...]:
     parts = list(parts)
     whole = sum(amount for _, amount in parts)
     return tuple(
-        Slice(name, amount, amount / whole if whole else None) for name, amount in parts
+        MixPart(name, amount, amount / whole if whole else None)
+        for name, amount in parts
     )

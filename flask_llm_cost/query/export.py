@@ -1,7 +1,7 @@
-"""Calls as CSV, for people: the one form that the page and the command share.
+"""Calls as CSV, for people: as the page and the command write it.
 
-A file may have millions of rows: each is made straight from what the driver gives,
-with no objects between, and what rows have in common is worked out once.
+A file may have millions of rows. Each is formatted directly from the driver's values,
+without objects in between, and values that rows share are formatted once.
 """
 
 from __future__ import annotations
@@ -16,67 +16,47 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..calendar import from_ms
-from ..db.tables import calls
-from ..db.tables import tag_sets
 from ..money import digits
 from .filters import CallFilter
-from .listing import Reading
+from .listing import Reader
+from .listing import SHOWN
 from .listing import walk
 
 COLUMNS: t.Final = (
-    "started_at",
-    "event_id",
-    "provider",
-    "model",
-    "operation",
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "output_tokens",
-    "other_tokens",
-    "reasoning_tokens",
-    "total_tokens",
-    "cost_usd",
-    "cost_source",
-    "latency_ms",
-    "stream",
-    "usage_source",
-    "outcome",
-    "response_id",
-    "trace_id",
-    "flags",
-    "tags",
+    ("started_at", "event_id", "provider", "model", "operation")
+    + ("input_tokens", "cache_read_tokens", "cache_write_tokens")
+    + ("cache_write_1h_tokens", "output_tokens", "other_tokens", "reasoning_tokens")
+    + ("total_tokens", "cost_usd", "cost_source", "latency_ms", "stream")
+    + ("usage_source", "outcome", "response_id", "trace_id", "flags", "tags")
 )
 
 _DANGEROUS: t.Final = frozenset("=+-@\t\r")
-# Letters by category, yet nothing is seen of them.
+# Letters by category, but invisible.
 _FILLERS: t.Final = frozenset("\u115f\u1160\u3164\uffa0")
 
 
-def csv_lines(reading: Reading, where: CallFilter) -> Iterator[str]:
-    """The head and a line for each call that fits, the latest first, newlines included.
+def csv_lines(reading: Reader, where: CallFilter) -> Iterator[str]:
+    """Yield the header and a line for each matching call, latest first, with newlines.
 
-    They are read in batches, each in a transaction of its own: memory stays flat, and a
-    slow reader holds no old snapshot open.
+    Memory use stays flat, as in :func:`.walk`.
     """
     yield csv_line(COLUMNS)
-    for rows in walk(reading, where, _SELECTED, _SOURCE, _BATCH):
+    for rows in walk(reading, where, _SELECTED, _BATCH):
         yield from _lines(rows)
 
 
 def csv_line(values: Iterable[t.Any]) -> str:
-    """One line, its cells safe and quoted where they must be."""
+    """Format one line; cells are made safe, and quoted if necessary."""
     return ",".join(_quoted(_cell(value)) for value in values) + "\n"
 
 
 def safe(text: str) -> str:
-    """The text as a spreadsheet takes it for text, never for a formula.
+    """Prefix text that a spreadsheet could take for a formula with ``'``.
 
-    A leading ``'`` goes before what begins, or visibly begins, with a character that
-    starts one, also in a compatible form such as the full-width equals sign.
+    That is text whose first, or first visible, character starts a formula, also in a
+    compatible form such as the full-width equals sign.
     """
-    # Nothing that begins with such a letter or digit looks otherwise when it is composed.
+    # No normalization changes an ASCII letter or digit at the start.
     if text[:1].isascii() and text[:1].isalnum():
         return text
     plain = unicodedata.normalize("NFKC", text)
@@ -87,7 +67,7 @@ def safe(text: str) -> str:
 
 
 def _unseen(char: str) -> bool:
-    # Separators, controls and formats, marks without a base.
+    # Separators, control and format characters, combining marks.
     return unicodedata.category(char)[0] in "ZCM" or char in _FILLERS
 
 
@@ -102,7 +82,7 @@ def _cell(value: t.Any) -> str:
 
 
 def _quoted(cell: str) -> str:
-    # The csv module leaves a lone CR bare, and readers take that for a new line.
+    # The csv module does not quote a lone CR, which readers take for a line break.
     if '"' in cell or "," in cell or "\n" in cell or "\r" in cell:
         return '"' + cell.replace('"', '""') + '"'
     return cell
@@ -114,48 +94,22 @@ _MINUTES: t.Final = [
 _SECONDS: t.Final = [f"{number:02d}." for number in range(60)]
 _MILLIS: t.Final = [f"{number:03d}Z" for number in range(1000)]
 
-_BATCH: t.Final = 2000  # some 4 MB
-
-_SOURCE: t.Final[sa.FromClause] = calls.outerjoin(
-    tag_sets, tag_sets.c.id == calls.c.tag_set_id
-)
+_BATCH: t.Final = 2000  # about 4 MB
 
 
-def _plain(column: sa.ColumnElement[t.Any]) -> sa.ColumnElement[t.Any]:
-    # As the driver gives it: a datetime or a UUID for each row would be most of the work.
-    return sa.type_coerce(column, sa.types.NullType()).label(column.key)
+def _selected(name: str) -> sa.ColumnElement[t.Any]:
+    column = SHOWN["cost_pico" if name == "cost_usd" else name]
+    if name not in ("started_at", "event_id", "stream"):
+        return column
+    # The driver's value: making a datetime or a UUID for each row takes most of the time.
+    return sa.type_coerce(column, sa.types.NullType()).label(name)
 
 
-_SELECTED: t.Final[list[sa.ColumnElement[t.Any]]] = [
-    _plain(calls.c.started_at),
-    _plain(calls.c.event_id),
-    calls.c.provider,
-    calls.c.model,
-    calls.c.operation,
-    calls.c.input_tokens + calls.c.input_audio_tokens + calls.c.input_image_tokens,
-    calls.c.cache_read_tokens,
-    calls.c.cache_write_tokens,
-    calls.c.cache_write_1h_tokens,
-    calls.c.output_tokens + calls.c.output_audio_tokens + calls.c.output_image_tokens,
-    calls.c.other_tokens,
-    calls.c.reasoning_tokens,
-    calls.c.total_input_tokens + calls.c.total_output_tokens,
-    calls.c.cost_total,
-    calls.c.cost_source,
-    calls.c.latency_ms,
-    _plain(calls.c.stream),
-    calls.c.usage_source,
-    calls.c.outcome,
-    calls.c.response_id,
-    calls.c.trace_id,
-    calls.c.flags,
-    tag_sets.c.tags,
-]
-"""A column of the database for each of :data:`COLUMNS`."""
+_SELECTED: t.Final = [_selected(name) for name in COLUMNS]
 
 
 def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
-    # One loop and one text a row: a call of a function for each cell would be half of it.
+    # One loop and one text per row: a function call per cell would double the time.
     for (
         at,
         event_id,
@@ -204,7 +158,7 @@ def _day(day: int) -> str:
 
 
 def _uuid(value: t.Any) -> str:
-    # SQLite has the digits alone, psycopg an object.
+    # SQLite returns only the digits, psycopg an object.
     text = str(value)
     if len(text) != 32:
         return text
@@ -212,7 +166,7 @@ def _uuid(value: t.Any) -> str:
 
 
 def _usd(pico: int) -> str:
-    """Stored money with every digit, as :func:`_cell` writes a ``Decimal``."""
+    """Format stored money as :func:`_cell` formats a ``Decimal``, without making one."""
     if pico < 0:
         return "-" + _usd(-pico)
     text = str(pico)
@@ -227,10 +181,10 @@ def _text(text: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _common(*texts: str | None) -> str:
-    # For columns in which the same few come again and again.
+    # For columns with few distinct values.
     return ",".join(_text(text) if text else "" for text in texts)
 
 
 def _tags(text: str | None) -> str:
-    # Stored in the form that is shown. It begins with a brace, so it is no formula.
+    # Stored as it is shown. It starts with a brace, so it is not a formula.
     return '"' + text.replace('"', '""') + '"' if text else "{}"

@@ -1,4 +1,4 @@
-"""Which calls a question is about: a range of time, and what they have in common."""
+"""Which calls a query is about: a time range, and conditions on the calls in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
+from ..calendar import DAY
 from ..calendar import day_start
+from ..calendar import edges
+from ..calendar import local_day
+from ..calendar import Span
 from ..call import KEY_PATTERN
 from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
@@ -22,28 +26,27 @@ from ..tags import TRACE_KEY
 from .sql import same
 
 MAX_DAYS: t.Final = 3660
-"""The longest range of days that a page or command may ask for."""
+"""The longest range of days that a page or command accepts."""
 
 DEFAULT_DAYS: t.Final = 30
 
 _DATE: t.Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_DAY: t.Final = dt.timedelta(days=1)
 _MS: t.Final = dt.timedelta(milliseconds=1)
-# Days that every zone, and the period before the longest range, can be worked out for.
+# Every zone has these days, and the days of the longest period before them.
 _FIRST_YEAR: t.Final = 1970
 _LAST_YEAR: t.Final = 9998
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFilter:
-    """Conditions that a call must meet, all of them. A field left out asks for nothing."""
+    """Conditions that a call must all meet. Each defaults to no condition."""
 
     start: dt.datetime | None = None
     """The first moment (aware UTC)."""
     end: dt.datetime | None = None
     """The moment after the last."""
     zone: dt.tzinfo = dt.UTC
-    """Whose days, weeks and months are meant."""
+    """The time zone of days, weeks and months."""
     provider: str | None = None
     model: str | None = None
     stream: bool | None = None
@@ -51,22 +54,22 @@ class CallFilter:
     outcome: str | None = None
     trace_id: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
-    """Pairs of key and value, matched exactly; a call must carry all of them."""
+    """Pairs of key and value, compared exactly. A call must have all of them."""
     priced: bool = False
-    """Only calls that have a cost, incomplete and estimated ones included."""
+    """Only calls that have a cost, including incomplete and estimated ones."""
     unpriced: bool = False
-    """Only calls that may have cost something, nobody knows how much."""
+    """Only calls that may have cost something, and whose cost is unknown."""
     untagged: bool = False
     with_latency: bool = False
     missing_usage: bool = False
     missing_response_id: bool = False
     never: bool = False
-    """No call fits: two of the conditions contradict each other."""
+    """No call matches: two of the conditions contradict each other."""
 
     def __post_init__(self) -> None:
         for bound in (self.start, self.end):
             if bound is not None:
-                whole_ms(bound)
+                ceil_ms(bound)
         _one_of("usage_source", self.usage_source, USAGE_SOURCES)
         _one_of("outcome", self.outcome, OUTCOMES)
         for key, _ in self.tags:
@@ -76,60 +79,81 @@ class CallFilter:
     def days(
         cls, from_: str | None, to: str | None, zone: dt.tzinfo, today: dt.date
     ) -> t.Self:
-        """A range of days in a zone, both included, as pages and commands take it.
+        """Select a range of days in a zone, both included, as pages and commands take it.
 
-        ``from_`` alone runs to today, ``to`` alone covers the 30 days that end there,
+        ``from_`` alone ends today, ``to`` alone covers the 30 days that end there, and
         neither means the last 30 days. Add other conditions with
         :func:`dataclasses.replace`.
 
-        :param from_: ``YYYY-MM-DD``; ``None`` and empty text mean not given.
+        :param from_: ``YYYY-MM-DD``; ``None`` and an empty string mean not given.
         :param to: Likewise.
         :param today: The current day in ``zone``.
         :raises FilterError: Naming ``from`` or ``to``.
         """
-        first = _day("from", from_)
-        last = _day("to", to)
-        if last is None:
-            last = today
+        first = _date("from", from_)
+        last = _date("to", to) or today
         if first is None:
-            first = max(last - (DEFAULT_DAYS - 1) * _DAY, dt.date(_FIRST_YEAR, 1, 1))
+            first = max(last - (DEFAULT_DAYS - 1) * DAY, dt.date(_FIRST_YEAR, 1, 1))
         if first > last:
             raise FilterError(
                 "from", f"{first} is after {last}, the last day of the range."
             )
         if (last - first).days + 1 > MAX_DAYS:
             raise FilterError(
-                "from", f"{first} to {last} is more than {MAX_DAYS} days; ask for less."
+                "from", f"{first} to {last} is longer than {MAX_DAYS} days."
             )
         return cls(
-            start=day_start(first, zone), end=day_start(last + _DAY, zone), zone=zone
+            start=day_start(first, zone), end=day_start(last + DAY, zone), zone=zone
         )
 
     @property
     def first_day(self) -> dt.date | None:
         """The day of ``start`` in the zone."""
-        return None if self.start is None else self.start.astimezone(self.zone).date()
+        return None if self.start is None else local_day(self.start, self.zone)
 
     @property
     def last_day(self) -> dt.date | None:
         """The day of the last moment before ``end`` in the zone."""
-        if self.end is None:
-            return None
-        return (self.end - _MS).astimezone(self.zone).date()
+        return None if self.end is None else local_day(self.end - _MS, self.zone)
 
-    def previous(self) -> CallFilter:
-        """The same question about the period of as many days that ends before this one.
+    @property
+    def day_range(self) -> tuple[dt.date, dt.date]:
+        """The first and the last day.
 
         :raises ValueError: If the range is open.
         """
         first, last = self.first_day, self.last_day
         if first is None or last is None:
-            raise ValueError("An open range has no previous period.")
-        days = last - first + _DAY
-        return replace(self, start=day_start(first - days, self.zone), end=self.start)
+            raise ValueError("This needs a range with both ends.")
+        return first, last
+
+    @property
+    def day_count(self) -> int:
+        """The number of days.
+
+        :raises ValueError: If the range is open.
+        """
+        first, last = self.day_range
+        return (last - first).days + 1
+
+    def edges(self, span: Span) -> list[dt.datetime]:
+        """Return the start of each day, hour or month of the range, and the end.
+
+        :raises ValueError: If the range is open.
+        """
+        return edges(span, *self.day_range, self.zone)
+
+    def previous(self) -> CallFilter:
+        """Return the same filter for the period of as many days that ends before this one.
+
+        :raises ValueError: If the range is open.
+        """
+        first, _ = self.day_range
+        start = day_start(first - self.day_count * DAY, self.zone)
+        return replace(self, start=start, end=self.start)
 
     def between(self, start: dt.datetime, end: dt.datetime) -> CallFilter:
-        """The same question about what of its range lies in this one."""
+        """Return the same filter for the part of its range that lies in this one."""
         if self.start is not None:
             start = max(start, self.start)
         if self.end is not None:
@@ -137,9 +161,9 @@ class CallFilter:
         return replace(self, start=start, end=end)
 
     def narrowed(self, **more: t.Any) -> CallFilter:
-        """The same question with more conditions; contradicting ones fit no call.
+        """Return the same filter with more conditions; contradicting ones match no call.
 
-        :param more: Fields of this class, other than ``start``, ``end`` and ``zone``.
+        :param more: Fields of this class other than ``start``, ``end`` and ``zone``.
             ``tags`` are added.
         """
         fields: dict[str, t.Any] = {}
@@ -156,12 +180,12 @@ class CallFilter:
         return replace(self, **fields)
 
     def clauses(self) -> list[sa.ColumnElement[bool]]:
-        """The conditions, to be joined by AND in a select of the calls table."""
+        """Return the conditions, to be joined by AND in a select of the calls table."""
         found: list[sa.ColumnElement[bool]] = [sa.false()] if self.never else []
         if self.start is not None:
-            found.append(calls.c.started_at >= whole_ms(self.start))
+            found.append(calls.c.started_at >= ceil_ms(self.start))
         if self.end is not None:
-            found.append(calls.c.started_at < whole_ms(self.end))
+            found.append(calls.c.started_at < ceil_ms(self.end))
         for name in ("provider", "model", "usage_source", "outcome", "trace_id"):
             value = getattr(self, name)
             if value is not None:
@@ -181,13 +205,13 @@ CONDITIONS: t.Final[t.Mapping[str, sa.ColumnElement[bool]]] = {
     "missing_usage": calls.c.total_input_tokens.is_(None),
     "missing_response_id": calls.c.response_id.is_(None),
 }
-"""What each yes-or-no field of :class:`CallFilter` asks."""
+"""The condition of each boolean field of :class:`CallFilter`."""
 
 
-def whole_ms(moment: dt.datetime) -> dt.datetime:
-    """Round a bound up to the next whole ms: calls begin on whole ones.
+def ceil_ms(moment: dt.datetime) -> dt.datetime:
+    """Round a bound up to a whole millisecond, since calls start on whole ones.
 
-    :raises ValueError: If it has no zone.
+    :raises ValueError: If it has no time zone.
     """
     if moment.tzinfo is None:
         raise ValueError(f"{moment!r} has no time zone; give an aware datetime.")
@@ -206,15 +230,15 @@ def _tagged(key: str, value: str) -> sa.ColumnElement[bool]:
 
 
 def tag_key(text: str) -> str:
-    """The text, if it can be a tag's key.
+    """Return the text if it is a valid tag key.
 
-    :raises FilterError: Naming ``tag``, if not.
+    :raises FilterError: Naming ``tag``, if it is not.
     """
     if KEY_PATTERN.fullmatch(text):
         return text
     raise FilterError(
         "tag",
-        f"{text[:40]!r} is no tag key: those are 1 to 200 letters, digits, _ . and -.",
+        f"{text[:40]!r} is not a valid tag key; use 1 to 200 letters, digits, _ . and -.",
     )
 
 
@@ -223,7 +247,7 @@ def _one_of(name: str, value: str | None, known: t.Sequence[str]) -> None:
         raise FilterError(name, f"{value[:40]!r} is not one of {', '.join(known)}.")
 
 
-def _day(name: str, text: str | None) -> dt.date | None:
+def _date(name: str, text: str | None) -> dt.date | None:
     if text is None or not text:
         return None
     if _DATE.fullmatch(text):
@@ -235,5 +259,5 @@ def _day(name: str, text: str | None) -> dt.date | None:
             if _FIRST_YEAR <= day.year <= _LAST_YEAR:
                 return day
     raise FilterError(
-        name, f"{text[:40]!r} is no date; write it as YYYY-MM-DD, such as 2026-11-22."
+        name, f"{text[:40]!r} is not a valid date; use YYYY-MM-DD, e.g. 2026-11-22."
     )

@@ -1,4 +1,4 @@
-"""Where the month's spend is heading, and how sure that is."""
+"""Forecast of the month's spend, with an 80 % prediction interval."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..calendar import DAY
 from ..calendar import day_start
 from ..calendar import edges
 from ..calendar import first_day
@@ -18,39 +19,32 @@ from ..calendar import next_first_day
 from .filters import CallFilter
 from .totals import series
 
-_DAY: t.Final = dt.timedelta(days=1)
-
-_SETTLED: t.Final = 3 * _DAY
-"""From then on a month speaks for itself."""
+_SETTLED: t.Final = 3 * DAY
+"""From then on, only the month itself is used."""
 
 _HISTORY: t.Final = 28
-"""Days before the month that speak for it until then: whole weeks."""
+"""Days before the month that are used until then: whole weeks."""
 
 _ENOUGH: t.Final = 7
-"""Days that must be known to tell how much one differs from another."""
+"""Days that are needed to estimate the variance."""
 
 _EIGHTY_PERCENT: t.Final = Decimal("1.2816")
-"""Standard deviations either side that hold 80 % of a normal distribution."""
+"""Standard deviations to either side that contain 80 % of a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What the current month will have cost at its end. An estimate, but for ``spent``."""
+    """What the current month will cost. Only ``spent_usd`` is certain."""
 
     spent_usd: Decimal
     projected_usd: Decimal
     low_usd: Decimal | None
-    """Four times of five it is between this and ``high_usd``; ``None`` if the days that
-    are known are too few to say."""
+    """The 80 % prediction interval, to ``high_usd``; ``None`` if too few days are known."""
     high_usd: Decimal | None
     last_day: dt.date
     """Of the month."""
     damped: bool
-    """The month is younger than three days: the weeks before have a say."""
-
-    def percent_of(self, limit_usd: Decimal) -> Decimal | None:
-        """The projected spend in percent of a limit; ``None`` if that is 0."""
-        return self.projected_usd / limit_usd * 100 if limit_usd else None
+    """The month is younger than three days, and the weeks before it are used too."""
 
 
 def projection(
@@ -58,21 +52,21 @@ def projection(
 ) -> Projection:
     """Project the spend of the month that ``now`` is in, in the filter's zone.
 
-    :param where: What calls are meant; its range of time is not.
+    :param where: Which calls; its time range is ignored.
     """
     today = now.astimezone(where.zone).date()
     first = first_day("month", today)
-    marks = edges("day", first - _HISTORY * _DAY, today, where.zone)
-    days = series(connection, replace(where, start=None, end=None), marks)
+    bounds = edges("day", first - _HISTORY * DAY, today, where.zone)
+    days = series(connection, replace(where, start=None, end=None), bounds)
     spends = [day.spend_usd for day in days]
     end = next_first_day("month", first)
     return project(
         spent=sum(spends[_HISTORY:], Decimal(0)),
-        history=_lived(spends[:_HISTORY]),
+        history=_since_first_cost(spends[:_HISTORY]),
         days=spends[_HISTORY:-1],
         elapsed=now - day_start(first, where.zone),
         left=day_start(end, where.zone) - now,
-        last_day=end - _DAY,
+        last_day=end - DAY,
     )
 
 
@@ -85,16 +79,17 @@ def project(
     left: dt.timedelta,
     last_day: dt.date,
 ) -> Projection:
-    """Project a month's spend from what it and the days before it cost.
+    """Project a month's spend from its own days and the days before it.
 
-    A month of three days goes on as it began. A younger one goes on as a blend of that
-    and of the history; without one, a first day that is not over counts as a whole one.
+    From the third day on, the month continues at its own rate. Before that, at a blend of
+    its own rate and the history; without a history, an unfinished first day counts as a
+    whole one.
 
-    :param history: The spend of the days before the month, none if there were none.
-    :param days: The spend of the whole days of the month so far.
+    :param history: The spend of the days before the month; empty if there were none.
+    :param days: The spend of the finished days of the month.
     """
     rest = _in_days(left)
-    rate = spent / _in_days(max(elapsed, _DAY))
+    rate = spent / _in_days(max(elapsed, DAY))
     damped = elapsed < _SETTLED
     if damped and history:
         before = sum(history, Decimal(0)) / len(history)
@@ -114,8 +109,8 @@ def project(
     )
 
 
-def _lived(days: Sequence[Decimal]) -> list[Decimal]:
-    """The days from the first one that cost something."""
+def _since_first_cost(days: Sequence[Decimal]) -> list[Decimal]:
+    """Return the days from the first one that cost something."""
     for n, spend in enumerate(days):
         if spend:
             return list(days[n:])
@@ -123,7 +118,7 @@ def _lived(days: Sequence[Decimal]) -> list[Decimal]:
 
 
 def _spread(days: Sequence[Decimal], rest: Decimal) -> Decimal | None:
-    """By how much the sum of the days that are left may be off."""
+    """Return how much the sum of the remaining days may deviate."""
     if len(days) < _ENOUGH:
         return None
     mean = sum(days, Decimal(0)) / len(days)
@@ -132,5 +127,5 @@ def _spread(days: Sequence[Decimal], rest: Decimal) -> Decimal | None:
 
 
 def _in_days(span: dt.timedelta) -> Decimal:
-    # A timedelta's own division would go through a float.
+    # Dividing timedeltas would give a float.
     return Decimal(span // dt.timedelta(microseconds=1)) / 86_400_000_000

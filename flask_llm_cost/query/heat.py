@@ -1,4 +1,4 @@
-"""When the app spends: the last days, hour by hour."""
+"""The heat map: spend by day and hour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from ..calendar import edges
+from ..calendar import DAY
 from .filters import CallFilter
 from .totals import series
 from .totals import Totals
@@ -20,16 +20,16 @@ _STEPS: t.Final = (
     Decimal("0.5"),
     Decimal("0.75"),
 )
-"""Parts of the greatest value where a darker shade begins."""
+"""Shares of the largest value from which on the shade is darker."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeatDay:
-    """One day, and its 24 hours by the zone's clock."""
+    """One day, and its 24 hours of local time."""
 
     day: dt.date
     hours: tuple[Totals, ...]
-    """An hour that the clock shows twice is the sum of both."""
+    """An hour that occurs twice is the sum of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,32 +38,28 @@ class Heat:
 
     where: CallFilter
     days: tuple[HeatDay, ...]
-    """The oldest first."""
+    """Oldest first."""
     most_usd: Decimal
-    """Of the dearest hour."""
+    """The spend of the most expensive hour."""
     most_tokens: int
-    """Of the busiest hour."""
+    """The tokens of the busiest hour."""
 
     def level(self, value: Decimal | int, most: Decimal | int) -> int:
-        """A shade from 0 (nothing) to 5 (the most), for ``most_usd`` or ``most_tokens``."""
+        """Return a shade from 0 (nothing) to 5, for ``most_usd`` or ``most_tokens``."""
         if not value or not most:
             return 0
         return 1 + sum(value >= step * most for step in _STEPS)
 
 
 def heat(connection: sa.Connection, where: CallFilter) -> Heat:
-    """Ask for every hour of a range.
+    """Return every hour of a range.
 
     :param where: With both ends.
     """
-    first, last = where.first_day, where.last_day
-    if first is None or last is None:
-        raise ValueError("A heat map needs a range with both ends.")
-    marks = edges("hour", first, last, where.zone)
-    grid: dict[dt.date, list[Totals]] = {}
-    for n in range((last - first).days + 1):
-        grid[first + dt.timedelta(days=n)] = [Totals()] * 24
-    for start, part in zip(marks, series(connection, where, marks), strict=False):
+    first, _ = where.day_range
+    bounds = where.edges("hour")
+    grid = {first + n * DAY: [Totals()] * 24 for n in range(where.day_count)}
+    for start, part in zip(bounds, series(connection, where, bounds), strict=False):
         local = start.astimezone(where.zone)
         grid[local.date()][local.hour] += part
     hours = [hour for row in grid.values() for hour in row]

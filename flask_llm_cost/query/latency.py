@@ -1,4 +1,4 @@
-"""How long calls take: percentiles from counts on a log scale, within 2 %."""
+"""Latency percentiles from counts on a log scale, exact to 2 %."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .filters import CallFilter
 from .sources import sources
 
 _EXACT: t.Final = 64
-"""Below this, in ms, every value has a bucket of its own."""
+"""Below this, in ms, every value has its own bucket."""
 
 _LARGEST: t.Final = 2**31
-"""From here on, 25 days, all values share one."""
+"""From this on (25 days), all values share one bucket."""
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of the calls whose latency is known. Approximate: show them as such."""
+    """Approximate percentiles of the known latencies."""
 
     p50_ms: int
     p95_ms: int
@@ -33,7 +33,7 @@ class Percentiles:
 def latency_bucket(
     column: sa.ColumnElement[t.Any],
 ) -> sa.ColumnElement[t.Any]:
-    """The lower end of the bucket that a latency falls in: 32 for each doubling."""
+    """Return the lower end of a latency's bucket: 32 buckets for each doubling."""
     steps = [(column < _EXACT, column)]
     low = _EXACT
     while low < _LARGEST:
@@ -45,9 +45,9 @@ def latency_bucket(
 
 
 def percentile(counts: Mapping[int, int], part: int) -> int:
-    """The value that so many percent of the values do not exceed.
+    """Return the value that ``part`` percent of the values do not exceed.
 
-    :param counts: How many values each bucket holds, at least one in all.
+    :param counts: The number of values in each bucket, by its lower end. Not empty.
     """
     rank = -(-sum(counts.values()) * part // 100)
     seen = 0
@@ -67,7 +67,7 @@ def _width(low: int) -> int:
 def percentiles(
     connection: sa.Connection, where: CallFilter, *by: str
 ) -> dict[tuple[str, ...], Percentiles]:
-    """The percentiles of each group that has a known latency.
+    """Return the percentiles of each group that has a known latency.
 
     :param by: ``"provider"``, ``"model"`` or both.
     """

@@ -1,4 +1,4 @@
-"""The calls page: one page of calls in an order of choice, and the way to the next."""
+"""Lists of calls: pages in any order, and streams of all calls."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Sort: t.TypeAlias = t.Literal[
 SORTS: t.Final[tuple[str, ...]] = t.get_args(Sort)
 
 
-class Reading(t.Protocol):
-    """Opens one read-only transaction: a ledger's ``reading``."""
+class Reader(t.Protocol):
+    """Opens a read-only transaction: a ledger's ``reading``."""
 
     def __call__(
         self, *, since: dt.datetime | None = None, until: dt.datetime | None = None
@@ -45,7 +45,7 @@ PER_PAGE: t.Final = (25, 50, 100, 200)
 
 @dataclass(frozen=True, slots=True)
 class CallRow:
-    """One call in a list or an export. ``None`` is unknown, never 0."""
+    """One call in a list. ``None`` is unknown, never 0."""
 
     event_id: str
     started_at: dt.datetime
@@ -59,16 +59,16 @@ class CallRow:
     usage_source: str
     latency_ms: int | None
     input_tokens: int | None
-    """Fresh input of every modality with a bucket of its own."""
+    """Uncached input of the common modalities."""
     cache_read_tokens: int | None
     cache_write_tokens: int | None
     cache_write_1h_tokens: int | None
     output_tokens: int | None
-    """Of every modality with a bucket of its own, reasoning included."""
+    """Output of the common modalities, including reasoning."""
     other_tokens: int | None
-    """All rarer buckets together."""
+    """All rarer buckets."""
     reasoning_tokens: int | None
-    """A part of the output."""
+    """Part of the output."""
     total_input_tokens: int | None
     total_output_tokens: int | None
     cost_pico: int | None
@@ -95,48 +95,52 @@ class CallPage:
     """Rows ``first`` to ``last`` of ``total``."""
 
     where: CallFilter
-    """What is listed: the sort ``unknown_pricing`` narrows it."""
+    """The calls that are listed: the sort ``unknown_pricing`` narrows the filter."""
     sort: str
     per: int
     rows: tuple[CallRow, ...]
     first: int
-    """1 for the first row of all; 0 if the page is empty."""
+    """1 for the first call of all; 0 if the page is empty."""
     last: int
     total: int
     next: str | None
-    """The cursor to give as ``after``, ``None`` on the last page."""
+    """The cursor for ``after``; ``None`` on the last page."""
     previous: str | None
-    """The cursor to give as ``before``, ``None`` on the first page."""
+    """The cursor for ``before``; ``None`` on the first page."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a call stands in an order: all that a cursor holds."""
+class _Position:
+    """The position of a call in an order: the content of a cursor."""
 
     value: int | None
     event_id: str
 
     @classmethod
-    def of(cls, row: CallRow, sort: str) -> _Place:
+    def of(cls, row: CallRow, sort: str) -> _Position:
         field = _VALUES[sort]
         return cls(None if field is None else getattr(row, field), row.event_id)
 
     @classmethod
-    def read(cls, name: str, cursor: str, sort: str) -> _Place:
-        """:raises FilterError: Naming the parameter, for a cursor that none of ours is."""
+    def read(cls, name: str, cursor: str, sort: str) -> _Position:
+        """:raises FilterError: Naming the parameter, if it is not a cursor of this list."""
         try:
             text = _decode(cursor)
             _, value, event_id = text.split(" ")
             event_time(event_id)
-            place = cls(int(value) if value else None, str(UUID(event_id)))
+            position = cls(int(value) if value else None, str(UUID(event_id)))
         except (ValueError, OverflowError):
-            place = None
-        # What we write is the only spelling we read.
-        if place is None or not place.fits(sort) or place.cursor(sort) != cursor:
+            position = None
+        # Only the exact text that we wrote is accepted.
+        if (
+            position is None
+            or not position.fits(sort)
+            or position.cursor(sort) != cursor
+        ):
             raise FilterError(
-                name, "it marks no place in this list; go back to the first page."
+                name, "it is not a cursor of this list; go back to the first page."
             )
-        return place
+        return position
 
     def fits(self, sort: str) -> bool:
         return self.value is None or (
@@ -144,7 +148,7 @@ class _Place:
         )
 
     def cursor(self, sort: str) -> str:
-        """The same as text for a link; it says which sort it is of."""
+        """Return it as text for a link, with the name of the sort."""
         value = "" if self.value is None else self.value
         text = f"{sort} {value} {self.event_id}"
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
@@ -159,14 +163,13 @@ def call_page(
     after: str | None = None,
     before: str | None = None,
 ) -> CallPage:
-    """One page of the calls that fit.
+    """Return one page of the matching calls.
 
-    Unknown values come last in every order; calls alike are ordered by time, the latest
-    first.
+    Unknown values come last in every order. Equal calls are ordered by time, latest first.
 
-    :param per: 25, 50, 100 or 200.
-    :param after: The ``next`` of another page of the same sort.
-    :param before: The ``previous`` of another.
+    :param per: 25, 50, 100 or 200 calls.
+    :param after: The ``next`` cursor of another page in the same order.
+    :param before: The ``previous`` cursor of another page.
     :raises FilterError: Naming ``sort``, ``per``, ``after`` or ``before``.
     """
     if per not in PER_PAGE:
@@ -177,10 +180,10 @@ def call_page(
     rows, earlier, later = _rows(connection, where, sort, per, after, before)
     first = 1 if rows else 0
     if earlier:
-        place = _Place.of(rows[0], sort)
-        first += _count(connection, _beyond(where, sort, place, True))
+        position = _Position.of(rows[0], sort)
+        first += _count(connection, _beyond(where, sort, position, True))
     last = first + len(rows) - 1 if rows else 0
-    # The last page, and one without rows at all, say by themselves how many there are.
+    # The last page, and a first one without rows, need no query to count all.
     known = not later and (bool(rows) or after is None)
     return CallPage(
         where=where,
@@ -190,15 +193,15 @@ def call_page(
         first=first,
         last=last,
         total=last if known else count(connection, where),
-        next=_Place.of(rows[-1], sort).cursor(sort) if later else None,
-        previous=_Place.of(rows[0], sort).cursor(sort) if earlier else None,
+        next=_Position.of(rows[-1], sort).cursor(sort) if later else None,
+        previous=_Position.of(rows[0], sort).cursor(sort) if earlier else None,
     )
 
 
 def top_calls(
     connection: sa.Connection, where: CallFilter, *, sort: str, limit: int
 ) -> tuple[CallRow, ...]:
-    """The first calls in an order."""
+    """Return the first calls in an order."""
     where = narrowed(where, sort)
     return tuple(_fetch(connection, where, sort, limit))
 
@@ -206,25 +209,25 @@ def top_calls(
 def latest(
     connection: sa.Connection, where: CallFilter, limit: int, after: str | None = None
 ) -> list[CallRow]:
-    """The latest calls, or those that come after one.
+    """Return the latest calls, or those after a call in that order.
 
-    :param after: The event id of a call.
-    :raises FilterError: If it is none.
+    :param after: The event id of that call.
+    :raises FilterError: If it is not an event id.
     """
     if after is None:
         return _fetch(connection, where, "recent", limit)
     try:
         event_time(after)
     except (ValueError, OverflowError):
-        raise FilterError("after", f"{after[:40]!r} is no event id.") from None
-    place = _Place(None, str(UUID(after)))
-    return _fetch(connection, where, "recent", limit, place)
+        raise FilterError("after", f"{after[:40]!r} is not a valid event id.") from None
+    position = _Position(None, str(UUID(after)))
+    return _fetch(connection, where, "recent", limit, position)
 
 
 def time_range(
     connection: sa.Connection, where: CallFilter
 ) -> tuple[dt.datetime, dt.datetime] | None:
-    """When the first and the last call that fit were sent (aware UTC)."""
+    """Return when the first and the last matching call were sent (aware UTC)."""
     time = calls.c.started_at
     [row] = connection.execute(
         sa.select(sa.func.min(time), sa.func.max(time)).where(*where.clauses())
@@ -233,7 +236,7 @@ def time_range(
 
 
 def narrowed(where: CallFilter, sort: str) -> CallFilter:
-    """What a sort lists: ``unknown_pricing`` only unpriced calls, the others all.
+    """Return the filter of a sort: ``unknown_pricing`` lists only unpriced calls.
 
     :raises FilterError: If there is no such sort.
     """
@@ -243,24 +246,25 @@ def narrowed(where: CallFilter, sort: str) -> CallFilter:
 
 
 def walk(
-    reading: Reading,
+    reading: Reader,
     where: CallFilter,
     columns: Sequence[sa.ColumnElement[t.Any]],
-    source: sa.FromClause,
     size: int = 1000,
 ) -> Iterator[Sequence[sa.Row[t.Any]]]:
-    """Batches of rows from the latest to the first; ``event_id`` must be a column.
+    """Yield batches of rows, latest call first; ``event_id`` must be a column.
 
-    Each is read in a transaction of its own: memory stays flat, and a slow reader holds
-    no old snapshot open.
+    Each batch is read in its own transaction: memory use stays flat, and a slow client
+    does not keep an old snapshot open.
     """
-    place: _Place | None = None
+    position: _Position | None = None
     while True:
-        clauses = where.clauses() if place is None else _beyond(where, "recent", place)
+        clauses = (
+            where.clauses() if position is None else _beyond(where, "recent", position)
+        )
         with reading(since=where.start, until=where.end) as connection:
             rows = connection.execute(
                 sa.select(*columns)
-                .select_from(source)
+                .select_from(CALLS_WITH_TAGS)
                 .where(*clauses)
                 .order_by(*_order("recent"))
                 .limit(size)
@@ -269,7 +273,7 @@ def walk(
             yield rows
         if len(rows) < size:
             return
-        place = _Place(None, str(UUID(str(rows[-1]._mapping["event_id"]))))
+        position = _Position(None, str(UUID(str(rows[-1]._mapping["event_id"]))))
 
 
 def _decode(cursor: str) -> str:
@@ -287,7 +291,7 @@ _VALUES: t.Final[Mapping[str, str | None]] = {
     "slow": "latency_ms",
     "unknown_pricing": None,
 }
-"""The value that each sort goes by, before the time: a field of :class:`CallRow`."""
+"""The field of :class:`CallRow` that each sort orders by, before the time."""
 
 
 def _rows(
@@ -298,14 +302,14 @@ def _rows(
     after: str | None,
     before: str | None,
 ) -> tuple[list[CallRow], bool, bool]:
-    """The rows of a page, and whether there are earlier and later ones."""
+    """Return the rows of a page, and whether there are earlier and later ones."""
     if before is not None:
-        place = _Place.read("before", before, sort)
-        rows = _fetch(connection, where, sort, per + 1, place, backwards=True)
+        position = _Position.read("before", before, sort)
+        rows = _fetch(connection, where, sort, per + 1, position, backwards=True)
         if len(rows) > per:
             return rows[1:], True, True
-        # Not a page's worth is left there: show the first page, and a full one.
-    start = None if after is None else _Place.read("after", after, sort)
+        # Fewer rows than a page are left: show a full first page.
+    start = None if after is None else _Position.read("after", after, sort)
     rows = _fetch(connection, where, sort, per + 1, start)
     return rows[:per], after is not None and bool(rows), len(rows) > per
 
@@ -315,12 +319,12 @@ def _fetch(
     where: CallFilter,
     sort: str,
     limit: int,
-    place: _Place | None = None,
+    position: _Position | None = None,
     *,
     backwards: bool = False,
 ) -> list[CallRow]:
-    """Rows from the first, or from a place on."""
-    found = connection.execute(_select(where, sort, limit, place, backwards))
+    """Return rows from the start, or from a position on."""
+    found = connection.execute(_select(where, sort, limit, position, backwards))
     rows = list(map(_row, found))
     return rows[::-1] if backwards else rows
 
@@ -329,15 +333,17 @@ def _select(
     where: CallFilter,
     sort: str,
     limit: int,
-    place: _Place | None = None,
+    position: _Position | None = None,
     backwards: bool = False,
 ) -> t.Any:
     clauses = (
-        where.clauses() if place is None else _beyond(where, sort, place, backwards)
+        where.clauses()
+        if position is None
+        else _beyond(where, sort, position, backwards)
     )
     return (
         sa.select(*_ROW)
-        .select_from(_SOURCE)
+        .select_from(CALLS_WITH_TAGS)
         .where(*clauses)
         .order_by(*_order(sort, backwards))
         .limit(limit)
@@ -345,7 +351,7 @@ def _select(
 
 
 def count(connection: sa.Connection, where: CallFilter) -> int:
-    """How many calls fit."""
+    """Count the matching calls."""
     return _count(connection, where.clauses())
 
 
@@ -369,35 +375,37 @@ def _order(sort: str, backwards: bool = False) -> list[sa.ColumnElement[t.Any]]:
 
 
 def _beyond(
-    where: CallFilter, sort: str, place: _Place, backwards: bool = False
+    where: CallFilter, sort: str, position: _Position, backwards: bool = False
 ) -> list[sa.ColumnElement[bool]]:
-    """The conditions of what comes after a place in an order, or before it."""
+    """The conditions for the calls after a position in an order, or before it."""
     if _VALUES[sort] is None:
-        # Of two bounds on one side SQLite takes the first, and would read all that was
-        # passed again for each page.
-        moment = event_time(place.event_id)
+        # SQLite uses only the first of two bounds on one side, and would read all earlier
+        # pages again.
+        moment = event_time(position.event_id)
         if backwards and where.start is not None:
             where = replace(where, start=max(where.start, moment))
         elif not backwards and where.end is not None and moment < where.end:
             where = replace(where, end=moment + _MS)
-    return [*where.clauses(), _past(sort, place, backwards)]
+    return [*where.clauses(), _past(sort, position, backwards)]
 
 
 _MS: t.Final = dt.timedelta(milliseconds=1)
 
 
-def _past(sort: str, place: _Place, backwards: bool = False) -> sa.ColumnElement[bool]:
-    """What comes after a place in an order, or before it.
+def _past(
+    sort: str, position: _Position, backwards: bool = False
+) -> sa.ColumnElement[bool]:
+    """The condition for the calls after a position in an order, or before it.
 
-    The expanded form: MariaDB uses no index for ``(a, b) < (x, y)``.
+    It is expanded since MariaDB uses no index for ``(a, b) < (x, y)``.
     """
     time, event = calls.c.started_at, calls.c.event_id
-    moment, event_id = event_time(place.event_id), place.event_id
+    moment, event_id = event_time(position.event_id), position.event_id
     if backwards:
         past = sa.and_(time >= moment, sa.or_(time > moment, event > event_id))
     else:
         past = sa.and_(time <= moment, sa.or_(time < moment, event < event_id))
-    column, value = _sorted_by(sort), place.value
+    column, value = _sorted_by(sort), position.value
     if column is None:
         return past
     if value is None:
@@ -414,29 +422,29 @@ def _past(sort: str, place: _Place, backwards: bool = False) -> sa.ColumnElement
 
 def _sorted_by(sort: str) -> sa.ColumnElement[t.Any] | None:
     field = _VALUES[sort]
-    if field is None:
-        return None
-    return calls.c["cost_total" if field == "cost_pico" else field]
+    return None if field is None else SHOWN[field]
 
 
-_SOURCE: t.Final[sa.FromClause] = calls.outerjoin(
+CALLS_WITH_TAGS: t.Final[sa.FromClause] = calls.outerjoin(
     tag_sets, tag_sets.c.id == calls.c.tag_set_id
 )
 
-_DERIVED: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
+SHOWN: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
+    **{column.name: column for column in calls.c},
     "input_tokens": calls.c.input_tokens
     + calls.c.input_audio_tokens
     + calls.c.input_image_tokens,
     "output_tokens": calls.c.output_tokens
     + calls.c.output_audio_tokens
     + calls.c.output_image_tokens,
+    "total_tokens": calls.c.total_input_tokens + calls.c.total_output_tokens,
     "cost_pico": calls.c.cost_total,
     "tags": tag_sets.c.tags,
 }
+"""The fields of calls, as lists and CSV files show them, by name."""
 
 _ROW: t.Final[list[sa.ColumnElement[t.Any]]] = [
-    (_DERIVED[f.name] if f.name in _DERIVED else calls.c[f.name]).label(f.name)
-    for f in dataclasses.fields(CallRow)
+    SHOWN[field.name].label(field.name) for field in dataclasses.fields(CallRow)
 ]
 
 

@@ -1,4 +1,4 @@
-"""The models page: what each model cost, how much it was used and how fast it was."""
+"""The models page: cost, usage and latency of each model."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class ModelRow:
     model: str
     totals: Totals
     share: Decimal | None
-    """The part of the known spend, 0 to 1; ``None`` if that is 0."""
+    """The share of the known spend, 0 to 1; ``None`` if that is 0."""
     latency: Percentiles | None
-    """``None`` if no call's latency is known."""
+    """``None`` if no latency is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Models:
 def models(
     connection: sa.Connection, where: CallFilter, *, sort: str = "cost"
 ) -> Models:
-    """Ask all that the models page shows.
+    """Return what the models page shows.
 
-    :param sort: Each from the most down, what is unknown last; equals by spend.
+    :param sort: Descending, unknown values last, equal values by spend.
     :raises FilterError: If there is no such sort.
     """
     if sort not in SORTS:

@@ -1,4 +1,4 @@
-"""The overview page: what was spent, on what, and how that compares."""
+"""The overview page: spend by day, provider and model, and how it compares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from ..calendar import edges
+from ..calendar import DAY
 from .anomaly import Anomaly
 from .anomaly import anomaly
 from .filters import CallFilter
@@ -29,7 +29,7 @@ from .totals import Totals
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A day of the chart, and its twin as many days before as the range is long."""
+    """A day of the chart, and the same day of the previous period."""
 
     day: dt.date
     totals: Totals
@@ -44,24 +44,24 @@ class Overview:
     where: CallFilter
     totals: Totals
     previous: Totals
-    """Of the period of as many days that ends where this one begins."""
+    """Of the previous period, which has as many days."""
     days: tuple[Day, ...]
-    """Every day of the range in its zone, the oldest first."""
+    """Every day of the range, oldest first."""
     providers: tuple[Group, ...]
-    """By ``(provider,)``, the dearest first."""
+    """By ``(provider,)``, highest cost first."""
     models: tuple[Group, ...]
-    """By ``(provider, model)``, the dearest first: the top ones."""
+    """The most expensive models, by ``(provider, model)``."""
     model_count: int
-    """How many there are."""
+    """How many models there are."""
     tags: tuple[TagValues, ...] = ()
-    """The dearest values of each key asked for."""
+    """The most expensive values of each tag that was asked for."""
     projection: Projection | None = None
-    """Of the current month, whatever the range."""
+    """Of the current month, whatever the range is."""
     anomaly: Anomaly | None = None
 
     @property
     def spend_change(self) -> Decimal | None:
-        """In percent of the previous period's spend; ``None`` if that was nothing."""
+        """In percent of the previous period's spend; ``None`` if that is 0."""
         return change(self.totals.spend_usd, self.previous.spend_usd)
 
     @property
@@ -78,21 +78,18 @@ def overview(
     tags: Sequence[str] = (),
     now: dt.datetime | None = None,
 ) -> Overview:
-    """Ask all that the overview page shows.
+    """Return what the overview page shows.
 
-    :param where: With both ends, such as :meth:`.CallFilter.days` gives.
-    :param models: How many of the models to list.
-    :param tags: The keys to list values of, and to look for an anomaly's cause in.
-    :param now: The current time, for the projection; without it there is none.
+    :param where: With both ends, as :meth:`.CallFilter.days` returns it.
+    :param models: How many models to list.
+    :param tags: The tags to list values of, and to look for an anomaly's cause in.
+    :param now: The current time, for the forecast; without it, there is none.
     """
-    first, last = where.first_day, where.last_day
-    if first is None or last is None:
-        raise ValueError("The overview needs a range with both ends.")
-    length = (last - first).days + 1
-    start = first - dt.timedelta(days=length)
-    # One question about both periods, so that a day is read in one way in either.
+    (first, _), length = where.day_range, where.day_count
+    start = first - length * DAY
+    # One query for both periods, so that their days are read in the same way.
     both = replace(where, start=where.previous().start)
-    days = series(connection, both, edges("day", start, last, where.zone))
+    days = series(connection, both, both.edges("day"))
     by_model = breakdown(connection, where, "provider", "model")
     whole = sum_up(days[length:])
     return Overview(
@@ -101,9 +98,9 @@ def overview(
         previous=sum_up(days[:length]),
         days=tuple(
             Day(
-                day=first + dt.timedelta(days=n),
+                day=first + n * DAY,
                 totals=days[length + n],
-                previous_day=start + dt.timedelta(days=n),
+                previous_day=start + n * DAY,
                 previous=days[n],
             )
             for n in range(length)

@@ -1,4 +1,4 @@
-"""What the ledger does not know, and why: the data-quality page."""
+"""The data-quality page: what the ledger does not know, and why."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .totals import Totals
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many of some calls have what they should have."""
+    """How many calls have a value that they should have."""
 
     name: str
     """``cost``, ``usage``, ``tags``, ``latency``, ``response_id``, ``stream_usage``."""
@@ -38,13 +38,13 @@ class Coverage:
 
     @property
     def share(self) -> Decimal | None:
-        """0 to 1; ``None`` if there are no such calls."""
+        """0 to 1; ``None`` if there are no calls."""
         return Decimal(self.have) / self.of if self.of else None
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How often something was, and what it names."""
+    """The number of calls with a key."""
 
     key: tuple[str, ...]
     calls: int
@@ -52,17 +52,17 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What the data-quality page shows. Failed attempts stand apart: they owe nothing."""
+    """What the data-quality page shows. Failed attempts are listed separately."""
 
     where: CallFilter
     totals: Totals
     coverage: tuple[Coverage, ...]
     unpriced: tuple[Group, ...]
-    """By ``(provider, model)``, the one with the most unpriced calls first."""
+    """By ``(provider, model)``, most unpriced calls first."""
     without_usage: tuple[Count, ...]
-    """By ``(provider, model, operation, outcome, "stream" or "")``, the most first."""
+    """By ``(provider, model, operation, outcome, "stream" or "")``, most calls first."""
     failed: tuple[Count, ...]
-    """By ``(provider, HTTP status or outcome)``, the most first."""
+    """By ``(provider, HTTP status or outcome)``, most calls first."""
     outcomes: tuple[Count, ...]
     """By ``(outcome,)``: ``interrupted``, ``unfinished``, ..."""
     sources: tuple[Count, ...]
@@ -70,15 +70,15 @@ class Quality:
     flags: tuple[Count, ...]
     """By ``(flag,)``."""
     duplicates: int
-    """Calls more than responses, where several name one provider and response id."""
+    """Calls in excess of responses, where several have the same provider and response id."""
     duplicate_usd: Decimal
-    """What those cost, if the dearest of each response is the true one."""
+    """The cost of those, if the most expensive call of each response is the correct one."""
 
 
 def quality(
     connection: sa.Connection, where: CallFilter, *, limit: int = 10
 ) -> Quality:
-    """Ask all that the data-quality page shows.
+    """Return what the data-quality page shows.
 
     :param limit: How many rows of the breakdowns by model.
     """
@@ -111,7 +111,7 @@ def quality(
 
 
 class _Kind(t.NamedTuple):
-    """Calls that are alike in all that the page tells apart: one scan finds them all."""
+    """Calls that are equal in all that the page distinguishes: one scan finds all kinds."""
 
     provider: str
     model: str
@@ -209,7 +209,7 @@ def _duplicates(connection: sa.Connection, where: CallFilter) -> tuple[int, Deci
 
 
 def _ranked(counts: Iterable[tuple[tuple[str, ...], int]]) -> tuple[Count, ...]:
-    """What was counted under the same name added up, the most first."""
+    """Add the counts of equal keys; most calls first."""
     found: Counter[tuple[str, ...]] = Counter()
     for key, count in counts:
         found[key] += count

@@ -1,4 +1,4 @@
-"""The sessions: what each conversation of the app cost, and when it took place."""
+"""Sessions: what each conversation of the app cost, and when it took place."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .totals import Totals
 from .totals import totals_of
 
 UNKNOWN: t.Final = "unknown"
-"""The id of the calls that belong to no session."""
+"""The id of calls without a session."""
 
 _NAMED: t.Final = 500
-"""So many sessions are named in a question; of more, all are asked for."""
+"""The most sessions that a query lists; with more, it reads all."""
 
 DELETED: t.Final = "_deleted_"
-"""The id of all sessions together that the app has no name for."""
+"""The id of all sessions that the app has no name for, combined."""
 
 Names: t.TypeAlias = Callable[[Sequence[str]], Mapping[str, str]]
-"""Given session ids, the names of those that (still) have one."""
+"""Returns the names of those session ids that (still) have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Session:
     """The calls of one session."""
 
     session_id: str
-    """The tag's value, or :data:`UNKNOWN` or :data:`DELETED`."""
+    """The tag's value, :data:`UNKNOWN` or :data:`DELETED`."""
     name: str | None
     totals: Totals
     first_at: dt.datetime
@@ -50,7 +50,7 @@ class Session:
 
     @property
     def deleted(self) -> bool:
-        """This row holds every session that the app has no name for."""
+        """Whether this combines all sessions that the app has no name for."""
         return self.session_id == DELETED
 
 
@@ -62,11 +62,11 @@ def sessions(
     limit: int = 50,
     names: Names | None = None,
 ) -> tuple[Session, ...]:
-    """The sessions that calls of this filter belong to, the dearest first.
+    """Return the sessions of the matching calls, highest cost first.
 
-    :param key: The tag that names a session.
-    :param limit: How many at most.
-    :param names: Without it no session has a name, and none counts as deleted.
+    :param key: The tag that identifies a session.
+    :param limit: How many sessions at most.
+    :param names: Without it, no session has a name, and none counts as deleted.
     """
     value, source = tag_column(key)
     time = calls.c.started_at
@@ -98,7 +98,7 @@ def sessions(
         found = _named(found, known)
     found.sort(key=lambda s: (-s.totals.spend_pico, -s.totals.calls, s.session_id))
     found = found[:limit]
-    # Only of those that are shown: each model of each session would be many rows.
+    # Only for those that are shown: there may be many models and sessions.
     models = _models(connection, where, key, [s.session_id for s in found], known)
     return tuple(replace(s, models=tuple(sorted(models[s.session_id]))) for s in found)
 
@@ -110,14 +110,14 @@ def _models(
     shown: Sequence[str],
     known: Mapping[str, str] | None,
 ) -> Mapping[str, set[str]]:
-    """The models of some sessions.
+    """Return the models of some sessions.
 
-    :param known: The names of those that are not deleted; ``None`` if all have none.
+    :param known: The names of sessions that are not deleted; ``None`` without names.
     """
     value, source = tag_column(key)
     query = sa.select(value, calls.c.model).select_from(source).where(*where.clauses())
     if len(shown) <= _NAMED and DELETED not in shown:
-        # The calls of none have no tag, an empty one, or one of that very name.
+        # Calls without a session have no tag, an empty one, or one of this name.
         none = [sa.or_(value.is_(None), value == "")] if UNKNOWN in shown else []
         query = query.where(sa.or_(value.in_(shown), *none))
     found: defaultdict[str, set[str]] = defaultdict(set)

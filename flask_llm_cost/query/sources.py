@@ -1,4 +1,4 @@
-"""Where a sum is read from: days and hours already added up, and calls for the rest."""
+"""Where a total is read from: rollups of days and hours, and calls for the rest."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ..calendar import hours_touched
 from ..calendar import period_of
+from ..calendar import Span
 from ..db.tables import calls
 from ..db.tables import rollups
 from ..rollups.dirty_marks import dirty_hours
@@ -24,14 +25,14 @@ from ..rollups.tag_rollups import dirty_days
 from ..rollups.zone import rollup_zone
 from ..rollups.zone import zone_name
 from .filters import CallFilter
-from .filters import whole_ms
+from .filters import ceil_ms
 from .sql import same
 
 ROLLED_BY: t.Final = ("provider", "model")
-"""What sums are kept by, and so can be narrowed to and broken down by."""
+"""The columns of rollups: what they can be filtered and broken down by."""
 
 _MANY: t.Final = 200
-"""With more hours than this waiting to be added up, all calls are read one by one."""
+"""With more dirty hours (or days) than this, all calls are read instead."""
 
 _Span: t.TypeAlias = tuple[dt.datetime | None, dt.datetime | None]
 _Unit: t.TypeAlias = Callable[[dt.datetime], tuple[dt.datetime, dt.datetime]]
@@ -39,7 +40,7 @@ _Unit: t.TypeAlias = Callable[[dt.datetime], tuple[dt.datetime, dt.datetime]]
 
 @dataclass(frozen=True, slots=True)
 class Rolled:
-    """Sums that begin in a span of time, but for some."""
+    """Rollups that start in a time range, except for some."""
 
     kinds: tuple[str, ...]
     start: dt.datetime | None
@@ -48,7 +49,7 @@ class Rolled:
     only: tuple[dt.datetime, ...] = ()
 
     def clause(self, table: sa.Table) -> sa.ColumnElement[bool]:
-        """The condition on a table of sums."""
+        """Return the condition on a table of rollups."""
         found: list[sa.ColumnElement[bool]] = [table.c.kind.in_(self.kinds)]
         if self.start is not None:
             found.append(table.c.start >= self.start)
@@ -63,17 +64,17 @@ class Rolled:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Parts that together are a range of time, no moment of it twice."""
+    """Disjoint parts that together cover a time range."""
 
     where: CallFilter
     rolled: tuple[Rolled, ...]
     spans: tuple[_Span, ...]
-    """What is read from calls."""
+    """The parts that are read from calls."""
     tag: str | None = None
-    """The key by whose values sums are kept that are read."""
+    """The tag whose rollups are read."""
 
     def rolled_clauses(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
-        """The conditions on a table of sums; none if nothing is read from it."""
+        """Return the conditions on a table of rollups; none if it is not read."""
         if not self.rolled:
             return []
         found = [sa.or_(*(part.clause(table) for part in self.rolled))]
@@ -86,7 +87,7 @@ class Sources:
         return found
 
     def call_clauses(self) -> list[sa.ColumnElement[bool]]:
-        """The conditions on calls; none if nothing is read from them."""
+        """Return the conditions on calls; none if they are not read."""
         if not self.spans:
             return []
         return [*self.where.clauses(), sa.or_(*map(_within, self.spans))]
@@ -98,13 +99,13 @@ def sources(
     by: Iterable[str] = (),
     edges: Sequence[dt.datetime] = (),
 ) -> Sources:
-    """Where to read the sums of a filter from.
+    """Decide where to read the totals of a filter from.
 
-    Sums of days where whole days are asked for, of hours for the rest of it, and calls
-    one by one where those are not added up yet, or for what sums do not tell.
+    Rollups by day cover whole days, rollups by hour the rest. Calls are read where rollups
+    are dirty, and for what rollups do not contain.
 
-    :param by: What is broken down by.
-    :param edges: Of the periods that are told apart.
+    :param by: The columns to break down by.
+    :param edges: Of the periods to return totals for.
     """
     only_calls = Sources(where, (), ((None, None),))
     if not _can_roll(where, by) or not _rolls(connection, where.zone):
@@ -114,14 +115,10 @@ def sources(
         return only_calls
     dirty = _dirty(connection, where)
     if len(dirty) > _MANY:
-        # Those that were pruned are in the sums alone.
-        pruned = Rolled(("pruned",), where.start, where.end)
-        return replace(only_calls, rolled=(pruned,))
-    start = None if where.start is None else whole_ms(where.start)
-    end = None if where.end is None else whole_ms(where.end)
+        return replace(only_calls, rolled=(_pruned(where),))
     plan = _Plan(dirty)
-    plan.cover(start, end, units)
-    return Sources(where, tuple(plan.rolled), tuple(_joined(plan.spans)))
+    plan.cover(*_bounds(where), units)
+    return plan.sources(where)
 
 
 def tag_sources(
@@ -130,10 +127,10 @@ def tag_sources(
     key: str,
     edges: Sequence[dt.datetime] = (),
 ) -> Sources:
-    """Where to read the sums by the values of a tag from.
+    """Decide where to read the totals by the values of a tag from.
 
-    Sums of days, where the key is one that is added up and whole days are asked for;
-    calls for the rest.
+    Rollups by day cover whole days, if calls are aggregated by the tag. Calls are read for
+    the rest.
     """
     only_calls = Sources(where, (), ((None, None),))
     known = _declared(connection, where, key)
@@ -144,27 +141,37 @@ def tag_sources(
     days = {day(start) for start, _ in _dirty(connection, where)}
     days |= {day(start) for start in dirty_days(connection, key)}
     if len(days) > _MANY:
-        pruned = Rolled(("pruned",), where.start, where.end)
-        return replace(only_calls, rolled=(pruned,), tag=key)
-    start = None if where.start is None else whole_ms(where.start)
-    end = None if where.end is None else whole_ms(where.end)
+        return replace(only_calls, rolled=(_pruned(where),), tag=key)
+    start, end = _bounds(where)
     plan = _Plan(sorted(days))
     if known.until is None or not _before(known.until, end):
         plan.cover(start, end, units)
     else:
-        # From then on it has too many values to be added up.
+        # From then on it has too many values to be aggregated.
         first = known.until if start is None else max(start, known.until)
         if _before(start, known.until):
             plan.cover(start, known.until, units)
         plan.spans.append((first, end))
         plan.rolled.append(Rolled(("pruned",), first, end))
-    return Sources(where, tuple(plan.rolled), tuple(_joined(plan.spans)), key)
+    return replace(plan.sources(where), tag=key)
+
+
+def _pruned(where: CallFilter) -> Rolled:
+    """The rollups of pruned calls, which cannot be read otherwise."""
+    return Rolled(("pruned",), where.start, where.end)
+
+
+def _bounds(where: CallFilter) -> _Span:
+    return (
+        None if where.start is None else ceil_ms(where.start),
+        None if where.end is None else ceil_ms(where.end),
+    )
 
 
 def _declared(
     connection: sa.Connection, where: CallFilter, key: str
 ) -> DeclaredKey | None:
-    """The key, if sums by its values can answer."""
+    """Return the tag if rollups by its values can answer."""
     plain = CallFilter(start=where.start, end=where.end, zone=where.zone)
     if where != plain or not _rolls(connection, where.zone):
         return None
@@ -174,14 +181,14 @@ def _declared(
 def pruned_before(
     connection: sa.Connection, where: CallFilter, by: Iterable[str] = ()
 ) -> dt.datetime | None:
-    """Until when an answer lacks calls that were pruned; ``None`` if it lacks none.
+    """Return the moment before which an answer lacks pruned calls; ``None`` if it does not.
 
-    Sums by provider and model outlive their calls, and those by the values of the tags in
-    ``LLM_COST_ROLLUP_TAGS``. What they do not tell (single calls, outcomes, ...) is known
-    only of calls that are still there.
+    Rollups by provider and model outlive their calls, and so do those by the tags of
+    ``LLM_COST_ROLLUP_TAGS``. Everything else (single calls, outcomes, ...) is only known of
+    calls that have not been pruned.
 
-    :param by: What is asked for; ``"event_id"`` for the calls themselves, ``"tag:KEY"``
-        for the values of a tag.
+    :param by: What is broken down by; ``"event_id"`` for the calls themselves,
+        ``"tag:KEY"`` for the values of a tag.
     """
     limit = horizon(connection)
     if limit is None or (where.start is not None and where.start >= limit):
@@ -189,8 +196,8 @@ def pruned_before(
     by = tuple(by)
     if len(by) == 1 and by[0].startswith("tag:"):
         return _tag_pruned_before(connection, where, by[0].removeprefix("tag:"), limit)
-    told = _can_roll(where, by) and _rolls(connection, where.zone)
-    return None if told and not _cuts(where, limit) else limit
+    rolled = _can_roll(where, by) and _rolls(connection, where.zone)
+    return None if rolled and not _cuts(where, "hour", limit) else limit
 
 
 def _tag_pruned_before(
@@ -199,32 +206,27 @@ def _tag_pruned_before(
     known = _declared(connection, where, key)
     if known is None or (known.until is not None and known.until < limit):
         return limit
-    for edge in (where.start, where.end):
-        # Of a part of a day that was pruned nothing is known.
-        if edge is not None and period_of("day", edge, where.zone)[0] < min(
-            limit, edge
-        ):
-            return limit
+    if _cuts(where, "day", limit):
+        return limit
     since = known.since
     return None if since is None or not _before(where.start, since) else since
 
 
-def _cuts(where: CallFilter, limit: dt.datetime) -> bool:
-    """Whether a range has a part of an hour whose calls were pruned."""
-    [_, (_, hour)] = _units(where.zone, ())
-    for edge in (where.start, where.end):
-        if edge is not None and hour(whole_ms(edge))[0] < min(limit, whole_ms(edge)):
-            return True
-    return False
+def _cuts(where: CallFilter, span: Span, limit: dt.datetime) -> bool:
+    """Whether the range starts or ends within an hour or day of pruned calls."""
+    return any(
+        edge is not None and period_of(span, edge, where.zone)[0] < min(limit, edge)
+        for edge in _bounds(where)
+    )
 
 
 def pruned_range(
     connection: sa.Connection, where: CallFilter
 ) -> tuple[dt.datetime, dt.datetime] | None:
-    """The first and the last hour that has calls in the sums alone, if they tell."""
+    """Return the first and the last hour that has pruned calls, if that is known."""
     if not _can_roll(where, ()) or not _rolls(connection, where.zone):
         return None
-    pruned = Sources(where, (Rolled(("pruned",), where.start, where.end),), ())
+    pruned = Sources(where, (_pruned(where),), ())
     [row] = connection.execute(
         sa.select(sa.func.min(rollups.c.start), sa.func.max(rollups.c.start)).where(
             *pruned.rolled_clauses(rollups)
@@ -249,7 +251,7 @@ def _rolls(connection: sa.Connection, zone: dt.tzinfo) -> bool:
 
 
 def _units(zone: dt.tzinfo, edges: Sequence[dt.datetime]) -> list[tuple[str, _Unit]]:
-    """The units that no edge cuts, the largest first."""
+    """The units that no edge divides, the largest first."""
     units: list[tuple[str, _Unit]] = [
         ("day", lambda moment: period_of("day", moment, zone)),
         ("hour", lambda moment: period_of("hour", moment, zone)),
@@ -264,7 +266,7 @@ def _units(zone: dt.tzinfo, edges: Sequence[dt.datetime]) -> list[tuple[str, _Un
 def _dirty(
     connection: sa.Connection, where: CallFilter
 ) -> list[tuple[dt.datetime, dt.datetime]]:
-    """The hours in range that are not added up, with their ends."""
+    """The dirty hours in range, with their ends."""
     found = {
         span
         for hour in dirty_hours(connection)
@@ -279,6 +281,11 @@ def _dirty(
 
 
 class _Plan:
+    """Covers a time range by rollups, and by calls where those are dirty.
+
+    :param dirty: The dirty hours, with their ends.
+    """
+
     def __init__(self, dirty: Sequence[tuple[dt.datetime, dt.datetime]]) -> None:
         self._dirty = dirty
         self.rolled: list[Rolled] = []
@@ -290,7 +297,7 @@ class _Plan:
         end: dt.datetime | None,
         units: Sequence[tuple[str, _Unit]],
     ) -> None:
-        """Read a span by units that are whole and added up, and the rest by smaller ones."""
+        """Cover a span by whole, clean units, and the rest by smaller ones."""
         (kind, unit), *smaller = units
         first, last = start, end
         broken: list[tuple[dt.datetime, dt.datetime]] = []
@@ -312,9 +319,13 @@ class _Plan:
         for span in dirty:
             self._rest(span, smaller)
         if dirty and not smaller:
-            # Of these hours, what is there no more is in the sums alone.
+            # What was pruned of these hours is in the rollups only.
             begins = tuple(begin for begin, _ in dirty)
             self.rolled.append(Rolled(("pruned",), None, None, only=begins))
+
+    def sources(self, where: CallFilter) -> Sources:
+        """Return the parts of the range that was covered."""
+        return Sources(where, tuple(self.rolled), tuple(_joined(self.spans)))
 
     def _rest(
         self,
@@ -342,7 +353,7 @@ def _before(one: dt.datetime | None, other: dt.datetime | None) -> bool:
 
 
 def _joined(spans: Iterable[_Span]) -> list[_Span]:
-    """The same with spans that touch as one: fewer conditions."""
+    """Join adjacent spans, for fewer conditions."""
     found: list[_Span] = []
     for start, end in sorted(spans, key=lambda s: (s[0] is not None, s[0])):
         if found and found[-1][1] == start:

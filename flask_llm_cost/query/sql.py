@@ -1,4 +1,4 @@
-"""What SQL says differently on each engine: whole division, and equal texts."""
+"""SQL that differs between engines: integer division and exact text comparison."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.sql.functions import GenericFunction
 
 
 class quotient(GenericFunction[int]):
-    """Divide whole numbers and drop the rest, towards zero."""
+    """Divide integers, rounding towards zero."""
 
     # SQLAlchemy's // is FLOOR(a / b) on MySQL, where a / b is rounded to four digits.
     type = sa.BigInteger()
@@ -50,11 +50,11 @@ def _char_length(element: _characters, compiler: SQLCompiler, **kw: t.Any) -> st
 
 
 def same(column: sa.ColumnElement[t.Any], value: str) -> sa.ColumnElement[bool]:
-    """The column holds exactly this text."""
-    # PostgreSQL refuses a NUL, every driver a lone surrogate. Neither is ever stored.
+    """Return the condition that a column equals this text exactly."""
+    # PostgreSQL rejects NUL, and every driver a lone surrogate. Neither is stored.
     if "\0" in value or not _encodable(value):
         return sa.false()
-    # MySQL's _bin collations ignore trailing blanks; the length does not.
+    # MySQL's _bin collations ignore trailing spaces; the length does not.
     return sa.and_(column == value, _characters(column) == len(value))
 
 

@@ -1,14 +1,14 @@
-"""The tags pages: which keys calls carry, and what each value of one costs."""
+"""The tags pages: the keys that calls have, and the cost of each value of one."""
 
 from __future__ import annotations
 
 import typing as t
 from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 
 import sqlalchemy as sa
 
-from ..calendar import edges
 from ..db.tables import calls
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
@@ -23,27 +23,27 @@ from .totals import UNTAGGED
 
 @dataclass(frozen=True, slots=True)
 class TagKey:
-    """A key, and how much it is used."""
+    """A tag key and its use."""
 
     key: str
     calls: int
-    """Calls that carry it."""
+    """Calls that have it."""
     values: int
-    """How many different values it has there."""
+    """Its distinct values."""
     coverage: Decimal
-    """The part of all calls that carry it, 0 to 1."""
+    """The share of calls that have it, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagKeys:
-    """Every key, the most used first."""
+    """Every key, most calls first."""
 
     where: CallFilter
     keys: tuple[TagKey, ...]
     calls: int
     """All calls."""
     untagged: int
-    """Those without any tag."""
+    """Calls without any tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class TagValue:
     """``"(untagged)"`` for the calls without the key, or with an empty value."""
     totals: Totals
     share: Decimal | None
-    """The part of the known spend, 0 to 1; ``None`` if that is 0."""
+    """The share of the known spend, 0 to 1; ``None`` if that is 0."""
     previous: Totals
-    """Of the period of as many days before; zeros if the range is open."""
+    """Of the previous period; zeros if the range is open."""
     days: tuple[Totals, ...]
-    """Of each day of the range; none if it is open."""
+    """Of each day; empty if the range is open."""
 
     @property
     def untagged(self) -> bool:
@@ -66,29 +66,29 @@ class TagValue:
 
     @property
     def spend_change(self) -> Decimal | None:
-        """In percent of the previous period's spend; ``None`` if that was nothing."""
+        """In percent of the previous period's spend; ``None`` if that is 0."""
         return change(self.totals.spend_usd, self.previous.spend_usd)
 
 
 @dataclass(frozen=True, slots=True)
 class TagValues:
-    """The values of a key, the dearest first."""
+    """The values of a key, highest cost first."""
 
     where: CallFilter
     key: str
     values: tuple[TagValue, ...]
-    """The dearest ones, and among them the row of the untagged calls."""
+    """The most expensive values; untagged calls count as one."""
     others: Totals
-    """Of the values that are not listed."""
+    """Of the other values."""
     other_count: int
-    """How many those are."""
+    """How many other values there are."""
     totals: Totals
     """Of all calls."""
 
 
 def tag_keys(connection: sa.Connection, where: CallFilter) -> TagKeys:
-    """Ask which keys there are, and how much each is used."""
-    # By set first: there are far fewer sets of tags than calls.
+    """Return the keys that calls have."""
+    # Grouped by set first: there are far fewer sets of tags than calls.
     per_set = (
         sa.select(calls.c.tag_set_id, sa.func.count().label("calls"))
         .where(*where.clauses())
@@ -123,50 +123,39 @@ def tag_keys(connection: sa.Connection, where: CallFilter) -> TagKeys:
 def tag_page(
     connection: sa.Connection, where: CallFilter, key: str, *, limit: int = 100
 ) -> TagValues:
-    """Ask what the values of one key cost.
+    """Return the cost of each value of a key, with its trend.
 
     :param limit: How many values to list.
-    :raises FilterError: If ``key`` can be no tag's.
+    :raises FilterError: If ``key`` is not a valid tag key.
     """
-    first, last = where.first_day, where.last_day
-    if first is None or last is None:
-        rows = tag_breakdown(connection, where, key)
-        before: dict[tuple[str, ...], Totals] = {}
-        daily: dict[tuple[str, ...], tuple[Totals, ...]] = {}
-    else:
-        marks = edges("day", first, last, where.zone)
-        rows = tag_breakdown(connection, where, key)
-        listed = [row.key[0] for row in rows[:limit]]
-        daily = tag_series(connection, where, marks, key, listed)
-        before = {
-            row.key: row.totals
-            for row in tag_breakdown(connection, where.previous(), key)
-        }
-    return TagValues(
-        where=where,
-        key=key,
+    found = top_values(connection, where, key, limit=limit)
+    if where.start is None or where.end is None:
+        return found
+    listed = [row.value for row in found.values]
+    daily = tag_series(connection, where, where.edges("day"), key, listed)
+    before = {
+        group.key: group.totals
+        for group in tag_breakdown(connection, where.previous(), key)
+    }
+    return replace(
+        found,
         values=tuple(
-            TagValue(
-                value=row.key[0],
-                totals=row.totals,
-                share=row.share,
-                previous=before.get(row.key, Totals()),
-                days=daily.get(row.key, ()),
+            replace(
+                row,
+                previous=before.get((row.value,), Totals()),
+                days=daily.get((row.value,), ()),
             )
-            for row in rows[:limit]
+            for row in found.values
         ),
-        others=sum_up(row.totals for row in rows[limit:]),
-        other_count=len(rows[limit:]),
-        totals=sum_up(row.totals for row in rows),
     )
 
 
 def top_values(
     connection: sa.Connection, where: CallFilter, key: str, *, limit: int = 5
 ) -> TagValues:
-    """The dearest values of a key, without a trend: for the overview.
+    """Return the cost of each value of a key, without a trend.
 
-    :raises FilterError: If ``key`` can be no tag's.
+    :raises FilterError: If ``key`` is not a valid tag key.
     """
     rows = tag_breakdown(connection, where, key)
     return TagValues(
@@ -184,29 +173,29 @@ def top_values(
 
 @dataclass(frozen=True, slots=True)
 class Variety:
-    """How much tags differ from call to call."""
+    """How many distinct tags calls have."""
 
     sets: int
     """Distinct sets of tags."""
     calls: int
-    """Calls that are there."""
+    """Calls in the ledger."""
     key: str | None
     """The key with the most values; ``None`` without tags."""
     values: int
-    """How many those are."""
+    """Its distinct values."""
 
     @property
     def unique(self) -> bool:
-        """Sets are nearly as many as calls: some tag differs with each call."""
+        """Whether there are nearly as many sets as calls: some tag differs with each call."""
         return self.sets >= MANY_SETS and 2 * self.sets > self.calls
 
 
 MANY_SETS: t.Final = 1_000
-"""Below this it does not matter."""
+"""Fewer sets do not matter."""
 
 
 def variety(connection: sa.Connection) -> Variety:
-    """Ask whether sets of tags are shared by calls, as they should be."""
+    """Ask whether calls share sets of tags, as they should."""
     count = sa.func.count()
     sets = connection.scalar(sa.select(count).select_from(tag_sets)) or 0
     present = connection.scalar(sa.select(count).select_from(calls)) or 0

@@ -1,4 +1,4 @@
-"""How much: the one place where calls are added up, for every page, report and command."""
+"""Totals: the one place where calls are aggregated for pages, reports and commands."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ from .sql import quotient
 from .sql import same
 
 UNTAGGED: t.Final = "(untagged)"
-"""How calls without a tag of that key, or with an empty one, are named in a breakdown."""
+"""The key of calls without the tag, or with an empty one, in a breakdown."""
 
 NONE: t.Final = "(none)"
-"""How a breakdown names calls of which a column is unknown or empty."""
+"""The key of calls whose column is unknown or empty, in a breakdown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What a set of calls adds up to. Two of disjoint sets can be added.
+    """The totals of a set of calls. Those of disjoint sets can be added.
 
-    Money is what is known: read it together with ``unpriced`` and ``incomplete``. What
-    calls cost whose usage was estimated stands apart, in ``estimated_usd`` alone.
+    Money is what is known: read it together with ``unpriced`` and ``incomplete``. The cost
+    of calls with estimated usage is only in ``estimated_usd``.
     """
 
     calls: int = 0
-    """HTTP attempts, failed ones included."""
+    """HTTP attempts, including failed ones."""
     priced: int = 0
-    """Calls whose cost is known, incomplete ones included, estimated ones not."""
+    """Calls whose cost is known, including incomplete and excluding estimated ones."""
     unpriced: int = 0
-    """Calls that may have cost something, nobody knows how much."""
+    """Calls that may have cost something, and whose cost is unknown."""
     unpriced_with_usage: int = 0
-    """Of those, the ones whose usage is known, at least."""
+    """Unpriced calls whose usage is known."""
     unpriced_tokens: int = 0
-    """What they used."""
+    """Their tokens."""
     incomplete: int = 0
-    """Priced calls of which one part has no price: their cost is a floor."""
+    """Priced calls with a part that has no price: their cost is a minimum."""
     failed: int = 0
-    """Attempts that were refused or never answered, and brought no usage."""
+    """Attempts that were refused or not answered, and used nothing."""
     estimated: int = 0
-    """Calls that have a cost, of usage that was estimated."""
+    """Calls with a cost of estimated usage."""
     estimated_tokens: int = 0
-    """What they are thought to have used."""
+    """Their estimated tokens."""
     estimated_pico: int = 0
     spend_pico: int = 0
     cost_input_pico: int = 0
@@ -72,14 +72,14 @@ class Totals:
     cost_cache_write_pico: int = 0
     cost_output_pico: int = 0
     cost_units_pico: int = 0
-    """What is not a token, and totals that a provider reported."""
+    """Tools and other units, and totals that a provider reported."""
     input_tokens: int = 0
-    """Every input bucket: fresh, cached, written to a cache, of any modality."""
+    """Uncached input, cache reads and cache writes, of any modality."""
     output_tokens: int = 0
-    """Every output bucket, reasoning included."""
+    """Output of any modality, including reasoning."""
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
-    """For five minutes and for an hour."""
+    """Of any lifetime."""
     reasoning_tokens: int = 0
     with_usage: int = 0
     """Calls whose usage is known."""
@@ -98,18 +98,18 @@ class Totals:
 
     @property
     def estimated_usd(self) -> Decimal:
-        """What calls of estimated usage cost; no part of the other sums of money."""
+        """The cost of calls with estimated usage, which no other amount includes."""
         return from_pico(self.estimated_pico)
 
     @property
     def cost_usd(self) -> Decimal | None:
-        """The same, or ``None`` if calls may have cost something and none is priced."""
+        """``spend_usd``; ``None`` if calls may have cost something and none is priced."""
         known = self.priced or not (self.unpriced or self.estimated)
         return self.spend_usd if known else None
 
     @property
     def all_failed(self) -> bool:
-        """Whether no attempt used anything, so that there is no cost to speak of."""
+        """Whether every attempt failed and used nothing, so that there is no cost."""
         return 0 < self.calls == self.failed
 
     @property
@@ -119,10 +119,10 @@ class Totals:
 
     @property
     def possible_usd(self) -> Decimal | None:
-        """What the unpriced calls would cost, were they as dear as the priced ones.
+        """What the unpriced calls would cost if they were priced like the rest.
 
-        By their tokens where those are known, else by the call; an estimate, part of no
-        other number. ``None`` if there is nothing to go by.
+        By their tokens where those are known, otherwise per call. No other amount includes
+        this estimate. ``None`` if there is nothing to compare with.
         """
         if not self.unpriced:
             return Decimal(0)
@@ -146,7 +146,7 @@ class Totals:
 
     @property
     def cache_hit_rate(self) -> Decimal | None:
-        """The part of the input that was read from a cache, 0 to 1."""
+        """The share of the input that was read from a cache, 0 to 1."""
         if not self.input_tokens:
             return None
         return Decimal(self.cache_read_tokens) / self.input_tokens
@@ -158,7 +158,7 @@ class Totals:
 
     @property
     def usd_per_million(self) -> Decimal | None:
-        """What a million tokens of the priced calls cost on average."""
+        """The average cost of a million tokens of the priced calls."""
         tokens = self.total_tokens - self.estimated_tokens - self.unpriced_tokens
         if not tokens or not self.priced:
             return None
@@ -174,24 +174,24 @@ class Group:
     """One row of a breakdown."""
 
     key: tuple[str, ...]
-    """What the calls have in common, such as ``("openai", "gpt-4o")``."""
+    """What the calls have in common, e.g. ``("openai", "gpt-4o")``."""
     totals: Totals
     share: Decimal | None
-    """The part of the whole's known spend, 0 to 1; ``None`` if that is 0."""
+    """The share of the total known spend, 0 to 1; ``None`` if that is 0."""
 
 
 def change(current: Decimal, previous: Decimal) -> Decimal | None:
-    """By how many percent it rose (fell: below 0); ``None`` after nothing."""
+    """Return the change in percent; ``None`` if the previous value is 0."""
     return (current - previous) / previous * 100 if previous else None
 
 
 def sum_up(parts: Iterable[Totals]) -> Totals:
-    """The totals of disjoint sets together."""
+    """Add the totals of disjoint sets."""
     return sum(parts, Totals())
 
 
 def totals(connection: sa.Connection, where: CallFilter) -> Totals:
-    """Everything that fits, added up."""
+    """Return the totals of all matching calls."""
     [found] = _ask(connection, where, ()).get((), [Totals()])
     return found
 
@@ -199,7 +199,7 @@ def totals(connection: sa.Connection, where: CallFilter) -> Totals:
 def breakdown(
     connection: sa.Connection, where: CallFilter, *by: str
 ) -> tuple[Group, ...]:
-    """The totals by what calls have in common, the dearest first.
+    """Return the totals by columns, highest cost first.
 
     :param by: Names of :data:`BREAKDOWNS`.
     :raises FilterError: For another name.
@@ -211,9 +211,9 @@ def breakdown(
 def tag_breakdown(
     connection: sa.Connection, where: CallFilter, key: str
 ) -> tuple[Group, ...]:
-    """The totals by the value of a tag, the rest as ``"(untagged)"``.
+    """Return the totals by the value of a tag; other calls are ``"(untagged)"``.
 
-    :raises FilterError: If ``key`` can be no tag's.
+    :raises FilterError: If ``key`` is not a valid tag key.
     """
     found = _ask_tag(connection, where, key)
     return groups((value, part) for value, (part,) in found.items())
@@ -222,7 +222,7 @@ def tag_breakdown(
 def series(
     connection: sa.Connection, where: CallFilter, edges: Sequence[dt.datetime]
 ) -> tuple[Totals, ...]:
-    """The totals of each period between two edges (ascending), zeros where nothing was.
+    """Return the totals of each period between two edges (ascending), including empty ones.
 
     Calls outside the edges are not counted.
     """
@@ -236,7 +236,7 @@ def series_by(
     edges: Sequence[dt.datetime],
     *by: str,
 ) -> dict[tuple[str, ...], tuple[Totals, ...]]:
-    """The same for each group of a :func:`breakdown`."""
+    """Return the same for each group of a :func:`breakdown`."""
     if len(edges) < 2:
         return {}
     where = where.between(edges[0], edges[-1])
@@ -251,9 +251,9 @@ def tag_series(
     key: str,
     values: Sequence[str] | None = None,
 ) -> dict[tuple[str, ...], tuple[Totals, ...]]:
-    """The same for each value of a tag, as in :func:`tag_breakdown`.
+    """Return the same for each value of a tag, as in :func:`tag_breakdown`.
 
-    :param values: Only of these.
+    :param values: Only these values.
     """
     if len(edges) < 2:
         return {}
@@ -272,27 +272,14 @@ def _ask(
     by: Sequence[str],
     edges: Sequence[dt.datetime] = (),
 ) -> _Found:
-    """The one question: every sum of a page is asked for here, or by its tag below."""
     columns = [_column(name) for name in by]
-    periods = _Periods(edges)
     read_from = sources(connection, where, by, edges)
-    found: _Found = {}
-    clauses = read_from.call_clauses()
-    if clauses:
-        time = sa.type_coerce(calls.c.started_at, sa.BigInteger)
-        select = sa.select(periods.column(time), *columns, *MEASURES).where(*clauses)
-        rows = connection.execute(select.group_by("bucket", *columns))
-        periods.add(found, rows, len(by), NONE)
-    clauses = read_from.rolled_clauses(rollups)
-    if clauses:
-        columns = [rollups.c[name] for name in by]
-        time = sa.type_coerce(rollups.c.start, sa.BigInteger)
-        select = sa.select(periods.column(time), *columns, *_rolled(rollups)).where(
-            *clauses
-        )
-        rows = connection.execute(select.group_by("bucket", *columns))
-        periods.add(found, rows, len(by), NONE)
-    return found
+    answer = _Answer(connection, edges, NONE)
+    if clauses := read_from.call_clauses():
+        answer.add(calls, columns, clauses)
+    if clauses := read_from.rolled_clauses(rollups):
+        answer.add(rollups, [rollups.c[name] for name in by], clauses)
+    return answer.found
 
 
 def _ask_tag(
@@ -303,25 +290,14 @@ def _ask_tag(
     values: Sequence[str] | None = None,
 ) -> _Found:
     value, source = tag_column(key)
-    periods = _Periods(edges)
     read_from = tag_sources(connection, where, key, edges)
-    found: _Found = {}
-    clauses = read_from.call_clauses()
-    if clauses:
-        time = sa.type_coerce(calls.c.started_at, sa.BigInteger)
-        select = sa.select(periods.column(time), value, *MEASURES).select_from(source)
-        clauses += _among(value, values)
-        rows = connection.execute(select.where(*clauses).group_by("bucket", value))
-        periods.add(found, rows, 1, UNTAGGED)
-    clauses = read_from.rolled_clauses(tag_rollups)
-    if clauses:
+    answer = _Answer(connection, edges, UNTAGGED)
+    if clauses := read_from.call_clauses():
+        answer.add(source, [value], [*clauses, *_among(value, values)])
+    if clauses := read_from.rolled_clauses(tag_rollups):
         value = tag_rollups.c.value
-        time = sa.type_coerce(tag_rollups.c.start, sa.BigInteger)
-        select = sa.select(periods.column(time), value, *_rolled(tag_rollups))
-        clauses += _among(value, values)
-        rows = connection.execute(select.where(*clauses).group_by("bucket", value))
-        periods.add(found, rows, 1, UNTAGGED)
-    return found
+        answer.add(tag_rollups, [value], [*clauses, *_among(value, values)])
+    return answer.found
 
 
 def _among(
@@ -336,31 +312,54 @@ def _among(
     return [sa.or_(*found)]
 
 
-class _Periods:
-    """The periods between edges; without edges, one of all times."""
+class _Answer:
+    """Collects the totals of each period between edges; without edges, of all times.
 
-    def __init__(self, edges: Sequence[dt.datetime]) -> None:
-        self._marks = [utc_ms(edge) for edge in edges] or [0, 0]
-        # The widest bucket that no edge cuts: days, or hours where a clock changes.
-        first = self._marks[0]
-        self._step = math.gcd(*(mark - first for mark in self._marks)) if edges else 0
+    :param nothing: The name of an unknown or empty value.
+    """
 
-    def column(self, time: sa.ColumnElement[t.Any]) -> sa.ColumnElement[t.Any]:
-        if not self._step:
-            return sa.literal_column("0").label("bucket")
-        return quotient(time - self._marks[0], self._step).label("bucket")
+    def __init__(
+        self, connection: sa.Connection, edges: Sequence[dt.datetime], nothing: str
+    ) -> None:
+        self.found: _Found = {}
+        self._connection = connection
+        self._nothing = nothing
+        self._edges = [utc_ms(edge) for edge in edges] or [0, 0]
+        # The widest bucket that no edge divides: days, or hours where a clock changes.
+        first = self._edges[0]
+        self._step = math.gcd(*(edge - first for edge in self._edges)) if edges else 0
 
     def add(
-        self, found: _Found, rows: Iterable[sa.Row[t.Any]], width: int, nothing: str
+        self,
+        source: sa.FromClause,
+        by: Sequence[sa.ColumnElement[t.Any]],
+        clauses: Sequence[sa.ColumnElement[bool]],
     ) -> None:
-        marks, step = self._marks, self._step
+        """Add what is read from calls, or from a table of rollups."""
+        if source in (rollups, tag_rollups):
+            bucket, measures = self._bucket(source.c.start), _rolled(source)
+        else:
+            bucket, measures = self._bucket(calls.c.started_at), MEASURES
+        rows = self._connection.execute(
+            sa.select(bucket, *by, *measures)
+            .select_from(source)
+            .where(*clauses)
+            .group_by("bucket", *by)
+        )
+        edges, width = self._edges, 1 + len(by)
         for row in rows:
-            key = tuple(value or nothing for value in row[1 : 1 + width])
-            parts = found.setdefault(key, [_ZERO] * (len(marks) - 1))
-            period = bisect_right(marks, marks[0] + int(row[0]) * step) - 1
-            period, more = (period if step else 0), totals_of(row)
-            # Mostly the first; adding costs more than reading a row.
+            key = tuple(value or self._nothing for value in row[1:width])
+            parts = self.found.setdefault(key, [_ZERO] * (len(edges) - 1))
+            period = bisect_right(edges, edges[0] + int(row[0]) * self._step) - 1
+            period, more = (period if self._step else 0), totals_of(row)
+            # Usually the first; adding takes longer than reading a row.
             parts[period] = more if parts[period] is _ZERO else parts[period] + more
+
+    def _bucket(self, time: sa.ColumnElement[t.Any]) -> sa.ColumnElement[t.Any]:
+        if not self._step:
+            return sa.literal_column("0").label("bucket")
+        ms = sa.type_coerce(time, sa.BigInteger)
+        return quotient(ms - self._edges[0], self._step).label("bucket")
 
 
 BREAKDOWNS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
@@ -377,7 +376,7 @@ BREAKDOWNS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
         "trace_id",
     )
 }
-"""What totals can be broken down by, beside tags and time."""
+"""The columns that totals can be broken down by, beside tags and time."""
 
 
 def _column(name: str) -> sa.ColumnElement[t.Any]:
@@ -390,9 +389,9 @@ def _column(name: str) -> sa.ColumnElement[t.Any]:
 
 
 def tag_column(key: str) -> tuple[sa.ColumnElement[t.Any], sa.FromClause]:
-    """The value of a tag (NULL without one), and what to select it from.
+    """Return the value of a tag (NULL without one), and what to select it from.
 
-    :raises FilterError: If ``key`` can be no tag's.
+    :raises FilterError: If ``key`` is not a valid tag key.
     """
     if key == TRACE_KEY:
         return calls.c.trace_id, calls
@@ -404,7 +403,7 @@ def tag_column(key: str) -> tuple[sa.ColumnElement[t.Any], sa.FromClause]:
 
 
 def groups(found: Iterable[tuple[tuple[str, ...], Totals]]) -> tuple[Group, ...]:
-    """The rows of a breakdown, the dearest first; rows of the same key are added up."""
+    """Return the rows of a breakdown, highest cost first; rows of one key are added."""
     merged: dict[tuple[str, ...], Totals] = {}
     for key, part in found:
         merged[key] = merged[key] + part if key in merged else part
@@ -450,11 +449,11 @@ MEASURES: t.Final[list[sa.ColumnElement[t.Any]]] = [
     *(column.label(name) for name, column in COUNTS.items()),
     *(half for name, amount in AMOUNTS.items() for half in _split_sum(name, amount)),
 ]
-"""The columns of a question that adds up calls; :func:`totals_of` reads them."""
+"""The columns of a query that aggregates calls; :func:`totals_of` reads them."""
 
 
-def _rolled(table: sa.Table) -> list[sa.ColumnElement[t.Any]]:
-    """The same of what is added up already."""
+def _rolled(table: sa.FromClause) -> list[sa.ColumnElement[t.Any]]:
+    """The same columns of a table of rollups."""
     return [
         *(sa.func.sum(table.c[name]).label(name) for name in COUNTS),
         *(half for name in AMOUNTS for half in _split_sum(name, table.c[name])),
@@ -462,7 +461,7 @@ def _rolled(table: sa.Table) -> list[sa.ColumnElement[t.Any]]:
 
 
 def totals_of(row: sa.Row[t.Any]) -> Totals:
-    """What a row that selects :data:`MEASURES` adds up to."""
+    """Read the totals from a row that selects :data:`MEASURES`."""
     # A sum is a Decimal on PostgreSQL and MariaDB, and NULL over nothing.
     values = row._mapping
     found = {name: int(values[name] or 0) for name in COUNTS}

@@ -1,4 +1,4 @@
-"""Which models were used of late, such that a price is needed for them?"""
+"""The models in use that need a price."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .filters import CallFilter
 def models_in_use(
     connection: sa.Connection, where: CallFilter
 ) -> list[tuple[str, str]]:
-    """Provider and model of calls with usage whose cost no provider reports, sorted."""
+    """Return provider and model of calls with usage and without a reported cost, sorted."""
     c = calls.c
     query = (
         sa.select(c.provider, c.model)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..money import from_pico
-from ..query.detail import Slice as MixPart
+from ..query.detail import MixPart
 from ..query.overview import Day
 from ..query.totals import sum_up
 from ..query.totals import Totals

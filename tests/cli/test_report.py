@@ -62,9 +62,9 @@ def test_estimates_stand_apart(shop: Flask, shown: Shown) -> None:
     assert "incomplete, +$" in shown("summary")
 
 
-def test_text_breaks_down_and_lists_the_dearest(shown: Shown) -> None:
+def test_text_breaks_down_and_lists_the_most_expensive(shown: Shown) -> None:
     text = shown("report")
-    for title in ("Providers", "Models", "Tag feature", "Dearest calls"):
+    for title in ("Providers", "Models", "Tag feature", "Most expensive calls"):
         assert f"\n{title} " in text
     assert "  openai/writer" in text
     assert "  (untagged)" in text
@@ -168,18 +168,18 @@ def test_the_empty_ledger_has_a_report(shown: Shown) -> None:
     text = shown("report", "--to", "2020-01-01")
     assert "$0.000000   +0 unpriced, +0 incomplete" in text
     assert "Models: none" in text
-    assert "Dearest calls: none" in text
+    assert "Most expensive calls: none" in text
 
 
 @pytest.mark.parametrize(
     ("args", "named"),
     [
         (("--days", "0"), "--days"),
-        (("--from", "20261101"), "from: '20261101' is no date"),
+        (("--from", "20261101"), "from: '20261101' is not a valid date"),
         (("--from", "2026-11-02", "--to", "2026-11-01"), "from: 2026-11-02 is after"),
         (("--days", "3", "--to", "2026-11-01"), "not both"),
-        (("--by", "color"), "'color' is none of"),
-        (("--by", "tag:a b"), "'a b' is no tag key"),
+        (("--by", "color"), "'color' is not one of"),
+        (("--by", "tag:a b"), "'a b' is not a valid tag key"),
         (("--format", "xml"), "xml"),
     ],
 )
@@ -221,7 +221,7 @@ def test_what_sums_do_not_tell_is_said(shown: Shown) -> None:
     shown("prune", "--older-than", "7d")
     lines = shown("report").splitlines()
     places = [n for n, line in enumerate(lines) if line == GONE]
-    assert [lines[n + 1].split("  ")[0] for n in places] == ["Dearest calls"]
+    assert [lines[n + 1].split("  ")[0] for n in places] == ["Most expensive calls"]
     found = json.loads(shown("report", "--format", "json"))
     assert found["pruned_before"] == "2026-11-13T12:00:00.000+00:00"
     assert found["totals"]["calls"] == 5

@@ -82,7 +82,7 @@ def test_daily_has_every_day(shown: Shown) -> None:
     assert len(shown("daily").splitlines()) == 31
 
 
-def test_sessions_are_the_dearest_first(shop: Flask, shown: Shown) -> None:
+def test_sessions_are_the_most_expensive_first(shop: Flask, shown: Shown) -> None:
     track = shop.extensions["llm_cost"].extension.track
     with shop.app_context():
         for name, size in (("a", 10), ("b", 5000), ("a", 20)):

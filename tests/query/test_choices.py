@@ -35,7 +35,7 @@ def fill(store: Store) -> None:
     )
 
 
-def test_a_range_offers_what_is_in_it_the_dearest_first(store: Store) -> None:
+def test_a_range_offers_what_is_in_it_the_most_expensive_first(store: Store) -> None:
     fill(store)
     found = offered(store)
     assert found.providers == ("openai", "azure", "gemini")

@@ -119,7 +119,7 @@ def test_the_mix_of_tokens_begins_with_the_input(sqlite: Store) -> None:
     ]
 
 
-def test_the_mix_of_a_cost_begins_with_the_dearest(sqlite: Store) -> None:
+def test_the_mix_of_a_cost_begins_with_the_most_expensive(sqlite: Store) -> None:
     parts = {
         "input": Part(Decimal(1), Decimal(1), Decimal("0.25")),
         "web_search": Part(Decimal(3), Decimal("0.25"), Decimal("0.75")),

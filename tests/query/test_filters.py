@@ -102,7 +102,7 @@ def test_ten_years_are_enough() -> None:
     last = dt.date(2026, 4, 20)
     longest = last - dt.timedelta(days=3659)
     assert days(str(longest), str(last)) == (str(longest), str(last))
-    with pytest.raises(FilterError, match="^from: .* more than 3660 days"):
+    with pytest.raises(FilterError, match="^from: .* longer than 3660 days"):
         days(str(longest - dt.timedelta(days=1)), str(last))
 
 

@@ -101,20 +101,22 @@ def test_no_two_numbers_disagree(store: Store, found: list[Call]) -> None:
     where = days("2026-10-31", "2026-11-03", NEW_YORK)
     seen = ask(store, where, models=100)
     with store.reading() as connection:
-        told = report(connection, where, tags=["feature"])
-        assert seen.totals == told.totals == totals(connection, where)
-    for way in (seen.providers, seen.models, told.models, told.tags["feature"]):
-        assert sum_up(group.totals for group in way) == seen.totals
+        reported = report(connection, where, tags=["feature"])
+        assert seen.totals == reported.totals == totals(connection, where)
+    by = {each.by: each.groups for each in reported.breakdowns}
+    assert set(by) == {"provider", "model", "tag:feature"}
+    for groups in (seen.providers, seen.models, *by.values()):
+        assert sum_up(group.totals for group in groups) == seen.totals
     assert sum_up(day.totals for day in seen.days) == seen.totals
     assert sum_up(day.previous for day in seen.days) == seen.previous
 
 
-def test_a_report_lists_the_dearest_calls_of_known_cost(store: Store) -> None:
+def test_a_report_lists_the_most_expensive_calls_of_known_cost(store: Store) -> None:
     store.fill(
         *(make_call(cost=cost_of(str(n))) for n in range(7)), make_call(cost=None)
     )
     with store.reading() as connection:
         found = report(connection, CallFilter())
         few = report(connection, CallFilter(unpriced=True))
-    assert [row.cost_usd for row in found.dearest] == [6, 5, 4, 3, 2]
-    assert few.dearest == ()
+    assert [row.cost_usd for row in found.most_expensive] == [6, 5, 4, 3, 2]
+    assert few.most_expensive == ()

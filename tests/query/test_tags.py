@@ -76,7 +76,7 @@ def test_a_key_shows_its_values_and_where_they_go(store: Store) -> None:
     assert found.totals.spend_usd == 4
 
 
-def test_a_key_of_many_values_lists_the_dearest(store: Store) -> None:
+def test_a_key_of_many_values_lists_the_most_expensive(store: Store) -> None:
     store.fill(
         *(make_call(tags={"user": str(n)}, cost=cost_of(str(n))) for n in range(10))
     )

@@ -216,7 +216,7 @@ def test_the_average_cost_leaves_out_unknown_ones(sqlite: Store) -> None:
     assert ask(sqlite, totals, EVERYTHING).average_usd == Decimal("0.03")
 
 
-def test_the_dearest_comes_first_with_its_share(store: Store) -> None:
+def test_the_most_expensive_comes_first_with_its_share(store: Store) -> None:
     store.fill(
         make_call(model="a", cost=cost_of("1")),
         make_call(model="b", cost=cost_of("3")),
