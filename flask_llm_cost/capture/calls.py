@@ -16,6 +16,7 @@ from ..call import Snapshot
 from ..event_id import derive_event_id
 from ..providers import Exchange
 from ..providers import NOT_A_CALL
+from ..tags import TRACE_KEY
 
 UNKNOWN_MODEL: t.Final = "unknown"
 """The model of a call that names none anywhere, or only in a body we cannot read."""
@@ -44,19 +45,22 @@ class Ending:
     first_byte_ms: int | None = None
 
 
+_RESULT: t.Final = Ending("ok", complete=True)
+"""The ending of a call in a batch's results."""
+
+
 def calls_of(exchange: Exchange, snapshot: Snapshot, ending: Ending) -> Iterator[Call]:
     """The calls to record at the end of an attempt."""
     if exchange.route.operation == NOT_A_CALL:
         _note_batch(_reading(exchange, ending.complete))
         return
+    outcome, status = ending.outcome, ending.http_status
     if exchange.complete:
-        ending = replace(ending, outcome="ok", complete=True)
-    status = ending.http_status
+        outcome = "ok"
     if status is not None and not 200 <= status < 300:
-        ending = replace(ending, outcome="http_error")
-    call = _as_call(
-        _reading(exchange, ending.complete), snapshot, ending, exchange.route.poll
-    )
+        outcome = "http_error"
+    reading = _reading(exchange, exchange.complete or ending.complete)
+    call = _as_call(reading, snapshot, ending, outcome, polled=exchange.route.poll)
     if _counts(call, exchange, snapshot):
         yield call
     yield from results_of(exchange, snapshot)
@@ -66,7 +70,7 @@ def results_of(exchange: Exchange, snapshot: Snapshot) -> Iterator[Call]:
     """The calls in the lines of a batch's results that were read so far."""
     for reading in exchange.take_results():
         dated = _dated(reading, exchange.route.batch_id)
-        call = _as_call(dated, snapshot, Ending("ok", True), polled=True)
+        call = _as_call(dated, snapshot, _RESULT, _RESULT.outcome, polled=True)
         if _counts(call, exchange, snapshot):
             yield call
 
@@ -87,7 +91,12 @@ def _reading(exchange: Exchange, complete: bool) -> Reading:
 
 
 def _as_call(
-    reading: Reading, snapshot: Snapshot, ending: Ending, polled: bool
+    reading: Reading,
+    snapshot: Snapshot,
+    ending: Ending,
+    outcome: Outcome,
+    *,
+    polled: bool,
 ) -> Call:
     event_id, started_at = snapshot.event_id, snapshot.started_at
     if polled and reading.response_id is not None:
@@ -111,11 +120,11 @@ def _as_call(
         first_byte_ms=None if polled else ending.first_byte_ms,
         stream=reading.stream,
         usage_source=reading.usage_source,
-        outcome=ending.outcome,
+        outcome=outcome,
         http_status=ending.http_status,
         response_id=reading.response_id,
         service_tier=reading.service_tier,
-        trace_id=snapshot.tags.get("trace_id"),
+        trace_id=snapshot.tags.get(TRACE_KEY),
         tags=snapshot.tags,
         flags=snapshot.flags | reading.flags,
         usage_by_model=reading.usage_by_model,

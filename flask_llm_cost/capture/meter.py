@@ -35,7 +35,7 @@ class Meter:
     """Follows one attempt from its send to its end, and records it exactly once.
 
     Opened by :meth:`.Tap.open`. Of the methods that end it, the first one called counts.
-    All may be called from any thread, and none ever raises.
+    All but :meth:`abandon` may be called from any thread, and none ever raises.
     """
 
     __slots__ = (
