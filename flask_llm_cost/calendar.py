@@ -137,7 +137,7 @@ def utc_ms(moment: dt.datetime) -> int:
 
 
 def from_ms(ms: int) -> dt.datetime:
-    """Return the moment that is so many milliseconds after 1970."""
+    """Return the moment that is ``ms`` milliseconds after the start of 1970."""
     return FIRST + dt.timedelta(milliseconds=ms)
 
 

@@ -205,7 +205,7 @@ class LlmCost(AppRecorder):
 
         return suppress()
 
-    # Calls recorded by hand
+    # Calls recorded manually
 
     def track(
         self,

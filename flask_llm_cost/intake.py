@@ -28,7 +28,7 @@ _LOG_INTERVAL_S: t.Final = 10.0
 """At most one storage failure is logged in this time, with the count of the others."""
 
 _MAX_WARNED: t.Final = 1000
-"""Model names come from outside: so many of them are remembered as warned about."""
+"""How many models are remembered as warned about. Their names come from outside."""
 
 
 class Intake:
@@ -98,7 +98,7 @@ class Intake:
     def store_tracked(
         self, call: Call, origin: Origin, *, enforced: bool
     ) -> BudgetExceeded | None:
-        """Store a priced call that the app records by hand.
+        """Store a priced call that the app records manually.
 
         :param enforced: The budgets admitted it before.
         :return: The error, if a budget that raises is exceeded with this call.
@@ -118,7 +118,7 @@ class Intake:
         tracked: bool = False,
         enforced: bool = False,
     ) -> BudgetExceeded | None:
-        # The storage may be the app's own: whatever it raises, the app's call goes on.
+        # The storage may be the app's own: whatever it raises, the app's call continues.
         try:
             if origin.collected is not None:
                 origin.collected.append(call)

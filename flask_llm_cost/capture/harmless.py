@@ -27,7 +27,7 @@ def harmless(
         @functools.wraps(function)
         def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R | None:
             # All of capture's own work passes through here. Whatever goes wrong in it,
-            # the app's call must go on.
+            # the app's call must continue.
             try:
                 return function(*args, **kwargs)
             except passing:

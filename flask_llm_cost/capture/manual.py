@@ -1,4 +1,4 @@
-"""Checks what an app reports about a call that it records by hand."""
+"""Checks what an app reports about a call that it records manually."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ else:
 
 
 class _TeeResponse(_Response):
-    """A response whose raw body is not urllib3's, so that it is followed from here.
+    """A response with a raw body of another library than urllib3, followed from here.
 
     What the app reads from ``raw`` directly is not captured.
     """
