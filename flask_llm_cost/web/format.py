@@ -63,10 +63,10 @@ def exact(amount: Decimal | None) -> str:
     """USD with all digits."""
     if amount is None:
         return UNKNOWN
-    return _dollars(amount, digits([amount]))
+    return _dollars(amount, exact_places([amount]))
 
 
-def digits(amounts: Iterable[Decimal]) -> int:
+def exact_places(amounts: Iterable[Decimal]) -> int:
     """The decimal places that show all digits of some amounts."""
     exponents = (t.cast(int, a.normalize().as_tuple().exponent) for a in amounts)
     return max(2, *(-exponent for exponent in exponents), 2)
@@ -152,7 +152,7 @@ def ticks(amounts: Iterable[Decimal]) -> list[str]:
     """The labels of an axis, in one format: ``$0.50``, ``$1.00`` or ``$250``, ``$1K``."""
     found = list(amounts)
     if any(amount % 1 for amount in found):
-        places = digits(found)
+        places = exact_places(found)
         return [_dollars(amount, places) for amount in found]
     return [f"${short(int(amount))}" for amount in found]
 
