@@ -33,7 +33,7 @@ def insert_calls(dialect: sa.Dialect) -> InsertCalls:
     markers = ", ".join([marker] * len(names))
     kind = calls.c.event_id.type.dialect_impl(dialect)
     return InsertCalls(
-        # Of names of ours alone.
+        # All names are our own.
         f"INSERT INTO {table} ({quoted}) VALUES ({markers})",  # noqa: S608
         kind.bind_processor(dialect) or str,
     )

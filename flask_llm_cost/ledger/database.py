@@ -275,8 +275,8 @@ class Ledger:
         :param months_only: Leave the rest for later, when its month is over.
         :param progress: Called with the number of deleted calls after each step.
         """
-        # A queued call that is older than what was pruned could not be told from one that
-        # was pruned: store it before.
+        # Store queued calls first: once the horizon has moved past them, they would be
+        # rejected, since they could be pruned calls.
         self.queue.drain()
         return self._retention.prune(
             before, batch=batch, months_only=months_only, progress=progress

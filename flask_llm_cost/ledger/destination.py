@@ -1,7 +1,7 @@
-"""Which database the lines of a spool are for, told without SQLAlchemy.
+"""Name the database that spool lines are for, without SQLAlchemy.
 
-A line is taken down whatever the settings say: nothing here raises, and nothing is
-repeated in which a password could be.
+A line is appended whatever the settings are: nothing here raises, and a destination never
+contains a password.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import re
 import typing as t
 
 UNKNOWN: t.Final = "unknown"
-"""Of lines that were taken down while it could not be told."""
+"""The destination of lines that were appended while it was not known."""
 
-# As SQLAlchemy reads a URL, so that a password may hold what it may hold there.
+# As SQLAlchemy parses a URL, so that passwords may contain the same characters.
 _URI: t.Final = re.compile(
     r"""
     (?P<kind>[\w+]+)://
@@ -28,14 +28,14 @@ _URI: t.Final = re.compile(
 
 
 def of_uri(uri: str, folder: str) -> str:
-    """The destination of a database URI.
+    """Return the destination of a database URI.
 
-    :param folder: Where relative files are, and our own.
+    :param folder: The instance folder, for relative paths and our own file.
     """
     found = _URI.fullmatch(uri)
     host = found and (found["ipv6"] or found["host"])
     if found is None or "@" in (host or "") or "@" in (found["port"] or ""):
-        # Not a URL, or one in which the password ends elsewhere than it seems to.
+        # Not a URL, or one whose password may contain the end of what was parsed.
         return "sha256:" + hashlib.sha256(uri.encode("utf-8", "replace")).hexdigest()
     return of_parts(
         found["kind"],
@@ -49,7 +49,7 @@ def of_uri(uri: str, folder: str) -> str:
 def of_parts(
     kind: str, host: object, port: object, name: str | None, folder: str
 ) -> str:
-    """The destination of a database, by the parts of its URL."""
+    """Return the destination of a database, given the parts of its URL."""
     kind, name = kind.partition("+")[0], name or ""
     if kind != "sqlite":
         return f"{kind}://{host}:{port}/{name}"
@@ -59,12 +59,12 @@ def of_parts(
 
 
 def own(folder: str) -> str:
-    """The destination of our own file."""
+    """Return the destination of our own file."""
     return f"sqlite:{os.path.abspath(os.path.join(folder, 'llm_cost.db'))}"
 
 
 def _number(port: str | None) -> str | None:
-    """A port as any way to write it: ``05432`` is ``5432``."""
+    """Normalize a port: ``05432`` is ``5432``."""
     if port and port.isascii() and port.isdigit():
         return port.lstrip("0") or "0"
     return port or None
