@@ -1,4 +1,4 @@
-"""Database servers of the tests' own, several at once, on loopback."""
+"""Start database servers for tests, several at once, on loopback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WAIT: t.Final = 120.0
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports that nobody listens on."""
+    """Find ports that are free."""
     with contextlib.ExitStack() as stack:
         sockets = [
             stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -33,7 +33,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
-    """Ask again and again; give up after two minutes."""
+    """Poll; give up after two minutes."""
     end = time.monotonic() + _WAIT
     while not true():
         assert time.monotonic() < end, what
@@ -41,7 +41,7 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
 
 
 def scalar(uri: str, query: str) -> t.Any:
-    """Ask one server one thing, on a connection of its own."""
+    """Run a query on a connection of its own."""
     engine = sa.create_engine(
         uri, poolclass=sa.pool.NullPool, isolation_level="AUTOCOMMIT"
     )
@@ -50,7 +50,7 @@ def scalar(uri: str, query: str) -> t.Any:
 
 
 def answers(uri: str, query: str = "SELECT 1") -> bool:
-    """Whether it can be asked."""
+    """Whether it can be queried."""
     try:
         scalar(uri, query)
     except sa.exc.DBAPIError:
@@ -59,7 +59,7 @@ def answers(uri: str, query: str = "SELECT 1") -> bool:
 
 
 def _folder(user: str) -> Path:
-    """A new one for a server's data, to be removed at the end.
+    """Create a folder for a server's data, to be removed at the end.
 
     It is not among pytest's: those are closed to other users, again and again, by whatever
     runs of pytest there are beside this one.
@@ -71,7 +71,7 @@ def _folder(user: str) -> Path:
 
 
 def _as(user: str) -> dict[str, t.Any]:
-    """Such servers refuse to run as root."""
+    """The servers refuse to run as root."""
     if os.geteuid() != 0:
         return {}
     entry = pwd.getpwnam(user)
@@ -79,7 +79,7 @@ def _as(user: str) -> dict[str, t.Any]:
 
 
 class PostgreSQL:
-    """One server; a standby if it is made from another. Its data goes when it is left."""
+    """One server; a standby if it is copied from another. Its data is deleted on exit."""
 
     def __init__(self, port: int) -> None:
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -113,14 +113,14 @@ class PostgreSQL:
         assert done.returncode == 0, done.stderr
 
     def make(self) -> None:
-        """A new, empty one."""
+        """Create an empty one."""
         options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
         self.run("initdb", "-D", str(self.data), *options, "--no-sync")
         with (self.data / "pg_hba.conf").open("a") as file:
             file.write("host replication all 127.0.0.1/32 trust\n")
 
     def copy(self, primary: PostgreSQL) -> None:
-        """A standby of another that runs."""
+        """Create a standby of a running server."""
         source = f"host=127.0.0.1 port={primary.port} user=postgres"
         # Without "fast" it would wait for the next checkpoint.
         self.run(
@@ -161,7 +161,7 @@ class Galera:
         return f"mysql+pymysql://t:t@127.0.0.1:{self.port}/ledger"
 
     def make(self) -> None:
-        """A new, empty data folder."""
+        """Create an empty data folder."""
         done = subprocess.run(
             [
                 "mariadb-install-db",
@@ -227,7 +227,7 @@ class Galera:
         wait_until(self.ready, f"{self.name}: {self.log()[-2000:]}")
 
     def _admit(self) -> None:
-        """Make the database and the tests' user."""
+        """Create the database and the tests' user."""
         text = (
             "CREATE DATABASE ledger; CREATE USER t@localhost IDENTIFIED BY 't';"
             " CREATE USER t@'127.0.0.1' IDENTIFIED BY 't';"
@@ -245,7 +245,7 @@ class Galera:
         subprocess.run(client, input=text.encode(), check=True)
 
     def ready(self) -> bool:
-        """Whether it is in step with the others."""
+        """Whether it is in sync with the others."""
         assert self._process is not None
         assert self._process.poll() is None, self.log()[-3000:]
         try:
@@ -264,7 +264,7 @@ class Galera:
         return (self.root / "log").read_text("utf-8", "replace")
 
     def kill(self) -> None:
-        """As a power failure would."""
+        """Kill it, as a power failure would."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -274,7 +274,7 @@ class Galera:
 
 @contextlib.contextmanager
 def galera(count: int = 3) -> Iterator[list[Galera]]:
-    """A cluster that is up; its data goes at the end."""
+    """Start a cluster; its data is deleted at the end."""
     ports = free_ports(4 * count)
     nodes = [Galera(f"node{n}", ports[4 * n : 4 * n + 4]) for n in range(count)]
     try:

@@ -1,4 +1,4 @@
-"""Three nodes of MariaDB Galera: every call is in the ledger once, whoever dies."""
+"""Three nodes of MariaDB Galera store every call once, whichever is killed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def nodes() -> Iterator[list[Galera]]:
 
 @pytest.fixture
 def ledgers(nodes: list[Galera], tmp_path: Path) -> Iterator[list[Ledger]]:
-    """A ledger for each node, with a spool of its own; the tables are new."""
+    """A ledger for each node, with a spool of its own and new tables."""
     made = [
         Ledger(Settings(database_uri=node.uri), instance_path=str(tmp_path / node.name))
         for node in nodes
@@ -67,7 +67,7 @@ def made(count: int, worker: int) -> list[Call]:
 
 
 def settled(ledger: Ledger) -> None:
-    """Wait until nothing waits, and everything is added up."""
+    """Wait until nothing is queued or dirty."""
 
     def quiet() -> bool:
         try:
@@ -81,7 +81,7 @@ def settled(ledger: Ledger) -> None:
 
 
 def check(ledger: Ledger, calls: list[Call]) -> None:
-    """Each of them is there, exactly once, and the sums say the same."""
+    """Check that each call is stored exactly once, and that the rollups agree."""
     settled(ledger)
     with ledger.reading() as connection:
         ids = connection.exec_driver_sql(
@@ -102,7 +102,7 @@ def conflicts(nodes: list[Galera]) -> int:
 
 
 def _write(ledger: Ledger, calls: list[Call], shared: list[Call]) -> None:
-    """The shared ones reach the ledger through every node at once."""
+    """Write calls; the shared ones go through every node at once."""
     for n, call in enumerate(calls):
         ledger.append(call)
         if n % 2 == 0:
@@ -117,7 +117,7 @@ def _roll(ledger: Ledger, done: threading.Event) -> None:
             ledger.rollups.build()
 
 
-def test_writers_and_rollers_on_every_node(
+def test_writers_and_builders_on_every_node(
     nodes: list[Galera], ledgers: list[Ledger]
 ) -> None:
     assert {node.status("wsrep_cluster_size") for node in nodes} == {"3"}
@@ -143,7 +143,7 @@ def test_writers_and_rollers_on_every_node(
 
 
 def _connect(nodes: list[Galera]) -> t.Any:
-    """To the first node that is in step: what an app gives as its creator."""
+    """Connect to the first node that is in sync, as an app's ``creator`` does."""
     failure: Exception | None = None
     for node in nodes:
         try:
@@ -165,10 +165,10 @@ def _connect(nodes: list[Galera]) -> t.Any:
     raise failure or pymysql.OperationalError(1047, "no node is in step")
 
 
-def test_a_node_dies_and_comes_back(
+def test_a_node_is_killed_and_restarted(
     nodes: list[Galera], ledgers: list[Ledger], tmp_path: Path
 ) -> None:
-    """The third is killed; one ledger waits for it, and one goes to the next node."""
+    """The third is killed; one ledger waits for it, another uses the next node."""
 
     options = {"creator": functools.partial(_connect, nodes[::-1])}
     mobile = Ledger(
@@ -207,7 +207,7 @@ def test_a_node_dies_and_comes_back(
     mobile.close()
 
 
-def test_months_go_while_others_write(
+def test_months_are_dropped_while_others_write(
     nodes: list[Galera], ledgers: list[Ledger]
 ) -> None:
     ledgers[0].partitions.apply(ahead=1)

@@ -1,4 +1,4 @@
-"""Pages are read from a standby of PostgreSQL, and calls are written to its primary."""
+"""Pages read from a PostgreSQL standby, and calls are written to its primary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .servers import wait_until
 pytestmark = pytest.mark.cluster
 
 NOW: t.Final = dt.datetime.now(dt.UTC)
-"""Of all calls here, so that they are as far apart as they say, however long it takes."""
+"""The reference time of all calls here, however long the test takes."""
 
 
 class Pair(t.NamedTuple):
@@ -81,15 +81,13 @@ def track(app: Flask, count: int, *, minutes: int = 5) -> None:
 
 
 def shown(app: Flask) -> tuple[int, str]:
-    """How many calls the list has, and its text."""
+    """The number of calls in the list, and its text."""
     answer = app.test_client().get("/costs/calls")
     assert answer.status_code == 200, answer.text
     return answer.text.count("/costs/calls/0"), answer.text
 
 
-def test_pages_are_read_from_the_standby_and_say_when_it_is_late(
-    shop: Flask, pair: Pair
-) -> None:
+def test_pages_read_from_the_standby_and_show_its_lag(shop: Flask, pair: Pair) -> None:
     assert shown(shop)[0] == 2
     assert "read from a replica" not in shown(shop)[1]
     scalar(pair.standby.uri, "SELECT pg_wal_replay_pause()")
@@ -103,7 +101,7 @@ def test_pages_are_read_from_the_standby_and_say_when_it_is_late(
     assert ledger.replica.lag() == dt.timedelta(seconds=240)
     report = shop.test_cli_runner().invoke(args=["llm-cost", "report"])
     assert "The replica lacks the last" in report.stderr
-    # What decides about writing is asked of the primary.
+    # What decides about writing is read from the primary.
     assert ledger.prunable(dt.datetime.now(dt.UTC)) == 5
     scalar(pair.standby.uri, "SELECT pg_wal_replay_resume()")
     wait_until(pair.caught_up, "the standby does not follow")
@@ -112,7 +110,7 @@ def test_pages_are_read_from_the_standby_and_say_when_it_is_late(
 
 
 def test_nothing_is_ever_written_to_the_standby(shop: Flask, pair: Pair) -> None:
-    # It would refuse, and that would be in its log.
+    # It would reject that, and log it.
     ledger = shop.extensions["llm_cost"].ledger
     track(shop, 1, minutes=100)
     ledger.queue.drain()
@@ -129,7 +127,7 @@ def test_nothing_is_ever_written_to_the_standby(shop: Flask, pair: Pair) -> None
     assert "read-only transaction" not in log
 
 
-def test_pages_go_on_without_the_primary(shop: Flask, pair: Pair) -> None:
+def test_pages_work_without_the_primary(shop: Flask, pair: Pair) -> None:
     pair.primary.stop()
     track(shop, 1)
     count, text = shown(shop)

@@ -46,7 +46,7 @@ def prepare():
 
 
 def _generated(folder: Path, *init: str, **env: str) -> str:
-    """What the host's `flask db migrate` writes, once the ledger has its tables."""
+    """The migration that the host's `flask db migrate` writes beside the ledger's tables."""
     (folder / "host.py").write_text(HOST)
 
     def flask(*arguments: str) -> None:
@@ -84,7 +84,7 @@ LAYOUTS = [
         for n, layout in enumerate(LAYOUTS)
     ],
 )
-def test_a_hosts_migrations_know_nothing_of_our_tables(
+def test_host_migrations_exclude_our_tables(
     tmp_path: Path, init: list[str], bind: str
 ) -> None:
     pytest.importorskip("flask_migrate")
@@ -110,7 +110,7 @@ with engine.connect() as connection:
 """
 
 
-def test_a_host_with_plain_alembic_passes_the_rule_itself(tmp_path: Path) -> None:
+def test_a_host_with_plain_alembic_passes_the_filter_itself(tmp_path: Path) -> None:
     ledger = Ledger(
         Settings(database_uri=f"sqlite:///{tmp_path}/host.db"),
         instance_path=str(tmp_path / "instance"),
@@ -145,7 +145,7 @@ def test_without_the_filter_they_would_drop_them(tmp_path: Path) -> None:
     assert "drop_table('llm_cost_calls')" in _generated(tmp_path, BARE="1")
 
 
-def test_a_hosts_own_rule_is_kept() -> None:
+def test_the_host_filter_still_applies() -> None:
     rule = AutogenerateFilter(lambda name, kind, parents: name != "secret")
     assert not rule("llm_cost_calls", "table", {})
     assert not rule("secret", "table", {})

@@ -20,7 +20,7 @@ from tests.ledger.test_ledger import stored
 
 
 def _host(uri: str | None, folder: Path, **options: t.Any) -> sa.Engine:
-    """A host's engine, whose file in the SQLite case is no file of ours."""
+    """A host's engine. On SQLite, its file is not ours."""
     return sa.create_engine(uri or f"sqlite:///{folder}/host.db", **options)
 
 
@@ -29,7 +29,7 @@ def _count(connection: sa.Connection) -> int:
 
 
 @every_database
-def test_we_connect_as_the_host_does(
+def test_connections_are_made_as_the_host_makes_them(
     empty_database: str | None, tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     host = _host(empty_database, tmp_path)
@@ -80,7 +80,7 @@ def test_the_hosts_pool_and_transaction_are_not_touched(
 
 
 @every_database
-def test_a_host_that_commits_by_itself_does_not_break_our_batches(
+def test_an_autocommit_host_does_not_break_our_transactions(
     empty_database: str | None, tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     host = _host(empty_database, tmp_path, isolation_level="AUTOCOMMIT")
@@ -122,7 +122,7 @@ def test_pragmas_are_set_on_our_own_file_only(
     assert mode(make_ledger(f"sqlite:///{tmp_path}/other.db")) == "delete"
 
 
-def test_a_host_that_locks_its_file_delays_no_call(
+def test_a_host_that_locks_its_file_does_not_delay_calls(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     host = _host(None, tmp_path, connect_args={"timeout": 0.2})
@@ -142,7 +142,7 @@ def test_a_host_that_locks_its_file_delays_no_call(
 
 
 @every_database
-def test_a_reading_sees_one_moment(
+def test_a_snapshot_sees_one_state(
     database: str | None, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(database)
@@ -156,7 +156,7 @@ def test_a_reading_sees_one_moment(
 
 
 @pytest.mark.parametrize("empty_database", ["POSTGRESQL", "MARIADB"], indirect=True)
-def test_a_reading_cannot_write(database: str, make_ledger: MakeLedger) -> None:
+def test_a_snapshot_cannot_write(database: str, make_ledger: MakeLedger) -> None:
     ledger = make_ledger(database)
     with (
         pytest.raises((StorageError, sa.exc.InternalError)),
@@ -197,7 +197,7 @@ def test_an_unreachable_database_is_named_without_its_password(
         ({"engine_options": {"color": 1}}, "'color'.*LLM_COST_ENGINE_OPTIONS"),
     ],
 )
-def test_a_setting_that_makes_no_engine_is_an_error(
+def test_unusable_engine_settings_are_an_error(
     make_ledger: MakeLedger, settings: dict[str, t.Any], message: str
 ) -> None:
     ledger = make_ledger(**settings)
@@ -206,7 +206,7 @@ def test_a_setting_that_makes_no_engine_is_an_error(
     assert "hush" not in str(caught.value)
 
 
-def test_an_instance_folder_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+def test_an_unusable_instance_folder_is_an_error(tmp_path: Path) -> None:
     from flask_llm_cost.config import Settings
 
     (tmp_path / "file").touch()
@@ -225,7 +225,7 @@ def test_an_instance_folder_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_a_hosts_own_error_comes_through(make_ledger: MakeLedger) -> None:
+def test_the_host_error_is_raised(make_ledger: MakeLedger) -> None:
     def host() -> sa.Engine:
         raise LlmCostError("no such bind")
 
@@ -240,7 +240,7 @@ def test_relative_files_are_in_the_instance_folder(
     assert (tmp_path / "instance" / "costs.db").exists()
 
 
-def test_pages_ask_the_replica(tmp_path: Path, make_ledger: MakeLedger) -> None:
+def test_pages_read_from_the_replica(tmp_path: Path, make_ledger: MakeLedger) -> None:
     replica = make_ledger(f"sqlite:///{tmp_path}/replica.db")
     replica.schema.upgrade()
     replica.append(make_call(1))

@@ -20,7 +20,7 @@ from tests.ledger.samples import make_call
 
 
 @every_database
-def test_an_upgraded_database_is_as_the_package_needs_it(
+def test_an_upgraded_database_matches_the_metadata(
     empty_database: str | None, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(empty_database)
@@ -33,9 +33,7 @@ def test_an_upgraded_database_is_as_the_package_needs_it(
 
 
 @pytest.mark.parametrize("empty_database", ["MARIADB"], indirect=True)
-def test_mariadb_may_be_called_by_its_name(
-    empty_database: str, make_ledger: MakeLedger
-) -> None:
+def test_mariadb_urls_work(empty_database: str, make_ledger: MakeLedger) -> None:
     ledger = make_ledger(empty_database.replace("mysql+", "mariadb+"))
     ledger.schema.upgrade()
     assert ledger.schema.check() == []
@@ -44,7 +42,7 @@ def test_mariadb_may_be_called_by_its_name(
 
 
 @every_database
-def test_a_changed_table_is_drift(
+def test_a_changed_table_is_reported(
     database: str | None, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(database)
@@ -57,7 +55,7 @@ def test_a_changed_table_is_drift(
 
 
 @every_database
-def test_a_downgrade_takes_everything_away(
+def test_a_downgrade_to_base_drops_every_table(
     database: str | None, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(database)
@@ -71,12 +69,12 @@ def test_a_downgrade_takes_everything_away(
 
 
 @every_database
-def test_a_revision_that_broke_off_can_be_run_again(
+def test_an_interrupted_revision_can_be_repeated(
     empty_database: str | None, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(empty_database)
     engine = ledger._engines.writing()
-    with engine.begin() as connection:  # as MariaDB leaves it: half there, no version
+    with engine.begin() as connection:  # as MariaDB leaves it: some tables, no version
         metadata.tables["llm_cost_calls"].create(connection)
     ledger.schema.upgrade()
     with ledger.reading() as connection:
@@ -109,7 +107,7 @@ def test_two_processes_upgrade_at_once(
 
 
 @pytest.mark.parametrize("empty_database", ["POSTGRESQL", "MARIADB"], indirect=True)
-def test_missing_tables_name_the_command(
+def test_an_error_about_missing_tables_names_the_command(
     empty_database: str, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(empty_database)
@@ -136,7 +134,7 @@ def test_missing_tables_name_the_command(
         ("9999", "newer Flask-LLM-Cost"),
     ],
 )
-def test_tables_of_another_version_are_refused(
+def test_tables_of_another_version_are_rejected(
     tmp_path: Path, make_ledger: MakeLedger, found: str, message: str
 ) -> None:
     ledger = make_ledger(f"sqlite:///{tmp_path}/host.db")
@@ -149,7 +147,7 @@ def test_tables_of_another_version_are_refused(
         pass
 
 
-def test_only_our_own_file_gets_its_tables_by_itself(
+def test_only_our_own_file_is_upgraded_automatically(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     with make_ledger().reading() as connection:
@@ -174,7 +172,7 @@ def test_a_table_that_vanishes_is_noticed(
         ledger.queue.drain()
 
 
-def test_a_version_or_dialect_that_is_not_is_refused(make_ledger: MakeLedger) -> None:
+def test_an_unknown_version_or_dialect_is_rejected(make_ledger: MakeLedger) -> None:
     ledger = make_ledger()
     ledger.schema.upgrade()
     with pytest.raises(ValueError, match="'7777'"):
@@ -193,7 +191,7 @@ def test_the_head_is_the_newest_revision() -> None:
     assert scripts.get_current_head() == HEAD
 
 
-def test_the_ledger_loads_alembic_only_to_migrate() -> None:
+def test_the_ledger_imports_alembic_only_to_migrate() -> None:
     code = (
         "import sys, flask_llm_cost.ledger; a = 'sqlalchemy' in sys.modules;"
         "import flask_llm_cost.ledger.store; print(a, 'alembic' in sys.modules)"

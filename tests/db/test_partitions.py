@@ -1,4 +1,4 @@
-"""Monthly partitions: set up, rolled on, and let go, while everything else goes on."""
+"""Monthly partitions: setup, later months, and dropping them during other work."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ HOUR = dt.timedelta(hours=1)
 
 
 def month(back: int = 0) -> dt.datetime:
-    """When the month began that was so many before this one."""
+    """The start of the month that many months before the current one."""
     now = dt.datetime.now(dt.UTC)
     years, rest = divmod(now.month - 1 - back, 12)
     return dt.datetime(now.year + years, rest + 1, 1, tzinfo=dt.UTC)
@@ -124,7 +124,7 @@ def test_a_ledger_with_calls_keeps_them_all(ledger: Ledger) -> None:
 
 
 @with_partitions
-def test_calls_of_the_far_future_do_not_stop_it(ledger: Ledger) -> None:
+def test_calls_in_the_far_future_do_not_prevent_partitioning(ledger: Ledger) -> None:
     kept(ledger, calls_around(month(1), month(-40)))
     before = ever(ledger)
     ledger.partitions.apply(ahead=1)
@@ -148,7 +148,7 @@ def _rows_of(connection: sa.Connection, part: partitions.Partition) -> int:
 
 
 @with_partitions
-def test_months_are_rolled_on(ledger: Ledger) -> None:
+def test_later_months_are_added(ledger: Ledger) -> None:
     ledger.partitions.apply(ahead=1)
     told: list[partitions.Step] = []
     ledger.partitions.apply(ahead=4, progress=told.append)
@@ -159,7 +159,7 @@ def test_months_are_rolled_on(ledger: Ledger) -> None:
 
 
 @with_partitions
-def test_setting_up_may_break_off_after_any_step(
+def test_setup_can_be_interrupted_after_any_step(
     ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     kept(ledger, calls_around(month(2), month(1)))
@@ -185,7 +185,7 @@ def test_setting_up_may_break_off_after_any_step(
 
 
 @with_partitions
-def test_pruning_drops_whole_months_and_keeps_their_sums(ledger: Ledger) -> None:
+def test_pruning_drops_whole_months_and_keeps_their_rollups(ledger: Ledger) -> None:
     ledger.partitions.apply()
     _split(ledger, 5)
     kept(ledger, calls_around(*(month(n) for n in range(5))))
@@ -207,7 +207,7 @@ def test_pruning_drops_whole_months_and_keeps_their_sums(ledger: Ledger) -> None
 
 
 def _split(ledger: Ledger, back: int) -> None:
-    """Give months of the past partitions of their own, as if it had run since then."""
+    """Add partitions for past months, as if the command had run since then."""
     engine = ledger._engines.writing()
     first = ledger.partitions.existing()[0]
     with engine.begin() as connection:
@@ -232,7 +232,7 @@ def _split(ledger: Ledger, back: int) -> None:
 
 
 @with_partitions
-def test_what_dropped_calls_had_cost_before_goes_with_them(ledger: Ledger) -> None:
+def test_revisions_of_dropped_calls_are_deleted(ledger: Ledger) -> None:
     ledger.partitions.apply()
     _split(ledger, 3)
     made = calls_around(month(2), month(1))
@@ -263,7 +263,7 @@ def test_months_only_leaves_the_rest_for_later(ledger: Ledger) -> None:
 
 @with_partitions
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/St_Johns"])
-def test_an_hour_of_two_months_is_parted(
+def test_an_hour_in_two_months_is_split(
     database: str, make_ledger: MakeLedger, zone: str
 ) -> None:
     ledger = make_ledger(
@@ -284,7 +284,7 @@ def test_an_hour_of_two_months_is_parted(
 
 @with_partitions
 @pytest.mark.parametrize("dropped", [False, True])
-def test_a_prune_that_broke_off_is_ended_by_the_next(
+def test_an_interrupted_prune_is_completed_by_the_next(
     database: str,
     make_ledger: MakeLedger,
     monkeypatch: pytest.MonkeyPatch,
@@ -303,7 +303,7 @@ def test_a_prune_that_broke_off_is_ended_by_the_next(
         with pytest.raises(ZeroDivisionError):
             ledger.prune(month(1))
     assert (ever(ledger), by_user(ledger)) == (before, users)
-    # Nothing that others do meanwhile may lose what is no more to be counted.
+    # Other work meanwhile must not lose calls that are no longer in the table.
     with ledger._engines.writing().begin() as connection:
         mark_dirty(connection, [month(2) + HOUR, month(2) - HOUR])
     ledger.rollups.build()
@@ -323,7 +323,7 @@ def _die(*args: t.Any) -> t.NoReturn:
 
 
 @with_partitions
-def test_a_call_of_a_dropped_month_is_taken_in_no_more(ledger: Ledger) -> None:
+def test_a_call_of_a_dropped_month_is_rejected(ledger: Ledger) -> None:
     ledger.partitions.apply()
     _split(ledger, 3)
     made = calls_around(month(2))
@@ -336,7 +336,7 @@ def test_a_call_of_a_dropped_month_is_taken_in_no_more(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("empty_database", ["POSTGRESQL"], indirect=True)
-def test_a_page_that_has_begun_holds_up_the_drop_of_a_month(
+def test_dropping_a_month_waits_for_a_page_that_reads_it(
     database: str, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(database)
@@ -353,7 +353,7 @@ def test_a_page_that_has_begun_holds_up_the_drop_of_a_month(
         " WHERE NOT granted AND datname = current_database()"
     )
     with ledger.reading() as page, ledger._engines.writing().connect() as other:
-        # The page has seen by now that the hour is to be read from its calls.
+        # By now, the page has seen that the hour is dirty.
         assert page.scalar(sa.select(sa.func.count()).select_from(dirty_marks)) == 1
         gone.start()
         wait_until(
@@ -366,7 +366,7 @@ def test_a_page_that_has_begun_holds_up_the_drop_of_a_month(
 
 
 @with_partitions
-def test_sums_are_exact_while_months_come_and_go(
+def test_rollups_are_exact_while_months_are_added_and_dropped(
     database: str, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(database)
@@ -410,7 +410,7 @@ def test_sums_are_exact_while_months_come_and_go(
 
 
 @with_partitions
-def test_a_reader_that_holds_the_table_is_waited_for(
+def test_a_lock_of_a_reader_is_waited_for(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partitions, "_LOCK_SECONDS", 1)
@@ -426,7 +426,7 @@ def test_a_reader_that_holds_the_table_is_waited_for(
 
 
 @pytest.mark.parametrize("empty_database", ["POSTGRESQL"], indirect=True)
-def test_what_others_may_do_stays(ledger: Ledger) -> None:
+def test_privileges_are_kept(ledger: Ledger) -> None:
     engine = ledger._engines.writing()
     with engine.begin() as connection:
         connection.exec_driver_sql("GRANT SELECT ON llm_cost_calls TO PUBLIC")
@@ -438,7 +438,7 @@ def test_what_others_may_do_stays(ledger: Ledger) -> None:
         assert "=r/" in str(connection.exec_driver_sql(query).scalar())
 
 
-def test_sqlite_says_why_not(make_ledger: MakeLedger) -> None:
+def test_sqlite_reports_that_it_has_no_partitions(make_ledger: MakeLedger) -> None:
     with pytest.raises(StorageError, match="SQLite does not support partitions"):
         make_ledger().partitions.apply()
     with pytest.raises(StorageError, match="SQLite does not support partitions"):
@@ -448,7 +448,7 @@ def test_sqlite_says_why_not(make_ledger: MakeLedger) -> None:
 
 @every_database
 def test_every_unique_index_of_calls_has_the_event_id(ledger: Ledger) -> None:
-    # What a table must have to be distributed by it (Citus), or partitioned by time.
+    # Required to distribute the table by it (Citus), and to partition it by time.
     inspector = sa.inspect(ledger._engines.writing())
     found = [
         inspector.get_pk_constraint("llm_cost_calls")["constrained_columns"],

@@ -48,7 +48,7 @@ def _tables(engine: sa.Engine) -> list[sa.Table]:
 
 
 def _value(column: sa.Column[t.Any], n: int) -> t.Any:
-    """Some value that this column can hold, another for each row."""
+    """A value that this column can store, different in each row."""
     at = NOON + dt.timedelta(hours=n)
     if column.name in ("started_at", "hour", "start"):
         return int(at.timestamp() * 1000)
@@ -76,7 +76,7 @@ def _fill(engine: sa.Engine) -> None:
 
 
 def _read(engine: sa.Engine) -> Rows:
-    """What the tables hold, by ``table(column, ...)``."""
+    """The rows of the tables, by ``table(column, ...)``."""
     found: Rows = {}
     with engine.connect() as connection:
         for table in _tables(engine):
@@ -125,7 +125,7 @@ def _version(engine: sa.Engine) -> str | None:
 
 
 def _keeps(before: Rows, after: Rows) -> None:
-    """Every table is there still, with its rows; it may have more columns."""
+    """Check that each table still has its rows; it may have more columns."""
     for key, rows in before.items():
         name, columns = key.rstrip(")").split("(")
         [(other, found)] = [
@@ -142,7 +142,7 @@ class _Killed(Exception):
 
 @contextmanager
 def _dies_at(engine: sa.Engine, number: int) -> Iterator[list[int]]:
-    """The statement of this number that changes something never reaches the server."""
+    """Raise before the nth statement that changes something."""
     seen = [0]
 
     def before(*args: t.Any) -> None:
@@ -162,10 +162,10 @@ def _dies_at(engine: sa.Engine, number: int) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("empty_database", ["MARIADB"], indirect=True)
-def test_a_revision_that_dies_anywhere_can_be_run_again(
+def test_a_revision_that_is_killed_anywhere_can_be_repeated(
     database: str, make_ledger: MakeLedger, location: str
 ) -> None:
-    """Up and down. MariaDB keeps what was done before; the others roll it back."""
+    """Both ways. MariaDB keeps what was done before; the others roll it back."""
     engine = make_ledger(database)._engines.writing()
     _fill(engine)
     before = _ours(_read(engine))
@@ -181,7 +181,7 @@ def test_a_revision_that_dies_anywhere_can_be_run_again(
 
 
 def _broken(engine: sa.Engine, number: int, run: t.Callable[[], None]) -> bool:
-    """Run it twice; the first time it dies, if it has so many statements."""
+    """Run it, interrupted at a statement if it has as many, and then again."""
     try:
         with _dies_at(engine, number):
             run()
@@ -193,7 +193,7 @@ def _broken(engine: sa.Engine, number: int, run: t.Callable[[], None]) -> bool:
 
 @pytest.mark.stress
 @pytest.mark.parametrize("empty_database", ["POSTGRESQL", "MARIADB"], indirect=True)
-def test_the_first_revision_that_dies_anywhere_can_be_run_again(
+def test_the_first_revision_that_is_killed_anywhere_can_be_repeated(
     empty_database: str, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(empty_database)
@@ -299,7 +299,7 @@ def test_tables_ask_for_a_dynamic_row_format(
 
 
 def _by_hand(ledger: Ledger, text: str) -> None:
-    """As the keeper of the database would: with the client that comes with it."""
+    """Run SQL as an administrator would, with the database's own client."""
     url = ledger._engines.location.url
     if url.get_backend_name() == "sqlite":
         with closing(sqlite3.connect(str(url.database))) as connection:
@@ -324,7 +324,7 @@ def _by_hand(ledger: Ledger, text: str) -> None:
 
 
 def _shape(engine: sa.Engine) -> Shape:
-    """Everything about the tables that can be asked."""
+    """Everything that can be inspected about the tables."""
     inspector = sa.inspect(engine)
     return {
         name: (

@@ -58,7 +58,7 @@ def test_totals_of_counts_are_those_of_the_usage(call: Call) -> None:
         assert row["other_tokens"] == sum(usage.other_tokens.values())
 
 
-def test_one_moment_in_two_zones_stays_two_texts() -> None:
+def test_equal_moments_in_two_zones_keep_their_texts() -> None:
     def since(moment: dt.datetime) -> str:
         cost = Cost(Decimal(0), {}, "file", price_key="a/b", valid_from=moment)
         text: str = json.loads(rows.row_of(make_call(cost=cost))["details"])[
@@ -88,7 +88,7 @@ def test_a_meter_counts_in_its_group(meter: str, group: str) -> None:
     assert rows.cost_group(meter) == group
 
 
-def test_details_hold_the_rest() -> None:
+def test_details_contain_the_rest() -> None:
     part = Part(Decimal(3), Decimal("0.5"), Decimal("0.0000015"))
     row = rows.row_of(
         make_call(
@@ -121,7 +121,7 @@ def test_text_that_does_not_fit_is_cut_and_flagged(model: str) -> None:
     row["model"].encode()
 
 
-def test_too_many_flags_leave_whole_ones() -> None:
+def test_flags_are_never_cut() -> None:
     many = frozenset(f"flag_number_{n}" for n in range(40))
     kept = rows.row_of(make_call(flags=many))["flags"]
     assert len(kept) <= 255
@@ -130,20 +130,20 @@ def test_too_many_flags_leave_whole_ones() -> None:
 
 
 @pytest.mark.parametrize("usd", ["9223372.036854775808", "0.0000000000001"])
-def test_money_that_the_ledger_cannot_store_is_refused(usd: str) -> None:
+def test_an_amount_that_the_ledger_cannot_store_is_rejected(usd: str) -> None:
     part = Part(Decimal(1), Decimal(1), Decimal(usd))
     with pytest.raises(ValueError, match="pico|exceeds what the ledger"):
         rows.row_of(make_call(cost=Cost(Decimal(usd), {"output": part}, "file")))
 
 
-def test_a_total_that_is_not_its_parts_is_refused() -> None:
+def test_a_total_that_is_not_the_sum_of_its_parts_is_rejected() -> None:
     with pytest.raises(
         ValueError, match=r"not the sum of its parts \(1.0* USD apart\)"
     ):
         rows.row_of(make_call(cost=Cost(Decimal(1), {}, "file")))
 
 
-def test_an_id_of_another_time_is_refused() -> None:
+def test_an_id_from_another_time_is_rejected() -> None:
     with pytest.raises(ValueError, match="is not of started_at"):
         rows.row_of(make_call(1, event_id=mint_event_id(NOON)))
 
@@ -157,7 +157,7 @@ def test_a_tag_set_does_not_depend_on_order(tags: dict[str, str]) -> None:
     assert json.loads(one.text) == tags
 
 
-def test_no_tags_are_no_set() -> None:
+def test_without_tags_there_is_no_tag_set() -> None:
     assert rows.tag_set_of({}) is None
 
 

@@ -1,4 +1,4 @@
-"""A database that takes connections and never answers holds no call up for ever."""
+"""A database that accepts connections and never answers delays no call for long."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ servers = pytest.mark.parametrize(
 
 
 class Proxy:
-    """Stands before a server, and passes everything on until it is frozen."""
+    """Forwards everything to a server until it is frozen."""
 
     def __init__(self, uri: str) -> None:
         self._to = sa.make_url(uri)
@@ -44,7 +44,7 @@ class Proxy:
         self._flows = threading.Event()
         self._flows.set()
         self.last_words: bytes | None = None
-        """Frozen by whoever says this; it is passed on, and the answer is not."""
+        """Text that freezes the proxy: it is forwarded, but its answer is not."""
         self._run(self._accept)
 
     @property
@@ -106,7 +106,7 @@ def proxy(empty_database: str) -> Iterator[Proxy]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "_ANSWER_SECONDS", 1.0)
-    # However slow the machine is, that is not over before the test says so.
+    # Longer than the test takes, even on a slow machine.
     monkeypatch.setattr(engine_module, "_PAUSE_SECONDS", (600.0, 600.0))
 
 
@@ -114,7 +114,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def ledger(
     proxy: Proxy, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Ledger]:
-    """A ledger with a budget that blocks; its tables are there, and a connection."""
+    """A ledger with a blocking budget, its tables and an open connection."""
     host = sa.create_engine(proxy.uri) if request.param == "host" else None
     budgets = read_budgets(Settings.read({"LLM_COST_BUDGETS": [BLOCK]}))
     ledger = Ledger(
@@ -131,7 +131,7 @@ def ledger(
 
 
 def waiting(do: Callable[[], t.Any]) -> t.Any:
-    """What it raises, or returns. It must come to an end by itself."""
+    """What it raises or returns. It must end by itself."""
     found: list[t.Any] = []
 
     def run() -> None:
@@ -148,11 +148,11 @@ def waiting(do: Callable[[], t.Any]) -> t.Any:
 
 
 @servers
-def test_nobody_waits_for_a_server_that_fell_silent(
+def test_a_server_that_stops_answering_is_not_waited_for(
     ledger: Ledger, proxy: Proxy
 ) -> None:
     proxy.freeze()
-    # The first is on a connection that is there; it is not asked again for a while.
+    # The first uses an open connection; then the database is not asked for a while.
     for what in ("did not answer within 1 s", "did not answer a moment ago"):
         error = waiting(lambda: take(ledger, make_call(1), "0.1"))
         assert isinstance(error, StorageError), error
@@ -164,7 +164,7 @@ def test_nobody_waits_for_a_server_that_fell_silent(
 
 
 @servers
-def test_nobody_waits_for_a_server_that_accepts_alone(
+def test_a_server_that_only_accepts_connections_is_not_waited_for(
     ledger: Ledger, proxy: Proxy
 ) -> None:
     kept(ledger)._engines.close()
@@ -178,7 +178,7 @@ def test_nobody_waits_for_a_server_that_accepts_alone(
 
 
 @servers
-def test_a_sync_write_waits_no_longer_either(ledger: Ledger, proxy: Proxy) -> None:
+def test_a_sync_write_has_the_same_time_limit(ledger: Ledger, proxy: Proxy) -> None:
     proxy.freeze()
     assert waiting(lambda: ledger.append(make_call(1), now=True)) is False
     assert ledger.queue.count() == 1
@@ -187,7 +187,7 @@ def test_a_sync_write_waits_no_longer_either(ledger: Ledger, proxy: Proxy) -> No
 
 
 @servers
-def test_no_page_waits_for_ever(ledger: Ledger, proxy: Proxy) -> None:
+def test_no_page_waits_indefinitely(ledger: Ledger, proxy: Proxy) -> None:
     def read() -> None:
         with ledger.reading() as connection:
             connection.execute(sa.select(budget_windows)).all()
@@ -197,12 +197,12 @@ def test_no_page_waits_for_ever(ledger: Ledger, proxy: Proxy) -> None:
     assert isinstance(error, StorageError), error
     assert "did not answer within 1 s" in str(error)
     proxy.go_on()
-    # A page alone says nothing of the calls that wait.
+    # A page alone does not report queued calls.
     assert take(ledger, make_call(1), "0.1")
 
 
 @servers
-def test_a_lock_that_another_keeps_is_not_waited_for(
+def test_a_lock_of_another_transaction_is_not_waited_for(
     ledger: Ledger, empty_database: str
 ) -> None:
     other = sa.create_engine(empty_database)
@@ -221,7 +221,7 @@ def test_a_reservation_whose_answer_was_lost_is_released(
     error = waiting(lambda: take(ledger, make_call(1), "0.1"))
     assert isinstance(error, StorageError), error
     proxy.go_on()
-    # It was taken all the same.
+    # It was made nevertheless.
     assert only(ledger).reserved == 2 * 10**11
     kept(ledger).reservations.renew()
     assert only(ledger).reserved == 10**11
@@ -229,13 +229,13 @@ def test_a_reservation_whose_answer_was_lost_is_released(
 
 
 @pytest.mark.parametrize("empty_database", ["POSTGRESQL"], indirect=True)
-def test_what_the_database_refuses_is_an_error_of_storage(
+def test_a_statement_that_the_database_rejects_is_a_storage_error(
     ledger: Ledger,
 ) -> None:
     engine = kept(ledger)._engines.reading()
     with engine.connect() as connection:
         found = connection.connection.dbapi_connection
-        # As after a failover, on a connection to what is a standby now.
+        # As after a failover, on a connection to what is now a standby.
         connection.exec_driver_sql("SET default_transaction_read_only = on")
         connection.commit()
     with pytest.raises(StorageError, match="cannot be used: cannot execute UPDATE"):
@@ -244,7 +244,7 @@ def test_what_the_database_refuses_is_an_error_of_storage(
         assert connection.connection.dbapi_connection is found
 
 
-def test_a_connection_that_comes_too_late_is_closed() -> None:
+def test_a_connection_that_is_made_too_late_is_closed() -> None:
     go, closed = threading.Event(), threading.Event()
 
     class Connection:
@@ -262,7 +262,7 @@ def test_a_connection_that_comes_too_late_is_closed() -> None:
     assert closed.wait(20)
 
 
-def test_only_who_is_in_a_hurry_is_cut_off() -> None:
+def test_only_connections_under_a_time_limit_are_broken() -> None:
     one, other = socket.socketpair()
     with one, other:
         one.settimeout(20)

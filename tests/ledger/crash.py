@@ -1,4 +1,4 @@
-"""Appends calls from threads and forked children until it is killed.
+"""Append calls from threads and forked children until killed.
 
 Each acknowledged call's event id and cost are written to standard output, in one write.
 """

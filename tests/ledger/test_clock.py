@@ -1,4 +1,4 @@
-"""A machine's clock jumps, and no call is lost, doubled or out of its own time."""
+"""When a machine's clock jumps, no call is lost, duplicated or dated otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .test_ledger import stored
 @pytest.mark.parametrize(
     "jump", [dt.timedelta(hours=-1), dt.timedelta(days=-400), dt.timedelta(days=400)]
 )
-def test_calls_after_a_jump_of_the_clock_keep_their_own_time(
+def test_calls_keep_their_time_after_the_clock_jumps(
     ledger: Ledger, jump: dt.timedelta
 ) -> None:
     made = [make_call(number) for number in range(3)]

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 def run_and_kill(
     uri: str | None, folder: Path, meanwhile: Callable[[], object]
 ) -> dict[str, Decimal]:
-    """Let a process with threads and children append, kill all, give what it acked.
+    """Let a process with threads and children append; kill all; return what it acked.
 
     :param meanwhile: What happens until it is killed.
     """
@@ -38,7 +38,7 @@ def run_and_kill(
     )
     assert process.stdout is not None
     lines: list[bytes] = []
-    # Read all the while, or a long run would wait for its pipe.
+    # Read meanwhile, or a long run would block on its pipe.
     reader = threading.Thread(target=lines.extend, args=(process.stdout,))
     reader.start()
     try:
@@ -55,7 +55,7 @@ def run_and_kill(
 
 
 def check(ledger: Ledger, acked: dict[str, Decimal], rounds: int) -> None:
-    """Drain, and see that what was acknowledged is there once, to the pico-dollar."""
+    """Drain, and check that what was acknowledged is stored once, to the pico-dollar."""
     ledger.queue.drain()
     assert ledger.queue.count() == 0
     assert ledger.queue.rejected() == []
@@ -64,7 +64,7 @@ def check(ledger: Ledger, acked: dict[str, Decimal], rounds: int) -> None:
     assert len(costs) == len(calls)
     assert {event_id: costs.get(event_id) for event_id in acked} == acked
     assert sum(costs[event_id] for event_id in acked) == sum(acked.values())
-    # What was appended and not acknowledged when it died may be there: one a thread.
+    # What was appended but not acknowledged may be stored: one call per thread.
     assert len(costs) - len(acked) <= 6 * rounds
 
 

@@ -1,4 +1,4 @@
-"""Lines are taken down, and find their ledger, whatever a database's URL holds."""
+"""Lines are appended, and reach their ledger, whatever a database's URL contains."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HUSH = "hun{}ter2"
 
 
 @pytest.mark.parametrize("odd", "#/?[]:%&= ")
-def test_a_password_may_hold_what_it_may_hold_in_sqlalchemy(odd: str) -> None:
+def test_a_password_may_contain_what_sqlalchemy_allows(odd: str) -> None:
     uri = f"mysql+pymysql://me:{HUSH.format(odd)}@h:3306/costs"
     assert sa.make_url(uri).host == "h"
     assert destination.of_uri(uri, "/x") == "mysql://h:3306/costs"
@@ -42,12 +42,12 @@ def test_a_password_may_hold_what_it_may_hold_in_sqlalchemy(odd: str) -> None:
         ("sqlite://", "sqlite:/x/llm_cost.db"),
     ],
 )
-def test_the_destination_is_the_place_alone(uri: str, found: str) -> None:
+def test_the_destination_is_only_the_address(uri: str, found: str) -> None:
     assert destination.of_uri(uri, "/x") == found
 
 
 @given(st.text() | st.from_regex(r"\A[a-z+]*://[a:/@?#\[\]%,1]*\Z"))
-def test_no_text_is_refused_nor_repeated_in_doubt(uri: str) -> None:
+def test_no_text_is_rejected_and_an_unclear_one_is_not_repeated(uri: str) -> None:
     found = destination.of_uri(uri, os.sep)
     assert found == destination.of_uri(uri, os.sep)
     assert "@" not in found.partition("/")[0]
@@ -62,7 +62,7 @@ def test_no_text_is_refused_nor_repeated_in_doubt(uri: str) -> None:
         "odd://me:hun#ter2@h/y",
     ],
 )
-def test_a_wrong_url_costs_no_call_and_tells_no_password(
+def test_a_wrong_url_loses_no_call_and_shows_no_password(
     make_ledger: MakeLedger, uri: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[Exception] = []
@@ -89,7 +89,7 @@ def _bad_host() -> sa.Engine:
     ("host", "message"),
     [(_no_engine, "BIND_KEY"), (_bad_host, "own database.*RuntimeError")],
 )
-def test_without_the_hosts_engine_calls_wait(
+def test_without_the_host_engine_calls_are_queued(
     make_ledger: MakeLedger,
     host: Callable[[], sa.Engine],
     message: str,

@@ -1,4 +1,4 @@
-"""The disk is full, or may not be written, or is to be waited for; and calls come back."""
+"""Full, read-only and slow disks, and rejected lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOBODY: t.Final = 65534
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """No file can have a whole line, and a write gives up in the middle of it."""
+    """Fail writes in the middle of a line."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
@@ -41,13 +41,13 @@ def full_disk(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """The process may look into the folder, and write nothing there."""
+    """Let the process read the folder, but not write to it."""
     root = os.geteuid() == 0
     paths = [folder, *folder.iterdir()]
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths}
     for path in paths:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    if root:  # which may do everything
+    if root:  # which is allowed everything
         for parent in folder.parents:
             if str(parent).startswith("/tmp/"):
                 parent.chmod(0o755)
@@ -64,7 +64,7 @@ def read_only(folder: Path) -> Iterator[None]:
 
 @every_database
 @pytest.mark.parametrize("trouble", [full_disk, read_only])
-def test_what_the_disk_refuses_goes_to_the_database_or_is_counted(
+def test_calls_that_the_disk_rejects_are_written_to_the_database_or_counted(
     trouble: Callable[[Path], t.Any],
     database: str | None,
     make_ledger: MakeLedger,
@@ -81,7 +81,7 @@ def test_what_the_disk_refuses_goes_to_the_database_or_is_counted(
         ledger.append(call)
     assert ledger.flush()
     lost = [call for call in told if call is not None]
-    # A ledger that is a file on that disk cannot take them either.
+    # A ledger in a file on that disk cannot store them either.
     assert lost == (calls[:8] if database is None else [])
     assert told
     assert ledger.lost == len(lost)
@@ -89,7 +89,7 @@ def test_what_the_disk_refuses_goes_to_the_database_or_is_counted(
     assert (ledger.queue.count(), ledger.queue.rejected()) == (0, [])
 
 
-def test_a_line_leaves_the_spool_only_when_it_is_whole_elsewhere(
+def test_a_rejected_line_leaves_the_spool_only_once_it_is_written(
     ledger: Ledger,
 ) -> None:
     line = b"{no call" + b"x" * 200
@@ -104,7 +104,7 @@ def test_a_line_leaves_the_spool_only_when_it_is_whole_elsewhere(
     assert os.listdir(ledger.folder) == [ledger.queue.rejected()[0].name]
 
 
-def test_a_line_put_right_by_hand_is_stored_once(
+def test_a_line_corrected_by_hand_is_stored_once(
     ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     call = make_call(1)
@@ -114,7 +114,7 @@ def test_a_line_put_right_by_hand_is_stored_once(
     kept = json.loads(path.read_bytes())
     path.write_text(json.dumps(kept | {"line": encode(call).decode()}))
     before = path.read_bytes()
-    # Who tries it again may die before the file is gone: then it is tried once more.
+    # A process may die after queueing it, before its file is deleted: it is queued twice.
     dying = make_ledger()
     assert dying.queue.requeue() == 1
     path.write_bytes(before)
@@ -124,7 +124,7 @@ def test_a_line_put_right_by_hand_is_stored_once(
     assert (ledger.queue.rejected(), ledger.queue.count()) == ([], 0)
 
 
-def test_what_cannot_be_tried_again_stays_where_it_is(ledger: Ledger) -> None:
+def test_a_line_that_cannot_be_requeued_stays_rejected(ledger: Ledger) -> None:
     lines = [b"{%d%s" % (n, b"x" * 200) for n in range(3)]
     for line in lines:
         ledger.queue.spool.rejected.add(line, "why")
@@ -136,7 +136,7 @@ def test_what_cannot_be_tried_again_stays_where_it_is(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("fsync", [False, True])
-def test_a_call_is_on_the_disk_when_its_request_goes_on(
+def test_a_call_is_flushed_to_the_disk_before_its_request_continues(
     fsync: bool, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = make_ledger(spool_fsync=fsync)
@@ -155,10 +155,10 @@ def test_a_call_is_on_the_disk_when_its_request_goes_on(
     sizes = [size for folder, size in synced if not folder]
     ends = [len(lines[0]), len(lines[0]) + len(lines[1])]
     assert sizes == (ends if fsync else [])
-    # The file's name must be there, too, after a power cut.
+    # After a power failure, the file's name must exist, too.
     assert [folder for folder, _ in synced[:1]] == ([True] if fsync else [])
     ledger.queue.drain()
     with ledger._engines.writing().connect() as connection:
-        # A line is deleted when its row is committed, which is then as durable.
+        # A line is deleted once its row is committed, which is as durable.
         level = connection.exec_driver_sql("PRAGMA synchronous").scalar()
     assert level == (2 if fsync else 1)

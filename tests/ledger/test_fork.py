@@ -39,7 +39,7 @@ assert ledger.flush(timeout=20)
 """
 
 
-def test_a_fork_waits_for_what_the_writer_loads(
+def test_a_fork_waits_for_imports_of_the_writer(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     names = (
@@ -103,7 +103,7 @@ assert ledger.flush(timeout=20)
 """
 
 
-def test_a_fork_in_the_midst_of_a_migration_leaves_the_child_able_to_store(
+def test_a_child_forked_during_a_migration_can_store_calls(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     root = Path(__file__).parents[2]

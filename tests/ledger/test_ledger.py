@@ -27,7 +27,7 @@ def stored(ledger: Ledger) -> list[Call]:
 
 
 def spool(ledger: Ledger, made: Iterable[Call]) -> None:
-    """As appended by a process whose writer did not get to it."""
+    """Append calls as a process whose writer has not stored them."""
     for call in made:
         ledger.queue.spool.append(encode(call))
 
@@ -56,7 +56,7 @@ def test_a_replayed_line_counts_once(ledger: Ledger) -> None:
 
 
 @every_database
-def test_texts_that_differ_in_a_blank_or_in_case_stay_apart(ledger: Ledger) -> None:
+def test_texts_that_differ_in_a_blank_or_in_case_are_distinct(ledger: Ledger) -> None:
     names = ["a", "a ", "A", "ä", "😀"]
     for number, name in enumerate(names):
         ledger.append(make_call(number, model=name))

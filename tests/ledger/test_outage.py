@@ -18,7 +18,7 @@ from .test_ledger import stored
 
 
 class Line:
-    """The way to a database server, which can be cut and mended."""
+    """A connection to a database server that can be cut and repaired."""
 
     def __init__(self, host: str, port: int) -> None:
         self._server = host, port
@@ -95,8 +95,8 @@ def distant(database: str, line: Line, make_ledger: MakeLedger) -> Iterator[Ledg
 
 
 @pytest.mark.parametrize("empty_database", ["POSTGRESQL", "MARIADB"], indirect=True)
-def test_an_outage_loses_and_doubles_nothing(distant: Ledger, line: Line) -> None:
-    """Appends go on while the line is cut again and again, in the midst of batches."""
+def test_an_outage_loses_and_duplicates_nothing(distant: Ledger, line: Line) -> None:
+    """Appends continue while the connection is cut repeatedly, in the middle of batches."""
     stop = threading.Event()
     made = []
 
@@ -122,7 +122,7 @@ def test_an_outage_loses_and_doubles_nothing(distant: Ledger, line: Line) -> Non
 
 
 @pytest.mark.parametrize("empty_database", ["POSTGRESQL", "MARIADB"], indirect=True)
-def test_a_reading_says_that_the_line_is_cut(distant: Ledger, line: Line) -> None:
+def test_a_snapshot_reports_a_cut_connection(distant: Ledger, line: Line) -> None:
     with distant.reading():
         pass
     line.cut()
@@ -135,7 +135,7 @@ def test_a_reading_says_that_the_line_is_cut(distant: Ledger, line: Line) -> Non
 
 
 @pytest.mark.parametrize("empty_database", ["POSTGRESQL", "MARIADB"], indirect=True)
-def test_a_line_cut_during_a_reading_is_a_storage_error(
+def test_a_connection_cut_during_a_snapshot_is_a_storage_error(
     distant: Ledger, line: Line
 ) -> None:
     def ask(connection: sa.Connection) -> None:

@@ -1,4 +1,4 @@
-"""A replica that pages ask, and how far it is behind."""
+"""How far the replica that pages read from is behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .samples import NOON
 from .test_ledger import spool
 
 
-def test_a_replica_that_is_late_is_measured(
+def test_the_lag_of_a_replica_is_measured(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     here, copy = (f"sqlite:///{tmp_path}/{name}.db" for name in ("here", "copy"))
@@ -34,7 +34,7 @@ def test_a_replica_that_is_late_is_measured(
     assert ledger.prunable(NOON + dt.timedelta(hours=1)) == 2
 
 
-def test_where_nothing_can_be_compared_nothing_is_said(
+def test_the_lag_is_unknown_where_nothing_can_be_compared(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     assert make_ledger().replica is None
@@ -42,4 +42,4 @@ def test_where_nothing_can_be_compared_nothing_is_said(
     ledger = make_ledger(read_database_uri=away)
     ledger.schema.upgrade()
     assert ledger.replica.lag() is None
-    assert ledger.replica.lag() is None  # the second time it is not even asked
+    assert ledger.replica.lag() is None  # the second time, it is not even queried

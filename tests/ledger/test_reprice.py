@@ -85,7 +85,7 @@ def reprice(ledger: Ledger, scope: Scope = GAPS, **options: t.Any) -> Repriced:
 
 
 @every_database
-def test_an_unpriced_call_gets_a_cost_and_its_sums_follow(ledger: Ledger) -> None:
+def test_an_unpriced_call_gets_a_cost_and_its_rollups_follow(ledger: Ledger) -> None:
     keep(ledger, unpriced(), make_call(1), unpriced(2, model="nobody-knows"))
     ledger.rollups.build()
     done = reprice(ledger)
@@ -103,7 +103,7 @@ def test_an_unpriced_call_gets_a_cost_and_its_sums_follow(ledger: Ledger) -> Non
 
 
 @every_database
-def test_the_old_cost_is_kept_and_comes_back(ledger: Ledger) -> None:
+def test_the_previous_cost_is_kept_and_restored(ledger: Ledger) -> None:
     keep(ledger, unpriced(), make_call(1))
     before = stored(ledger)
     done = reprice(ledger, ALL)
@@ -136,7 +136,7 @@ def test_a_second_run_finds_nothing_to_change(ledger: Ledger) -> None:
     assert kept(ledger) == first
 
 
-def test_a_dry_run_says_the_same_and_changes_nothing(ledger: Ledger) -> None:
+def test_a_dry_run_returns_the_same_and_changes_nothing(ledger: Ledger) -> None:
     keep(ledger, unpriced(), make_call(1), unpriced(2, model="nobody-knows"))
     before = stored(ledger)
     foreseen = reprice(ledger, ALL, dry_run=True)
@@ -158,13 +158,13 @@ def test_a_cost_that_the_provider_reported_stays(ledger: Ledger) -> None:
     assert stored(ledger) == before
 
 
-def test_a_priced_call_is_left_alone_unless_it_is_asked_for(ledger: Ledger) -> None:
+def test_a_priced_call_is_repriced_only_on_request(ledger: Ledger) -> None:
     keep(ledger, make_call(), make_call(1, cost=cost("0.001", complete=False)))
     done = reprice(ledger)
     assert (done.seen, done.changed) == (1, 1)
 
 
-def test_what_is_known_is_never_known_less(ledger: Ledger) -> None:
+def test_a_complete_cost_is_not_replaced_by_an_incomplete_one(ledger: Ledger) -> None:
     keep(ledger, make_call(), make_call(1, model="nobody-knows"))
     before = stored(ledger)
 
@@ -177,7 +177,7 @@ def test_what_is_known_is_never_known_less(ledger: Ledger) -> None:
     assert stored(ledger) == before
 
 
-def test_a_call_that_cannot_be_worked_out_holds_up_no_other(ledger: Ledger) -> None:
+def test_a_call_that_cannot_be_priced_does_not_stop_the_run(ledger: Ledger) -> None:
     keep(ledger, unpriced(), unpriced(1, model="odd"))
 
     def fussy(call: Call) -> tuple[Cost | None, frozenset[str]]:
@@ -194,7 +194,7 @@ def test_a_call_that_cannot_be_worked_out_holds_up_no_other(ledger: Ledger) -> N
     ("models", "seen"),
     [(("gpt-4o",), 2), (("azure/gpt-4o",), 1), (("gpt-4o", "vendor/gpt-4o"), 3)],
 )
-def test_a_run_may_be_about_some_models(
+def test_a_run_can_be_limited_to_models(
     ledger: Ledger, models: tuple[str, ...], seen: int
 ) -> None:
     keep(
@@ -230,7 +230,7 @@ def test_an_undo_leaves_what_another_run_changed_since(ledger: Ledger) -> None:
     assert [row["cost_total"] for row in stored(ledger)] == [4 * 10**9, None]
 
 
-def test_an_unknown_run_is_said_to_be_none(ledger: Ledger) -> None:
+def test_an_unknown_run_is_an_error(ledger: Ledger) -> None:
     with pytest.raises(StorageError, match="nothing to undo"):
         ledger.repricing.undo("last", now=NOW)
     with pytest.raises(StorageError, match="No run 'x'"):
@@ -238,7 +238,7 @@ def test_an_unknown_run_is_said_to_be_none(ledger: Ledger) -> None:
 
 
 @every_database
-def test_revisions_go_with_their_calls(ledger: Ledger) -> None:
+def test_revisions_are_deleted_with_their_calls(ledger: Ledger) -> None:
     keep(ledger, unpriced(), unpriced(1, started_at=NOON + 2 * HOUR))
     ledger.rollups.build()
     ledger.repricing.reprice(replace(GAPS, end=NOW), quote, now=NOW)
@@ -251,7 +251,7 @@ def test_revisions_go_with_their_calls(ledger: Ledger) -> None:
 
 
 @every_database
-def test_a_change_tells_whose_cost_became_what(ledger: Ledger) -> None:
+def test_a_change_describes_the_call_and_its_costs(ledger: Ledger) -> None:
     keep(ledger, unpriced(tags={"team": "red"}), make_call(1, tags={}))
     rows = stored(ledger)
     wanted = [
@@ -271,7 +271,7 @@ def test_a_change_tells_whose_cost_became_what(ledger: Ledger) -> None:
 
 
 @every_database
-def test_a_run_and_writers_and_prune_and_rollers_never_disagree(
+def test_repricing_writing_pruning_and_building_at_once_stay_consistent(
     database: str | None, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reprice_module, "BATCH", 20)
@@ -321,7 +321,7 @@ def test_a_run_and_writers_and_prune_and_rollers_never_disagree(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(any_calls(), min_size=1, max_size=12), st.booleans())
-def test_what_is_taken_back_is_as_it_was(
+def test_an_undone_run_leaves_calls_as_they_were(
     ledger: Ledger, made: list[Call], every: bool
 ) -> None:
     ledger.clear("all")

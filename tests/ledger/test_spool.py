@@ -22,7 +22,7 @@ MakeSpool: t.TypeAlias = Callable[..., Spool]
 
 @pytest.fixture
 def make_spool(tmp_path: Path) -> Iterator[MakeSpool]:
-    """Spools in one folder, as of as many processes; closed at the end."""
+    """Spools in one folder, as of several processes; closed at the end."""
     spools: list[Spool] = []
 
     def make(destination: str = "ledger", **options: t.Any) -> Spool:
@@ -43,7 +43,7 @@ def _lines(files: t.Iterable[SpoolFile]) -> list[bytes]:
     return found
 
 
-def test_lines_come_back_in_order_and_leave_with_their_file(
+def test_lines_are_read_in_order_and_deleted_with_their_file(
     make_spool: MakeSpool,
 ) -> None:
     spool = make_spool()
@@ -67,7 +67,7 @@ def test_only_the_owner_can_read_the_spool(make_spool: MakeSpool) -> None:
     assert modes == [0o700, 0o600, 0o600]
 
 
-def test_a_living_owner_keeps_its_file(make_spool: MakeSpool) -> None:
+def test_a_file_of_a_living_process_is_not_claimed(make_spool: MakeSpool) -> None:
     owner, other = make_spool(), make_spool()
     owner.append(b"1\n")
     assert list(other.claim()) == []
@@ -77,7 +77,7 @@ def test_a_living_owner_keeps_its_file(make_spool: MakeSpool) -> None:
     assert list(make_spool().claim()) == []
 
 
-def test_a_file_for_another_ledger_is_left_alone(make_spool: MakeSpool) -> None:
+def test_a_file_for_another_ledger_is_ignored(make_spool: MakeSpool) -> None:
     one, two = make_spool("one"), make_spool("two")
     one.append(b"1\n")
     one.close()
@@ -86,7 +86,7 @@ def test_a_file_for_another_ledger_is_left_alone(make_spool: MakeSpool) -> None:
     assert one.count() == 1
 
 
-def test_a_killed_process_leaves_its_lines(make_spool: MakeSpool) -> None:
+def test_lines_of_a_killed_process_are_claimed(make_spool: MakeSpool) -> None:
     spool = make_spool()
     code = (
         "import os, signal, sys, pathlib; from flask_llm_cost.ledger.spool import Spool;"
@@ -109,7 +109,7 @@ def test_a_forked_child_has_a_file_of_its_own(make_spool: MakeSpool) -> None:
     assert b"parent" in _lines(spool.seal())
 
 
-def test_a_living_child_does_not_keep_its_dead_parents_file(
+def test_a_living_child_does_not_lock_its_dead_parents_file(
     make_spool: MakeSpool,
 ) -> None:
     spool = make_spool()
@@ -129,7 +129,7 @@ def test_a_living_child_does_not_keep_its_dead_parents_file(
         os.killpg(child.pid, 9)
 
 
-def test_a_short_write_leaves_nothing_of_its_line(
+def test_a_short_write_is_undone(
     make_spool: MakeSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = make_spool()
@@ -160,7 +160,7 @@ def test_a_file_that_grows_too_big_is_sealed(
     assert spool.count() == 5
 
 
-def test_a_long_line_is_read_whole(make_spool: MakeSpool) -> None:
+def test_a_long_line_is_read_as_a_whole(make_spool: MakeSpool) -> None:
     spool = make_spool()
     line = b"x" * 700_000
     spool.append(line + b"\n")
@@ -168,14 +168,14 @@ def test_a_long_line_is_read_whole(make_spool: MakeSpool) -> None:
     assert _lines(spool.seal()) == [line, b"y"]
 
 
-def test_a_line_set_aside_twice_is_one_file(make_spool: MakeSpool) -> None:
+def test_a_line_rejected_twice_is_one_file(make_spool: MakeSpool) -> None:
     spool = make_spool()
     spool.append(b"1\n")
     assert spool.rejected.add(b"\xff", "why") == spool.rejected.add(b"\xff", "why")
     assert len(spool.rejected.files()) == 1
 
 
-def test_threads_and_claimers_lose_and_double_nothing(make_spool: MakeSpool) -> None:
+def test_threads_and_claimers_lose_and_duplicate_nothing(make_spool: MakeSpool) -> None:
     spool, other = make_spool(fsync=True), make_spool()
     done = threading.Event()
     stored: list[bytes] = []
@@ -205,7 +205,7 @@ def test_threads_and_claimers_lose_and_double_nothing(make_spool: MakeSpool) -> 
     )
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="Not a directory"):
         Spool(tmp_path / "file" / "spool").append(b"1\n")

@@ -1,4 +1,4 @@
-"""The database stops in the middle, for seconds or a minute, and calls go on."""
+"""The database stops for seconds or a minute, while calls continue."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MariaDB:
         self.stop()
 
     def make(self) -> None:
-        """A new, empty one, with a database and the tests' user."""
+        """Create an empty data folder with a database and the tests' user."""
         self._root.mkdir()
         done = subprocess.run(
             [
@@ -126,19 +126,19 @@ def stop_in_the_middle(
         time.sleep(1)
 
     acked = run_and_kill(server.uri, folder / "instance", meanwhile)
-    # Calls went on while it was away.
+    # Calls continued while it was down.
     assert len(acked) > 20 * seconds
     check(ledger, acked, 1)
 
 
-def test_a_database_that_stops_for_seconds_loses_and_doubles_nothing(
+def test_a_database_that_stops_for_seconds_loses_and_duplicates_nothing(
     server: Server, tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     stop_in_the_middle(server, tmp_path, make_ledger, 5)
 
 
 @pytest.mark.stress
-def test_a_database_that_stops_for_a_minute_loses_and_doubles_nothing(
+def test_a_database_that_stops_for_a_minute_loses_and_duplicates_nothing(
     server: Server, tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     stop_in_the_middle(server, tmp_path, make_ledger, 60)

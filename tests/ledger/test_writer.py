@@ -53,19 +53,19 @@ def rolled(ledger: Ledger) -> int:
         return connection.scalar(query) or 0
 
 
-def test_an_app_draws_the_same_random_numbers_beside_the_writer(ledger: Ledger) -> None:
+def test_the_writer_does_not_use_the_app_random_numbers(ledger: Ledger) -> None:
     state = random.getstate()
     ledger.append(make_call())
     until = time.monotonic() + 10
     while not rolled(ledger) and time.monotonic() < until:
         time.sleep(0.05)
     assert rolled(ledger)
-    ledger.close()  # and so the writer is done
+    ledger.close()  # waits for the writer
     assert random.getstate() == state
 
 
 @every_database
-def test_what_a_dead_process_left_is_adopted(
+def test_lines_of_a_dead_process_are_stored(
     database: str | None, make_ledger: MakeLedger
 ) -> None:
     dead, alive = make_ledger(database), make_ledger(database)
@@ -78,7 +78,7 @@ def test_what_a_dead_process_left_is_adopted(
 
 
 @every_database
-def test_a_crash_between_commit_and_delete_doubles_nothing(
+def test_a_crash_between_commit_and_delete_duplicates_nothing(
     database: str | None, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = make_ledger(database)
@@ -99,7 +99,7 @@ def _dear(usd: str) -> dict[str, t.Any]:
 
 
 @every_database
-def test_a_poisoned_line_is_set_aside_alone(
+def test_only_the_invalid_line_is_rejected(
     database: str | None, make_ledger: MakeLedger, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = make_ledger(database)
@@ -126,7 +126,7 @@ def test_a_poisoned_line_is_set_aside_alone(
 
 
 @every_database
-def test_what_the_database_refuses_is_set_aside_alone(
+def test_only_the_call_that_the_database_rejects_is_rejected(
     database: str | None, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values_of = store.values_of
@@ -146,7 +146,7 @@ def test_what_the_database_refuses_is_set_aside_alone(
     assert "provider" in json.loads(path.read_text())["reason"]
 
 
-def test_a_torn_line_harms_no_other(ledger: Ledger) -> None:
+def test_a_torn_line_does_not_affect_others(ledger: Ledger) -> None:
     spool(ledger, [make_call(0)])
     ledger.queue.spool.append(encode(make_call(1))[:50])
     ledger.queue.spool.close()
@@ -155,7 +155,7 @@ def test_a_torn_line_harms_no_other(ledger: Ledger) -> None:
 
 
 @every_database
-def test_text_that_some_database_refuses_is_stored(
+def test_text_that_some_database_rejects_is_stored(
     database: str | None, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(database)
@@ -169,7 +169,7 @@ def test_text_that_some_database_refuses_is_stored(
 
 
 @every_database
-def test_two_sets_of_one_hash_stay_apart(
+def test_tag_sets_with_the_same_hash_are_distinct(
     database: str | None, make_ledger: MakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tag_set_of = rows.tag_set_of
@@ -192,7 +192,9 @@ def test_two_sets_of_one_hash_stay_apart(
         assert len(connection.execute(sa.select(tag_values)).all()) == 3
 
 
-def test_an_old_tag_set_is_seen_again(ledger: Ledger, make_ledger: MakeLedger) -> None:
+def test_an_old_tag_set_is_marked_as_seen(
+    ledger: Ledger, make_ledger: MakeLedger
+) -> None:
     ledger.append(make_call())
     assert ledger.flush()
     with ledger._engines.writing().begin() as connection:
@@ -205,7 +207,7 @@ def test_an_old_tag_set_is_seen_again(ledger: Ledger, make_ledger: MakeLedger) -
     assert seen.year > 2000
 
 
-def test_calls_wait_while_the_database_is_away(
+def test_calls_are_queued_while_the_database_is_unavailable(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     told: list[tuple[Call | None, Exception]] = []
@@ -224,7 +226,7 @@ def test_calls_wait_while_the_database_is_away(
     assert len(stored(ledger)) == 1
 
 
-def test_an_app_that_is_gone_leaves_neither_thread_nor_file(
+def test_a_deleted_app_leaves_neither_thread_nor_file(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     gone = Ledger(Settings(), instance_path=str(tmp_path / "instance"))
@@ -273,7 +275,7 @@ def test_a_forked_child_records_for_itself(ledger: Ledger) -> None:
 
 
 @every_database
-def test_a_sync_write_is_there_at_once(
+def test_a_sync_write_is_stored_at_once(
     database: str | None, make_ledger: MakeLedger
 ) -> None:
     ledger = make_ledger(database, write="sync")
@@ -282,7 +284,7 @@ def test_a_sync_write_is_there_at_once(
     assert not ledger.queue.spool.directory.exists()
 
 
-def test_a_sync_write_that_fails_waits_in_the_spool(
+def test_a_sync_write_that_fails_is_queued(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     told: list[t.Any] = []
@@ -297,7 +299,7 @@ def test_a_sync_write_that_fails_waits_in_the_spool(
     assert len(stored(ledger)) == 2
 
 
-def test_a_sync_write_of_poison_is_set_aside(make_ledger: MakeLedger) -> None:
+def test_an_invalid_call_of_a_sync_write_is_rejected(make_ledger: MakeLedger) -> None:
     told: list[t.Any] = []
     ledger = make_ledger(write="sync", failed=lambda *args: told.append(args))
     poison = make_call(**_dear("99999999"))
@@ -322,10 +324,10 @@ def test_without_a_spool_calls_are_written_directly(
     assert ["LLM_COST_SPOOL_DIR" in str(error) for _, error in told] == [True]
 
 
-def test_without_spool_and_database_calls_wait_for_nothing(
+def test_without_spool_and_database_calls_do_not_wait(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
-    """A server that takes connections and never speaks costs one timeout, not each."""
+    """A server that accepts connections and never answers costs one timeout in all."""
     told: list[t.Any] = []
     (tmp_path / "file").touch()
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -357,7 +359,7 @@ def test_relative_folders_are_in_the_instance_folder(
 
 @pytest.mark.parametrize("year", [1969, 2262, 9999])
 @pytest.mark.parametrize("write", ["spool", "sync"])
-def test_a_call_of_no_time_that_can_be_is_set_aside(
+def test_a_call_with_an_impossible_time_is_rejected(
     make_ledger: MakeLedger, year: int, write: str
 ) -> None:
     ledger = make_ledger(write=write)
@@ -370,7 +372,7 @@ def test_a_call_of_no_time_that_can_be_is_set_aside(
     assert "a time from 1970 to 2261" in path.read_text()
 
 
-def test_a_call_that_cannot_be_a_line_is_told(make_ledger: MakeLedger) -> None:
+def test_a_call_that_cannot_be_encoded_is_reported(make_ledger: MakeLedger) -> None:
     told: list[t.Any] = []
     ledger = make_ledger(failed=lambda *args: told.append(args))
     ledger.append(make_call(tags={"user": object()}))
@@ -378,9 +380,7 @@ def test_a_call_that_cannot_be_a_line_is_told(make_ledger: MakeLedger) -> None:
     assert isinstance(told[0][1], TypeError)
 
 
-def test_the_end_of_the_process_writes_what_waits(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_queued_calls_are_written_at_exit(ledger: Ledger, tmp_path: Path) -> None:
     code = (
         "import sys; from flask_llm_cost.ledger import Ledger\n"
         "from flask_llm_cost.config import Settings\n"
@@ -399,14 +399,14 @@ def test_the_end_of_the_process_writes_what_waits(
     assert len(stored(ledger)) == 2
 
 
-def test_flush_says_false_if_a_line_was_set_aside(ledger: Ledger) -> None:
+def test_flush_returns_false_if_a_line_was_rejected(ledger: Ledger) -> None:
     ledger.queue.spool.append(b"{}\n")
     assert not ledger.flush()
     ledger.append(make_call())
     assert ledger.flush()
 
 
-def test_an_error_names_no_tag(
+def test_an_error_contains_no_tag(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -427,7 +427,7 @@ def test_a_closed_ledger_opens_again(ledger: Ledger) -> None:
     assert len(stored(ledger)) == 2
 
 
-def test_a_sync_write_is_added_up_by_the_writer(
+def test_rollups_of_a_sync_write_are_built_by_the_writer(
     make_ledger: MakeLedger,
 ) -> None:
     ledger = make_ledger(write="sync")

@@ -48,7 +48,7 @@ DAYS = (NOON.date(), NOON.date() + dt.timedelta(days=1))
 
 
 def calls_over(hours: int, every: int = 20) -> list[Call]:
-    """Calls of all kinds, some in each hour."""
+    """Calls of all kinds, several in each hour."""
     step = dt.timedelta(minutes=60 / every, milliseconds=7)
     made = []
     for n in range(hours * every):
@@ -72,13 +72,13 @@ def _together(found: aggregates.Aggregate) -> dict[str, int]:
 
 
 def rolled(ledger: Ledger, *kinds: str) -> dict[str, int]:
-    """Everything in the rollups of these kinds."""
+    """The totals of all rollups of these kinds."""
     with ledger.reading() as connection:
         return _together(aggregates.read(connection, kinds, *EVER))
 
 
 def raw(ledger: Ledger) -> dict[str, int]:
-    """The same of the calls that are there."""
+    """The same, aggregated from the calls."""
     with ledger.reading() as connection:
         return _together(aggregates.aggregate(connection))
 
@@ -105,14 +105,14 @@ def test_a_late_call_is_added(ledger: Ledger) -> None:
     spool(ledger, made[5:])
     ledger.queue.drain()
     ledger.rollups.build()
-    spool(ledger, made)  # five are new, the others must not count twice
+    spool(ledger, made)  # five are new; the others must not count twice
     ledger.queue.drain()
     assert rolled(ledger, "day") != raw(ledger)
     ledger.rollups.build()
     assert rolled(ledger, "day") == rolled(ledger, "hour") == raw(ledger)
 
 
-def test_the_hour_that_runs_is_left_with_one_mark(
+def test_the_current_hour_keeps_one_mark(
     ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -125,7 +125,7 @@ def test_the_hour_that_runs_is_left_with_one_mark(
 
 
 @every_database
-def test_a_wrong_sum_is_found(ledger: Ledger) -> None:
+def test_a_wrong_rollup_is_found(ledger: Ledger) -> None:
     spool(ledger, calls_over(3))
     ledger.queue.drain()
     ledger.rollups.build()
@@ -142,7 +142,7 @@ def test_a_wrong_sum_is_found(ledger: Ledger) -> None:
 
 
 @every_database
-def test_pruning_keeps_the_sums(ledger: Ledger) -> None:
+def test_pruning_keeps_the_rollups(ledger: Ledger) -> None:
     spool(ledger, calls_over(50))
     ledger.queue.drain()
     ledger.rollups.build()
@@ -160,7 +160,7 @@ def test_pruning_keeps_the_sums(ledger: Ledger) -> None:
 
 
 @every_database
-def test_what_was_pruned_is_not_counted_twice(ledger: Ledger) -> None:
+def test_pruned_calls_are_not_counted_twice(ledger: Ledger) -> None:
     old, new = make_call(1), make_call(2, started_at=NOON + 2 * HOUR)
     spool(ledger, [old, new])
     ledger.queue.drain()
@@ -168,7 +168,7 @@ def test_what_was_pruned_is_not_counted_twice(ledger: Ledger) -> None:
     ledger.rollups.build()
     before = rolled(ledger, "day")
     young = make_call(4, started_at=NOON + HOUR)
-    spool(ledger, [old, new, make_call(3), young])  # a dead worker's, say
+    spool(ledger, [old, new, make_call(3), young])  # as from a dead worker
     drained = ledger.queue.drain()
     assert (drained.new, drained.duplicate, drained.rejected) == (1, 1, 2)
     ledger.rollups.build()
@@ -176,7 +176,7 @@ def test_what_was_pruned_is_not_counted_twice(ledger: Ledger) -> None:
     assert ledger.rollups.verify() == []
 
 
-def test_a_line_older_than_the_horizon_is_kept_with_the_reason(ledger: Ledger) -> None:
+def test_a_line_older_than_the_horizon_is_rejected(ledger: Ledger) -> None:
     spool(ledger, [make_call(1)])
     ledger.queue.drain()
     ledger.prune(NOON + HOUR)
@@ -186,12 +186,12 @@ def test_a_line_older_than_the_horizon_is_kept_with_the_reason(ledger: Ledger) -
     assert "UTC were pruned, and one of" in json.loads(path.read_text())["reason"]
     assert ledger.queue.requeue() == 1
     assert ledger.queue.drain().rejected == 1
-    ledger.clear("all")  # and with it the sums that it may be in
+    ledger.clear("all")  # including the rollups that may include it
     assert ledger.queue.requeue() == 1
     assert ledger.queue.drain().new == 1
 
 
-def test_pruning_nothing_forbids_nothing(ledger: Ledger) -> None:
+def test_pruning_nothing_rejects_nothing(ledger: Ledger) -> None:
     spool(ledger, [make_call(1, started_at=NOON + 2 * HOUR)])
     ledger.queue.drain()
     assert ledger.prune(NOON + HOUR) == 0
@@ -200,7 +200,7 @@ def test_pruning_nothing_forbids_nothing(ledger: Ledger) -> None:
 
 
 @every_database
-def test_pruning_deletes_tags_that_no_call_has(ledger: Ledger) -> None:
+def test_pruning_deletes_unused_tag_sets(ledger: Ledger) -> None:
     spool(ledger, [make_call(n, tags={"n": str(n)}) for n in range(5)])
     spool(ledger, [make_call(9, started_at=NOON + HOUR, tags={"n": "0"})])
     ledger.queue.drain()
@@ -211,12 +211,12 @@ def test_pruning_deletes_tags_that_no_call_has(ledger: Ledger) -> None:
     with ledger.reading() as connection:
         kept = set(connection.scalars(sa.select(tag_sets.c.tags)))
         values = set(connection.scalars(sa.select(tag_values.c.value)))
-    assert kept == {'{"n":"0"}', '{"n":"1"}'}  # in use, and seen lately
+    assert kept == {'{"n":"0"}', '{"n":"1"}'}  # in use, and seen recently
     assert values == {"0", "1"}
 
 
 @every_database
-def test_clearing_takes_calls_and_sums(ledger: Ledger) -> None:
+def test_clearing_deletes_calls_and_rollups(ledger: Ledger) -> None:
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     spool(ledger, [*calls_over(5), make_call(1, started_at=now)])
     ledger.queue.drain()
@@ -231,7 +231,7 @@ def test_clearing_takes_calls_and_sums(ledger: Ledger) -> None:
     assert raw(ledger)["calls"] == 0
 
 
-def test_days_of_another_zone_are_refused_until_rezoned(
+def test_another_zone_is_an_error_until_rezoned(
     ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     spool(ledger, calls_over(30))
@@ -245,7 +245,7 @@ def test_days_of_another_zone_are_refused_until_rezoned(
     assert moved.rollups.verify() == []
 
 
-def test_latencies_fall_in_the_same_buckets_as_in_questions() -> None:
+def test_rollups_and_queries_use_the_same_latency_buckets() -> None:
     table = sa.Table("given", sa.MetaData(), sa.Column("ms", sa.BigInteger))
     chance = random.Random(7)
     edges = [2**n + d for n in range(33) for d in (-1, 0, 1)]
@@ -263,7 +263,7 @@ def test_latencies_fall_in_the_same_buckets_as_in_questions() -> None:
 
 
 class Chaos:
-    """What works on one ledger at once, and what the sums must be in the end."""
+    """Concurrent work on one ledger, and the totals that it must result in."""
 
     def __init__(self, make_ledger: t.Callable[[], Ledger], seconds: float) -> None:
         self.make_ledger = make_ledger
@@ -293,7 +293,7 @@ class Chaos:
         while time.monotonic() < self.until:
             try:
                 step(mine, chance)
-            except StorageError:  # a deadlock or a locked file: it is tried again
+            except StorageError:  # a deadlock or a locked file: it is retried
                 time.sleep(0.01)
             except Exception as error:
                 self.errors.append(error)
@@ -317,8 +317,8 @@ class Chaos:
     def reprice(self, mine: Ledger, chance: random.Random) -> None:
         start = NOON + chance.randrange(30) * HOUR
         c = calls.c
-        dearer = {"cost_total": c.cost_total + 1, "cost_input": c.cost_input + 1}
-        these = sa.update(calls).where(c.started_at == start).values(dearer)
+        raised = {"cost_total": c.cost_total + 1, "cost_input": c.cost_input + 1}
+        these = sa.update(calls).where(c.started_at == start).values(raised)
         with mine._engines.explained(), mine._engines.writing().begin() as connection:
             marks.mark_dirty(connection, [start])
             changed = connection.execute(these).rowcount
@@ -353,7 +353,7 @@ def chaos(
     seconds: float,
     writers: int = 4,
 ) -> None:
-    """Writers, rollers, a repricer and a pruner at once; then the sums must be right."""
+    """Write, build, reprice and prune at once; then the rollups must be exact."""
     work = Chaos(make_ledger, seconds)
     work.run(writers)
     assert work.errors == []
@@ -377,7 +377,7 @@ def chaos(
 
 
 @every_database
-def test_sums_are_exact_whoever_is_at_work(
+def test_rollups_are_exact_under_concurrent_work(
     database: str | None, ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     chaos(ledger, lambda: make_ledger(database, rollup_tags=TAGS), 4)
@@ -385,7 +385,7 @@ def test_sums_are_exact_whoever_is_at_work(
 
 @pytest.mark.stress
 @every_database
-def test_sums_are_exact_for_longer(
+def test_rollups_are_exact_for_longer(
     database: str | None, ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     chaos(ledger, lambda: make_ledger(database, rollup_tags=TAGS), 30, writers=12)

@@ -28,7 +28,7 @@ WHO = "person-4711"
 
 
 def everything(ledger: Ledger) -> str:
-    """All that stands in the tables."""
+    """The content of all tables."""
     with ledger.reading() as connection:
         rows = [
             tuple(row)
@@ -88,7 +88,7 @@ def test_a_person_is_erased_and_totals_stay(
 
 
 @every_database
-def test_a_call_without_other_tags_has_none_then(ledger: Ledger) -> None:
+def test_a_call_without_other_tags_has_no_tag_set(ledger: Ledger) -> None:
     spool(ledger, [make_call(n, tags={"user": WHO}) for n in range(3)])
     ledger.queue.drain()
     assert ledger.erase_tag("user", WHO).calls == 3
@@ -96,7 +96,9 @@ def test_a_call_without_other_tags_has_none_then(ledger: Ledger) -> None:
         assert totals(connection, CallFilter(untagged=True)).calls == 3
 
 
-def test_a_writer_that_knows_the_set_stores_calls_without_it(ledger: Ledger) -> None:
+def test_a_writer_that_knows_the_tag_set_stores_calls_without_the_value(
+    ledger: Ledger,
+) -> None:
     spool(ledger, [make_call(1, tags={"user": WHO, "feature": "chat"})])
     ledger.queue.drain()
     ledger.erase_tag("user", WHO)
@@ -109,7 +111,7 @@ def test_a_writer_that_knows_the_set_stores_calls_without_it(ledger: Ledger) -> 
 
 
 @every_database
-def test_it_goes_while_calls_are_written(
+def test_values_are_erased_while_calls_are_written(
     database: str | None, ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     other = make_ledger(database, rollup_tags=("user",))
@@ -143,7 +145,7 @@ def test_it_goes_while_calls_are_written(
 
 
 @every_database
-def test_the_id_of_a_trace_is_erased(ledger: Ledger) -> None:
+def test_trace_ids_are_erased(ledger: Ledger) -> None:
     made = [make_call(n, trace_id=WHO, tags={"trace_id": WHO}) for n in range(3)]
     spool(ledger, made)
     ledger.queue.drain()
@@ -151,12 +153,12 @@ def test_the_id_of_a_trace_is_erased(ledger: Ledger) -> None:
     assert WHO not in everything(ledger)
 
 
-def test_lines_that_wait_or_were_set_aside_are_erased(
+def test_queued_and_rejected_lines_are_erased(
     ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     call = make_call(1, tags={"user": WHO, "feature": "chat"})
     bad = dataclasses.replace(call, latency_ms=2**70)
-    other = make_ledger()  # it has stopped, and its line is still there
+    other = make_ledger()  # it has stopped; its line is still queued
     spool(other, [make_call(2, tags={"user": WHO})])
     spool(ledger, [call, bad])
     ledger.queue.spool.append(b'{"v":1,"tags":{"user":"' + WHO.encode() + b'"},"torn\n')

@@ -1,4 +1,4 @@
-"""Calls that were pruned come back: the opposite of a prune, and nothing is told twice."""
+"""Restoring pruned calls undoes a prune, and nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LATER = NOON + 100 * HOUR
 
 
 def tagged(hours: int) -> list[Call]:
-    """Calls of all kinds, with and without the tag that is added up."""
+    """Calls of all kinds, with and without the declared tag."""
     return [
         dataclasses.replace(call, tags={"feature": f"f{n % 3}"} if n % 4 else {})
         for n, call in enumerate(calls_over(hours, every=6))
@@ -42,7 +42,7 @@ def tagged(hours: int) -> list[Call]:
 
 
 def everything(ledger: Ledger, *kinds: str) -> list[tuple[object, ...]]:
-    """All that is kept of these kinds, row by row."""
+    """All rollups of these kinds, row by row."""
     found: list[tuple[object, ...]] = []
     with ledger.reading() as connection:
         for table in (tables.rollups, tables.rollup_latencies, tables.tag_rollups):
@@ -54,7 +54,7 @@ def everything(ledger: Ledger, *kinds: str) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def filled(database: str | None, make_ledger: MakeLedger) -> Ledger:
-    """A ledger of 30 hours, added up, and by a tag too."""
+    """A ledger of 30 hours with rollups, also by a tag."""
     ledger = make_ledger(database, rollup_tags=("feature",))
     spool(ledger, tagged(30))
     ledger.queue.drain()
@@ -63,7 +63,7 @@ def filled(database: str | None, make_ledger: MakeLedger) -> Ledger:
 
 
 @every_database
-def test_all_back_is_as_if_none_had_gone(filled: Ledger) -> None:
+def test_restoring_all_calls_undoes_a_prune(filled: Ledger) -> None:
     before = everything(filled, "hour", "day", "pruned")
     assert filled.prune(NOON + 20.5 * HOUR) > 100
     pruned = everything(filled, "pruned")
@@ -79,7 +79,7 @@ def test_all_back_is_as_if_none_had_gone(filled: Ledger) -> None:
 
 
 @every_database
-def test_some_back_leave_every_total(filled: Ledger) -> None:
+def test_restoring_some_calls_changes_no_total(filled: Ledger) -> None:
     days = everything(filled, "day")
     filled.prune(LATER)
     some = tagged(30)[3::5]
@@ -93,7 +93,7 @@ def test_some_back_leave_every_total(filled: Ledger) -> None:
 
 
 @every_database
-def test_two_at_once_put_each_back_once(
+def test_two_concurrent_restores_store_each_call_once(
     filled: Ledger, database: str | None, make_ledger: MakeLedger
 ) -> None:
     days = everything(filled, "day")
@@ -115,12 +115,12 @@ def test_two_at_once_put_each_back_once(
     assert filled.rollups.verify() == []
 
 
-def test_one_that_the_sums_do_not_hold_is_refused(filled: Ledger) -> None:
+def test_a_call_that_the_rollups_do_not_include_is_rejected(filled: Ledger) -> None:
     filled.prune(LATER)
     pruned = everything(filled, "pruned")
     strange = [
         make_call(1, model="never-seen"),
-        make_call(2, started_at=NOON + 50 * HOUR),  # there was none then
+        make_call(2, started_at=NOON + 50 * HOUR),  # there was no call then
         make_call(3, started_at=LATER + HOUR),  # nothing was pruned then
         dataclasses.replace(tagged(1)[1], tags={"feature": "another"}),
     ]
@@ -132,7 +132,7 @@ def test_one_that_the_sums_do_not_hold_is_refused(filled: Ledger) -> None:
     assert filled.restore([*strange[:3], good]).new == 1
 
 
-def test_a_key_that_was_declared_later_is_told_as_before(
+def test_a_key_that_was_declared_later_has_the_same_totals(
     ledger: Ledger, database: str | None, make_ledger: MakeLedger
 ) -> None:
     spool(ledger, tagged(30))
@@ -152,7 +152,7 @@ def test_a_key_that_was_declared_later_is_told_as_before(
         assert everything(later, "pruned") == pruned
 
 
-def test_a_month_that_is_being_dropped_is_left_alone(filled: Ledger) -> None:
+def test_a_month_that_is_being_dropped_rejects_calls(filled: Ledger) -> None:
     filled.prune(LATER)
     with filled._engines.writing().begin() as connection:
         announce(connection, Dropping(NOON - HOUR, LATER))
@@ -162,7 +162,7 @@ def test_a_month_that_is_being_dropped_is_left_alone(filled: Ledger) -> None:
 
 
 @with_partitions
-def test_calls_of_a_dropped_month_come_back_and_go_again(ledger: Ledger) -> None:
+def test_calls_of_a_dropped_month_can_be_restored_and_pruned(ledger: Ledger) -> None:
     ledger.partitions.apply()
     _split(ledger, 5)
     made = calls_around(*(month(n) for n in range(5)))

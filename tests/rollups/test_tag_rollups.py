@@ -43,7 +43,7 @@ def made_over(days: int, each: int = 12) -> list[Call]:
 
 
 def kept(ledger: Ledger, key: str, kind: str = "day") -> dict[str, int]:
-    """Calls by value, of all days."""
+    """Numbers of calls by value, over all days."""
     t = tag_rollups.c
     query = (
         sa.select(t.value, sa.func.sum(t.calls))
@@ -63,7 +63,7 @@ def counted(made: list[Call], key: str) -> dict[str, int]:
 
 
 @every_database
-def test_days_add_up_by_tag(tagged: Ledger) -> None:
+def test_days_are_aggregated_by_tag(tagged: Ledger) -> None:
     made = made_over(4)
     spool(tagged, made)
     tagged.queue.drain()
@@ -80,7 +80,7 @@ def test_days_add_up_by_tag(tagged: Ledger) -> None:
 
 
 @every_database
-def test_declaring_a_key_adds_up_what_was_there(
+def test_declaring_a_key_aggregates_existing_calls(
     database: str | None, ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     made = made_over(3)
@@ -90,13 +90,13 @@ def test_declaring_a_key_adds_up_what_was_there(
     assert kept(ledger, "user") == {}
     make_ledger(database, rollup_tags=("user",)).rollups.build()
     assert kept(ledger, "user") == counted(made, "user")
-    ledger.rollups.build()  # as a command does that knows no setting
+    ledger.rollups.build()  # as a command without settings does
     assert kept(ledger, "user") == counted(made, "user")
     assert ledger.rollups.verify() == []
 
 
 @every_database
-def test_pruning_keeps_the_sums_by_tag(tagged: Ledger) -> None:
+def test_pruning_keeps_the_rollups_by_tag(tagged: Ledger) -> None:
     made = made_over(4)
     spool(tagged, made)
     tagged.queue.drain()
@@ -111,7 +111,7 @@ def test_pruning_keeps_the_sums_by_tag(tagged: Ledger) -> None:
 
 
 @every_database
-def test_a_wrong_sum_by_tag_is_found(tagged: Ledger) -> None:
+def test_a_wrong_rollup_by_tag_is_found(tagged: Ledger) -> None:
     spool(tagged, made_over(2))
     tagged.queue.drain()
     tagged.rollups.build()
@@ -124,7 +124,7 @@ def test_a_wrong_sum_by_tag_is_found(tagged: Ledger) -> None:
     assert all("tag user is not the sum of its calls" in line for line in found)
 
 
-def test_days_of_another_zone_have_sums_by_tag(
+def test_days_of_another_zone_have_rollups_by_tag(
     tagged: Ledger, make_ledger: MakeLedger
 ) -> None:
     made = made_over(3)
@@ -142,7 +142,7 @@ def test_days_of_another_zone_have_sums_by_tag(
 
 
 @every_database
-def test_clearing_takes_the_sums_by_tag(tagged: Ledger) -> None:
+def test_clearing_deletes_the_rollups_by_tag(tagged: Ledger) -> None:
     spool(tagged, made_over(3))
     tagged.queue.drain()
     tagged.prune(NOON - DAY)
@@ -157,7 +157,7 @@ def test_clearing_takes_the_sums_by_tag(tagged: Ledger) -> None:
     assert kept(tagged, "user") == counted(made, "user")
 
 
-def test_the_day_that_runs_is_read_from_its_calls(tagged: Ledger) -> None:
+def test_the_current_day_is_read_from_its_calls(tagged: Ledger) -> None:
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     spool(tagged, [make_call(1, started_at=now), *made_over(1)])
     tagged.queue.drain()
@@ -171,7 +171,7 @@ def test_the_day_that_runs_is_read_from_its_calls(tagged: Ledger) -> None:
     assert waiting <= {today}
 
 
-def test_a_tag_without_interning_is_added_up_too(
+def test_a_tag_outside_tag_sets_is_aggregated(
     make_ledger: MakeLedger, database: str | None
 ) -> None:
     ledger = make_ledger(database, rollup_tags=("trace_id",))
