@@ -143,7 +143,7 @@ def waiting(do: Callable[[], t.Any]) -> t.Any:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(20)
-    assert found, "it waits for ever"
+    assert found, "it waits indefinitely"
     return found[0]
 
 
