@@ -61,7 +61,7 @@ _Send: t.TypeAlias = Callable[[str, dict[str, t.Any]], None]
 @click.command("verify-capture")
 @with_appcontext
 def verify_capture() -> None:
-    """Send test calls to a fake provider and check that they are captured.
+    """Check that calls to a fake provider are captured.
 
     Sends one call per provider format through the app's adapter, and one through each
     instrumented library. The calls are tagged, priced and stored like any other, then

@@ -68,35 +68,42 @@ def demo_command(make_app: t.Any) -> click.Command:
         python -m flask_llm_cost demo
         python -m flask_llm_cost demo --once --calls 50
         """
-        from .provider import port_in_use
-        from .provider import serve_app
-        from .provider import serve_each
+        _run(make_app, calls, None if once else port, database_uri)
 
-        with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(
-                tempfile.TemporaryDirectory(
-                    prefix="llm-cost-demo-", ignore_cleanup_errors=True
-                )
+    return demo
+
+
+def _run(
+    make_app: t.Any, calls: int, port: int | None, database_uri: str | None
+) -> None:
+    """Send the calls and report; serve the dashboard if it has a port."""
+    from .provider import port_in_use
+    from .provider import serve_app
+    from .provider import serve_each
+
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(
+                prefix="llm-cost-demo-", ignore_cleanup_errors=True
             )
-            stack.enter_context(_interrupted_by_sigterm())
-            urls = stack.enter_context(serve_each(pause=0.004))
-            app = demo_app(make_app, folder, urls, calls, database_uri)
-            stack.callback(app.extensions["llm_cost"].close)
-            if once:
-                _fill(app, urls, calls)
-                return
+        )
+        stack.enter_context(_interrupted_by_sigterm())
+        urls = stack.enter_context(serve_each(pause=0.004))
+        app = demo_app(make_app, folder, urls, calls, database_uri)
+        stack.callback(app.extensions["llm_cost"].close)
+        url = None
+        if port is not None:
             # Before anything is sent, so that a port in use is reported at once.
             try:
                 url = stack.enter_context(serve_app(app, port))
             except OSError as error:
                 raise port_in_use(port, error) from None
-            _fill(app, urls, calls)
+        _fill(app, urls, calls)
+        if url is not None:
             click.echo(f"\nDashboard: {url}{MOUNT}/")
             click.echo("Press Ctrl-C to stop.")
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
-
-    return demo
 
 
 def _fill(app: Flask, urls: Urls, calls: int) -> None:

@@ -227,7 +227,6 @@ def _embeddings(ask: Ask) -> Answer:
 
 
 def _responses(ask: Ask) -> Answer:
-    counts = ask.counts
     begun = {
         "id": ask.new_id("resp_", 48),
         "object": "response",
@@ -246,28 +245,16 @@ def _responses(ask: Ask) -> Answer:
         "role": "assistant",
         "content": [part],
     }
-    done = begun | {
-        "status": "completed",
-        "output": [item],
-        "service_tier": _tier(ask),
-        "usage": {
-            "input_tokens": counts.prompt,
-            "input_tokens_details": {"cached_tokens": counts.cached},
-            "output_tokens": counts.output,
-            "output_tokens_details": {"reasoning_tokens": counts.reasoning},
-            "total_tokens": counts.prompt + counts.output,
-        },
-    }
+    done = begun | {"status": "completed", "output": [item]}
+    done |= {"service_tier": _tier(ask), "usage": _responses_usage(ask.counts)}
     if not ask.body.get("stream"):
         return _whole(done)
     place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    delta = {"type": "response.output_text.delta"} | place
     events: list[Json] = [
         {"type": "response.created", "response": begun},
         {"type": "response.output_item.added", "item": item | {"content": []}},
-        *(
-            {"type": "response.output_text.delta", **place, "delta": piece}
-            for piece in ask.text_pieces
-        ),
+        *(delta | {"delta": piece} for piece in ask.text_pieces),
         {"type": "response.output_item.done", "item": item},
         {"type": "response.completed", "response": done},
     ]
@@ -275,6 +262,16 @@ def _responses(ask: Ask) -> Answer:
         (each["type"], each | {"sequence_number": number})
         for number, each in enumerate(events)
     )
+
+
+def _responses_usage(counts: Counts) -> Json:
+    return {
+        "input_tokens": counts.prompt,
+        "input_tokens_details": {"cached_tokens": counts.cached},
+        "output_tokens": counts.output,
+        "output_tokens_details": {"reasoning_tokens": counts.reasoning},
+        "total_tokens": counts.prompt + counts.output,
+    }
 
 
 def _openai_error(status: int, message: str) -> Json:
@@ -285,18 +282,7 @@ def _openai_error(status: int, message: str) -> Json:
 
 
 def _messages(ask: Ask) -> Answer:
-    counts = ask.counts
-    usage = {
-        "input_tokens": counts.input,
-        "cache_creation_input_tokens": counts.write + counts.write_1h,
-        "cache_read_input_tokens": counts.cached,
-        "cache_creation": {
-            "ephemeral_5m_input_tokens": counts.write,
-            "ephemeral_1h_input_tokens": counts.write_1h,
-        },
-        "output_tokens": counts.output,
-        "service_tier": "standard",
-    }
+    usage = _anthropic_usage(ask.counts)
     message = {
         "id": ask.new_id("msg_01", 22),
         "type": "message",
@@ -311,33 +297,35 @@ def _messages(ask: Ask) -> Answer:
         return _whole(message, headers=headers)
     # The output of message_start is a first count; that of message_delta is cumulative
     # and omits what only message_start reports (cache_creation, service_tier).
-    first: Json = {
-        "content": [],
-        "stop_reason": None,
-        "usage": usage | {"output_tokens": 1},
-    }
+    first: Json = {"content": [], "stop_reason": None}
+    first["usage"] = usage | {"output_tokens": 1}
+    deltas = [{"type": "text_delta", "text": piece} for piece in ask.text_pieces]
+    last = {"output_tokens": ask.counts.output}
     block = {"type": "text", "text": ""}
     events: list[Json] = [
         {"type": "message_start", "message": message | first},
         {"type": "content_block_start", "index": 0, "content_block": block},
         {"type": "ping"},
-        *(
-            {
-                "type": "content_block_delta",
-                "index": 0,
-                "delta": {"type": "text_delta", "text": piece},
-            }
-            for piece in ask.text_pieces
-        ),
+        *({"type": "content_block_delta", "index": 0, "delta": d} for d in deltas),
         {"type": "content_block_stop", "index": 0},
-        {
-            "type": "message_delta",
-            "delta": {"stop_reason": "end_turn"},
-            "usage": {"output_tokens": counts.output},
-        },
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": last},
         {"type": "message_stop"},
     ]
     return _streamed(((each["type"], each) for each in events), headers)
+
+
+def _anthropic_usage(counts: Counts) -> Json:
+    return {
+        "input_tokens": counts.input,
+        "cache_creation_input_tokens": counts.write + counts.write_1h,
+        "cache_read_input_tokens": counts.cached,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": counts.write,
+            "ephemeral_1h_input_tokens": counts.write_1h,
+        },
+        "output_tokens": counts.output,
+        "service_tier": "standard",
+    }
 
 
 def _anthropic_error(status: int, message: str) -> Json:
