@@ -45,6 +45,9 @@ class Ending:
     first_byte_ms: int | None = None
 
 
+_CUT: t.Final = frozenset(("interrupted", "failed", "unfinished"))
+"""Outcomes of a stream that was cut: its provider may bill more than it has reported."""
+
 _RESULT: t.Final = Ending("ok", complete=True)
 """The ending of a call in a batch's results."""
 
@@ -106,6 +109,9 @@ def _as_call(
             started_at = created_at
         name = f"{reading.provider}/{reading.response_id}"
         event_id = derive_event_id(started_at, name)
+    flags = snapshot.flags | reading.flags
+    if reading.stream and outcome in _CUT:
+        flags |= {"cut"}
     return Call(
         event_id=event_id,
         started_at=started_at,
@@ -126,7 +132,7 @@ def _as_call(
         service_tier=reading.service_tier,
         trace_id=snapshot.tags.get(TRACE_KEY),
         tags=snapshot.tags,
-        flags=snapshot.flags | reading.flags,
+        flags=flags,
         usage_by_model=reading.usage_by_model,
     )
 
