@@ -38,29 +38,10 @@ NOTICES: t.Final = {
     ),
 }
 
-FEES: t.Final[dict[str, Rates]] = {
-    "anthropic/*": {
-        "web_search": Decimal("0.01"),
-        "_notes": "https://platform.claude.com/docs/en/about-claude/pricing",
-    },
-    "azure/*": {
-        "file_search": Decimal("0.0025"),
-        "_notes": "https://azure.microsoft.com/pricing/details/cognitive-services/openai-service/",
-    },
-    "openai/*": {
-        "file_search": Decimal("0.0025"),
-        "_notes": "https://platform.openai.com/docs/pricing",
-    },
-    "xai/*": {
-        "web_search": Decimal("0.005"),
-        "x_search": Decimal("0.005"),
-        "_notes": "https://docs.x.ai/docs/models",
-    },
-}
-"""Tool fees that are the same for all models and missing, or incomplete, in both sources.
+CORRECTIONS: t.Final = Path(__file__).with_name("price_corrections.json")
+"""Prices that both sources lack or have wrong, each with where it is published.
 
-They come from the providers' published price lists, named in ``_notes``. Nothing checks
-them: look there before building a new bundle.
+Nothing checks them: look at the providers' price lists before building a new bundle.
 """
 
 _LISTED: t.Final = frozenset(
@@ -272,8 +253,17 @@ def build(options: argparse.Namespace) -> tuple[bytes, Sheet, Sheet, int]:
     models, aliases = merge(
         current, past, current_date=sources[0].date, past_date=sources[1].date
     )
-    fees = {name: [rates] for name, rates in FEES.items()}
-    return render({**models, **fees}, aliases, sources), current, past, len(models)
+    models.update(read_corrections())
+    return render(models, aliases, sources), current, past, len(models)
+
+
+def read_corrections(path: Path = CORRECTIONS) -> dict[str, list[Rates]]:
+    """Return the entries of the file of corrections, by name."""
+    document, _ = read_copy(path)
+    return {
+        name: [{**each["rates"], "_notes": each["published"]}]
+        for name, each in document.items()
+    }
 
 
 def _parser() -> argparse.ArgumentParser:

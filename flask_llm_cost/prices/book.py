@@ -259,7 +259,7 @@ class PriceBook:
     ) -> Cost | None:
         if conditions:
             found = self.find(provider, model, at)
-            if found is not None and not conditions.isdisjoint(found.price.multipliers):
+            if found is not None and found.price.depends_on(conditions):
                 price = compile_price(
                     found, provider, mode, at=at, conditions=conditions
                 )

@@ -17,6 +17,7 @@ from ..call import Call
 from ..money import digits
 from .book import PriceBook
 from .document import models_of
+from .entry import variant_entries
 from .entry import window_entry
 from .fetch import FetchResult
 from .requote import pricing_mode_of
@@ -258,6 +259,7 @@ def _as_document(book: PriceBook, keys: set[str], now: dt.datetime) -> dict[str,
             **{str(key): rate for key, rate in price.rates.items()},
             "multipliers": dict(price.multipliers),
             "windows": [window_entry(window) for window in price.windows],
+            "variants": variant_entries(price),
         }
     return {"models": models}
 

@@ -134,7 +134,7 @@ def compile_price(
 
     :param found: ``None`` if no price is known.
     :param at: When the call was sent, for windows.
-    :param conditions: What is true of the call, for multipliers.
+    :param conditions: What is true of the call, for multipliers and variants.
     :param span: When the compiled price is valid; ``None`` is always.
     """
     if found is None or (mode in PREPAID and mode not in found.price.modes):

@@ -19,9 +19,9 @@ from .meters import RateKey
 from .meters import spellings
 
 Amounts: t.TypeAlias = dict[RateKey | str, Decimal]
-"""Rates by their keys; multipliers and the rates of windows by names."""
+"""Rates by their keys; multipliers, and the rates of windows and variants, by names."""
 
-ADJUSTMENTS: t.Final = ("multipliers", "windows")
+ADJUSTMENTS: t.Final = ("multipliers", "windows", "variants")
 """Keys of an entry, besides its rates, that a source may set."""
 
 
@@ -59,7 +59,7 @@ def rates_of(price: Mapping[str, t.Any]) -> Amounts:
 
 
 def adjustments_of(price: Mapping[str, t.Any]) -> Amounts:
-    """Return the multipliers and the rates of windows of a price, by name.
+    """Return the multipliers, and the rates of windows and variants, by name.
 
     :raises Malformed: If one is invalid.
     """

@@ -76,7 +76,9 @@ def read_entry(key: str, value: object, warn: Warn) -> Entry:
     """
     prices = read_prices(key, value, warn)
     for price in prices:
-        if price.rates or price.windows or price.multiplier is not None:
+        if price.rates or price.windows or price.variants:
+            continue
+        if price.multiplier is not None:
             continue
         if price.metadata or price.multipliers or price.valid_from is not None:
             raise Malformed(
@@ -113,7 +115,7 @@ def read_prices(key: str, value: object, warn: Warn) -> tuple[Price, ...]:
 
 
 _SETTINGS: t.Final = frozenset(
-    ("valid_from", "multiplier", "multipliers", "windows", "units")
+    ("valid_from", "multiplier", "multipliers", "windows", "variants", "units")
 )
 
 
@@ -127,19 +129,22 @@ def read_price(key: str, value: object, warn: Warn) -> Price:
     rates, plain = _rates(key, value, warn)
     rates.update(_custom_units(key, plain.pop("units", {})))
     windows = _windows(key, plain.pop("windows", ()), warn)
+    variants = _variants(key, plain.pop("variants", {}), warn)
     since, factor = plain.pop("valid_from", None), plain.pop("multiplier", None)
     if factor is not None and not key.endswith("/*"):
         raise Malformed(
             f"{key}: multiplier applies to all models of a provider;"
             f" set it on {key.partition('/')[0]}/*"
         )
-    known = [*rates, *(k for window in windows for k in window.rates)]
+    others = [window.rates for window in windows] + [*variants.values()]
+    known = [*rates, *(k for each in others for k in each)]
     return Price(
         rates,
         valid_from=None if since is None else parse_time(since, f"{key}: valid_from"),
         multipliers=_multipliers(key, plain.pop("multipliers", {})),
         multiplier=None if factor is None else parse_rate(factor, f"{key}: multiplier"),
         windows=windows,
+        variants=variants,
         metadata=plain,
         thresholds=tuple(sorted({k.above for k in known if k.above})),
     )
@@ -223,8 +228,32 @@ def _window(key: str, value: object, warn: Warn) -> Window:
         raise Malformed(f"{key}: {error}") from None
 
 
+def _variants(
+    key: str, value: object, warn: Warn
+) -> dict[frozenset[str], dict[RateKey, Decimal]]:
+    if not isinstance(value, Mapping):
+        raise Malformed(
+            f"{key}: variants must map conditions such as size.1024x1024 to rates,"
+            f" not {value!r}"
+        )
+    found: dict[frozenset[str], dict[RateKey, Decimal]] = {}
+    for name, rates in value.items():
+        terms = str(name).split()
+        if not terms or not all(all(term.partition(".")) for term in terms):
+            raise Malformed(
+                f"{key}: {name!r} must name conditions, separated by spaces, such as"
+                ' "quality.hd size.1024x1024"'
+            )
+        if not isinstance(rates, Mapping):
+            raise Malformed(f"{key}: variants.{name} must map to rates, not {rates!r}")
+        found[frozenset(terms)], plain = _rates(f"{key}: variants.{name}", rates, warn)
+        for other in plain:
+            warn(f"{key}: variants.{name}: {other!r} is not a rate and is ignored")
+    return found
+
+
 def adjustments(price: Price) -> dict[str, Decimal]:
-    """Return what adjusts a price's rates, by name: multipliers and windows' rates."""
+    """Return what adjusts a price's rates, by name: multipliers, windows and variants."""
     found = {f"multipliers.{name}": by for name, by in price.multipliers.items()}
     for window in price.windows:
         entry = window_entry(window)
@@ -232,7 +261,17 @@ def adjustments(price: Price) -> dict[str, Decimal]:
         days = ",".join(map(str, entry.get("weekdays", ())))
         for key, rate in window.rates.items():
             found[f"{key} at {when}{days and f' on {days}'}"] = rate
+    for name, rates in variant_entries(price).items():
+        found |= {f"{key} if {name}": rate for key, rate in rates.items()}
     return found
+
+
+def variant_entries(price: Price) -> dict[str, dict[str, Decimal]]:
+    """Return the variants of a price in the form of a price file."""
+    return {
+        " ".join(sorted(terms)): {str(key): rate for key, rate in rates.items()}
+        for terms, rates in price.variants.items()
+    }
 
 
 def window_entry(window: Window) -> dict[str, t.Any]:

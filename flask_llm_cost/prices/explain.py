@@ -277,7 +277,7 @@ def _amount(name: str, part: Part) -> Decimal:
 
 
 def all_rates(price: Price) -> dict[str, Decimal]:
-    """Return every rate in order, then multipliers and the rates of windows."""
+    """Return every rate in order, then multipliers, windows and variants."""
     rates = price.rates
     keys = sorted(rates, key=lambda key: (key.mode or "", key.above, key.meter))
     return {**{str(key): rates[key] for key in keys}, **adjustments(price)}

@@ -20,7 +20,7 @@ from .meters import RateKey
 from .meters import TOKENS
 from .names import CACHE_SIZE
 from .names import candidate_keys
-from .names import DIRECT_PROVIDERS
+from .names import may_borrow
 from .names import normalize_key
 from .names import provider_name
 from .names import split_target
@@ -148,11 +148,9 @@ class Lookup:
         """Find the only key with this last segment, at whatever provider."""
         last = model.rpartition("/")[2]
         for number, layer in enumerate(self.layers):
-            if layer.source == "bundled" and provider not in DIRECT_PROVIDERS:
-                return
             for name in (last, *strip_snapshots((last,))):
                 entries = layer.with_last_segment(name)
-                if len(entries) == 1:
+                if len(entries) == 1 and _may_lend(layer, entries[0], provider):
                     flags = frozenset(("borrowed_price",))
                     yield Match(entries[0], number, layer.source, "borrowed", flags)
                 if entries:
@@ -203,3 +201,8 @@ class Lookup:
         since = max((date for date in known if date <= moment), default=MIN_TIME)
         until = min((date for date in known if date > moment), default=MAX_TIME)
         return since, until
+
+
+def _may_lend(layer: Layer, entry: Entry, provider: str) -> bool:
+    lender = provider_name(entry.key.partition("/")[0])
+    return layer.source != "bundled" or may_borrow(provider, lender)

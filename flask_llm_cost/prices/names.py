@@ -38,6 +38,26 @@ DIRECT_PROVIDERS: t.Final = frozenset(
 """Providers with a price list of their own. Any other name is a gateway or a local server,
 where what a model costs elsewhere does not apply."""
 
+_OWN_MODELS: t.Final = frozenset(
+    "openai anthropic gemini mistral cohere deepseek jina minimax moonshot voyage writer"
+    " xai zai".split()
+)
+"""Providers that serve their own models only."""
+_SAME_VENDOR: t.Final = {"gemini": "vertex"}
+
+
+def may_borrow(provider: str, lender: str) -> bool:
+    """Whether the bundled price of another provider may stand in for this provider's.
+
+    What a reseller charges is not what the maker of a model charges.
+
+    :param lender: The provider whose price it is.
+    """
+    if provider in _OWN_MODELS:
+        return _SAME_VENDOR.get(provider) == lender
+    return provider in DIRECT_PROVIDERS
+
+
 _SNAPSHOTS: t.Final = (
     re.compile(r"(.+)-(?:\d{4}-\d{2}-\d{2}|\d{8})\Z", re.ASCII),
     # How OpenAI's completions API names the served model

@@ -36,7 +36,7 @@ class Offer:
     result: FetchResult
     rates: Amounts
     adjustments: dict[str, t.Any]
-    """``multipliers`` and ``windows``, as the source writes them."""
+    """``multipliers``, ``windows`` and ``variants``, as the source writes them."""
     zeros: frozenset[RateKey]
     """Rates that the source lists as 0, which may mean unknown."""
 
@@ -113,7 +113,7 @@ def merged_rates(offers: Sequence[Offer]) -> Amounts:
 def merged_adjustments(
     current: Mapping[str, t.Any], offer: Offer
 ) -> Mapping[str, t.Any]:
-    """Return the source's windows and multipliers, with multipliers only the file has."""
+    """Return what the source adjusts, with the multipliers that only the file has."""
     if "multipliers" not in offer.adjustments:
         return offer.adjustments
     own = current.get("multipliers") or {}

@@ -20,6 +20,7 @@ from .rate_table import RateTable
 
 _DAY: t.Final = dt.timedelta(days=1)
 _MINUTE: t.Final = dt.timedelta(minutes=1)
+_NO_CONDITIONS: t.Final[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ class Price:
     multiplier: Decimal | None = None
     """The factor of a ``provider/*`` entry."""
     windows: tuple[Window, ...] = ()
+    variants: Mapping[frozenset[str], Mapping[RateKey, Decimal]] = field(
+        default_factory=dict
+    )
+    """Rates by the conditions that they apply under, such as a size and a quality."""
     metadata: Mapping[str, t.Any] = field(default_factory=dict)
     thresholds: tuple[int, ...] = ()
     """The thresholds of the long-context tiers, ascending."""
@@ -74,6 +79,29 @@ class Price:
     def has_tokens(self) -> bool:
         """Whether there is a rate for tokens."""
         return any(key.meter in TOKENS for key in self.rates)
+
+    def depends_on(self, conditions: frozenset[str]) -> bool:
+        """Whether what is true of a call changes the rates."""
+        return not conditions.isdisjoint(self.multipliers) or bool(
+            self.variants and self._relevant(conditions)
+        )
+
+    def _relevant(self, conditions: Iterable[str]) -> frozenset[str]:
+        """Return the conditions that are of a kind which :attr:`variants` tell apart."""
+        kinds = {_kind(term) for terms in self.variants for term in terms}
+        return frozenset(term for term in conditions if _kind(term) in kinds)
+
+    def _rates_under(self, relevant: frozenset[str]) -> Mapping[RateKey, Decimal]:
+        """Return the rates under conditions of the call.
+
+        Conditions that no variant names leave the meters that depend on them without a
+        rate: what another size costs is not known.
+        """
+        if not relevant:
+            return self.rates
+        depending = {key.meter for rates in self.variants.values() for key in rates}
+        kept = {k: v for k, v in self.rates.items() if k.meter not in depending}
+        return {**kept, **self.variants.get(relevant, {})}
 
     def with_fees(self, other: Price) -> Price:
         """Add the other price's rates for units that this one lacks."""
@@ -109,7 +137,8 @@ class Price:
         """Return the rates of one tier as they apply to a call.
 
         :param at: When the call was sent, for :attr:`windows`.
-        :param conditions: What is true of the call, for :attr:`multipliers`.
+        :param conditions: What is true of the call, for :attr:`multipliers` and
+            :attr:`variants`.
         :param factor: A negotiated multiplier of all rates.
         :param claude: Whether Anthropic's rules for cache prices apply.
         """
@@ -120,10 +149,11 @@ class Price:
                     window = number
         if self.multipliers and conditions:
             factor = self._factor(conditions, factor)
-        key = (mode, above, window, factor, claude)
+        relevant = self._relevant(conditions) if self.variants else _NO_CONDITIONS
+        key = (mode, above, window, factor, claude, relevant)
         table = self._tables.get(key)
         if table is None:
-            rates = self.rates
+            rates = self._rates_under(relevant)
             if window is not None:
                 rates = {**rates, **self.windows[window].rates}
             table = compile_table(
@@ -142,3 +172,8 @@ class Price:
             if times is not None:
                 factor = times if factor is None else EXACT.multiply(factor, times)
         return factor
+
+
+def _kind(condition: str) -> str:
+    """Return the kind of a condition: ``size`` of ``size.1024x1024``."""
+    return condition.partition(".")[0]

@@ -369,11 +369,13 @@ def _provenance(result: FetchResult) -> dict[str, str]:
 def _removed(
     current: Mapping[str, t.Any], after: Amounts, offer: Offer
 ) -> set[RateKey | str]:
-    """Return the rates of windows that the source's own windows replace."""
-    if "windows" not in offer.adjustments or not current.get("windows"):
-        return set()
+    """Return the rates of windows and variants that the source's own replace."""
     return {
-        k for k in adjustments_of({"windows": current["windows"]}) if k not in after
+        rate
+        for name in ("windows", "variants")
+        if name in offer.adjustments and current.get(name)
+        for rate in adjustments_of({name: current[name]})
+        if rate not in after
     }
 
 

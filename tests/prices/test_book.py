@@ -137,6 +137,23 @@ def test_gateways_and_ollama_borrow_nothing_from_the_bundled_book(
     assert key(book, "together", "m") == "groq/m"
 
 
+@pytest.mark.parametrize("reseller", ["aiml", "azure", "openrouter/openai"])
+def test_a_reseller_does_not_lend_its_bundled_price_to_the_maker(
+    reseller: str,
+) -> None:
+    entries = {f"{reseller}/draw-3": RATE}
+    assert key(layers(None, None, entries), "openai", "draw-3") is None
+    assert key(layers(None, None, entries), "openai", "draw-3-2026-01-01") is None
+    # A price of your own is your decision.
+    assert key(layers(None, entries), "openai", "draw-3") == f"{reseller}/draw-3"
+
+
+def test_google_has_one_price_list_for_two_platforms() -> None:
+    book = layers(None, None, {"vertex/veo": RATE, "azure/sora": RATE})
+    assert key(book, "gemini", "veo") == "vertex/veo"
+    assert key(book, "gemini", "sora") is None
+
+
 @pytest.mark.parametrize("alias", ["azure/mine", "mine", "AZURE/mine"])
 def test_an_alias_is_priced_as_its_model(alias: str) -> None:
     book = layers(None, None, {"azure/gpt": RATE}, {alias: "azure/gpt-2026-01-01"})

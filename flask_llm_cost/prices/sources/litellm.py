@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import typing as t
 from collections.abc import Mapping
+from decimal import Decimal
 
 from ..entry import ignore
 from ..entry import read_price
 from . import amount
 from . import check_price
+from . import litellm_variants as by_size
 from . import Sheet
 from . import tidy
 
@@ -90,6 +92,7 @@ _UNITS_BY_MODE: t.Final = {
     ("audio_transcription", "output_cost_per_second"): "audio_second",
     ("audio_speech", "output_cost_per_second"): "output_audio_second",
     ("video_generation", "output_cost_per_second"): "video_second",
+    ("video_generation", "output_cost_per_video_per_second"): "video_second",
     ("image_generation", "input_cost_per_image"): "image",
     ("image_edit", "input_cost_per_image"): "image",
     ("embedding", "input_cost_per_image"): "input_image_piece",
@@ -105,7 +108,6 @@ _UPLIFTS: t.Final = {
     "regional_endpoint_uplift_multiplier": "region.endpoint",
 }
 _BEARS_PRICE: t.Final = re.compile(r"cost|_pricing\Z|uplift")
-_SIZED: t.Final = re.compile(r"(\d+-x-\d+|hd|standard|low|medium|high|max-steps)/")
 _MILLION: t.Final = 10**6
 
 
@@ -118,8 +120,13 @@ def read(document: object) -> Sheet:
         raise ValueError("LiteLLM's prices must be a JSON object")
     sheet = Sheet()
     ranks: dict[str, int] = {}
+    sized: list[tuple[re.Match[str], Mapping[str, t.Any]]] = []
     for key, fields in document.items():
         if key == "sample_spec" or not isinstance(fields, Mapping):
+            continue
+        found = by_size.IMAGES.match(key)
+        if found is not None:
+            sized.append((found, fields))
             continue
         name, rank = model_name(key, fields)
         if name is None:
@@ -130,6 +137,10 @@ def read(document: object) -> Sheet:
             if entry is not None and rank > ranks.get(name, -1):
                 ranks[name] = rank
                 sheet.models[name] = [entry]
+    for found, fields in sized:
+        name, _ = model_name(found["model"], fields)
+        by_size.read_image_size(sheet, name, found, fields)
+    by_size.fold_high_resolutions(sheet)
     return sheet
 
 
@@ -139,7 +150,7 @@ def model_name(key: str, fields: Mapping[str, t.Any]) -> tuple[str | None, int]:
     The name is ``None`` if the model has no price per call.
     """
     theirs = fields.get("litellm_provider")
-    if not isinstance(theirs, str) or theirs in _SUBSCRIPTIONS or _SIZED.match(key):
+    if not isinstance(theirs, str) or theirs in _SUBSCRIPTIONS:
         return None, 0
     ours = (
         "vertex" if theirs.startswith("vertex_ai") else _PROVIDERS.get(theirs, theirs)
@@ -147,8 +158,7 @@ def model_name(key: str, fields: Mapping[str, t.Any]) -> tuple[str | None, int]:
     prefixes = (f"{theirs}/", f"{ours}/", "vertex_ai/" if ours == "vertex" else "\0")
     for prefix in prefixes:
         if key.startswith(prefix):
-            rest = key[len(prefix) :]
-            return (None, 0) if _SIZED.match(rest) else (f"{ours}/{rest}", 2)
+            return f"{ours}/{key[len(prefix) :]}", 2
     # `bedrock/us-east-1/...` has provider bedrock_converse, too.
     if ours == "bedrock" and key.startswith("bedrock/"):
         return key, 1
@@ -183,11 +193,14 @@ class _Entry:
         for field, value in self._fields.items():
             if field in self._readers:
                 self._readers[field](value)
+            elif by_size.RESOLUTION.match(field):
+                self._read_resolution(field, value)
             elif field in _UPLIFTS:
                 self._read_multiplier(_UPLIFTS[field], value)
             elif _BEARS_PRICE.search(field):
                 self._read_rate(field, value)
         rates = self._rates
+        by_size.add_resolutions(rates)
         _drop_repeats(rates)
         read_price(self._name, rates, ignore)
         # Two fields may set the same rate, and the other one may have a value.
@@ -222,18 +235,44 @@ class _Entry:
 
     def _read_search(self, value: t.Any) -> None:
         sizes = value if isinstance(value, Mapping) else {}
-        # Medium is the default size of OpenAI's tool; most providers have one price.
-        price = amount(sizes.get("search_context_size_medium"))
+        prices = {
+            size: amount(sizes.get(f"search_context_size_{size}"))
+            for size in ("low", "medium", "high")
+        }
+        by_size = len(set(prices.values())) > 1
+        meter, default = self._search_meter(by_size)
+        price = prices[default]
         if price is None:
             self._sheet.skip("search_context_cost_per_query")
             return
         self._sheet.read += 1
-        meter = "web_search"
-        if self._name.startswith(("gemini/", "vertex/gemini")):
-            per_query = self._fields.get("web_search_billing_unit") == "per_query"
-            meter = "grounding" if per_query else "grounded_prompt"
         if price:
             self._rates[meter] = tidy(price)
+        for size, each in prices.items():
+            if by_size and each:
+                self._add_variant(f"search_context.{size}", meter, each)
+
+    def _search_meter(self, by_size: bool) -> tuple[str, str]:
+        """Return what a search is billed by, and the default size of its context."""
+        if self._name.startswith(("gemini/", "vertex/gemini")):
+            per_query = self._fields.get("web_search_billing_unit") == "per_query"
+            return "grounding" if per_query else "grounded_prompt", "medium"
+        if self._name.startswith("perplexity/") and by_size:
+            # A fee per request: https://docs.perplexity.ai/getting-started/pricing
+            return "request", "low"
+        return "web_search", "medium"
+
+    def _read_resolution(self, field: str, value: object) -> None:
+        found, price = by_size.RESOLUTION.match(field), amount(value)
+        if found is None or not price:
+            self._sheet.skip(field)
+            return
+        self._sheet.read += 1
+        self._add_variant(f"resolution.{found[1]}", "video_second", price)
+
+    def _add_variant(self, condition: str, meter: str, price: Decimal) -> None:
+        variants = self._rates.setdefault("variants", {})
+        variants.setdefault(condition, {})[meter] = tidy(price)
 
     def _read_file_search(self, value: t.Any) -> None:
         number = amount(value)
