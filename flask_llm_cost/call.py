@@ -303,7 +303,8 @@ class Cost(_Late):
     mode: str | None = None
     """``batch``, ``flex``, ``priority``, ...; ``None`` is standard."""
     complete: bool = True
-    """False if a meter that was used has no rate: the total is then a floor."""
+    """False if something that is billed was not read, or has no rate of its own: see
+    :data:`.prices.completeness.INCOMPLETE`."""
     flags: frozenset[str] = frozenset()
     estimate_usd: Decimal | None = None
     """The local estimate, if the cost is the one that the provider reported."""

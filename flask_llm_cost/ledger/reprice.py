@@ -42,6 +42,7 @@ BATCH: t.Final = 500
 _PRICE_FLAGS: t.Final = frozenset(
     ("unpriced", "price_error", "prepaid", "unknown_tier", "borrowed_price")
     + ("derived", "mode_fallback", "modality_fallback", "several_models")
+    + ("model_fallback", "condition_fallback")
 )
 """Flags of a call that come from its price, and are removed with it."""
 

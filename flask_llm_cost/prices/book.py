@@ -24,6 +24,8 @@ from ..money import from_pico
 from ..money import round_pico
 from .compiled import compile_price
 from .compiled import CompiledPrice
+from .completeness import incomplete
+from .completeness import unpriced_conditions
 from .entry import Entry
 from .layers import bundled_layer
 from .layers import Layer
@@ -36,6 +38,7 @@ from .meters import MIN_TIME
 from .meters import PREPAID
 from .names import CACHE_SIZE
 from .names import check_mode
+from .names import is_router
 from .names import provider_name
 from .names import served_mode
 from .quote import combine
@@ -203,23 +206,28 @@ class PriceBook:
         served the call decides.
 
         :param flags: The call's flags. A flag such as ``region.us`` selects the entry's
-            multiplier of that name.
+            multiplier of that name. With one of :data:`.INCOMPLETE`, the cost is not
+            complete.
         :return: The cost, ``None`` if no price is known, and flags to set on the call.
         :raises ValueError: If the mode is unknown.
         """
         checked, mode_flags = check_mode(mode), _NO_FLAGS
         if mode is None and service_tier is not None:
             checked, mode_flags = served_mode(provider_name(provider), service_tier)
+        known = frozenset(flags)
         cost = None
         if usage is not None:
-            cost = self._cost(provider, model, usage, at, checked, frozenset(flags))
-        if reported_cost is not None and _is_amount(reported_cost):
+            cost = self._cost(provider, model, usage, at, checked, known)
+        reported = reported_cost is not None and _is_amount(reported_cost)
+        if reported_cost is not None and reported:
             cost = _reported(reported_cost, cost, checked)
         elif cost is None:
             unpriced = ["unpriced", *(["prepaid"] if checked in PREPAID else [])]
             return Quote(None, mode_flags.union(unpriced))
-        if mode_flags:
-            cost = dataclasses.replace(cost, flags=cost.flags | mode_flags)
+        if known or mode_flags:
+            cost = _flagged(
+                cost, mode_flags, incomplete(known | mode_flags, reported=reported)
+            )
         return Quote(cost, cost.flags)
 
     def quote_call(
@@ -232,21 +240,46 @@ class PriceBook:
             provider does not report the cost of the whole.
         :raises ValueError: If ``mode`` is unknown.
         """
-        used: Mapping[str, Usage | None] = usage_by_model or {call.model: call.usage}
-        quotes = {
-            model: self.quote(
-                call.provider,
-                model,
-                usage,
-                at=call.started_at,
-                mode=mode,
-                service_tier=call.service_tier,
-                reported_cost=call.reported_cost,
-                flags=call.flags,
+        if usage_by_model:
+            return combine(
+                {
+                    model: self._quote_model(call, mode, model, usage)
+                    for model, usage in usage_by_model.items()
+                }
             )
-            for model, usage in used.items()
-        }
-        return combine(quotes) if usage_by_model else quotes[call.model]
+        quote = self._quote_model(call, mode, call.model, call.usage)
+        asked = call.request_model
+        if quote.cost is not None or asked is None or not self._stands_in(asked, call):
+            return quote
+        other = self._quote_model(call, mode, asked, call.usage)
+        if other.cost is None:
+            return quote
+        cost = _flagged(other.cost, frozenset(("model_fallback",)))
+        return Quote(cost, cost.flags)
+
+    def _quote_model(
+        self, call: Call, mode: str | None, model: str, usage: Usage | None
+    ) -> Quote:
+        return self.quote(
+            call.provider,
+            model,
+            usage,
+            at=call.started_at,
+            mode=mode,
+            service_tier=call.service_tier,
+            reported_cost=call.reported_cost,
+            flags=call.flags,
+        )
+
+    def _stands_in(self, asked: str, call: Call) -> bool:
+        """Whether the requested model can be priced instead of the one that answered.
+
+        It cannot if the name stands for a choice among models, or if another model took
+        over: then the two have nothing to do with each other.
+        """
+        if asked == call.model or is_router(asked) or "other_model" in call.flags:
+            return False
+        return self.find(call.provider, call.model, call.started_at) is None
 
     def _cost(
         self,
@@ -257,14 +290,16 @@ class PriceBook:
         mode: str | None,
         conditions: frozenset[str],
     ) -> Cost | None:
-        if conditions:
-            found = self.find(provider, model, at)
-            if found is not None and found.price.depends_on(conditions):
-                price = compile_price(
-                    found, provider, mode, at=at, conditions=conditions
-                )
-                return price.cost(usage)
-        return self.cost(provider, model, usage, at, mode)
+        found = self.find(provider, model, at) if conditions else None
+        if found is None:
+            return self.cost(provider, model, usage, at, mode)
+        if not found.price.depends_on(conditions):
+            cost = self.cost(provider, model, usage, at, mode)
+        else:
+            price = compile_price(found, provider, mode, at=at, conditions=conditions)
+            cost = price.cost(usage)
+        unpriced = unpriced_conditions(conditions, found.price.conditions)
+        return cost if cost is None or not unpriced else _flagged(cost, unpriced)
 
     def _compile(
         self, provider: str, model: str, at: dt.datetime | None, mode: str | None
@@ -313,6 +348,22 @@ class PriceBook:
                 lookup.aliases,
             )
             self._latest, self._dated = {}, {}
+
+
+def _flagged(
+    cost: Cost, flags: frozenset[str], doubts: frozenset[str] | None = None
+) -> Cost:
+    """Add flags to a cost.
+
+    :param doubts: Those because of which it is not complete; by default, all that are
+        listed as such.
+    """
+    doubts = incomplete(flags) if doubts is None else doubts
+    if not flags and not doubts:
+        return cost
+    return dataclasses.replace(
+        cost, complete=cost.complete and not doubts, flags=cost.flags | flags | doubts
+    )
 
 
 def _reported(amount: Decimal, estimate: Cost | None, mode: str | None) -> Cost:

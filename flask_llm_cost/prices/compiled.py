@@ -17,6 +17,7 @@ from ..call import CostSource
 from ..call import Usage
 from ..money import from_pico
 from ..money import ONE_PICO
+from .completeness import incomplete
 from .line_items import itemize
 from .line_items import LineItem
 from .line_items import parts_of
@@ -115,9 +116,11 @@ class CompiledPrice:
         if missing and not items:
             # No used meter has a rate, so not even a floor is known.
             return None
+        flags |= self._flags
+        complete = not missing and not incomplete(flags)
         cost = _new(Cost)
         _set_total(cost, from_pico(pico))
-        _set_later(cost, (_fill, self, table, items, not missing, flags | self._flags))
+        _set_later(cost, (_fill, self, table, items, complete, flags))
         return cost
 
 

@@ -19,10 +19,13 @@ from ..money import digits
 from ..money import divide
 from ..money import from_pico
 from .book import PriceBook
+from .completeness import INCOMPLETE
+from .completeness import incomplete
 from .entry import adjustments
 from .lookup import Found
 from .meters import aware
 from .meters import CORE
+from .meters import PER_PROMPT
 from .meters import PREPAID
 from .meters import TOKENS
 from .meters import UNITS
@@ -113,6 +116,7 @@ class Explanation:
             yield f"Total: {_total(self.cost)}"
         if self.flags:
             yield f"Flags: {', '.join(sorted(self.flags))}"
+            yield from _doubts(self.flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,8 @@ class CallExplanation:
             yield line
         if cost.flags:
             yield f"Flags: {', '.join(sorted(cost.flags))}"
+        if not cost.complete:
+            yield from _doubts(cost.flags)
         total = digits(sum(self.amounts.values(), Decimal(0)))
         yield (
             f"Recomputed: ${total}, matches to the pico-dollar."
@@ -196,6 +202,11 @@ class CallExplanation:
 
 def _total(cost: Cost) -> str:
     return f"{'' if cost.complete else 'at least '}${digits(cost.total_usd)}"
+
+
+def _doubts(flags: frozenset[str]) -> Iterator[str]:
+    for flag in sorted(incomplete(flags)):
+        yield f"Incomplete: {INCOMPLETE[flag]}."
 
 
 def _date(since: dt.datetime | None) -> str:
@@ -294,6 +305,7 @@ def _missing(usage: Usage, cost: Cost | None) -> tuple[str, ...]:
     parts = {meter.partition("@")[0] for meter in ({} if cost is None else cost.parts)}
     if "reasoning" in parts:
         parts.add("output")
+    parts |= {unit for unit, once in PER_PROMPT.items() if once in parts}
     return tuple(name for name, count in used.items() if count and name not in parts)
 
 

@@ -116,6 +116,16 @@ def is_claude(provider: str, key: str) -> bool:
     return provider.lower() == "anthropic" or "claude" in key.lower()
 
 
+def is_router(model: str) -> bool:
+    """Whether a model's name stands for a choice among models, made call by call."""
+    last = model.lower().rpartition("/")[2].partition(":")[0]
+    return last in ("auto", "router") or _ROUTER.search(last) is not None
+
+
+_ROUTER: t.Final = re.compile(r"(?:^|-)(?:model-router|router$)")
+"""``model-router`` is Azure's, whose versions have a date behind it."""
+
+
 # Modes
 
 _STANDARD: t.Final = frozenset(

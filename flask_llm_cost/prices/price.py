@@ -80,6 +80,11 @@ class Price:
         """Whether there is a rate for tokens."""
         return any(key.meter in TOKENS for key in self.rates)
 
+    @property
+    def conditions(self) -> frozenset[str]:
+        """The conditions that it provides for, by a multiplier or a variant."""
+        return frozenset(self.multipliers).union(*self.variants)
+
     def depends_on(self, conditions: frozenset[str]) -> bool:
         """Whether what is true of a call changes the rates."""
         return not conditions.isdisjoint(self.multipliers) or bool(

@@ -118,17 +118,24 @@ def _units(notes: Notes) -> dict[str, Decimal]:
 
 
 def price_flags(notes: Notes) -> frozenset[str]:
-    """Flag the region that inference was bound to, and a credit for a fallback."""
+    """Flag the region of inference, a fallback to another model, and a credit for it."""
     flags = set()
     place = notes.usage.get("inference_geo")
     if isinstance(place, str) and re.fullmatch("[a-z]{2}", place):
         flags.add(f"region.{place}")
+    steps = items(notes.usage.get("iterations"))
+    if any(inner({"step": step}, "step").get("type") == _FALLBACK for step in steps):
+        flags.add("other_model")
     credit = inner(inner(notes.usage, "fallback_credit"), "status")
     if credit.get("type") == "redeemed":
         # Billed as if the conversation had been on this model all along: what the caches
         # would have held then cannot be known from this answer.
         flags.add("fallback_credit")
     return frozenset(flags)
+
+
+_FALLBACK: t.Final = "fallback_message"
+"""The type of an iteration by a model that took over (``BetaIterationsUsage``)."""
 
 
 def tier(notes: Notes) -> str | None:

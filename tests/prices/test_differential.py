@@ -160,10 +160,10 @@ def _by_rule(cost: Cost | None) -> str | None:
     """Return which of our rules explains a difference at equal prices."""
     if cost is None:
         return "no used meter has a rate: unknown for us, 0 for them"
-    if not cost.complete:
-        return "a used meter has no rate: a floor for us, other input for them"
     if cost.flags & {"derived", "modality_fallback"}:
         return "a fallback for a missing rate, which we flag"
+    if not cost.complete:
+        return "a used meter has no rate: a floor for us, other input for them"
     return None
 
 

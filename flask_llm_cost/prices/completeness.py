@@ -1,0 +1,63 @@
+"""What makes a cost incomplete: the one list of flags that contradict "complete".
+
+A cost is complete if everything that the provider bills for the call, as far as the
+exchange shows, was read and priced. Each of these flags says that it was not.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Mapping
+
+INCOMPLETE: t.Final[Mapping[str, str]] = {
+    # From pricing: a rate stands in for one that is not known.
+    "modality_fallback": "audio, images or video were priced at the text rate",
+    "borrowed_price": "the price is that of the same model at another provider",
+    "mode_fallback": "the mode has no rate for a meter, so the standard rate was applied",
+    "unknown_tier": "the service tier is unknown, so standard rates were applied",
+    "model_fallback": "the model that answered has no price, so the requested one's was"
+    " applied",
+    "condition_fallback": "the price may depend on the size, quality or search context,"
+    " and has no rate for this one",
+    # From reading: something is billed that the exchange does not show, or not in full.
+    "fallback_credit": "a credit for a fallback was redeemed, whose amount is not reported",
+    "unread_usage": "the response reports usage that could not be read",
+    "session_fee": "a fee over time, such as for storage or a session, comes on top",
+    "cut": "the stream was cut before its final usage",
+    "usage_conflict": "the token counts contradict each other",
+    "broken_frames": "parts of the stream could not be parsed",
+    "unreadable_encoding": "the content encoding could not be decoded",
+    "unreadable_event": "a stream event could not be parsed",
+    "reader_error": "the response could not be parsed",
+}
+"""Flags with which a cost is not complete, and why."""
+
+_FLAGS: t.Final = frozenset(INCOMPLETE)
+
+_OF_REPORTED: t.Final = frozenset(("cut",))
+"""A cost that the provider reports is its own sum, however the usage was read. Only of a
+stream that was cut may it be less than all."""
+
+_CONDITIONS: t.Final = ("size.", "quality.", "search_context.")
+"""Conditions that always change the price. A region does so only at some providers."""
+
+
+def incomplete(flags: frozenset[str], *, reported: bool = False) -> frozenset[str]:
+    """Return those flags that make a cost incomplete.
+
+    :param reported: The cost is the one that the provider reports.
+    """
+    return flags & (_OF_REPORTED if reported else _FLAGS)
+
+
+def unpriced_conditions(
+    conditions: Iterable[str], known: Iterable[str]
+) -> frozenset[str]:
+    """Return ``condition_fallback`` if a price does not provide for a condition.
+
+    :param known: The conditions that the price provides for.
+    """
+    needed = {each for each in conditions if each.startswith(_CONDITIONS)}
+    lacking = needed.difference(known) if needed else needed
+    return frozenset(("condition_fallback",)) if lacking else frozenset()
