@@ -39,7 +39,7 @@ _OF_REPORTED: t.Final = frozenset(("cut",))
 """A cost that the provider reports is its own sum, however the usage was read. Only of a
 stream that was cut may it be less than all."""
 
-_CONDITIONS: t.Final = ("size.", "quality.", "search_context.")
+_CONDITIONS: t.Final = ("size.", "quality.", "resolution.", "search_context.")
 """Conditions that always change the price. A region does so only at some providers."""
 
 
