@@ -31,8 +31,8 @@ if t.TYPE_CHECKING:
     from .call import Usage
     from .extension import LlmCost
     from .prices import PriceBook
-    from .query.storage import Storage
     from .request import RequestCost
+    from .storage import Storage
 
 _LINGER_S: t.Final = 1.0
 """How long to wait for the end of a stream after its final usage event."""

@@ -14,7 +14,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from ..query.storage import queued_calls
+from ..storage import queued_calls
 from .drain import drain_first
 from .period import chosen
 from .period import period_options

@@ -10,12 +10,12 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from ..query.storage import NO_TABLES
-from ..query.storage import required
+from ..storage import NO_TABLES
+from ..storage import required
 
 if t.TYPE_CHECKING:
     from ..query.host import Host
-    from ..query.storage import Schema
+    from ..storage import Schema
 
 
 @click.group()

@@ -187,7 +187,7 @@ def partitions(host: Host) -> Iterator[Finding]:
 
 def spool(host: Host) -> Iterator[Finding]:
     """Check that calls can be queued, and are written to the ledger."""
-    from ..query.storage import queued_calls
+    from ..storage import queued_calls
 
     files = host.settings.storage == "jsonl"
     if host.settings.write != "spool" and not files:

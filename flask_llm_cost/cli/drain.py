@@ -8,9 +8,9 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from ..query.storage import NO_QUEUE
-from ..query.storage import replica_lag
-from ..query.storage import required
+from ..storage import NO_QUEUE
+from ..storage import replica_lag
+from ..storage import required
 from .text import count
 
 if t.TYPE_CHECKING:

@@ -8,9 +8,9 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from ..query.storage import NO_QUEUE
-from ..query.storage import NO_ROLLUPS
-from ..query.storage import required
+from ..storage import NO_QUEUE
+from ..storage import NO_ROLLUPS
+from ..storage import required
 from .drain import store_queued
 from .text import count
 from .text import plain

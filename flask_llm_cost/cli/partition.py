@@ -8,12 +8,12 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from ..query.storage import NO_PARTITIONS
-from ..query.storage import required
+from ..storage import NO_PARTITIONS
+from ..storage import required
 
 if t.TYPE_CHECKING:
     from ..query.host import Host
-    from ..query.storage import Step
+    from ..storage import Step
 
 
 @click.command()

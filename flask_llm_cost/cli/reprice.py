@@ -11,8 +11,8 @@ from flask.cli import with_appcontext
 
 from ..money import digits
 from ..money import from_pico
-from ..query.storage import NO_REPRICING
-from ..query.storage import required
+from ..storage import NO_REPRICING
+from ..storage import required
 from .drain import drain_first
 from .period import chosen
 from .text import count
@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
     from ..call import Call
     from ..call import Cost
     from ..query.host import Host
-    from ..query.storage import Repriced
+    from ..storage import Repriced
 
 _NAMED: t.Final = 20
 

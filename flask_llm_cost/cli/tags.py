@@ -8,13 +8,13 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from ..query.storage import NO_ROLLUPS
-from ..query.storage import required
+from ..storage import NO_ROLLUPS
+from ..storage import required
 from .text import count
 
 if t.TYPE_CHECKING:
     from ..query.host import Host
-    from ..query.storage import Erased
+    from ..storage import Erased
 
 _EVERY: t.Final = 1000
 """Sets of tags between two lines of progress."""

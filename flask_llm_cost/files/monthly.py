@@ -25,9 +25,10 @@ from ..calendar import period_of
 from ..call import Call
 from ..config import Settings
 from ..errors import StorageError
-from ..lifecycle import Failed
-from ..lifecycle import register
-from ..lifecycle import Reporter
+from ..storage import Failed
+from ..storage import register
+from ..storage import Reporter
+from ..storage import Storage
 from . import edits
 
 if t.TYPE_CHECKING:
@@ -41,26 +42,16 @@ FOLDER: t.Final = "llm_cost_calls"
 _MONTH: t.Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])\.jsonl")
 
 
-class JsonlLedger:
+class JsonlLedger(Storage):
     """Stores calls in files ``YYYY-MM.jsonl`` that only their owner can read.
 
-    It implements :class:`~flask_llm_cost.query.storage.Storage` where
-    ``LLM_COST_STORAGE`` is ``"jsonl"``, without any of the optional capabilities.
+    It takes the place of :class:`.Ledger` where ``LLM_COST_STORAGE`` is ``"jsonl"``, and has
+    none of the optional capabilities of a storage.
 
     :param failed: Receives what could not be stored. It must not raise.
     :param gather: Called before files are read to append the calls that are due. It must
         not raise.
     """
-
-    queue: None = None
-    schema: None = None
-    partitions: None = None
-    rollups: None = None
-    repricing: None = None
-    budgets: None = None
-    replica: None = None
-    restore: None = None
-    withdraw: None = None
 
     def __init__(
         self,
@@ -71,12 +62,11 @@ class JsonlLedger:
         gather: Callable[[], None] | None = None,
     ) -> None:
         self.folder = Path(instance_path, settings.jsonl_dir or FOLDER)
-        """The folder of the files. A relative path is one in the instance folder."""
         self.malformed = 0
         """Lines that were skipped when they were last read, because they are not calls."""
         self._settings = settings
         self._gather = gather
-        self._reporter = Reporter(failed)
+        self.reporter = Reporter(failed)
         self._reset()
         register(self)
 
@@ -85,36 +75,24 @@ class JsonlLedger:
         self._lock = threading.Lock()
 
     def after_fork(self) -> None:
-        """Forget the parent's index, in a forked child."""
         index = self._index
         self._reset()
         if index is not None:
             index.after_fork()
 
     @property
-    def lost(self) -> int:
-        """Calls that could not be written."""
-        return self._reporter.lost
-
-    @property
     def label(self) -> str:
-        """The folder of the files."""
         return str(self.folder)
 
     # Recording calls
 
     def append(self, call: Call, *, now: bool = True) -> bool:
-        """Record a call. Never raises: errors go to ``failed``.
-
-        :param now: A call is written at once in any case.
-        :return: Whether it was written.
-        """
         # The app's request goes on, whatever happens in here.
         try:
             jsonl.check_id(call)
             edits.append(self._path(call.started_at), jsonl.encode(call))
         except Exception as error:
-            self._reporter.lose(call, self._explained(error))
+            self.reporter.lose(call, self._explained(error))
             return False
         return True
 
@@ -127,17 +105,14 @@ class JsonlLedger:
         )
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Append the calls that are due; all others are written already."""
         if self._gather is not None:
             self._gather()
         return True
 
     def flush_at_exit(self) -> None:
-        """Append the calls that are due, at the end of the process."""
         self.flush()
 
     def close(self) -> None:
-        """Append the calls that are due, and delete the index."""
         self.flush()
         index, self._index = self._index, None
         if index is not None:
@@ -203,15 +178,6 @@ class JsonlLedger:
         since: dt.datetime | None = None,
         until: dt.datetime | None = None,
     ) -> Iterator[sa.Connection]:
-        """Connect to an index of the files in one read-only transaction.
-
-        The last file is always in it, so that the latest call is.
-
-        :param fresh: The index is up to date in any case.
-        :param since: Files of earlier months need not be in it.
-        :param until: Nor those of months that begin then or later.
-        :raises StorageError: If the files cannot be read.
-        """
         self.flush()
         with self._lock:
             if self._index is None:
@@ -222,6 +188,7 @@ class JsonlLedger:
         try:
             files = self.files()
             wanted = self._within(files, since, until)
+            # The last file is always read: it has the latest call.
             self.malformed = index.update(
                 wanted + [f for f in files[-1:] if f not in wanted]
             )
@@ -261,7 +228,6 @@ class JsonlLedger:
     # Deleting
 
     def prunable(self, before: dt.datetime) -> int:
-        """Count the calls that :meth:`prune` would delete."""
         return sum(1 for _ in self.query(end=before))
 
     def prune(
@@ -271,13 +237,6 @@ class JsonlLedger:
         months_only: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Delete the calls before a moment; return how many there were.
-
-        Files keep no totals of what was deleted.
-
-        :param months_only: Delete whole files only.
-        :param progress: Called with the number of deleted calls after each file.
-        """
         if months_only:
             first = before.astimezone(dt.UTC).replace(day=1)
             before = first.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -286,10 +245,6 @@ class JsonlLedger:
         )
 
     def clear(self, scope: t.Literal["today", "all"]) -> int:
-        """Delete today's calls (in ``LLM_COST_TIMEZONE``), or all.
-
-        :return: How many there were.
-        """
         if scope == "all":
             return self._keep(lambda call: False)
         today = period_of("day", dt.datetime.now(dt.UTC), self._settings.timezone)[0]
@@ -317,10 +272,6 @@ class JsonlLedger:
         *,
         progress: Callable[[Erased], None] | None = None,
     ) -> Erased:
-        """Erase one value of a tag from all files.
-
-        :param progress: Called with what was erased so far, after each file.
-        """
         from ..rollups.erase import Erased
 
         self.flush()

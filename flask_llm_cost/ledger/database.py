@@ -22,10 +22,11 @@ from ..config import Settings
 from ..db.import_lock import loading
 from ..errors import StorageError
 from ..interrupts import of_signal
-from ..lifecycle import EXIT_SECONDS
-from ..lifecycle import Failed
-from ..lifecycle import register
-from ..lifecycle import Reporter
+from ..storage import EXIT_SECONDS
+from ..storage import Failed
+from ..storage import register
+from ..storage import Reporter
+from ..storage import Storage
 from . import destination
 from .queue import Queue
 
@@ -50,10 +51,8 @@ _RETRY_SECONDS: t.Final = 5.0
 _BUILD_SECONDS: t.Final = 2.0
 
 
-class Ledger:
-    """One app's ledger in a database. Nothing is opened before it is needed.
-
-    It implements :class:`~flask_llm_cost.query.storage.Storage`.
+class Ledger(Storage):
+    """One app's ledger in a database.
 
     :param instance_path: The folder of files that the settings do not place elsewhere.
     :param host_engine: Gives the host app's engine, if its database is the ledger's.
@@ -79,10 +78,11 @@ class Ledger:
         self._host: sa.Engine | None = None
         self._gather = gather
         self._policy = policy
-        self._reporter = Reporter(failed)
-        self.queue: Queue = Queue(
-            Path(instance_path, settings.spool_dir or SPOOL_FOLDER),
-            self._reporter,
+        self.reporter = Reporter(failed)
+        self.folder = Path(instance_path, settings.spool_dir or SPOOL_FOLDER)
+        self._queue = Queue(
+            self.folder,
+            self.reporter,
             destination=self._destination,
             fsync=settings.spool_fsync,
             store=lambda: self._store,
@@ -105,7 +105,6 @@ class Ledger:
         self._rescued = False
 
     def after_fork(self) -> None:
-        """Forget what belongs to the parent, in a forked child."""
         engines = self._made_engines
         self._reset()
         self.queue.after_fork()
@@ -113,28 +112,12 @@ class Ledger:
             engines.after_fork()
 
     @property
-    def lost(self) -> int:
-        """Calls that neither the spool nor the database would take."""
-        return self._reporter.lost
-
-    @property
-    def folder(self) -> Path:
-        """The folder that calls are written to first: the spool's."""
-        return self.queue.folder
-
-    @property
     def label(self) -> str:
-        """The database's URL, without user and password."""
         return self._engines.label
 
     # Recording calls
 
     def append(self, call: Call, *, now: bool = False) -> bool:
-        """Record a call. Never raises: errors go to ``failed``.
-
-        :param now: Write it to the database at once, whatever ``LLM_COST_WRITE`` says.
-        :return: Whether it is in the database already.
-        """
         # The app's request goes on, whatever happens in here.
         try:
             if (now or self._settings.write == "sync") and self._write_now(call):
@@ -147,7 +130,7 @@ class Ledger:
         except Exception as error:
             if of_signal(error):
                 raise
-            self._reporter.lose(call, error)
+            self.reporter.lose(call, error)
         return False
 
     def _write_now(self, call: Call) -> bool:
@@ -159,7 +142,7 @@ class Ledger:
         except Exception as error:
             if of_signal(error):
                 raise
-            self._reporter.report(None, error)
+            self.reporter.report(None, error)
             return False
         return True
 
@@ -175,7 +158,7 @@ class Ledger:
         self.queue.writer.wrote()
         for _, reason in stored.rejected:
             self.queue.reject(call, reason)
-            self._reporter.report(call, StorageError(f"A call was rejected: {reason}"))
+            self.reporter.report(call, StorageError(f"A call was rejected: {reason}"))
 
     def _rescue(self, call: Call, error: OSError) -> None:
         """The spool cannot be written: a full disk, or a folder that is read-only."""
@@ -187,13 +170,11 @@ class Ledger:
         try:
             self._write(call)
         except Exception as second:
-            self._reporter.lose(
-                call, StorageError(f"A call was lost. {why} ({second})")
-            )
+            self.reporter.lose(call, StorageError(f"A call was lost. {why} ({second})"))
         else:
             if not self._rescued:
                 why += " Until then, each call is written to the database at once."
-                self._reporter.report(None, StorageError(why))
+                self.reporter.report(None, StorageError(why))
             self._rescued = True
 
     def _append_due(self) -> None:
@@ -203,23 +184,14 @@ class Ledger:
     # Storing what is queued
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Wait until everything captured so far is in the ledger.
-
-        :return: False if some of it is still queued, or was rejected.
-        """
         done = self.queue.flush(timeout)
         self._notify()
         return done
 
     def flush_at_exit(self) -> None:
-        """Store what is queued, at the end of the process."""
         self.queue.flush(EXIT_SECONDS, once=True)
 
     def close(self) -> None:
-        """Store what is queued, then close threads, files and connections.
-
-        A closed ledger opens again by itself when it is used.
-        """
         if self._pid != os.getpid():
             self.after_fork()
         self.flush_at_exit()
@@ -240,22 +212,12 @@ class Ledger:
         since: dt.datetime | None = None,
         until: dt.datetime | None = None,
     ) -> Iterator[sa.Connection]:
-        """Connect in one read-only transaction, in which nothing changes.
-
-        :param fresh: Do not read from the replica of ``LLM_COST_READ_DATABASE_URI``: what
-            is read decides what is written.
-        :param since: Nothing older is read. A database does not need to know.
-        :param until: Nothing from that moment on is read.
-        :raises StorageError: If the database cannot be used.
-        :raises SetupRequired: If its tables are missing or of another version.
-        """
         with self._engines.snapshot(fresh=fresh) as connection:
             yield connection
 
     # Deleting
 
     def prunable(self, before: dt.datetime) -> int:
-        """Count the calls that :meth:`prune` would delete."""
         return self._retention.prunable(before)
 
     def prune(
@@ -266,15 +228,6 @@ class Ledger:
         months_only: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Delete the calls before a moment; return how many there were.
-
-        Their rollups stay. Where the table has partitions, whole months are dropped with
-        theirs; the rest is deleted in short transactions. It may be interrupted and run
-        again at any time.
-
-        :param months_only: Leave the rest for later, when its month is over.
-        :param progress: Called with the number of deleted calls after each step.
-        """
         # Store queued calls first: once the horizon has moved past them, they would be
         # rejected, since they could be pruned calls.
         self.queue.drain()
@@ -283,10 +236,6 @@ class Ledger:
         )
 
     def clear(self, scope: t.Literal["today", "all"]) -> int:
-        """Delete today's calls (in ``LLM_COST_TIMEZONE``), or all, and their rollups.
-
-        :return: How many there were.
-        """
         self.queue.drain()  # else they would come back
         since = None
         if scope == "today":
@@ -307,45 +256,32 @@ class Ledger:
         timeout: float = 10.0,
         progress: Callable[[Erased], None] | None = None,
     ) -> Erased:
-        """Erase one value of a tag everywhere; the calls that had it stay without it.
-
-        Totals stay; those of the value move to the calls without the tag. It works in
-        short transactions and may be interrupted and run again. Calls that are recorded
-        meanwhile are found too, but the app must stop recording the value first.
-
-        :param timeout: How long to wait for lines queued by other processes, in seconds.
-        :param progress: Called with what was erased so far, after each batch.
-        """
         from .erase import erase_tag
 
         return erase_tag(
-            self._engines,
-            self.queue,
-            key,
-            value,
-            timeout=timeout,
-            progress=progress,
+            self._engines, self.queue, key, value, timeout=timeout, progress=progress
         )
 
     # What only a database can do
 
     @property
+    def queue(self) -> Queue:
+        return self._queue
+
+    @property
     def schema(self) -> Schema:
-        """The tables: upgrade, downgrade, check."""
         from .schema import Schema
 
         return Schema(self._engines)
 
     @property
     def partitions(self) -> Partitions:
-        """The monthly partitions of the table of calls."""
         from .partitioning import Partitions
 
         return Partitions(self._engines)
 
     @property
     def rollups(self) -> RollupBuilder:
-        """The totals by hour and day."""
         with loading():
             from ..rollups.build import RollupBuilder
 
@@ -361,14 +297,12 @@ class Ledger:
 
     @property
     def repricing(self) -> Repricer:
-        """Repricing of stored calls, and its undo."""
         from .reprice import Repricer
 
         return Repricer(self._engines, self._counters)
 
     @property
     def budgets(self) -> Budgets | None:
-        """The budgets that are enforced here, if there are any."""
         if self._policy is None:
             return None
         with self._own_process():
@@ -383,7 +317,6 @@ class Ledger:
 
     @property
     def replica(self) -> Replica | None:
-        """The database that pages read from, if it is another one."""
         if self._settings.read_database_uri is None:
             return None
         with self._own_process():

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ..call import Call
 from ..jsonl import encode
-from ..lifecycle import EXIT_SECONDS
-from ..lifecycle import Reporter
+from ..storage import EXIT_SECONDS
+from ..storage import Reporter
 from .spool import Spool
 from .writer import Drained
 from .writer import Writer

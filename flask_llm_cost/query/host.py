@@ -9,7 +9,7 @@ from collections.abc import Callable
 if t.TYPE_CHECKING:
     from ..config import Settings
     from ..prices import PriceBook
-    from .storage import Storage
+    from ..storage import Storage
 
 
 class Host(t.Protocol):

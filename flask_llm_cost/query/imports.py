@@ -15,7 +15,7 @@ from ..rollups.horizon import horizon
 from .detail import call_detail
 
 if t.TYPE_CHECKING:
-    from .storage import Storage
+    from ..storage import Storage
 
 _BATCH: t.Final = 500
 

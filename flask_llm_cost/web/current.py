@@ -13,8 +13,8 @@ from flask import current_app
 from ..errors import StorageError
 from ..query.filters import CallFilter
 from ..query.host import Host
-from ..query.storage import queued_calls
-from ..query.storage import rejected_lines
+from ..storage import queued_calls
+from ..storage import rejected_lines
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa

@@ -36,12 +36,12 @@ from ..query.quality import quality as ask_quality
 from ..query.sessions import sessions as ask_sessions
 from ..query.sessions import UNKNOWN as NO_SESSION
 from ..query.sources import pruned_before
-from ..query.storage import replica_lag
 from ..query.tags import tag_keys
 from ..query.tags import tag_page
 from ..query.totals import breakdown
 from ..query.totals import series
 from ..query.totals import Totals
+from ..storage import replica_lag
 from . import assets
 from . import charts
 from . import export

@@ -26,7 +26,7 @@ from flask_llm_cost.files.monthly import JsonlLedger
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.query import billing
 from flask_llm_cost.query.calls import CallQuery
-from flask_llm_cost.query.storage import Storage
+from flask_llm_cost.storage import Storage
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 from tests.ledger.samples import make_call

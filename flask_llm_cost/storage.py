@@ -1,37 +1,40 @@
-"""What pages and commands ask of a storage of calls.
+"""What a storage of calls does: the ledger in a database, and the one of monthly files.
 
-It is defined here, by those who ask: a storage does not know who reads it. The ledger in a
-database and the ledger of monthly files both implement :class:`Storage`. What only a
-database can do is a capability: an attribute that is ``None`` on the other.
+What only a database can do is a capability: an attribute that is ``None`` on the other.
+What both share, failure reports and the hooks at fork and exit, is here too.
 """
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
+import functools
+import os
 import typing as t
+import weakref
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ..errors import StorageError
+from .call import Call
+from .errors import StorageError
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from ..budgets.storage import Budgets
-    from ..call import Call
-    from ..db.partitions import Step as Step
-    from ..ledger.partitioning import Partitions
-    from ..ledger.queue import Queue
-    from ..ledger.replica import Replica
-    from ..ledger.reprice import Repriced as Repriced
-    from ..ledger.reprice import Repricer
-    from ..ledger.schema import Schema as Schema
-    from ..ledger.store import Stored
-    from ..rollups.build import RollupBuilder
-    from ..rollups.erase import Erased as Erased
+    from .budgets.storage import Budgets
+    from .db.partitions import Step as Step
+    from .ledger.partitioning import Partitions
+    from .ledger.queue import Queue
+    from .ledger.replica import Replica
+    from .ledger.reprice import Repriced as Repriced
+    from .ledger.reprice import Repricer
+    from .ledger.schema import Schema as Schema
+    from .ledger.store import Stored
+    from .rollups.build import RollupBuilder
+    from .rollups.erase import Erased as Erased
 
 _Capability = t.TypeVar("_Capability")
 
@@ -56,26 +59,57 @@ NO_REPRICING: t.Final = (
 )
 
 
+EXIT_SECONDS: t.Final = 5.0
+"""How long the end of a process may wait for queued calls to be stored."""
+
+Failed: t.TypeAlias = Callable[[Call | None, Exception], None]
+"""Receives a call that could not be stored, or ``None`` if the storage is unavailable and
+calls are queued meanwhile."""
+
+
+class Reporter:
+    """Reports what could not be stored, and counts the calls that are lost.
+
+    :param failed: Must not raise.
+    """
+
+    def __init__(self, failed: Failed | None) -> None:
+        self.lost = 0
+        self._failed = failed
+
+    def report(self, call: Call | None, error: Exception) -> None:
+        """Report an error."""
+        if self._failed is not None:
+            self._failed(call, error)
+
+    def lose(self, call: Call, error: Exception) -> None:
+        """Report an error that costs a call."""
+        self.lost += 1
+        self.report(call, error)
+
+
 class Storage(t.Protocol):
-    """Where one app's calls are."""
+    """Where one app's calls are. Nothing is opened before it is needed."""
+
+    folder: Path
+    """The folder that calls are written to first."""
+    reporter: Reporter
+    """Reports the calls that could not be stored."""
 
     @property
     def lost(self) -> int:
         """How many calls this process could not store."""
-
-    @property
-    def folder(self) -> Path:
-        """The folder that calls are written to first."""
+        return self.reporter.lost
 
     @property
     def label(self) -> str:
         """Where the calls are, for people: no password is in it."""
 
     def append(self, call: Call, *, now: bool = False) -> bool:
-        """Record a call. Never raises.
+        """Record a call. Never raises: errors are reported.
 
-        :param now: Do not queue it, if that is possible.
-        :return: Whether it can be read already.
+        :param now: Do not queue it, whatever ``LLM_COST_WRITE`` says. Files never do.
+        :return: Whether it is stored already.
         """
 
     def flush(self, timeout: float = 10.0) -> bool:
@@ -93,10 +127,12 @@ class Storage(t.Protocol):
     ) -> AbstractContextManager[sa.Connection]:
         """Connect to the calls in one read-only transaction, in which nothing changes.
 
-        :param fresh: Read from the ledger itself, not from a replica.
-        :param since: Nothing older is read.
+        :param fresh: Read from the ledger itself, not from a replica: what is read decides
+            what is written.
+        :param since: Nothing older is read: files of earlier months stay closed.
         :param until: Nothing from that moment on is read.
         :raises StorageError: If they cannot be read.
+        :raises SetupRequired: If tables are missing or of another version.
         """
 
     def prunable(self, before: dt.datetime) -> int:
@@ -111,7 +147,10 @@ class Storage(t.Protocol):
     ) -> int:
         """Delete the calls before a moment; return how many there were.
 
-        :param months_only: Only whole months that are stored apart from others.
+        A database keeps their rollups. Whole months are dropped with their partitions, the
+        rest is deleted in short transactions: it can be interrupted and run again.
+
+        :param months_only: Only whole months that are stored apart (partitions, files).
         :param progress: Called with the number of deleted calls after each step.
         """
 
@@ -126,52 +165,70 @@ class Storage(t.Protocol):
     ) -> Erased:
         """Erase one value of a tag everywhere; the calls that had it stay without it.
 
+        Totals stay; those of the value move to the calls without the tag. It can be
+        interrupted and run again. The app must stop recording the value first.
+
         :param progress: Called with what was erased so far, after each step.
         """
 
     def after_fork(self) -> None:
         """Forget what belongs to the parent, in a forked child."""
 
+    def flush_at_exit(self) -> None:
+        """Store what is queued, at the end of the process."""
+
     def close(self) -> None:
-        """Store what is queued, then close threads, files and connections."""
+        """Store what is queued, then close threads, files and connections.
+
+        A closed storage opens again by itself when it is used.
+        """
 
     # Capabilities
 
     @property
     def queue(self) -> Queue | None:
         """Calls that are captured and not stored yet."""
+        return None
 
     @property
     def schema(self) -> Schema | None:
         """The tables: upgrade, downgrade, check."""
+        return None
 
     @property
     def partitions(self) -> Partitions | None:
         """The monthly partitions of the table of calls."""
+        return None
 
     @property
     def rollups(self) -> RollupBuilder | None:
         """The totals by hour and day."""
+        return None
 
     @property
     def repricing(self) -> Repricer | None:
         """Repricing of stored calls, and its undo."""
+        return None
 
     @property
     def budgets(self) -> Budgets | None:
         """The budgets that are enforced; ``None`` also if the app has none."""
+        return None
 
     @property
     def replica(self) -> Replica | None:
         """The database that pages read from; ``None`` also if it is the ledger's own."""
+        return None
 
     @property
     def restore(self) -> Callable[[Iterable[Call]], Stored] | None:
         """Store calls that were pruned, without changing a total."""
+        return None
 
     @property
     def withdraw(self) -> Callable[[Sequence[str]], int] | None:
         """Delete trial calls by their ids, and what they added to any total."""
+        return None
 
 
 def required(capability: _Capability | None, reason: str) -> _Capability:
@@ -204,3 +261,31 @@ def rejected_lines(ledger: Storage) -> int:
 def replica_lag(ledger: Storage) -> dt.timedelta | None:
     """Return how far the replica is behind; ``None`` without one, or if that is unknown."""
     return None if ledger.replica is None else ledger.replica.lag()
+
+
+_open: weakref.WeakSet[Storage] = weakref.WeakSet()
+
+
+def register(storage: Storage) -> None:
+    """Call a storage after a fork and at exit, for as long as it is referenced."""
+    _install_hooks()
+    _open.add(storage)
+
+
+# Not at import: hooks run in the order of their registration (at exit: in reverse), and
+# those of the ledger's writer must be registered before.
+@functools.cache
+def _install_hooks() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+    atexit.register(_flush_all)
+
+
+def _after_fork() -> None:
+    for storage in list(_open):
+        storage.after_fork()
+
+
+def _flush_all() -> None:
+    for storage in list(_open):
+        storage.flush_at_exit()
