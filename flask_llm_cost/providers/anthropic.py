@@ -77,9 +77,17 @@ def _buckets(notes: Notes, seen: Object, units: dict[str, Decimal]) -> Usage:
     thinking = count(inner(seen, "output_tokens_details").get("thinking_tokens"))
     if thinking > output:
         notes.flags.add(CONFLICT)
+    uncached = count(seen.get("input_tokens"))
+    read = count(seen.get("cache_read_input_tokens"))
+    if "prompt_tokens_details" in seen:
+        # Alibaba's imitation: its input includes caches, and is known before they are.
+        cached = read + writes["rest"] + writes["hour"]
+        if cached > uncached:
+            notes.flags.add(CONFLICT)
+        uncached = max(0, uncached - cached)
     return Usage(
-        input_tokens=count(seen.get("input_tokens")),
-        cache_read_tokens=count(seen.get("cache_read_input_tokens")),
+        input_tokens=uncached,
+        cache_read_tokens=read,
         cache_write_tokens=writes["rest"],
         cache_write_1h_tokens=writes["hour"],
         output_tokens=output,

@@ -121,22 +121,29 @@ def identity(reading: Reading, meant: Row) -> t.Iterator[tuple[str, object, obje
         yield "stream", reading.stream, True
 
 
-OPENS_PAGES = frozenset(
-    (
-        "test_openai_responses_model_web_search_tool_with_allowed_domains.yaml#0",
-        "openai-web-search-tool.1.chunks.txt#0",
-    )
+OPENS_PAGES = (
+    "test_openai_responses_model_web_search_tool_with_allowed_domains.yaml#0",
+    "openai-web-search-tool.1.chunks.txt#0",
 )
 """Rows whose expected count includes pages that were opened or searched. OpenAI has a fee
 for searches only: https://platform.openai.com/docs/guides/tools-web-search (actions)."""
+
+
+def billed_searches(row: Row, meant: Row) -> int:
+    """How many searches have a fee. The corpus counts items of the answer."""
+    if row["id"].endswith(OPENS_PAGES):
+        return 2
+    # These search in every call: https://platform.openai.com/docs/pricing (web search).
+    if "-search-preview" in str(meant["model"]):
+        return 1
+    return int(meant["web_searches"] or 0)
 
 
 def differences(reading: Reading | None, row: Row, meant: Row) -> list[str]:
     if reading is None or reading.usage is None:
         return ["no usage"]
     name = NAMES.get(row["provider"], row["provider"])
-    if row["id"].rpartition("/")[2] in OPENS_PAGES:
-        meant = {**meant, "web_searches": 2}
+    meant = {**meant, "web_searches": billed_searches(row, meant)}
     compared: list[tuple[str, object, object]] = [
         ("provider", reading.provider, name),
         *((n, count, int(meant[n] or 0)) for n, count in counts(reading).items()),

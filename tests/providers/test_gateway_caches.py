@@ -125,3 +125,41 @@ def test_a_cache_is_read_wherever_it_is_reported(
     assert reading is not None
     assert reading.usage == expected
     assert not reading.flags
+
+
+@pytest.mark.parametrize(
+    ("start", "uncached", "flags"),
+    [(3602, 0, {"usage_conflict"}), (3604, 0, set()), (4000, 396, set())],
+)
+def test_alibabas_imitation_of_anthropic_includes_caches_in_the_input(
+    start: int, uncached: int, flags: set[str]
+) -> None:
+    # https://github.com/jeremychone/rust-genai/issues/258
+    events = [
+        {
+            "type": "message_start",
+            "message": {"id": "m", "usage": {"input_tokens": start}},
+        },
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {
+                "cache_read_input_tokens": 3604,
+                "prompt_tokens_details": {"cached_tokens": 3604},
+                "output_tokens": 878,
+            },
+        },
+    ]
+    reading = read_exchange(
+        method="POST",
+        url="https://dashscope-intl.aliyuncs.com/apps/anthropic/v1/messages",
+        request_body=b'{"model":"qwen3.7-max","stream":true}',
+        status=200,
+        headers={},
+        body=b"".join(b"data: %s\n\n" % json.dumps(e).encode() for e in events),
+    )
+    assert reading is not None
+    assert reading.usage == Usage(
+        input_tokens=uncached, cache_read_tokens=3604, output_tokens=878
+    )
+    assert reading.flags == flags
