@@ -29,15 +29,10 @@ SCANNED: t.Final = (
 )
 
 NOT_REWRITTEN: t.Final[tuple[str, ...]] = (
-    "docs/cli.rst",
-    "docs/query.rst",
+    "docs/providers.rst",
     "flask_llm_cost/capture/",
-    "flask_llm_cost/cli/period.py",
-    "flask_llm_cost/cli/report.py",
-    "flask_llm_cost/cli/text.py",
     "flask_llm_cost/files/",
     "flask_llm_cost/jsonl.py",
-    "flask_llm_cost/query/",
 )
 """Files and folders that are still to be rewritten; to become empty."""
 
