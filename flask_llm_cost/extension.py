@@ -247,7 +247,7 @@ class LlmCost(AppRecorder):
         from .capture import manual
 
         given = manual.ManualCall(
-            provider=provider,
+            provider=manual.provider_of(provider, self.providers),
             model=model,
             operation=operation,
             usage=manual.usage_of(usage, input_tokens, output_tokens),
@@ -293,6 +293,7 @@ class LlmCost(AppRecorder):
             tags=tags,
             latency_ms=latency_ms,
             providers=self.providers,
+            hosts=self._apps.hosts(),
         )
 
     def enforce_budget(
@@ -307,7 +308,10 @@ class LlmCost(AppRecorder):
         :raises StorageError: If a budget cannot be checked, and its ``on_error`` is
             ``"closed"``.
         """
-        self.check_budgets(Attempt(provider, "chat", model, tags=tags))
+        from .providers import known_name
+
+        name = known_name(provider, self.providers)
+        self.check_budgets(Attempt(name, "chat", model, tags=tags))
 
     # Tags
 

@@ -848,3 +848,13 @@ def test_many_failures_are_one_line_in_the_log(
     state.intake._silent_until = 0
     state.extension.track(provider="openai", model="gpt-4o", input_tokens=1)
     assert "(and 4 before it): no room" in caplog.text
+
+
+def test_calls_are_recorded_under_the_providers_one_name(app: Flask) -> None:
+    extension = LlmCost(app)
+    with app.app_context():
+        assert extension.track(provider="Google", model="m").provider == "gemini"
+        with extension.track_stream(provider="Anthropic", model="m") as stream:
+            stream.event({"type": "message_start", "message": {"usage": {}}})
+        assert stream.call is not None
+        assert stream.call.provider == "anthropic"

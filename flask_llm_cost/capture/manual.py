@@ -20,6 +20,8 @@ from ..call import Usage
 from ..call import USAGE_SOURCES
 from ..call import UsageSource
 from ..event_id import event_time
+from ..providers import known_name
+from ..providers import Provider
 from ..tags import TRACE_KEY
 
 _MAX_LATENCY_MS: t.Final = 10**12
@@ -91,6 +93,16 @@ def check_name(key: str, value: object) -> None:
     """
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{key} must be a non-empty string, not {value!r}")
+
+
+def provider_of(provider: str, providers: Sequence[Provider]) -> str:
+    """The one name of a provider.
+
+    :param providers: The app's own.
+    :raises ValueError: If it is not a non-empty string.
+    """
+    check_name("provider", provider)
+    return known_name(provider, providers)
 
 
 def usage_of(usage: Usage | None, input_tokens: int, output_tokens: int) -> Usage:

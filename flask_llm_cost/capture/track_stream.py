@@ -20,6 +20,7 @@ from ..call import Usage
 from ..errors import LlmCostError
 from ..providers import chat_route
 from ..providers import Exchange
+from ..providers import known_name
 from ..providers import Provider
 from .calls import UNKNOWN_MODEL
 from .manual import check_name
@@ -54,6 +55,7 @@ class TrackedStream:
 
     :param recorder: Asked before the stream begins, and handed the call at its end.
     :param providers: An app's own, tried before the built-in ones.
+    :param hosts: As in ``LLM_COST_PROVIDER_HOSTS``, which names the app's gateways.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class TrackedStream:
         tags: TagSource | None = None,
         latency_ms: int | None = None,
         providers: Sequence[Provider] = (),
+        hosts: Mapping[str, str] | None = None,
     ) -> None:
         check_name("provider", provider)
         self.model = model
@@ -72,7 +75,8 @@ class TrackedStream:
         self.call: Call | None = None
         """The call, once the block has ended; ``None`` if nothing is recorded."""
         self._recorder = recorder
-        self._provider = provider
+        self._provider = known_name(provider, providers)
+        self._hosts = hosts
         self._tags = tags
         self._latency_ms = latency_of(latency_ms)
         self._providers = providers
@@ -156,9 +160,8 @@ class TrackedStream:
             raise LlmCostError(
                 "A tracked stream is one call. Create another one with track_stream()."
             )
-        exchange = Exchange(
-            chat_route(self._provider, providers=self._providers), request_body=None
-        )
+        route = chat_route(self._provider, providers=self._providers, hosts=self._hosts)
+        exchange = Exchange(route, request_body=None)
         snapshot = self._recorder.begin(
             Attempt(
                 provider=self._provider,

@@ -211,8 +211,8 @@ def list_(
     rows = [
         row
         for row in in_force(host, at or host.clock(), search or "")
-        if (provider is None or row["key"].lower().startswith(f"{provider.lower()}/"))
-        and source in (None, row["source"])
+        if source in (None, row["source"])
+        and (provider is None or _is_of(row["key"], provider))
     ]
     if sort != "name":
         rows.sort(key=lambda row: row["rates"].get(sort, Decimal(-1)), reverse=True)
@@ -232,6 +232,13 @@ def list_(
         what = f"No model name contains {search!r}." if search else "No prices found."
         click.echo(what, err=True)
         click.get_current_context().exit(1)
+
+
+def _is_of(key: str, provider: str) -> bool:
+    from ..provider_names import provider_name
+
+    head, slash, _ = key.partition("/")
+    return bool(slash) and provider_name(head) == provider_name(provider)
 
 
 def in_force(host: Host, at: dt.datetime, search: str) -> list[dict[str, t.Any]]:

@@ -26,6 +26,7 @@ INCOMPLETE: t.Final[Mapping[str, str]] = {
     "session_fee": "a fee over time, such as for storage or a session, comes on top",
     "cut": "the stream was cut before its final usage",
     "usage_conflict": "the token counts contradict each other",
+    "unknown_provider": "the provider is unknown, and its events have no known shape",
     "broken_frames": "parts of the stream could not be parsed",
     "unreadable_encoding": "the content encoding could not be decoded",
     "unreadable_event": "a stream event could not be parsed",

@@ -7,28 +7,8 @@ import typing as t
 from collections.abc import Iterable
 from functools import lru_cache
 
+from ..provider_names import provider_name as provider_name
 from .meters import MODES
-
-_SYNONYMS: t.Final = {
-    "google": "gemini",
-    "googleai": "gemini",
-    "vertex_ai": "vertex",
-    "google-vertex": "vertex",
-    "azure_ai": "azure",
-    "azure_openai": "azure",
-    "aws": "bedrock",
-    "amazon_bedrock": "bedrock",
-    "x-ai": "xai",
-    "together_ai": "together",
-    "fireworks_ai": "fireworks",
-    "dashscope": "alibaba",
-    "voyageai": "voyage",
-    "moonshotai": "moonshot",
-    "zhipuai": "zai",
-    "z-ai": "zai",
-    "mistralai": "mistral",
-}
-"""Other spellings of provider names, from gateways and price lists."""
 
 DIRECT_PROVIDERS: t.Final = frozenset(
     "openai anthropic gemini vertex azure bedrock mistral cohere watsonx writer alibaba"
@@ -79,14 +59,7 @@ def normalize_key(key: str) -> str:
     head, slash, tail = key.partition("/")
     if not slash:
         return key
-    head = head.lower()
-    return f"{_SYNONYMS.get(head, head)}/{tail}"
-
-
-def provider_name(name: str) -> str:
-    """Return the provider's name as it is used in keys."""
-    name = name.strip().lower()
-    return _SYNONYMS.get(name, name)
+    return f"{provider_name(head)}/{tail}"
 
 
 def candidate_keys(provider: str, model: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from .paths import NOT_A_CALL
 from .paths import Path
 from .registry import Provider
 from .routes import chat_route
+from .routes import known_name
 from .routes import Route
 from .routes import route
 
@@ -23,6 +24,7 @@ __all__ = [
     "Provider",
     "Route",
     "chat_route",
+    "known_name",
     "needles",
     "read_exchange",
     "route",

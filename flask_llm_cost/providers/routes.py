@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 from urllib.parse import urlsplit
 
+from ..provider_names import provider_name
 from . import bedrock
 from . import openai
 from . import paths
@@ -19,6 +20,7 @@ from .dialect import Dialect
 from .registry import COMPLETIONS
 from .registry import Provider
 from .registry import PROVIDERS
+from .shapes import by_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +69,52 @@ def route(
     return _route(method, where, tuple((hosts or {}).items()), tuple(providers))
 
 
-def chat_route(provider: str, *, providers: Sequence[Provider] = ()) -> Route:
+def known_name(name: str, providers: Sequence[Provider] = ()) -> str:
+    """Return a provider's one name, in whatever case or by whatever synonym it is given.
+
+    The name of a gateway that is not listed stays as it is.
+    """
+    found = _by_name(name, providers)
+    return name.strip() if found is None else found.name
+
+
+def _by_name(name: str, providers: Sequence[Provider]) -> Provider | None:
+    for known in providers:
+        if known.name == name:
+            return known
+    canonical = provider_name(name)
+    for known in providers:
+        if provider_name(known.name) == canonical:
+            return known
+    return _BY_NAME.get(canonical)
+
+
+_BY_NAME: t.Final = {known.name: known for known in PROVIDERS}
+
+
+def chat_route(
+    provider: str,
+    *,
+    providers: Sequence[Provider] = (),
+    hosts: Mapping[str, str] | None = None,
+) -> Route:
     """Get the route of a provider's chat streams, for use without a URL.
 
-    An unknown provider is read like OpenAI.
+    Of the forms of chat that a provider speaks, the events show which one it is. A
+    provider that is not listed is a gateway, as in ``LLM_COST_PROVIDER_HOSTS``. If it is
+    not named there either, usage of an unknown form is flagged ``unknown_provider``.
     """
-    for known in (*providers, *PROVIDERS):
-        if known.name == provider:
-            for path in known.paths:
-                if path.operation == "chat":
-                    return Route(provider, path.operation, path.dialect, stream=True)
-    return Route(provider, "chat", openai.CHAT, stream=True)
+    known = _by_name(provider, providers)
+    declared = known is not None or provider in (hosts or {}).values()
+    spoken = paths.GATEWAY if known is None else known.paths
+    chats = [
+        path.dialect
+        for operation in ("chat", "responses")
+        for path in spoken
+        if path.operation == operation
+    ]
+    dialect = by_shape(chats or [openai.CHAT], declared=declared)
+    return Route(known_name(provider, providers), "chat", dialect, stream=True)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -142,11 +179,10 @@ def _named(
 ) -> Provider | None:
     for pattern, name in hosts:
         if pattern.lower() in (host, _with_port(host, port)):
-            for provider in (*providers, *PROVIDERS):
-                if provider.name == name:
-                    return provider
             # An unknown name is a gateway that speaks like OpenAI.
-            return Provider(name, (), paths.GATEWAY, include_usage=COMPLETIONS)
+            return _by_name(name, providers) or Provider(
+                name.strip(), (), paths.GATEWAY, include_usage=COMPLETIONS
+            )
     return None
 
 

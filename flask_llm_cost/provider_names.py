@@ -1,0 +1,39 @@
+"""The one spelling of each provider's name, which calls, prices and budgets use."""
+
+from __future__ import annotations
+
+import typing as t
+
+_SYNONYMS: t.Final = {
+    "google": "gemini",
+    "googleai": "gemini",
+    "google_ai": "gemini",
+    "google_genai": "gemini",
+    "google_gla": "gemini",
+    "vertex_ai": "vertex",
+    "vertexai": "vertex",
+    "google_vertex": "vertex",
+    "google_vertexai": "vertex",
+    "azure_ai": "azure",
+    "azure_openai": "azure",
+    "aws": "bedrock",
+    "aws_bedrock": "bedrock",
+    "amazon_bedrock": "bedrock",
+    "x_ai": "xai",
+    "together_ai": "together",
+    "fireworks_ai": "fireworks",
+    "dashscope": "alibaba",
+    "voyageai": "voyage",
+    "moonshotai": "moonshot",
+    "zhipuai": "zai",
+    "z_ai": "zai",
+    "mistralai": "mistral",
+    "hugging_face": "huggingface",
+}
+"""Other spellings, from gateways, price lists and frameworks. ``-`` counts as ``_``."""
+
+
+def provider_name(name: str) -> str:
+    """Return a provider's name in lower case, and without synonyms."""
+    name = name.strip().lower()
+    return _SYNONYMS.get(name.replace("-", "_"), name)

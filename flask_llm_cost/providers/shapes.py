@@ -1,0 +1,115 @@
+"""Recognizes by an event's shape which of a provider's dialects it is in.
+
+Streams that the app reports itself have no URL, which would show the dialect.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from collections.abc import Sequence
+
+from . import anthropic
+from . import bedrock
+from . import cohere
+from . import gemini
+from . import groq
+from . import ollama
+from . import openai
+from .dialect import Dialect
+from .dialect import inner
+from .dialect import Notes
+from .dialect import Object
+
+
+def _openai(event: Object) -> bool:
+    return isinstance(event.get("choices"), list)
+
+
+def _responses(event: Object) -> bool:
+    return str(event.get("type")).startswith("response.")
+
+
+def _anthropic(event: Object) -> bool:
+    return event.get("type") in ("message_start", "message")
+
+
+def _gemini(event: Object) -> bool:
+    names = ("candidates", "usageMetadata", "usage_metadata")
+    return any(event.get(name) is not None for name in names)
+
+
+def _interaction(event: Object) -> bool:
+    return str(event.get("event_type")).startswith("interaction.")
+
+
+def _converse(event: Object) -> bool:
+    return "messageStart" in event or bool(inner(event, "metadata").get("usage"))
+
+
+def _ollama(event: Object) -> bool:
+    return isinstance(event.get("done"), bool)
+
+
+def _cohere(event: Object) -> bool:
+    return event.get("type") in ("message-start", "message-end")
+
+
+_SHAPES: t.Final[dict[object, Callable[[Object], bool]]] = {
+    openai.read: _openai,
+    groq.read: _openai,
+    anthropic.read: _anthropic,
+    gemini.read: _gemini,
+    gemini.read_interaction: _interaction,
+    bedrock.read: _converse,
+    ollama.read: _ollama,
+    cohere.read: _cohere,
+}
+"""Whether an event is certainly in a dialect, by the dialect's reader."""
+
+
+def _is_in(dialect: Dialect, event: Object) -> bool:
+    """Whether an event is certainly in a dialect."""
+    if dialect is openai.RESPONSES:
+        return _responses(event)
+    shape = _SHAPES.get(dialect.read)
+    return shape is not None and shape(event)
+
+
+def by_shape(dialects: Sequence[Dialect], *, declared: bool) -> Dialect:
+    """Create a dialect that reads each stream as the one that its events are in.
+
+    :param dialects: Those that the provider speaks. The first is its own, which reads
+        events that have no certain shape.
+    :param declared: The provider is known. If it is not, usage in events without a
+        certain shape is read by the first dialect, and flagged.
+    """
+    first = dialects[0]
+
+    def chosen(notes: Notes) -> Dialect:
+        number: int = notes.extra.get("dialect", 0)
+        return dialects[number]
+
+    def read(notes: Notes, document: Object) -> None:
+        if "dialect" not in notes.extra:
+            for number, dialect in enumerate(dialects):
+                if _is_in(dialect, document):
+                    notes.extra["dialect"] = number
+                    break
+        chosen(notes).read(notes, document)
+
+    def usage(notes: Notes) -> t.Any:
+        found = chosen(notes).usage(notes)
+        if found is not None and not declared and "dialect" not in notes.extra:
+            notes.flags.add("unknown_provider")
+        return found
+
+    return Dialect(
+        read=read,
+        usage=usage,
+        cost=lambda notes: chosen(notes).cost(notes),
+        tier=lambda notes: chosen(notes).tier(notes),
+        usage_by_model=lambda notes: chosen(notes).usage_by_model(notes),
+        price_flags=lambda notes: chosen(notes).price_flags(notes),
+        headers=first.headers,
+    )
