@@ -1,7 +1,7 @@
-"""How a call is written as one line of JSON: spool, export, import and JSONL files.
+"""A call as one line of JSON, in the spool, in exports and imports, and in JSONL files.
 
-Nothing is lost on the way: decimals are text, never floats; a field that is absent
-is unknown or has its default.
+The format loses nothing: decimals are text, never floats. A missing field is unknown or
+has its default.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from .call import USAGE_SOURCES
 from .tags import TRACE_KEY
 
 VERSION: t.Final = 1
-"""Of the line format. A line of a later version is refused, never half understood."""
+"""The version of the line format. Lines of a later version are rejected."""
 
 _END_MS: t.Final = utc_ms(END)
 
-# Fields that JSON holds as they are, and that are left out where they are None.
+# Fields that are valid JSON as they are, and are omitted if None.
 _PLAIN: t.Final = (
     "request_model",
     "latency_ms",
@@ -54,7 +54,7 @@ _encode_ascii: t.Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode(call: Call) -> bytes:
-    """The call as one line, newline included."""
+    """Return a call as one line, with its newline."""
     line: dict[str, t.Any] = {
         "v": VERSION,
         "event_id": call.event_id,
@@ -81,7 +81,7 @@ def encode(call: Call) -> bytes:
         line["flags"] = sorted(call.flags)
     try:
         return _encode(line).encode() + b"\n"
-    except UnicodeEncodeError:  # a lone surrogate; only escapes can carry it
+    except UnicodeEncodeError:  # a lone surrogate, which needs an escape
         return _encode_ascii(line).encode() + b"\n"
 
 
@@ -129,16 +129,16 @@ def _cost_fields(cost: Cost) -> dict[str, t.Any]:
 
 
 def decode(line: bytes | str) -> Call:
-    """The call that a line holds.
+    """Return the call that a line contains.
 
-    :raises ValueError: If it is no such line. The message names the field that is wrong.
+    :raises ValueError: If the line is invalid. The message names the invalid field.
     """
     try:
         data = json.loads(line, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON line: {error}") from None
+        raise ValueError(f"not valid JSON: {error}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"no JSON object but {_kind(data)}")
+        raise ValueError(f"{_kind(data)} is not a JSON object")
     version = data.pop("v", None)
     if version != VERSION:
         raise ValueError(f"v: line format {version!r}; this version reads {VERSION}")
@@ -158,9 +158,9 @@ _UUID7: t.Final = re.compile(
 
 
 def without_tag(line: bytes, key: str, value: str) -> bytes | None:
-    """The line without a tag of that value; ``None`` if it has none.
+    """Return the line without a tag of that value; ``None`` if it does not have it.
 
-    :raises ValueError: If it is no JSON object.
+    :raises ValueError: If it is not a JSON object.
     """
     data = json.loads(line)
     if not isinstance(data, dict):
@@ -181,27 +181,28 @@ def without_tag(line: bytes, key: str, value: str) -> bytes | None:
 
 
 def check_id(call: Call) -> int:
-    """Refuse a call whose event id is not of its own time, or of none that can be.
+    """Check that a call's event id contains its start time.
 
-    :return: When it started, in ms.
-    :raises ValueError: If the id is no UUIDv7, its 48 bits of time are another's, or the
-        time is before 1970 or after 2261.
+    :return: The start time in ms.
+    :raises ValueError: If the id is not a UUIDv7, contains another time, or the time is
+        before 1970 or after 2261.
     """
     started_at = utc_ms(call.started_at)
     if not 0 <= started_at < _END_MS:
         check_time("started_at", call.started_at)
     event_id = call.event_id
     if not (isinstance(event_id, str) and _UUID7.fullmatch(event_id)):
-        raise ValueError(f"event_id: {event_id!r} is no UUIDv7 in lower case")
+        raise ValueError(f"event_id: {event_id!r} is not a UUIDv7 in lower case")
     if int(event_id[:8] + event_id[9:13], 16) != started_at:
         raise ValueError(
-            f"event_id: {event_id} is not of started_at {_moment(call.started_at)}"
+            f"event_id: {event_id} does not contain the time of started_at,"
+            f" {_moment(call.started_at)}"
         )
     return started_at
 
 
 def check_time(name: str, moment: dt.datetime) -> None:
-    """Refuse a time that cannot be a call's, and on which arithmetic would overflow.
+    """Check that a time is in the range of a call's, so that no arithmetic overflows.
 
     :raises ValueError: If it is before 1970 or after 2261.
     """
@@ -210,11 +211,11 @@ def check_time(name: str, moment: dt.datetime) -> None:
 
 
 _Check: t.TypeAlias = Callable[[t.Any], t.Any]
-"""Gives the value that JSON's stands for, or raises :class:`_Wrong`."""
+"""Converts a JSON value, or raises :class:`_Wrong`."""
 
 
 class _Wrong(ValueError):
-    """A value is not as it must be. Its name is put together on the way out."""
+    """A value is invalid. Its path is completed as the exception propagates."""
 
     def __init__(self, value: object, wanted: str, *path: str) -> None:
         super().__init__(value, wanted)
@@ -230,11 +231,11 @@ class _Wrong(ValueError):
 
 
 class _Unknown(_Wrong):
-    """There is no field of that name."""
+    """The field does not exist."""
 
     def __init__(self, name: str) -> None:
         super().__init__(None, "a field", name)
-        self.problem = "no such field"
+        self.problem = "unknown field"
 
 
 class _Missing(_Wrong):
@@ -261,7 +262,7 @@ def _checked(checks: Mapping[str, _Check], data: t.Any) -> dict[str, t.Any]:
 
 
 def _no_constant(name: str) -> t.NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _kind(value: object) -> str:

@@ -33,7 +33,7 @@ def test_a_lone_surrogate_survives_its_line() -> None:
         ({"v": 2}, "v: line format 2"),
         ({"model": 3}, "model: 3 is not text"),
         ({"model": None}, "model: None is not text"),
-        ({"color": "red"}, "color: no such field"),
+        ({"color": "red"}, "color: unknown field"),
         ({"stream": 1}, "stream: 1 is not true or false"),
         ({"latency_ms": -1}, "latency_ms: -1 is not a whole number"),
         ({"latency_ms": True}, "latency_ms: True is not a whole number"),
@@ -48,7 +48,10 @@ def test_a_lone_surrogate_survives_its_line() -> None:
         ({"flags": "unpriced"}, "flags: 'unpriced' is not a list"),
         ({"started_at": "2026-03-01T12:00:00"}, "started_at: .* its zone"),
         ({"started_at": "2026-03-01T12:00:00.0001Z"}, "started_at: .* milliseconds"),
-        ({"started_at": "2026-03-01T12:00:01.000Z"}, "event_id: .* not of started_at"),
+        (
+            {"started_at": "2026-03-01T12:00:01.000Z"},
+            "event_id: .* the time of started_at",
+        ),
         (
             {"started_at": "1969-12-31T23:59:59.999Z"},
             "started_at: .* from 1970 to 2261",
@@ -65,7 +68,7 @@ def test_a_lone_surrogate_survives_its_line() -> None:
             {"started_at": "0001-01-01T00:00:00.000+05:00"},
             "started_at: .* that UTC has",
         ),
-        ({"event_id": "x"}, "event_id: 'x' is no UUIDv7"),
+        ({"event_id": "x"}, "event_id: 'x' is not a UUIDv7"),
         ({"event_id": None}, "event_id: None is not text"),
     ],
 )
@@ -79,7 +82,7 @@ def test_a_wrong_line_says_what_is_wrong(
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"\xff\n", b'{"v":1}', b"[" * 9999])
 def test_no_line_is_refused(line: bytes) -> None:
-    with pytest.raises(ValueError, match="no JSON|line: "):
+    with pytest.raises(ValueError, match="JSON|line: "):
         jsonl.decode(line)
 
 

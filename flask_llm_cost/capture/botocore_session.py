@@ -30,7 +30,7 @@ def captured(tap: Tap | None, send: Callable[[t.Any], t.Any], request: t.Any) ->
     meter = None if tap is None else _open(tap, request)
     if meter is None:
         return send(request)
-    # Unless it streams, send reads the body itself, and also raises if that breaks off.
+    # Unless it streams, send reads the body itself, and also raises if the connection is lost.
     with meter.sending(request):
         response = send(request)
     _follow(response, meter, streams=bool(request.stream_output))

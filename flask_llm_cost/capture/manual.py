@@ -160,7 +160,7 @@ def _check_choice(key: str, value: object, choices: Sequence[str]) -> None:
 
 
 def time_of(at: dt.datetime | None, event_id: str | None) -> dt.datetime | None:
-    """When a call was sent, if the app says so; an event id implies the time.
+    """Return when a call was sent, if the app gave its time or an event id.
 
     :raises ValueError: If it is naive or out of range, or contradicts the event id.
     """

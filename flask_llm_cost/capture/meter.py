@@ -165,7 +165,7 @@ class Meter:
         self._finish("interrupted")
 
     def fail(self) -> None:
-        """The body broke off or could not be read."""
+        """The connection was lost, or the body could not be read."""
         self._finish("failed")
 
     def unfinished(self) -> None:
@@ -224,7 +224,8 @@ class Meter:
         """Record calls. An exception that interrupts it is the app's, and propagates.
 
         It may be Ctrl-C, or the timeout of a greenlet or a job. The calls were made, so
-        those that are left are deferred. If the first is already stored, its id says so.
+        those that are left are deferred. If the first is already stored, its id prevents a
+        duplicate.
         """
         try:
             while calls:

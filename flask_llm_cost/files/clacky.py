@@ -1,7 +1,7 @@
-"""The lines of Clacky's BillingStore, as calls.
+"""Reads the lines of Clacky's BillingStore.
 
-Its ``prompt_tokens`` are input and cache reads together, its costs are floats, and its ids
-carry no time. The id that a line gets here is the same each time it is read.
+Its ``prompt_tokens`` include cache reads, its costs are floats, and its ids contain no
+time. A line is given the same event id each time it is read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
+from .. import jsonl
+from ..calendar import whole_ms
 from ..call import Call
 from ..call import Cost
 from ..call import CostSource
@@ -23,27 +25,27 @@ from ..money import round_pico
 
 COST_SOURCES: t.Final = ("api", "price", "estimated", "unknown")
 
-_MARKS: t.Final = ("timestamp", "prompt_tokens")
+_FIELDS: t.Final = ("timestamp", "prompt_tokens")
 
 
 def is_clacky(line: bytes) -> bool:
-    """Whether it looks like one: they have no version, and these names."""
-    return b'"v":' not in line and all(b'"%s"' % n.encode() in line for n in _MARKS)
+    """Whether a line looks like one: it has no version, and has these fields."""
+    return b'"v":' not in line and all(b'"%s"' % n.encode() in line for n in _FIELDS)
 
 
 def decode(line: bytes, session_tag: str) -> Call:
-    """The call that a line of Clacky's tells of.
+    """Return the call that a line contains.
 
-    Its ``cost_source`` is kept as a flag, such as ``clacky_api``. A cost of unknown source
-    is not known; one that was estimated counts as incomplete.
+    Its ``cost_source`` becomes a flag, such as ``clacky_api``. A cost of unknown source is
+    ignored; an estimated one is incomplete.
 
-    :param session_tag: The tag that its session goes to.
-    :raises ValueError: If it is none.
+    :param session_tag: The tag to store its session in.
+    :raises ValueError: If the line is invalid.
     """
     try:
         data = json.loads(line, parse_float=Decimal)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON: {error}") from None
+        raise ValueError(f"not valid JSON: {error}") from None
     if not isinstance(data, dict):
         raise ValueError("line: not an object")
     started_at = _time(data)
@@ -71,12 +73,12 @@ def _time(data: Mapping[str, t.Any]) -> dt.datetime:
     text = data.get("timestamp")
     try:
         moment = dt.datetime.fromisoformat(str(text))
-        moment = moment.astimezone(dt.UTC) if moment.tzinfo else moment
-    except (ValueError, OverflowError):
-        raise ValueError(f"timestamp: {text!r} is no time") from None
-    if moment.tzinfo is None or not 1970 <= moment.year <= 2261:
-        raise ValueError(f"timestamp: {text!r} is no time with its zone, 1970 to 2261")
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    except ValueError:
+        raise ValueError(f"timestamp: {text!r} is not a valid time") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"timestamp: {text!r} has no time zone")
+    jsonl.check_time("timestamp", moment)
+    return whole_ms(moment)
 
 
 def _text(data: Mapping[str, t.Any], name: str) -> str | None:
@@ -87,7 +89,7 @@ def _text(data: Mapping[str, t.Any], name: str) -> str | None:
 
 
 def _source(data: Mapping[str, t.Any]) -> str:
-    """Files of before there was one have a cost for every call."""
+    """Older files have no source, and a cost for every call."""
     source = data.get("cost_source")
     if source is None:
         return "price" if data.get("cost_usd") else "unknown"
@@ -104,9 +106,9 @@ def _usage(data: Mapping[str, t.Any]) -> Usage | None:
             raise ValueError(f"{name}_tokens: {value!r} is not a whole number >= 0")
         counts[name] = value or 0
     if not any(counts.values()):
-        return None  # what was not known was written as 0
+        return None  # unknown counts were written as 0
     return Usage(
-        # A prompt smaller than what was read from the cache was told without it.
+        # A prompt smaller than the cache reads does not include them.
         input_tokens=counts["prompt"]
         - (counts["cache_read"] if counts["cache_read"] <= counts["prompt"] else 0),
         cache_read_tokens=counts["cache_read"],
@@ -121,7 +123,7 @@ def _cost(data: Mapping[str, t.Any], source: str) -> Cost | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or value < 0:
         raise ValueError(f"cost_usd: {value!r} is not a number >= 0")
-    # As floats they have more digits than they mean.
+    # Floats have more digits than are significant.
     amount = from_pico(round_pico(Decimal(value)))
     kinds: dict[str, CostSource] = {"api": "provider"}
     return Cost(

@@ -120,7 +120,7 @@ def test_a_bad_line_is_named_and_the_others_are_read(
     result = run("calls", "import", str(exported), app=make_app())
     assert result.exit_code == 1
     assert "5 calls new, 0 the same, 0 different, 2 invalid lines." in result.stdout
-    assert "Not a call: line 1: no JSON line" in result.stderr
+    assert "Not a call: line 1: not valid JSON" in result.stderr
     assert "Not a call: line 8: v: line format 9" in result.stderr
 
 
@@ -176,7 +176,7 @@ def test_a_call_that_was_never_pruned_is_not_put_back(
     result = run("calls", "import", "--raw-only", str(exported))
     assert result.exit_code == 1
     assert "0 restored, 1 refused." in result.stdout
-    assert "the sums of what was pruned have less calls of" in result.stderr
+    assert "the rollups of pruned calls have fewer calls of" in result.stderr
     assert len(shown("calls", "export", "--format", "jsonl").splitlines()) == len(rest)
 
 

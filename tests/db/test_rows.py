@@ -144,7 +144,7 @@ def test_a_total_that_is_not_the_sum_of_its_parts_is_rejected() -> None:
 
 
 def test_an_id_from_another_time_is_rejected() -> None:
-    with pytest.raises(ValueError, match="is not of started_at"):
+    with pytest.raises(ValueError, match="does not contain the time of started_at"):
         rows.row_of(make_call(1, event_id=mint_event_id(NOON)))
 
 
