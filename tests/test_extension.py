@@ -851,7 +851,7 @@ def test_many_failures_are_one_line_in_the_log(
 
 
 def test_calls_are_recorded_under_the_providers_one_name(app: Flask) -> None:
-    extension = LlmCost(app)
+    extension = app.extensions["llm_cost"].extension
     with app.app_context():
         assert extension.track(provider="Google", model="m").provider == "gemini"
         with extension.track_stream(provider="Anthropic", model="m") as stream:
