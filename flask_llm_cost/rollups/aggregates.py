@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import typing as t
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,12 +144,7 @@ def subtract(
     :raises NotIncluded: If the rollup does not include it.
     """
     stored = read(connection, [kind], start)
-    totals = {key: dict(values) for key, values in stored.totals.items()}
-    for key, values in less.totals.items():
-        remaining = totals.setdefault(key, dict.fromkeys(MEASURES, 0))
-        subtract_values(remaining, values, "/".join(key))
-        if not any(remaining.values()):
-            del totals[key]
+    totals = difference(stored.totals, less.totals, "/".join)
     latencies = dict(stored.latencies)
     for bucket, n in less.latencies.items():
         left = latencies.pop(bucket, 0) - n
@@ -159,18 +155,24 @@ def subtract(
     replace(connection, kind, start, Aggregate(totals, latencies))
 
 
-def subtract_values(
-    remaining: dict[str, int], values: Mapping[str, int], name: str
-) -> None:
-    """Subtract values of :data:`MEASURES` in place.
+def difference(
+    stored: Totals[K], less: Totals[K], name: Callable[[K], str]
+) -> dict[K, dict[str, int]]:
+    """Subtract the values of equal keys, and drop keys without any left.
 
-    :param name: What they are values of, for the error.
-    :raises NotIncluded: If one would be negative.
+    :param name: Names a key in an error.
+    :raises NotIncluded: If a value would be negative.
     """
-    for measure in MEASURES:
-        remaining[measure] -= values[measure]
-        if remaining[measure] < 0:
-            raise NotIncluded(_too_few(measure, name))
+    left = {key: dict(values) for key, values in stored.items()}
+    for key, values in less.items():
+        remaining = left.setdefault(key, dict.fromkeys(MEASURES, 0))
+        for measure in MEASURES:
+            remaining[measure] -= values[measure]
+            if remaining[measure] < 0:
+                raise NotIncluded(_too_few(measure, name(key)))
+        if not any(remaining.values()):
+            del left[key]
+    return left
 
 
 def _too_few(measure: str, name: str) -> str:

@@ -24,9 +24,9 @@ from ..db.tables import tag_keys
 from ..db.tables import tag_rollups
 from ..db.tables import tag_values
 from ..tags import TRACE_KEY
+from .aggregates import difference
 from .aggregates import merge
 from .aggregates import NotIncluded
-from .aggregates import subtract_values
 from .aggregates import Totals
 from .dropping import KIND as DROPPING
 from .measures import MEASURES
@@ -63,6 +63,10 @@ class DeclaredKey:
         Calls from before ``since`` may be restored for a while, but were never in them.
         """
         return [] if self.since is None else [_c.started_at >= self.since]
+
+    def label(self, value: str) -> str:
+        """Name one of its rollups in an error, which must not contain the value."""
+        return f"tag {self.key}"
 
 
 def declared_keys(connection: sa.Connection) -> list[DeclaredKey]:
@@ -207,13 +211,9 @@ def subtract_pruned(
     for declared in declared_keys(connection):
         key = declared.key
         less = aggregate_values(connection, key, *where, *declared.counted())
-        left = dict(read_values(connection, key, "pruned", start))
+        stored = read_values(connection, key, "pruned", start)
         try:
-            for value, sums in less.items():
-                remaining = dict(left.pop(value, dict.fromkeys(MEASURES, 0)))
-                subtract_values(remaining, sums, f"tag {key}")
-                if any(remaining.values()):
-                    left[value] = remaining
+            left = difference(stored, less, declared.label)
         except NotIncluded:
             if declared.covers(start):
                 raise

@@ -111,7 +111,7 @@ def _write(ledger: Ledger, calls: list[Call], shared: list[Call]) -> None:
         pass
 
 
-def _roll(ledger: Ledger, done: threading.Event) -> None:
+def _build(ledger: Ledger, done: threading.Event) -> None:
     while not done.is_set():
         with contextlib.suppress(StorageError):
             ledger.rollups.build()
@@ -130,13 +130,13 @@ def test_writers_and_builders_on_every_node(
         threading.Thread(target=_write, args=(*pair, shared))
         for pair in zip(ledgers, mine, strict=True)
     ]
-    rollers = [threading.Thread(target=_roll, args=(each, done)) for each in ledgers]
-    for thread in [*writers, *rollers]:
+    builders = [threading.Thread(target=_build, args=(each, done)) for each in ledgers]
+    for thread in [*writers, *builders]:
         thread.start()
     for thread in writers:
         thread.join()
     done.set()
-    for thread in rollers:
+    for thread in builders:
         thread.join()
     check(ledgers[0], [*shared, *(call for calls in mine for call in calls)])
     print(f"certification conflicts: {conflicts(nodes) - before}")  # noqa: T201

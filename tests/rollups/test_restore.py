@@ -100,11 +100,11 @@ def test_two_concurrent_restores_store_each_call_once(
     filled.prune(LATER)
     new: list[int] = []
 
-    def put_back() -> None:
+    def restore() -> None:
         mine = make_ledger(database, rollup_tags=("feature",))
         new.append(sum(mine.restore([call]).new for call in tagged(4)))
 
-    threads = [threading.Thread(target=put_back) for _ in range(2)]
+    threads = [threading.Thread(target=restore) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
