@@ -166,7 +166,7 @@ def test_what_was_pruned_comes_back_and_no_total_changes(
     assert shown("ledger", "verify") == "The rollups match the calls.\n"
 
 
-def test_a_call_that_was_never_pruned_is_not_put_back(
+def test_a_call_that_was_never_pruned_is_not_restored(
     exported: pathlib.Path, run: Run, shown: Shown
 ) -> None:
     shown("prune", "--older-than", "7d")

@@ -410,6 +410,6 @@ def test_a_key_with_too_many_values_is_asked_of_calls_from_then_on(
     assert query.pruned_before("tag:user") == NOON - HOUR
     builder(store, UTC).build(LATER)
     assert query.group_by_tag("user")["0"].calls == 2
-    assert builder(store, UTC).forget("user")
-    assert not builder(store, UTC).forget("user")
+    assert builder(store, UTC).forget_tag("user")
+    assert not builder(store, UTC).forget_tag("user")
     assert query.group_by_tag("user")["0"].calls == 1
