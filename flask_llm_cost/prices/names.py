@@ -59,6 +59,9 @@ def normalize_key(key: str) -> str:
     head, slash, tail = key.partition("/")
     if not slash:
         return key
+    if head.startswith("arn:") or tail.startswith("arn:"):
+        # An inference profile, as it is given to boto3: its URL ends with its own name.
+        return f"bedrock/{tail.rpartition('/')[2]}"
     return f"{provider_name(head)}/{tail}"
 
 

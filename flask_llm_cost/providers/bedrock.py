@@ -78,11 +78,9 @@ def read(notes: Notes, document: Object) -> None:
     if name in ("metadata", "message_stop") or _METRICS in body:
         notes.complete = True
     message = inner(body, "message")
-    # A stream's message has the vendor's name of the model. It is ignored, because the
-    # name in the URL is more precise.
-    notes.identify(
-        model=body.get("model"), response_id=message.get("id") or body.get("id")
-    )
+    # A body has the vendor's name of the model. It is ignored, because the name in the URL,
+    # such as an inference profile in a region, says what is billed.
+    notes.identify(model=None, response_id=message.get("id") or body.get("id"))
     served = inner(body, "serviceTier").get("type")
     if isinstance(served, str):
         notes.service_tier = served

@@ -133,7 +133,8 @@ AZURE: t.Final = (
     *ANTHROPIC,
 )
 
-_ON_BEDROCK: t.Final = r".*/model/(?P<model>[^/]+)"
+# SDKs encode the slash of an ARN. Other clients may not.
+_ON_BEDROCK: t.Final = r".*/model/(?P<model>arn:[^?]+|[^/]+)"
 
 _BEDROCK: t.Final = (
     Path(rf"{_ON_BEDROCK}/converse", bedrock.CONVERSE, "chat"),

@@ -6,9 +6,11 @@ import base64
 import gzip
 import json
 import random
+import re
 import typing as t
 import zlib
 from decimal import Decimal
+from urllib.parse import unquote
 from urllib.parse import urlsplit
 
 import brotli
@@ -129,6 +131,11 @@ OPENS_PAGES = (
 for searches only: https://platform.openai.com/docs/guides/tools-web-search (actions)."""
 
 
+INVOKED = re.compile(r"bedrock-runtime.*/model/([^/]*anthropic[^/]*)/invoke$")
+"""InvokeModel bills the model or inference profile in the URL. The corpus has the vendor's
+own name from the body: https://aws.amazon.com/bedrock/pricing (regional profiles)."""
+
+
 def billed_searches(row: Row, meant: Row) -> int:
     """How many searches have a fee. The corpus counts items of the answer."""
     if row["id"].endswith(OPENS_PAGES):
@@ -144,6 +151,9 @@ def differences(reading: Reading | None, row: Row, meant: Row) -> list[str]:
         return ["no usage"]
     name = NAMES.get(row["provider"], row["provider"])
     meant = {**meant, "web_searches": billed_searches(row, meant)}
+    invoked = INVOKED.search(row["url"])
+    if invoked is not None:
+        meant = {**meant, "model": unquote(invoked[1])}
     compared: list[tuple[str, object, object]] = [
         ("provider", reading.provider, name),
         *((n, count, int(meant[n] or 0)) for n, count in counts(reading).items()),
