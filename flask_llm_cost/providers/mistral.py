@@ -32,9 +32,18 @@ def read_ocr(notes: Notes, document: Object) -> None:
 
 
 def ocr_usage(notes: Notes) -> Usage | None:
-    """Get the number of pages, which are billed instead of tokens."""
-    pages = amount(notes.usage.get("pages_processed"))
-    return None if pages is None else Usage(units={"page": pages})
+    """Get the number of pages, which are billed instead of tokens.
+
+    Annotated pages have a rate of their own, and are counted apart:
+    https://github.com/BerriAI/litellm/issues/38546.
+    """
+    counts = {
+        "page": amount(notes.usage.get("pages_processed")),
+        "annotated_page": amount(notes.usage.get("pages_processed_annotation")),
+    }
+    units = {unit: count for unit, count in counts.items() if count}
+    known = any(count is not None for count in counts.values())
+    return Usage(units=units or {"page": Decimal(0)}) if known else None
 
 
 def read_conversation(notes: Notes, document: Object) -> None:

@@ -33,4 +33,12 @@ def usage(notes: Notes) -> Usage | None:
     )
 
 
-CHAT: t.Final = dataclasses.replace(openai.CHAT, usage=usage)
+def price_flags(notes: Notes) -> frozenset[str]:
+    """Flag the search context's size, which the fee per request depends on."""
+    size = notes.usage.get("search_context_size")
+    if size in ("low", "medium", "high"):
+        return frozenset((f"search_context.{size}",))
+    return frozenset()
+
+
+CHAT: t.Final = dataclasses.replace(openai.CHAT, usage=usage, price_flags=price_flags)

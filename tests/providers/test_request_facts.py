@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from flask_llm_cost.call import Reading
+from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.providers import read_exchange
 
 OPENAI = "https://api.openai.com/v1"
@@ -148,3 +149,49 @@ def test_a_redeemed_fallback_credit_is_flagged(
     }
     answer = {"type": "message", "usage": usage}
     assert read(ANTHROPIC, {"model": "claude-opus-5"}, answer).flags == flags
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"pages_processed": 3}, {"page": 3}),
+        (
+            {"pages_processed": 3, "pages_processed_annotation": 2},
+            {"page": 3, "annotated_page": 2},
+        ),
+        (
+            {"pages_processed": 0, "pages_processed_annotation": 1},
+            {"annotated_page": 1},
+        ),
+    ],
+)
+def test_annotated_pages_have_a_rate_of_their_own(
+    counts: dict[str, int], expected: dict[str, int]
+) -> None:
+    # https://github.com/BerriAI/litellm/issues/38546
+    answer = {"model": "mistral-ocr-latest", "pages": [], "usage_info": counts}
+    reading = read("https://api.mistral.ai/v1/ocr", {"model": "m"}, answer)
+    assert units(reading) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "fee"),
+    [("low", "0.005"), ("medium", "0.008"), ("high", "0.012"), (None, "0.005")],
+)
+def test_perplexitys_fee_depends_on_the_search_context(
+    size: str | None, fee: str
+) -> None:
+    # https://docs.perplexity.ai/getting-started/pricing (request fees)
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    answer = {
+        "model": "sonar",
+        "choices": [],
+        "usage": usage | ({} if size is None else {"search_context_size": size}),
+    }
+    reading = read("https://api.perplexity.ai/chat/completions", {}, answer)
+    quote = PriceBook.bundled().quote(
+        "perplexity", "sonar", reading.usage, flags=reading.flags
+    )
+    assert quote.cost is not None
+    assert quote.cost.parts["request"].amount_usd == Decimal(fee)
+    assert quote.cost.complete
