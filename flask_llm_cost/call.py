@@ -378,6 +378,16 @@ class Call:
         )
 
 
+TEXTS: t.Final = ("provider", "model", "request_model", "operation", "service_tier") + (
+    "response_id",
+    "trace_id",
+)
+"""The fields of :class:`Call` that are text from outside, in lines, rows and tables."""
+
+NUMBERS: t.Final = ("http_status", "latency_ms", "first_byte_ms")
+"""The fields of :class:`Call` that are whole numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """An HTTP attempt about to be sent."""

@@ -23,8 +23,10 @@ from .call import Call
 from .call import Cost
 from .call import CostSource
 from .call import COUNTS
+from .call import NUMBERS
 from .call import OUTCOMES
 from .call import Part
+from .call import TEXTS
 from .call import Usage
 from .call import USAGE_SOURCES
 from .tags import TRACE_KEY
@@ -34,17 +36,10 @@ VERSION: t.Final = 1
 
 _END_MS: t.Final = utc_ms(END)
 
-# Fields that are valid JSON as they are, and are omitted if None.
-_PLAIN: t.Final = (
-    "request_model",
-    "latency_ms",
-    "first_byte_ms",
-    "http_status",
-    "response_id",
-    "service_tier",
-    "trace_id",
-)
-_plain: t.Final = attrgetter(*_PLAIN)
+_REQUIRED: t.Final = ("provider", "model", "operation")
+# Omitted if None.
+_OPTIONAL: t.Final = tuple(name for name in (*TEXTS, *NUMBERS) if name not in _REQUIRED)
+_optional: t.Final = attrgetter(*_OPTIONAL)
 _counts: t.Final = attrgetter(*COUNTS)
 
 _encode: t.Final = json.JSONEncoder(
@@ -65,7 +60,7 @@ def encode(call: Call) -> bytes:
         "usage_source": call.usage_source,
         "outcome": call.outcome,
     }
-    values = zip(_PLAIN, _plain(call), strict=True)
+    values = zip(_OPTIONAL, _optional(call), strict=True)
     line.update({name: value for name, value in values if value is not None})
     if call.stream:
         line["stream"] = True
@@ -111,12 +106,10 @@ def _cost_fields(cost: Cost) -> dict[str, t.Any]:
         },
         "source": cost.source,
     }
-    if cost.price_key is not None:
-        fields["price_key"] = cost.price_key
-    if cost.tier is not None:
-        fields["tier"] = cost.tier
-    if cost.mode is not None:
-        fields["mode"] = cost.mode
+    for name in ("price_key", "tier", "mode"):
+        value = getattr(cost, name)
+        if value is not None:
+            fields[name] = value
     if cost.valid_from is not None:
         fields["valid_from"] = cost.valid_from.isoformat()
     if not cost.complete:
@@ -138,14 +131,14 @@ def decode(line: bytes | str) -> Call:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not valid JSON: {error}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"{_kind(data)} is not a JSON object")
+        raise ValueError(f"{_shown(data)} is not a JSON object")
     version = data.pop("v", None)
     if version != VERSION:
         raise ValueError(f"v: line format {version!r}; this version reads {VERSION}")
     try:
         call = Call(**_checked(_CALL, data))
-    except _Wrong as wrong:
-        raise ValueError(str(wrong)) from None
+    except _Invalid as invalid:
+        raise ValueError(str(invalid)) from None
     except TypeError as error:  # a field without a default is missing
         raise ValueError(f"line: {error}") from None
     check_id(call)
@@ -207,84 +200,72 @@ def check_time(name: str, moment: dt.datetime) -> None:
     :raises ValueError: If it is before 1970 or after 2261.
     """
     if not FIRST <= moment < END:
-        raise _Wrong(moment.isoformat(), "a time from 1970 to 2261", name)
+        raise ValueError(
+            f"{name}: {moment.isoformat()} is not a time from 1970 to 2261"
+        )
 
 
 _Check: t.TypeAlias = Callable[[t.Any], t.Any]
-"""Converts a JSON value, or raises :class:`_Wrong`."""
+"""Converts a JSON value, or raises :class:`_Invalid`."""
 
 
-class _Wrong(ValueError):
+class _Invalid(ValueError):
     """A value is invalid. Its path is completed as the exception propagates."""
 
-    def __init__(self, value: object, wanted: str, *path: str) -> None:
-        super().__init__(value, wanted)
-        self.problem = f"{_kind(value)} is not {wanted}"
-        self.path = path
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{'.'.join(self.path)}: {self.problem}"
 
-    def inside(self, name: str) -> t.Self:
-        self.path = (name, *self.path)
-        return self
 
-
-class _Unknown(_Wrong):
-    """The field does not exist."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(None, "a field", name)
-        self.problem = "unknown field"
-
-
-class _Missing(_Wrong):
-    """A field without a default is missing."""
-
-    def __init__(self, error: TypeError) -> None:
-        super().__init__(None, "given")
-        self.problem = str(error)
+def _invalid(value: object, wanted: str) -> _Invalid:
+    return _Invalid(f"{_shown(value)} is not {wanted}")
 
 
 def _checked(checks: Mapping[str, _Check], data: t.Any) -> dict[str, t.Any]:
     if not isinstance(data, dict):
-        raise _Wrong(data, "an object")
+        raise _invalid(data, "an object")
     values = {}
     for name, value in data.items():
-        check = checks.get(name)
-        if check is None:
-            raise _Unknown(name)
         try:
-            values[name] = check(value)
-        except _Wrong as wrong:
-            raise wrong.inside(name) from None
+            values[name] = checks.get(name, _unknown)(value)
+        except _Invalid as invalid:
+            invalid.path = (name, *invalid.path)
+            raise
     return values
+
+
+def _unknown(value: object) -> t.NoReturn:
+    raise _Invalid("unknown field")
 
 
 def _no_constant(name: str) -> t.NoReturn:
     raise ValueError(f"{name} is not a number")
 
 
-def _kind(value: object) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:60] + "..."
 
 
 def _text(value: t.Any) -> str:
     if not isinstance(value, str):
-        raise _Wrong(value, "text")
+        raise _invalid(value, "text")
     return value
 
 
 def _flag(value: t.Any) -> bool:
     if not isinstance(value, bool):
-        raise _Wrong(value, "true or false")
+        raise _invalid(value, "true or false")
     return value
 
 
 def _whole(value: t.Any) -> int:
     if type(value) is not int or value < 0:
-        raise _Wrong(value, "a whole number >= 0")
+        raise _invalid(value, "a whole number >= 0")
     return value
 
 
@@ -297,35 +278,35 @@ def _decimal(value: t.Any) -> Decimal:
         else:
             if number.is_finite():
                 return number
-    raise _Wrong(value, "a decimal number as text")
+    raise _invalid(value, "a decimal number as text")
 
 
 def _time(value: t.Any) -> dt.datetime:
     try:
         moment = dt.datetime.fromisoformat(_text(value))
     except ValueError:
-        raise _Wrong(value, "a time such as 2026-01-31T23:59:59.000Z") from None
+        raise _invalid(value, "a time such as 2026-01-31T23:59:59.000Z") from None
     if moment.tzinfo is dt.UTC:
         return moment
     if moment.tzinfo is None:
-        raise _Wrong(value, "a time with its zone")
+        raise _invalid(value, "a time with its zone")
     try:
         return moment.astimezone(dt.UTC)
     except OverflowError:
-        raise _Wrong(value, "a time that UTC has") from None
+        raise _invalid(value, "a time that UTC has") from None
 
 
 def _start(value: t.Any) -> dt.datetime:
     moment = _time(value)
     if moment.microsecond % 1000:
-        raise _Wrong(value, "a time in whole milliseconds")
+        raise _invalid(value, "a time in whole milliseconds")
     return moment
 
 
 def _one_of(*choices: str) -> _Check:
     def check(value: t.Any) -> str:
         if value not in choices:
-            raise _Wrong(value, f"one of {', '.join(choices)}")
+            raise _invalid(value, f"one of {', '.join(choices)}")
         return str(value)
 
     return check
@@ -333,28 +314,21 @@ def _one_of(*choices: str) -> _Check:
 
 def _names(value: t.Any) -> frozenset[str]:
     if not isinstance(value, list):
-        raise _Wrong(value, "a list of names")
+        raise _invalid(value, "a list of names")
     return frozenset(_text(flag) for flag in value)
 
 
 def _mapping(check: _Check) -> _Check:
     def checked(value: t.Any) -> dict[str, t.Any]:
-        if not isinstance(value, dict):
-            raise _Wrong(value, "an object")
-        values = {}
-        for key, item in value.items():
-            try:
-                values[key] = check(item)
-            except _Wrong as wrong:
-                raise wrong.inside(key) from None
-        return values
+        names = value if isinstance(value, dict) else ()
+        return _checked(dict.fromkeys(names, check), value)
 
     return checked
 
 
 def _part(value: t.Any) -> Part:
     if not isinstance(value, list) or len(value) != 3:
-        raise _Wrong(value, "[quantity, rate, amount]")
+        raise _invalid(value, "[quantity, rate, amount]")
     quantity, rate, amount = value
     return Part(_decimal(quantity), _decimal(rate), _decimal(amount))
 
@@ -368,7 +342,7 @@ def _cost(value: t.Any) -> Cost:
     try:
         return Cost(**values)
     except TypeError as error:
-        raise _Missing(error) from None
+        raise _Invalid(str(error)) from None  # a field without a default is missing
 
 
 _USAGE: t.Final[Mapping[str, _Check]] = {
@@ -389,24 +363,16 @@ _COST: t.Final[Mapping[str, _Check]] = {
     "estimate_usd": _decimal,
 }
 _CALL: t.Final[Mapping[str, _Check]] = {
+    **dict.fromkeys(TEXTS, _text),
+    **dict.fromkeys(NUMBERS, _whole),
     "event_id": _text,
     "started_at": _start,
-    "provider": _text,
-    "model": _text,
-    "request_model": _text,
-    "operation": _text,
     "usage": _usage,
     "cost": _cost,
     "reported_cost": _decimal,
-    "latency_ms": _whole,
-    "first_byte_ms": _whole,
     "stream": _flag,
     "usage_source": _one_of(*USAGE_SOURCES),
     "outcome": _one_of(*OUTCOMES),
-    "http_status": _whole,
-    "response_id": _text,
-    "service_tier": _text,
-    "trace_id": _text,
     "tags": _mapping(_text),
     "flags": _names,
 }

@@ -24,11 +24,15 @@ from ..calendar import from_ms
 from ..call import Call
 from ..call import Cost
 from ..call import COUNTS
+from ..call import NUMBERS
 from ..call import Part
+from ..call import TEXTS
 from ..call import Usage
 from ..jsonl import check_id
 from ..money import from_pico
 from ..money import to_pico
+from .column_types import Text
+from .tables import calls
 from .tables import COST_GROUPS
 
 BIGGEST: t.Final = 2**63 - 1
@@ -43,19 +47,12 @@ TRUNCATED: t.Final = "truncated_text"
 _COUNTS: t.Final = (*COUNTS, "total_input_tokens", "total_output_tokens")
 _INPUT: t.Final = slice(0, COUNTS.index("output_tokens"))
 _OUTPUT: t.Final = slice(_INPUT.stop, COUNTS.index("reasoning_tokens"))
-_COMMON: t.Final[Mapping[str, int]] = {
-    "provider": 64,
-    "model": 255,
-    "request_model": 255,
-    "operation": 32,
-    "service_tier": 64,
-}
-_TEXTS: t.Final[Mapping[str, int]] = {**_COMMON, "response_id": 255, "trace_id": 255}
+_LENGTHS: t.Final = [t.cast(Text, calls.c[name].type).length for name in TEXTS]
 _FLAGS_LENGTH: t.Final = 255
 
 # One attribute lookup instead of many: this runs for each call that is stored.
 _counts: t.Final = attrgetter(*COUNTS)
-_texts: t.Final = attrgetter(*_TEXTS)
+_texts: t.Final = attrgetter(*TEXTS)
 
 _GROUPS: t.Final = (
     ("input", "cost_input"),
@@ -65,16 +62,12 @@ _GROUPS: t.Final = (
     ("reasoning", "cost_output"),
 )
 _COST_COLUMNS: t.Final = ("cost_total", *COST_GROUPS, "cost_source", "cost_complete")
+_FIELDS: t.Final = (
+    ("event_id", "started_at", "stream", "usage_source", "outcome") + NUMBERS + TEXTS
+)
+"""The columns that are fields of a call."""
 COLUMNS: t.Final = (
-    "event_id",
-    "started_at",
-    "stream",
-    "usage_source",
-    "outcome",
-    "http_status",
-    "latency_ms",
-    "first_byte_ms",
-    *_TEXTS,
+    *_FIELDS,
     *_COUNTS,
     "other_tokens",
     *_COST_COLUMNS,
@@ -155,7 +148,7 @@ def _texts_of(call: Call) -> tuple[tuple[str | None, ...], bool]:
     """Return the texts, and whether one was cut or cleaned."""
     *common, response_id, trace_id = _texts(call)
     texts, cut = _common_texts(*common)
-    response, trace = _fitting(response_id, 255), _fitting(trace_id, 255)
+    response, trace = map(_fitting, (response_id, trace_id), _LENGTHS[-2:])
     cut = cut or response != response_id or trace != trace_id
     return (*texts, response, trace), cut
 
@@ -163,7 +156,7 @@ def _texts_of(call: Call) -> tuple[tuple[str | None, ...], bool]:
 # Most calls share theirs with a recent one.
 @functools.lru_cache(maxsize=1024)
 def _common_texts(*texts: str | None) -> tuple[tuple[str | None, ...], bool]:
-    kept = tuple(map(_fitting, texts, _COMMON.values()))
+    kept = tuple(map(_fitting, texts, _LENGTHS))
     return kept, kept != texts
 
 
@@ -334,24 +327,10 @@ def call_of(row: t.Any, tags: Mapping[str, str] | None = None) -> Call:
     details = json.loads(row.details) if row.details else {}
     reported = details.get("reported_cost")
     return Call(
-        event_id=row.event_id,
-        started_at=row.started_at,
-        provider=row.provider,
-        model=row.model,
-        request_model=row.request_model,
-        operation=row.operation,
+        **{name: getattr(row, name) for name in _FIELDS},
         usage=_usage_of(row, details),
         cost=_cost_of(row, details),
         reported_cost=None if reported is None else Decimal(reported),
-        latency_ms=row.latency_ms,
-        first_byte_ms=row.first_byte_ms,
-        stream=row.stream,
-        usage_source=row.usage_source,
-        outcome=row.outcome,
-        http_status=row.http_status,
-        response_id=row.response_id,
-        service_tier=row.service_tier,
-        trace_id=row.trace_id,
         tags=tags if tags is not None else {},
         flags=frozenset(row.flags.split()),
     )

@@ -1,4 +1,4 @@
-"""How a call reads as one line of a log."""
+"""A call as one line of a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if t.TYPE_CHECKING:
 
 
 def log_line(call: Call) -> str:
-    """A call as the one line that ``LLM_COST_STORAGE="log"`` writes."""
+    """Format a call as ``LLM_COST_STORAGE="log"`` writes it."""
     parts = [f"{call.provider}/{call.model}"]
     if call.usage is not None:
         parts.append(f"tokens={call.usage.total_tokens}")
