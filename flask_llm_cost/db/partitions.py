@@ -20,8 +20,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from ..calendar import DAY
 from ..calendar import END
 from ..calendar import from_ms
+from ..calendar import period_of
 from ..calendar import utc_ms
 from ..errors import StorageError
 from .tables import calls
@@ -33,7 +35,6 @@ _CHECK: t.Final = f"{BEFORE}_check"
 
 _NAME: t.Final = re.compile(rf"{TABLE}_(\d{{4}}_\d\d(_\d\d)?|before|later)")
 _BOUNDS: t.Final = re.compile(r"FROM \((.+?)\) TO \((.+?)\)")
-_DAY: t.Final = dt.timedelta(days=1)
 _MOST_MONTHS: t.Final = 240
 _LOCK_SECONDS: t.Final = 3
 """How long to queue for a lock. Other requests for the table queue behind ours."""
@@ -191,7 +192,7 @@ def _postgresql_swap(
     """Make the existing table the first partition of a new table of its name."""
     low, high = _range(connection)
     # A day of margin: at the end of a month, calls of the next may arrive meanwhile.
-    start = _month(now) if low is None else _later_month(_month(now + _DAY), 1)
+    start = _month(now) if low is None else _later_month(_month(now + DAY), 1)
     indexes = _postgresql_indexes(connection)
     swap = [f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE"]
     swap += [f"ALTER INDEX {name} RENAME TO {old}" for name, old, _ in indexes]
@@ -389,14 +390,13 @@ def _months(
     start: dt.datetime, until: dt.datetime
 ) -> Iterator[tuple[dt.datetime, dt.datetime]]:
     while start < until:
-        end = _later_month(_month(start), 1)
+        end = period_of("month", start, dt.UTC)[1]
         yield start, end
         start = end
 
 
 def _month(moment: dt.datetime) -> dt.datetime:
-    day = moment.astimezone(dt.UTC)
-    return dt.datetime(day.year, day.month, 1, tzinfo=dt.UTC)
+    return period_of("month", moment, dt.UTC)[0]
 
 
 def _later_month(month: dt.datetime, count: int) -> dt.datetime:

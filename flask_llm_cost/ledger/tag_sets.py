@@ -11,12 +11,12 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite
 
+from ..calendar import DAY
 from ..db.rows import BIGGEST
 from ..db.rows import TagSet
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
 
-_DAY: t.Final = dt.timedelta(days=1)
 _MAX_KNOWN: t.Final = 50_000
 
 _s: t.Final = tag_sets.c
@@ -81,7 +81,7 @@ def _insert(
             connection.execute(_insert_missing(connection, tag_values), values)
         connection.execute(
             sa.update(tag_sets)
-            .where(_s.id.in_(ids), _s.seen_at < now - _DAY)
+            .where(_s.id.in_(ids), _s.seen_at < now - DAY)
             .values(seen_at=now)
         )
     return found

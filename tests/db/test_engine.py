@@ -221,7 +221,7 @@ def test_an_unusable_instance_folder_is_an_error(tmp_path: Path) -> None:
             make_call()
         ) else ledger.reading().__enter__()
     assert ledger.lost == 1
-    assert "A call is lost" in str(told[0])
+    assert "A call was lost" in str(told[0])
     ledger.close()
 
 

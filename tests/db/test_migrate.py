@@ -89,7 +89,7 @@ def test_two_processes_upgrade_at_once(
         "import sys; from flask_llm_cost.ledger import Ledger;"
         "from flask_llm_cost.config import Settings;"
         "l = Ledger(Settings(database_uri=sys.argv[1] or None), instance_path=sys.argv[2]);"
-        "l.head(); sys.stdin.readline(); l.upgrade(); print(l.current())"
+        "s = l.schema; s.head; sys.stdin.readline(); s.upgrade(); print(s.current())"
     )
     uri, folder = empty_database or "", str(tmp_path / "instance")
     both = [
