@@ -104,6 +104,7 @@ class Storage(t.Protocol):
     @property
     def label(self) -> str:
         """Where the calls are, for people: no password is in it."""
+        ...
 
     def append(self, call: Call, *, now: bool = False) -> bool:
         """Record a call. Never raises: errors are reported.
@@ -111,12 +112,14 @@ class Storage(t.Protocol):
         :param now: Do not queue it, whatever ``LLM_COST_WRITE`` says. Files never do.
         :return: Whether it is stored already.
         """
+        ...
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything captured so far can be read.
 
         :return: False if some of it is still queued, or was rejected.
         """
+        ...
 
     def reading(
         self,
@@ -134,9 +137,11 @@ class Storage(t.Protocol):
         :raises StorageError: If they cannot be read.
         :raises SetupRequired: If tables are missing or of another version.
         """
+        ...
 
     def prunable(self, before: dt.datetime) -> int:
         """Count the calls that :meth:`prune` would delete."""
+        ...
 
     def prune(
         self,
@@ -153,12 +158,14 @@ class Storage(t.Protocol):
         :param months_only: Only whole months that are stored apart (partitions, files).
         :param progress: Called with the number of deleted calls after each step.
         """
+        ...
 
     def clear(self, scope: t.Literal["today", "all"]) -> int:
         """Delete today's calls (in ``LLM_COST_TIMEZONE``), or all, and their totals.
 
         :return: How many there were.
         """
+        ...
 
     def erase_tag(
         self, key: str, value: str, *, progress: Callable[[Erased], None] | None = None
@@ -170,18 +177,22 @@ class Storage(t.Protocol):
 
         :param progress: Called with what was erased so far, after each step.
         """
+        ...
 
     def after_fork(self) -> None:
         """Forget what belongs to the parent, in a forked child."""
+        ...
 
     def flush_at_exit(self) -> None:
         """Store what is queued, at the end of the process."""
+        ...
 
     def close(self) -> None:
         """Store what is queued, then close threads, files and connections.
 
         A closed storage opens again by itself when it is used.
         """
+        ...
 
     # Capabilities
 
