@@ -29,6 +29,7 @@ from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.query import export
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
+from flask_llm_cost.query.listing import CALLS_WITH_TAGS
 from flask_llm_cost.query.listing import top_calls
 from flask_llm_cost.query.models import models
 from flask_llm_cost.query.overview import overview
@@ -134,7 +135,7 @@ def csv_of(ledger: Ledger, rows: int, folder: str) -> None:
     engine = ledger._engines.querying()
     question = str(
         sa.select(*export._SELECTED)
-        .select_from(export._SOURCE)
+        .select_from(CALLS_WITH_TAGS)
         .where(*where.clauses())
         .order_by(calls.c.started_at.desc(), calls.c.event_id.desc())
         .compile(engine, compile_kwargs={"literal_binds": True})
