@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from decimal import Decimal
 from decimal import DecimalException
 
-MODES: t.Final[tuple[str, ...]] = tuple(
-    "batch flex priority fast ultrafast balanced scale optimized off_peak provisioned"
-    " reserved".split()
-)
+from . import contract
+
+MODES: t.Final[tuple[str, ...]] = tuple(contract.MODES)
 """Service modes that can have rates of their own."""
 
 PREPAID: t.Final = frozenset(("provisioned", "reserved", "scale"))
@@ -32,20 +31,12 @@ CORE: t.Final = {
 }
 """Meters with a field of their own in :class:`.Usage`, and the name of that field."""
 
-TOKENS: t.Final = frozenset(CORE) | frozenset(
-    "reasoning input_video input_document cache_read_audio cache_read_image"
-    " cache_read_video cache_write_audio cache_write_image cache_write_30m cache_write_12h"
-    " output_video output_citation".split()
+TOKENS: t.Final = frozenset(
+    name for name, meter in contract.METERS.items() if meter.unit == "token"
 )
 """Meters that count tokens. Their rates are USD per 1M."""
 
-UNITS: t.Final = frozenset(
-    "web_search web_search_premium x_search gateway_search file_search grounding"
-    " grounded_prompt maps_grounding retrieval_grounding code_interpreter computer_use"
-    " image_generation image input_image_piece audio_second input_audio_second"
-    " output_audio_second video_second input_video_second page annotated_page search_unit"
-    " classification character output_character pixel output_pixel session request".split()
-)
+UNITS: t.Final = frozenset(contract.METERS) - TOKENS
 """Meters that count units. Their rates are USD each; ``units:`` adds others."""
 
 PER_PROMPT: t.Final = {"grounding": "grounded_prompt"}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import typing as t
+from decimal import Decimal
 
 from ..call import Usage
 from . import sparse
@@ -118,7 +119,7 @@ def _merge(notes: Notes, part: object) -> None:
             known = _COUNTS.get(name)
             if known is not None and value is not None:
                 notes.usage[known] = value
-        for name in "cacheDetails", "cache_creation":
+        for name in "cacheDetails", "cache_creation", "server_tool_use":
             if part.get(name):
                 notes.usage[name] = part[name]
         for place, name in _REASONING:
@@ -136,10 +137,10 @@ def _titan(notes: Notes, body: Object) -> None:
 
 def usage(notes: Notes) -> Usage | None:
     """Split the counts of the body, the last event and the headers into buckets."""
-    seen = _filled(notes)
+    seen, units = _filled(notes), _units(notes)
     if not notes.usage and not any(notes.count(n) for n in seen.values()):
         # Rerankers and image models are not billed by token: their headers have 0.
-        return None
+        return Usage(units=units) if units else None
     count = notes.count
     written = count(seen.get("cacheWriteInputTokens"))
     hour = sum(
@@ -157,6 +158,7 @@ def usage(notes: Notes) -> Usage | None:
         cache_write_1h_tokens=writes["hour"],
         output_tokens=output,
         reasoning_tokens=min(output, count(seen.get("reasoningTokens"))),
+        units=units,
     )
     total = seen.get("totalTokens")
     # Older answers exclude cached tokens from the total.
@@ -166,6 +168,30 @@ def usage(notes: Notes) -> Usage | None:
     ):
         notes.flags.add(CONFLICT)
     return found
+
+
+def request(document: Object) -> dict[str, t.Any]:
+    """Note an image, a recording or a film to embed, which is not billed by token.
+
+    The bodies are those of Titan, Nova and TwelveLabs:
+    https://docs.aws.amazon.com/bedrock/latest/userguide/titan-multiemb-models.html and
+    https://docs.aws.amazon.com/nova/latest/userguide/embeddings-schema.html.
+    """
+    kinds = {*inner(document, "singleEmbeddingParams"), document.get("inputType")}
+    if "inputImage" in document:
+        kinds.add("image")
+    return {kind: kind in kinds for kind in ("image", "audio", "video")}
+
+
+def _units(notes: Notes) -> dict[str, Decimal]:
+    searches = inner(notes.usage, "server_tool_use").get("web_search_requests")
+    units = {"web_search": Decimal(notes.count(searches))}
+    if notes.operation == "embeddings":
+        units["input_image_piece"] = Decimal(bool(notes.request.get("image")))
+        if notes.request.get("audio") or notes.request.get("video"):
+            # Billed by the second, which neither request nor answer states.
+            notes.flags.add("unread_usage")
+    return {unit: count for unit, count in units.items() if count}
 
 
 def _filled(notes: Notes) -> dict[str, t.Any]:
@@ -211,4 +237,6 @@ INVOKE: t.Final = Dialect(
     tail=("usage", "prompt_token_count", "inputTextTokenCount", "id", "model"),
     headers=frozenset((*_HEADERS, _TIER)),
     tier=tier,
+    request=request,
+    request_if=(b'"inputImage"', b'"singleEmbeddingParams"', b'"inputType"'),
 )

@@ -62,7 +62,7 @@ def _units(seen: Object, *, tokens: bool) -> dict[str, Decimal]:
     names = dict(_UNITS)
     if not tokens:
         # Newer models are billed by an image's tokens, older ones by the image.
-        names["images"] = "image"
+        names["images"] = "input_image_piece"
     units = {unit: amount(seen.get(name)) for name, unit in names.items()}
     return {unit: number for unit, number in units.items() if number}
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
+from decimal import Decimal
 
 from ..call import Usage
 from . import openai
 from . import openai_usage
 from .dialect import inner
 from .dialect import items
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 
@@ -25,6 +27,36 @@ def read(notes: Notes, document: Object) -> None:
         models = items(inner(place, "usage_breakdown").get("models"))
         if models:
             notes.extra["models"] = models
+    for choice in items(document.get("choices")):
+        for part in "message", "delta":
+            for tool in items(inner(choice, part).get("executed_tools")):
+                _note_tool(notes, tool)
+
+
+def _note_tool(notes: Notes, tool: object) -> None:
+    """Count a search, and flag other tools: these are billed by the hour or the visit.
+
+    Source: https://console.groq.com/docs/tool-use/built-in-tools, and
+    https://groq.com/pricing (built-in tools).
+    """
+    if not isinstance(tool, dict):
+        return
+    kind = str(tool.get("type"))
+    if kind not in _SEARCHES:
+        notes.flags.add(_OTHER_TOOLS.get(kind, "unread_usage"))
+        return
+    # A stream may repeat a tool, with its results.
+    seen = notes.extra.setdefault("searches", set())
+    seen.add(str(tool.get("index", len(seen))))
+    notes.units["web_search"] = Decimal(len(seen))
+
+
+_SEARCHES: t.Final = frozenset(("search", "web_search", "browser_search"))
+_OTHER_TOOLS: t.Final = {
+    "python": "session_fee",
+    "code_interpreter": "session_fee",
+    "browser_automation": "session_fee",
+}
 
 
 def usage_by_model(notes: Notes) -> dict[str, Usage]:
@@ -38,9 +70,19 @@ def usage_by_model(notes: Notes) -> dict[str, Usage]:
             used = openai_usage.usage(part)
             if used is not None:
                 parts[model] = parts[model].plus(used) if model in parts else used
-    return {} if parts.keys() <= {notes.model} else parts
+    if parts.keys() <= {notes.model}:
+        return {}
+    if notes.units:
+        # The breakdown has no searches: assign them to one model.
+        model = notes.model if notes.model in parts else next(iter(parts))
+        parts[model] = dataclasses.replace(parts[model], units=dict(notes.units))
+    return parts
 
 
 CHAT: t.Final = dataclasses.replace(
-    openai.CHAT, read=read, usage_by_model=usage_by_model
+    openai.CHAT,
+    read=read,
+    usage_by_model=usage_by_model,
+    needles=(*openai.CHAT.needles, *needles(rb'"executed_tools"')),
+    parse_whole_if=(b'"executed_tools"',),
 )

@@ -365,7 +365,7 @@ CASES: dict[str, tuple[str, object, Usage]] = {
             "embeddings": {"float": [[0.1]]},
             "meta": {"api_version": {"version": "2"}, "billed_units": {"images": 1}},
         },
-        Usage(units={"image": Decimal(1)}),
+        Usage(units={"input_image_piece": Decimal(1)}),
     ),
     "Cohere's chat bills less than it counts": (
         "https://api.cohere.com/v2/chat",

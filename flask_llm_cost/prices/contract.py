@@ -1,0 +1,323 @@
+"""The contract between what readers count and what the book prices: every meter.
+
+A test walks the bundled book. Each rate must be for a meter that a reader produces from an
+answer, proven by an example, or be listed in :data:`NOT_READ` with the reason.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Mapping
+
+
+class Meter(t.NamedTuple):
+    """One thing that providers bill."""
+
+    unit: str
+    """What one unit is. Rates of tokens are USD per 1M, all others USD each."""
+    fields: Mapping[str, str]
+    """Where readers find it, by dialect. Empty if no reader produces it."""
+    rates: tuple[str, ...] = ()
+    """Other rates that price it, in this order, if it has none of its own."""
+
+
+_IN: t.Final = ("input",)
+_OUT: t.Final = ("output",)
+
+METERS: t.Final[Mapping[str, Meter]] = {
+    # Tokens
+    "input": Meter(
+        "token",
+        {
+            "openai": "usage.prompt_tokens, usage.input_tokens",
+            "anthropic": "usage.input_tokens",
+            "gemini": "usageMetadata.promptTokenCount, toolUsePromptTokenCount",
+            "bedrock": "usage.inputTokens, x-amzn-bedrock-input-token-count",
+            "cohere": "billed_units.input_tokens",
+            "mistral": "usage.prompt_tokens, connector_tokens",
+            "ollama": "prompt_eval_count",
+            "watsonx": "input_token_count",
+        },
+    ),
+    "output": Meter(
+        "token",
+        {
+            "openai": "usage.completion_tokens, usage.output_tokens",
+            "anthropic": "usage.output_tokens",
+            "gemini": "usageMetadata.candidatesTokenCount, thoughtsTokenCount",
+            "bedrock": "usage.outputTokens, x-amzn-bedrock-output-token-count",
+            "cohere": "billed_units.output_tokens",
+            "mistral": "usage.completion_tokens",
+            "ollama": "eval_count",
+            "watsonx": "generated_token_count",
+        },
+    ),
+    "reasoning": Meter(
+        "token",
+        {
+            "openai": "completion_tokens_details.reasoning_tokens",
+            "perplexity": "usage.reasoning_tokens",
+            "anthropic": "output_tokens_details.thinking_tokens",
+            "gemini": "usageMetadata.thoughtsTokenCount",
+        },
+        _OUT,
+    ),
+    "cache_read": Meter(
+        "token",
+        {
+            "openai": "prompt_tokens_details.cached_tokens, prompt_cache_hit_tokens",
+            "anthropic": "usage.cache_read_input_tokens",
+            "gemini": "usageMetadata.cachedContentTokenCount",
+            "bedrock": "usage.cacheReadInputTokens",
+        },
+        _IN,
+    ),
+    "cache_write": Meter(
+        "token",
+        {
+            "openai": "prompt_tokens_details.cache_write_tokens,"
+            " cache_creation_input_tokens",
+            "anthropic": "usage.cache_creation_input_tokens",
+            "bedrock": "usage.cacheWriteInputTokens",
+        },
+        _IN,
+    ),
+    "cache_write_1h": Meter(
+        "token",
+        {
+            "openai": "cache_creation_token_details.ephemeral_1h_input_tokens",
+            "anthropic": "cache_creation.ephemeral_1h_input_tokens",
+            "bedrock": "cacheDetails[ttl=1h].inputTokens",
+        },
+        _IN,
+    ),
+    "cache_write_12h": Meter(
+        "token", {"openai": "cache_write_tokens_details.ttl_12h_tokens"}
+    ),
+    "cache_write_30m": Meter("token", {}, ("cache_write",)),
+    "cache_write_audio": Meter("token", {}, ("cache_write",)),
+    "cache_write_image": Meter("token", {}, ("cache_write",)),
+    "input_audio": Meter(
+        "token",
+        {
+            "openai": "prompt_tokens_details.audio_tokens",
+            "gemini": "promptTokensDetails[AUDIO]",
+        },
+        _IN,
+    ),
+    "input_image": Meter(
+        "token",
+        {
+            "openai": "input_tokens_details.image_tokens",
+            "gemini": "promptTokensDetails[IMAGE]",
+            "cohere": "billed_units.image_tokens",
+        },
+        _IN,
+    ),
+    "input_video": Meter(
+        "token",
+        {
+            "openai": "prompt_tokens_details.video_tokens",
+            "gemini": "promptTokensDetails[VIDEO]",
+        },
+        _IN,
+    ),
+    "input_document": Meter("token", {}, _IN),
+    "cache_read_audio": Meter(
+        "token",
+        {
+            "openai": "cached_tokens_details.audio_tokens",
+            "gemini": "cacheTokensDetails[AUDIO]",
+        },
+        ("cache_read", "input"),
+    ),
+    "cache_read_image": Meter(
+        "token",
+        {
+            "openai": "cached_tokens_details.image_tokens",
+            "gemini": "cacheTokensDetails[IMAGE]",
+        },
+        ("cache_read", "input"),
+    ),
+    "cache_read_video": Meter("token", {}, ("cache_read", "input")),
+    "output_audio": Meter(
+        "token",
+        {
+            "openai": "completion_tokens_details.audio_tokens",
+            "gemini": "candidatesTokensDetails[AUDIO]",
+        },
+        _OUT,
+    ),
+    "output_image": Meter(
+        "token",
+        {
+            "openai": "usage.output_tokens of images",
+            "gemini": "candidatesTokensDetails[IMAGE]",
+        },
+        _OUT,
+    ),
+    "output_video": Meter("token", {"gemini": "candidatesTokensDetails[VIDEO]"}, _OUT),
+    "output_citation": Meter("token", {"perplexity": "usage.citation_tokens"}, _OUT),
+    # Searches and tools
+    "web_search": Meter(
+        "search",
+        {
+            "openai": "output[web_search_call], tool_usage.web_search, a search model",
+            "anthropic": "server_tool_use.web_search_requests",
+            "bedrock": "server_tool_use.web_search_requests",
+            "mistral": "connectors.web_search",
+            "perplexity": "usage.num_search_queries",
+            "groq": "executed_tools[search]",
+        },
+    ),
+    "web_search_premium": Meter("search", {"mistral": "connectors.web_search_premium"}),
+    "x_search": Meter("search", {"openai": "output[x_search_call]"}),
+    "gateway_search": Meter(
+        "search", {"openai": "server_tool_use_details.web_search_requests"}
+    ),
+    "file_search": Meter("search", {"openai": "output[file_search_call]"}),
+    "grounding": Meter(
+        "query",
+        {"gemini": "groundingMetadata.webSearchQueries, grounding_tool_count"},
+        ("grounded_prompt",),
+    ),
+    "grounded_prompt": Meter("prompt", {"gemini": "as grounding, once per call"}),
+    "maps_grounding": Meter(
+        "prompt", {"gemini": "groundingChunks[maps], grounding_tool_count"}
+    ),
+    "retrieval_grounding": Meter(
+        "request", {"gemini": "groundingMetadata.retrievalQueries (Vertex AI)"}
+    ),
+    "code_interpreter": Meter(
+        "session",
+        {
+            "openai": "output[code_interpreter_call]",
+            "mistral": "connectors.code_interpreter",
+        },
+    ),
+    "computer_use": Meter("call", {}),
+    "image_generation": Meter(
+        "call",
+        {
+            "openai": "output[image_generation_call]",
+            "mistral": "connectors.image_generation",
+        },
+    ),
+    # Media, pages and the rest
+    "image": Meter(
+        "image", {"openai": "data[]", "gemini": "predictions[]: Imagen", "cohere": ""}
+    ),
+    "input_image_piece": Meter(
+        "image",
+        {"cohere": "billed_units.images", "bedrock": "request.inputImage (Titan)"},
+    ),
+    "audio_second": Meter(
+        "second", {"openai": "usage.seconds, duration, prompt_audio_seconds"}
+    ),
+    "input_audio_second": Meter("second", {}),
+    "output_audio_second": Meter("second", {}),
+    "video_second": Meter("second", {"xai": "video.duration"}),
+    "input_video_second": Meter("second", {}),
+    "page": Meter(
+        "page",
+        {"mistral": "usage_info.pages_processed", "cohere": "billed_units.pages"},
+    ),
+    "annotated_page": Meter(
+        "page", {"mistral": "usage_info.pages_processed_annotation"}
+    ),
+    "search_unit": Meter("search unit", {"cohere": "billed_units.search_units"}),
+    "classification": Meter(
+        "classification", {"cohere": "billed_units.classifications"}
+    ),
+    "character": Meter("character", {"openai": "request.input of /audio/speech"}),
+    "output_character": Meter("character", {}),
+    "pixel": Meter("pixel", {}),
+    "output_pixel": Meter("pixel", {}),
+    "session": Meter("session", {}),
+    "request": Meter("call", {"prices": "each call, if the model has this rate"}),
+}
+"""Every meter. A price file can add units of its own with ``units:``."""
+
+MODES: t.Final[Mapping[str, str]] = {
+    "batch": "results of a batch; service_tier batch",
+    "flex": "service_tier flex; trafficType ON_DEMAND_FLEX",
+    "priority": "service_tier priority; trafficType ON_DEMAND_PRIORITY",
+    "fast": "Anthropic: usage.speed fast",
+    "ultrafast": "service_tier ultrafast",
+    "balanced": "service_tier balanced",
+    "scale": "service_tier scale",
+    "optimized": "Bedrock: service tier optimized, or performance",
+    "off_peak": "trafficType ON_DEMAND_OFFPEAK, or pricing_mode",
+    "provisioned": "trafficType PROVISIONED_THROUGHPUT",
+    "reserved": "service_tier reserved; Anthropic: service_tier priority",
+}
+"""Service modes that can have rates of their own, and what selects them."""
+
+CONDITIONS: t.Final[Mapping[str, str]] = {
+    "region": "the host (OpenAI, Vertex AI), or usage.inference_geo (Anthropic)",
+    "size": "request.size of images",
+    "quality": "request.quality of images",
+    "resolution": "no reader yet: videos have no route, except xAI's",
+    "search_context": "usage.search_context_size (Perplexity)",
+}
+"""Kinds of conditions with multipliers or variants, and where they are found."""
+
+
+class NotRead(t.NamedTuple):
+    """Why no reader produces a meter at a provider, and what such a call says."""
+
+    reason: str
+    outcome: t.Literal["not_recorded", "unpriced", "incomplete", "not_billed"]
+    """``not_recorded``: there is no route, so there is no call. ``unpriced``: the call has
+    no cost. ``incomplete``: its cost is not complete. ``not_billed``: the answer reports
+    another meter, which the same price covers, so nothing is missing."""
+
+
+def _covered(reason: str) -> NotRead:
+    return NotRead(reason, "not_billed")
+
+
+_NO_ROUTE: t.Final = "the API has no route yet"
+_NO_USAGE: t.Final = "neither request nor answer states the quantity"
+_SAME_MODELS: t.Final = "the same models are billed by token, which the answer reports"
+
+NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
+    ("*", "cache_write_audio"): _covered(
+        "no answer reports it: OpenAI charges no fee for cache writes in realtime sessions"
+    ),
+    ("alibaba", "image"): NotRead(
+        "image generation has no usage in OpenAI's shape", "unpriced"
+    ),
+    ("alibaba", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("azure", "page"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("azure", "annotated_page"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("azure", "pixel"): NotRead(_NO_USAGE, "unpriced"),
+    ("azure", "search_unit"): NotRead(
+        "Cohere's reranker on Azure reports it outside of OpenAI's shape", "unpriced"
+    ),
+    ("azure", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("azure", "output_audio_second"): NotRead(_NO_USAGE, "unpriced"),
+    ("openai", "output_audio_second"): NotRead(_NO_USAGE, "unpriced"),
+    ("openai", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("bedrock", "image"): NotRead(_NO_USAGE, "unpriced"),
+    ("bedrock", "search_unit"): NotRead(_NO_USAGE, "unpriced"),
+    ("bedrock", "input_audio_second"): NotRead(_NO_USAGE, "incomplete"),
+    ("bedrock", "input_video_second"): NotRead(_NO_USAGE, "incomplete"),
+    ("gemini", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("gemini", "input_image_piece"): _covered(_SAME_MODELS),
+    ("gemini", "input_video_second"): _covered(_SAME_MODELS),
+    ("minimax", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("vertex", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("vertex", "character"): NotRead(_NO_USAGE, "unpriced"),
+    ("vertex", "output_character"): NotRead(_NO_USAGE, "unpriced"),
+    ("vertex", "input_image_piece"): NotRead(_NO_USAGE, "unpriced"),
+    ("vertex", "input_video_second"): NotRead(_NO_USAGE, "unpriced"),
+    ("vertex", "page"): NotRead(
+        "an answer of Mistral OCR on Vertex AI is not in OpenAI's shape", "unpriced"
+    ),
+    ("vertex", "search_unit"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("vertex", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("watsonx", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("xai", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
+}
+"""Rates of the bundled book, by provider and meter, that no reader produces."""
