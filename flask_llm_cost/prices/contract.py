@@ -204,9 +204,7 @@ METERS: t.Final[Mapping[str, Meter]] = {
         },
     ),
     # Media, pages and the rest
-    "image": Meter(
-        "image", {"openai": "data[]", "gemini": "predictions[]: Imagen", "cohere": ""}
-    ),
+    "image": Meter("image", {"openai": "data[]", "gemini": "predictions[]: Imagen"}),
     "input_image_piece": Meter(
         "image",
         {"cohere": "billed_units.images", "bedrock": "request.inputImage (Titan)"},

@@ -66,6 +66,7 @@ _HEADERS: t.Final = {
     "x-amzn-bedrock-cache-read-input-token-count": "cacheReadInputTokens",
     "x-amzn-bedrock-cache-write-input-token-count": "cacheWriteInputTokens",
 }
+_GUARDRAIL: t.Final = "amazon-bedrock-guardrailAction"
 _METRICS: t.Final = "amazon-bedrock-invocationMetrics"
 
 
@@ -88,6 +89,9 @@ def read(notes: Notes, document: Object) -> None:
     router = inner(inner(body, "trace"), "promptRouter").get("invokedModelId")
     if isinstance(router, str):
         notes.model = last_segment(router)
+    if inner(inner(body, "trace"), "guardrail") or _GUARDRAIL in body:
+        # Guardrails are billed by text units, for which there are no prices.
+        notes.flags.add("unread_usage")
     for part in (
         body.get("usage"),
         inner(body, "metadata").get("usage"),

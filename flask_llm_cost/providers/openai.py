@@ -119,11 +119,21 @@ def image_usage_by_model(notes: Notes) -> dict[str, Usage]:
     images, model = usage(notes), notes.model or notes.request_model
     if svg is None or images is None or model is None:
         return {}
-    svg_used = usage(Notes(usage=dict(svg), operation="chat", flags=notes.flags))
-    name = svg.get("model")
-    if svg_used is None or not isinstance(name, str) or name == model:
-        return {}
-    return {model: images, name: svg_used}
+    return _with_svgs(notes, {model: images}, [svg])
+
+
+def _with_svgs(
+    notes: Notes, parts: dict[str, Usage], svgs: list[Object]
+) -> dict[str, Usage]:
+    """Add the usage of models that drew SVGs (the SDK's type ``SvgUsage``)."""
+    for svg in svgs:
+        used = usage(Notes(usage=dict(svg), operation="chat", flags=notes.flags))
+        name = svg.get("model")
+        if used is None or not isinstance(name, str) or not name:
+            notes.flags.add("unread_usage")
+        else:
+            parts[name] = parts[name].plus(used) if name in parts else used
+    return parts
 
 
 def image_request(document: Object) -> dict[str, t.Any]:
@@ -202,6 +212,7 @@ def _usage_of(body: Object) -> object:
 def _tools(notes: Notes, body: Object) -> None:
     counts: dict[str, int] = {}
     containers: set[str] = set()
+    svgs: list[Object] = []
     for item in items(body.get("output")):
         if isinstance(item, dict) and item.get("status") != "failed":
             unit = _TOOLS.get(str(item.get("type")))
@@ -209,6 +220,10 @@ def _tools(notes: Notes, body: Object) -> None:
                 continue
             if unit is not None and not _same_container(item, containers):
                 counts[unit] = counts.get(unit, 0) + 1
+            if inner(item, "svg_usage"):
+                svgs.append(item["svg_usage"])
+    if svgs:
+        notes.extra["svgs"] = svgs
     searches = inner(inner(body, "tool_usage"), "web_search").get("num_requests")
     if searches is not None:
         # The provider's own count of billable searches takes precedence.
@@ -222,15 +237,27 @@ def _tools(notes: Notes, body: Object) -> None:
         notes.units.pop("image_generation", None)
     for tool in items(body.get("tools")):
         if isinstance(tool, dict) and tool.get("type") == "image_generation":
-            notes.extra["image_model"] = tool.get("model")
+            notes.extra["drawer"] = tool.get("model")
 
 
 def tool_usage_by_model(notes: Notes) -> dict[str, Usage]:
-    """Separate the usage of the model that drew images, which ``usage`` excludes."""
-    images, model = notes.extra.get("image_gen"), notes.model or notes.request_model
-    answer = usage(notes)
-    if images is None or answer is None or model is None:
+    """Separate the usage of the models that drew images, which ``usage`` excludes."""
+    answer, model = usage(notes), notes.model or notes.request_model
+    if answer is None or model is None:
         return {}
+    parts = {model: answer}
+    if "image_gen" in notes.extra:
+        used, name = _drawn(notes, notes.extra["image_gen"]), notes.extra.get("drawer")
+        if used is None or not isinstance(name, str) or not name:
+            # The answer does not name the model that drew.
+            notes.flags.add("unread_usage")
+        else:
+            parts[name] = parts[name].plus(used) if name in parts else used
+    parts = _with_svgs(notes, parts, notes.extra.get("svgs", []))
+    return {} if parts == {model: answer} else parts
+
+
+def _drawn(notes: Notes, images: Object) -> Usage | None:
     cached = inner(images, "cached_tokens_details")
     details = {
         **inner(images, "input_tokens_details"),
@@ -239,12 +266,7 @@ def tool_usage_by_model(notes: Notes) -> dict[str, Usage]:
     }
     drawn = Notes(operation="images", flags=notes.flags)
     drawn.usage = {**images, "input_tokens_details": details}
-    used, name = usage(drawn), notes.extra.get("image_model")
-    if used is None or not isinstance(name, str) or not name:
-        # The answer does not name the model that drew.
-        notes.flags.add("unread_usage")
-        return {}
-    return {model: answer, name: used}
+    return usage(drawn)
 
 
 def _same_container(item: Object, containers: set[str]) -> bool:

@@ -11,6 +11,7 @@ import typing as t
 
 import pytest
 
+from flask_llm_cost import Usage
 from flask_llm_cost.call import Reading
 from flask_llm_cost.providers import read_exchange
 
@@ -85,3 +86,20 @@ def test_drawing_is_billed_by_the_tokens_of_the_model_that_draws(size: int) -> N
 
 def test_drawing_by_a_model_that_is_not_named_is_flagged() -> None:
     assert "unread_usage" in read(output=[], tool_usage={"image_gen": IMAGES}).flags
+
+
+SVG = {"input_tokens": 7, "output_tokens": 9, "total_tokens": 16, "model": "gpt-svg"}
+
+
+def test_an_svg_that_a_tool_drew_is_billed_at_its_own_model() -> None:
+    # openai 3.57: ImageGenerationCall.svg_usage
+    item = {"type": "image_generation_call", "svg_usage": SVG}
+    reading = read(output=[item], model="gpt-6")
+    assert reading.usage_by_model["gpt-svg"] == Usage(input_tokens=7, output_tokens=9)
+    assert len(reading.usage_by_model) == 2
+    assert not reading.flags
+
+
+def test_an_svg_without_a_model_is_unread() -> None:
+    item = {"type": "image_generation_call", "svg_usage": {**SVG, "model": None}}
+    assert "unread_usage" in read(output=[item], model="gpt-6").flags

@@ -123,6 +123,10 @@ OTHERWISE: dict[str, tuple[str, Case | None]] = {
             "response_id": "az",
         },
     ),
+    "azure-registered": (
+        "issue 14: PROVIDER_HOSTS takes the synonyms that prices know",
+        {"provider": "azure"},
+    ),
     "ge-tuned-model": (
         "DESIGN 2.6: one HTTP attempt, one row",
         {**TRACKED, "provider": "gemini", "model": "my-tune"},
