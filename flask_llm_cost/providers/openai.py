@@ -212,7 +212,6 @@ def _usage_of(body: Object) -> object:
 def _tools(notes: Notes, body: Object) -> None:
     counts: dict[str, int] = {}
     containers: set[str] = set()
-    svgs: list[Object] = []
     for item in items(body.get("output")):
         if isinstance(item, dict) and item.get("status") != "failed":
             unit = _TOOLS.get(str(item.get("type")))
@@ -220,16 +219,20 @@ def _tools(notes: Notes, body: Object) -> None:
                 continue
             if unit is not None and not _same_container(item, containers):
                 counts[unit] = counts.get(unit, 0) + 1
-            if inner(item, "svg_usage"):
-                svgs.append(item["svg_usage"])
-    if svgs:
-        notes.extra["svgs"] = svgs
     searches = inner(inner(body, "tool_usage"), "web_search").get("num_requests")
     if searches is not None:
         # The provider's own count of billable searches takes precedence.
         counts["web_search"] = notes.count(searches)
     for unit, count in counts.items():
         notes.units[unit] = Decimal(count)
+    _drawings(notes, body)
+
+
+def _drawings(notes: Notes, body: Object) -> None:
+    """Take notes of the images that tools drew, and of the models that drew them."""
+    svgs = [inner(item, "svg_usage") for item in items(body.get("output"))]
+    if any(svgs):
+        notes.extra["svgs"] = [svg for svg in svgs if svg]
     images = inner(inner(body, "tool_usage"), "image_gen")
     if any(images.get(name) for name in COUNTED):
         notes.extra["image_gen"] = images
