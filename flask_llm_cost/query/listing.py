@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime as dt
 import json
@@ -24,12 +23,9 @@ from ..errors import FilterError
 from ..event_id import event_time
 from ..money import from_pico
 from .filters import CallFilter
-
-Sort: t.TypeAlias = t.Literal[
-    "recent", "expensive", "input", "output", "slow", "unknown_pricing"
-]
-
-SORTS: t.Final[tuple[str, ...]] = t.get_args(Sort)
+from .keyset import order
+from .keyset import Position
+from .keyset import SORTS
 
 
 class Reader(t.Protocol):
@@ -109,51 +105,6 @@ class CallPage:
     """The cursor for ``before``; ``None`` on the first page."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Position:
-    """The position of a call in an order: the content of a cursor."""
-
-    value: int | None
-    event_id: str
-
-    @classmethod
-    def of(cls, row: CallRow, sort: str) -> _Position:
-        field = _VALUES[sort]
-        return cls(None if field is None else getattr(row, field), row.event_id)
-
-    @classmethod
-    def read(cls, name: str, cursor: str, sort: str) -> _Position:
-        """:raises FilterError: Naming the parameter, if it is not a cursor of this list."""
-        try:
-            text = _decode(cursor)
-            _, value, event_id = text.split(" ")
-            event_time(event_id)
-            position = cls(int(value) if value else None, str(UUID(event_id)))
-        except (ValueError, OverflowError):
-            position = None
-        # Only the exact text that we wrote is accepted.
-        if (
-            position is None
-            or not position.fits(sort)
-            or position.cursor(sort) != cursor
-        ):
-            raise FilterError(
-                name, "it is not a cursor of this list; go back to the first page."
-            )
-        return position
-
-    def fits(self, sort: str) -> bool:
-        return self.value is None or (
-            _VALUES[sort] is not None and -_BIGINT <= self.value < _BIGINT
-        )
-
-    def cursor(self, sort: str) -> str:
-        """Return it as text for a link, with the name of the sort."""
-        value = "" if self.value is None else self.value
-        text = f"{sort} {value} {self.event_id}"
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
 def call_page(
     connection: sa.Connection,
     where: CallFilter,
@@ -180,8 +131,8 @@ def call_page(
     rows, earlier, later = _rows(connection, where, sort, per, after, before)
     first = 1 if rows else 0
     if earlier:
-        position = _Position.of(rows[0], sort)
-        first += _count(connection, _beyond(where, sort, position, True))
+        before_first = Position.of(rows[0], sort).clauses(where, backwards=True)
+        first += _count(connection, before_first)
     last = first + len(rows) - 1 if rows else 0
     # The last page, and a first one without rows, need no query to count all.
     known = not later and (bool(rows) or after is None)
@@ -193,8 +144,8 @@ def call_page(
         first=first,
         last=last,
         total=last if known else count(connection, where),
-        next=_Position.of(rows[-1], sort).cursor(sort) if later else None,
-        previous=_Position.of(rows[0], sort).cursor(sort) if earlier else None,
+        next=Position.of(rows[-1], sort).cursor() if later else None,
+        previous=Position.of(rows[0], sort).cursor() if earlier else None,
     )
 
 
@@ -220,7 +171,7 @@ def latest(
         event_time(after)
     except (ValueError, OverflowError):
         raise FilterError("after", f"{after[:40]!r} is not a valid event id.") from None
-    position = _Position(None, str(UUID(after)))
+    position = Position("recent", str(UUID(after)))
     return _fetch(connection, where, "recent", limit, position)
 
 
@@ -256,42 +207,16 @@ def walk(
     Each batch is read in its own transaction: memory use stays flat, and a slow client
     does not keep an old snapshot open.
     """
-    position: _Position | None = None
+    position: Position | None = None
     while True:
-        clauses = (
-            where.clauses() if position is None else _beyond(where, "recent", position)
-        )
+        query = select(where, "recent", size, position, columns=columns)
         with reading(since=where.start, until=where.end) as connection:
-            rows = connection.execute(
-                sa.select(*columns)
-                .select_from(CALLS_WITH_TAGS)
-                .where(*clauses)
-                .order_by(*_order("recent"))
-                .limit(size)
-            ).all()
+            rows = connection.execute(query).all()
         if rows:
             yield rows
         if len(rows) < size:
             return
-        position = _Position(None, str(UUID(str(rows[-1]._mapping["event_id"]))))
-
-
-def _decode(cursor: str) -> str:
-    padded = cursor[:200].encode() + b"=" * (-len(cursor) % 4)
-    return base64.b64decode(padded, b"-_", validate=True).decode()
-
-
-_BIGINT: t.Final = 2**63
-
-_VALUES: t.Final[Mapping[str, str | None]] = {
-    "recent": None,
-    "expensive": "cost_pico",
-    "input": "total_input_tokens",
-    "output": "total_output_tokens",
-    "slow": "latency_ms",
-    "unknown_pricing": None,
-}
-"""The field of :class:`CallRow` that each sort orders by, before the time."""
+        position = Position("recent", str(UUID(str(rows[-1]._mapping["event_id"]))))
 
 
 def _rows(
@@ -304,12 +229,12 @@ def _rows(
 ) -> tuple[list[CallRow], bool, bool]:
     """Return the rows of a page, and whether there are earlier and later ones."""
     if before is not None:
-        position = _Position.read("before", before, sort)
+        position = Position.read("before", before, sort)
         rows = _fetch(connection, where, sort, per + 1, position, backwards=True)
         if len(rows) > per:
             return rows[1:], True, True
         # Fewer rows than a page are left: show a full first page.
-    start = None if after is None else _Position.read("after", after, sort)
+    start = None if after is None else Position.read("after", after, sort)
     rows = _fetch(connection, where, sort, per + 1, start)
     return rows[:per], after is not None and bool(rows), len(rows) > per
 
@@ -319,33 +244,35 @@ def _fetch(
     where: CallFilter,
     sort: str,
     limit: int,
-    position: _Position | None = None,
+    position: Position | None = None,
     *,
     backwards: bool = False,
 ) -> list[CallRow]:
     """Return rows from the start, or from a position on."""
-    found = connection.execute(_select(where, sort, limit, position, backwards))
-    rows = list(map(_row, found))
+    query = select(where, sort, limit, position, backwards=backwards)
+    rows = list(map(_row, connection.execute(query)))
     return rows[::-1] if backwards else rows
 
 
-def _select(
+def select(
     where: CallFilter,
     sort: str,
     limit: int,
-    position: _Position | None = None,
+    position: Position | None = None,
+    *,
     backwards: bool = False,
+    columns: Sequence[sa.ColumnElement[t.Any]] | None = None,
 ) -> t.Any:
-    clauses = (
-        where.clauses()
-        if position is None
-        else _beyond(where, sort, position, backwards)
-    )
+    """Return the SELECT of calls in an order, from the start or from a position on."""
+    if position is None:
+        clauses = where.clauses()
+    else:
+        clauses = position.clauses(where, backwards=backwards)
     return (
-        sa.select(*_ROW)
+        sa.select(*(_ROW if columns is None else columns))
         .select_from(CALLS_WITH_TAGS)
         .where(*clauses)
-        .order_by(*_order(sort, backwards))
+        .order_by(*order(sort, backwards=backwards))
         .limit(limit)
     )
 
@@ -358,71 +285,6 @@ def count(connection: sa.Connection, where: CallFilter) -> int:
 def _count(connection: sa.Connection, clauses: Sequence[sa.ColumnElement[bool]]) -> int:
     statement = sa.select(sa.func.count()).select_from(calls)
     return connection.scalar(statement.where(*clauses)) or 0
-
-
-def _order(sort: str, backwards: bool = False) -> list[sa.ColumnElement[t.Any]]:
-    time = [calls.c.started_at, calls.c.event_id]
-    if backwards:
-        steps = [column.asc() for column in time]
-    else:
-        steps = [column.desc() for column in time]
-    column = _sorted_by(sort)
-    if column is None:
-        return list(steps)
-    if backwards:
-        return [column.is_(None).desc(), column.asc(), *steps]
-    return [column.is_(None), column.desc(), *steps]
-
-
-def _beyond(
-    where: CallFilter, sort: str, position: _Position, backwards: bool = False
-) -> list[sa.ColumnElement[bool]]:
-    """The conditions for the calls after a position in an order, or before it."""
-    if _VALUES[sort] is None:
-        # SQLite uses only the first of two bounds on one side, and would read all earlier
-        # pages again.
-        moment = event_time(position.event_id)
-        if backwards and where.start is not None:
-            where = replace(where, start=max(where.start, moment))
-        elif not backwards and where.end is not None and moment < where.end:
-            where = replace(where, end=moment + _MS)
-    return [*where.clauses(), _past(sort, position, backwards)]
-
-
-_MS: t.Final = dt.timedelta(milliseconds=1)
-
-
-def _past(
-    sort: str, position: _Position, backwards: bool = False
-) -> sa.ColumnElement[bool]:
-    """The condition for the calls after a position in an order, or before it.
-
-    It is expanded since MariaDB uses no index for ``(a, b) < (x, y)``.
-    """
-    time, event = calls.c.started_at, calls.c.event_id
-    moment, event_id = event_time(position.event_id), position.event_id
-    if backwards:
-        past = sa.and_(time >= moment, sa.or_(time > moment, event > event_id))
-    else:
-        past = sa.and_(time <= moment, sa.or_(time < moment, event < event_id))
-    column, value = _sorted_by(sort), position.value
-    if column is None:
-        return past
-    if value is None:
-        unknown = column.is_(None)
-        if backwards:
-            return sa.or_(column.is_not(None), past)
-        return sa.and_(unknown, past)
-    if backwards:
-        return sa.and_(column >= value, sa.or_(column > value, past))
-    return sa.or_(
-        column.is_(None), sa.and_(column <= value, sa.or_(column < value, past))
-    )
-
-
-def _sorted_by(sort: str) -> sa.ColumnElement[t.Any] | None:
-    field = _VALUES[sort]
-    return None if field is None else SHOWN[field]
 
 
 CALLS_WITH_TAGS: t.Final[sa.FromClause] = calls.outerjoin(

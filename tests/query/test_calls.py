@@ -145,7 +145,9 @@ def test_now_is_in_the_zone_of_the_ledger(sqlite: Store) -> None:
 
 @pytest.mark.parametrize("days", [0, -5, 3661, True, 1.5, "30"])
 def test_days_are_a_whole_number(sqlite: Store, days: t.Any) -> None:
-    with pytest.raises(FilterError, match="^days: .* no whole number from 1 to 3660"):
+    with pytest.raises(
+        FilterError, match="^days: .* not a whole number from 1 to 3660"
+    ):
         sqlite.query().last(days=days)
     with pytest.raises(FilterError, match="^days: "):
         sqlite.query().daily_costs(days=days)
@@ -262,9 +264,9 @@ def test_rows_go_on_after_the_last_one_seen(store: Store) -> None:
 
 
 def test_rows_are_asked_for_rightly(sqlite: Store) -> None:
-    with pytest.raises(FilterError, match="^limit: 0 is no whole number from 1 to"):
+    with pytest.raises(FilterError, match="^limit: 0 is not a whole number from 1 to"):
         sqlite.query().rows(limit=0)
-    with pytest.raises(FilterError, match="^after: 'x' is no event id"):
+    with pytest.raises(FilterError, match="^after: 'x' is not a valid event id"):
         sqlite.query().rows(after="x")
 
 
@@ -396,7 +398,7 @@ def test_tag_key_vectors(sqlite: Store, vector: dict[str, t.Any]) -> None:
     if vector["expected"] == "valid" and vector["id"] != "k-long":
         assert query.cost_by_tag(vector["key"]) == {}
         return
-    with pytest.raises(FilterError, match="^tag: .* is no tag key"):
+    with pytest.raises(FilterError, match="^tag: .* is not a valid tag key"):
         query.cost_by_tag(vector["key"])
     with pytest.raises(FilterError, match="^tag: "):
         query.by_tag(vector["key"], "x")

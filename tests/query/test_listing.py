@@ -17,9 +17,10 @@ from flask_llm_cost.errors import FilterError
 from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.query import listing
 from flask_llm_cost.query.filters import CallFilter
+from flask_llm_cost.query.keyset import Position
+from flask_llm_cost.query.keyset import SORTS
 from flask_llm_cost.query.listing import call_page
 from flask_llm_cost.query.listing import CallPage
-from flask_llm_cost.query.listing import SORTS
 from flask_llm_cost.query.listing import top_calls
 
 from .samples import cost_of
@@ -144,7 +145,7 @@ def test_going_back_to_the_first_page_shows_a_full_one(sqlite: Store) -> None:
     first = page(sqlite, per=25)
     # The reader is on a page that begins with the sixth row; five come before it.
     sixth = first.rows[5]
-    cursor = listing._Place(None, sixth.event_id).cursor("recent")
+    cursor = Position("recent", sixth.event_id).cursor()
     assert page(sqlite, per=25, before=cursor) == first
 
 
@@ -199,7 +200,7 @@ BAD_CURSORS = [
 def test_a_cursor_that_is_none_of_ours_is_an_error(
     sqlite: Store, name: str, cursor: str
 ) -> None:
-    with pytest.raises(FilterError, match=f"^{name}: it marks no place"):
+    with pytest.raises(FilterError, match=f"^{name}: it is not a cursor of this list"):
         page(sqlite, **{name: cursor})
 
 
@@ -300,8 +301,10 @@ def plan(store: Store, statement: sa.Select[t.Any]) -> str:
 def test_a_page_of_the_latest_walks_the_primary_key(
     sqlite: Store, where: CallFilter, backwards: bool
 ) -> None:
-    place = listing._Place(None, ID)
-    found = plan(sqlite, listing._select(where, "recent", 51, place, backwards))
+    position = Position("recent", ID)
+    found = plan(
+        sqlite, listing.select(where, "recent", 51, position, backwards=backwards)
+    )
     assert "SEARCH llm_cost_calls USING INDEX sqlite_autoindex" in found
     assert "TEMP B-TREE" not in found
 
@@ -331,8 +334,8 @@ def test_a_page_does_not_read_what_lies_before_it(sqlite: Store) -> None:
     where = CallFilter(start=NOON - dt.timedelta(days=1), end=NOON + dt.timedelta(1))
 
     def asked(n: int, backwards: bool) -> int:
-        place = listing._Place(None, found[n].event_id)
-        question = listing._select(where, "recent", 51, place, backwards)
+        position = Position("recent", found[n].event_id)
+        question = listing.select(where, "recent", 51, position, backwards=backwards)
         return steps(sqlite, lambda connection: connection.execute(question).all())
 
     assert asked(5900, False) <= asked(10, False) + 2
@@ -342,30 +345,30 @@ def test_a_page_does_not_read_what_lies_before_it(sqlite: Store) -> None:
 def test_a_cursor_at_the_end_of_time_is_an_empty_page(sqlite: Store) -> None:
     sqlite.fill(*many(3))
     last = mint_event_id(dt.datetime(9999, 12, 31, 23, 59, 59, 999_000, dt.UTC))
-    cursor = listing._Place(None, last).cursor("recent")
+    cursor = Position("recent", last).cursor()
     assert len(page(sqlite, after=cursor).rows) == 3
     assert len(page(sqlite, before=cursor).rows) == 3
 
 
 def test_the_first_page_sorts_nothing(sqlite: Store) -> None:
-    found = plan(sqlite, listing._select(EVERYTHING, "recent", 51))
+    found = plan(sqlite, listing.select(EVERYTHING, "recent", 51))
     assert "SCAN llm_cost_calls USING INDEX sqlite_autoindex" in found
     assert "TEMP B-TREE" not in found
 
 
 @pytest.mark.parametrize("sort", SORTS)
 def test_other_orders_read_only_the_range(sqlite: Store, sort: str) -> None:
-    found = plan(sqlite, listing._select(MONTH, sort, 51))
+    found = plan(sqlite, listing.select(MONTH, sort, 51))
     assert "SEARCH llm_cost_calls USING INDEX sqlite_autoindex" in found
 
 
 def test_a_model_is_found_by_its_index(sqlite: Store) -> None:
     where = CallFilter(model="gpt-4o", start=MONTH.start, end=MONTH.end)
-    found = plan(sqlite, listing._select(where, "recent", 51))
+    found = plan(sqlite, listing.select(where, "recent", 51))
     assert "USING INDEX ix_llm_cost_calls_model" in found
 
 
 def test_a_rare_tag_is_found_by_its_index(sqlite: Store) -> None:
     where = CallFilter(tags=(("feature", "chat"),))
-    found = plan(sqlite, listing._select(where, "recent", 51))
+    found = plan(sqlite, listing.select(where, "recent", 51))
     assert "ix_llm_cost_tag_values_key" in found

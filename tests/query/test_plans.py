@@ -20,8 +20,8 @@ from flask_llm_cost.db.tables import meta
 from flask_llm_cost.query.choices import choices
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
+from flask_llm_cost.query.keyset import SORTS
 from flask_llm_cost.query.listing import call_page
-from flask_llm_cost.query.listing import SORTS
 from flask_llm_cost.query.listing import top_calls
 from flask_llm_cost.query.models import models
 from flask_llm_cost.query.models import SORTS as MODEL_SORTS
