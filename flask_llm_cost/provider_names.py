@@ -25,7 +25,7 @@ _SYNONYMS: t.Final = {
     "dashscope": "alibaba",
     "voyageai": "voyage",
     "moonshotai": "moonshot",
-    "zhipuai": "zai",
+    "zhipuai": "bigmodel",
     "z_ai": "zai",
     "mistralai": "mistral",
     "hugging_face": "huggingface",

@@ -260,6 +260,8 @@ def _as_document(book: PriceBook, keys: set[str], now: dt.datetime) -> dict[str,
             "multipliers": dict(price.multipliers),
             "windows": [window_entry(window) for window in price.windows],
             "variants": variant_entries(price),
+            # The sources are known to differ from what was looked up.
+            **{k: v for k, v in price.metadata.items() if k == "_source"},
         }
     return {"models": models}
 

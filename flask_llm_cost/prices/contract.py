@@ -280,9 +280,6 @@ _NO_USAGE: t.Final = "neither request nor answer states the quantity"
 _SAME_MODELS: t.Final = "the same models are billed by token, which the answer reports"
 
 NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
-    ("*", "cache_write_audio"): _covered(
-        "no answer reports it: OpenAI charges no fee for cache writes in realtime sessions"
-    ),
     ("alibaba", "image"): NotRead(
         "image generation has no usage in OpenAI's shape", "unpriced"
     ),

@@ -12,15 +12,16 @@ from .meters import MODES
 
 DIRECT_PROVIDERS: t.Final = frozenset(
     "openai anthropic gemini vertex azure bedrock mistral cohere watsonx writer alibaba"
-    " cerebras crusoe deepinfra deepseek fireworks groq hyperbolic jina minimax moonshot"
-    " nebius novita nvidia perplexity sambanova snowflake together voyage xai zai".split()
+    " bigmodel cerebras crusoe deepinfra deepseek fireworks groq hyperbolic jina minimax"
+    " moonshot nebius novita nvidia perplexity sambanova snowflake together voyage xai"
+    " zai".split()
 )
 """Providers with a price list of their own. Any other name is a gateway or a local server,
 where what a model costs elsewhere does not apply."""
 
 _OWN_MODELS: t.Final = frozenset(
-    "openai anthropic gemini mistral cohere deepseek jina minimax moonshot voyage writer"
-    " xai zai".split()
+    "openai anthropic bigmodel gemini mistral cohere deepseek jina minimax moonshot voyage"
+    " writer xai zai".split()
 )
 """Providers that serve their own models only."""
 _SAME_VENDOR: t.Final = {"gemini": "vertex"}
@@ -63,6 +64,24 @@ def normalize_key(key: str) -> str:
         # An inference profile, as it is given to boto3: its URL ends with its own name.
         return f"bedrock/{tail.rpartition('/')[2]}"
     return f"{provider_name(head)}/{tail}"
+
+
+def spelling(key: str) -> str:
+    """Return what keys have in common that spell one model differently.
+
+    Lists write a version as ``3.5`` or ``3-5``, and Bedrock's with or without ``-v1:0``.
+    """
+    provider, slash, model = normalize_key(key).partition("/")
+    if not slash:
+        provider, model = "", provider
+    model = _POINT.sub("-", model.lower())
+    if provider == "bedrock":
+        model = _FIRST_VERSION.sub("", model)
+    return f"{provider}{slash}{model}"
+
+
+_POINT: t.Final = re.compile(r"(?<=\d)\.(?=\d)")
+_FIRST_VERSION: t.Final = re.compile(r"-v1(?::0)?\Z")
 
 
 def candidate_keys(provider: str, model: str) -> tuple[str, ...]:

@@ -102,6 +102,21 @@ def rejection(model: str, results: Sequence[FetchResult]) -> str | None:
     return None
 
 
+def foreign_currency(
+    source: object, model: str, results: Sequence[FetchResult]
+) -> str | None:
+    """Return the currency of a model's prices if its source lists them in another than USD.
+
+    :param source: The name of the source that the entry follows.
+    """
+    for result in results:
+        known = {} if result.sheet is None else result.sheet.currencies
+        for name in candidates(model) if result.name == source else ():
+            if name in known:
+                return known[name]
+    return None
+
+
 def merged_rates(offers: Sequence[Offer]) -> Amounts:
     """Return the first source's rates, with gaps filled from the others."""
     rates: Amounts = {}

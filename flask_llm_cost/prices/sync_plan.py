@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import typing as t
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -27,11 +28,14 @@ from .document import valid_from_of
 from .fetch import FetchResult
 from .meters import parse_key
 from .meters import RateKey
+from .offers import foreign_currency
 from .offers import merged_adjustments
 from .offers import merged_rates
 from .offers import Offer
 from .offers import offers_for
 from .offers import rejection
+from .plausibility import Doubt
+from .plausibility import doubts
 
 Models: t.TypeAlias = dict[str, t.Any]
 
@@ -236,7 +240,8 @@ class _Planner:
             self.rejected[name] = "its first price is not in force yet"
             return
         adjustments = offers[0].adjustments
-        invalid = _invalid({**rates, **adjustments_of(adjustments)})
+        both = {**rates, **adjustments_of(adjustments)}
+        invalid = _invalid(both, both.keys())
         if invalid is not None:
             self.rejected[name] = invalid
             return
@@ -258,6 +263,10 @@ class _Planner:
         if rejected is not None:
             self.rejected[model] = rejected
         if not offers:
+            currency = foreign_currency(current.get("_source"), model, self.results)
+            if rejected is None and currency is not None:
+                self.rejected[model] = f"its price is in {currency}, not in USD"
+                return
             # A model may be missing only because its source did not answer.
             if rejected is None and all(
                 each.sheet is not None for each in self.results
@@ -282,15 +291,22 @@ class _Planner:
         after: Amounts,
         offer: Offer,
     ) -> None:
+        # A gap is not filled with what cannot be true, such as a read among the writes.
+        doubtful = {
+            doubt.key
+            for doubt in _doubts({**before, **after})
+            if doubt.rule != "cheaper"
+        }
         changed = {
             key: rate
             for key, rate in after.items()
-            if key not in before or not _same(before[key], rate)
+            if (key not in before and key not in doubtful)
+            or (key in before and not _same(before[key], rate))
         }
         removed = _removed(current, after, offer)
         if not changed and not removed:
             return
-        invalid = _invalid({**before, **changed})
+        invalid = _invalid({**before, **changed}, changed.keys())
         if invalid is not None:
             self.rejected[model] = invalid
             return
@@ -384,16 +400,25 @@ def _same(one: Decimal, other: Decimal) -> bool:
     return abs(one - other) <= max(abs(one), abs(other)) * _TOLERANCE
 
 
-def _invalid(rates: Amounts) -> str | None:
-    for key, rate in rates.items():
-        if rate > _ABSURD:
-            return f"{key} is {rate:f}, more than {_ABSURD} USD"
-        if not isinstance(key, RateKey):
-            continue
-        standard = rates.get(key._replace(mode=None))
-        if key.mode == "batch" and standard is not None and rate > standard:
-            return f"{key} is {rate:f}, above the standard {standard:f}"
+def _invalid(rates: Amounts, changed: Collection[RateKey | str]) -> str | None:
+    """Return what cannot be true of new rates: a slip of unit or scale.
+
+    :param changed: The new ones. The others are the file's own.
+    """
+    for key in changed:
+        if rates[key] > _ABSURD:
+            return f"{key} is {rates[key]:f}, more than {_ABSURD} USD"
+    for doubt in _doubts(rates):
+        standard = doubt.key._replace(mode=None)
+        if doubt.rule == "cheaper" and not {doubt.key, standard}.isdisjoint(changed):
+            return f"{doubt.key} is {doubt.rate:f}, {doubt.reason}"
+        if doubt.rule == "range" and doubt.key in changed:
+            return f"{doubt.key} is {doubt.rate:f}, {doubt.reason}"
     return None
+
+
+def _doubts(rates: Amounts) -> list[Doubt]:
+    return [*doubts({k: rate for k, rate in rates.items() if isinstance(k, RateKey)})]
 
 
 def _jump(before: Amounts, changed: Amounts) -> str | None:

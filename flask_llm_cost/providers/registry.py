@@ -90,6 +90,7 @@ PROVIDERS: t.Final = (
         " bedrock-runtime*.amazonaws.com.cn *.bedrock-runtime.*.vpce.amazonaws.com"
         " bedrock-mantle.*.api.aws",
         paths.BEDROCK,
+        region=r"bedrock-mantle\.[a-z0-9-]+\.api\.aws",
     ),
     _provider("mistral", "api.mistral.ai *.mistral.ai", paths.MISTRAL),
     _provider("cohere", "api.cohere.com api.cohere.ai", paths.COHERE),
@@ -114,6 +115,8 @@ PROVIDERS: t.Final = (
     _provider("groq", "api.groq.com", paths.GROQ),
     _provider("perplexity", "api.perplexity.ai", paths.PERPLEXITY),
     _provider("xai", "api.x.ai *.api.x.ai", paths.XAI),
+    # Z.AI at home: the same models, billed in yuan at other prices
+    _provider("bigmodel", "open.bigmodel.cn"),
     _provider("cerebras", "api.cerebras.ai"),
     _provider("crusoe", "api.inference.crusoecloud.com"),
     _provider("deepinfra", "api.deepinfra.com", include_usage=COMPLETIONS),
@@ -147,6 +150,6 @@ PROVIDERS: t.Final = (
     _provider("together", "api.together.ai api.together.xyz"),
     _provider("vercel", "ai-gateway.vercel.sh"),
     _provider("voyage", "api.voyageai.com"),
-    _provider("zai", "api.z.ai open.bigmodel.cn"),
+    _provider("zai", "api.z.ai"),
 )
 """The known providers, by the name that calls and prices use."""

@@ -17,6 +17,7 @@ from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.entry import read_entry
 from flask_llm_cost.prices.layers import BUNDLED
 from tools import bundle_prices
+from tools.conflicts import REPORT
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 NOVEMBER = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
@@ -186,7 +187,8 @@ def test_the_stored_copies_give_the_bundled_file(
     arguments += ["--genai", str(prices / "genai-prices.json.gz")]
     assert bundle_prices.main([*arguments, "--output", str(made)]) == 0
     assert made.read_bytes() == BUNDLED.read_bytes()
-    assert "97.7 %" in capsys.readouterr().out
+    assert (tmp_path / REPORT.name).read_bytes() == REPORT.read_bytes()
+    assert "97.5 %" in capsys.readouterr().out
 
 
 def test_a_new_copy_needs_its_version_and_date(tmp_path: Path) -> None:

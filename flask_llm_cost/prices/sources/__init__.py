@@ -34,8 +34,12 @@ class Sheet:
     """How many price values were read."""
     rejected: dict[str, str] = field(default_factory=dict)
     """Models whose prices are not usable, and why."""
+    currencies: dict[str, str] = field(default_factory=dict)
+    """Models whose prices are not in USD, and in which currency."""
     zeros: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Rates listed as 0 where 0 may mean unknown."""
+    contradicted: dict[str, list[dict[str, t.Any]]] = field(default_factory=dict)
+    """Models that the source lists twice, and the prices that were not chosen."""
 
     def skip(self, name: str) -> None:
         """Count a value that a price file cannot express."""

@@ -24,7 +24,6 @@ _PROVIDERS: t.Final = {
     "moonshotai": "moonshot",
     "voyageai": "voyage",
     "x-ai": "xai",
-    "zhipuai": "zai",
 }
 _TOKENS: t.Final = {
     "input_mtok": "input",
@@ -61,7 +60,8 @@ def read(document: object) -> Sheet:
         if not isinstance(provider, Mapping):
             continue
         # Hugging Face passes calls on, and the name does not say which provider served.
-        if str(provider.get("id", "")).startswith("huggingface"):
+        # Zhipu bills in yuan, with tiers, of which the list has the lowest in dollars.
+        if str(provider.get("id", "")).startswith(("huggingface", "zhipuai")):
             continue
         for model in provider.get("models", ()):
             name = model.get("id") if isinstance(model, Mapping) else model

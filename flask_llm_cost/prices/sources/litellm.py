@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from ..entry import ignore
 from ..entry import read_price
+from ..meters import parse_key
 from . import amount
 from . import check_price
 from . import litellm_variants as by_size
@@ -43,6 +44,10 @@ _SUBSCRIPTIONS: t.Final = frozenset(
     + ("text-completion-codestral", "agentcore", "searxng", "duckduckgo")
 )
 """Sold as a subscription or not at all: a price of 0 does not mean that calls are free."""
+
+_EUROS: t.Final = frozenset(("ovhcloud", "scaleway"))
+"""Providers whose list prices are in euros, and stand in LiteLLM's file as if in dollars:
+https://www.scaleway.com/en/pricing/model-as-a-service/"""
 
 _LOCAL: t.Final = frozenset(("ollama", "lemonade"))
 _FREE: t.Final = (
@@ -107,6 +112,7 @@ _UPLIFTS: t.Final = {
     "regional_processing_uplift_multiplier_us": "region.us",
     "regional_endpoint_uplift_multiplier": "region.endpoint",
 }
+_INPUT_AND_OUTPUT: t.Final = tuple(map(parse_key, ("input", "output")))
 _BEARS_PRICE: t.Final = re.compile(r"cost|_pricing\Z|uplift")
 _MILLION: t.Final = 10**6
 
@@ -119,7 +125,7 @@ def read(document: object) -> Sheet:
     if not isinstance(document, Mapping):
         raise ValueError("LiteLLM's prices must be a JSON object")
     sheet = Sheet()
-    ranks: dict[str, int] = {}
+    rows: dict[str, list[_Row]] = {}
     sized: list[tuple[re.Match[str], Mapping[str, t.Any]]] = []
     for key, fields in document.items():
         if key == "sample_spec" or not isinstance(fields, Mapping):
@@ -131,17 +137,65 @@ def read(document: object) -> Sheet:
         name, rank = model_name(key, fields)
         if name is None:
             continue
+        if fields["litellm_provider"] in _EUROS:
+            sheet.currencies[name] = "EUR"
+            continue
         with sheet.rejecting(name):
             entry = _Entry(sheet, name, fields).read()
-            # Of two keys for one model, prefer the one that names the provider.
-            if entry is not None and rank > ranks.get(name, -1):
-                ranks[name] = rank
-                sheet.models[name] = [entry]
+            if entry is not None:
+                rows.setdefault(name, []).append(_Row(name, rank, fields, entry))
+    for name, found_rows in rows.items():
+        _choose(sheet, name, found_rows)
     for found, fields in sized:
         name, _ = model_name(found["model"], fields)
         by_size.read_image_size(sheet, name, found, fields)
     by_size.fold_high_resolutions(sheet)
     return sheet
+
+
+class _Row:
+    """One of the keys for a model."""
+
+    def __init__(
+        self, name: str, rank: int, fields: Mapping[str, t.Any], rates: dict[str, t.Any]
+    ) -> None:
+        theirs = str(fields.get("litellm_provider"))
+        # Mantle is a regional endpoint, with a surcharge.
+        own = (theirs != "bedrock_mantle") + (theirs == name.partition("/")[0])
+        self.preference = (bool(fields.get("source")), own, rank)
+        self.regional = theirs == "bedrock_mantle"
+        self.rates = rates
+
+    def surcharge(self, rates: dict[str, t.Any]) -> Decimal | None:
+        """Return by how much all rates of a regional endpoint exceed the others."""
+        factors = {
+            tidy(self.rates[key] / rate)
+            for key, rate in rates.items()
+            if parse_key(key) in _INPUT_AND_OUTPUT and self.rates.get(key) and rate
+        }
+        return factors.pop() if self.regional and len(factors) == 1 else None
+
+
+def _choose(sheet: Sheet, name: str, rows: list[_Row]) -> None:
+    """Choose between keys for one model.
+
+    Prefer the key that cites a price list, then that of the provider itself rather than of
+    a part of it, then the one that names the provider. Keys that agree on input and output
+    add to each other.
+    """
+    rows.sort(key=lambda row: row.preference, reverse=True)
+    chosen = dict(rows[0].rates)
+    for row in rows[1:]:
+        factor = row.surcharge(chosen)
+        if factor is not None and factor != 1:
+            chosen["multipliers"] = {"region.endpoint": factor}
+            continue
+        shared = [rate for rate in chosen if rate in row.rates]
+        if any(chosen[rate] != row.rates[rate] for rate in shared):
+            sheet.contradicted.setdefault(name, []).append(row.rates)
+        if all(chosen[r] == row.rates[r] for r in shared if r in ("input", "output")):
+            chosen = {**row.rates, **chosen}
+    sheet.models[name] = [chosen]
 
 
 def model_name(key: str, fields: Mapping[str, t.Any]) -> tuple[str | None, int]:
@@ -210,6 +264,10 @@ class _Entry:
         return rates if rates.keys() - {"multipliers", "windows"} else None
 
     def _read_rate(self, field: str, value: object) -> None:
+        if field == "input_cost_per_image" and self._billed_by_token():
+            # An estimate for images in the input
+            self._sheet.skip(field)
+            return
         key, scale = rate_key(field, self._mode)
         if key is not None:
             check_price(field, value)
@@ -224,6 +282,10 @@ class _Entry:
             return
         # If two fields set the same rate, the first one counts.
         self._rates.setdefault(key, tidy(number * scale))
+
+    def _billed_by_token(self) -> bool:
+        fields = ("output_cost_per_token", "output_cost_per_image_token")
+        return any(amount(self._fields.get(field)) for field in fields)
 
     def _read_multiplier(self, name: str, value: object) -> None:
         factor = amount(value)
