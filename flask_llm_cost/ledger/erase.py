@@ -31,19 +31,22 @@ def erase_tag(
 ) -> Erased:
     """Erase a value of a tag; the parameters are those of :meth:`.Ledger.erase_tag`."""
     engines.prepare()
+    eraser = TagEraser(engines.writing(), key, stored_value(key, value))
     erased = Erased()
-    report = progress or (lambda erased: None)
+
+    def erase_stored() -> None:
+        with engines.explained():
+            eraser.run(erased, progress or (lambda erased: None))
+
     until = time.monotonic() + timeout
-    with engines.explained():
-        eraser = TagEraser(engines.writing(), key, stored_value(key, value))
-        while True:
-            queue.drain()
-            eraser.run(erased, report)
-            erased.queued = _count(queue.spool, key, value)
-            if not erased.queued or time.monotonic() > until:
-                break
-            time.sleep(_PAUSE)
-        eraser.run(erased, report)  # what another process has stored since
+    while True:
+        queue.drain()
+        erase_stored()
+        erased.queued = _count(queue.spool, key, value)
+        if not erased.queued or time.monotonic() > until:
+            break
+        time.sleep(_PAUSE)
+    erase_stored()  # what another process has stored since
     _erase_rejected(queue.spool.rejected, key, value, erased)
     return erased
 

@@ -63,12 +63,7 @@ class Retention:
     ) -> int:
         """Delete the calls before a moment; their rollups stay.
 
-        Whole months are dropped with their partitions, other calls in batches. It may be
-        interrupted at any time, and continued later.
-
-        :param months_only: Delete only calls that are dropped with a partition.
-        :param progress: Called with the number of deleted calls so far.
-        :return: The number of deleted calls.
+        The parameters are those of :meth:`.Ledger.prune`.
         """
         self._engines.prepare()
         with self._engines.explained():
