@@ -27,6 +27,7 @@ from flask_llm_cost.config import Settings
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.query import export
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
 from flask_llm_cost.query.listing import CALLS_WITH_TAGS
@@ -38,7 +39,6 @@ from flask_llm_cost.query.report import report
 from flask_llm_cost.query.sessions import sessions
 from flask_llm_cost.query.tags import tag_keys
 from flask_llm_cost.query.tags import tag_page
-from flask_llm_cost.query.totals import totals
 from tests.query.many import END
 from tests.query.many import fill
 

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from ..db.sql import joined_sum
+from ..db.sql import split_sum
+from ..db.sql import tagged
 from ..db.tables import budget_alerts
 from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
 from ..db.tables import calls
 from ..db.tables import ERASED
 from ..db.tables import rollups
-from ..db.tables import tag_values
 from ..money import from_pico
 from ..money import MAX_PICO
 from ..rollups.horizon import horizon
@@ -23,7 +25,6 @@ from .changes import become_writer
 from .definition import Budget
 from .definition import BudgetWindow
 
-_MILLION: t.Final = 1_000_000
 _a: t.Final = budget_alerts.c
 _c: t.Final = calls.c
 _r: t.Final = budget_reservations.c
@@ -145,16 +146,11 @@ def spent_in(connection: sa.Connection, window: BudgetWindow) -> int:
     if window.ends_at is not None:
         where.append(_c.started_at < window.ends_at)
     for key, value in {**budget.tags, **window.tags}.items():
-        where.append(_tagged(key, value))
+        where.append(tagged(key, value))
     by = (_c.provider, _c.model, _c.request_model)
-    query = sa.select(
-        *by,
-        # In two parts: the sum of all may exceed the integers of the database.
-        sa.func.sum(_c.cost_total - _c.cost_total % _MILLION).label("millions"),
-        sa.func.sum(_c.cost_total % _MILLION).label("rest"),
-    )
+    query = sa.select(*by, *split_sum("cost", _c.cost_total))
     total = sum(
-        int(row.millions) + int(row.rest)
+        joined_sum(row._mapping, "cost")
         for row in connection.execute(query.where(*where).group_by(*by))
         if budget.covers(row.provider, row.request_model or row.model)
     )
@@ -163,23 +159,15 @@ def spent_in(connection: sa.Connection, window: BudgetWindow) -> int:
     return min(total, MAX_PICO)
 
 
-def _tagged(key: str, value: str) -> sa.ColumnElement[bool]:
-    if key == "trace_id":
-        return _c.trace_id == value
-    sets = sa.select(tag_values.c.tag_set_id).where(
-        tag_values.c.key == key, tag_values.c.value == value
-    )
-    return _c.tag_set_id.in_(sets)
-
-
 def _pruned(connection: sa.Connection, window: BudgetWindow) -> int:
     r = rollups.c
-    query = sa.select(sa.func.sum(r.cost_total)).where(
+    query = sa.select(*split_sum("cost", r.cost_total)).where(
         r.kind == "pruned", r.start >= window.starts_at
     )
     if window.ends_at is not None:
         query = query.where(r.start < window.ends_at)
-    return int(connection.scalar(query) or 0)
+    [row] = connection.execute(query)
+    return joined_sum(row._mapping, "cost")
 
 
 def _verifiable(connection: sa.Connection, window: BudgetWindow) -> bool:

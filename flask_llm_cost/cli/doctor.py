@@ -85,7 +85,7 @@ def configuration(host: Host) -> Iterator[Finding]:
 def clients(host: Host) -> Iterator[Finding]:
     """Check that the calls of installed SDKs are captured."""
     from ..capture.clients import ways
-    from ..query.totals import breakdown
+    from ..query.aggregate import breakdown
     from .installed import look
 
     # A standalone command has no app that could create a client.
@@ -309,9 +309,9 @@ def prices(host: Host) -> Iterator[Finding]:
 def calls(host: Host) -> Iterator[Finding]:
     """Report the last call, and recent calls without a price."""
     from ..calendar import END
+    from ..query.aggregate import breakdown
     from ..query.filters import CallFilter
     from ..query.listing import top_calls
-    from ..query.totals import breakdown
     from ..query.totals import sum_up
 
     every, month = CallFilter(end=END), _last_30_days(host)

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 
 from ..calendar import DAY
 from ..calendar import edges
+from .aggregate import series_by
+from .aggregate import tag_series
+from .aggregate import UNTAGGED
 from .filters import CallFilter
-from .totals import series_by
-from .totals import tag_series
 from .totals import Totals
-from .totals import UNTAGGED
 
 _WEEK: t.Final = 7
 

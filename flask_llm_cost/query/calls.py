@@ -29,10 +29,10 @@ from ..config import Settings
 from ..db import tables
 from ..errors import FilterError
 from ..tags import as_text
+from . import aggregate
 from . import listing
 from . import sessions
 from . import sources
-from . import totals
 from .filters import CallFilter
 from .filters import MAX_DAYS
 from .listing import CallRow
@@ -211,7 +211,7 @@ class CallQuery:
 
     def totals(self) -> Totals:
         """Return all totals: calls, money, tokens, and what is unknown."""
-        return self._ask(totals.totals)
+        return self._ask(aggregate.totals)
 
     def total_cost(self) -> Decimal:
         """Return the exact sum of the known costs in USD."""
@@ -231,7 +231,7 @@ class CallQuery:
         Names without any known cost are omitted: the values sum to :meth:`total_cost`,
         and no unpriced model looks free.
 
-        :param name: One of :data:`.totals.BREAKDOWNS`.
+        :param name: One of :data:`.aggregate.BREAKDOWNS`.
         :raises FilterError: For another name.
         """
         return _costs(self.group_by(name))
@@ -246,10 +246,10 @@ class CallQuery:
     def group_by(self, name: str) -> dict[str, Totals]:
         """Return the totals by ``"model"``, ``"provider"``, ..., highest cost first.
 
-        :param name: One of :data:`.totals.BREAKDOWNS`.
+        :param name: One of :data:`.aggregate.BREAKDOWNS`.
         :raises FilterError: For another name.
         """
-        rows = self._ask(totals.breakdown, name)
+        rows = self._ask(aggregate.breakdown, name)
         return {row.key[0]: row.totals for row in rows}
 
     def group_by_tag(self, key: str) -> dict[str, Totals]:
@@ -257,7 +257,7 @@ class CallQuery:
 
         :raises FilterError: If ``key`` is not a valid tag key.
         """
-        rows = self._ask(totals.tag_breakdown, key)
+        rows = self._ask(aggregate.tag_breakdown, key)
         return {row.key[0]: row.totals for row in rows}
 
     def group_by_period(self, period: str) -> dict[str, Totals]:
@@ -292,7 +292,7 @@ class CallQuery:
     def latency_by(self, name: str) -> dict[str, float]:
         """Return the mean of the known latencies in ms by ``"model"``, ``"provider"``, ...
 
-        :raises FilterError: For a name that is not one of :data:`.totals.BREAKDOWNS`.
+        :raises FilterError: For a name that is not one of :data:`.aggregate.BREAKDOWNS`.
         """
         means = {
             key: part.average_latency_ms for key, part in self.group_by(name).items()
@@ -357,7 +357,7 @@ def _by_period(
     if bounds is None:
         return {}
     starts = edges(span, *bounds, where.zone)
-    found = totals.series(connection, where, starts)
+    found = aggregate.series(connection, where, starts)
     return {
         _label(span, start.astimezone(where.zone)): part
         for start, part in zip(starts, found, strict=False)

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from ..db.tables import calls
 from ..db.tables import tag_values
+from .aggregate import breakdown
 from .filters import CallFilter
 from .tags import top_values
-from .totals import breakdown
 
 MOST_CALLS: t.Final = 5_000
 """How many of the latest calls are read if rollups cannot answer."""

@@ -18,12 +18,11 @@ from ..calendar import Span
 from ..call import KEY_PATTERN
 from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
+from ..db.sql import same
+from ..db.sql import tagged
 from ..db.tables import calls
-from ..db.tables import tag_values
 from ..errors import FilterError
 from ..rollups.measures import UNPRICED
-from ..tags import TRACE_KEY
-from .sql import same
 
 MAX_DAYS: t.Final = 3660
 """The longest range of days that a page or command accepts."""
@@ -192,7 +191,7 @@ class CallFilter:
                 found.append(same(calls.c[name], value))
         if self.stream is not None:
             found.append(calls.c.stream == self.stream)
-        found.extend(_tagged(key, value) for key, value in self.tags)
+        found.extend(tagged(key, value) for key, value in self.tags)
         found.extend(c for name, c in CONDITIONS.items() if getattr(self, name))
         return found
 
@@ -217,16 +216,6 @@ def ceil_ms(moment: dt.datetime) -> dt.datetime:
         raise ValueError(f"{moment!r} has no time zone; give an aware datetime.")
     rest = moment.microsecond % 1000
     return moment + dt.timedelta(microseconds=1000 - rest) if rest else moment
-
-
-def _tagged(key: str, value: str) -> sa.ColumnElement[bool]:
-    if key == TRACE_KEY:
-        return same(calls.c.trace_id, value)
-    return calls.c.tag_set_id.in_(
-        sa.select(tag_values.c.tag_set_id).where(
-            same(tag_values.c.key, key), same(tag_values.c.value, value)
-        )
-    )
 
 
 def tag_key(text: str) -> str:

@@ -16,8 +16,8 @@ from ..calendar import day_start
 from ..calendar import edges
 from ..calendar import first_day
 from ..calendar import next_first_day
+from .aggregate import series
 from .filters import CallFilter
-from .totals import series
 
 _SETTLED: t.Final = 3 * DAY
 """From then on, only the month itself is used."""

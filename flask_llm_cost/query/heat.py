@@ -10,8 +10,8 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..calendar import DAY
+from .aggregate import series
 from .filters import CallFilter
-from .totals import series
 from .totals import Totals
 
 _STEPS: t.Final = (

@@ -11,10 +11,10 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..errors import FilterError
+from .aggregate import breakdown
 from .filters import CallFilter
 from .latency import Percentiles
 from .latency import percentiles
-from .totals import breakdown
 from .totals import sum_up
 from .totals import Totals
 

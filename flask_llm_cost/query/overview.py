@@ -11,6 +11,8 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..calendar import DAY
+from .aggregate import breakdown
+from .aggregate import series
 from .anomaly import Anomaly
 from .anomaly import anomaly
 from .filters import CallFilter
@@ -18,11 +20,9 @@ from .forecast import Projection
 from .forecast import projection
 from .tags import TagValues
 from .tags import top_values
-from .totals import breakdown
 from .totals import change
 from .totals import Group
 from .totals import groups
-from .totals import series
 from .totals import sum_up
 from .totals import Totals
 

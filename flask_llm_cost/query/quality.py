@@ -13,11 +13,12 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..call import SILENT_OUTCOMES
+from ..db.sql import joined_sum
+from ..db.sql import split_sum
 from ..db.tables import calls
 from ..money import from_pico
+from .aggregate import breakdown
 from .filters import CallFilter
-from .sql import quotient
-from .totals import breakdown
 from .totals import Group
 from .totals import sum_up
 from .totals import Totals
@@ -187,13 +188,11 @@ def _coverage(kinds: Sequence[_Kind]) -> tuple[Coverage, ...]:
 
 
 def _duplicates(connection: sa.Connection, where: CallFilter) -> tuple[int, Decimal]:
-    million = sa.literal_column("1000000", sa.BigInteger)
     cost = calls.c.cost_total
     copied = (
         sa.select(
             sa.func.count().label("calls"),
-            sa.func.sum(quotient(cost, million)).label("whole"),
-            sa.func.sum(cost % million).label("rest"),
+            *split_sum("cost", cost),
             sa.func.max(cost).label("most"),
         )
         .where(*where.clauses(), calls.c.response_id.is_not(None))
@@ -204,7 +203,7 @@ def _duplicates(connection: sa.Connection, where: CallFilter) -> tuple[int, Deci
     for row in connection.execute(copied):
         copies += int(row.calls) - 1
         if row.most is not None:
-            excess += int(row.whole) * 1_000_000 + int(row.rest) - int(row.most)
+            excess += joined_sum(row._mapping, "cost") - int(row.most)
     return copies, from_pico(excess)
 
 

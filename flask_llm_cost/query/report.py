@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ..calendar import iso
 from ..calendar import local_day
-from . import totals as query
+from . import aggregate
 from .filters import CallFilter
 from .listing import CallRow
 from .listing import top_calls
@@ -119,7 +119,7 @@ def report(
     dimensions = ("provider", "model", *(f"tag:{key}" for key in tags))
     return Report(
         where=where,
-        totals=query.totals(connection, where),
+        totals=aggregate.totals(connection, where),
         breakdowns=tuple(breakdown(connection, where, by) for by in dimensions),
         most_expensive=tuple(
             row
@@ -141,7 +141,7 @@ def single(
     :raises FilterError: If the key is not a valid tag key.
     """
     only = breakdown(connection, where, by, session_tag)
-    return Report(where, query.totals(connection, where), (only,))
+    return Report(where, aggregate.totals(connection, where), (only,))
 
 
 def breakdown(
@@ -152,17 +152,17 @@ def breakdown(
     if by == "day":
         groups = _days(connection, where)
     elif by in columns:
-        groups = query.breakdown(connection, where, *columns[by])
+        groups = aggregate.breakdown(connection, where, *columns[by])
     else:
         key = session_tag if by == "session" else by.removeprefix("tag:")
-        groups = query.tag_breakdown(connection, where, key)
+        groups = aggregate.tag_breakdown(connection, where, key)
     asked = columns.get(by, (f"tag:{session_tag}" if by == "session" else by,))
     return Breakdown(by, groups, pruned_before(connection, where, asked))
 
 
 def _days(connection: sa.Connection, where: CallFilter) -> tuple[Group, ...]:
     edges = where.edges("day")
-    found = query.series(connection, where, edges)
+    found = aggregate.series(connection, where, edges)
     whole = sum(day.spend_pico for day in found)
     return tuple(
         Group(

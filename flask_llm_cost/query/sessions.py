@@ -15,9 +15,9 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from ..db.tables import calls
+from .aggregate import tag_column
 from .filters import CallFilter
 from .totals import MEASURES
-from .totals import tag_column
 from .totals import Totals
 from .totals import totals_of
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from ..calendar import hours_touched
 from ..calendar import period_of
 from ..calendar import Span
+from ..db.sql import same
 from ..db.tables import calls
 from ..db.tables import rollups
 from ..rollups.dirty_marks import dirty_hours
@@ -26,7 +27,6 @@ from ..rollups.zone import rollup_zone
 from ..rollups.zone import zone_name
 from .filters import CallFilter
 from .filters import ceil_ms
-from .sql import same
 
 ROLLED_BY: t.Final = ("provider", "model")
 """The columns of rollups: what they can be filtered and broken down by."""

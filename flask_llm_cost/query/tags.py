@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from ..db.tables import calls
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
+from .aggregate import tag_breakdown
+from .aggregate import tag_series
+from .aggregate import UNTAGGED
 from .filters import CallFilter
 from .totals import change
 from .totals import sum_up
-from .totals import tag_breakdown
-from .totals import tag_series
 from .totals import Totals
-from .totals import UNTAGGED
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ MEASURES: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     **{name: sa.func.sum(amount) for name, amount in AMOUNTS.items()},
 }
 """All of :data:`.tables.MEASURES`, as aggregates of the calls of an hour or a day. (Over any
-number of calls, money has to be summed in two parts: see ``query/totals.py``.)"""
+number of calls, money has to be summed in two parts: see ``db.sql.split_sum``.)"""
 
 
 def latency_bucket(ms: int) -> int:

@@ -21,6 +21,8 @@ from ..calendar import day_start
 from ..calendar import edges
 from ..event_id import event_time
 from ..prices import STALE_AFTER
+from ..query.aggregate import breakdown
+from ..query.aggregate import series
 from ..query.choices import choices
 from ..query.detail import call_detail
 from ..query.filters import CallFilter
@@ -38,8 +40,6 @@ from ..query.sessions import UNKNOWN as NO_SESSION
 from ..query.sources import pruned_before
 from ..query.tags import tag_keys
 from ..query.tags import tag_page
-from ..query.totals import breakdown
-from ..query.totals import series
 from ..query.totals import Totals
 from ..storage import replica_lag
 from . import assets

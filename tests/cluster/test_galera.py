@@ -18,8 +18,8 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.config import Settings
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
-from flask_llm_cost.query.totals import totals
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
 

@@ -14,8 +14,8 @@ from flask import Flask
 from flask_llm_cost import LlmCost
 from flask_llm_cost.config import Settings
 from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
-from flask_llm_cost.query.totals import totals
 from tests.ledger.samples import make_call
 
 from .servers import free_ports

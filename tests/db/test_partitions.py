@@ -25,11 +25,11 @@ from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger.revisions import revise
 from flask_llm_cost.ledger.revisions import Revision
+from flask_llm_cost.query.aggregate import tag_breakdown
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.totals import Group
-from flask_llm_cost.query.totals import tag_breakdown
 from flask_llm_cost.query.totals import Totals
-from flask_llm_cost.query.totals import totals
 from flask_llm_cost.rollups import months
 from flask_llm_cost.rollups.dirty_marks import mark_dirty
 from flask_llm_cost.rollups.dropping import dropping

@@ -19,8 +19,8 @@ from flask_llm_cost.config import Settings
 from flask_llm_cost.files import edits
 from flask_llm_cost.files.monthly import JsonlLedger
 from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
-from flask_llm_cost.query.totals import totals
 from tests.conftest import MakeApp
 from tests.conftest import MakeLedger
 from tests.ledger.samples import make_call

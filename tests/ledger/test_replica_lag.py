@@ -6,8 +6,8 @@ import datetime as dt
 import shutil
 from pathlib import Path
 
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
-from flask_llm_cost.query.totals import totals
 from tests.conftest import MakeLedger
 
 from .samples import make_call

@@ -7,11 +7,11 @@ from decimal import Decimal
 import pytest
 
 from flask_llm_cost.call import Call
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.anomaly import Anomaly
 from flask_llm_cost.query.anomaly import anomaly
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.overview import overview
-from flask_llm_cost.query.totals import totals
 
 from .samples import cost_of
 from .samples import make_call

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import FilterError
+from flask_llm_cost.query.aggregate import BREAKDOWNS
 from flask_llm_cost.query.calls import CallQuery
-from flask_llm_cost.query.totals import BREAKDOWNS
 
 from .samples import cost_of
 from .samples import ledgers

@@ -17,8 +17,8 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.call import OUTCOMES
 from flask_llm_cost.call import USAGE_SOURCES
 from flask_llm_cost.errors import FilterError
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
-from flask_llm_cost.query.totals import totals
 
 from .samples import ledgers
 from .samples import make_call

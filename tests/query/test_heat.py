@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import Heat
 from flask_llm_cost.query.heat import heat
 from flask_llm_cost.query.totals import sum_up
-from flask_llm_cost.query.totals import totals
 
 from .samples import cost_of
 from .samples import make_call

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.errors import FilterError
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.latency import percentile
 from flask_llm_cost.query.latency import Percentiles
@@ -18,7 +19,6 @@ from flask_llm_cost.query.latency import percentiles
 from flask_llm_cost.query.models import Models
 from flask_llm_cost.query.models import models
 from flask_llm_cost.query.models import SORTS
-from flask_llm_cost.query.totals import totals
 
 from .samples import cost_of
 from .samples import ledgers

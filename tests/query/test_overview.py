@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import settings
 
 from flask_llm_cost.call import Call
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.overview import Overview
 from flask_llm_cost.query.overview import overview
 from flask_llm_cost.query.report import report
 from flask_llm_cost.query.totals import sum_up
-from flask_llm_cost.query.totals import totals
 
 from .samples import cost_of
 from .samples import ledgers

@@ -17,6 +17,7 @@ from flask_llm_cost.db.migrations import HEAD
 from flask_llm_cost.db.migrations import VERSION_TABLE
 from flask_llm_cost.db.tables import dirty_marks
 from flask_llm_cost.db.tables import meta
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.choices import choices
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
@@ -31,7 +32,6 @@ from flask_llm_cost.query.report import report
 from flask_llm_cost.query.sessions import sessions
 from flask_llm_cost.query.tags import tag_keys
 from flask_llm_cost.query.tags import tag_page
-from flask_llm_cost.query.totals import totals
 from flask_llm_cost.web.views import PAGES
 
 from .many import END

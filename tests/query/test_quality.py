@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import settings
 
 from flask_llm_cost.call import Call
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.quality import Count
 from flask_llm_cost.query.quality import Quality
 from flask_llm_cost.query.quality import quality
-from flask_llm_cost.query.totals import totals
 
 from .samples import cost_of
 from .samples import ledgers

@@ -17,6 +17,12 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.db.tables import calls as calls_table
 from flask_llm_cost.db.tables import dirty_marks
 from flask_llm_cost.db.tables import meta
+from flask_llm_cost.query.aggregate import breakdown
+from flask_llm_cost.query.aggregate import series
+from flask_llm_cost.query.aggregate import series_by
+from flask_llm_cost.query.aggregate import tag_breakdown
+from flask_llm_cost.query.aggregate import tag_series
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.heat import heat
 from flask_llm_cost.query.latency import percentiles
@@ -25,13 +31,7 @@ from flask_llm_cost.query.sources import pruned_before
 from flask_llm_cost.query.sources import sources
 from flask_llm_cost.query.tags import tag_page
 from flask_llm_cost.query.tags import top_values
-from flask_llm_cost.query.totals import breakdown
-from flask_llm_cost.query.totals import series
-from flask_llm_cost.query.totals import series_by
 from flask_llm_cost.query.totals import sum_up
-from flask_llm_cost.query.totals import tag_breakdown
-from flask_llm_cost.query.totals import tag_series
-from flask_llm_cost.query.totals import totals
 from flask_llm_cost.rollups import tag_rollups
 from flask_llm_cost.rollups.build import RollupBuilder
 from flask_llm_cost.rollups.dirty_marks import mark_dirty

@@ -10,12 +10,12 @@ from hypothesis import settings
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.errors import FilterError
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.tags import tag_keys
 from flask_llm_cost.query.tags import tag_page
 from flask_llm_cost.query.tags import top_values
 from flask_llm_cost.query.totals import sum_up
-from flask_llm_cost.query.totals import totals
 
 from .samples import cost_of
 from .samples import ledgers

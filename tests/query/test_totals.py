@@ -15,18 +15,18 @@ from flask_llm_cost.calendar import edges
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import FilterError
+from flask_llm_cost.query.aggregate import breakdown
+from flask_llm_cost.query.aggregate import BREAKDOWNS
+from flask_llm_cost.query.aggregate import series
+from flask_llm_cost.query.aggregate import series_by
+from flask_llm_cost.query.aggregate import tag_breakdown
+from flask_llm_cost.query.aggregate import tag_series
+from flask_llm_cost.query.aggregate import totals
+from flask_llm_cost.query.aggregate import UNTAGGED
 from flask_llm_cost.query.filters import CallFilter
-from flask_llm_cost.query.totals import breakdown
-from flask_llm_cost.query.totals import BREAKDOWNS
 from flask_llm_cost.query.totals import change
-from flask_llm_cost.query.totals import series
-from flask_llm_cost.query.totals import series_by
 from flask_llm_cost.query.totals import sum_up
-from flask_llm_cost.query.totals import tag_breakdown
-from flask_llm_cost.query.totals import tag_series
 from flask_llm_cost.query.totals import Totals
-from flask_llm_cost.query.totals import totals
-from flask_llm_cost.query.totals import UNTAGGED
 
 from .samples import cost_of
 from .samples import ledgers

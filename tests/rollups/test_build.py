@@ -24,13 +24,13 @@ from flask_llm_cost.db.tables import tag_values
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.money import to_pico
+from flask_llm_cost.query.aggregate import breakdown
+from flask_llm_cost.query.aggregate import series
+from flask_llm_cost.query.aggregate import tag_breakdown
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.latency import latency_bucket
-from flask_llm_cost.query.totals import breakdown
-from flask_llm_cost.query.totals import series
 from flask_llm_cost.query.totals import sum_up
-from flask_llm_cost.query.totals import tag_breakdown
-from flask_llm_cost.query.totals import totals
 from flask_llm_cost.rollups import aggregates
 from flask_llm_cost.rollups import dirty_marks as marks
 from flask_llm_cost.rollups import measures

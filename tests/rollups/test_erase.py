@@ -12,10 +12,10 @@ from flask_llm_cost.config import Settings
 from flask_llm_cost.db.tables import metadata
 from flask_llm_cost.files.monthly import JsonlLedger
 from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.query.aggregate import tag_breakdown
+from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
-from flask_llm_cost.query.totals import tag_breakdown
 from flask_llm_cost.query.totals import Totals
-from flask_llm_cost.query.totals import totals
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
 from tests.ledger.samples import make_call

@@ -1,13 +1,18 @@
-"""SQL that differs between engines: integer division and exact text comparison."""
+"""SQL that differs between engines: integer division, large sums and exact text."""
 
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
+
+from ..tags import TRACE_KEY
+from .tables import calls
+from .tables import tag_values
 
 
 class quotient(GenericFunction[int]):
@@ -30,6 +35,28 @@ def _divide(element: quotient, compiler: SQLCompiler, **kw: t.Any) -> str:
 def _div(element: quotient, compiler: SQLCompiler, **kw: t.Any) -> str:
     a, b = (compiler.process(c, **kw) for c in element.clauses)
     return f"(({a}) DIV ({b}))"
+
+
+_MILLION: t.Final = 1_000_000
+
+
+def split_sum(
+    name: str, amount: sa.ColumnElement[t.Any]
+) -> tuple[sa.ColumnElement[t.Any], sa.ColumnElement[t.Any]]:
+    """Return two columns that :func:`joined_sum` reads the sum of pico-USD from."""
+    # One SUM of pico-USD would overflow SQLite's 64 bits at 9.2 million USD.
+    million = sa.literal_column(str(_MILLION), sa.BigInteger)
+    return (
+        sa.func.sum(quotient(amount, million)).label(f"{name}_q"),
+        sa.func.sum(amount % million).label(f"{name}_r"),
+    )
+
+
+def joined_sum(values: Mapping[t.Any, t.Any], name: str) -> int:
+    """Return the sum that a row has the columns of :func:`split_sum` for."""
+    # A sum is a Decimal on PostgreSQL and MariaDB, and NULL over nothing.
+    whole, rest = values[f"{name}_q"] or 0, values[f"{name}_r"] or 0
+    return int(whole) * _MILLION + int(rest)
 
 
 class _characters(GenericFunction[int]):
@@ -56,6 +83,17 @@ def same(column: sa.ColumnElement[t.Any], value: str) -> sa.ColumnElement[bool]:
         return sa.false()
     # MySQL's _bin collations ignore trailing spaces; the length does not.
     return sa.and_(column == value, _characters(column) == len(value))
+
+
+def tagged(key: str, value: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a call has a tag with exactly this value."""
+    if key == TRACE_KEY:
+        return same(calls.c.trace_id, value)
+    return calls.c.tag_set_id.in_(
+        sa.select(tag_values.c.tag_set_id).where(
+            same(tag_values.c.key, key), same(tag_values.c.value, value)
+        )
+    )
 
 
 def _encodable(value: str) -> bool:
