@@ -385,6 +385,8 @@ def contradicted(
 
 
 def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return json.dumps(value, default=_text)
     return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
 
 

@@ -299,7 +299,6 @@ NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
     ("bedrock", "input_audio_second"): NotRead(_NO_USAGE, "incomplete"),
     ("bedrock", "input_video_second"): NotRead(_NO_USAGE, "incomplete"),
     ("gemini", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
-    ("gemini", "input_image_piece"): _covered(_SAME_MODELS),
     ("gemini", "input_video_second"): _covered(_SAME_MODELS),
     ("minimax", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("vertex", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),

@@ -310,8 +310,10 @@ class _Entry:
         self._sheet.read += 1
         if price:
             self._rates[meter] = tidy(price)
+        # Perplexity's answers state the size, whether or not it matters.
+        listed = by_size or self._name.startswith("perplexity/")
         for size, each in prices.items():
-            if by_size and each:
+            if listed and each:
                 self._add_variant(f"search_context.{size}", meter, each)
 
     def _search_meter(self, by_size: bool) -> tuple[str, str]:
