@@ -6,6 +6,7 @@ import datetime as dt
 import errno
 import json
 import logging
+import re
 import time
 import typing as t
 from collections.abc import Iterable
@@ -254,7 +255,48 @@ def read_file(path: Path, data: bytes) -> Layer:
             raise PriceFileError(
                 f"{path}: metadata must be a mapping, not {metadata!r}."
             )
+        _check_units(path, metadata or {})
+    _check_format(path, models)
     return make_layer("file", models, str(path), metadata)
+
+
+_PER_MILLION: t.Final = re.compile(
+    r"(usd|\$)? ?(per|/)? ?(1m|1[, ]?000[, ]?000|1e6|(a |one )?million|mtok)( tokens?)?"
+)
+
+
+def _check_units(path: Path, metadata: Mapping[str, t.Any]) -> None:
+    """Refuse rates that the file says are not USD per million tokens.
+
+    :raises PriceFileError: If another currency or unit is stated.
+    """
+    currency, unit = metadata.get("currency"), metadata.get("unit")
+    if currency is not None and str(currency).strip().upper() != "USD":
+        raise PriceFileError(
+            f"{path}: metadata.currency is {currency!r}, but rates must be in USD. Convert"
+            " them, and remove it."
+        )
+    words = " ".join(str(unit).lower().replace("_", " ").split())
+    if unit is not None and not _PER_MILLION.fullmatch(words):
+        raise PriceFileError(
+            f"{path}: metadata.unit is {unit!r}, but rates must be per 1M tokens. Convert"
+            " them, and remove it."
+        )
+
+
+def _check_format(path: Path, models: object) -> None:
+    """Refuse LiteLLM's own file, whose rates are per token.
+
+    :raises PriceFileError: If an entry has one of its rates.
+    """
+    for name, entry in models.items() if isinstance(models, Mapping) else ():
+        if isinstance(entry, Mapping) and any(
+            "_cost_per_" in str(key) for key in entry
+        ):
+            raise PriceFileError(
+                f"{path}: {name} is in LiteLLM's format, whose rates are per token. Use"
+                " `flask llm-cost prices sync` to import them."
+            )
 
 
 def parse_file(path: Path, data: bytes) -> t.Any:
