@@ -47,6 +47,17 @@ class Entry:
         self._raw = raw
 
     @property
+    def empty(self) -> bool:
+        """Whether it has no rate at any time. Such an entry must not hide another one."""
+        return not any(
+            price.rates
+            or price.windows
+            or price.variants
+            or price.multiplier is not None
+            for price in self.prices
+        )
+
+    @property
     def prices(self) -> tuple[Price, ...]:
         """Every price of this model, by date; the first may have none."""
         if self._prices is None:
@@ -86,8 +97,8 @@ def read_entry(key: str, value: object, warn: Warn) -> Entry:
                 " or 0 if it is free, or remove it"
             )
         warn(
-            f"{key} has no rates, so its calls have no cost; give it input and output in"
-            " USD per 1M tokens, or remove it"
+            f"{key} has no rates, so it is ignored; give it input and output in USD per 1M"
+            " tokens, or remove it"
         )
     return Entry(key, prices)
 

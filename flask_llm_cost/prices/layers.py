@@ -131,6 +131,7 @@ def make_layer(
             read_entry(str(key), value, warnings.append)
             for key, value in models.items()
         ]
+        entries = [entry for entry in entries if not entry.empty]
         layer = Layer(source, entries, metadata=metadata)
     except Malformed as error:
         raise PriceFileError(f"{where}: {error}.") from None

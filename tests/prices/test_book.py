@@ -488,12 +488,14 @@ def test_an_unknown_key_is_named_and_ignored(caplog: pytest.LogCaptureFixture) -
     assert key(book, "x", "m") == "m"
 
 
-def test_an_empty_entry_means_no_known_price_and_is_warned_about(
+def test_an_empty_entry_hides_no_other_price_and_is_warned_about(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
         book = PriceBook.layered({"openai/gpt-4o": {}})
-    assert book.cost("openai", "gpt-4o", ONE) is None
+    cost = book.cost("openai", "gpt-4o", ONE)
+    assert cost is not None
+    assert cost.source == "bundled"
     (record,) = caplog.records
     assert "LLM_COST_PRICE_OVERRIDES: openai/gpt-4o has no rates" in record.getMessage()
     assert "give it input and output in USD per 1M" in record.getMessage()

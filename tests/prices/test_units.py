@@ -60,3 +60,10 @@ def test_litellms_own_format_is_refused(tmp_path: Path) -> None:
     rates = {"input_cost_per_token": 2e-06, "litellm_provider": "openai"}
     with pytest.raises(PriceFileError, match="LiteLLM's format.*prices sync"):
         load(tmp_path, {"gpt-4.1": rates})
+
+
+def test_an_entry_without_rates_does_not_hide_a_bundled_price() -> None:
+    book = PriceBook.layered(overrides={"openai/gpt-4.1": {}})
+    found = book.find("openai", "gpt-4.1")
+    assert found is not None
+    assert found.source == "bundled"
