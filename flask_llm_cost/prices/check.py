@@ -17,6 +17,7 @@ from ..call import Call
 from ..money import digits
 from .book import PriceBook
 from .document import models_of
+from .entry import Entry
 from .entry import variant_entries
 from .entry import window_entry
 from .fetch import FetchResult
@@ -220,7 +221,7 @@ def check(
         in_use=in_use,
         others=others,
         missing=tuple(name for name in names if found[name] is None),
-        incomplete=tuple(_incomplete(book, models, moment)),
+        incomplete=tuple(_incomplete(models)),
         # If the sources list nothing to change, old prices are current.
         stale=book.stale(moment) and not confirmed,
         updated_at=book.updated_at,
@@ -266,14 +267,9 @@ def _as_document(book: PriceBook, keys: set[str], now: dt.datetime) -> dict[str,
     return {"models": models}
 
 
-def _incomplete(
-    book: PriceBook, document: Mapping[str, t.Any], now: dt.datetime
-) -> Iterator[str]:
-    for name in models_of(document):
-        if name.endswith("/*"):
-            continue
-        found = book.find("", name, now)
-        if found is not None and not found.price.rates:
+def _incomplete(document: Mapping[str, t.Any]) -> Iterator[str]:
+    for name, value in models_of(document).items():
+        if not name.endswith("/*") and Entry(name, raw=value).empty:
             yield name
 
 
