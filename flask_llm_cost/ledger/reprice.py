@@ -34,17 +34,12 @@ from ..db.tables import tag_sets
 from ..errors import StorageError
 from ..event_id import event_time
 from ..event_id import mint_event_id
+from ..prices.completeness import PRICE_FLAGS
+from ..prices.requote import is_mode_flag
 from .revisions import revise
 from .revisions import Revision
 
 BATCH: t.Final = 500
-
-_PRICE_FLAGS: t.Final = frozenset(
-    ("unpriced", "price_error", "prepaid", "unknown_tier", "borrowed_price")
-    + ("derived", "mode_fallback", "modality_fallback", "several_models")
-    + ("model_fallback", "condition_fallback")
-)
-"""Flags of a call that come from its price, and are removed with it."""
 
 Quote: t.TypeAlias = Callable[[Call], tuple[Cost | None, frozenset[str]]]
 """Returns a call's cost by today's price book at the call's own time, and flags.
@@ -306,12 +301,9 @@ def _count_unpriced(call: Call, done: Repriced) -> None:
 
 def _own_flags(call: Call) -> frozenset[str]:
     """Return a call's flags without those of its price."""
-    old = frozenset() if call.cost is None else call.cost.flags
+    # Until a call has a cost, a flag says which mode it was requested in.
     return frozenset(
-        flag
-        for flag in call.flags - old - _PRICE_FLAGS
-        # Until a call has a cost, a flag says which mode it was requested in.
-        if not flag.startswith("asked_")
+        flag for flag in call.flags - PRICE_FLAGS if not is_mode_flag(flag)
     )
 
 

@@ -36,6 +36,13 @@ INCOMPLETE: t.Final[Mapping[str, str]] = {
 
 _FLAGS: t.Final = frozenset(INCOMPLETE)
 
+PRICE_FLAGS: t.Final = frozenset(
+    ("unpriced", "price_error", "prepaid", "unknown_tier", "borrowed_price", "derived")
+    + ("mode_fallback", "modality_fallback", "several_models")
+    + ("model_fallback", "condition_fallback")
+)
+"""Flags that come from the price. They say nothing of another price."""
+
 _OF_REPORTED: t.Final = frozenset(("cut",))
 """A cost that the provider reports is its own sum, however the usage was read. Only of a
 stream that was cut may it be less than all."""

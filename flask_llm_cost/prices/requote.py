@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 from decimal import Decimal
 
@@ -9,6 +10,7 @@ from ..call import Call
 from ..call import OTHER_SIDES
 from ..call import Usage
 from .book import PriceBook
+from .completeness import PRICE_FLAGS
 from .meters import CORE
 from .meters import MODES
 from .meters import UNITS
@@ -33,7 +35,8 @@ def requote(book: PriceBook, call: Call) -> Quote:
 
     :raises ValueError: If the ledger does not store everything this needs.
     """
-    return book.quote_call(call, pricing_mode_of(call), _usage_by_model(call))
+    fresh = dataclasses.replace(call, flags=call.flags - PRICE_FLAGS)
+    return book.quote_call(fresh, pricing_mode_of(call), _usage_by_model(call))
 
 
 def pricing_mode_of(call: Call) -> str | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import typing as t
@@ -11,6 +12,8 @@ from flask import Flask
 from flask_llm_cost import Call
 from flask_llm_cost import Usage
 from flask_llm_cost.prices.requote import requote
+from flask_llm_cost.query.detail import stream_calls
+from flask_llm_cost.query.filters import CallFilter
 from tests.conftest import MakeApp
 
 from .conftest import NOW
@@ -132,3 +135,36 @@ def test_the_usage_of_several_unknown_models_is_not_stored(make_app: MakeApp) ->
     assert late.cost is None
     with pytest.raises(ValueError, match="several models"):
         requote(app.extensions["llm_cost"].book, late)
+
+
+def flags(app: Flask) -> list[frozenset[str]]:
+    ledger = app.extensions["llm_cost"].ledger
+    return [call.flags for call in stream_calls(ledger.reading, CallFilter())]
+
+
+def test_a_priced_call_has_no_flag_of_its_mode_any_more(late: Flask) -> None:
+    assert any("pricing_mode.batch" in found for found in flags(late))
+    done = run(late, "--from", "2026-11-01", "--to", "2026-11-20")
+    assert done.exit_code == 0, done.output
+    assert flags(late) == [frozenset(), frozenset()]
+
+
+@pytest.mark.parametrize("flag", ["borrowed_price", "modality_fallback", "derived"])
+def test_what_was_noted_of_an_old_price_says_nothing_of_the_new_one(
+    late: Flask, flag: str
+) -> None:
+    book = late.extensions["llm_cost"].book
+    call = Call(
+        "01890000-0000-7000-8000-000000000000",
+        NOW,
+        "openai",
+        "new-model",
+        usage=Usage(input_tokens=1000),
+        flags=frozenset((flag, "cut")),
+    )
+    cost, noted = requote(book, call)
+    assert cost is not None
+    assert noted == {"cut"}
+    clean, _ = requote(book, dataclasses.replace(call, flags=frozenset((flag,))))
+    assert clean is not None
+    assert clean.complete
