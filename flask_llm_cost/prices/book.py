@@ -24,6 +24,7 @@ from ..money import from_pico
 from ..money import round_pico
 from .compiled import compile_price
 from .compiled import CompiledPrice
+from .completeness import FLAG_OF_SOURCE
 from .completeness import incomplete
 from .completeness import unpriced_conditions
 from .entry import Entry
@@ -268,7 +269,7 @@ class PriceBook:
             mode=mode,
             service_tier=call.service_tier,
             reported_cost=call.reported_cost,
-            flags=call.flags,
+            flags=call.flags | FLAG_OF_SOURCE.get(call.usage_source, _NO_FLAGS),
         )
 
     def _stands_in(self, asked: str, call: Call) -> bool:

@@ -25,6 +25,7 @@ INCOMPLETE: t.Final[Mapping[str, str]] = {
     "unread_usage": "the response reports usage that could not be read",
     "session_fee": "a fee over time, such as for storage or a session, comes on top",
     "cut": "the stream was cut before its final usage",
+    "estimated": "the usage was estimated, because the response reported none",
     "usage_conflict": "the token counts contradict each other",
     "unknown_provider": "the provider is unknown, and its events have no known shape",
     "broken_frames": "parts of the stream could not be parsed",
@@ -42,6 +43,12 @@ PRICE_FLAGS: t.Final = frozenset(
     + ("model_fallback", "condition_fallback")
 )
 """Flags that come from the price. They say nothing of another price."""
+
+FLAG_OF_SOURCE: t.Final[Mapping[str, frozenset[str]]] = {
+    "estimated": frozenset(("estimated",)),
+    "stream_partial": frozenset(("cut",)),
+}
+"""The flag of a call whose usage is not final, by its ``usage_source``."""
 
 _OF_REPORTED: t.Final = frozenset(("cut",))
 """A cost that the provider reports is its own sum, however the usage was read. Only of a

@@ -224,6 +224,10 @@ def _plain(value: object) -> t.TypeGuard[str | int]:
     return isinstance(value, (str, int))
 
 
+_PER_PROMPT: t.Final = re.compile(r"gemini-(?:[a-z]+-)*[12]\b")
+"""Models with one fee for a grounded prompt: https://ai.google.dev/gemini-api/docs/pricing."""
+
+
 def _units(notes: Notes) -> dict[str, Decimal]:
     units = dict(notes.units)
     grounded = notes.extra.get("grounded", set())
@@ -231,6 +235,9 @@ def _units(notes: Notes) -> dict[str, Decimal]:
         # The Gemini API bills file search by its embeddings, not by the request.
         grounded = grounded - {"retrieval_grounding"}
     units.update(dict.fromkeys(grounded, Decimal(1)))
+    if "maps_grounding" in grounded and not _PER_PROMPT.search(notes.model or ""):
+        # Later models bill each query to Maps, which an answer does not list.
+        notes.flags.add("unread_usage")
     queries = notes.extra.get("queries")
     if queries:
         units["grounding"] = Decimal(len(queries))

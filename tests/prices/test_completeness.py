@@ -189,3 +189,23 @@ def test_one_of_several_models_without_a_price_is_not_replaced() -> None:
 )
 def test_a_router_is_known_by_its_name(model: str, router: bool) -> None:
     assert is_router(model) is router
+
+
+@pytest.mark.parametrize(
+    ("source", "flag"),
+    [
+        ("estimated", "estimated"),
+        ("stream_partial", "cut"),
+        ("stream_final", None),
+        ("response", None),
+        ("manual", None),
+    ],
+)
+def test_usage_that_is_not_final_makes_a_cost_incomplete(
+    source: str, flag: str | None
+) -> None:
+    recorded = call(model="m", usage_source=source)
+    quote = book({"input": 1}).quote_call(recorded, None, {})
+    assert quote.cost is not None
+    assert quote.cost.complete is (flag is None)
+    assert quote.flags == (frozenset() if flag is None else {flag})

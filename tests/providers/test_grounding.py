@@ -177,3 +177,20 @@ def test_regional_and_multi_region_endpoints_cost_more(
     }
     reading = read(f"{host}/{path}:rawPredict", json.dumps(body).encode())
     assert cost(reading) == Decimal("0.00825" if regional else "0.0075")
+
+
+@pytest.mark.parametrize(
+    ("model", "flags"),
+    [
+        ("gemini-2.5-pro", set()),
+        ("gemini-2.0-flash-001", set()),
+        ("gemini-live-2.5-flash", set()),
+        ("gemini-3-flash-preview", {"unread_usage"}),
+        ("gemini-flash-latest", {"unread_usage"}),
+    ],
+)
+def test_queries_to_maps_that_are_not_listed_are_flagged(
+    model: str, flags: set[str]
+) -> None:
+    places = {"groundingChunks": [{"maps": {"placeId": "places/A"}}]}
+    assert grounded(model, places).flags == flags
