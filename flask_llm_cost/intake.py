@@ -13,6 +13,7 @@ from .errors import LlmCostError
 from .errors import StorageError
 from .errors import UnknownPrice
 from .interrupts import of_signal
+from .storage import caused_by
 from .tags import TRACE_KEY
 
 if t.TYPE_CHECKING:
@@ -258,6 +259,4 @@ def _lacks_price(call: Call) -> bool:
 def _storage_error(error: Exception) -> StorageError:
     if isinstance(error, StorageError):
         return error
-    storage_error = StorageError(f"A call could not be stored: {error}")
-    storage_error.__cause__ = error
-    return storage_error
+    return caused_by(error, f"A call could not be stored: {error}")

@@ -67,6 +67,13 @@ Failed: t.TypeAlias = Callable[[Call | None, Exception], None]
 calls are queued meanwhile."""
 
 
+def caused_by(cause: Exception, message: str) -> StorageError:
+    """Make an error to report, not to raise: ``raise ... from`` would set its cause."""
+    error = StorageError(message)
+    error.__cause__ = cause
+    return error
+
+
 class Reporter:
     """Reports what could not be stored, and counts the calls that are lost.
 

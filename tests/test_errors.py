@@ -159,3 +159,23 @@ def test_a_storage_error_that_is_raised_names_its_cause(make_app: MakeApp) -> No
         with pytest.raises(StorageError, match="could not be stored: no room") as info:
             llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
     assert info.value.__cause__ is cause
+
+
+@pytest.mark.parametrize("storage", ["database", "jsonl"])
+def test_a_disk_that_rejects_calls_is_the_cause(
+    make_app: MakeApp, tmp_path: Path, storage: str
+) -> None:
+    (tmp_path / "file").touch()
+    app: Flask = make_app(
+        LLM_COST_STORAGE=storage,
+        LLM_COST_ON_STORAGE_ERROR="raise",
+        LLM_COST_SPOOL_DIR=str(tmp_path / "file" / "spool"),
+        LLM_COST_JSONL_DIR=str(tmp_path / "file" / "calls"),
+        LLM_COST_DATABASE_URI="sqlite:////nowhere/at/all.db",
+    )
+    llm_cost = app.extensions["llm_cost"].extension
+    with app.app_context():
+        llm_cost.track(provider="openai", model="gpt-4o", input_tokens=1)
+        with pytest.raises(StorageError, match="A call was lost") as info:
+            llm_cost.begin(Attempt("openai", "chat", "gpt-4o"))
+    assert info.value.__cause__ is not None

@@ -25,6 +25,7 @@ from ..calendar import period_of
 from ..call import Call
 from ..config import Settings
 from ..errors import StorageError
+from ..storage import caused_by
 from ..storage import Failed
 from ..storage import register
 from ..storage import Reporter
@@ -99,9 +100,10 @@ class JsonlLedger(Storage):
     def _explained(self, error: Exception) -> Exception:
         if not isinstance(error, OSError):
             return error
-        return StorageError(
+        return caused_by(
+            error,
             f"A call was lost: {self.folder} cannot be written"
-            f" ({error.strerror or error}). Free some space, or set LLM_COST_JSONL_DIR."
+            f" ({error.strerror or error}). Free some space, or set LLM_COST_JSONL_DIR.",
         )
 
     def flush(self, timeout: float = 10.0) -> bool:

@@ -22,6 +22,7 @@ from ..config import Settings
 from ..db.import_lock import loading
 from ..errors import StorageError
 from ..interrupts import of_signal
+from ..storage import caused_by
 from ..storage import EXIT_SECONDS
 from ..storage import Failed
 from ..storage import register
@@ -170,11 +171,12 @@ class Ledger(Storage):
         try:
             self._write(call)
         except Exception as second:
-            self.reporter.lose(call, StorageError(f"A call was lost. {why} ({second})"))
+            lost = f"A call was lost. {why} ({second})"
+            self.reporter.lose(call, caused_by(second, lost))
         else:
             if not self._rescued:
                 why += " Until then, each call is written to the database at once."
-                self.reporter.report(None, StorageError(why))
+                self.reporter.report(None, caused_by(error, why))
             self._rescued = True
 
     def _append_due(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from decimal import DecimalException
 
-from . import contract
+from .. import contract
 
 MODES: t.Final[tuple[str, ...]] = tuple(contract.MODES)
 """Service modes that can have rates of their own."""

@@ -16,11 +16,11 @@ import pytest
 
 from flask_llm_cost.call import Reading
 from flask_llm_cost.call import Usage
+from flask_llm_cost.contract import CONDITIONS
+from flask_llm_cost.contract import METERS
+from flask_llm_cost.contract import MODES
+from flask_llm_cost.contract import NOT_READ
 from flask_llm_cost.prices import PriceBook
-from flask_llm_cost.prices.contract import CONDITIONS
-from flask_llm_cost.prices.contract import METERS
-from flask_llm_cost.prices.contract import MODES
-from flask_llm_cost.prices.contract import NOT_READ
 from flask_llm_cost.prices.meters import CORE
 from flask_llm_cost.prices.meters import PER_PROMPT
 from flask_llm_cost.prices.meters import RateKey
