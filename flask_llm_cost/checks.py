@@ -177,6 +177,9 @@ def _is_host(text: str) -> bool:
     return bool(parts.hostname) and bare and port_fits
 
 
+_TAG_KEY: t.Final = "a tag key of 1 to 200 letters, digits, _ . -"
+
+
 def tag_keys(key: str, value: object) -> tuple[str, ...]:
     """Check for a list of tag keys."""
     # A Collection, because an iterator would be empty when it is read a second time.
@@ -185,15 +188,15 @@ def tag_keys(key: str, value: object) -> tuple[str, ...]:
     keys = tuple(value)
     for name in keys:
         if not isinstance(name, str) or not KEY_PATTERN.fullmatch(name):
-            raise wrong(
-                f"{key} entry", name, "a tag key of 1 to 200 letters, digits, _ . -"
-            )
+            raise wrong(f"Each entry of {key}", name, _TAG_KEY)
     return tuple(dict.fromkeys(keys))
 
 
 def tag_key(key: str, value: object) -> str:
     """Check for a tag key."""
-    return tag_keys(key, [value])[0]
+    if not isinstance(value, str) or not KEY_PATTERN.fullmatch(value):
+        raise wrong(key, value, _TAG_KEY)
+    return value
 
 
 def tags(key: str, value: object) -> t.Any:
@@ -229,7 +232,9 @@ def libraries(key: str, value: object) -> tuple[str, ...]:
     chosen = tuple(names)
     for name in chosen:
         if not isinstance(name, str) or name not in INSTRUMENTS:
-            raise wrong(f"{key} entry", name, "one of " + ", ".join(INSTRUMENTS))
+            raise wrong(
+                f"Each entry of {key}", name, "one of " + ", ".join(INSTRUMENTS)
+            )
     return chosen
 
 

@@ -176,7 +176,9 @@ def _entries(source: TagSource, flags: set[str]) -> list[tuple[t.Any, t.Any]]:
             raise
         name = getattr(source, "__qualname__", type(source).__name__)
         _log.warning(
-            "Tags of %s are missing: it raised %s.", name, type(error).__name__
+            "The tag provider %s raised %s; its tags are missing.",
+            name,
+            type(error).__name__,
         )
         flags.add("tag_error")
         return []

@@ -114,11 +114,17 @@ def release(name: str | None, event_id: str | None) -> None:
 
 def _stored(host: Host) -> Budgets:
     stored = host.ledger.budgets
-    if stored is None:
+    if stored is not None:
+        return stored
+    if host.settings.storage != "database":
         raise LlmCostError(
-            "No budgets are defined: set LLM_COST_MONTHLY_BUDGET or LLM_COST_BUDGETS."
+            "Budgets are counted only in a database: with another LLM_COST_STORAGE, each"
+            " call is checked alone."
         )
-    return stored
+    raise LlmCostError(
+        "No budgets are defined in this app: set LLM_COST_MONTHLY_BUDGET or"
+        " LLM_COST_BUDGETS. Without the app, name it with --app."
+    )
 
 
 def _check_name(stored: Budgets, name: str) -> None:

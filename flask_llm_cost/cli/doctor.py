@@ -15,6 +15,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..budgets import read_budgets
 from ..errors import LlmCostError
 from ..errors import SetupRequired
 from ..errors import StorageError
@@ -79,6 +80,13 @@ def configuration(host: Host) -> Iterator[Finding]:
             "configuration",
             f"capture is enabled, write mode {settings.write}, time zone"
             f" {settings.timezone}.",
+        )
+    if settings.storage != "database" and read_budgets(settings):
+        yield Finding(
+            "warn",
+            "budgets",
+            "budgets are counted only in a database: with another LLM_COST_STORAGE, each"
+            " call is checked alone.",
         )
 
 

@@ -85,6 +85,16 @@ _OPTIONS: t.Final = (
 )
 
 
+def _needs_ledger(root: click.Context) -> bool:
+    """Whether the command that runs reads or changes calls. Most of ``prices`` do not."""
+    current = click.get_current_context()
+    return (
+        root.invoked_subcommand != "prices"
+        or current.info_name == "reprice"
+        or current.params.get("event_id") is not None
+    )
+
+
 def _app(ctx: click.Context, make_app: MakeApp) -> Flask:
     """The app to run a command in: the one that ``--app`` names, else a bare one."""
     source = ctx.meta
@@ -98,7 +108,7 @@ def _app(ctx: click.Context, make_app: MakeApp) -> Flask:
         config["LLM_COST_DATABASE_URI"] = from_here(source["database_uri"])
     folder = source.get("instance_path")
     if folder is None:
-        if not config and ctx.invoked_subcommand != "prices":
+        if not config and _needs_ledger(ctx):
             raise click.UsageError(
                 "No ledger given. Add --database-uri URL, --instance-path DIR or --app IMPORT."
             )

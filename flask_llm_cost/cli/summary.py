@@ -69,7 +69,8 @@ def summary(period: str, model: str | None, form: str) -> None:
         click.echo(dumps(found.to_json()))
         return
     zone, totals = calls.filter.zone, found.totals
-    click.echo(f"Since {found.start or 'the first call'} ({zone})")
+    start = "the first call" if found.start is None else f"{found.start:%Y-%m-%d}"
+    click.echo(f"Since {start} ({zone})")
     for line in pruned(found.pruned_before, zone):
         click.echo(line)
     click.echo()

@@ -20,6 +20,7 @@ from ..errors import StorageError
 from ..signals import call_recorded
 from .findings import Finding
 from .findings import show
+from .text import count
 from .text import money
 
 if t.TYPE_CHECKING:
@@ -259,6 +260,6 @@ def _check(name: str, calls: list[Call]) -> Finding:
     return Finding(
         "ok",
         name,
-        f"{call.model} captured: {call.usage.total_input_tokens:,} tokens in,"
+        f"{call.model} captured: {count(call.usage.total_input_tokens, 'token')} in,"
         f" {call.usage.total_output_tokens:,} out, {money(call.cost.total_usd)}.",
     )

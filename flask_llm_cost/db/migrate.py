@@ -61,6 +61,10 @@ def downgrade(engine: sa.Engine, revision: str, *, location: str = LOCATION) -> 
     :param location: As in :func:`upgrade`.
     :raises ValueError: If there is no such revision.
     """
+    if not revision.strip():
+        raise ValueError(
+            "The version to downgrade to must not be empty; use base or 0001."
+        )
     with _one_at_a_time, _revisions(), exclusive(engine) as connection:
         command.downgrade(_config(location, connection=connection), revision)
 

@@ -248,5 +248,7 @@ def _date(name: str, text: str | None) -> dt.date | None:
             if _FIRST_YEAR <= day.year <= _LAST_YEAR:
                 return day
     raise FilterError(
-        name, f"{text[:40]!r} is not a valid date; use YYYY-MM-DD, e.g. 2026-11-22."
+        name,
+        f"{text[:40]!r} is not a valid date; use YYYY-MM-DD, e.g. 2026-11-22, from the year"
+        f" {_FIRST_YEAR} to {_LAST_YEAR}.",
     )

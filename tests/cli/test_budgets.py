@@ -110,3 +110,16 @@ def test_an_unknown_budget_lists_the_defined_ones(budgeted: Flask) -> None:
 
 def test_without_budgets_it_explains_how_to_add_one(make_app: MakeApp) -> None:
     assert "LLM_COST_MONTHLY_BUDGET" in run(make_app(), "list", status=1)
+
+
+@pytest.mark.parametrize("storage", ["jsonl", "log"])
+def test_without_a_database_budgets_are_not_counted(
+    make_app: MakeApp, storage: str
+) -> None:
+    app = make_app(LLM_COST_STORAGE=storage, LLM_COST_MONTHLY_BUDGET="1")
+    run = app.test_cli_runner().invoke
+    listed = run(args=["llm-cost", "budgets", "list"])
+    assert listed.exit_code == 1
+    assert "counted only in a database" in listed.stderr
+    checked = run(args=["llm-cost", "doctor"])
+    assert "[ warn] budgets: budgets are counted only in a database" in checked.stdout

@@ -96,7 +96,10 @@ def test_downgrade_asks_first(
     assert done.stdout.endswith(": no tables\n")
 
 
-@pytest.mark.parametrize("args", [("downgrade", "nonsense", "--yes"), ("sql", "no")])
+@pytest.mark.parametrize(
+    "args",
+    [("downgrade", "nonsense", "--yes"), ("downgrade", "", "--yes"), ("sql", "no")],
+)
 def test_an_unknown_version_is_wrong_use(
     make_app: MakeApp, run: Run, tmp_path: pathlib.Path, args: tuple[str, ...]
 ) -> None:

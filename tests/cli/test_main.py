@@ -120,3 +120,20 @@ def test_the_commands_of_an_app_do_not_have_the_options() -> None:
     group = make_group(bare_app)
     names = {p.name for p in group.commands["report"].params}
     assert "database_uri" not in names
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("prices", "reprice", "--from", "2026-01-01"),
+        ("prices", "explain", "--call", "01890000-0000-7000-8000-000000000000"),
+    ],
+)
+def test_a_price_command_about_calls_needs_a_ledger(args: tuple[str, ...]) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert "No ledger given" in done.stderr
+
+
+def test_a_price_is_explained_without_a_ledger() -> None:
+    assert run("prices", "explain", "openai", "gpt-4o").exit_code == 0
