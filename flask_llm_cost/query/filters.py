@@ -249,6 +249,6 @@ def _date(name: str, text: str | None) -> dt.date | None:
                 return day
     raise FilterError(
         name,
-        f"{text[:40]!r} is not a valid date; use YYYY-MM-DD, e.g. 2026-11-22, from the year"
-        f" {_FIRST_YEAR} to {_LAST_YEAR}.",
+        f"{text[:40]!r} is not a valid date; use YYYY-MM-DD, e.g. 2026-11-22 (years"
+        f" {_FIRST_YEAR} to {_LAST_YEAR}).",
     )

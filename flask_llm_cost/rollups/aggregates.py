@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ..calendar import rollup_start
+from ..db.statements import chunks
+from ..db.statements import Key
 from ..db.tables import calls
 from ..db.tables import rollup_latencies
 from ..db.tables import rollups
@@ -187,3 +192,13 @@ def merge(one: Totals[K], two: Totals[K]) -> dict[K, dict[str, int]]:
         for measure in MEASURES:
             sums[measure] += values[measure]
     return merged
+
+
+def by_rollup(
+    span: t.Literal["hour", "day"], keys: Sequence[Key], zone: dt.tzinfo
+) -> Iterator[tuple[dt.datetime, Sequence[Key]]]:
+    """Group sorted keys of calls by the start of their rollup, a statement's worth each."""
+    groups = itertools.groupby(keys, lambda key: rollup_start(span, key[0], zone))
+    for start, group in groups:
+        for some in chunks(list(group)):
+            yield start, some

@@ -7,19 +7,17 @@ added it to, so that no total changes. Pruning it once more adds it again.
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ..calendar import rollup_start
 from ..calendar import utc_hour
 from ..db.statements import by_key
-from ..db.statements import chunks
 from ..db.statements import Key
 from ..errors import StorageError
 from . import tag_rollups
 from .aggregates import aggregate
+from .aggregates import by_rollup
 from .aggregates import NotIncluded
 from .aggregates import subtract
 from .dropping import dropping
@@ -36,17 +34,10 @@ def subtract_pruned(
     """
     keys = sorted(keys)
     _check(connection, keys)
-    for start, found in itertools.groupby(
-        keys, lambda key: rollup_start("day", key[0], zone)
-    ):
-        for some in chunks(list(found)):
-            tag_rollups.subtract_pruned(connection, start, *by_key(some))
-    for start, found in itertools.groupby(
-        keys, lambda key: rollup_start("hour", key[0], zone)
-    ):
-        for some in chunks(list(found)):
-            less = aggregate(connection, *by_key(some))
-            subtract(connection, "pruned", start, less)
+    for start, some in by_rollup("day", keys, zone):
+        tag_rollups.subtract_pruned(connection, start, *by_key(some))
+    for start, some in by_rollup("hour", keys, zone):
+        subtract(connection, "pruned", start, aggregate(connection, *by_key(some)))
 
 
 def _check(connection: sa.Connection, keys: Sequence[Key]) -> None:

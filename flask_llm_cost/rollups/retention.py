@@ -7,14 +7,12 @@ days and totals are then computed.
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ..calendar import rollup_start
 from ..db.engine import Engines
 from ..db.statements import by_key
 from ..db.statements import chunks
@@ -27,6 +25,7 @@ from . import horizon
 from . import tag_rollups
 from .aggregates import add
 from .aggregates import aggregate
+from .aggregates import by_rollup
 from .build import RollupBuilder
 from .dirty_marks import mark_dirty
 from .lock import lock
@@ -101,18 +100,11 @@ class Retention:
             if not keys:
                 return 0
             horizon.advance(connection, before)
-            for start, of_day in itertools.groupby(
-                keys, lambda key: rollup_start("day", key[0], zone)
-            ):
-                for some in chunks(list(of_day)):
-                    tag_rollups.add_pruned(connection, start, *by_key(some))
-            for start, of_hour in itertools.groupby(
-                keys, lambda key: rollup_start("hour", key[0], zone)
-            ):
-                for some in chunks(list(of_hour)):
-                    pruned = aggregate(connection, *by_key(some))
-                    add(connection, "pruned", start, pruned)
-                    delete_calls(connection, some)
+            for start, some in by_rollup("day", keys, zone):
+                tag_rollups.add_pruned(connection, start, *by_key(some))
+            for start, some in by_rollup("hour", keys, zone):
+                add(connection, "pruned", start, aggregate(connection, *by_key(some)))
+                delete_calls(connection, some)
             mark_dirty(connection, (moment for moment, _ in keys))
         return len(keys)
 
