@@ -41,6 +41,10 @@ def read(notes: Notes, document: Object) -> None:
         notes.complete = inner(document, "delta").get("stop_reason") is not None
     elif kind in ("message", "message_start", None):
         notes.identify(model=message.get("model"), response_id=message.get("id"))
+    if message.get("container") or inner(document, "delta").get("container"):
+        # Code ran in a container, which is billed by the time that it runs:
+        # https://platform.claude.com/docs/en/about-claude/pricing (code execution).
+        notes.flags.add("session_fee")
     notes.merge(message.get("usage"))
 
 
@@ -177,7 +181,7 @@ MESSAGES: t.Final = Dialect(
     request_if=(b'"bill_to"',),
     needles=needles(rb'"usage"', rb'"message_stop"'),
     content=frozenset(("content",)),
-    tail=("usage", "model", "id"),
+    tail=("usage", "container", "model", "id"),
     envelope="message",
 )
 

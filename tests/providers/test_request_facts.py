@@ -195,3 +195,29 @@ def test_perplexitys_fee_depends_on_the_search_context(
     assert quote.cost is not None
     assert quote.cost.parts["request"].amount_usd == Decimal(fee)
     assert quote.cost.complete
+
+
+CONTAINER = {"id": "container_1", "expires_at": "2026-11-30T00:00:00Z"}
+
+
+@pytest.mark.parametrize("place", ["first", "last", "long", "stream"])
+@pytest.mark.parametrize("used", [True, False])
+def test_code_that_ran_in_a_container_has_a_fee_over_time(
+    place: str, used: bool
+) -> None:
+    # The anthropic SDK's types Message.container and RawMessageDeltaEvent.delta.container
+    box = {"container": CONTAINER if used else None}
+    usage = {"usage": {"input_tokens": 1, "output_tokens": 1}}
+    text = {"content": [{"text": "x" * (3_000_000 if place == "long" else 1)}]}
+    start = {"id": "m", "type": "message", "model": "claude-opus-5"}
+    answer: t.Any = {**start, **text, **usage, **box}
+    if place == "first":
+        answer = {**start, **box, **text, **usage}
+    if place == "stream":
+        events: list[dict[str, t.Any]] = [
+            {"type": "message_start", "message": {**start, **usage}},
+            {"type": "message_delta", "delta": {"stop_reason": "x", **box}, **usage},
+        ]
+        answer = b"".join(b"data: " + encode(event) + b"\n\n" for event in events)
+    flags = read(ANTHROPIC, {"model": "claude-opus-5"}, answer).flags
+    assert flags == ({"session_fee"} if used else set())
