@@ -24,6 +24,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from flask_llm_cost.prices.layers import BUNDLED
+from flask_llm_cost.prices.meters import LIMITS
 from flask_llm_cost.prices.meters import parse_key
 from flask_llm_cost.prices.names import spelling
 from flask_llm_cost.prices.sources import genai_prices
@@ -119,6 +120,10 @@ def combine(
     conflicts += contradicted(current.contradicted, models)
     conflicts += correct(models, corrections)
     conflicts += settle(models, corrections)
+    for name in current.models.keys() & models.keys():
+        # They have not changed with the price, as far as is known.
+        limits = {k: v for k, v in current.models[name][0].items() if k in LIMITS}
+        models[name] = [{**limits, **price} for price in models[name]]
     aliases = {
         alias: name
         for alias, name in {**aliases, **spellings}.items()

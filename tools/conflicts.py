@@ -34,6 +34,7 @@ from flask_llm_cost.prices.meters import RateKey
 from flask_llm_cost.prices.meters import TOKENS
 from flask_llm_cost.prices.plausibility import Doubt
 from flask_llm_cost.prices.plausibility import doubts
+from flask_llm_cost.prices.plausibility import implausible_limits
 
 Prices: t.TypeAlias = dict[str, t.Any]
 Models: t.TypeAlias = dict[str, list[Prices]]
@@ -194,6 +195,9 @@ def _settle_one(
     maker: Mapping[RateKey, Decimal],
     corrections: Corrections,
 ) -> Iterator[Conflict]:
+    for key, reason in [*implausible_limits(price)]:
+        found = str(price.pop(key))
+        yield Conflict(name, key, "limit", found, None, "dropped", reason)
     for doubt in [*doubts(rates_of(price))]:
         yield _decide(name, price, doubt, maker, corrections)
     for doubt in [*_beside_maker(rates_of(price), maker)]:

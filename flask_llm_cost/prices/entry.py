@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from .meters import aware
+from .meters import LIMITS
 from .meters import Malformed
 from .meters import METADATA
 from .meters import MIN_TIME
 from .meters import parse_key
+from .meters import parse_limit
 from .meters import parse_rate
 from .meters import parse_time
 from .meters import RateKey
@@ -91,7 +93,7 @@ def read_entry(key: str, value: object, warn: Warn) -> Entry:
             continue
         if price.multiplier is not None:
             continue
-        if price.metadata or price.multipliers or price.valid_from is not None:
+        if price != Price({}):
             raise Malformed(
                 f"{key} has no rates; give it input and output in USD per 1M tokens,"
                 " or 0 if it is free, or remove it"
@@ -126,7 +128,7 @@ def read_prices(key: str, value: object, warn: Warn) -> tuple[Price, ...]:
 
 
 _SETTINGS: t.Final = frozenset(
-    ("valid_from", "multiplier", "multipliers", "windows", "variants", "units")
+    ("valid_from", "multiplier", "multipliers", "windows", "variants", "units", *LIMITS)
 )
 
 
@@ -147,6 +149,10 @@ def read_price(key: str, value: object, warn: Warn) -> Price:
             f"{key}: multiplier applies to all models of a provider;"
             f" set it on {key.partition('/')[0]}/*"
         )
+    max_input, max_output = (
+        parse_limit(plain.pop(name), f"{key}: {name}") if name in plain else None
+        for name in LIMITS
+    )
     others = [window.rates for window in windows] + [*variants.values()]
     known = [*rates, *(k for each in others for k in each)]
     return Price(
@@ -158,6 +164,8 @@ def read_price(key: str, value: object, warn: Warn) -> Price:
         variants=variants,
         metadata=plain,
         thresholds=tuple(sorted({k.above for k in known if k.above})),
+        max_input_tokens=max_input,
+        max_output_tokens=max_output,
     )
 
 

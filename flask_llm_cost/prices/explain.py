@@ -103,7 +103,7 @@ class Explanation:
         yield f"Valid from: {_date(found.price.valid_from)}"
         if self.updated_at is not None:
             yield f"Prices updated: {self.updated_at}"
-        for key, value in sorted(found.price.metadata.items()):
+        for key, value in (*found.price.limits.items(), *found.price.metadata.items()):
             yield f"{key}: {value}"
         if found.factor is not None:
             yield f"Negotiated multiplier: {found.factor}"

@@ -72,18 +72,23 @@ class Lookup:
         self.layers: tuple[Layer, ...] = tuple(layers)
         self.aliases = {normalize_key(name): key for name, key in aliases.items()}
         self._matches: dict[tuple[str, str], tuple[Match, ...]] = {}
-        self._with_fees: dict[tuple[int, int], tuple[Price, Price, Price]] = {}
+        self._joins: dict[tuple[str, int, int], tuple[Price, Price, Price]] = {}
 
     def choose(
-        self, provider: str, matches: Iterable[Match], at: dt.datetime | None
+        self, provider: str, matches: Sequence[Match], at: dt.datetime | None
     ) -> Found | None:
         """Return the closest match's price at a time."""
-        for match in matches:
+        for number, match in enumerate(matches, 1):
             price = match.entry.at(at)
             if price is not None:
                 factor, wildcards = self._wildcards(provider, match, at)
                 for each in wildcards:
-                    price = self._add_fees(price, each)
+                    price = self._joined(Price.with_fees, price, each)
+                for other in matches[number:]:
+                    # A limit belongs to the model, not to what someone charges for it.
+                    limits = other.entry.at(at)
+                    if limits is not None:
+                        price = self._joined(Price.with_limits, price, limits)
                 return Found(
                     match.entry.key, match.source, price, match.by, match.flags, factor
                 )
@@ -156,15 +161,17 @@ class Lookup:
                 if entries:
                     return
 
-    def _add_fees(self, price: Price, fees: Price) -> Price:
+    def _joined(
+        self, join: t.Callable[[Price, Price], Price], price: Price, other: Price
+    ) -> Price:
         # Storing the pair as well keeps both ids from being reused.
-        cache = self._with_fees
-        found = cache.get((id(price), id(fees)))
+        cache, key = self._joins, (join.__name__, id(price), id(other))
+        found = cache.get(key)
         if found is None:
-            found = (price, fees, price.with_fees(fees))
+            found = (price, other, join(price, other))
             if len(cache) >= CACHE_SIZE:
                 cache.clear()
-            cache[id(price), id(fees)] = found
+            cache[key] = found
         return found[2]
 
     def _wildcards(

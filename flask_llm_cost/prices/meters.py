@@ -63,6 +63,9 @@ METADATA: t.Final = frozenset(
 )
 """Keys of an entry that document it and are not rates."""
 
+LIMITS: t.Final = ("max_input_tokens", "max_output_tokens")
+"""Keys of an entry that say the most tokens that one request can have."""
+
 _LARGEST: t.Final = Decimal(10) ** 9
 
 MIN_TIME: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
@@ -148,6 +151,17 @@ def parse_rate(value: object, key: str) -> Decimal:
     if number > _LARGEST or (number and number.adjusted() < -18):
         raise Malformed(f"{key} must be between 1e-18 and {_LARGEST}, not {value!r}")
     return number
+
+
+def parse_limit(value: object, key: str) -> int:
+    """Read the most tokens that a request can have.
+
+    :raises Malformed: If it is not a whole number above 0.
+    """
+    number = parse_rate(value, key)
+    if not number or number != number.to_integral_value():
+        raise Malformed(f"{key} must be a whole number above 0, not {value!r}")
+    return int(number)
 
 
 def aware(at: dt.datetime | None) -> dt.datetime:

@@ -16,6 +16,7 @@ from .document import rates_of
 from .fetch import FetchResult
 from .meters import parse_key
 from .meters import RateKey
+from .plausibility import plausible_limits
 
 _MAKERS: t.Final = (
     "openai",
@@ -36,7 +37,7 @@ class Offer:
     result: FetchResult
     rates: Amounts
     adjustments: dict[str, t.Any]
-    """``multipliers``, ``windows`` and ``variants``, as the source writes them."""
+    """``multipliers``, ``windows``, ``variants`` and limits, as the source writes them."""
     zeros: frozenset[RateKey]
     """Rates that the source lists as 0, which may mean unknown."""
 
@@ -86,7 +87,8 @@ def _offer(result: FetchResult, model: str, now: dt.datetime) -> Offer | None:
         return Offer(
             result,
             rates_of(current),
-            {k: v for k, v in current.items() if k in ADJUSTMENTS},
+            {k: v for k, v in current.items() if k in ADJUSTMENTS}
+            | plausible_limits(current),
             frozenset(key for key in keys if key is not None),
         )
     return None

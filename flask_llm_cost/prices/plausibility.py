@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from decimal import Decimal
 
+from .meters import parse_key
 from .meters import RateKey
 from .meters import TOKENS
 
@@ -82,6 +83,32 @@ _CENT: t.Final = Decimal("0.011")
 """Price lists round to a cent per 1M tokens."""
 _OUTPUT_AT_LEAST: t.Final = Decimal("0.4")
 """Of the input rate. Output is slower to make."""
+
+
+_LIMITS: t.Final = {"max_input_tokens": 20_000_000, "max_output_tokens": 2_000_000}
+_IN_OUT: t.Final = 2
+"""Speech has twice as much output as input; a context window has less."""
+
+
+def implausible_limits(price: Mapping[str, t.Any]) -> Iterator[tuple[str, str]]:
+    """Yield the limits of an entry that cannot be true, and why."""
+    thresholds = [key.above for key in map(parse_key, price) if key is not None]
+    tier = max(thresholds, default=0)
+    most = price.get("max_input_tokens")
+    if most is not None and most <= tier:
+        yield "max_input_tokens", f"there are rates for more than {tier:,}"
+    for name, largest in _LIMITS.items():
+        if not 0 < price.get(name, 1) <= largest:
+            yield name, f"expected 1 to {largest:,}"
+    output = price.get("max_output_tokens")
+    if output is not None and most and most * _IN_OUT < output <= largest:
+        yield "max_output_tokens", f"beside {most:,} for input"
+
+
+def plausible_limits(price: Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Return the limits of an entry that can be true."""
+    doubtful = dict(implausible_limits(price))
+    return {k: v for k, v in price.items() if k in _LIMITS and k not in doubtful}
 
 
 def doubts(rates: Rates) -> Iterator[Doubt]:

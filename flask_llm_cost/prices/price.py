@@ -12,6 +12,7 @@ from dataclasses import field
 from decimal import Decimal
 
 from ..call import Usage
+from .meters import LIMITS
 from .meters import RateKey
 from .meters import TOKENS
 from .rate_table import compile_table
@@ -66,6 +67,9 @@ class Price:
     metadata: Mapping[str, t.Any] = field(default_factory=dict)
     thresholds: tuple[int, ...] = ()
     """The thresholds of the long-context tiers, ascending."""
+    max_input_tokens: int | None = None
+    """The most input that a request can have, if it is known."""
+    max_output_tokens: int | None = None
     _tables: dict[t.Any, RateTable] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -79,6 +83,14 @@ class Price:
     def has_tokens(self) -> bool:
         """Whether there is a rate for tokens."""
         return any(key.meter in TOKENS for key in self.rates)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The limits that are known, by name."""
+        limits = zip(
+            LIMITS, (self.max_input_tokens, self.max_output_tokens), strict=True
+        )
+        return {name: limit for name, limit in limits if limit is not None}
 
     @property
     def conditions(self) -> frozenset[str]:
@@ -118,6 +130,16 @@ class Price:
         if not fees:
             return self
         return dataclasses.replace(self, rates={**self.rates, **fees}, _tables={})
+
+    def with_limits(self, other: Price) -> Price:
+        """Add the limits of the other price that this one lacks."""
+        if other.limits.keys() <= self.limits.keys():
+            return self
+        return dataclasses.replace(
+            self,
+            max_input_tokens=self.max_input_tokens or other.max_input_tokens,
+            max_output_tokens=self.max_output_tokens or other.max_output_tokens,
+        )
 
     def tier(self, usage: Usage) -> int:
         """Return the highest threshold that the request exceeds; 0 for the base rates."""

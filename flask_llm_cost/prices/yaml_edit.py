@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from .document import as_text
 from .document import dumps
+from .meters import LIMITS
 from .meters import Malformed
 from .meters import parse_key
 from .meters import parse_rate
@@ -145,7 +146,7 @@ def _numbers(value: t.Any, key: str = "") -> t.Any:
     """Convert rates back to numbers, which the base loader leaves as text."""
     if isinstance(value, Mapping):
         return {name: _numbers(each, str(name)) for name, each in value.items()}
-    if isinstance(value, str) and parse_key(key) is not None:
+    if isinstance(value, str) and (key in LIMITS or parse_key(key) is not None):
         try:
             return Decimal(parse_rate(value, key))
         except Malformed:

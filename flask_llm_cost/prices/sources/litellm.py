@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from ..entry import ignore
 from ..entry import read_price
+from ..meters import LIMITS
 from ..meters import parse_key
 from . import amount
 from . import check_price
@@ -181,9 +182,14 @@ def _choose(sheet: Sheet, name: str, rows: list[_Row]) -> None:
 
     Prefer the key that cites a price list, then that of the provider itself rather than of
     a part of it, then the one that names the provider. Keys that agree on input and output
-    add to each other.
+    add to each other. The largest limit applies.
     """
     rows.sort(key=lambda row: row.preference, reverse=True)
+    limits = {
+        name: max(found)
+        for name in LIMITS
+        if (found := [row.rates.pop(name) for row in rows if name in row.rates])
+    }
     chosen = dict(rows[0].rates)
     for row in rows[1:]:
         factor = row.surcharge(chosen)
@@ -195,7 +201,7 @@ def _choose(sheet: Sheet, name: str, rows: list[_Row]) -> None:
             sheet.contradicted.setdefault(name, []).append(row.rates)
         if all(chosen[r] == row.rates[r] for r in shared if r in ("input", "output")):
             chosen = {**row.rates, **chosen}
-    sheet.models[name] = [chosen]
+    sheet.models[name] = [chosen | limits]
 
 
 def model_name(key: str, fields: Mapping[str, t.Any]) -> tuple[str | None, int]:
@@ -261,7 +267,10 @@ class _Entry:
         zeros = tuple(key for key in self._zeros if key not in rates)
         if zeros:
             self._sheet.zeros[self._name] = zeros
-        return rates if rates.keys() - {"multipliers", "windows"} else None
+        if not rates.keys() - {"multipliers", "windows"}:
+            return None
+        limits = {name: amount(self._fields.get(name)) for name in LIMITS}
+        return rates | {name: int(limit) for name, limit in limits.items() if limit}
 
     def _read_rate(self, field: str, value: object) -> None:
         if field == "input_cost_per_image" and self._billed_by_token():
