@@ -17,6 +17,10 @@ from dataclasses import field
 from decimal import Decimal
 from operator import attrgetter
 
+from .money import add
+from .money import in_bounds
+from .money import MAX_DIGITS
+
 Tags: t.TypeAlias = Mapping[str, t.Any]
 """Tags as an app writes them: names and values of any type with a text form."""
 
@@ -150,11 +154,12 @@ class Usage(_Plain):
         for name, quantity in self.units.items():
             if (
                 not isinstance(quantity, Decimal)
-                or not quantity.is_finite()
+                or not in_bounds(quantity)
                 or quantity < 0
             ):
                 raise ValueError(
-                    f"units[{name!r}] must be a Decimal >= 0, not {quantity!r}"
+                    f"units[{name!r}] must be a Decimal >= 0 of at most {MAX_DIGITS}"
+                    f" digits, not {quantity!r:.60}"
                 )
 
     @property
@@ -194,8 +199,8 @@ class Usage(_Plain):
         counts = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
         return Usage(
             **counts,
-            other_tokens=_added(self.other_tokens, other.other_tokens, 0),
-            units=_added(self.units, other.units, Decimal(0)),
+            other_tokens=_added(self.other_tokens, other.other_tokens, 0, int.__add__),
+            units=_added(self.units, other.units, Decimal(0), add),
         )
 
 
@@ -209,8 +214,13 @@ _counts: t.Final = attrgetter(*COUNTS)
 _N = t.TypeVar("_N", int, Decimal)
 
 
-def _added(one: Mapping[str, _N], other: Mapping[str, _N], zero: _N) -> dict[str, _N]:
-    return {k: one.get(k, zero) + other.get(k, zero) for k in {**one, **other}}
+def _added(
+    one: Mapping[str, _N],
+    other: Mapping[str, _N],
+    zero: _N,
+    plus: Callable[[_N, _N], _N],
+) -> dict[str, _N]:
+    return {k: plus(one.get(k, zero), other.get(k, zero)) for k in {**one, **other}}
 
 
 def _check_count(name: str, count: object) -> None:

@@ -13,7 +13,6 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Mapping
 from decimal import Decimal
-from decimal import InvalidOperation
 from operator import attrgetter
 
 from .calendar import END
@@ -29,6 +28,8 @@ from .call import Part
 from .call import TEXTS
 from .call import Usage
 from .call import USAGE_SOURCES
+from .money import parse
+from .money import parse_int
 from .tags import TRACE_KEY
 
 VERSION: t.Final = 1
@@ -127,7 +128,7 @@ def decode(line: bytes | str) -> Call:
     :raises ValueError: If the line is invalid. The message names the invalid field.
     """
     try:
-        data = json.loads(line, parse_constant=_no_constant)
+        data = json.loads(line, parse_constant=_no_constant, parse_int=parse_int)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not valid JSON: {error}") from None
     if not isinstance(data, dict):
@@ -270,14 +271,9 @@ def _whole(value: t.Any) -> int:
 
 
 def _decimal(value: t.Any) -> Decimal:
-    if isinstance(value, str):
-        try:
-            number = Decimal(value)
-        except InvalidOperation:
-            pass
-        else:
-            if number.is_finite():
-                return number
+    number = parse(value) if isinstance(value, str) else None
+    if number is not None:
+        return number
     raise _invalid(value, "a decimal number as text")
 
 

@@ -20,6 +20,7 @@ from ..call import Usage
 from ..call import USAGE_SOURCES
 from ..call import UsageSource
 from ..event_id import event_time
+from ..money import in_bounds
 from ..providers import known_name
 from ..providers import Provider
 from ..tags import TRACE_KEY
@@ -149,8 +150,8 @@ def cost_of(value: object) -> Decimal | None:
         amount = Decimal(value)
     except InvalidOperation:
         raise ValueError(f"{wanted}, not {value!r}") from None
-    if not amount.is_finite() or not 0 <= amount <= _MAX_COST_USD:
-        raise ValueError(f"{wanted} and at most {_MAX_COST_USD}, not {value!r}")
+    if not in_bounds(amount) or not 0 <= amount <= _MAX_COST_USD:
+        raise ValueError(f"{wanted} and at most {_MAX_COST_USD}, not {value!r:.60}")
     return amount
 
 

@@ -18,6 +18,7 @@ from ..call import Snapshot
 from ..call import TagSource
 from ..call import Usage
 from ..errors import LlmCostError
+from ..money import parse_int
 from ..providers import chat_route
 from ..providers import Exchange
 from ..providers import known_name
@@ -282,7 +283,7 @@ def _parsed(text: str) -> t.Any:
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=parse_int)
     except (ValueError, RecursionError):
         return None
 

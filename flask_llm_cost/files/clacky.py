@@ -21,6 +21,8 @@ from ..call import Part
 from ..call import Usage
 from ..event_id import derive_event_id
 from ..money import from_pico
+from ..money import parse_int
+from ..money import parse_number
 from ..money import round_pico
 
 COST_SOURCES: t.Final = ("api", "price", "estimated", "unknown")
@@ -43,7 +45,7 @@ def decode(line: bytes, session_tag: str) -> Call:
     :raises ValueError: If the line is invalid.
     """
     try:
-        data = json.loads(line, parse_float=Decimal)
+        data = json.loads(line, parse_float=parse_number, parse_int=parse_int)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not valid JSON: {error}") from None
     if not isinstance(data, dict):
@@ -122,7 +124,7 @@ def _cost(data: Mapping[str, t.Any], source: str) -> Cost | None:
     if value is None or source == "unknown":
         return None
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or value < 0:
-        raise ValueError(f"cost_usd: {value!r} is not a number >= 0")
+        raise ValueError(f"cost_usd: {value!r:.60} is not a number >= 0")
     # Floats have more digits than are significant.
     amount = from_pico(round_pico(Decimal(value)))
     kinds: dict[str, CostSource] = {"api": "provider"}

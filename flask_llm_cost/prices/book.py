@@ -21,6 +21,7 @@ from ..call import CostSource
 from ..call import Part
 from ..call import Usage
 from ..money import from_pico
+from ..money import MAX_USD
 from ..money import round_pico
 from .compiled import compile_price
 from .compiled import CompiledPrice
@@ -242,12 +243,21 @@ class PriceBook:
         :raises ValueError: If ``mode`` is unknown.
         """
         if usage_by_model:
-            return combine(
+            quote = combine(
                 {
                     model: self._quote_model(call, mode, model, usage)
                     for model, usage in usage_by_model.items()
                 }
             )
+        else:
+            quote = self._quote_asked(call, mode)
+        if quote.cost is None or quote.cost.total_usd <= MAX_USD:
+            return quote
+        # No call costs millions. The ledger could not store it, either.
+        return Quote(None, quote.flags | {"unpriced", "usage_conflict"})
+
+    def _quote_asked(self, call: Call, mode: str | None) -> Quote:
+        """Quote the model that answered, or else the requested one."""
         quote = self._quote_model(call, mode, call.model, call.usage)
         asked = call.request_model
         if quote.cost is not None or asked is None or not self._stands_in(asked, call):

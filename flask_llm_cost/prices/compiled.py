@@ -17,6 +17,7 @@ from ..call import CostSource
 from ..call import Usage
 from ..money import from_pico
 from ..money import ONE_PICO
+from ..money import WIDE
 from .completeness import incomplete
 from .line_items import itemize
 from .line_items import LineItem
@@ -26,7 +27,6 @@ from .meters import MIN_TIME
 from .meters import PREPAID
 from .names import is_claude
 from .rate_table import CORE_METERS
-from .rate_table import EXACT
 from .rate_table import Rate
 from .rate_table import RateTable
 
@@ -197,7 +197,7 @@ def _fill(
     _set_estimate(cost, None)
 
 
-_multiply: t.Final = EXACT.multiply
+_multiply: t.Final = WIDE.multiply
 
 # The __init__ of a frozen dataclass takes longer than all of the arithmetic.
 _new: t.Final[t.Callable[[type[Cost]], Cost]] = object.__new__

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from .meters import parse_number
+from ..money import parse_int
+from ..money import parse_number
 from .sources import genai_prices
 from .sources import litellm
 from .sources import openrouter
@@ -98,7 +99,7 @@ def fetch(
         if data[:2] == b"\x1f\x8b":
             data = _unzip(data, max_bytes)
         version = version or hashlib.sha256(data).hexdigest()
-        sheet = reader(json.loads(data, parse_float=parse_number))
+        sheet = reader(json.loads(data, parse_float=parse_number, parse_int=parse_int))
         _drop_unprintable_names(sheet)
     except _Failed as error:
         return FetchResult(name, where, at, error=str(error))

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from ..call import CostSource
 from ..errors import PriceFileError
+from ..money import parse_number
 from .entry import Entry
 from .entry import read_entry
 from .meters import Malformed
-from .meters import parse_number
 from .meters import parse_time
 from .names import normalize_key
 

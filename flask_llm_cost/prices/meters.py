@@ -10,6 +10,7 @@ from decimal import Decimal
 from decimal import DecimalException
 
 from .. import contract
+from ..money import in_bounds
 
 MODES: t.Final[tuple[str, ...]] = tuple(contract.MODES)
 """Service modes that can have rates of their own."""
@@ -119,15 +120,6 @@ def parse_key(key: str) -> RateKey | None:
     return None
 
 
-def parse_number(text: str) -> Decimal | str:
-    """Parse a JSON number exactly. One out of range stays text and is rejected later."""
-    try:
-        number = Decimal(text)
-    except DecimalException:
-        return text
-    return number if abs(number.adjusted()) < 1000 else text
-
-
 class Malformed(ValueError):
     """A price entry is invalid. The message names the key, the value and the fix."""
 
@@ -148,8 +140,14 @@ def parse_rate(value: object, key: str) -> Decimal:
         raise Malformed(f"{key} must be a number, not {value!r}")
     if number < 0:
         raise Malformed(f"{key} must be 0 or more, not {value!r}")
-    if number > _LARGEST or (number and number.adjusted() < -18):
-        raise Malformed(f"{key} must be between 1e-18 and {_LARGEST}, not {value!r}")
+    if (
+        number > _LARGEST
+        or (number and number.adjusted() < -18)
+        or not in_bounds(number)
+    ):
+        raise Malformed(
+            f"{key} must be between 1e-18 and {_LARGEST}, not {value!r:.60}"
+        )
     return number
 
 

@@ -12,11 +12,11 @@ from dataclasses import field
 from decimal import Decimal
 
 from ..call import Usage
+from ..money import WIDE
 from .meters import LIMITS
 from .meters import RateKey
 from .meters import TOKENS
 from .rate_table import compile_table
-from .rate_table import EXACT
 from .rate_table import RateTable
 
 _DAY: t.Final = dt.timedelta(days=1)
@@ -197,7 +197,7 @@ class Price:
         for condition in sorted(conditions):
             times = self.multipliers.get(condition)
             if times is not None:
-                factor = times if factor is None else EXACT.multiply(factor, times)
+                factor = times if factor is None else WIDE.multiply(factor, times)
         return factor
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 from collections.abc import Mapping
-from decimal import Decimal
 
 from ..call import Cost
+from ..money import total
 
 
 class Quote(t.NamedTuple):
@@ -31,7 +31,7 @@ def combine(quotes: Mapping[str, Quote]) -> Quote:
     costs = list(known.values())
     cost = dataclasses.replace(
         costs[0],
-        total_usd=sum((cost.total_usd for cost in costs), Decimal(0)),
+        total_usd=total(cost.total_usd for cost in costs),
         parts={
             f"{meter}@{model}": part
             for model, cost in known.items()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Mapping
-from decimal import Context
 from decimal import Decimal
-from decimal import ROUND_HALF_EVEN
 
+from ..money import context
 from ..money import PICO_PER_USD
+from ..money import WIDE
 from .meters import CORE
 from .meters import RateKey
 from .meters import TOKENS
 
-EXACT: t.Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_RATIO: t.Final = Context(prec=28, rounding=ROUND_HALF_EVEN)
+_RATIO: t.Final = context(28)
 """For a rate derived from a ratio, which may not terminate."""
 _TOKEN_SCALE: t.Final = PICO_PER_USD // 10**6
 
@@ -150,7 +149,7 @@ class _Resolver:
         lower = self._rates.get(RateKey(None, meter, own.above))
         if not lower:
             return standard
-        raised = _RATIO.divide(EXACT.multiply(own.usd, standard.usd), lower)
+        raised = _RATIO.divide(WIDE.multiply(own.usd, standard.usd), lower)
         return _Match(raised, True, standard.above, "derived")
 
     def _make(
@@ -162,9 +161,9 @@ class _Resolver:
     ) -> Rate:
         usd = match.usd
         if times is not None:
-            usd = EXACT.multiply(usd, times)
+            usd = WIDE.multiply(usd, times)
         if self._factor is not None:
-            usd = EXACT.multiply(usd, self._factor)
+            usd = WIDE.multiply(usd, self._factor)
         flag = flag or match.flag
         if flag is None and not match.own_mode and meter in TOKENS:
             flag = "mode_fallback"

@@ -12,7 +12,6 @@ import typing as t
 from decimal import Decimal
 
 from ..call import Usage
-from .dialect import amount
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import needles
@@ -54,16 +53,16 @@ def usage(notes: Notes) -> Usage | None:
         input_tokens=count(seen.get("input_tokens")),
         input_image_tokens=images,
         output_tokens=count(seen.get("output_tokens")),
-        units=_units(seen, tokens=bool(images)),
+        units=_units(notes, tokens=bool(images)),
     )
 
 
-def _units(seen: Object, *, tokens: bool) -> dict[str, Decimal]:
+def _units(notes: Notes, *, tokens: bool) -> dict[str, Decimal]:
     names = dict(_UNITS)
     if not tokens:
         # Newer models are billed by an image's tokens, older ones by the image.
         names["images"] = "input_image_piece"
-    units = {unit: amount(seen.get(name)) for name, unit in names.items()}
+    units = {unit: notes.amount(notes.usage.get(name)) for name, unit in names.items()}
     return {unit: number for unit, number in units.items() if number}
 
 

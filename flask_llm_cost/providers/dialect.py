@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from decimal import Decimal
-from decimal import InvalidOperation
 
 from ..call import Usage
+from ..money import parse
 
 Object: t.TypeAlias = Mapping[str, t.Any]
 """A decoded JSON object."""
@@ -22,8 +22,8 @@ Object: t.TypeAlias = Mapping[str, t.Any]
 CONFLICT: t.Final = "usage_conflict"
 """The flag of an answer whose numbers contradict each other."""
 
-_MAX_COUNT: t.Final = 1 << 53
-"""A larger count is damage, not usage. The limit also keeps sums within BIGINT."""
+_MAX_COUNT: t.Final = 1 << 48
+"""A larger count is damage, not usage. The sum of an answer's counts is still valid."""
 
 _MAX_SECONDS: t.Final = 1 << 34
 """A later date is damage, too."""
@@ -118,6 +118,19 @@ class Notes:
         self.flags.add(CONFLICT)
         return 0
 
+    def amount(self, value: object) -> Decimal | None:
+        """Convert a JSON value to an exact quantity or amount of money.
+
+        An invalid one, or one out of bounds, is flagged and becomes ``None``.
+        """
+        if value is None or isinstance(value, bool):
+            return None
+        number = _as_number(value)
+        if number is not None and 0 <= number < _MAX_COUNT:
+            return number
+        self.flags.add(CONFLICT)
+        return None
+
     def split_off(self, total: int, **parts: int) -> dict[str, int]:
         """Split a total into the given parts and ``rest``.
 
@@ -145,15 +158,13 @@ def _as_int(value: object) -> int | None:
     return None
 
 
-def amount(value: object) -> Decimal | None:
-    """Convert a JSON value to an exact quantity or amount of money, if it is one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() and number >= 0 else None
+def _as_number(value: object) -> Decimal | None:
+    # Bounds come first: converting a long number takes quadratic time.
+    if isinstance(value, int):
+        return Decimal(value) if 0 <= value < _MAX_COUNT else None
+    if isinstance(value, float):
+        return parse(repr(value))
+    return parse(value) if isinstance(value, str) else None
 
 
 def inner(value: object, key: str) -> Object:

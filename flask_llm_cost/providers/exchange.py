@@ -15,6 +15,7 @@ from ..calendar import from_ms
 from ..call import Reading
 from ..call import Usage
 from ..call import UsageSource
+from ..money import in_bounds
 from . import sparse
 from .buffer import BoundedBuffer
 from .decoding import Decoding
@@ -204,8 +205,9 @@ class Exchange:
 
     def _reading(self, notes: Notes, *, ended: bool) -> Reading:
         dialect = self._dialect
-        # These two may set flags, so they come before the flags are read.
+        # These may set flags, so they come before the flags are read.
         usage, usage_by_model = dialect.usage(notes), dialect.usage_by_model(notes)
+        cost = dialect.cost(notes)
         estimate = None if self._estimate is None else self._estimate.usage()
         if usage is None and estimate is not None:
             notes.flags.add("estimated")
@@ -224,7 +226,7 @@ class Exchange:
             usage_source=_source(notes, usage, stream=stream, ended=ended),
             stream=stream,
             service_tier=dialect.tier(notes),
-            reported_cost=dialect.cost(notes),
+            reported_cost=cost,
             flags=flags | notes.flags,
             usage_by_model=usage_by_model,
             created_at=from_ms(notes.created_s * 1000) if notes.created_s else None,
@@ -368,8 +370,8 @@ def _check(reading: Reading) -> None:
         if not (value is None or isinstance(value, kind)):
             raise TypeError(f"{name} must be {kind.__name__}")
     cost = reading.reported_cost
-    if cost is not None and not cost.is_finite():
-        raise TypeError("reported_cost must be finite")
+    if cost is not None and not in_bounds(cost):
+        raise TypeError("reported_cost must be a number in bounds")
     if not all(isinstance(used, Usage) for used in reading.usage_by_model.values()):
         raise TypeError("usage_by_model must map models to Usage")
 

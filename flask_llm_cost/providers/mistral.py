@@ -9,7 +9,6 @@ import typing as t
 from decimal import Decimal
 
 from ..call import Usage
-from .dialect import amount
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
@@ -38,8 +37,8 @@ def ocr_usage(notes: Notes) -> Usage | None:
     https://github.com/BerriAI/litellm/issues/38546.
     """
     counts = {
-        "page": amount(notes.usage.get("pages_processed")),
-        "annotated_page": amount(notes.usage.get("pages_processed_annotation")),
+        "page": notes.amount(notes.usage.get("pages_processed")),
+        "annotated_page": notes.amount(notes.usage.get("pages_processed_annotation")),
     }
     units = {unit: count for unit, count in counts.items() if count}
     known = any(count is not None for count in counts.values())

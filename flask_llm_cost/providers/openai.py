@@ -19,7 +19,8 @@ import typing as t
 from decimal import Decimal
 
 from ..call import Usage
-from .dialect import amount
+from ..money import add
+from ..money import quotient
 from .dialect import batch_dialect
 from .dialect import Dialect
 from .dialect import inner
@@ -186,11 +187,11 @@ _IMAGE: t.Final = re.compile(rb'"(?:b64_json|url)"\s*:\s*"')
 def read_audio(notes: Notes, document: Object) -> None:
     """Take notes of a transcript, which is billed by token or by second."""
     read(notes, document)
-    seconds = amount(
+    seconds = notes.amount(
         notes.usage.get("seconds", notes.usage.get("prompt_audio_seconds"))
     )
     if seconds is None and not (COUNTED & notes.usage.keys()):
-        seconds = amount(document.get("duration"))
+        seconds = notes.amount(document.get("duration"))
     if seconds:
         notes.units["audio_second"] = seconds
 
@@ -301,24 +302,27 @@ _FREE_ACTION: t.Final = re.compile(rb'"type"\s*:\s*"(?:open_page|find_in_page)"'
 def cost(notes: Notes) -> Decimal | None:
     """Get the cost in USD that the provider reports."""
     seen = notes.usage
-    ticks = amount(seen.get("cost_in_usd_ticks"))
+    ticks = notes.amount(seen.get("cost_in_usd_ticks"))
     if ticks:
         # 0 is not a price: Azure serves Grok with 0 ticks and bills it elsewhere.
-        return ticks / _TICKS_PER_USD
+        return quotient(ticks, _TICKS_PER_USD)
     charged = seen.get("cost")
     if isinstance(charged, dict):
         # Perplexity: every chunk has the object, but only the last one has the total.
-        return amount(charged.get("total_cost")) or None
+        return notes.amount(charged.get("total_cost")) or None
     if "is_byok" in seen or "cost_details" in seen or notes.provider == "openrouter":
-        return _openrouter_cost(amount(charged), seen)
+        return _openrouter_cost(notes, notes.amount(charged))
     return None
 
 
-def _openrouter_cost(charged: Decimal | None, seen: Object) -> Decimal | None:
+def _openrouter_cost(notes: Notes, charged: Decimal | None) -> Decimal | None:
+    seen = notes.usage
     # With the user's own key, "cost" is OpenRouter's fee without the upstream cost.
     if charged is not None and seen.get("is_byok") is True:
-        upstream = amount(inner(seen, "cost_details").get("upstream_inference_cost"))
-        return None if upstream is None else charged + upstream
+        upstream = notes.amount(
+            inner(seen, "cost_details").get("upstream_inference_cost")
+        )
+        return None if upstream is None else add(charged, upstream)
     return charged
 
 

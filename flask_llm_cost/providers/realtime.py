@@ -13,6 +13,7 @@ import typing as t
 from ..call import Usage
 from . import gemini
 from . import openai_usage
+from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import needles
@@ -36,8 +37,11 @@ def _add(notes: Notes, usage: t.Callable[[Notes], Usage | None], seen: object) -
         return
     turn = usage(Notes(usage=dict(seen), flags=notes.flags))
     if turn is not None:
-        before = notes.extra.get("sum")
-        notes.extra["sum"] = turn if before is None else before.plus(turn)
+        before = notes.extra.get("sum", Usage())
+        try:
+            notes.extra["sum"] = before.plus(turn)
+        except ValueError:  # a sum that no session reaches
+            notes.flags.add(CONFLICT)
 
 
 def usage(notes: Notes) -> Usage | None:

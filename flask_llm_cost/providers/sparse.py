@@ -14,9 +14,11 @@ import json
 import re
 import typing as t
 
+from ..money import parse_int
+
 Text: t.TypeAlias = bytes | bytearray
 
-_DECODER: t.Final = json.JSONDecoder()
+_DECODER: t.Final = json.JSONDecoder(parse_int=parse_int)
 _value: t.Final[t.Callable[..., tuple[t.Any, int]]] = _DECODER.raw_decode
 _COLON: t.Final = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _NEXT: t.Final = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
@@ -34,7 +36,7 @@ _DAMAGE: t.Final = (ValueError, RecursionError)
 def parse(text: Text) -> t.Any:
     """Decode JSON, or return ``None`` if it is damaged, truncated or nested too deeply."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=parse_int)
     except _DAMAGE:
         return None
 

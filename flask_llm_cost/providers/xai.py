@@ -12,7 +12,6 @@ import typing as t
 
 from ..call import Usage
 from . import openai
-from .dialect import amount
 from .dialect import inner
 from .dialect import Notes
 from .dialect import Object
@@ -22,7 +21,7 @@ def read(notes: Notes, document: Object) -> None:
     """Take notes of a request or of one poll for its video."""
     openai.read(notes, document)
     notes.background = True
-    seconds = amount(inner(document, "video").get("duration"))
+    seconds = notes.amount(inner(document, "video").get("duration"))
     if seconds:
         notes.units["video_second"] = seconds
 

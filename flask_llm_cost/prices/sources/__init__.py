@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
-from decimal import Context
 from decimal import Decimal
 
+from ...money import context
+from ...money import in_bounds
 from ..meters import Malformed
 from ..names import spelling
 
@@ -95,8 +96,7 @@ def amount(value: object) -> Decimal | None:
             return None
     else:
         return None
-    # Larger exponents are never prices, and would break the arithmetic.
-    return number if number.is_finite() and abs(number.adjusted()) < 40 else None
+    return number if in_bounds(number) else None
 
 
 def tidy(number: Decimal) -> Decimal:
@@ -105,7 +105,7 @@ def tidy(number: Decimal) -> Decimal:
     return number.quantize(Decimal(1)) if number == number.to_integral() else number
 
 
-_NOISE_FREE: t.Final = Context(prec=12)
+_NOISE_FREE: t.Final = context(12)
 
 
 def check_price(name: str, value: object) -> None:

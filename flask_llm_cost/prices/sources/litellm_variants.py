@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import typing as t
 from collections.abc import Mapping
-from decimal import Context
 from decimal import Decimal
 
+from ...money import context
 from . import amount
 from . import Sheet
 from . import tidy
@@ -20,7 +20,7 @@ IMAGES: t.Final = re.compile(
 RESOLUTION: t.Final = re.compile(r"output_cost_per_second_(\d+p|\dk)\Z")
 """A field for one resolution of a model's videos."""
 
-_PIXELS: t.Final = Context(prec=3)
+_PIXELS: t.Final = context(3)
 """LiteLLM divides the price of an image by its pixels, and rounds."""
 _RESOLUTIONS: t.Final = tuple(
     f"resolution.{name}" for name in "480p 720p 768p 1080p 2k 4k".split()
