@@ -17,6 +17,7 @@ from dataclasses import field
 from decimal import Decimal
 from operator import attrgetter
 
+from .bound import Bound
 from .money import add
 from .money import in_bounds
 from .money import MAX_DIGITS
@@ -259,6 +260,10 @@ class Reading:
 
     The cost is then the sum over these, not the price of ``usage`` at ``model``.
     """
+    bound: Bound | None = None
+    """The most that the request may use, if its final usage never came."""
+    estimate: Usage | None = None
+    """What it probably used, then."""
     created_at: dt.datetime | None = None
     """When the response began, according to the provider: the same in every poll."""
 
@@ -301,6 +306,7 @@ class Cost(_Late):
     """What one call cost and how it was priced. The total is the sum of the parts."""
 
     total_usd: Decimal
+    """What is known: if the cost is not complete, the true cost may be higher."""
     parts: Mapping[str, Part]
     """By meter: ``input``, ``cache_read``, ``output``, ``web_search``, ... or ``reported``."""
     source: CostSource
@@ -317,7 +323,15 @@ class Cost(_Late):
     :data:`.prices.completeness.INCOMPLETE`."""
     flags: frozenset[str] = frozenset()
     estimate_usd: Decimal | None = None
-    """The local estimate, if the cost is the one that the provider reported."""
+    """The local estimate: beside a cost that the provider reported, or of a call whose
+    final usage never came."""
+    ceiling_usd: Decimal | None = None
+    """The most that the call can have cost: the total if the cost is complete; ``None`` if
+    an incomplete one has no known limit."""
+
+    def __post_init__(self) -> None:
+        if self.complete and self.ceiling_usd is None:
+            object.__setattr__(self, "ceiling_usd", self.total_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +362,10 @@ class Call:
     flags: frozenset[str] = frozenset()
     usage_by_model: Mapping[str, Usage] = field(default_factory=dict)
     """As in :class:`Reading`. Dropped once the call is priced: the ledger stores the parts."""
+    bound: Bound | None = None
+    """As in :class:`Reading`."""
+    estimate: Usage | None = None
+    """As in :class:`Reading`."""
 
     @property
     def used_nothing(self) -> bool:
@@ -385,6 +403,8 @@ class Call:
             self.trace_id,
             tags,
             flags,
+            bound=self.bound,
+            estimate=self.estimate,
         )
 
 

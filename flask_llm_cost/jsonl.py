@@ -6,6 +6,7 @@ has its default.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import re
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from operator import attrgetter
 
+from .bound import Bound
 from .calendar import END
 from .calendar import FIRST
 from .calendar import utc_ms
@@ -66,7 +68,11 @@ def encode(call: Call) -> bytes:
     if call.stream:
         line["stream"] = True
     if call.usage is not None:
-        line["usage"] = _usage_fields(call.usage)
+        line["usage"] = usage_fields(call.usage)
+    if call.bound is not None:
+        line["bound"] = bound_fields(call.bound)
+    if call.estimate is not None:
+        line["estimate"] = usage_fields(call.estimate)
     if call.cost is not None:
         line["cost"] = _cost_fields(call.cost)
     if call.reported_cost is not None:
@@ -87,7 +93,7 @@ def _moment(moment: dt.datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _usage_fields(usage: Usage) -> dict[str, t.Any]:
+def usage_fields(usage: Usage) -> dict[str, t.Any]:
     fields: dict[str, t.Any] = {
         name: count for name, count in zip(COUNTS, _counts(usage), strict=True) if count
     }
@@ -96,6 +102,34 @@ def _usage_fields(usage: Usage) -> dict[str, t.Any]:
     if usage.units:
         fields["units"] = {name: str(n) for name, n in usage.units.items()}
     return fields
+
+
+def bound_fields(bound: Bound) -> dict[str, t.Any]:
+    """Return the fields of a bound that differ from their defaults."""
+    fields: dict[str, t.Any] = {}
+    for each in dataclasses.fields(Bound):
+        value = getattr(bound, each.name)
+        if each.name == "units":
+            value = {name: str(n) for name, n in value.items()}
+        if value != each.default and value != {}:
+            fields[each.name] = value
+    return fields
+
+
+def bound_of(value: t.Any) -> Bound:
+    """Return the bound with these fields.
+
+    :raises ValueError: If one is invalid.
+    """
+    return Bound(**_checked(_BOUND, value))
+
+
+def usage_of(value: t.Any) -> Usage:
+    """Return the usage with these fields.
+
+    :raises ValueError: If one is invalid.
+    """
+    return Usage(**_checked(_USAGE, value))
 
 
 def _cost_fields(cost: Cost) -> dict[str, t.Any]:
@@ -119,6 +153,8 @@ def _cost_fields(cost: Cost) -> dict[str, t.Any]:
         fields["flags"] = sorted(cost.flags)
     if cost.estimate_usd is not None:
         fields["estimate_usd"] = str(cost.estimate_usd)
+    if cost.ceiling_usd is not None and not cost.complete:
+        fields["ceiling_usd"] = str(cost.ceiling_usd)
     return fields
 
 
@@ -270,6 +306,10 @@ def _whole(value: t.Any) -> int:
     return value
 
 
+def _whole_or_null(value: t.Any) -> int | None:
+    return None if value is None else _whole(value)
+
+
 def _decimal(value: t.Any) -> Decimal:
     number = parse(value) if isinstance(value, str) else None
     if number is not None:
@@ -329,10 +369,6 @@ def _part(value: t.Any) -> Part:
     return Part(_decimal(quantity), _decimal(rate), _decimal(amount))
 
 
-def _usage(value: t.Any) -> Usage:
-    return Usage(**_checked(_USAGE, value))
-
-
 def _cost(value: t.Any) -> Cost:
     values = _checked(_COST, value)
     try:
@@ -346,6 +382,12 @@ _USAGE: t.Final[Mapping[str, _Check]] = {
     "other_tokens": _mapping(_whole),
     "units": _mapping(_decimal),
 }
+_BOUND: t.Final[Mapping[str, _Check]] = {
+    **dict.fromkeys(("input_tokens", "output_tokens", "choices"), _whole),
+    "rounds": _whole_or_null,
+    "units": _mapping(_decimal),
+    "service_tier": _text,
+}
 _COST: t.Final[Mapping[str, _Check]] = {
     "total_usd": _decimal,
     "parts": _mapping(_part),
@@ -357,13 +399,16 @@ _COST: t.Final[Mapping[str, _Check]] = {
     "complete": _flag,
     "flags": _names,
     "estimate_usd": _decimal,
+    "ceiling_usd": _decimal,
 }
 _CALL: t.Final[Mapping[str, _Check]] = {
     **dict.fromkeys(TEXTS, _text),
     **dict.fromkeys(NUMBERS, _whole),
     "event_id": _text,
     "started_at": _start,
-    "usage": _usage,
+    "usage": usage_of,
+    "bound": bound_of,
+    "estimate": usage_of,
     "cost": _cost,
     "reported_cost": _decimal,
     "stream": _flag,

@@ -27,8 +27,8 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask_sqlalchemy import SQLAlchemy
 
+    from .bound import Bound
     from .call import Call
-    from .call import Usage
     from .extension import LlmCost
     from .prices import PriceBook
     from .request import RequestCost
@@ -71,7 +71,7 @@ class AppState:
         self._book: PriceBook | None = None
         self.enforcer = Enforcer(
             Policy.read(settings, self._app),
-            price=self._price,
+            ceiling=self._ceiling,
             stored=lambda: self.ledger.budgets,
         )
         self._closed = False
@@ -144,16 +144,12 @@ class AppState:
         if queue is not None:
             queue.wake()
 
-    def _price(
-        self,
-        provider: str,
-        model: str,
-        usage: Usage,
-        at: dt.datetime,
-        tier: str | None,
+    def _ceiling(
+        self, provider: str, model: str, bound: Bound, at: dt.datetime
     ) -> Decimal | None:
-        quote = self.book.quote(provider, model, usage, at=at, service_tier=tier)
-        return None if quote.cost is None else quote.cost.total_usd
+        from .prices.ceiling import request_ceiling
+
+        return request_ceiling(self.book, provider, model, bound, at)
 
     def _has_host_engine(self) -> bool:
         app = self._app()

@@ -67,7 +67,7 @@ def test_an_untouched_copy_keeps_them_too(copy: Path) -> None:
         ("prices/book.py", "from ..ledger import store", "layers"),
         ("prices/book.py", "import sqlalchemy", "pricing"),
         ("prices/price.py", "import requests", "arithmetic"),
-        ("budgets/bound.py", "import sqlalchemy", "reading"),
+        ("bound.py", "import sqlalchemy", "reading"),
         ("files/index.py", "from ..query import totals", "layers"),
         ("query/host.py", "from ..web import make_blueprint", "layers"),
         ("cli/__init__.py", "from ..extension import LlmCost", "layers"),

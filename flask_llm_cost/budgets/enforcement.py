@@ -22,8 +22,8 @@ from .alert import Alert
 from .definition import Budget
 from .definition import BudgetWindow
 from .definition import Reservation
+from .estimates import Ceiling
 from .estimates import Estimates
-from .estimates import Price
 from .policy import Policy
 
 if t.TYPE_CHECKING:
@@ -37,19 +37,19 @@ _MAX_DUE: t.Final = 1000
 class Enforcer:
     """Enforces the budgets of one app.
 
-    :param price: Returns the cost of estimated usage.
+    :param ceiling: Returns the most that a request can cost.
     :param stored: Returns the budgets of the app's ledger; ``None`` if it has none.
     """
 
     def __init__(
-        self, policy: Policy, *, price: Price, stored: Callable[[], Budgets | None]
+        self, policy: Policy, *, ceiling: Ceiling, stored: Callable[[], Budgets | None]
     ) -> None:
         self.policy = policy
         self.budgets = policy.budgets
         self.stops = any(budget.behavior != "notify" for budget in self.budgets)
         """Whether a call may be stopped; otherwise no call waits for a budget."""
         self._stored = stored
-        self._estimates = Estimates(price, policy.may_log)
+        self._estimates = Estimates(ceiling, policy.may_log)
         self._due: dict[tuple[str, str], BudgetExceeded] = {}
         """Errors to raise at the next send, by budget and tag values."""
         self._unchecked: set[str] = set()

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from .. import checks
+from ..bound import Bound
+from ..bound import read_bound
 from ..call import Attempt
 from ..call import Call
-from ..call import Usage
 from ..money import floor_pico
-from .bound import bound
 from .definition import Budget
 from .definition import model_of
 
@@ -23,21 +23,20 @@ _MAX_MODELS: t.Final = 1000
 _WEIGHT: t.Final = Decimal("0.1")
 """The weight of the latest call in the moving average of a model."""
 
-Price: t.TypeAlias = Callable[
-    [str, str, Usage, dt.datetime, str | None], Decimal | None
-]
-"""Returns the cost of a model's usage at a time, in a service tier; ``None`` if unknown."""
+Ceiling: t.TypeAlias = Callable[[str, str, Bound, dt.datetime], Decimal | None]
+"""Returns the most that a request to a provider's model can cost at a time, in USD;
+``None`` if that is not known."""
 
 
 class Estimates:
     """Estimates the cost of one app's calls.
 
-    :param price: Returns the cost of estimated usage.
+    :param ceiling: Returns the most that a request can cost.
     :param may_log: Whether to log a problem again.
     """
 
-    def __init__(self, price: Price, may_log: Callable[[], bool]) -> None:
-        self._price = price
+    def __init__(self, ceiling: Ceiling, may_log: Callable[[], bool]) -> None:
+        self._ceiling = ceiling
         self._may_log = may_log
         self._averages: dict[tuple[str, str], Decimal] = {}
 
@@ -61,18 +60,15 @@ class Estimates:
             average = self._averages.get((attempt.provider, model))
             if average is not None:
                 return average
-
-        def price(usage: Usage, tier: str | None) -> Decimal | None:
-            return self._price(attempt.provider, model, usage, at, tier)
-
-        return bound(attempt.body, attempt.operation).cost(price)
+        bound = read_bound(attempt.body, attempt.operation)
+        return self._ceiling(attempt.provider, model, bound, at)
 
     def certain(
         self, budget: Budget, attempt: Attempt, at: dt.datetime
     ) -> Decimal | None:
         """Return :meth:`of`, but ``None`` for a guess, which must not refuse a call."""
-        guess = not bound(attempt.body, attempt.operation).certain
-        if budget.estimate == "bound" and guess:
+        bound = read_bound(attempt.body, attempt.operation)
+        if budget.estimate == "bound" and bound.output_tokens is None:
             return None
         return self.of(budget, attempt, at)
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from ..call import Call
 from ..call import Outcome
 from ..call import Reading
+from ..call import SILENT_OUTCOMES
 from ..call import Snapshot
 from ..event_id import derive_event_id
 from ..providers import Exchange
@@ -110,7 +111,9 @@ def _as_call(
         name = f"{reading.provider}/{reading.response_id}"
         event_id = derive_event_id(started_at, name)
     flags = snapshot.flags | reading.flags
-    if reading.stream and outcome in _CUT:
+    silent = reading.usage is None and outcome in SILENT_OUTCOMES
+    bound = None if silent else reading.bound
+    if outcome in _CUT and (reading.stream or bound is not None):
         flags |= {"cut"}
     return Call(
         event_id=event_id,
@@ -134,6 +137,8 @@ def _as_call(
         tags=snapshot.tags,
         flags=flags,
         usage_by_model=reading.usage_by_model,
+        bound=bound,
+        estimate=None if silent else reading.estimate,
     )
 
 

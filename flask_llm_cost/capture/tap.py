@@ -143,7 +143,7 @@ class Tap:
         if snapshot is None:
             return None
         if snapshot.estimate:
-            exchange.start_estimate(sent)
+            exchange.use_estimate()
         meter = Meter(self.recorder, exchange, snapshot, guard)
         if snapshot.inject:
             meter.asking = _asking(exchange, url, sent)

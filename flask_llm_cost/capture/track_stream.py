@@ -221,7 +221,14 @@ class TrackedStream:
         if self._latency_ms is not None:
             call = dataclasses.replace(call, latency_ms=self._latency_ms)
         if self._usage is not None:
-            call = dataclasses.replace(call, usage=self._usage, usage_source="manual")
+            call = dataclasses.replace(
+                call,
+                usage=self._usage,
+                usage_source="manual",
+                flags=call.flags - {"no_usage"},
+                bound=None,
+                estimate=None,
+            )
         self.call = call
         # A recorder may return the call as it was recorded: with its cost.
         record: Callable[..., t.Any] = self._recorder.record

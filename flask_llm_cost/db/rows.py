@@ -4,7 +4,8 @@ Columns hold what reports aggregate and filter by; ``details`` is JSON text with
 so that :func:`call_of` returns an equal call. Its keys, each omitted when empty:
 ``other_tokens`` and ``units`` (``{name: count}``), ``parts`` (``{meter: [quantity, rate,
 amount in pico-USD]}``), ``price_key``, ``valid_from``, ``tier``, ``mode``, ``cost_flags``,
-``reported_cost`` and ``estimate``. Decimals are text; token counts and pico-USD are integers.
+``reported_cost``, ``estimate``, ``bound`` and ``estimated_usage``. Decimals are text; token
+counts and pico-USD are integers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ from ..call import NUMBERS
 from ..call import Part
 from ..call import TEXTS
 from ..call import Usage
+from ..jsonl import bound_fields
+from ..jsonl import bound_of
 from ..jsonl import check_id
+from ..jsonl import usage_fields
+from ..jsonl import usage_of
 from ..money import from_pico
 from ..money import to_pico
 from .column_types import Text
@@ -280,6 +285,10 @@ def _details(call: Call, parts: str) -> str | None:
         _add_provenance(fields, cost)
     if call.reported_cost is not None:
         fields.append(f'"reported_cost":"{call.reported_cost}"')
+    if call.bound is not None:
+        fields.append(f'"bound":{_encode(bound_fields(call.bound))}')
+    if call.estimate is not None:
+        fields.append(f'"estimated_usage":{_encode(usage_fields(call.estimate))}')
     return clean(f"{{{','.join(fields)}}}") if fields else None
 
 
@@ -326,6 +335,7 @@ def call_of(row: t.Any, tags: Mapping[str, str] | None = None) -> Call:
     """
     details = json.loads(row.details) if row.details else {}
     reported = details.get("reported_cost")
+    bound, estimate = details.get("bound"), details.get("estimated_usage")
     return Call(
         **{name: getattr(row, name) for name in _FIELDS},
         usage=_usage_of(row, details),
@@ -333,6 +343,8 @@ def call_of(row: t.Any, tags: Mapping[str, str] | None = None) -> Call:
         reported_cost=None if reported is None else Decimal(reported),
         tags=tags if tags is not None else {},
         flags=frozenset(row.flags.split()),
+        bound=None if bound is None else bound_of(bound),
+        estimate=None if estimate is None else usage_of(estimate),
     )
 
 

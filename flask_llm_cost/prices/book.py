@@ -23,6 +23,7 @@ from ..call import Usage
 from ..money import from_pico
 from ..money import MAX_USD
 from ..money import round_pico
+from .ceiling import with_ceiling
 from .compiled import compile_price
 from .compiled import CompiledPrice
 from .completeness import FLAG_OF_SOURCE
@@ -250,23 +251,26 @@ class PriceBook:
                 }
             )
         else:
-            quote = self._quote_asked(call, mode)
+            model, quote = self._quote_either(call, mode)
+            if call.bound is not None and call.reported_cost is None:
+                quote = with_ceiling(self, call, model, quote)
         if quote.cost is None or quote.cost.total_usd <= MAX_USD:
             return quote
         # No call costs millions. The ledger could not store it, either.
         return Quote(None, quote.flags | {"unpriced", "usage_conflict"})
 
-    def _quote_asked(self, call: Call, mode: str | None) -> Quote:
-        """Quote the model that answered, or else the requested one."""
+    def _quote_either(self, call: Call, mode: str | None) -> tuple[str, Quote]:
+        """Quote the model that answered, or else the requested one; return which."""
         quote = self._quote_model(call, mode, call.model, call.usage)
         asked = call.request_model
         if quote.cost is not None or asked is None or not self._stands_in(asked, call):
-            return quote
+            return call.model, quote
         other = self._quote_model(call, mode, asked, call.usage)
         if other.cost is None:
-            return quote
+            # Without usage neither has a cost, but the ceiling needs the right price.
+            return asked if call.usage is None else call.model, quote
         cost = _flagged(other.cost, frozenset(("model_fallback",)))
-        return Quote(cost, cost.flags)
+        return asked, Quote(cost, cost.flags)
 
     def _quote_model(
         self, call: Call, mode: str | None, model: str, usage: Usage | None
@@ -372,8 +376,12 @@ def _flagged(
     doubts = incomplete(flags) if doubts is None else doubts
     if not flags and not doubts:
         return cost
+    complete = cost.complete and not doubts
     return dataclasses.replace(
-        cost, complete=cost.complete and not doubts, flags=cost.flags | flags | doubts
+        cost,
+        complete=complete,
+        flags=cost.flags | flags | doubts,
+        ceiling_usd=cost.total_usd if complete else None,
     )
 
 

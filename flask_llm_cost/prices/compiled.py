@@ -195,6 +195,7 @@ def _fill(
     _set_complete(cost, complete)
     _set_flags(cost, flags)
     _set_estimate(cost, None)
+    _set_ceiling(cost, cost.total_usd if complete else None)
 
 
 _multiply: t.Final = WIDE.multiply
@@ -212,5 +213,6 @@ _new: t.Final[t.Callable[[type[Cost]], Cost]] = object.__new__
     _set_complete,
     _set_flags,
     _set_estimate,
+    _set_ceiling,
 ) = (Cost.__dict__[field.name].__set__ for field in dataclasses.fields(Cost))
 _set_later: t.Final = Cost.__mro__[1].__dict__["_later"].__set__

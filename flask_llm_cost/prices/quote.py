@@ -29,15 +29,18 @@ def combine(quotes: Mapping[str, Quote]) -> Quote:
         # What each model used is not stored without a cost, so it can't be priced later.
         return Quote(None, flags | {"several_models"})
     costs = list(known.values())
+    complete = len(known) == len(quotes) and all(cost.complete for cost in costs)
+    whole = total(cost.total_usd for cost in costs)
     cost = dataclasses.replace(
         costs[0],
-        total_usd=total(cost.total_usd for cost in costs),
+        total_usd=whole,
         parts={
             f"{meter}@{model}": part
             for model, cost in known.items()
             for meter, part in cost.parts.items()
         },
-        complete=len(known) == len(quotes) and all(cost.complete for cost in costs),
+        complete=complete,
+        ceiling_usd=whole if complete else None,
         flags=flags - {"unpriced"},
     )
     return Quote(cost, cost.flags)

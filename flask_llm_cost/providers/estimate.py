@@ -1,28 +1,40 @@
-"""Estimates the tokens of a stream whose provider reports no usage.
+"""Estimates the tokens of a stream whose final usage never came.
 
 Visible text is counted while it passes by, and never kept. It is counted in tokens if the
 app has loaded an encoding of tiktoken, or tiktoken is installed and has cached one on this
-machine. Otherwise four characters are one token. Nothing is downloaded.
+machine. Otherwise four bytes are one token. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import hashlib
 import importlib
+import json
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import typing as t
 from collections.abc import Iterator
 
+from ..bound import survey
 from ..call import Usage
 from . import sparse
-from .dialect import inner
-from .dialect import items
 from .dialect import Object
 
 _CHARACTERS: t.Final = 4
+"""Bytes of text for each token."""
+
+_AFTER_CUT: t.Final = 16
+"""Tokens that a provider writes before it notices that nobody reads them."""
+
+_IMAGE: t.Final = 1_000
+"""Tokens of an image in a request."""
+
+_MAX_REST: t.Final = 64 * 1024
 _SLICE: t.Final = 10_000
 """Characters to encode at a time: a long run of one character takes quadratic time."""
 _FILES: t.Final[dict[str, tuple[str, str]]] = {
@@ -38,13 +50,20 @@ _FILES: t.Final[dict[str, tuple[str, str]]] = {
 """The URLs of tiktoken's encodings, and their SHA-256."""
 _ENCODINGS: t.Final = ("o200k_base", "o200k_harmony", "cl100k_base")
 _PROMPT_MEMBERS: t.Final = (
-    "messages",
-    "input",
-    "instructions",
-    "prompt",
-    "tools",
-    "functions",
+    ("messages", "input", "instructions", "prompt", "tools", "functions", "system")
+    + ("contents", "systemInstruction", "system_instruction", "toolConfig", "message")
+    + ("chat_history", "preamble", "documents", "inputText", "texts")
 )
+
+_TEXT: t.Final = re.compile(
+    rb'"(text|content|delta|arguments|partial_json|thinking|reasoning(?:_content)?'
+    rb"|refusal|response|generation|completion|outputText|generated_text|bytes)"
+    rb'"\s*:\s*"((?:[^"\\]|\\.)*+)"'
+)
+"""Members of events that hold visible text, in any dialect."""
+
+_REPEATS: t.Final = (b'.done"', b"audio.delta", b"stream-end")
+"""Events that repeat text, or hold something else."""
 
 
 def load_encoding() -> str | None:
@@ -82,39 +101,91 @@ def _is_cached(url: str, digest: str) -> bool:
 
 
 class Estimate:
-    """Counts the text of one call while it passes by."""
+    """Counts the text of one stream while it passes by."""
 
-    def __init__(self, request_body: bytes | None) -> None:
+    def __init__(self) -> None:
         self._encoding = _loaded()
-        self._input = 0
         self._output = 0
-        request = sparse.parse(request_body) if request_body else None
-        if isinstance(request, dict):
-            for name in _PROMPT_MEMBERS:
-                for text in _strings(request.get(name)):
-                    self._input += self._count(text)
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Count the text in bytes of the body, which may end anywhere."""
+        data = self._rest + data
+        end = data.rfind(b"}") + 1
+        self._rest = data[end:][:_MAX_REST]
+        self.feed_events(data[:end])
+
+    def feed_events(self, data: bytes) -> None:
+        """Count the text in whole events."""
+        if any(mark in data for mark in _REPEATS):
+            return
+        for found in _TEXT.finditer(data):
+            text = found[2]
+            if found[1] == b"bytes":
+                self.feed_events(_from_base64(text))
+            elif self._encoding is None:
+                self._output += len(text)
+            else:
+                self._output += self._count(_unquoted(text))
 
     def event(self, document: Object) -> None:
-        """Count the visible text of one event."""
-        for text in _visible(document):
-            self._output += self._count(text)
+        """Count the text of one event that has been decoded elsewhere."""
+        self.feed_events(json.dumps(document, default=str, ensure_ascii=False).encode())
 
-    def usage(self) -> Usage | None:
-        """Get the estimate, or ``None`` if there was no visible output."""
-        if not self._output:
+    def usage(
+        self, request_body: bytes | None, known: Usage | None, *, cut: bool
+    ) -> Usage | None:
+        """Estimate what was used.
+
+        :param known: What the provider reported before its final usage.
+        :param cut: The stream went on when nobody read it any more.
+        :return: ``None`` if there was no text.
+        """
+        if not (self._output or cut):
             return None
-        unit = 1 if self._encoding is not None else _CHARACTERS
-        return Usage(
-            input_tokens=-(-self._input // unit), output_tokens=-(-self._output // unit)
-        )
+        written = -(-self._output // self._unit) + (_AFTER_CUT if cut else 0)
+        if known is None:
+            return Usage(self._input_of(request_body), output_tokens=written)
+        if known.total_input_tokens:
+            fresh = known.input_tokens
+        else:
+            fresh = self._input_of(request_body)
+        more = max(known.output_tokens, written)
+        return dataclasses.replace(known, input_tokens=fresh, output_tokens=more)
+
+    @property
+    def _unit(self) -> int:
+        return _CHARACTERS if self._encoding is None else 1
+
+    def _input_of(self, request_body: bytes | None) -> int:
+        request = sparse.parse(request_body) if request_body else None
+        if not isinstance(request, dict):
+            return 0
+        counted = 0
+        for name in _PROMPT_MEMBERS:
+            for text in _strings(request.get(name)):
+                counted += self._count(text)
+        images, _ = survey(request)
+        return -(-counted // self._unit) + images * _IMAGE
 
     def _count(self, text: str) -> int:
         if self._encoding is None:
-            return len(text)
+            return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         return sum(
             len(self._encoding.encode(text[at : at + _SLICE], disallowed_special=()))
             for at in range(0, len(text), _SLICE)
         )
+
+
+def _unquoted(text: bytes) -> str:
+    return str(sparse.parse(b'"' + text + b'"') or "")
+
+
+def _from_base64(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return b""
 
 
 def _loaded() -> t.Any:
@@ -138,17 +209,3 @@ def _strings(value: object) -> Iterator[str]:
         for key, item in value.items():
             if key not in ("data", "file_data", "type", "role"):
                 yield from _strings(item)
-
-
-def _visible(document: Object) -> Iterator[str]:
-    for choice in items(document.get("choices")):
-        if isinstance(choice, dict):
-            yield from _strings(choice.get("text"))
-            delta = inner(choice, "delta")
-            for name in "content", "reasoning_content", "reasoning", "refusal":
-                yield from _strings(delta.get(name))
-            for call in items(delta.get("tool_calls")):
-                function = inner(call, "function")
-                yield from _strings([function.get("name"), function.get("arguments")])
-    if str(document.get("type")).endswith(".delta"):
-        yield from _strings(document.get("delta"))

@@ -11,6 +11,7 @@ import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
+from ..bound import read_bound
 from ..calendar import from_ms
 from ..call import Reading
 from ..call import Usage
@@ -70,7 +71,10 @@ class Exchange:
         self._events = 0
         self._done = False
         self._results: list[Reading] = []
-        self._estimate: Estimate | None = None
+        self._estimate = Estimate()
+        self._estimates = False
+        self._request_body = request_body
+        """Held in memory only, until the final usage has come."""
         if request_body:
             try:
                 if route.dialect.request is not None:
@@ -93,17 +97,9 @@ class Exchange:
         """The stream announced its end with ``[DONE]``."""
         return self._done
 
-    def start_estimate(self, request_body: bytes | None) -> None:
-        """Count the text of a stream, in case its provider reports no usage.
-
-        Call this before the first byte of the response.
-        """
-        if not request_body or not self.stream:
-            return
-        try:
-            self._estimate = Estimate(request_body)
-        except Exception as error:
-            self._fail(error)
+    def use_estimate(self) -> None:
+        """Estimate the usage of a stream whose provider reports none."""
+        self._estimates = self.stream and self._request_body is not None
 
     def inject_stream_usage(self, url: str, body: bytes | None) -> bytes | None:
         """Add ``stream_options.include_usage`` to the body of a request.
@@ -143,7 +139,6 @@ class Exchange:
                 framing is not None
                 and framing.at_boundary
                 and self._events >= _ALWAYS_READ
-                and self._estimate is None
                 and data.endswith(EVENT_ENDS)
             ):
                 # Most chunks of a stream are whole events without a needle. This loop
@@ -152,6 +147,7 @@ class Exchange:
                     if search(data):
                         break
                 else:
+                    self._estimate.feed_events(data)
                     return False
             return self._read(data)
         except Exception as error:
@@ -162,6 +158,7 @@ class Exchange:
         """Take one event that has been decoded elsewhere."""
         try:
             if self._ok:
+                self._estimate.event(document)
                 self._dialect.read(self._notes, document)
         except Exception as error:
             self._fail(error)
@@ -208,11 +205,18 @@ class Exchange:
         # These may set flags, so they come before the flags are read.
         usage, usage_by_model = dialect.usage(notes), dialect.usage_by_model(notes)
         cost = dialect.cost(notes)
-        estimate = None if self._estimate is None else self._estimate.usage()
-        if usage is None and estimate is not None:
-            notes.flags.add("estimated")
-            usage = estimate
         stream = self.stream or (self._framing is not None and self._framing.stream)
+        cut = notes.partial or not (notes.complete or ended)
+        bound = likely = None
+        if self._is_open(notes, usage, cut=cut):
+            bound = read_bound(self._request_body, notes.operation)
+            if stream:
+                likely = self._estimate.usage(self._request_body, usage, cut=cut)
+            if usage is None and likely is not None and self._estimates:
+                notes.flags.add("estimated")
+                usage = likely
+            elif not cut:
+                notes.flags.add("no_usage")
         flags = self.route.flags | dialect.price_flags(notes)
         if self.route.poll and usage is not None and not notes.background:
             flags |= {"repeated"}
@@ -223,16 +227,24 @@ class Exchange:
             model=notes.model or self.request_model,
             response_id=notes.response_id,
             usage=usage,
-            usage_source=_source(notes, usage, stream=stream, ended=ended),
+            usage_source=_source(notes, usage, stream=stream, cut=cut),
             stream=stream,
             service_tier=dialect.tier(notes),
             reported_cost=cost,
             flags=flags | notes.flags,
             usage_by_model=usage_by_model,
+            bound=bound,
+            estimate=likely,
             created_at=from_ms(notes.created_s * 1000) if notes.created_s else None,
         )
         _check(reading)
         return reading
+
+    def _is_open(self, notes: Notes, usage: Usage | None, *, cut: bool) -> bool:
+        """Whether more may be billed than was read."""
+        if self.route.poll or notes.background or notes.operation not in _TEXTS:
+            return False
+        return usage is None or cut
 
     def _read_result(
         self, line: Mapping[str, t.Any], answer: Mapping[str, t.Any]
@@ -290,6 +302,8 @@ class Exchange:
                 self._start = self._start.lstrip()[:12]
                 return False
             data, self._start = self._start, b""
+        if self._framing.stream:
+            self._estimate.feed(data)
         read = False
         for document in self._framing.feed(data, self._is_needed):
             self._read_document(self._notes, document)
@@ -297,7 +311,7 @@ class Exchange:
         return read
 
     def _is_needed(self, data: bytes) -> bool:
-        if self._events < _ALWAYS_READ or self._estimate is not None:
+        if self._events < _ALWAYS_READ:
             return True
         for search in self._searches:
             if search(data):
@@ -331,8 +345,6 @@ class Exchange:
             elif final:
                 for answer in self._dialect.batch_results(document):
                     self._read_result(document, answer)
-            if self._estimate is not None and final:
-                self._estimate.event(document)
 
     def _parse(self, notes: Notes, data: BoundedBuffer) -> t.Any:
         dialect = self._dialect
@@ -384,6 +396,9 @@ _TYPES: t.Final = {
     "reported_cost": Decimal,
 }
 
+_TEXTS: t.Final = ("chat", "responses", "completions", "interactions", "embeddings")
+"""Operations that are billed by tokens, whatever is not read."""
+
 _DATED_ID: t.Final = re.compile(r"[a-z_]+_([0-9a-f]{8})[0-9a-f]{20,}$")
 """An OpenAI id that begins with its time, in seconds since 1970."""
 
@@ -396,7 +411,7 @@ _OPERATIONS: t.Final = {
 
 
 def _source(
-    notes: Notes, usage: Usage | None, *, stream: bool, ended: bool
+    notes: Notes, usage: Usage | None, *, stream: bool, cut: bool
 ) -> UsageSource:
     if usage is None:
         return "unknown"
@@ -404,9 +419,7 @@ def _source(
         return "estimated"
     if not stream:
         return "response"
-    if notes.partial or not (notes.complete or ended):
-        return "stream_partial"
-    return "stream_final"
+    return "stream_partial" if cut else "stream_final"
 
 
 def read_exchange(

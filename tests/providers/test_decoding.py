@@ -63,7 +63,7 @@ def test_an_unknown_encoding_leaves_usage_unknown() -> None:
     exchange.feed(BODY, decoded=False)
     reading = exchange.reading(ended=True)
     assert (reading.usage, reading.model) == (None, "gpt-4o")
-    assert reading.flags == {"unreadable_encoding"}
+    assert reading.flags == {"unreadable_encoding", "no_usage"}
 
 
 def test_decoded_bytes_are_not_decoded_again() -> None:

@@ -61,7 +61,7 @@ def follow(
     body = json.dumps(REQUEST).encode()
     exchange = Exchange(found, request_body=body)
     if estimate:
-        exchange.start_estimate(body)
+        exchange.use_estimate()
     exchange.begin_response(200, {})
     for each in chunks:
         exchange.feed(b"data: " + json.dumps(each).encode() + b"\n\n", decoded=True)
@@ -70,7 +70,7 @@ def follow(
 
 def test_four_characters_are_a_token() -> None:
     reading = follow(CHUNKS)
-    assert reading.usage == Usage(input_tokens=10, output_tokens=11)
+    assert reading.usage == Usage(input_tokens=1010, output_tokens=11)
     assert reading.usage_source == "estimated"
     assert reading.flags == {"estimated"}
 
@@ -90,7 +90,7 @@ def test_reported_usage_takes_precedence() -> None:
 def test_responses_show_their_text_in_deltas() -> None:
     deltas = [{"type": "response.output_text.delta", "delta": "four"}] * 3
     reading = follow(deltas, url="https://api.openai.com/v1/responses")
-    assert reading.usage == Usage(input_tokens=10, output_tokens=3)
+    assert reading.usage == Usage(input_tokens=1010, output_tokens=3)
 
 
 def test_nothing_is_estimated_without_visible_text() -> None:
@@ -107,7 +107,7 @@ def test_an_encoding_that_the_app_has_loaded_is_used(
     registry = types.ModuleType("tiktoken.registry")
     registry.ENCODINGS = {"o200k_base": Words()}  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tiktoken.registry", registry)
-    assert follow(CHUNKS).usage == Usage(input_tokens=40, output_tokens=41)
+    assert follow(CHUNKS).usage == Usage(input_tokens=1040, output_tokens=41)
 
 
 ADDRESS = "https://encodings.invalid/tiny.tiktoken"
@@ -153,14 +153,14 @@ def test_a_cached_encoding_is_loaded_and_used(folder: Path) -> None:
     put(folder, TINY)
     assert estimate.load_encoding() == "o200k_base"
     # 40 letters, each a token; nine times "four", and "four" with an "s".
-    assert follow(CHUNKS).usage == Usage(input_tokens=40, output_tokens=11)
+    assert follow(CHUNKS).usage == Usage(input_tokens=1040, output_tokens=11)
 
 
 @pytest.mark.parametrize("data", [None, b"", TINY[:-9]])
 def test_a_missing_encoding_is_not_downloaded(folder: Path, data: bytes | None) -> None:
     path = folder / "none" if data is None else put(folder, data)
     assert estimate.load_encoding() is None
-    assert follow(CHUNKS).usage == Usage(input_tokens=10, output_tokens=11)
+    assert follow(CHUNKS).usage == Usage(input_tokens=1010, output_tokens=11)
     assert path.exists() is (data is not None)
 
 

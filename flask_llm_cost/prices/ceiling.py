@@ -1,0 +1,176 @@
+"""The most that a request can cost, and what it probably cost: for calls whose final usage
+never came, and for budgets before a call is sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import typing as t
+from collections.abc import Iterator
+from decimal import Decimal
+
+from ..bound import Bound
+from ..call import Call
+from ..call import Usage
+from ..money import MAX_USD
+from .completeness import INCOMPLETE
+from .completeness import incomplete
+from .completeness import PRICE_FLAGS
+from .quote import Quote
+
+if t.TYPE_CHECKING:
+    from .book import PriceBook
+    from .price import Price
+
+_DOUBTS: t.Final = frozenset(INCOMPLETE) | PRICE_FLAGS
+
+_ROUTING: t.Final = ("openrouter", "huggingface", "vercel_ai_gateway")
+"""Providers that pass a call on to one of several others, at its price."""
+
+
+def with_ceiling(book: PriceBook, call: Call, model: str, quote: Quote) -> Quote:
+    """Add the ceiling and the estimate to the quote of a call without its final usage.
+
+    :param model: The model whose price applies.
+    :param quote: Of what the provider reported before. Its cost is ``None`` if that is
+        nothing.
+    """
+    bound = call.bound
+    assert bound is not None
+    plain = call.flags - _DOUBTS
+
+    def price(usage: Usage, tier: str | None) -> Quote:
+        return book.quote(
+            call.provider,
+            model,
+            usage,
+            at=call.started_at,
+            service_tier=tier,
+            flags=plain,
+        )
+
+    ceiling = None
+    found = book.find(call.provider, model, call.started_at)
+    if found is not None and model == call.model and call.provider not in _ROUTING:
+        most = most_usages(bound, found.price, call.usage)
+        tier = call.service_tier or _tier(bound)
+        ceiling = _highest(price(usage, tier) for usage in most)
+    likely = price(call.estimate or Usage(), call.service_tier)
+    if likely.cost is None:
+        return quote
+    cost = quote.cost
+    if cost is None:
+        # Nothing is known to be billed, so far; not even what the request is billed for.
+        cost = dataclasses.replace(likely.cost, total_usd=Decimal(0), parts={})
+    estimate = max(cost.total_usd, likely.cost.total_usd)
+    if ceiling is not None:
+        ceiling = max(cost.total_usd, ceiling)
+        estimate = min(estimate, ceiling)
+    doubts = incomplete(call.flags)
+    flags = (quote.flags | cost.flags | doubts) - {"unpriced"}
+    cost = dataclasses.replace(
+        cost,
+        complete=False,
+        flags=flags,
+        estimate_usd=estimate,
+        ceiling_usd=ceiling,
+    )
+    return Quote(cost, flags)
+
+
+def request_ceiling(
+    book: PriceBook, provider: str, model: str, bound: Bound, at: dt.datetime
+) -> Decimal | None:
+    """Return the most that a request can cost, in USD.
+
+    :return: ``None`` if no price is known, or the request has no limit.
+    """
+    found = book.find(provider, model, at)
+    if found is None:
+        return None
+    tier = _tier(bound)
+    return _highest(
+        book.quote(provider, model, usage, at=at, service_tier=tier)
+        for usage in most_usages(bound, found.price)
+    )
+
+
+def _tier(bound: Bound) -> str | None:
+    """Return the requested tier; ``None`` if the provider chooses, as it does by default."""
+    tier = bound.service_tier
+    return None if tier in ("auto", "standard_only") else tier
+
+
+def most_usages(
+    bound: Bound, price: Price, known: Usage | None = None
+) -> Iterator[Usage]:
+    """Yield what a request can use at most, once for each way in which it may be billed.
+
+    :param known: What the provider reported so far: its input is final, unless the
+        provider runs the model again.
+    :return: Nothing if there is no limit.
+    """
+    rounds = bound.rounds
+    output = bound.output_tokens
+    if output is None:
+        output = price.max_output_tokens
+    if rounds is None or output is None:
+        return
+    written = output * bound.choices * rounds
+    for base in _inputs(bound, price, known, rounds):
+        yield from _answers(
+            dataclasses.replace(base, units=bound.units), written, price
+        )
+
+
+def _answers(base: Usage, written: int, price: Price) -> Iterator[Usage]:
+    """Yield a request's usage with an answer of each kind that the price tells apart."""
+    meters = {key.meter for key in price.rates}
+    yield dataclasses.replace(base, output_tokens=written)
+    if "output_audio" in meters:
+        yield dataclasses.replace(base, output_audio_tokens=written)
+    if "output_image" in meters:
+        yield dataclasses.replace(base, output_image_tokens=written)
+    if "reasoning" in meters:
+        yield dataclasses.replace(base, output_tokens=written, reasoning_tokens=written)
+
+
+def _inputs(
+    bound: Bound, price: Price, known: Usage | None, rounds: int
+) -> Iterator[Usage]:
+    if known is not None and known.total_input_tokens and rounds == 1:
+        yield _without_output(known)
+        return
+    tokens = bound.input_tokens
+    if tokens is None or rounds > 1:
+        # Each round reads the results of the tools before it: all that fits.
+        tokens = price.max_input_tokens
+    if tokens is not None:
+        # Input may be written to a cache, at a higher rate.
+        yield Usage(input_tokens=tokens * rounds)
+        yield Usage(cache_write_tokens=tokens * rounds)
+        yield Usage(cache_write_1h_tokens=tokens * rounds)
+
+
+def _without_output(usage: Usage) -> Usage:
+    other = {k: n for k, n in usage.other_tokens.items() if not k.startswith("output_")}
+    return dataclasses.replace(
+        usage,
+        output_tokens=0,
+        output_audio_tokens=0,
+        output_image_tokens=0,
+        reasoning_tokens=0,
+        other_tokens=other,
+    )
+
+
+def _highest(quotes: t.Iterable[Quote]) -> Decimal | None:
+    """Return the highest total, if each quote has a rate of its own for all that is used.
+
+    A cache that the price does not know is not billed apart: that quote is left out.
+    """
+    totals = [
+        q.cost.total_usd for q in quotes if q.cost is not None and q.cost.complete
+    ]
+    highest = max(totals, default=MAX_USD)
+    return highest if highest < MAX_USD else None
