@@ -79,6 +79,7 @@ METERS: t.Final[Mapping[str, Meter]] = {
             " cache_creation_input_tokens",
             "anthropic": "usage.cache_creation_input_tokens",
             "bedrock": "usage.cacheWriteInputTokens",
+            "gemini": "usageMetadata.totalTokenCount of a new cachedContent",
         },
         _IN,
     ),
@@ -214,7 +215,13 @@ METERS: t.Final[Mapping[str, Meter]] = {
     ),
     "input_audio_second": Meter("second", {}),
     "output_audio_second": Meter("second", {}),
-    "video_second": Meter("second", {"xai": "video.duration"}),
+    "video_second": Meter(
+        "second",
+        {
+            "xai": "video.duration",
+            "gemini": "request.parameters: durationSeconds times sampleCount (Veo)",
+        },
+    ),
     "input_video_second": Meter("second", {}),
     "page": Meter(
         "page",
@@ -255,7 +262,8 @@ CONDITIONS: t.Final[Mapping[str, str]] = {
     "region": "the host (OpenAI, Vertex AI), or usage.inference_geo (Anthropic)",
     "size": "request.size of images",
     "quality": "request.quality of images",
-    "resolution": "no reader yet: videos have no route, except xAI's",
+    "resolution": "request.parameters.resolution of videos (Veo)",
+    "audio": "request.parameters.generateAudio of videos (Veo on Vertex AI)",
     "search_context": "usage.search_context_size (Perplexity)",
 }
 """Kinds of conditions with multipliers or variants, and where they are found."""
@@ -298,7 +306,6 @@ NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
     ("bedrock", "search_unit"): NotRead(_NO_USAGE, "unpriced"),
     ("bedrock", "input_audio_second"): NotRead(_NO_USAGE, "incomplete"),
     ("bedrock", "input_video_second"): NotRead(_NO_USAGE, "incomplete"),
-    ("gemini", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("gemini", "input_video_second"): _covered(_SAME_MODELS),
     ("minimax", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("vertex", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
@@ -310,7 +317,6 @@ NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
         "an answer of Mistral OCR on Vertex AI is not in OpenAI's shape", "unpriced"
     ),
     ("vertex", "search_unit"): NotRead(_NO_ROUTE, "not_recorded"),
-    ("vertex", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("watsonx", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("xai", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
 }

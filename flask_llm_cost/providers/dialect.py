@@ -46,6 +46,8 @@ class Notes:
     """Billed quantities other than tokens: server tool calls, pages, seconds."""
     extra: dict[str, t.Any] = field(default_factory=dict)
     """Private to the dialect."""
+    tally: int = 0
+    """How often :attr:`Dialect.tally` occurs in an answer that is too long to keep."""
     request: Mapping[str, t.Any] = field(default_factory=dict)
     """Facts of the request that billing depends on, by :attr:`Dialect.request`. Never
     content."""
@@ -219,6 +221,9 @@ class Dialect:
     """Other conditions that a price may depend on, as flags: ``region.us``."""
     skim: Callable[[Notes, bytes], None] | None = None
     """Take notes of an answer that is too long to keep, from its two ends."""
+    tally: re.Pattern[bytes] | None = None
+    """Occurs once for each billed item of an answer. In one that is too long to keep, these
+    are counted while it passes: see :class:`.Tally`."""
     batch_results: Callable[[Object], Iterable[Object]] | None = None
     """Extract the successful answers from one line or document of batch results."""
     request: Callable[[Object], Mapping[str, t.Any]] | None = None

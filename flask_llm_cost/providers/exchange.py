@@ -33,6 +33,7 @@ from .request import parse_members
 from .request import parse_request
 from .routes import Route
 from .routes import route
+from .tally import Tally
 
 _ALWAYS_READ: t.Final = 4
 """The number of events that are always read: the first ones name the model and the id."""
@@ -75,6 +76,8 @@ class Exchange:
         self._estimates = False
         self._request_body = request_body
         """Held in memory only, until the final usage has come."""
+        tally = route.dialect.tally
+        self._tally = None if tally is None else Tally(tally)
         if request_body:
             try:
                 if route.dialect.request is not None:
@@ -252,8 +255,11 @@ class Exchange:
         kind = _OPERATIONS.get(str(answer.get("object")), "chat")
         notes = Notes(self.route.provider, operation=kind, service_tier="batch")
         self._dialect.read(notes, answer)
-        # Embeddings have neither an id nor a date. Their line has both.
+        # Embeddings have neither an id nor a date. Their line has both, or a key.
         notes.identify(model=None, response_id=line.get("id"))
+        if self.route.response_id and line.get("key"):
+            named = f"{self.route.response_id}/{line['key']}"
+            notes.identify(model=None, response_id=named)
         if not notes.created_s:
             dated = _DATED_ID.match(str(line.get("id")))
             notes.date(None if dated is None else int(dated[1], 16))
@@ -292,6 +298,8 @@ class Exchange:
             self._decoding = Decoding(encoding)
 
     def _read(self, data: bytes) -> bool:
+        if self._tally is not None:
+            self._tally.add(data)
         if self._framing is None:
             if not self._ok:
                 return False
@@ -355,6 +363,8 @@ class Exchange:
         ):
             return sparse.parse(head)
         if not data.whole:
+            if self._tally is not None and not stream:
+                notes.tally = self._tally.count
             if dialect.skim is not None:
                 dialect.skim(notes, bytes(head) + bytes(tail))
             if stream and f'"{dialect.envelope}"'.encode() in head:
@@ -406,6 +416,7 @@ _OPERATIONS: t.Final = {
     "response": "responses",
     "list": "embeddings",
     "text_completion": "completions",
+    "embedding": "embeddings",
 }
 """Operations by the ``object`` member of an answer in a file of batch results."""
 

@@ -324,30 +324,6 @@ def read_prediction(notes: Notes, document: Object) -> None:
     notes.merge(document.get("usageMetadata"))
 
 
-def read_images(notes: Notes, document: Object) -> None:
-    """Take notes of Imagen's images, which are billed per image."""
-    made = [
-        image
-        for image in items(document.get("predictions"))
-        if isinstance(image, dict)
-        and ("bytesBase64Encoded" in image or "gcsUri" in image)
-    ]
-    if made:
-        notes.units["image"] = Decimal(len(made))
-
-
-def skim_images(notes: Notes, ends: bytes) -> None:
-    """Count the images at both ends. There may have been more between them."""
-    count = ends.count(b'"bytesBase64Encoded"')
-    if count:
-        notes.units["image"] = Decimal(count)
-
-
-def images_usage(notes: Notes) -> Usage | None:
-    """Get the number of generated images. Filtered ones do not count."""
-    return Usage(units=notes.units) if notes.units else None
-
-
 GENERATE: t.Final = Dialect(
     read=read,
     usage=usage,
@@ -381,18 +357,35 @@ PREDICT: t.Final = dataclasses.replace(
 def batch_results(document: Object) -> list[Object]:
     """Get the answers in one line of a batch's output file, or in a batch object.
 
-    Answers have no date. Those in a batch object get the date of the batch.
+    Answers have no date, and embeddings neither a model nor an id. Those in a batch object
+    get them from the batch.
     """
     batch = inner(document, "metadata") or document
     output = inner(batch, "output") or inner(document, "response")
-    lines = items(inner(output, "inlinedResponses").get("inlinedResponses"))
-    made = {"createTime": batch.get("createTime")}
-    answers = [{**made, **inner(line, "response")} for line in (*lines, document)]
-    return [answer for answer in answers if "usageMetadata" in answer]
+    lines = [
+        line
+        for kind in ("inlinedResponses", "inlinedEmbedContentResponses")
+        for line in items(inner(output, kind).get("inlinedResponses"))
+    ]
+    answers: list[Object] = []
+    for number, line in enumerate([*lines, document]):
+        answer = inner(line, "response")
+        if "tokenCount" in answer:
+            answer = _embedding(answer, batch, document.get("name"), number)
+        if "usageMetadata" in answer:
+            answers.append({"createTime": batch.get("createTime"), **answer})
+    return answers
+
+
+def _embedding(answer: Object, batch: Object, name: object, number: int) -> Object:
+    """Bring a batch's embedding (``:asyncBatchEmbedContent``) into the usual form."""
+    model = batch.get("model")
+    return {
+        "object": "embedding",
+        "modelVersion": model.rpartition("/")[2] if isinstance(model, str) else None,
+        "responseId": None if name is None else f"{name}/{number}",
+        "usageMetadata": {"promptTokenCount": answer["tokenCount"]},
+    }
 
 
 BATCH: t.Final = batch_dialect(GENERATE, batch_results)
-
-IMAGES: t.Final = Dialect(
-    read=read_images, usage=images_usage, parse_whole_if=(b"",), skim=skim_images
-)

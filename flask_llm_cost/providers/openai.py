@@ -175,8 +175,8 @@ def speech_usage(notes: Notes) -> Usage | None:
 
 
 def skim_images(notes: Notes, ends: bytes) -> None:
-    """Count the images at both ends. There may have been more between them."""
-    count = len(_IMAGE.findall(ends))
+    """Take the number of images in an answer or event that is too long to keep."""
+    count = notes.tally or len(_IMAGE.findall(ends))
     if count:
         notes.units["image"] = Decimal(count)
 
@@ -363,6 +363,7 @@ IMAGES: t.Final = dataclasses.replace(
     tail=("usage",),
     envelope="",
     skim=skim_images,
+    tally=_IMAGE,
     usage_by_model=image_usage_by_model,
     price_flags=image_conditions,
     request=image_request,

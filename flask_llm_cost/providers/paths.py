@@ -10,6 +10,7 @@ from . import anthropic
 from . import bedrock
 from . import cohere
 from . import gemini
+from . import gemini_media
 from . import groq
 from . import mistral
 from . import ollama
@@ -27,7 +28,8 @@ class Path:
 
     pattern: str
     """A regular expression for the whole path. The group ``model`` captures the model,
-    and ``response_id`` the id of an answer whose body does not contain it."""
+    and ``response_id`` the id of an answer, or of a file of answers, that its body does
+    not contain."""
     dialect: Dialect
     operation: str
     method: str = "POST"
@@ -80,13 +82,25 @@ ANTHROPIC: t.Final = (
 _MODEL: t.Final = r".*/(?:models|endpoints|tunedModels)/(?P<model>[^/:]+)"
 
 GEMINI: t.Final = (
-    Path(r".*/models/(?P<model>imagen[^/:]*):predict", gemini.IMAGES, "images"),
+    Path(
+        r".*/models/(?P<model>(?:imag|virtual-try-on)[^/:]*):predict",
+        gemini_media.IMAGES,
+        "images",
+    ),
+    Path(rf"{_MODEL}:predictLongRunning", gemini_media.VIDEOS, "videos"),
+    Path(r".*/cachedContents", gemini_media.CACHES, "caches"),
+    Path(r".*/cachedContents/[^/:]+", gemini_media.RENEWALS, "caches", method="PATCH"),
     Path(rf"{_MODEL}:generateContent", gemini.GENERATE, "chat"),
     Path(rf"{_MODEL}:streamGenerateContent", gemini.GENERATE, "chat", stream=True),
     Path(
         rf"{_MODEL}:(?:embedContent|batchEmbedContents)", gemini.GENERATE, "embeddings"
     ),
-    Path(r".*/files/[^/:]+:download", gemini.BATCH, "batch", method="GET"),
+    Path(
+        r".*/files/(?P<response_id>[^/:]+):download",
+        gemini.BATCH,
+        "batch",
+        method="GET",
+    ),
     Path(r".*/v1(?:beta|alpha)?/batches/[^/:]+", gemini.BATCH, "batch", method="GET"),
     Path(r".*/interactions", gemini.INTERACTIONS, "responses"),
     Path(r".*/interactions/[^/:]+", gemini.INTERACTIONS, "responses", method="GET"),

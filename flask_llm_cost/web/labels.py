@@ -40,7 +40,7 @@ FLAGS: t.Final = {
     "unknown_tier": "Unknown service tier; priced as standard",
     "model_fallback": "The served model has no price; priced as the requested one",
     "other_model": "A fallback model answered instead of the requested one",
-    "condition_fallback": "No price for this size, quality or search context",
+    "condition_fallback": "No price for this size, quality, resolution or search context",
     "fallback_credit": "A credit for a fallback was redeemed; its amount is unknown",
     "unread_usage": "The response has usage that could not be read",
     "session_fee": "A fee over time may be billed, such as for storage or a session",

@@ -268,6 +268,24 @@ CASES: t.Final = (
         {"predictions": [{"bytesBase64Encoded": "AA"}]},
     ),
     Case(
+        "video_second",
+        {
+            name: url.replace("/m:generateContent", "/veo-3:predictLongRunning")
+            for name, url in GOOGLE.items()
+        },
+        {"name": "models/veo-3/operations/o"},
+        {"parameters": {"durationSeconds": 8}},
+    ),
+    Case(
+        "cache_write",
+        {
+            "gemini": "https://generativelanguage.googleapis.com/v1beta/cachedContents",
+            "vertex": "https://aiplatform.googleapis.com/v1/projects/p/locations/l"
+            "/cachedContents",
+        },
+        {"name": "cachedContents/c", "usageMetadata": {"totalTokenCount": 9}},
+    ),
+    Case(
         "image",
         beside_chat("images/generations", "openai", "azure", "xai"),
         {"data": [{"url": "https://x"}]},
@@ -566,11 +584,6 @@ EXAMPLES: t.Final = {
         {"embeddings": [], "inputTextTokenCount": 3},
         {"singleEmbeddingParams": {"video": {}}},
     ),
-    ("gemini", "video_second"): Example(
-        "https://generativelanguage.googleapis.com/v1beta/models"
-        "/veo-3.1-generate-preview:predictLongRunning",
-        {"name": "operations/1"},
-    ),
     ("minimax", "video_second"): Example(
         "https://api.minimax.io/v1/video_generation", {"task_id": "t"}
     ),
@@ -595,10 +608,6 @@ EXAMPLES: t.Final = {
     ),
     ("vertex", "search_unit"): Example(
         "https://discoveryengine.googleapis.com/v1/projects/p:rank", {"records": []}
-    ),
-    ("vertex", "video_second"): Example(
-        f"{VERTEX}/google/models/veo-2.0-generate-001:predictLongRunning",
-        {"name": "operations/1"},
     ),
     ("watsonx", "audio_second"): Example(
         "https://us-south.ml.cloud.ibm.com/ml/v1/audio/transcriptions", {"text": "x"}
