@@ -16,6 +16,7 @@ from decimal import Decimal
 from ..call import Call
 from ..money import digits
 from .book import PriceBook
+from .conversion import in_usd
 from .document import models_of
 from .entry import Entry
 from .entry import variant_entries
@@ -201,7 +202,7 @@ def check(
     :param count_all: Fail on changes of models neither in the file nor in use, too.
     """
     moment = now or dt.datetime.now(dt.UTC)
-    models = {} if document is None else document
+    models = {} if document is None else in_usd(document)
     names = sorted(set(used))
     found = {name: book.find(*name, at=moment) for name in names}
     plan = in_use = others = None

@@ -6,7 +6,6 @@ import datetime as dt
 import errno
 import json
 import logging
-import re
 import time
 import typing as t
 from collections.abc import Iterable
@@ -18,6 +17,8 @@ from pathlib import Path
 from ..call import CostSource
 from ..errors import PriceFileError
 from ..money import parse_number
+from .conversion import in_usd
+from .document import models_of
 from .entry import Entry
 from .entry import read_entry
 from .meters import Malformed
@@ -248,41 +249,18 @@ def read_file(path: Path, data: bytes) -> Layer:
         raise PriceFileError(
             f"{path} must contain a mapping, not {type(document).__name__}."
         )
-    models, metadata = document, None
-    if "models" in document:
-        # In YAML, a missing value is empty text.
-        models, metadata = document["models"] or {}, document.get("metadata") or None
-        if metadata is not None and not isinstance(metadata, Mapping):
-            raise PriceFileError(
-                f"{path}: metadata must be a mapping, not {metadata!r}."
-            )
-        _check_units(path, metadata or {})
+    # In YAML, a missing value is empty text.
+    metadata = document.get("metadata") or None
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise PriceFileError(f"{path}: metadata must be a mapping, not {metadata!r}.")
+    models = document.get("models", document) or {}
     _check_format(path, models)
+    if isinstance(models, Mapping):
+        try:
+            models = models_of(in_usd(document))
+        except Malformed as error:
+            raise PriceFileError(f"{path}: {error}.") from None
     return make_layer("file", models, str(path), metadata)
-
-
-_PER_MILLION: t.Final = re.compile(
-    r"(usd|\$)? ?(per|/)? ?(1m|1[, ]?000[, ]?000|1e6|(a |one )?million|mtok)( tokens?)?"
-)
-
-
-def _check_units(path: Path, metadata: Mapping[str, t.Any]) -> None:
-    """Refuse rates that the file says are not USD per million tokens.
-
-    :raises PriceFileError: If another currency or unit is stated.
-    """
-    currency, unit = metadata.get("currency"), metadata.get("unit")
-    if currency is not None and str(currency).strip().upper() != "USD":
-        raise PriceFileError(
-            f"{path}: metadata.currency is {currency!r}, but rates must be in USD. Convert"
-            " them, and remove it."
-        )
-    words = " ".join(str(unit).lower().replace("_", " ").split())
-    if unit is not None and not _PER_MILLION.fullmatch(words):
-        raise PriceFileError(
-            f"{path}: metadata.unit is {unit!r}, but rates must be per 1M tokens. Convert"
-            " them, and remove it."
-        )
 
 
 def _check_format(path: Path, models: object) -> None:

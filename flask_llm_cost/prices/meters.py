@@ -60,7 +60,7 @@ _ABOVE: t.Final = re.compile(r"(.+)_above_([1-9][0-9]{0,6})k\Z")
 
 METADATA: t.Final = frozenset(
     ("_source", "_source_version", "_fetched_at", "_updated", "_notes")
-    + ("_validator_override",)
+    + ("_validator_override", "_converted")
 )
 """Keys of an entry that document it and are not rates."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import PriceFileError
 from ..errors import PriceSyncError
+from .conversion import in_usd
 from .document import digest
 from .document import dumps
 from .document import models_of
@@ -58,6 +59,12 @@ def sync(
     path = Path(os.path.realpath(path))
     with contextlib.nullcontext() if preview else _lock(path):
         document = read_document(path)
+        if in_usd(document) is not document:
+            raise PriceFileError(
+                f"{path}: metadata states another currency or unit, but a sync writes USD"
+                " per 1M tokens. Convert the rates and remove metadata.currency and"
+                " metadata.unit, or sync another file."
+            )
         known = {} if accept or add else _known_versions(document)
         results = fetch_all(
             sources, known=known, now=moment, timeout=timeout, progress=progress

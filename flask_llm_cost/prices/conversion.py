@@ -1,0 +1,144 @@
+"""Convert a price file that states another currency or unit to USD per 1M tokens."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ..money import WIDE
+from .document import models_of
+from .meters import Malformed
+from .meters import parse_key
+from .meters import parse_rate
+from .meters import parse_time
+from .meters import TOKENS
+
+_MILLION: t.Final = Decimal(10**6)
+_UNITS: t.Final = (
+    (r"1m|1[, ]?000[, ]?000|1e6|(?:a |one )?million|mtok", Decimal(1)),
+    (r"1k|1[, ]?000|1e3|(?:a |one )?thousand|ktok", Decimal(1000)),
+    (r"(?:(?:1|a|one) )?token", _MILLION),
+)
+_CURRENCY: t.Final = re.compile(r"[A-Z]{3}\Z")
+_SETTINGS: t.Final = ("currency", "unit", "usd_per_unit", "rate_date")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What to multiply a file's rates by."""
+
+    tokens: Decimal
+    units: Decimal
+    stated: str
+    """What the file says, for ``prices explain``."""
+
+    def convert(self, entry: t.Any) -> t.Any:
+        """Return an entry, or each of a list of them, in USD per 1M tokens or per unit.
+
+        What is no valid rate stays as it is, and is rejected when the entry is read.
+        """
+        if isinstance(entry, (list, tuple)):
+            return [self.convert(each) for each in entry]
+        if not isinstance(entry, Mapping):
+            return entry
+        found = {name: self._convert(str(name), each) for name, each in entry.items()}
+        return {**found, "_converted": self.stated} if found else found
+
+    def _convert(self, name: str, value: t.Any) -> t.Any:
+        key = parse_key(name)
+        if key is not None:
+            return _times(value, self.tokens if key.meter in TOKENS else self.units)
+        if name == "windows" and isinstance(value, (list, tuple)):
+            return [self._rates(each) for each in value]
+        if isinstance(value, Mapping) and name == "variants":
+            return {each: self._rates(rates) for each, rates in value.items()}
+        if isinstance(value, Mapping) and name == "units":
+            return {each: _times(rate, self.units) for each, rate in value.items()}
+        return value
+
+    def _rates(self, value: t.Any) -> t.Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: self._convert(str(name), each) for name, each in value.items()}
+
+
+def _times(value: t.Any, factor: Decimal) -> t.Any:
+    try:
+        return WIDE.multiply(parse_rate(value, ""), factor)
+    except Malformed:
+        return value
+
+
+def stated_conversion(metadata: Mapping[str, t.Any]) -> Conversion | None:
+    """Return how to convert the rates of a file; ``None`` if they are as they should be.
+
+    :raises Malformed: If the file does not say it unambiguously.
+    """
+    currency = str(metadata.get("currency", "USD")).strip().upper()
+    scale = _scale(metadata.get("unit"), currency)
+    factor, at = _exchange(currency, metadata)
+    if factor == scale == 1:
+        return None
+    terms = [f"from {currency}{at}"] if at else []
+    if scale != 1:
+        terms.append(f"from {metadata['unit']!r}")
+    tokens = WIDE.multiply(factor, scale)
+    return Conversion(tokens, factor, ", ".join(terms))
+
+
+def _exchange(currency: str, metadata: Mapping[str, t.Any]) -> tuple[Decimal, str]:
+    given = metadata.get("usd_per_unit")
+    if currency == "USD":
+        if given is not None:
+            raise Malformed(
+                f"metadata.usd_per_unit is {given!r}, but metadata.currency names no other"
+                " currency than USD; add it, or remove usd_per_unit"
+            )
+        return Decimal(1), ""
+    if not _CURRENCY.match(currency) or given is None or "rate_date" not in metadata:
+        raise Malformed(
+            f"metadata.currency is {metadata['currency']!r}, but rates must be in USD; give"
+            " metadata.currency as a code such as EUR, with metadata.usd_per_unit (what one"
+            ' of it costs in USD, such as "1.08") and metadata.rate_date (the day of that'
+            " rate), or convert them, and remove it"
+        )
+    factor = parse_rate(given, "metadata.usd_per_unit")
+    if not factor:
+        raise Malformed(f"metadata.usd_per_unit must be above 0, not {given!r}")
+    day = parse_time(metadata["rate_date"], "metadata.rate_date")
+    return factor, f" at {factor:f} USD ({day:%Y-%m-%d})"
+
+
+def _scale(unit: object, currency: str) -> Decimal:
+    if unit is None:
+        return Decimal(1)
+    words = " ".join(str(unit).lower().replace("_", " ").split())
+    money = r"usd|\$" if currency == "USD" else re.escape(currency.lower())
+    prefix = rf"(?:(?:{money}) ?)?(?:(?:per|/) ?)?"
+    for amount, scale in _UNITS:
+        if re.fullmatch(rf"{prefix}(?:{amount})(?: tokens?)?", words):
+            return scale
+    raise Malformed(
+        f"metadata.unit is {unit!r}, but rates must be per 1M tokens; state 1M tokens, 1K"
+        " tokens or token, or convert them, and remove it"
+    )
+
+
+def in_usd(document: Mapping[str, t.Any]) -> Mapping[str, t.Any]:
+    """Return a price file's document with rates in USD per 1M tokens.
+
+    :raises Malformed: If it states a currency or unit that cannot be converted.
+    """
+    metadata = document.get("metadata")
+    if not isinstance(metadata, Mapping):
+        return document
+    conversion = stated_conversion(metadata)
+    if conversion is None:
+        return document
+    kept = {k: v for k, v in metadata.items() if k not in _SETTINGS}
+    models = models_of(document)
+    converted = {name: conversion.convert(entry) for name, entry in models.items()}
+    return {"metadata": kept, "models": converted}
