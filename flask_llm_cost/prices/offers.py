@@ -17,6 +17,7 @@ from .fetch import FetchResult
 from .meters import parse_key
 from .meters import RateKey
 from .plausibility import plausible_limits
+from .sources import Sheet
 
 _MAKERS: t.Final = (
     "openai",
@@ -42,24 +43,13 @@ class Offer:
     """Rates that the source lists as 0, which may mean unknown."""
 
 
-def candidates(model: str) -> tuple[str, ...]:
-    """Return the names a source may use for a key, most likely first."""
+def _names(sheet: Sheet, model: str) -> Iterator[str]:
+    """Yield what a source calls a key of the file, most likely first."""
     names = [model] if "/" in model else [f"{maker}/{model}" for maker in _MAKERS]
-    dotted = [
-        f"{head}/{_dotted(tail)}"
-        for head, _, tail in (name.partition("/") for name in names)
-        if head in ("anthropic", "openrouter")
-    ]
-    google = [f"gemini/{name[7:]}" for name in names if name.startswith("google/")]
-    return tuple(dict.fromkeys([*names, *dotted, *google]))
-
-
-def _dotted(name: str) -> str:
-    """Spell ``claude-sonnet-4-6`` as ``claude-sonnet-4.6``, as some sources do."""
-    head, dash, last = name.rpartition("-")
-    if dash and last.isdigit() and len(last) < 3 and head[-1:].isdigit():
-        return f"{head}.{last}"
-    return name
+    for name in names:
+        listed = sheet.listed_as(name)
+        if listed is not None:
+            yield listed
 
 
 def offers_for(
@@ -76,7 +66,7 @@ def _offer(result: FetchResult, model: str, now: dt.datetime) -> Offer | None:
     sheet = result.sheet
     if sheet is None:
         return None
-    for name in candidates(model):
+    for name in _names(sheet, model):
         prices = sheet.models.get(name)
         zeros = sheet.zeros.get(name, ())
         if prices is None and not zeros:
@@ -97,10 +87,11 @@ def _offer(result: FetchResult, model: str, now: dt.datetime) -> Offer | None:
 def rejection(model: str, results: Sequence[FetchResult]) -> str | None:
     """Return why the first source that lists a model has no usable price for it."""
     for result in results:
-        rejected = {} if result.sheet is None else result.sheet.rejected
-        for name in candidates(model):
-            if name in rejected:
-                return f"{result.name}: {rejected[name]}"
+        if result.sheet is None:
+            continue
+        for name in _names(result.sheet, model):
+            if name in result.sheet.rejected:
+                return f"{result.name}: {result.sheet.rejected[name]}"
     return None
 
 
@@ -112,10 +103,11 @@ def foreign_currency(
     :param source: The name of the source that the entry follows.
     """
     for result in results:
-        known = {} if result.sheet is None else result.sheet.currencies
-        for name in candidates(model) if result.name == source else ():
-            if name in known:
-                return known[name]
+        if result.sheet is None or result.name != source:
+            continue
+        for name in _names(result.sheet, model):
+            if name in result.sheet.currencies:
+                return result.sheet.currencies[name]
     return None
 
 

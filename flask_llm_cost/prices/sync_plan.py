@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import typing as t
-from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -23,27 +22,23 @@ from .document import Amounts
 from .document import digest
 from .document import models_of
 from .document import price_in_force
-from .document import rates_of
 from .document import valid_from_of
 from .fetch import FetchResult
-from .meters import parse_key
 from .meters import RateKey
+from .names import spelling
 from .offers import foreign_currency
-from .offers import merged_adjustments
 from .offers import merged_rates
 from .offers import Offer
 from .offers import offers_for
 from .offers import rejection
-from .plausibility import Doubt
-from .plausibility import doubts
+from .revision import invalid
+from .revision import iso
+from .revision import provenance
+from .revision import revise
 
 Models: t.TypeAlias = dict[str, t.Any]
 
 DISCREPANCY: t.Final = Decimal("0.05")
-_JUMP: t.Final = 3
-_TOLERANCE: t.Final = Decimal("1e-9")
-_ABSURD: t.Final = Decimal(5000)
-"""USD per 1M tokens; the most expensive model so far cost 600."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +84,8 @@ class SyncPlan:
     """Models whose new prices are invalid, and why."""
     orphaned: tuple[str, ...]
     """Models of the file that no source lists any more; they stay."""
+    withdrawn: Mapping[str, str]
+    """Models with rates that no source lists any more, and what becomes of those."""
     discrepancies: tuple[Discrepancy, ...]
     failed: Mapping[str, str]
     """Sources that failed, and why."""
@@ -121,6 +118,8 @@ def lines_of(plan: SyncPlan, *, failed: bool = True) -> Iterator[str]:
         yield f"! {model}: held back, {reason}; use --accept {model} to apply it"
     for model, reason in plan.rejected.items():
         yield f"! {model}: rejected, {reason}"
+    for model, rates in plan.withdrawn.items():
+        yield f"? {model}: {rates}"
     for name in plan.orphaned:
         yield f"? {name}: no longer listed by any source; kept"
     for each in plan.discrepancies:
@@ -177,8 +176,11 @@ class _Planner:
         self.held_back: dict[str, str] = {}
         self.rejected: dict[str, str] = {}
         self.orphaned: list[str] = []
+        self.withdrawn: dict[str, str] = {}
         self.discrepancies: list[Discrepancy] = []
         self.used = {each.name: 0 for each in results if each.error is None}
+        self.all_answered = all(each.sheet is not None for each in results)
+        """Whether what is missing is not missing because a source did not answer."""
 
     def plan(self, document: Mapping[str, t.Any]) -> SyncPlan:
         """Return the plan, once every model has been processed."""
@@ -189,6 +191,7 @@ class _Planner:
             held_back=self.held_back,
             rejected=self.rejected,
             orphaned=tuple(self.orphaned),
+            withdrawn=self.withdrawn,
             discrepancies=tuple(self.discrepancies),
             failed=self.failed,
             used=self.used,
@@ -206,12 +209,12 @@ class _Planner:
                 sources[result.name] = {
                     "url": result.url,
                     "version": result.version,
-                    "fetched_at": _iso(result.fetched_at),
+                    "fetched_at": iso(result.fetched_at),
                 }
         metadata["sources"] = sources
         models = dict(sorted(self.models.items()))
         # Report unresolved models again next time, even if no source has changed.
-        unresolved = self.held_back or self.rejected or self.orphaned
+        unresolved = self.held_back or self.rejected or self.orphaned or self.withdrawn
         metadata["synced_sha256"] = None if unresolved else digest(models)
         return {"metadata": metadata, "models": models}
 
@@ -223,14 +226,12 @@ class _Planner:
 
     def wanted(self, globs: tuple[str, ...]) -> list[str]:
         """Return the models to add that are not in the file."""
-        names = {
-            name
-            for result in self.results
-            if result.sheet is not None
-            for name in result.sheet.models
-            if any(fnmatchcase(name, glob) for glob in globs)
-        }
-        return sorted(names - set(self.models))
+        spelled = {spelling(name): "" for name in self.models}
+        for result in self.results:
+            for name in sorted(result.sheet.models) if result.sheet else ():
+                if any(fnmatchcase(name, glob) for glob in globs):
+                    spelled.setdefault(spelling(name), name)
+        return sorted(filter(None, spelled.values()))
 
     def add(self, name: str) -> None:
         """Add a model to the file."""
@@ -241,13 +242,13 @@ class _Planner:
             return
         adjustments = offers[0].adjustments
         both = {**rates, **adjustments_of(adjustments)}
-        invalid = _invalid(both, both.keys())
-        if invalid is not None:
-            self.rejected[name] = invalid
+        problem = invalid(both, both.keys())
+        if problem is not None:
+            self.rejected[name] = problem
             return
         self._compare(name, offers)
         entry: dict[str, t.Any] = {str(key): rate for key, rate in rates.items()}
-        self.models[name] = {**entry, **adjustments, **_provenance(offers[0].result)}
+        self.models[name] = {**entry, **adjustments, **provenance(offers[0].result)}
         self.added.append(name)
 
     def update(self, model: str) -> None:
@@ -267,89 +268,46 @@ class _Planner:
             if rejected is None and currency is not None:
                 self.rejected[model] = f"its price is in {currency}, not in USD"
                 return
-            # A model may be missing only because its source did not answer.
-            if rejected is None and all(
-                each.sheet is not None for each in self.results
-            ):
+            if rejected is None and self.all_answered:
                 self.orphaned.append(model)
             return
         self._compare(model, offers)
-        before = {**rates_of(current), **adjustments_of(current)}
-        after = {**merged_rates(offers), **adjustments_of(offers[0].adjustments)}
-        zeros = offers[0].zeros | {key for key, rate in after.items() if not rate}
-        fallen = sorted(str(key) for key in zeros if before.get(key))
-        if fallen and model not in self.accept:
-            self.rejected[model] = f"{fallen[0]} falls to 0"
-            return
-        self._apply(model, current, before, after, offers[0])
+        self._apply(model, current, offers)
 
     def _apply(
-        self,
-        model: str,
-        current: Mapping[str, t.Any],
-        before: Amounts,
-        after: Amounts,
-        offer: Offer,
+        self, model: str, current: Mapping[str, t.Any], offers: Sequence[Offer]
     ) -> None:
-        # A gap is not filled with what cannot be true, such as a read among the writes.
-        doubtful = {
-            doubt.key
-            for doubt in _doubts({**before, **after})
-            if doubt.rule != "cheaper"
-        }
-        changed = {
-            key: rate
-            for key, rate in after.items()
-            if (key not in before and key not in doubtful)
-            or (key in before and not _same(before[key], rate))
-        }
-        removed = _removed(current, after, offer)
-        if not changed and not removed:
-            return
-        invalid = _invalid({**before, **changed}, changed.keys())
-        if invalid is not None:
-            self.rejected[model] = invalid
-            return
-        jump = _jump(before, changed)
-        if jump is not None and model not in self.accept and not allows_jumps(current):
-            self.held_back[model] = jump
-            return
-        for key in sorted({*changed, *removed}, key=str):
-            self.changes.append(
-                Change(model, str(key), before.get(key), changed.get(key))
-            )
-        # Filling in a missing rate is no change of price: nothing was known before. A
-        # missing multiplier or window meant that another rate applied.
-        is_new_price = bool(removed) or any(
-            key in before or isinstance(key, str) for key in changed
-        )
-        price = self._new_price(current, changed, offer)
-        self._store(model, current, price, is_new_price=is_new_price)
-
-    def _new_price(
-        self, current: Mapping[str, t.Any], changed: Amounts, offer: Offer
-    ) -> dict[str, t.Any]:
-        price = dict(current)
-        for key, rate in changed.items():
-            if isinstance(key, RateKey):
-                names = [name for name in current if parse_key(name) == key]
-                price.update(dict.fromkeys(names or [str(key)], rate))
-        price.update(merged_adjustments(current, offer))
-        price.update(_provenance(offer.result))
-        return price
+        source = current.get("_source")
+        follows = source in self.used and self.all_answered
+        found = revise(current, offers, follows=follows)
+        accepted, outcome = model in self.accept, "kept until its price changes"
+        if found.fallen is not None and not accepted:
+            self.rejected[model] = f"{found.fallen} falls to 0"
+        elif found.invalid is not None:
+            self.rejected[model] = found.invalid
+        elif found.jump and not accepted and not allows_jumps(current):
+            self.held_back[model] = found.jump
+        elif found.changed or found.removed:
+            outcome = "not in the new price"
+            for key in sorted({*found.changed, *found.removed}, key=str):
+                before, after = found.before.get(key), found.changed.get(key)
+                self.changes.append(Change(model, str(key), before, after))
+            self._store(model, current, dict(found.price), found.is_new_price)
+        if found.withdrawn:
+            names = ", ".join(sorted(map(str, found.withdrawn)))
+            self.withdrawn[model] = f"{names} no longer listed by {source}; {outcome}"
 
     def _store(
         self,
         model: str,
         current: Mapping[str, t.Any],
         price: dict[str, t.Any],
-        *,
         is_new_price: bool,
     ) -> None:
         entry = self.models[model]
         prices = list(entry) if isinstance(entry, list) else [entry]
         if is_new_price:
-            price["valid_from"] = _iso(self.now)
+            price["valid_from"] = iso(self.now)
             since = valid_from_of(price)
             prices = [each for each in prices if valid_from_of(each) != since]
             prices.append(price)
@@ -368,62 +326,3 @@ class _Planner:
             low, high = min(by_source.values()), max(by_source.values())
             if high - low >= low * DISCREPANCY and high != low:
                 self.discrepancies.append(Discrepancy(model, str(key), by_source))
-
-
-def _iso(moment: dt.datetime) -> str:
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _provenance(result: FetchResult) -> dict[str, str]:
-    return {
-        "_source": result.name,
-        "_source_version": result.version or "",
-        "_fetched_at": _iso(result.fetched_at),
-    }
-
-
-def _removed(
-    current: Mapping[str, t.Any], after: Amounts, offer: Offer
-) -> set[RateKey | str]:
-    """Return the rates of windows and variants that the source's own replace."""
-    return {
-        rate
-        for name in ("windows", "variants")
-        if name in offer.adjustments and current.get(name)
-        for rate in adjustments_of({name: current[name]})
-        if rate not in after
-    }
-
-
-def _same(one: Decimal, other: Decimal) -> bool:
-    """Compare two rates, ignoring what a float adds or loses."""
-    return abs(one - other) <= max(abs(one), abs(other)) * _TOLERANCE
-
-
-def _invalid(rates: Amounts, changed: Collection[RateKey | str]) -> str | None:
-    """Return what cannot be true of new rates: a slip of unit or scale.
-
-    :param changed: The new ones. The others are the file's own.
-    """
-    for key in changed:
-        if rates[key] > _ABSURD:
-            return f"{key} is {rates[key]:f}, more than {_ABSURD} USD"
-    for doubt in _doubts(rates):
-        standard = doubt.key._replace(mode=None)
-        if doubt.rule == "cheaper" and not {doubt.key, standard}.isdisjoint(changed):
-            return f"{doubt.key} is {doubt.rate:f}, {doubt.reason}"
-        if doubt.rule == "range" and doubt.key in changed:
-            return f"{doubt.key} is {doubt.rate:f}, {doubt.reason}"
-    return None
-
-
-def _doubts(rates: Amounts) -> list[Doubt]:
-    return [*doubts({k: rate for k, rate in rates.items() if isinstance(k, RateKey)})]
-
-
-def _jump(before: Amounts, changed: Amounts) -> str | None:
-    for key, rate in changed.items():
-        old = before.get(key)
-        if old and rate and max(old, rate) > min(old, rate) * _JUMP:
-            return f"{key} changes from {old:f} to {rate:f}, more than threefold"
-    return None

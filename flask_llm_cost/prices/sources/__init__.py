@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import typing as t
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from decimal import Decimal
 from ...money import context
 from ...money import in_bounds
 from ..meters import Malformed
+from ..names import spelling
 
 UNEXPECTED_SHAPE: t.Final = (ValueError, KeyError, TypeError, AttributeError) + (
     IndexError,
@@ -41,6 +43,24 @@ class Sheet:
     """Rates listed as 0 where 0 may mean unknown."""
     contradicted: dict[str, list[dict[str, t.Any]]] = field(default_factory=dict)
     """Models that the source lists twice, and the prices that were not chosen."""
+
+    _spelled: dict[str, list[str]] | None = field(default=None, repr=False)
+
+    def listed_as(self, model: str) -> str | None:
+        """Return what the source calls a model: the same, or else another spelling.
+
+        Nothing if it has two other spellings with different prices.
+        """
+        listed = (self.models, self.zeros, self.rejected, self.currencies)
+        if any(model in names for names in listed):
+            return model
+        if self._spelled is None:
+            self._spelled = {}
+            for name in dict.fromkeys(itertools.chain(*listed)):
+                self._spelled.setdefault(spelling(name), []).append(name)
+        names = self._spelled.get(spelling(model), [])
+        prices = [self.models.get(name) for name in names]
+        return names[0] if names and prices.count(prices[0]) == len(prices) else None
 
     def skip(self, name: str) -> None:
         """Count a value that a price file cannot express."""
