@@ -9,13 +9,24 @@ from collections.abc import Callable
 from collections.abc import Iterator
 
 _PIECE: t.Final = 256 * 1024
-"""About the most that a decoder yields at a time, so that a zip bomb stays small."""
+"""About the most that a decoder yields at a time."""
 
-_STEP: t.Final = 4096
+_STEP: t.Final = 16
+"""The most that a decoder without such a limit takes at a time."""
+
+_WINDOW_LOG: t.Final = 23
+"""The largest window of zstd in HTTP: 8 MB (RFC 9659)."""
+
+_MAX_DEPTH: t.Final = 2
+
+_ALLOWANCE: t.Final = 32 * 1024 * 1024
+_MAX_RATIO: t.Final = 100
+"""The decoders may yield the allowance, and so many bytes for each that arrives. JSON
+becomes ten times smaller, a stream of tokens forty times, a bomb a thousand times."""
 
 
 class Unreadable(Exception):
-    """The encoding is not supported, or the bytes are not valid in it."""
+    """The encoding is not supported, the bytes are not valid in it, or they are a bomb."""
 
 
 class _Decoder(t.Protocol):
@@ -78,15 +89,22 @@ class _Brotli:
     def __init__(self) -> None:
         inner = _first_installed("brotli", "brotlicffi").Decompressor()
         self._step = getattr(inner, "decompress", None) or inner.process
+        # Before 1.2, neither package could limit its output.
+        self._accepts_more: t.Any = getattr(inner, "can_accept_more_data", None)
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        # The output cannot be limited, but small steps of input bound it well enough.
-        for at in range(0, len(data), _STEP):
-            try:
-                yield self._step(data[at : at + _STEP])
-            except Exception as error:
-                # Third-party code: the two packages raise different exceptions.
-                raise Unreadable("br") from error
+        try:
+            if self._accepts_more is None:
+                yield from map(self._step, _small_steps(data))
+                return
+            piece = self._step(data, output_buffer_limit=_PIECE)
+            yield piece
+            while piece and not self._accepts_more():
+                piece = self._step(b"", output_buffer_limit=_PIECE)
+                yield piece
+        except Exception as error:
+            # Third-party code: the two packages raise different exceptions.
+            raise Unreadable("br") from error
 
 
 class _Zstd:
@@ -94,23 +112,40 @@ class _Zstd:
 
     def __init__(self) -> None:
         module = _first_installed("compression.zstd", "backports.zstd", "zstandard")
-        self._make = module.ZstdDecompressor
-        if module.__name__ == "zstandard":
-            self._make = lambda: module.ZstdDecompressor().decompressobj()
-        self._inner = self._make()
+        make = module.ZstdDecompressor
+        self._limits = module.__name__ != "zstandard"
+        if self._limits:
+            options = {module.DecompressionParameter.window_log_max: _WINDOW_LOG}
+            self._make: t.Any = lambda: make(options=options)
+        else:
+            self._make = lambda: make(max_window_size=1 << _WINDOW_LOG).decompressobj()
+        self._inner: t.Any = self._make()
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        for at in range(0, len(data), _STEP):
-            piece = data[at : at + _STEP]
-            while piece:
-                try:
-                    yield self._inner.decompress(piece)
-                except Exception as error:
-                    raise Unreadable("zstd") from error
-                piece = b""
-                if self._inner.eof:
-                    piece = self._inner.unused_data
-                    self._inner = self._make()
+        for step in (data,) if self._limits else _small_steps(data):
+            try:
+                yield from self._frames(step)
+            except Exception as error:
+                raise Unreadable("zstd") from error
+
+    def _frames(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if not self._limits:
+                yield self._inner.decompress(data)
+            else:
+                yield self._inner.decompress(data, _PIECE)
+                while not self._inner.eof and not self._inner.needs_input:
+                    yield self._inner.decompress(b"", _PIECE)
+            data = b""
+            if self._inner.eof:
+                data = self._inner.unused_data
+                self._inner = self._make()
+
+
+def _small_steps(data: bytes) -> Iterator[bytes]:
+    """Cut the input of a decoder that cannot limit its output."""
+    for at in range(0, len(data), _STEP):
+        yield data[at : at + _STEP]
 
 
 _DECODERS: t.Final[dict[str, Callable[[], _Decoder]]] = {
@@ -125,7 +160,10 @@ _DECODERS: t.Final[dict[str, Callable[[], _Decoder]]] = {
 class Decoding:
     """The decoders of a Content-Encoding header, in reverse order.
 
-    :raises Unreadable: If the header names an unsupported encoding.
+    A few bytes can decode to gigabytes. What the decoders yield together is limited, and so
+    is their number.
+
+    :raises Unreadable: If the header names an unsupported encoding, or too many.
     """
 
     def __init__(self, header: str) -> None:
@@ -134,13 +172,17 @@ class Decoding:
         unknown = [name for name in names if name not in _DECODERS]
         if unknown:
             raise Unreadable(unknown[0])
+        if len(names) > _MAX_DEPTH:
+            raise Unreadable(header)
         self._chain = [_DECODERS[name]() for name in reversed(names)]
+        self._left = _ALLOWANCE
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         """Decode the next bytes.
 
-        :raises Unreadable: If they are not valid in this encoding.
+        :raises Unreadable: If they are not valid in this encoding, or decode to too many.
         """
+        self._left += _MAX_RATIO * len(data)
         return self._through(0, data)
 
     def _through(self, depth: int, data: bytes) -> Iterator[bytes]:
@@ -149,4 +191,7 @@ class Decoding:
                 yield data
             return
         for piece in self._chain[depth].decode(data):
+            self._left -= len(piece)
+            if self._left < 0:
+                raise Unreadable("too long")
             yield from self._through(depth + 1, piece)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -12,6 +14,7 @@ import brotli
 import pytest
 
 from flask_llm_cost.call import Usage
+from flask_llm_cost.providers import decoding
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import route
 from flask_llm_cost.providers.decoding import Decoding
@@ -87,5 +90,133 @@ def test_damaged_bytes_raise_an_error(name: str) -> None:
 
 
 def test_a_zip_bomb_is_decoded_in_pieces() -> None:
-    bomb = zlib.compress(bytes(50_000_000))
+    bomb = zlib.compress(bytes(20_000_000))
     assert max(map(len, Decoding("deflate").decode(bomb))) <= 256 * 1024
+
+
+# Bombs: a few bytes that decode to gigabytes. Uncaptured, the app would pass them on.
+
+ZEROS = bytes(1 << 20)
+
+
+def packed(times: int, *encodings: str) -> bytes:
+    """Encode megabytes of zeros."""
+    data = _ENCODERS[encodings[0]](times)
+    for name in encodings[1:]:
+        data = ENCODINGS[name][1](data)
+    return data
+
+
+def gzip_zeros(times: int, wbits: int = 31) -> bytes:
+    packer = zlib.compressobj(wbits=wbits)
+    return b"".join(packer.compress(ZEROS) for _ in range(times)) + packer.flush()
+
+
+def brotli_zeros(times: int) -> bytes:
+    packer = brotli.Compressor(quality=5)
+    pieces: list[bytes] = [packer.process(ZEROS) for _ in range(times)]
+    return b"".join(pieces) + bytes(packer.finish())
+
+
+def zstd_zeros(times: int) -> bytes:
+    zstandard = pytest.importorskip("zstandard")
+    packer = zstandard.ZstdCompressor().compressobj()
+    pieces: list[bytes] = [packer.compress(ZEROS) for _ in range(times)]
+    return b"".join(pieces) + bytes(packer.flush())
+
+
+_ENCODERS: dict[str, Callable[[int], bytes]] = {
+    "gzip": gzip_zeros,
+    "deflate": lambda times: gzip_zeros(times, 15),
+    "brotli": brotli_zeros,
+    "zstd": zstd_zeros,
+}
+BOMBS = {
+    "gzip": ("gzip",),
+    "deflate": ("deflate",),
+    "br": ("brotli",),
+    "zstd": ("zstd",),
+    "gzip, br": ("gzip", "brotli"),
+    "br, gzip": ("brotli", "gzip"),
+    "deflate, gzip": ("deflate", "gzip"),
+    "gzip, gzip, gzip": ("gzip", "gzip", "gzip"),
+}
+
+
+@pytest.mark.parametrize("header", BOMBS)
+@pytest.mark.parametrize("size", [65536, 100])
+def test_a_bomb_is_given_up(header: str, size: int) -> None:
+    data = packed(160, *BOMBS[header])
+    given_up_on(header, [data[at : at + size] for at in range(0, len(data), size)])
+
+
+def given_up_on(header: str, pieces: list[bytes]) -> None:
+    found = route("POST", URL)
+    assert found is not None
+    exchange = Exchange(found, request_body=b'{"model":"gpt-4o"}')
+    exchange.begin_response(200, {"content-encoding": header})
+    begun = time.process_time()
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            exchange.feed(piece, decoded=False)
+        reading = exchange.reading(ended=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - begun < 2
+    assert peak < 64 << 20
+    assert "unreadable_encoding" in reading.flags
+    assert reading.model == "gpt-4o"
+
+
+@pytest.mark.parametrize("package", ["brotli", "zstandard"])
+def test_a_bomb_is_given_up_by_decoders_without_limits(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        decoding, "_first_installed", lambda *names: _Unlimited(package)
+    )
+    header = "br" if package == "brotli" else "zstd"
+    given_up_on(header, [packed(160, *BOMBS[header])])
+    header, encode = ENCODINGS["brotli"] if package == "brotli" else ("zstd", zstd_once)
+    assert b"".join(Decoding(header).decode(encode(BODY))) == BODY
+
+
+def zstd_once(data: bytes) -> bytes:
+    made: bytes = pytest.importorskip("zstandard").ZstdCompressor().compress(data)
+    return made
+
+
+class _Unlimited:
+    """A package as before version 1.2."""
+
+    def __init__(self, package: str) -> None:
+        self.__name__ = package
+        if package == "zstandard":
+            self.ZstdDecompressor = pytest.importorskip(package).ZstdDecompressor
+
+    class Decompressor:
+        def __init__(self) -> None:
+            self.process = brotli.Decompressor().process
+
+
+def test_a_large_window_is_refused() -> None:
+    zstandard = pytest.importorskip("zstandard")
+    huge = zstandard.ZstdCompressionParameters(window_log=27, write_content_size=False)
+    data = zstandard.ZstdCompressor(compression_params=huge).compressobj()
+    with pytest.raises(Unreadable):
+        list(
+            Decoding("zstd").decode(
+                data.compress(random.randbytes(1 << 20)) + data.flush()
+            )
+        )
+
+
+def test_a_long_stream_of_tokens_is_read() -> None:
+    event = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":" %x"}}]}\n\n'
+    tokens = random.Random(7).choices(range(10_000), k=700_000)
+    data = b"".join(event % token for token in tokens)
+    assert len(data) > 48_000_000
+    encoded = gzip.compress(data)
+    assert sum(map(len, Decoding("gzip").decode(encoded))) == len(data)
