@@ -50,10 +50,13 @@ _FILES: t.Final[dict[str, tuple[str, str]]] = {
 """The URLs of tiktoken's encodings, and their SHA-256."""
 _ENCODINGS: t.Final = ("o200k_base", "o200k_harmony", "cl100k_base")
 _PROMPT_MEMBERS: t.Final = (
-    ("messages", "input", "instructions", "prompt", "tools", "functions", "system")
-    + ("contents", "systemInstruction", "system_instruction", "toolConfig", "message")
+    ("messages", "input", "instructions", "prompt", "system", "message")
+    + ("contents", "systemInstruction", "system_instruction")
     + ("chat_history", "preamble", "documents", "inputText", "texts")
 )
+
+_TOOL_MEMBERS: t.Final = ("tools", "functions", "toolConfig")
+"""Members whose names count, too."""
 
 _TEXT: t.Final = re.compile(
     rb'"(text|content|delta|arguments|partial_json|thinking|reasoning(?:_content)?'
@@ -165,6 +168,9 @@ class Estimate:
         for name in _PROMPT_MEMBERS:
             for text in _strings(request.get(name)):
                 counted += self._count(text)
+        for name in _TOOL_MEMBERS:
+            if request.get(name):
+                counted += self._count(json.dumps(request[name]))
         images, _ = survey(request)
         return -(-counted // self._unit) + images * _IMAGE
 

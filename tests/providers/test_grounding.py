@@ -35,7 +35,7 @@ def grounded(model: str, *metadata: object, host: str = GEMINI) -> Reading:
     """An answer with one event for each grounding metadata."""
     events = [
         {
-            "candidates": [{"groundingMetadata": each}],
+            "candidates": [{"groundingMetadata": each, "finishReason": "STOP"}],
             "usageMetadata": COUNTS,
             "modelVersion": model,
         }
