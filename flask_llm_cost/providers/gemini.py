@@ -72,6 +72,25 @@ def read(notes: Notes, document: Object) -> None:
         )
 
 
+def is_live(document: Object) -> bool:
+    """Whether this is a message of a live session, which has many answers.
+
+    Source: google-genai, ``LiveServerMessage``.
+    """
+    seen = document.get("usageMetadata", document.get("usage_metadata"))
+    if isinstance(seen, dict) and not _LIVE_COUNTS.isdisjoint(seen):
+        return True
+    return any(document.get(name) is not None for name in _LIVE)
+
+
+_LIVE_COUNTS: t.Final = frozenset(("responseTokenCount", "response_token_count"))
+_LIVE: t.Final = ("setupComplete", "serverContent", "toolCall") + (
+    "setup_complete",
+    "server_content",
+    "tool_call",
+)
+
+
 def _note_grounding(notes: Notes, grounding: Object) -> None:
     """Take notes of what an answer was grounded in: searches, maps, the app's own data.
 
@@ -275,9 +294,10 @@ def read_interaction(notes: Notes, document: Object) -> None:
     tier = body.get("service_tier")
     if isinstance(tier, str):
         notes.service_tier = tier
-    if document.get("event_type") in ("interaction.completed", "interaction.complete"):
+    if document.get("event_type") in _ENDS:
         notes.complete = True
-    seen = inner(body, "usage")
+    # Until the end, events of steps have the usage so far.
+    seen = inner(body, "usage") or inner(inner(body, "metadata"), "total_usage")
     for name, known in _INTERACTION.items():
         if seen.get(name) is not None:
             notes.usage[known] = seen[name]
@@ -300,6 +320,10 @@ def read_interaction(notes: Notes, document: Object) -> None:
                 counts[unit] = counts.get(unit, 0) + notes.count(tool.get("count"))
         notes.units.update({unit: Decimal(n) for unit, n in counts.items() if n})
 
+
+_ENDS: t.Final = ("interaction.completed", "interaction.complete") + (
+    "interaction.cancelled",
+)
 
 _GROUNDING_TOOLS: t.Final = {
     "google_search": "grounding",
@@ -350,7 +374,7 @@ GENERATE: t.Final = Dialect(
 INTERACTIONS: t.Final = dataclasses.replace(
     GENERATE,
     read=read_interaction,
-    needles=needles(rb'"usage"', rb'"interaction.complete'),
+    needles=needles(rb'"usage"', rb'"total_usage"', rb'"interaction.c'),
     content=frozenset(("steps", "outputs")),
     tail=("usage", "model", "id", "service_tier"),
     parse_whole_if=(),

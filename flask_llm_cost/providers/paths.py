@@ -102,6 +102,13 @@ GEMINI: t.Final = (
         method="GET",
     ),
     Path(r".*/v1(?:beta|alpha)?/batches/[^/:]+", gemini.BATCH, "batch", method="GET"),
+    Path(
+        r".*/ws/google\..*BidiGenerateContent(?:Constrained)?",
+        realtime.REALTIME,
+        "realtime",
+        method="WS",
+        stream=True,
+    ),
     Path(r".*/interactions", gemini.INTERACTIONS, "responses"),
     Path(r".*/interactions/[^/:]+", gemini.INTERACTIONS, "responses", method="GET"),
 )

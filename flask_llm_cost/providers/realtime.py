@@ -3,7 +3,8 @@
 The session is a web socket, so the app passes its events or a log of them. Every answer
 in it has its own usage, and these are summed. Sources:
 https://platform.openai.com/docs/api-reference/realtime-server-events/response/done,
-https://ai.google.dev/api/live#usagemetadata.
+https://ai.google.dev/api/live#usagemetadata. That Gemini's counts are those of a turn and
+not of the session was measured: https://github.com/pydantic/pydantic-ai/pull/7269.
 """
 
 from __future__ import annotations
@@ -28,14 +29,28 @@ def read(notes: Notes, document: Object) -> None:
     response = inner(document, "response")
     if document.get("type") == "response.done":
         notes.identify(model=None, response_id=response.get("id"))
-        _add(notes, openai_usage.usage, response.get("usage"))
-    _add(notes, gemini.usage, document.get("usageMetadata"))
+        seen = response.get("usage")
+        if isinstance(seen, dict):
+            turn = Notes(usage=dict(seen), flags=notes.flags)
+            _add(notes, openai_usage.usage(turn))
+    elif "usageMetadata" in document or gemini.is_live(document):
+        _read_live(notes, document)
 
 
-def _add(notes: Notes, usage: t.Callable[[Notes], Usage | None], seen: object) -> None:
-    if not isinstance(seen, dict):
-        return
-    turn = usage(Notes(usage=dict(seen), flags=notes.flags))
+def _read_live(notes: Notes, document: Object) -> None:
+    """Take notes of a message of Gemini's, whose last one of a turn has the usage."""
+    turn = notes.extra.setdefault("turn", Notes(provider=notes.provider))
+    turn.model = notes.model or notes.request_model
+    content = document.get("serverContent", document.get("server_content"))
+    gemini.read(turn, {**document, "candidates": [content]})
+    if turn.usage:
+        _add(notes, gemini.usage(turn))
+        notes.flags |= turn.flags
+        notes.service_tier = gemini.tier(turn) or notes.service_tier
+        del notes.extra["turn"]
+
+
+def _add(notes: Notes, turn: Usage | None) -> None:
     if turn is not None:
         before = notes.extra.get("sum", Usage())
         try:
@@ -53,6 +68,6 @@ def usage(notes: Notes) -> Usage | None:
 REALTIME: t.Final = Dialect(
     read=read,
     usage=usage,
-    needles=needles(rb'"response.done"', rb'"usageMetadata"'),
+    needles=needles(rb'"response.done"', rb'"usageMetadata"', rb'"groundingMetadata"'),
     parse_whole_if=(b'"usage"', b'"usageMetadata"'),
 )

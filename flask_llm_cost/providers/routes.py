@@ -109,7 +109,7 @@ def chat_route(
     spoken = paths.GATEWAY if known is None else known.paths
     chats = [
         path.dialect
-        for operation in ("chat", "responses")
+        for operation in ("chat", "responses", "realtime")
         for path in spoken
         if path.operation == operation
     ]

@@ -16,6 +16,7 @@ from . import gemini
 from . import groq
 from . import ollama
 from . import openai
+from . import realtime
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import Notes
@@ -36,11 +37,12 @@ def _anthropic(event: Object) -> bool:
 
 def _gemini(event: Object) -> bool:
     names = ("candidates", "usageMetadata", "usage_metadata")
-    return any(event.get(name) is not None for name in names)
+    known = any(event.get(name) is not None for name in names)
+    return known and not gemini.is_live(event)
 
 
 def _interaction(event: Object) -> bool:
-    return str(event.get("event_type")).startswith("interaction.")
+    return str(event.get("event_type")).startswith(("interaction.", "step."))
 
 
 def _converse(event: Object) -> bool:
@@ -61,6 +63,7 @@ _SHAPES: t.Final[dict[object, Callable[[Object], bool]]] = {
     anthropic.read: _anthropic,
     gemini.read: _gemini,
     gemini.read_interaction: _interaction,
+    realtime.read: gemini.is_live,
     bedrock.read: _converse,
     ollama.read: _ollama,
     cohere.read: _cohere,
