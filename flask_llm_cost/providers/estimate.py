@@ -35,6 +35,7 @@ _IMAGE: t.Final = 1_000
 """Tokens of an image in a request."""
 
 _MAX_REST: t.Final = 64 * 1024
+_BACKSLASH: t.Final = ord("\\")
 _SLICE: t.Final = 10_000
 """Characters to encode at a time: a long run of one character takes quadratic time."""
 _FILES: t.Final[dict[str, tuple[str, str]]] = {
@@ -56,12 +57,12 @@ _PROMPT_MEMBERS: t.Final = (
 )
 
 _TOOL_MEMBERS: t.Final = ("tools", "functions", "toolConfig")
-"""Members whose names count, too."""
+"""Members whose names count, too. Providers write them more briefly than JSON does."""
 
 _TEXT: t.Final = re.compile(
-    rb'"(text|content|delta|arguments|partial_json|thinking|reasoning(?:_content)?'
+    rb'("(text|content|delta|arguments|partial_json|thinking|reasoning(?:_content)?'
     rb"|refusal|response|generation|completion|outputText|generated_text|bytes)"
-    rb'"\s*:\s*"((?:[^"\\]|\\.)*+)"'
+    rb'"\s*:\s*")((?:[^"\\]|\\.)*+)"'
 )
 """Members of events that hold visible text, in any dialect."""
 
@@ -110,6 +111,8 @@ class Estimate:
         self._encoding = _loaded()
         self._output = 0
         self._rest = b""
+        self._found: dict[bytes, None] = {}
+        """Members of this stream's events that held text, as bytes up to the text."""
 
     def feed(self, data: bytes) -> None:
         """Count the text in bytes of the body, which may end anywhere."""
@@ -120,16 +123,28 @@ class Estimate:
 
     def feed_events(self, data: bytes) -> None:
         """Count the text in whole events."""
-        if any(mark in data for mark in _REPEATS):
-            return
+        # Most events hold their text where earlier ones did. To look only there takes a
+        # tenth of the time of the search in any dialect.
+        length = 0
+        for before in self._found:
+            at = data.find(before)
+            if at >= 0:
+                length += _length_of(data, before, at)
+        if length:
+            self._output += length
+        elif not any(mark in data for mark in _REPEATS):
+            self._search(data)
+
+    def _search(self, data: bytes) -> None:
         for found in _TEXT.finditer(data):
-            text = found[2]
-            if found[1] == b"bytes":
-                self.feed_events(_from_base64(text))
-            elif self._encoding is None:
-                self._output += len(text)
-            else:
+            before, name, text = found.groups()
+            if name == b"bytes":
+                self._search(_from_base64(text))
+            elif self._encoding is not None:
                 self._output += self._count(_unquoted(text))
+            elif text:
+                self._output += len(text)
+                self._found[before] = None
 
     def event(self, document: Object) -> None:
         """Count the text of one event that has been decoded elsewhere."""
@@ -170,7 +185,8 @@ class Estimate:
                 counted += self._count(text)
         for name in _TOOL_MEMBERS:
             if request.get(name):
-                counted += self._count(json.dumps(request[name]))
+                schema = json.dumps(request[name], separators=(",", ":"))
+                counted += self._count(schema) * 2 // 3
         images, _ = survey(request)
         return -(-counted // self._unit) + images * _IMAGE
 
@@ -181,6 +197,21 @@ class Estimate:
             len(self._encoding.encode(text[at : at + _SLICE], disallowed_special=()))
             for at in range(0, len(text), _SLICE)
         )
+
+
+def _length_of(data: bytes, before: bytes, at: int) -> int:
+    """Return the length of the strings that follow these bytes, from a place on."""
+    length = 0
+    while at >= 0:
+        at += len(before)
+        end = data.find(b'"', at)
+        while end > 0 and data[end - 1] == _BACKSLASH:
+            end = data.find(b'"', end + 1)
+        if end < 0:
+            break
+        length += end - at
+        at = data.find(before, end)
+    return length
 
 
 def _unquoted(text: bytes) -> str:
