@@ -266,6 +266,9 @@ class Reading:
     """What it probably used, then."""
     created_at: dt.datetime | None = None
     """When the response began, according to the provider: the same in every poll."""
+    containers: frozenset[str] = frozenset()
+    """Ids of the containers that ran code. Each is billed once, however many answers
+    use it, and counted in the unit ``code_interpreter``."""
 
 
 @dataclass(frozen=True, slots=True)

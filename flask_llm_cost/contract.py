@@ -124,6 +124,7 @@ METERS: t.Final[Mapping[str, Meter]] = {
         _IN,
     ),
     "input_document": Meter("token", {}, _IN),
+    "input_training": Meter("token", {"openai": "trained_tokens of a fine-tuning job"}),
     "cache_read_audio": Meter(
         "token",
         {
@@ -176,7 +177,9 @@ METERS: t.Final[Mapping[str, Meter]] = {
     "gateway_search": Meter(
         "search", {"openai": "server_tool_use_details.web_search_requests"}
     ),
-    "file_search": Meter("search", {"openai": "output[file_search_call]"}),
+    "file_search": Meter(
+        "search", {"openai": "output[file_search_call], a search in a vector store"}
+    ),
     "grounding": Meter(
         "query",
         {"gemini": "groundingMetadata.webSearchQueries, grounding_tool_count"},
@@ -192,7 +195,7 @@ METERS: t.Final[Mapping[str, Meter]] = {
     "code_interpreter": Meter(
         "session",
         {
-            "openai": "output[code_interpreter_call]",
+            "openai": "output[code_interpreter_call, shell_call].container_id",
             "mistral": "connectors.code_interpreter",
         },
     ),
@@ -218,6 +221,7 @@ METERS: t.Final[Mapping[str, Meter]] = {
     "video_second": Meter(
         "second",
         {
+            "openai": "seconds of a video",
             "xai": "video.duration",
             "gemini": "request.parameters: durationSeconds times sampleCount (Veo)",
         },
@@ -260,7 +264,7 @@ MODES: t.Final[Mapping[str, str]] = {
 
 CONDITIONS: t.Final[Mapping[str, str]] = {
     "region": "the host (OpenAI, Vertex AI), or usage.inference_geo (Anthropic)",
-    "size": "request.size of images",
+    "size": "request.size of images, size of videos",
     "quality": "request.quality of images",
     "resolution": "request.parameters.resolution of videos (Veo)",
     "audio": "request.parameters.generateAudio of videos (Veo on Vertex AI)",
@@ -298,10 +302,8 @@ NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
     ("azure", "search_unit"): NotRead(
         "Cohere's reranker on Azure reports it outside of OpenAI's shape", "unpriced"
     ),
-    ("azure", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("azure", "output_audio_second"): NotRead(_NO_USAGE, "unpriced"),
     ("openai", "output_audio_second"): NotRead(_NO_USAGE, "unpriced"),
-    ("openai", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("bedrock", "image"): NotRead(_NO_USAGE, "unpriced"),
     ("bedrock", "search_unit"): NotRead(_NO_USAGE, "unpriced"),
     ("bedrock", "input_audio_second"): NotRead(_NO_USAGE, "incomplete"),

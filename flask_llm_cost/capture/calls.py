@@ -8,13 +8,16 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import replace
+from decimal import Decimal
 
 from ..call import Call
 from ..call import Outcome
 from ..call import Reading
 from ..call import SILENT_OUTCOMES
 from ..call import Snapshot
+from ..call import Usage
 from ..event_id import derive_event_id
+from ..money import add
 from ..providers import Exchange
 from ..providers import NOT_A_CALL
 from ..tags import TRACE_KEY
@@ -66,7 +69,7 @@ def calls_of(exchange: Exchange, snapshot: Snapshot, ending: Ending) -> Iterator
     reading = _reading(exchange, exchange.complete or ending.complete)
     call = _as_call(reading, snapshot, ending, outcome, polled=exchange.route.poll)
     if _counts(call, exchange, snapshot):
-        yield call
+        yield _with_new_containers(call, reading, snapshot)
     yield from results_of(exchange, snapshot)
 
 
@@ -76,7 +79,7 @@ def results_of(exchange: Exchange, snapshot: Snapshot) -> Iterator[Call]:
         dated = _dated(reading, exchange.route.batch_id)
         call = _as_call(dated, snapshot, _RESULT, _RESULT.outcome, polled=True)
         if _counts(call, exchange, snapshot):
-            yield call
+            yield _with_new_containers(call, reading, snapshot)
 
 
 def _reading(exchange: Exchange, complete: bool) -> Reading:
@@ -162,6 +165,29 @@ def _counts(call: Call, exchange: Exchange, snapshot: Snapshot) -> bool:
     return True
 
 
+def _with_new_containers(call: Call, reading: Reading, snapshot: Snapshot) -> Call:
+    """Count only containers that no earlier call of this process has counted."""
+    known = 0
+    for name in reading.containers:
+        container = (snapshot.app_key, call.provider, name)
+        known += container in _counted_containers
+        _remember(_counted_containers, container, None)
+    if not known or call.usage is None:
+        return call
+    parts = {
+        model: _with_fewer(used, known) for model, used in call.usage_by_model.items()
+    }
+    return replace(call, usage=_with_fewer(call.usage, known), usage_by_model=parts)
+
+
+def _with_fewer(usage: Usage, known: int) -> Usage:
+    units = dict(usage.units)
+    left = add(units.pop(_CONTAINER, Decimal(0)), Decimal(-known))
+    if left > 0:
+        units[_CONTAINER] = left
+    return replace(usage, units=units)
+
+
 def _note_batch(batch: Reading) -> None:
     """Remember when a batch was created: clients look at it before they fetch results."""
     if batch.response_id is not None and batch.created_at is not None:
@@ -180,6 +206,12 @@ def _dated(reading: Reading, batch: str | None) -> Reading:
 
 _recorded_answers: OrderedDict[tuple[int, str, str], None] = OrderedDict()
 """Answers whose usage this process has recorded, by app. The oldest are forgotten."""
+
+_counted_containers: OrderedDict[tuple[int, str, str], None] = OrderedDict()
+"""Containers that calls of this process were billed for, by app."""
+
+_CONTAINER: t.Final = "code_interpreter"
+"""The unit that counts containers."""
 
 _batch_dates: OrderedDict[tuple[str, str], dt.datetime] = OrderedDict()
 """When the batches that this process has seen were created, by provider and id."""

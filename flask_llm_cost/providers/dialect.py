@@ -44,6 +44,8 @@ class Notes:
     """The provider's own usage object, merged over all events."""
     units: dict[str, Decimal] = field(default_factory=dict)
     """Billed quantities other than tokens: server tool calls, pages, seconds."""
+    containers: set[str] = field(default_factory=set)
+    """The ids of containers that ran code, as in :attr:`.Reading.containers`."""
     extra: dict[str, t.Any] = field(default_factory=dict)
     """Private to the dialect."""
     tally: int = 0
@@ -68,6 +70,7 @@ class Notes:
         twin = copy.copy(self)
         twin.usage = dict(self.usage)
         twin.units = dict(self.units)
+        twin.containers = set(self.containers)
         twin.extra = copy.deepcopy(self.extra)
         twin.flags = set(self.flags)
         return twin

@@ -239,6 +239,7 @@ class Exchange:
             bound=bound,
             estimate=likely,
             created_at=from_ms(notes.created_s * 1000) if notes.created_s else None,
+            containers=frozenset(notes.containers),
         )
         _check(reading)
         return reading

@@ -21,7 +21,6 @@ from decimal import Decimal
 from ..call import Usage
 from ..money import add
 from ..money import quotient
-from .dialect import batch_dialect
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
@@ -146,7 +145,11 @@ def image_conditions(notes: Notes) -> frozenset[str]:
     """Flag the size and the quality of images that are billed by the image."""
     if COUNTED & notes.usage.keys():
         return frozenset()
-    found = {name: notes.request.get(name) for name in ("size", "quality")}
+    return conditions(**{name: notes.request.get(name) for name in ("size", "quality")})
+
+
+def conditions(**found: object) -> frozenset[str]:
+    """Flag conditions that a price may depend on."""
     return frozenset(
         f"{name}.{value}"
         for name, value in found.items()
@@ -214,12 +217,15 @@ def _tools(notes: Notes, body: Object) -> None:
     counts: dict[str, int] = {}
     containers: set[str] = set()
     for item in items(body.get("output")):
-        if isinstance(item, dict) and item.get("status") != "failed":
-            unit = _TOOLS.get(str(item.get("type")))
-            if inner(item, "action").get("type") in _FREE_ACTIONS:
-                continue
-            if unit is not None and not _same_container(item, containers):
+        if isinstance(item, dict):
+            unit = _billed(item)
+            name = _container(item)
+            if name is not None:
+                notes.flags.add("session_fee")
+            if unit is not None and name not in containers:
                 counts[unit] = counts.get(unit, 0) + 1
+                containers |= set() if name is None else {name}
+    notes.containers |= containers
     searches = inner(inner(body, "tool_usage"), "web_search").get("num_requests")
     if searches is not None:
         # The provider's own count of billable searches takes precedence.
@@ -227,6 +233,30 @@ def _tools(notes: Notes, body: Object) -> None:
     for unit, count in counts.items():
         notes.units[unit] = Decimal(count)
     _drawings(notes, body)
+
+
+def _billed(item: Object) -> str | None:
+    """Return the unit that an item of the output is billed by, if it is billed."""
+    if item.get("status") == "failed":
+        return None
+    if inner(item, "action").get("type") in _FREE_ACTIONS:
+        return None
+    if item.get("type") == "shell_call":
+        return None if _container(item) is None else "code_interpreter"
+    return _TOOLS.get(str(item.get("type")))
+
+
+def _container(item: Object) -> str | None:
+    """Return the container that ran an item's code, which is billed only once.
+
+    The SDK's types ``ResponseCodeInterpreterToolCall`` and
+    ``ResponseFunctionShellToolCall``, whose environment may be the user's own.
+    """
+    kind = item.get("type")
+    place = inner(item, "environment") if kind == "shell_call" else item
+    name = place.get("container_id")
+    known = kind in ("code_interpreter_call", "shell_call")
+    return name if known and name and isinstance(name, str) else None
 
 
 def _drawings(notes: Notes, body: Object) -> None:
@@ -271,16 +301,6 @@ def _drawn(notes: Notes, images: Object) -> Usage | None:
     drawn = Notes(operation="images", flags=notes.flags)
     drawn.usage = {**images, "input_tokens_details": details}
     return usage(drawn)
-
-
-def _same_container(item: Object, containers: set[str]) -> bool:
-    """Whether this answer used the container before, which is billed only once."""
-    name = item.get("container_id")
-    if not isinstance(name, str) or item.get("type") != "code_interpreter_call":
-        return False
-    known = name in containers
-    containers.add(name)
-    return known
 
 
 def skim(notes: Notes, ends: bytes) -> None:
@@ -345,7 +365,12 @@ RESPONSES: t.Final = dataclasses.replace(
     needles=needles(_USAGE, rb"\[DONE\]", rb'"response.created"'),
     skim=skim,
     tail=("usage", "tool_usage", "tools", "service_tier", "model", "id"),
-    parse_whole_if=(b'_search_call"', b'_interpreter_call"', b'_generation_call"'),
+    parse_whole_if=(
+        b'_search_call"',
+        b'_interpreter_call"',
+        b'_generation_call"',
+        b'"shell_call"',
+    ),
     usage_by_model=tool_usage_by_model,
 )
 """Answers with items that have a price per call."""
@@ -353,8 +378,6 @@ RESPONSES: t.Final = dataclasses.replace(
 EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=("usage", "model", "id"))
 
 RUNS: t.Final = dataclasses.replace(CHAT, read=read_run)
-
-BATCH: t.Final = batch_dialect(CHAT, batch_results)
 
 IMAGES: t.Final = dataclasses.replace(
     CHAT,

@@ -15,6 +15,7 @@ from . import groq
 from . import mistral
 from . import ollama
 from . import openai
+from . import openai_jobs
 from . import perplexity
 from . import realtime
 from . import watsonx
@@ -48,7 +49,7 @@ OPENAI: t.Final = (
     Path(r".*embeddings", openai.EMBEDDINGS, "embeddings"),
     Path(r".*/responses(?:/compact)?", openai.RESPONSES, "responses"),
     Path(r".*/responses/resp_[^/]+", openai.RESPONSES, "responses", method="GET"),
-    Path(r".*/files/[^/]+/content", openai.BATCH, "batch", method="GET"),
+    Path(r".*/files/[^/]+/content", openai_jobs.BATCH, "batch", method="GET"),
     Path(r".*/images/(?:generations|edits|variations)", openai.IMAGES, "images"),
     Path(r".*/audio/(?:transcriptions|translations)", openai.AUDIO, "audio"),
     Path(r".*/audio/speech", openai.SPEECH, "speech"),
@@ -58,6 +59,20 @@ OPENAI: t.Final = (
     Path(r".*/threads(?:/thread_[^/]+)?/runs", openai.RUNS, "assistants"),
     Path(r".*/threads/[^/]+/runs/[^/]+/submit_tool_outputs", openai.RUNS, "assistants"),
     Path(r".*/threads/[^/]+/runs/[^/]+", openai.RUNS, "assistants", method="GET"),
+    Path(r".*/videos(?:/edits|/[^/]+/remix)?", openai_jobs.VIDEO, "videos"),
+    Path(r".*/videos/extensions", openai_jobs.EXTENSION, "videos"),
+    Path(r".*/containers", openai_jobs.CONTAINER, "containers"),
+    Path(r".*/vector_stores/[^/]+/search", openai_jobs.SEARCH, "search"),
+    Path(
+        r".*/vector_stores(?:/[^/]+/(?:files|file_batches))?",
+        openai_jobs.STORE,
+        "storage",
+    ),
+    Path(
+        r".*/fine_tuning/jobs/[^/]+", openai_jobs.TRAINING, "fine_tuning", method="GET"
+    ),
+    Path(r".*/evals/[^/]+/runs/[^/]+", openai_jobs.EVALUATION, "evals", method="GET"),
+    Path(r".*/fine_tuning/alpha/graders/run", openai_jobs.GRADING, "evals"),
     Path(r".*/realtime", realtime.REALTIME, "realtime", method="WS", stream=True),
 )
 """The paths of OpenAI and of compatible APIs, under any prefix."""
@@ -219,9 +234,9 @@ GROQ: t.Final = (Path(r".*/chat/completions", groq.CHAT, "chat"), *GATEWAY)
 PERPLEXITY: t.Final = (Path(r".*/chat/completions", perplexity.CHAT, "chat"), *GATEWAY)
 
 XAI: t.Final = (
-    *GATEWAY,
     Path(r".*/videos/(?:generations|edits)", xai.VIDEO, "videos"),
     Path(r".*/videos/(?P<response_id>[^/]+)", xai.VIDEO, "videos", method="GET"),
+    *GATEWAY,
 )
 
 WRITER: t.Final = (Path(r".*/v1/chat", openai.CHAT, "chat"), *OPENAI)

@@ -389,6 +389,36 @@ def test_a_video_is_one_bill_however_often_it_is_polled(book: Book) -> None:
     assert (billed.reported_cost, billed.response_id) == (Decimal("0.05"), "v-1")
 
 
+def test_a_container_is_billed_once_however_many_answers_use_it(book: Book) -> None:
+    def answer(*containers: str) -> dict[str, t.Any]:
+        kind = "code_interpreter_call"
+        output = [{"type": kind, "container_id": name} for name in containers]
+        usage = {"input_tokens": 3, "output_tokens": 4}
+        return {"model": "gpt-5.5", "output": output, "usage": usage}
+
+    url = "https://api.openai.com/v1"
+    ask(book, "POST", f"{url}/containers", {"id": "cntr_made"})
+    ask(book, "POST", f"{url}/responses", answer("cntr_made", "cntr_auto"))
+    ask(book, "POST", f"{url}/responses", answer("cntr_auto"))
+    assert [call.usage and call.usage.units for call in book.calls] == [
+        {"code_interpreter": 1},
+        {"code_interpreter": 1},
+        {},
+    ]
+    assert all("session_fee" in call.flags for call in book.calls)
+
+
+def test_a_fine_tuning_job_is_one_call_however_often_it_is_polled(book: Book) -> None:
+    url = "https://api.openai.com/v1/fine_tuning/jobs/ftjob-polled"
+    job = {"id": "ftjob-polled", "model": "gpt-4o-mini", "status": "running"}
+    ask(book, "GET", url, job)
+    done = job | {"status": "succeeded", "trained_tokens": 5000}
+    ask(book, "GET", url, done)
+    ask(book, "GET", url, done)
+    assert book.call.usage is not None
+    assert book.call.usage.other_tokens == {"input_training": 5000}
+
+
 def test_an_answer_that_carried_its_usage_is_not_billed_again(book: Book) -> None:
     url = "https://api.openai.com/v1/responses"
     usage = {"input_tokens": 3, "output_tokens": 4}

@@ -395,6 +395,17 @@ CASES: t.Final = (
     ),
     Case(
         "video_second",
+        beside_chat("videos", "openai", "azure"),
+        {"id": "video_1", "seconds": "8", "size": "720x1280"},
+    ),
+    Case(
+        "input_training",
+        beside_chat("fine_tuning/jobs/ftjob-1", "openai"),
+        {"id": "ftjob-1", "status": "succeeded", "trained_tokens": 9},
+        method="GET",
+    ),
+    Case(
+        "video_second",
         {"xai": "https://api.x.ai/v1/videos/v1"},
         {"status": "done", "video": {"duration": 8}, "usage": {"cost": 1}},
         method="GET",
@@ -552,9 +563,6 @@ EXAMPLES: t.Final = {
         {"results": [], "meta": {"billed_units": {"search_units": 1}}},
         {"model": "cohere-rerank-v3-english"},
     ),
-    ("azure", "video_second"): Example(
-        "https://x.openai.azure.com/openai/v1/videos", {"id": "video_1"}
-    ),
     ("azure", "output_audio_second"): Example(
         "https://x.openai.azure.com/openai/deployments/gpt-4o-mini-tts/audio/speech",
         b"ID3",
@@ -564,9 +572,6 @@ EXAMPLES: t.Final = {
         "https://api.openai.com/v1/audio/speech",
         b"ID3",
         {"model": "gpt-4o-mini-tts", "input": "hello"},
-    ),
-    ("openai", "video_second"): Example(
-        "https://api.openai.com/v1/videos", {"id": "video_1"}
     ),
     ("bedrock", "image"): Example(
         f"{BEDROCK}/amazon.nova-canvas-v1%3A0/invoke", {"images": ["AA"]}

@@ -46,22 +46,6 @@ CASES: dict[str, tuple[str, object, Usage]] = {
             reasoning_tokens=256,
         ),
     ),
-    "code that runs twice in one container is billed once": (
-        f"{OPENAI}/responses",
-        {
-            "output": [
-                {"type": "code_interpreter_call", "container_id": "cntr_1"},
-                {"type": "code_interpreter_call", "container_id": "cntr_1"},
-                {"type": "code_interpreter_call", "container_id": "cntr_2"},
-            ],
-            "usage": {"input_tokens": 9, "output_tokens": 1},
-        },
-        Usage(
-            input_tokens=9,
-            output_tokens=1,
-            units={"code_interpreter": Decimal(2)},
-        ),
-    ),
     "predicted outputs are in the completion": (
         f"{OPENAI}/chat/completions",
         {
