@@ -26,11 +26,11 @@ from decimal import Decimal
 from flask import Flask
 
 from flask_llm_cost import LlmCost
-from flask_llm_cost.call import Attempt
+from flask_llm_cost.attempt import Attempt
+from flask_llm_cost.attempt import Snapshot
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
-from flask_llm_cost.call import Snapshot
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import StorageError
 

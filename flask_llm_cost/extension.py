@@ -14,8 +14,8 @@ from flask import Flask
 
 from .apps import Apps
 from .apps import NAME
+from .attempt import Attempt
 from .binding import bind
-from .call import Attempt
 from .call import Call
 from .call import Outcome
 from .call import TagSource

@@ -6,10 +6,10 @@ import datetime as dt
 import typing as t
 
 from .apps import Apps
+from .attempt import Attempt
+from .attempt import Snapshot
 from .calendar import whole_ms
-from .call import Attempt
 from .call import Call
-from .call import Snapshot
 from .call import TagSource
 from .config import Settings
 from .event_id import mint_event_id

@@ -22,7 +22,7 @@ from flask import Flask
 
 import flask_llm_cost
 from flask_llm_cost import errors
-from flask_llm_cost.call import Attempt
+from flask_llm_cost.attempt import Attempt
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import ConfigError
 from flask_llm_cost.errors import FilterError

@@ -32,7 +32,7 @@ from flask_llm_cost import signals
 from flask_llm_cost import UnknownPrice
 from flask_llm_cost import Usage
 from flask_llm_cost.apps import States
-from flask_llm_cost.call import Attempt
+from flask_llm_cost.attempt import Attempt
 from flask_llm_cost.cli.demo import provider
 from flask_llm_cost.event_id import event_time
 from flask_llm_cost.providers import paths

@@ -23,7 +23,7 @@ from flask_llm_cost import LlmCost
 from flask_llm_cost import SetupRequired
 from flask_llm_cost import signals
 from flask_llm_cost import StorageError
-from flask_llm_cost.call import Attempt
+from flask_llm_cost.attempt import Attempt
 from tests.cluster.servers import answers
 from tests.cluster.servers import free_ports
 from tests.cluster.servers import PostgreSQL

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from decimal import Decimal
 
-from ..call import Attempt
+from ..attempt import Attempt
+from ..attempt import Snapshot
 from ..call import Call
-from ..call import Snapshot
 from ..errors import BudgetExceeded
 from ..errors import StorageError
 from ..errors import UnknownPrice

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from .. import checks
+from ..attempt import Attempt
 from ..bound import Bound
 from ..bound import read_bound
-from ..call import Attempt
 from ..call import Call
 from ..money import floor_pico
 from .definition import Budget

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from dataclasses import replace
 from decimal import Decimal
 
+from ..attempt import Snapshot
 from ..call import Call
 from ..call import Outcome
 from ..call import Reading
 from ..call import SILENT_OUTCOMES
-from ..call import Snapshot
 from ..call import Usage
 from ..event_id import derive_event_id
 from ..money import add

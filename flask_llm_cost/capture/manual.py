@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from decimal import InvalidOperation
 
+from ..attempt import Snapshot
 from ..calendar import END
 from ..calendar import FIRST
 from ..calendar import utc_ms
 from ..call import Call
 from ..call import Outcome
 from ..call import OUTCOMES
-from ..call import Snapshot
 from ..call import Usage
 from ..call import USAGE_SOURCES
 from ..call import UsageSource

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from contextvars import Token
 from time import perf_counter
 
+from ..attempt import Recorder
+from ..attempt import Snapshot
 from ..call import Call
 from ..call import Outcome
-from ..call import Recorder
-from ..call import Snapshot
 from ..providers import Exchange
 from .calls import calls_of
 from .calls import Ending

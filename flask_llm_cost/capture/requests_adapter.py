@@ -22,7 +22,7 @@ from requests.exceptions import RetryError
 from requests.utils import stream_decode_response_unicode
 from urllib3.response import BaseHTTPResponse
 
-from ..call import Recorder
+from ..attempt import Recorder
 from ..call import TagSource
 from ..errors import ConfigError
 from ..providers import Provider

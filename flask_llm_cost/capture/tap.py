@@ -10,8 +10,8 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-from ..call import Attempt
-from ..call import Recorder
+from ..attempt import Attempt
+from ..attempt import Recorder
 from ..call import TagSource
 from ..errors import ConfigError
 from ..errors import LlmCostError

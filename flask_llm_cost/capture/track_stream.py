@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from types import TracebackType
 
-from ..call import Attempt
+from ..attempt import Attempt
+from ..attempt import Recorder
+from ..attempt import Snapshot
 from ..call import Call
-from ..call import Recorder
-from ..call import Snapshot
 from ..call import TagSource
 from ..call import Usage
 from ..errors import LlmCostError

@@ -13,7 +13,7 @@ from decimal import Decimal
 from flask import Flask
 
 from flask_llm_cost import LlmCost
-from flask_llm_cost.call import Attempt
+from flask_llm_cost.attempt import Attempt
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import BudgetExceeded

@@ -17,8 +17,8 @@ from flask import Flask
 
 from flask_llm_cost import LlmCost
 from flask_llm_cost import signals
+from flask_llm_cost.attempt import Attempt
 from flask_llm_cost.budgets import Alert
-from flask_llm_cost.call import Attempt
 from flask_llm_cost.call import Call
 from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.db.tables import budgets as budgets_table

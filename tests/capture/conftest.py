@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from flask_llm_cost.call import Attempt
+from flask_llm_cost.attempt import Attempt
+from flask_llm_cost.attempt import Snapshot
 from flask_llm_cost.call import Call
-from flask_llm_cost.call import Snapshot
 from flask_llm_cost.capture.requests_adapter import LlmCostAdapter
 from flask_llm_cost.event_id import event_time
 from flask_llm_cost.event_id import mint_event_id

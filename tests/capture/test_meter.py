@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from flask_llm_cost.attempt import Snapshot
 from flask_llm_cost.call import Call
-from flask_llm_cost.call import Snapshot
 from flask_llm_cost.capture.meter import Meter
 from flask_llm_cost.capture.meter import open_meters
 from flask_llm_cost.capture.suppression import suppress

@@ -18,8 +18,8 @@ import pytest
 from anthropic.types import Message
 from openai.types.chat import ChatCompletionChunk
 
+from flask_llm_cost.attempt import Snapshot
 from flask_llm_cost.call import Call
-from flask_llm_cost.call import Snapshot
 from flask_llm_cost.call import Usage
 from flask_llm_cost.capture.meter import open_meters
 from flask_llm_cost.capture.suppression import suppressed

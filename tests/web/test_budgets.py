@@ -10,9 +10,9 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flask_llm_cost.attempt import Attempt
 from flask_llm_cost.budgets import read_budgets
 from flask_llm_cost.budgets.standing import Standing
-from flask_llm_cost.call import Attempt
 from flask_llm_cost.config import Settings
 from flask_llm_cost.money import to_pico
 from flask_llm_cost.web.gauge import gauge
