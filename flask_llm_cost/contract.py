@@ -37,6 +37,7 @@ METERS: t.Final[Mapping[str, Meter]] = {
             "mistral": "usage.prompt_tokens, connector_tokens",
             "ollama": "prompt_eval_count",
             "watsonx": "input_token_count",
+            "meta": "metrics[num_prompt_tokens]",
         },
     ),
     "output": Meter(
@@ -50,6 +51,7 @@ METERS: t.Final[Mapping[str, Meter]] = {
             "mistral": "usage.completion_tokens",
             "ollama": "eval_count",
             "watsonx": "generated_token_count",
+            "meta": "metrics[num_completion_tokens]",
         },
     ),
     "reasoning": Meter(
@@ -164,7 +166,8 @@ METERS: t.Final[Mapping[str, Meter]] = {
     "web_search": Meter(
         "search",
         {
-            "openai": "output[web_search_call], tool_usage.web_search, a search model",
+            "openai": "output[web_search_call, bing_grounding_call],"
+            " tool_usage.web_search, a search model",
             "anthropic": "server_tool_use.web_search_requests",
             "bedrock": "server_tool_use.web_search_requests",
             "mistral": "connectors.web_search",

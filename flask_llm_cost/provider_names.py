@@ -29,6 +29,10 @@ _SYNONYMS: t.Final = {
     "z_ai": "zai",
     "mistralai": "mistral",
     "hugging_face": "huggingface",
+    "githubcopilot": "github_copilot",
+    "github_copilot": "github_copilot",
+    "meta_llama": "meta",
+    "llama_api": "meta",
 }
 """Other spellings, from gateways, price lists and frameworks. ``-`` counts as ``_``."""
 

@@ -227,7 +227,7 @@ class Exchange:
             provider=self.route.provider,
             operation=notes.operation,
             request_model=self.request_model,
-            model=notes.model or self.request_model,
+            model=self.route.model_name(notes.model, self.request_model),
             response_id=notes.response_id,
             usage=usage,
             usage_source=_source(notes, usage, stream=stream, cut=cut),

@@ -50,6 +50,10 @@ _TOOLS: t.Final = {
     "code_interpreter_call": "code_interpreter",
     "image_generation_call": "image_generation",
     "x_search_call": "x_search",
+    # Azure's agents search with Bing at the price of a web search:
+    # https://learn.microsoft.com/azure/ai-foundry/agents/how-to/tools/bing-tools
+    "bing_grounding_call": "web_search",
+    "bing_custom_search_preview_call": "web_search",
 }
 """Items of ``output`` with a price per call, and their units."""
 
@@ -370,6 +374,7 @@ RESPONSES: t.Final = dataclasses.replace(
         b'_interpreter_call"',
         b'_generation_call"',
         b'"shell_call"',
+        b'"bing_',
     ),
     usage_by_model=tool_usage_by_model,
 )

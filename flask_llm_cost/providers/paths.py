@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from . import anthropic
 from . import bedrock
 from . import cohere
+from . import copilot
 from . import gemini
 from . import gemini_media
 from . import groq
+from . import meta
 from . import mistral
 from . import ollama
 from . import openai
@@ -228,6 +230,15 @@ GATEWAY: t.Final = (
     Path(r".*/v2/chat", cohere.COHERE, "chat"),
 )
 """A gateway speaks like OpenAI, and passes on other APIs at their own paths."""
+
+COPILOT: t.Final = (
+    Path(r".*/chat/completions", copilot.CHAT, "chat"),
+    Path(r".*/responses(?:/compact)?", copilot.RESPONSES, "responses"),
+    Path(r".*/v1/messages", copilot.MESSAGES, "chat"),
+    *OPENAI,
+)
+
+META: t.Final = (Path(r".*/chat/completions", meta.CHAT, "chat"), *GATEWAY)
 
 GROQ: t.Final = (Path(r".*/chat/completions", groq.CHAT, "chat"), *GATEWAY)
 

@@ -21,6 +21,9 @@ class Provider:
     """A regular expression for hosts in one region. Its group ``region`` gives the flag
     ``region.NAME``. Without the group, all regions have the same prices, and the flag is
     ``region.endpoint``."""
+    endpoints: str = ""
+    """A regular expression for requested models whose names are those of prices, whatever
+    the answer calls the model behind them."""
     include_usage: str = ""
     """A regular expression for URLs, with their query, whose streams report usage only
     on request, and that understand ``stream_options.include_usage``."""
@@ -32,9 +35,10 @@ def _provider(
     api: tuple[Path, ...] = paths.GATEWAY,
     *,
     region: str = "",
+    endpoints: str = "",
     include_usage: str = "",
 ) -> Provider:
-    return Provider(name, tuple(hosts.split()), api, region, include_usage)
+    return Provider(name, tuple(hosts.split()), api, region, endpoints, include_usage)
 
 
 COMPLETIONS: t.Final = r".*/completions(?:\?.*)?"
@@ -110,7 +114,10 @@ PROVIDERS: t.Final = (
         include_usage=COMPLETIONS,
     ),
     _provider(
-        "databricks", "*.cloud.databricks.com *.azuredatabricks.net", paths.DATABRICKS
+        "databricks",
+        "*.cloud.databricks.com *.azuredatabricks.net *.gcp.databricks.com",
+        paths.DATABRICKS,
+        endpoints="databricks-.+",
     ),
     _provider("groq", "api.groq.com", paths.GROQ),
     _provider("perplexity", "api.perplexity.ai", paths.PERPLEXITY),
@@ -124,12 +131,19 @@ PROVIDERS: t.Final = (
     _provider("fireworks", "api.fireworks.ai"),
     _provider("github", "models.github.ai", include_usage=COMPLETIONS),
     _provider(
+        "github_copilot",
+        "api.githubcopilot.com *.githubcopilot.com copilot-api.*.ghe.com",
+        paths.COPILOT,
+        include_usage=COMPLETIONS,
+    ),
+    _provider(
         "huggingface",
         "router.huggingface.co api-inference.huggingface.co",
         include_usage=COMPLETIONS,
     ),
     _provider("hyperbolic", "api.hyperbolic.xyz"),
     _provider("jina", "api.jina.ai"),
+    _provider("meta", "api.meta.ai api.llama.com", paths.META),
     _provider("minimax", "api.minimax.io api.minimaxi.com"),
     _provider("moonshot", "api.moonshot.ai api.moonshot.cn"),
     _provider(

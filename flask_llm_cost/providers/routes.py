@@ -46,8 +46,16 @@ class Route:
     """The batch whose results are requested, if these have no dates of their own."""
     flags: frozenset[str] = frozenset()
     """Conditions that the price may depend on: ``region.eu``."""
+    endpoints: str = ""
+    """:attr:`Provider.endpoints`."""
     include_usage: str = ""
     """:attr:`Provider.include_usage`, or empty if the path has no such option."""
+
+    def model_name(self, served: str | None, requested: str | None) -> str | None:
+        """Return the name that a call's model has in prices: in general, the served one."""
+        if requested and self.endpoints and re.fullmatch(self.endpoints, requested):
+            return requested
+        return served or requested
 
 
 def route(
@@ -150,6 +158,7 @@ def _route(
                 response_id=named.get("response_id"),
                 batch_id=named.get("batch_id"),
                 flags=_flags(provider, host),
+                endpoints=provider.endpoints,
                 include_usage=(
                     provider.include_usage
                     if path.operation in _WITH_STREAM_OPTIONS

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from . import anthropic
 from . import bedrock
 from . import cohere
+from . import copilot
 from . import gemini
 from . import groq
+from . import meta
 from . import ollama
 from . import openai
 from . import realtime
@@ -53,6 +55,10 @@ def _ollama(event: Object) -> bool:
     return isinstance(event.get("done"), bool)
 
 
+def _meta(event: Object) -> bool:
+    return "completion_message" in event or "event" in event or _openai(event)
+
+
 def _cohere(event: Object) -> bool:
     return event.get("type") in ("message-start", "message-end")
 
@@ -60,7 +66,10 @@ def _cohere(event: Object) -> bool:
 _SHAPES: t.Final[dict[object, Callable[[Object], bool]]] = {
     openai.read: _openai,
     groq.read: _openai,
+    copilot.read: _openai,
     anthropic.read: _anthropic,
+    copilot.read_message: _anthropic,
+    meta.read: _meta,
     gemini.read: _gemini,
     gemini.read_interaction: _interaction,
     realtime.read: gemini.is_live,
@@ -73,7 +82,7 @@ _SHAPES: t.Final[dict[object, Callable[[Object], bool]]] = {
 
 def _is_in(dialect: Dialect, event: Object) -> bool:
     """Whether an event is certainly in a dialect."""
-    if dialect is openai.RESPONSES:
+    if any(dialect is each for each in (openai.RESPONSES, copilot.RESPONSES)):
         return _responses(event)
     shape = _SHAPES.get(dialect.read)
     return shape is not None and shape(event)

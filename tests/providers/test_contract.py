@@ -148,7 +148,7 @@ def beside_chat(path: str, *providers: str) -> dict[str, str]:
     }
 
 
-AUDIO = ("openai", "azure", "groq", "mistral")
+AUDIO = ("openai", "azure", "groq", "mistral", "meta")
 IMAGE_USAGE = {
     "input_tokens": 30,
     "output_tokens": 50,
@@ -287,7 +287,7 @@ CASES: t.Final = (
     ),
     Case(
         "image",
-        beside_chat("images/generations", "openai", "azure", "xai"),
+        beside_chat("images/generations", "openai", "azure", "xai", "meta"),
         {"data": [{"url": "https://x"}]},
     ),
     Case(
