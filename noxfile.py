@@ -125,6 +125,17 @@ def typing(session: nox.Session) -> None:
     session.run("pyright", "--pythonpath", f"{session.bin}/python")
 
 
+@nox.session(venv_backend="uv")
+def pin(session: nox.Session) -> None:
+    """Pin the tools of CI, with hashes."""
+    session.install("uv")
+    session.run(
+        *("uv", "pip", "compile", ".ci/tools.in", "-o", ".ci/tools.txt", "--upgrade"),
+        *("--generate-hashes", "--universal", "--python-version", "3.11"),
+        *("--no-header", "--no-annotate", "--no-emit-index-url"),
+    )
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the docs; a warning is an error."""
