@@ -66,7 +66,10 @@ _GROUPS: t.Final = (
     ("output", "cost_output"),
     ("reasoning", "cost_output"),
 )
-_COST_COLUMNS: t.Final = ("cost_total", *COST_GROUPS, "cost_source", "cost_complete")
+_COST_COLUMNS: t.Final = ("cost_total", *COST_GROUPS, "cost_source") + (
+    "cost_complete",
+    "cost_ceiling",
+)
 _FIELDS: t.Final = (
     ("event_id", "started_at", "stream", "usage_source", "outcome") + NUMBERS + TEXTS
 )
@@ -260,7 +263,21 @@ def _costs_of(cost: Cost | None) -> tuple[tuple[t.Any, ...], str]:
             f"cost.total_usd: {cost.total_usd} is not the sum of its parts"
             f" ({from_pico(total - sum(sums))} USD apart)"
         )
-    return (total, *sums, cost.source, cost.complete), ",".join(parts)
+    values = (total, *sums, cost.source, cost.complete, _ceiling_of(cost, total))
+    return values, ",".join(parts)
+
+
+def _ceiling_of(cost: Cost, total: int) -> int | None:
+    """Return the ceiling of an incomplete cost; that of a complete one is its total."""
+    if cost.complete or cost.ceiling_usd is None:
+        return None
+    ceiling = to_pico(cost.ceiling_usd)
+    if ceiling < total:
+        raise ValueError(
+            f"cost.ceiling_usd: {cost.ceiling_usd} is less than the total,"
+            f" {cost.total_usd}"
+        )
+    return ceiling
 
 
 @functools.lru_cache(maxsize=1024)
@@ -364,6 +381,7 @@ def _cost_of(row: t.Any, details: Mapping[str, t.Any]) -> Cost | None:
         return None
     valid_from = details.get("valid_from")
     estimate = details.get("estimate")
+    ceiling = row.cost_ceiling
     cost = Cost(
         total_usd=from_pico(row.cost_total),
         parts={
@@ -377,6 +395,7 @@ def _cost_of(row: t.Any, details: Mapping[str, t.Any]) -> Cost | None:
         complete=row.cost_complete,
         flags=frozenset(details.get("cost_flags", ())),
         estimate_usd=None if estimate is None else Decimal(estimate),
+        ceiling_usd=None if ceiling is None else from_pico(ceiling),
     )
     if valid_from is None:
         return cost

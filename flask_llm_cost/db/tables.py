@@ -37,6 +37,7 @@ PRICED_COLUMNS: t.Final = (
     *COST_GROUPS,
     "cost_source",
     "cost_complete",
+    "cost_ceiling",
     "flags",
     "details",
 )
@@ -74,6 +75,8 @@ calls = sa.Table(
     sa.Column("flags", Text(255), nullable=False),
     # JSON text: other_tokens, units, parts, price provenance, reported and estimated cost.
     sa.Column("details", LONG_TEXT),
+    # Of an incomplete cost; NULL if it has no known limit. Complete: cost_total.
+    sa.Column("cost_ceiling", sa.BigInteger),
     sa.PrimaryKeyConstraint("started_at", "event_id", name="pk_llm_cost_calls"),
     **TABLE_OPTIONS,
 )
@@ -156,9 +159,11 @@ MEASURES: t.Final = (
     "estimated",
     "estimated_tokens",
     "cost_estimated",
+    "cost_open",
+    "unbounded",
 )
 """The measures of a rollup, named as in :class:`.Totals`. Costs of estimated usage are in
-``cost_estimated`` only."""
+``cost_estimated`` only, and their ceilings in ``cost_open``."""
 
 rollups = sa.Table(
     PREFIX + "rollups",
@@ -292,6 +297,7 @@ budget_windows = sa.Table(
     sa.Column("spent", sa.BigInteger, nullable=False),
     sa.Column("reserved", sa.BigInteger, nullable=False),
     sa.Column("lost", sa.BigInteger, nullable=False),
+    sa.Column("unsettled", sa.BigInteger, nullable=False, server_default="0"),
     **TABLE_OPTIONS,
 )
 """The counters of each window of each budget."""

@@ -36,7 +36,9 @@ class Totals:
     unpriced_tokens: int = 0
     """Their tokens."""
     incomplete: int = 0
-    """Priced calls with a part that has no price: their cost is a minimum."""
+    """Priced calls of which something was not read or has no price."""
+    unbounded: int = 0
+    """Incomplete and estimated calls without a known limit of their cost."""
     failed: int = 0
     """Attempts that were refused or not answered, and used nothing."""
     estimated: int = 0
@@ -44,6 +46,7 @@ class Totals:
     estimated_tokens: int = 0
     """Their estimated tokens."""
     estimated_pico: int = 0
+    open_pico: int = 0
     spend_pico: int = 0
     cost_input_pico: int = 0
     cost_cache_read_pico: int = 0
@@ -73,6 +76,20 @@ class Totals:
     def spend_usd(self) -> Decimal:
         """The sum of the known costs."""
         return from_pico(self.spend_pico)
+
+    @property
+    def open_usd(self) -> Decimal:
+        """How much more the incomplete and estimated calls can have cost, as far as that
+        has a known limit. (``spend_usd`` has none of the cost of estimated calls.)"""
+        return from_pico(self.open_pico)
+
+    @property
+    def ceiling_usd(self) -> Decimal | None:
+        """The most that the calls can have cost; ``None`` if a call is unpriced, or has no
+        known limit."""
+        if self.unpriced or self.unbounded:
+            return None
+        return from_pico(self.spend_pico + self.open_pico)
 
     @property
     def estimated_usd(self) -> Decimal:
@@ -197,6 +214,7 @@ _MONEY: t.Final = {
     "cost_output_pico": "cost_output",
     "cost_units_pico": "cost_units",
     "estimated_pico": "cost_estimated",
+    "open_pico": "cost_open",
 }
 
 MEASURES: t.Final[list[sa.ColumnElement[t.Any]]] = [

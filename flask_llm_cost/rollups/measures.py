@@ -36,6 +36,10 @@ ESTIMATED: t.Final[sa.ColumnElement[bool]] = sa.and_(
 """The cost is that of estimated usage, which totals show separately."""
 
 _not_estimated: t.Final = _c.usage_source != "estimated"
+
+_ceiling: t.Final = sa.case((_c.cost_complete, _c.cost_total), else_=_c.cost_ceiling)
+_open: t.Final = _ceiling - sa.case((_not_estimated, _c.cost_total), else_=0)
+"""How much more than ``cost_total`` counts a call can have cost at most."""
 _tokens: t.Final = _c.total_input_tokens + _c.total_output_tokens
 
 
@@ -52,6 +56,7 @@ COUNTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     ),
     "unpriced_tokens": sa.func.sum(sa.case((UNPRICED, _tokens))),
     "incomplete": _count(sa.and_(_c.cost_complete.is_(sa.false()), _not_estimated)),
+    "unbounded": _count(sa.and_(_c.cost_total.is_not(None), _ceiling.is_(None))),
     "failed": _count(FAILED),
     "estimated": _count(ESTIMATED),
     "estimated_tokens": sa.func.sum(sa.case((ESTIMATED, _tokens))),
@@ -72,6 +77,7 @@ AMOUNTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
         for name in ("cost_total", *COST_GROUPS)
     },
     "cost_estimated": sa.case((ESTIMATED, _c.cost_total)),
+    "cost_open": _open,
 }
 """The measures of money: the pico-USD of one call that each sums."""
 

@@ -16,6 +16,7 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.db import migrate
 from flask_llm_cost.db import partitions
 from flask_llm_cost.db import rows
+from flask_llm_cost.db.migrations import HEAD
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.db.tables import dirty_marks
 from flask_llm_cost.db.tables import PRICED_COLUMNS
@@ -37,7 +38,7 @@ from flask_llm_cost.rollups.horizon import horizon
 from tests.cluster.servers import wait_until
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
-from tests.db.second_revision import environment
+from tests.db.third_revision import environment
 from tests.ledger.samples import make_call
 from tests.ledger.test_ledger import spool
 from tests.rollups.test_build import raw
@@ -471,7 +472,7 @@ def test_a_partitioned_ledger_can_be_migrated(ledger: Ledger, tmp_path: Path) ->
     before = raw(ledger)
     migrate.upgrade(engine, location=location)
     assert raw(ledger) == before
-    migrate.downgrade(engine, "0001", location=location)
+    migrate.downgrade(engine, HEAD, location=location)
     assert ledger.schema.check() == []
     ledger.rollups.build()
     assert raw(ledger) == before

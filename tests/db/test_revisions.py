@@ -26,8 +26,8 @@ from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.ledger import Ledger
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
-from tests.db.second_revision import environment
-from tests.db.second_revision import SECOND
+from tests.db.third_revision import environment
+from tests.db.third_revision import THIRD
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
 
@@ -99,7 +99,7 @@ def _ours(rows: Rows) -> Rows:
 
 @pytest.fixture
 def location(tmp_path: Path) -> str:
-    """Our revisions and a second one."""
+    """Our revisions and a third one."""
     return environment(tmp_path)
 
 
@@ -109,14 +109,32 @@ def test_up_and_down_changes_no_row(
 ) -> None:
     ledger = make_ledger(database)
     engine = ledger._engines.writing()
+    migrate.downgrade(engine, FIRST)
     _fill(engine)
     before = _ours(_read(engine))
     migrate.upgrade(engine, location=location)
-    assert _version(engine) == SECOND
+    assert _version(engine) == THIRD
     _keeps(before, _ours(_read(engine)))
+    migrate.downgrade(engine, HEAD, location=location)
+    assert ledger.schema.check() == []
     migrate.downgrade(engine, FIRST, location=location)
     assert _ours(_read(engine)) == before
-    assert ledger.schema.check() == []
+
+
+@every_database
+def test_earlier_incomplete_and_estimated_calls_have_no_known_limit(
+    database: str | None, make_ledger: MakeLedger
+) -> None:
+    engine = make_ledger(database)._engines.writing()
+    migrate.downgrade(engine, FIRST)
+    _fill(engine)
+    migrate.upgrade(engine)
+    for name in ("llm_cost_rollups", "llm_cost_tag_rollups"):
+        table = sa.Table(name, sa.MetaData(), autoload_with=engine)
+        with engine.connect() as connection:
+            for row in connection.execute(sa.select(table)):
+                assert row.unbounded == row.incomplete + row.estimated
+                assert row.cost_open == 0
 
 
 def _version(engine: sa.Engine) -> str | None:
@@ -167,6 +185,7 @@ def test_a_revision_that_is_killed_anywhere_can_be_repeated(
 ) -> None:
     """Both ways. MariaDB keeps what was done before; the others roll it back."""
     engine = make_ledger(database)._engines.writing()
+    migrate.downgrade(engine, FIRST)
     _fill(engine)
     before = _ours(_read(engine))
     ways = (
@@ -369,14 +388,15 @@ def test_the_sql_text_of_a_revision_can_be_run_on_data(
 ) -> None:
     ledger = make_ledger(database)
     engine = ledger._engines.writing()
+    migrate.downgrade(engine, FIRST)
     _fill(engine)
     before = _ours(_read(engine))
     with engine.connect() as connection:
         dialect = migrate.dialect_name(connection)
     engine.dispose()
-    text = migrate.sql(dialect, f"{FIRST}:{SECOND}", location=location)
+    text = migrate.sql(dialect, f"{FIRST}:{THIRD}", location=location)
     _by_hand(ledger, text)
-    assert _version(engine) == SECOND
+    assert _version(engine) == THIRD
     _keeps(before, _ours(_read(engine)))
     migrate.downgrade(engine, FIRST, location=location)
     assert _ours(_read(engine)) == before

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import types
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -19,6 +20,7 @@ from flask_llm_cost.money import to_pico
 from tests.ledger.samples import calls
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
+from tests.query.samples import cost_of
 
 GROUPS = (
     "cost_input",
@@ -45,6 +47,22 @@ def test_the_groups_of_a_cost_add_up(call: Call) -> None:
     else:
         assert row["cost_total"] == to_pico(call.cost.total_usd)
         assert sum(row[name] for name in GROUPS) == row["cost_total"]
+
+
+@given(calls())
+def test_only_an_incomplete_cost_has_a_ceiling_of_its_own(call: Call) -> None:
+    row, cost = rows.row_of(call), call.cost
+    if cost is None or cost.complete or cost.ceiling_usd is None:
+        assert row["cost_ceiling"] is None
+    else:
+        assert row["cost_ceiling"] == to_pico(cost.ceiling_usd)
+
+
+@pytest.mark.parametrize("ceiling", ["0.99", "1.0000000000001", "1e9"])
+def test_an_impossible_ceiling_is_rejected(ceiling: str) -> None:
+    cost = replace(cost_of("1", complete=False), ceiling_usd=Decimal(ceiling))
+    with pytest.raises(ValueError, match="USD|ceiling_usd: 0.99 is less than"):
+        rows.row_of(make_call(cost=cost))
 
 
 @given(calls())

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
+from flask_llm_cost.bound import Bound
 from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
@@ -80,6 +81,17 @@ METERS = (
 )
 
 
+bounds = st.builds(
+    Bound,
+    input_tokens=st.none() | counts,
+    output_tokens=st.none() | counts,
+    choices=st.integers(1, 9),
+    rounds=st.none() | st.integers(1, 9),
+    units=st.dictionaries(names, decimals, max_size=2),
+    service_tier=st.none() | names,
+)
+
+
 @st.composite
 def costs(draw: st.DrawFn) -> Cost:
     parts = draw(
@@ -87,17 +99,21 @@ def costs(draw: st.DrawFn) -> Cost:
             st.sampled_from(METERS), st.builds(Part, decimals, decimals, amounts)
         )
     )
+    total = sum((p.amount_usd for p in parts.values()), Decimal(0))
+    complete = draw(st.booleans())
+    more = None if complete else draw(st.none() | amounts)
     return Cost(
-        total_usd=sum((p.amount_usd for p in parts.values()), Decimal(0)),
+        total_usd=total,
         parts=parts,
         source=draw(st.sampled_from(["provider", "override", "file", "bundled"])),
         price_key=draw(some.filter(lambda key: key != "")),
         valid_from=draw(st.none() | moments),
         tier=draw(st.none() | names),
         mode=draw(st.none() | names),
-        complete=draw(st.booleans()),
+        complete=complete,
         flags=draw(flags),
         estimate_usd=draw(st.none() | amounts),
+        ceiling_usd=None if more is None else total + more,
     )
 
 
@@ -125,4 +141,6 @@ def calls(draw: st.DrawFn) -> Call:
         trace_id=draw(some),
         tags=draw(st.dictionaries(names, texts, max_size=3)),
         flags=draw(flags),
+        bound=draw(st.none() | bounds),
+        estimate=draw(st.none() | usages),
     )

@@ -32,10 +32,27 @@ from flask_llm_cost.query.calls import CallQuery
 NOON = dt.datetime(2026, 4, 20, 12, tzinfo=dt.UTC)
 
 
-def cost_of(usd: str | Decimal, *, complete: bool = True, meter: str = "input") -> Cost:
+def cost_of(
+    usd: str | Decimal,
+    *,
+    complete: bool = True,
+    meter: str = "input",
+    more: str | Decimal | None = None,
+) -> Cost:
+    """A cost of one part.
+
+    :param more: How much higher the ceiling is, if the cost is not complete.
+    """
     amount = Decimal(usd)
     part = Part(Decimal(1000), Decimal(1), amount)
-    return Cost(amount, {meter: part}, "bundled", "openai/gpt-4o", complete=complete)
+    return Cost(
+        amount,
+        {meter: part},
+        "bundled",
+        "openai/gpt-4o",
+        complete=complete,
+        ceiling_usd=None if complete or more is None else amount + Decimal(more),
+    )
 
 
 def make_call(at: dt.datetime | str = NOON, **changes: t.Any) -> Call:
@@ -119,10 +136,12 @@ _usages = st.builds(
     ),
 )
 _picos = st.integers(0, 5) | st.integers(0, 10**15)
+_amounts = _picos.map(lambda n: Decimal(n).scaleb(-12))
 _costs = st.builds(
     cost_of,
-    _picos.map(lambda n: Decimal(n).scaleb(-12)),
+    _amounts,
     complete=st.booleans(),
+    more=st.none() | _amounts,
     meter=st.sampled_from(["input", "cache_read", "output_audio", "web_search"]),
 )
 # Around the hours that New York's clocks lose and repeat, often the same millisecond.

@@ -60,6 +60,7 @@ def _one(call: Call) -> Totals:
             estimated=1,
             estimated_tokens=usage.total_tokens,
             estimated_pico=pico,
+            **_limits(call, known=0),
             **_tokens(call, usage),
         )
     return Totals(
@@ -75,8 +76,18 @@ def _one(call: Call) -> Totals:
         cost_cache_read_pico=pico if meter == "cache_read" else 0,
         cost_output_pico=pico if meter == "output_audio" else 0,
         cost_units_pico=pico if meter == "web_search" else 0,
+        **_limits(call, known=pico),
         **_tokens(call, usage),
     )
+
+
+def _limits(call: Call, known: int) -> dict[str, int]:
+    """How much more than what is known a call can have cost."""
+    if call.cost is None:
+        return {}
+    if call.cost.ceiling_usd is None:
+        return {"unbounded": 1}
+    return {"open_pico": int(call.cost.ceiling_usd.scaleb(12)) - known}
 
 
 def _tokens(call: Call, usage: Usage) -> dict[str, int]:
@@ -99,6 +110,37 @@ def test_totals_are_what_adding_up_by_hand_gives(
 ) -> None:
     store.fill(*found)
     assert ask(store, totals, EVERYTHING) == counted(found)
+
+
+@given(ledgers)
+@settings(max_examples=40, deadline=None)
+def test_the_ceiling_of_totals_is_the_sum_of_the_ceilings(
+    store: Store, found: list[Call]
+) -> None:
+    store.fill(*found)
+    whole = ask(store, totals, EVERYTHING)
+    limits = [
+        call.cost.ceiling_usd if call.cost is not None else None
+        for call in found
+        if call.cost is not None or call.unpriced
+    ]
+    known = [limit for limit in limits if limit is not None]
+    if len(known) < len(limits):
+        assert whole.ceiling_usd is None
+    else:
+        assert whole.ceiling_usd == sum(known)
+        assert whole.spend_usd <= whole.ceiling_usd
+
+
+def test_an_estimated_call_counts_with_its_ceiling(sqlite: Store) -> None:
+    sqlite.fill(
+        make_call(cost=cost_of("0.25")),
+        make_call(
+            cost=cost_of("4", complete=False, more="2"), usage_source="estimated"
+        ),
+    )
+    found = sqlite.query().totals()
+    assert (found.spend_usd, found.ceiling_usd) == (Decimal("0.25"), Decimal("6.25"))
 
 
 def test_what_was_estimated_stands_apart(sqlite: Store) -> None:

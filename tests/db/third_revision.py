@@ -1,4 +1,4 @@
-"""A second revision, which proves that later ones can be added to a ledger with data."""
+"""A third revision, which proves that later ones can be added to a ledger with data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flask_llm_cost.db import migrations
 
-SECOND: t.Final = "0002"
+THIRD: t.Final = "0003"
 
 _TEXT: t.Final = '''
 """Add a table, a column of calls and a column of rollups that holds part of another."""
@@ -21,8 +21,8 @@ from alembic import op
 from flask_llm_cost.db.column_types import Text
 from flask_llm_cost.db.migrations import steps
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:
@@ -50,12 +50,12 @@ def downgrade() -> None:
 
 
 def environment(folder: Path) -> str:
-    """A copy of the bundled Alembic environment with the second revision added."""
+    """A copy of the bundled Alembic environment with the third revision added."""
     copy = folder / "migrations"
     shutil.copytree(
         Path(migrations.__file__).parent,
         copy,
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    (copy / "versions" / "r0002_notes.py").write_text(_TEXT)
+    (copy / "versions" / "r0003_notes.py").write_text(_TEXT)
     return str(copy)
