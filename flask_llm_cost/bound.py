@@ -78,11 +78,20 @@ def read_bound(body: bytes | None, operation: str) -> Bound:
         # Each token of text has at least one byte.
         input_tokens=None if refers else len(body) + _OVERHEAD + tools + images * each,
         output_tokens=output,
-        choices=max([1, *_counts(parts, _CHOICES)]),
+        choices=max([1, *_counts(parts, _CHOICES)]) * _prompts(request),
         rounds=rounds,
         units=units,
         service_tier=_service_tier(request),
     )
+
+
+def _prompts(request: Mapping[str, t.Any]) -> int:
+    """Return how many prompts a request has: completions may have a list of them."""
+    prompt = request.get("prompt")
+    several = isinstance(prompt, list) and any(
+        isinstance(p, (str, list)) for p in prompt
+    )
+    return len(prompt) if several and prompt else 1
 
 
 def _parse(body: bytes | None) -> Mapping[str, t.Any] | None:

@@ -69,6 +69,15 @@ def test_choices_are_read_in_any_spelling(members: dict[str, t.Any]) -> None:
     assert read_bound(body(**members), "chat").choices == 3
 
 
+@pytest.mark.parametrize(
+    ("prompt", "answers"),
+    [("a", 2), (["a", "b", "c"], 6), ([1, 2, 3], 2), ([[1], [2]], 4)],
+)
+def test_each_prompt_of_a_list_has_its_choices(prompt: t.Any, answers: int) -> None:
+    # https://platform.openai.com/docs/api-reference/completions/create
+    assert read_bound(body(prompt=prompt, n=2), "completions").choices == answers
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-le"])
 def test_the_encoding_of_the_body_does_not_matter(encoding: str) -> None:
     sent = json.dumps({"max_tokens": 50}).encode(encoding)

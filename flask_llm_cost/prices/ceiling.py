@@ -62,10 +62,12 @@ def with_ceiling(book: PriceBook, call: Call, model: str, quote: Quote) -> Quote
     if cost is None:
         # Nothing is known to be billed, so far; not even what the request is billed for.
         cost = dataclasses.replace(likely.cost, total_usd=Decimal(0), parts={})
-    estimate = max(cost.total_usd, likely.cost.total_usd)
+    estimate = None
+    if call.estimate is not None:
+        estimate = max(cost.total_usd, likely.cost.total_usd)
     if ceiling is not None:
         ceiling = max(cost.total_usd, ceiling)
-        estimate = min(estimate, ceiling)
+        estimate = None if estimate is None else min(estimate, ceiling)
     doubts = incomplete(call.flags)
     flags = (quote.flags | cost.flags | doubts) - {"unpriced"}
     cost = dataclasses.replace(

@@ -321,3 +321,17 @@ def test_a_call_without_an_answer_costs_nothing() -> None:
     assert meter is not None
     meter.no_response()
     assert (book.call.bound, priced(book.call).cost) == (None, None)
+
+
+def test_an_answer_that_was_lost_before_it_was_read_has_no_estimate() -> None:
+    book, request = Book(), chat_request(stream=False, max_tokens=1000)
+    meter = Tap(book).open("POST", STREAMS["chat"][0], request)
+    assert meter is not None
+    meter.respond(200, {})
+    meter.fail()
+    call = priced(book.call)
+    assert call.cost is not None
+    assert {"cut"} <= call.flags
+    assert (call.cost.total_usd, call.cost.estimate_usd) == (0, None)
+    assert call.cost.ceiling_usd is not None
+    assert call.cost.ceiling_usd > Decimal("0.01")
