@@ -17,6 +17,7 @@ from ..call import Reading
 from ..call import SILENT_OUTCOMES
 from ..call import Usage
 from ..event_id import derive_event_id
+from ..event_id import mint_event_id
 from ..money import add
 from ..providers import Exchange
 from ..providers import NOT_A_CALL
@@ -68,16 +69,23 @@ def calls_of(exchange: Exchange, snapshot: Snapshot, ending: Ending) -> Iterator
         outcome = "http_error"
     reading = _reading(exchange, exchange.complete or ending.complete)
     call = _as_call(reading, snapshot, ending, outcome, polled=exchange.route.poll)
+    yield from results_of(exchange, snapshot)
     if _counts(call, exchange, snapshot):
         yield _with_new_containers(call, reading, snapshot)
-    yield from results_of(exchange, snapshot)
 
 
 def results_of(exchange: Exchange, snapshot: Snapshot) -> Iterator[Call]:
-    """The calls in the lines of a batch's results that were read so far."""
+    """The calls in a batch's results, or in a session, that were read so far.
+
+    The last turn of a session is the call of the snapshot. The others have the same date.
+    """
     for reading in exchange.take_results():
         dated = _dated(reading, exchange.route.batch_id)
-        call = _as_call(dated, snapshot, _RESULT, _RESULT.outcome, polled=True)
+        if reading.response_id is None:
+            mine = replace(snapshot, event_id=mint_event_id(snapshot.started_at))
+        else:
+            mine = snapshot
+        call = _as_call(dated, mine, _RESULT, _RESULT.outcome, polled=True)
         if _counts(call, exchange, snapshot):
             yield _with_new_containers(call, reading, snapshot)
 

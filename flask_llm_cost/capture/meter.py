@@ -136,7 +136,7 @@ class Meter:
 
     def _check_events(self) -> None:
         exchange = self._exchange
-        if exchange.route.poll:
+        if exchange.has_results:
             self._record_results()
         if exchange.done:
             # Do not wait for the end: many clients stop reading here and keep the rest.
@@ -153,6 +153,8 @@ class Meter:
         if self._first_byte is None:
             self._first_byte = perf_counter()
         self._exchange.event(document)
+        if self._exchange.has_results:
+            self._record_results()
 
     # The end
 
@@ -216,7 +218,7 @@ class Meter:
 
     @harmless()
     def _record_results(self) -> None:
-        """Record the lines of a batch's results that were read so far."""
+        """Record the results of a batch, or turns of a session, that were read so far."""
         for snapshot in tuple(self._snapshots):
             self._record_each(list(results_of(self._exchange, snapshot)), snapshot)
 

@@ -74,7 +74,8 @@ class TrackedStream:
         self.model = model
         self.response_id = None
         self.call: Call | None = None
-        """The call, once the block has ended; ``None`` if nothing is recorded."""
+        """The call, once the block has ended; ``None`` if nothing is recorded. Of a session
+        with many answers, which are recorded as they end, the last one."""
         self._recorder = recorder
         self._provider = known_name(provider, providers)
         self._hosts = hosts
@@ -133,6 +134,8 @@ class TrackedStream:
 
     def usage(self, usage: Usage | None = None, **buckets: t.Any) -> None:
         """Report the usage. It replaces that of the events and any reported before.
+
+        In a session with many answers, that is the usage of the last one.
 
         :param usage: All buckets; or give those of :class:`.Usage` by name.
         :raises ValueError: If a count is not valid, or if both are given.
@@ -211,10 +214,20 @@ class TrackedStream:
         model = call.model
         if model == UNKNOWN_MODEL:
             model = self.model or UNKNOWN_MODEL
+        call = dataclasses.replace(call, model=model, request_model=self._asked_model)
+        if call.event_id == snapshot.event_id:
+            call = self._as_reported(call)
+        self.call = call
+        # A recorder may return the call as it was recorded: with its cost.
+        record: Callable[..., t.Any] = self._recorder.record
+        recorded = record(call, snapshot, deferred=deferred)
+        if isinstance(recorded, Call):
+            self.call = recorded
+
+    def _as_reported(self, call: Call) -> Call:
+        """Add to the last answer what the app reported itself."""
         call = dataclasses.replace(
             call,
-            model=model,
-            request_model=self._asked_model,
             response_id=call.response_id or self.response_id,
             flags=call.flags | self._flags,
         )
@@ -229,12 +242,7 @@ class TrackedStream:
                 bound=None,
                 estimate=None,
             )
-        self.call = call
-        # A recorder may return the call as it was recorded: with its cost.
-        record: Callable[..., t.Any] = self._recorder.record
-        recorded = record(call, snapshot, deferred=deferred)
-        if isinstance(recorded, Call):
-            self.call = recorded
+        return call
 
     # Reading events of any form
 

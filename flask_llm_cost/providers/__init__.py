@@ -6,7 +6,7 @@ from .dialect import Dialect
 from .dialect import needles
 from .dialect import Notes
 from .exchange import Exchange
-from .exchange import read_exchange
+from .finished import read_exchange
 from .paths import NOT_A_CALL
 from .paths import Path
 from .registry import Provider

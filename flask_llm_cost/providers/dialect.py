@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime as dt
 import re
 import typing as t
@@ -48,6 +49,8 @@ class Notes:
     """The ids of containers that ran code, as in :attr:`.Reading.containers`."""
     extra: dict[str, t.Any] = field(default_factory=dict)
     """Private to the dialect."""
+    session: dict[str, t.Any] = field(default_factory=dict)
+    """Private to the dialect, and kept for the next answer by :meth:`take`."""
     tally: int = 0
     """How often :attr:`Dialect.tally` occurs in an answer that is too long to keep."""
     request: Mapping[str, t.Any] = field(default_factory=dict)
@@ -72,8 +75,24 @@ class Notes:
         twin.units = dict(self.units)
         twin.containers = set(self.containers)
         twin.extra = copy.deepcopy(self.extra)
+        twin.session = copy.deepcopy(self.session)
         twin.flags = set(self.flags)
         return twin
+
+    def take(self) -> Notes:
+        """Return the notes of the answer that was read, and begin those of the next."""
+        taken = copy.copy(self)
+        empty = Notes(
+            self.provider,
+            self.operation,
+            self.request_model,
+            session=self.session,
+            request=self.request,
+            headers=self.headers,
+        )
+        for each in dataclasses.fields(Notes):
+            setattr(self, each.name, getattr(empty, each.name))
+        return taken
 
     def merge(self, usage: object) -> bool:
         """Take over the fields of a usage object that are not null.
@@ -203,6 +222,9 @@ class Dialect:
     """Take notes of one document: a whole answer or one event of a stream."""
     usage: Callable[[Notes], Usage | None]
     """Turn the notes into disjoint buckets, or ``None`` if there was no usage."""
+    turns: Callable[[Notes, Object], Iterable[Notes]] = lambda notes, document: ()
+    """Of a session with many answers: those that have ended before this event, or that
+    it consists of. Called before :attr:`read`, which takes notes of the last answer."""
     cost: Callable[[Notes], Decimal | None] = lambda notes: None
     """The cost in USD that the provider reports, if it does."""
     needles: tuple[re.Pattern[bytes], ...] = (re.compile(b""),)

@@ -27,12 +27,10 @@ from .estimate import Estimate
 from .framing import detect_framing
 from .framing import EVENT_ENDS
 from .framing import Framing
-from .paths import NOT_A_CALL
 from .request import inject_stream_usage
 from .request import parse_members
 from .request import parse_request
 from .routes import Route
-from .routes import route
 from .tally import Tally
 
 _ALWAYS_READ: t.Final = 4
@@ -162,7 +160,7 @@ class Exchange:
         try:
             if self._ok:
                 self._estimate.event(document)
-                self._dialect.read(self._notes, document)
+                self._take(document)
         except Exception as error:
             self._fail(error)
 
@@ -195,10 +193,16 @@ class Exchange:
             if document is not None:
                 self._notes.request = dialect.request(document)
 
-    def take_results(self) -> list[Reading]:
-        """Take the batch results that were read since the last call.
+    @property
+    def has_results(self) -> bool:
+        """Something waits for :meth:`take_results`."""
+        return bool(self._results)
 
-        Ask after each :meth:`feed` and after :meth:`reading`. Each result is a call.
+    def take_results(self) -> list[Reading]:
+        """Take the batch results, or turns of a session, that were read meanwhile.
+
+        Ask after each :meth:`feed` or :meth:`event`, and after :meth:`reading`. Each
+        result is a call. The last turn of a session is the reading.
         """
         found, self._results = self._results, []
         return found
@@ -266,9 +270,20 @@ class Exchange:
             notes.date(None if dated is None else int(dated[1], 16))
         notes.service_tier, notes.background = "batch", True
         reading = self._reading(notes, ended=True)
+        if reading.usage is not None:
+            self._add_result(reading)
+
+    def _take(self, document: Mapping[str, t.Any]) -> None:
+        """Take notes of an event, and the answers of a session that ended before it."""
+        for turn in self._dialect.turns(self._notes, document):
+            self._add_result(self._reading(turn, ended=True))
+            self._estimate = Estimate()
+        self._dialect.read(self._notes, document)
+
+    def _add_result(self, reading: Reading) -> None:
         if len(self._results) >= _MAX_RESULTS:
             self._notes.flags.add("results_dropped")
-        elif reading.usage is not None:
+        else:
             self._results.append(reading)
 
     def _fail(self, error: Exception) -> None:
@@ -350,7 +365,10 @@ class Exchange:
         document = self._parse(notes, data)
         if isinstance(document, dict):
             if self._dialect.batch_results is None:
-                self._dialect.read(notes, document)
+                if final:
+                    self._take(document)
+                else:
+                    self._dialect.read(notes, document)
             elif final:
                 for answer in self._dialect.batch_results(document):
                     self._read_result(document, answer)
@@ -432,31 +450,3 @@ def _source(
     if not stream:
         return "response"
     return "stream_partial" if cut else "stream_final"
-
-
-def read_exchange(
-    *,
-    method: str,
-    url: str,
-    request_body: bytes | None,
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    hosts: Mapping[str, str] | None = None,
-) -> Reading | None:
-    """Read one finished exchange.
-
-    A file of batch results holds many calls: read it with :meth:`Exchange.take_results`.
-
-    :param headers: The response's headers.
-    :param body: The response's body, with its content encoding undone.
-    :param hosts: As in ``LLM_COST_PROVIDER_HOSTS``.
-    :return: ``None`` if the URL is not an LLM call.
-    """
-    found = route(method, url, hosts=hosts)
-    if found is None or found.operation in ("batch", NOT_A_CALL):
-        return None
-    exchange = Exchange(found, request_body=request_body)
-    exchange.begin_response(status, headers)
-    exchange.feed(body, decoded=True)
-    return exchange.reading(ended=True)

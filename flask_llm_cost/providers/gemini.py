@@ -54,7 +54,7 @@ def read(notes: Notes, document: Object) -> None:
         response_id=document.get("responseId", document.get("response_id")),
     )
     notes.date_iso(document.get("createTime"))
-    seen = document.get("usageMetadata", document.get("usage_metadata"))
+    seen = reported(document)
     if isinstance(seen, dict):
         seen = {_wire_name(name): value for name, value in seen.items()}
         most = notes.extra.setdefault("most", {})
@@ -72,12 +72,17 @@ def read(notes: Notes, document: Object) -> None:
         )
 
 
+def reported(document: Object) -> object:
+    """Return the usage of an answer or a message, which SDKs name in their own way."""
+    return document.get("usageMetadata", document.get("usage_metadata"))
+
+
 def is_live(document: Object) -> bool:
     """Whether this is a message of a live session, which has many answers.
 
     Source: google-genai, ``LiveServerMessage``.
     """
-    seen = document.get("usageMetadata", document.get("usage_metadata"))
+    seen = reported(document)
     if isinstance(seen, dict) and not _LIVE_COUNTS.isdisjoint(seen):
         return True
     return any(document.get(name) is not None for name in _LIVE)

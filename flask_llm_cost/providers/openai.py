@@ -88,6 +88,15 @@ def read(notes: Notes, document: Object) -> None:
     _tools(notes, body)
 
 
+def turns(notes: Notes, document: Object) -> list[Notes]:
+    """Return the answer that ended, if another one begins.
+
+    A web socket has many responses: ``responses.connect()`` of the SDK.
+    """
+    ended = notes.complete and document.get("type") == "response.created"
+    return [notes.take()] if ended else []
+
+
 def read_run(notes: Notes, document: Object) -> None:
     """Take notes of an assistant's run. Its streams have other objects, too."""
     if document.get("object") == "thread.run":

@@ -30,7 +30,13 @@ def _openai(event: Object) -> bool:
 
 
 def _responses(event: Object) -> bool:
-    return str(event.get("type")).startswith("response.")
+    # Other events named so occur in realtime sessions, too.
+    kind = str(event.get("type"))
+    return kind.startswith("response.") and "response" in event and not _realtime(event)
+
+
+def _realtime(event: Object) -> bool:
+    return realtime.is_realtime(event) or gemini.is_live(event)
 
 
 def _anthropic(event: Object) -> bool:
@@ -72,7 +78,7 @@ _SHAPES: t.Final[dict[object, Callable[[Object], bool]]] = {
     meta.read: _meta,
     gemini.read: _gemini,
     gemini.read_interaction: _interaction,
-    realtime.read: gemini.is_live,
+    realtime.read: _realtime,
     bedrock.read: _converse,
     ollama.read: _ollama,
     cohere.read: _cohere,
@@ -99,26 +105,33 @@ def by_shape(dialects: Sequence[Dialect], *, declared: bool) -> Dialect:
     first = dialects[0]
 
     def chosen(notes: Notes) -> Dialect:
-        number: int = notes.extra.get("dialect", 0)
+        number: int = notes.session.get("dialect", 0)
         return dialects[number]
 
-    def read(notes: Notes, document: Object) -> None:
-        if "dialect" not in notes.extra:
+    def turns(notes: Notes, document: Object) -> t.Iterable[Notes]:
+        if "dialect" not in notes.session:
             for number, dialect in enumerate(dialects):
                 if _is_in(dialect, document):
-                    notes.extra["dialect"] = number
+                    notes.session["dialect"] = number
                     break
+        dialect = chosen(notes)
+        # An app may report the events of a web socket. A response over HTTP is one.
+        found = openai.turns if dialect is openai.RESPONSES else dialect.turns
+        return found(notes, document)
+
+    def read(notes: Notes, document: Object) -> None:
         chosen(notes).read(notes, document)
 
     def usage(notes: Notes) -> t.Any:
         found = chosen(notes).usage(notes)
-        if found is not None and not declared and "dialect" not in notes.extra:
+        if found is not None and not declared and "dialect" not in notes.session:
             notes.flags.add("unknown_provider")
         return found
 
     return Dialect(
         read=read,
         usage=usage,
+        turns=turns,
         cost=lambda notes: chosen(notes).cost(notes),
         tier=lambda notes: chosen(notes).tier(notes),
         usage_by_model=lambda notes: chosen(notes).usage_by_model(notes),

@@ -423,3 +423,73 @@ def test_an_invalid_value_in_the_block_is_an_error_and_the_call_is_recorded(
     assert (book.call.model, book.call.response_id) == ("gpt-4o-mini", "r1")
     assert book.call.latency_ms == 2
     assert book.call.usage == Usage(input_tokens=3)
+
+
+def realtime(name: str, output: int) -> list[dict[str, t.Any]]:
+    usage = {"input_tokens": 5, "output_tokens": output, "total_tokens": 5 + output}
+    body = {"id": name, "object": "realtime.response"}
+    return [
+        {"type": "response.created", "response": body},
+        {"type": "response.done", "response": {**body, "usage": usage}},
+    ]
+
+
+def test_each_turn_of_a_session_is_a_call_once_the_next_begins(book: Book) -> None:
+    with stream_of(book, model="gpt-realtime") as stream:
+        for number in (1, 2, 3):
+            for event in realtime(f"resp_turn_{number}", number):
+                stream.event(event)
+            assert len(book.calls) == number - 1
+    assert [call.usage and call.usage.output_tokens for call in book.calls] == [1, 2, 3]
+    assert {call.model for call in book.calls} == {"gpt-realtime"}
+    assert {call.outcome for call in book.calls} == {"ok"}
+    assert len({call.event_id for call in book.calls}) == 3
+    assert stream.call == book.calls[-1]
+
+
+def test_turns_of_gemini_have_no_ids_but_are_calls(book: Book) -> None:
+    used = {"promptTokenCount": 9, "responseTokenCount": 4}
+    with stream_of(book, provider="gemini", model="gemini-live") as stream:
+        for _ in range(3):
+            stream.event(
+                {"serverContent": {"turnComplete": True}, "usageMetadata": used}
+            )
+    assert len({call.event_id for call in book.calls}) == 3
+
+
+def test_what_the_app_reports_is_about_the_last_turn(book: Book) -> None:
+    with stream_of(book, model="gpt-realtime", latency_ms=7) as stream:
+        for event in realtime("resp_said_1", 1) + realtime("resp_said_2", 2):
+            stream.event(event)
+        stream.usage(input_tokens=1)
+    first, last = book.calls
+    assert first.usage == Usage(input_tokens=5, output_tokens=1)
+    assert (first.latency_ms, last.latency_ms) == (None, 7)
+    assert (last.usage, last.usage_source) == (Usage(input_tokens=1), "manual")
+
+
+def test_a_session_that_dies_keeps_its_turns_and_flags_the_open_one(book: Book) -> None:
+    def dies() -> None:
+        with stream_of(book) as stream:
+            for event in realtime("resp_dies_1", 1) + realtime("resp_dies_2", 2)[:1]:
+                stream.event(event)
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        dies()
+    first, last = book.calls
+    assert first.outcome == "ok"
+    assert "cut" not in first.flags
+    assert (last.usage, last.outcome) == (None, "failed")
+    assert "cut" in last.flags
+
+
+def test_a_transcript_does_not_get_the_model_of_the_stream(book: Book) -> None:
+    kind = "conversation.item.input_audio_transcription.completed"
+    usage = {"type": "duration", "seconds": 3}
+    with stream_of(book, model="gpt-realtime") as stream:
+        stream.event(realtime("resp_heard", 1)[0])
+        stream.event({"type": kind, "item_id": "item_1", "usage": usage})
+        stream.event(realtime("resp_heard", 1)[1])
+    assert [call.model for call in book.calls] == ["transcription", "gpt-realtime"]
+    assert book.calls[0].operation == "audio"

@@ -142,19 +142,21 @@ def test_a_sum_of_counts_that_are_each_in_bounds_is_valid() -> None:
 
 
 def test_a_session_without_end_keeps_the_usage_that_can_be_added() -> None:
-    from flask_llm_cost.providers import realtime
-    from flask_llm_cost.providers.dialect import Notes
-
     most = (1 << 48) - 1
-    event: t.Any = {"type": "response.done", "response": {"id": "r"}}
-    event["response"]["usage"] = {"input_tokens": most, "output_tokens": 0}
-    notes = Notes()
-    for _ in range(40):
-        realtime.read(notes, event)
-    usage = realtime.usage(notes)
-    assert usage is not None
-    assert usage.input_tokens == 32 * most
-    assert "usage_conflict" in notes.flags
+    usage = {"input_tokens": most, "output_tokens": 0}
+    event = {"type": "response.done", "response": {"usage": usage}}
+    reading = read_exchange(
+        method="WS",
+        url="wss://api.openai.com/v1/realtime",
+        request_body=None,
+        status=101,
+        headers={},
+        body=b"\n".join([json.dumps(event).encode()] * 40),
+    )
+    assert reading is not None
+    assert reading.usage is not None
+    assert reading.usage.input_tokens == 32 * most
+    assert "usage_conflict" in reading.flags
 
 
 @pytest.mark.parametrize("number", ["1e999990", "1e-999990", "0e-999990", LONG])

@@ -22,6 +22,7 @@ from flask_llm_cost.call import Usage
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import read_exchange
 from flask_llm_cost.providers import route
+from flask_llm_cost.providers.finished import whole_reading
 from tests.corpus import body_of
 from tests.corpus import load
 from tests.corpus import NAMES
@@ -72,7 +73,7 @@ def read_in_pieces(
         size = pick.randint(1, largest)
         exchange.feed(body[at : at + size], decoded=False)
         at += size
-    return exchange.reading(ended=True)
+    return whole_reading(exchange)
 
 
 ENCODINGS: dict[str, t.Callable[[bytes], bytes]] = {

@@ -15,6 +15,7 @@ from flask_llm_cost.call import Reading
 from flask_llm_cost.call import Usage
 from flask_llm_cost.providers import chat_route
 from flask_llm_cost.providers import Exchange
+from flask_llm_cost.providers.finished import whole_reading
 from tests.providers.test_cases import answer
 from tests.providers.test_cases import sse
 
@@ -45,7 +46,7 @@ def tracked(provider: str, events: list[t.Any]) -> Reading:
     exchange.begin_response(200, {})
     for event in events:
         exchange.event(event)
-    return exchange.reading(ended=True)
+    return whole_reading(exchange)
 
 
 # As measured in the pull request above

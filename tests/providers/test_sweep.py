@@ -14,6 +14,7 @@ from flask_llm_cost.call import Reading
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import read_exchange
 from flask_llm_cost.providers import route
+from flask_llm_cost.providers.finished import whole_reading
 from tests.corpus import body_of
 from tests.corpus import load
 from tests.corpus import request_of
@@ -202,6 +203,6 @@ def test_an_encoded_body_is_read_the_same(rows: list[Row], encoding: str) -> Non
         size = pick.choice([37, 1000, 50_000])
         for at in range(0, len(body), size):
             exchange.feed(body[at : at + size], decoded=False)
-        if exchange.reading(ended=True) != read(row):
+        if whole_reading(exchange) != read(row):
             wrong.append(row["id"])
     assert not wrong
