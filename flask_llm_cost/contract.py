@@ -167,7 +167,7 @@ METERS: t.Final[Mapping[str, Meter]] = {
         "search",
         {
             "openai": "output[web_search_call, bing_grounding_call],"
-            " tool_usage.web_search, plugins.search, x_tools, a search model",
+            " tool_usage.web_search, a search model",
             "anthropic": "server_tool_use.web_search_requests",
             "bedrock": "server_tool_use.web_search_requests",
             "mistral": "connectors.web_search",
@@ -246,6 +246,9 @@ METERS: t.Final[Mapping[str, Meter]] = {
     "pixel": Meter("pixel", {}),
     "output_pixel": Meter("pixel", {}),
     "session": Meter("session", {}),
+    "routed_token": Meter(
+        "input token", {"prices": "input of a call to Azure's model router"}
+    ),
     "request": Meter("call", {"prices": "each call, if the model has this rate"}),
 }
 """Every meter. A price file can add units of its own with ``units:``."""

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -46,6 +47,8 @@ from tools.conflicts import read_report
 from tools.conflicts import render as render_report
 from tools.conflicts import REPORT
 from tools.conflicts import settle
+from tools.twins import outdated
+from tools.twins import regional
 
 Rates: t.TypeAlias = dict[str, t.Any]
 
@@ -99,7 +102,8 @@ def combine(
     :raises Outdated: If a correction does not fit the sources.
     """
     spellings = fold_spellings(current, past)
-    conflicts = [*_rejected(current)]
+    conflicts = [*_rejected(current), *outdated(current, corrections)]
+    conflicts += regional(current.models)
     conflicts += settle(current.models, corrections)
     retired = settle(past.models, corrections)
     conflicts += [each for each in retired if each.model not in current.models]
@@ -171,7 +175,7 @@ def _rejected(current: Sheet) -> Iterator[Conflict]:
     for name, reason in current.rejected.items():
         yield Conflict(name, "", "unusable", "", None, "dropped", reason)
     for name, currency in current.currencies.items():
-        why = f"LiteLLM lists it in {currency}"
+        why = f"its price list is in {currency}"
         yield Conflict(name, "", "currency", "", None, "dropped", why)
 
 
@@ -470,21 +474,29 @@ def _parser() -> argparse.ArgumentParser:
 
 def check(options: argparse.Namespace) -> int:
     """Compare the conflicts with those in the report."""
-    if options.litellm is None:
-        document, _ = read_copy(options.output)
-        models = {
-            k: v if isinstance(v, list) else [v] for k, v in document["models"].items()
-        }
-        found = [*settle(_exact(models), Corrections.read())]
-    else:
-        bundle, _, _ = build(options)
-        found = bundle.conflicts
     known = read_report(options.report)
+    if options.litellm is None:
+        found = conflicts_in(options.output)
+        # What was dropped or replaced must not be back.
+        known &= {each.identity for each in found if each.how == "kept"}
+    else:
+        found = build(options)[0].conflicts
     new = [each for each in found if each.identity not in known]
     for each in sorted(new, key=lambda each: each.identity):
         print(f"{each.model}: {each.rate} {each.found}: {each.rule}, {each.why}")
     print(f"{len(found)} conflicts, {len(new)} of them not in {options.report.name}.")
     return 1 if new else 0
+
+
+def conflicts_in(path: Path) -> list[Conflict]:
+    """Return the conflicts in a file that was built."""
+    document, _ = read_copy(path)
+    models = _exact(
+        {k: v if isinstance(v, list) else [v] for k, v in document["models"].items()}
+    )
+    # Whoever corrects a price may slip, too.
+    corrections = replace(Corrections.read(), prices={})
+    return [*settle(models, corrections), *regional(models)]
 
 
 def _exact(models: t.Any) -> t.Any:

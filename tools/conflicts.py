@@ -186,7 +186,7 @@ def _has_rates(price: Prices) -> bool:
 def rates_of(price: Mapping[str, t.Any]) -> dict[RateKey, Decimal]:
     """Return the rates of a price, without windows and variants."""
     parsed = ((parse_key(key), rate) for key, rate in price.items())
-    return {key: rate for key, rate in parsed if key is not None}
+    return {key: Decimal(rate) for key, rate in parsed if key is not None}
 
 
 def _settle_one(
@@ -200,6 +200,15 @@ def _settle_one(
         yield Conflict(name, key, "limit", found, None, "dropped", reason)
     for doubt in [*doubts(rates_of(price))]:
         yield _decide(name, price, doubt, maker, corrections)
+    for part in (*price.get("variants", {}).values(), *price.get("windows", ())):
+        own = rates_of(part)
+        for doubt in [*doubts({**rates_of(price), **own})]:
+            if doubt.key in own:
+                yield _decide(name, part, doubt, {}, corrections)
+    if "variants" in price:
+        price["variants"] = {k: v for k, v in price["variants"].items() if v}
+        if not price["variants"]:
+            del price["variants"]
     for doubt in [*_beside_maker(rates_of(price), maker)]:
         yield _decide(name, price, doubt, maker, corrections)
 

@@ -44,6 +44,7 @@ from .names import check_mode
 from .names import is_router
 from .names import provider_name
 from .names import served_mode
+from .quote import billed_usage
 from .quote import combine
 from .quote import Quote
 
@@ -278,7 +279,7 @@ class PriceBook:
         return self.quote(
             call.provider,
             model,
-            usage,
+            None if usage is None else billed_usage(call, usage),
             at=call.started_at,
             mode=mode,
             service_tier=call.service_tier,

@@ -16,6 +16,7 @@ from ..money import MAX_USD
 from .completeness import INCOMPLETE
 from .completeness import incomplete
 from .completeness import PRICE_FLAGS
+from .quote import billed_usage
 from .quote import Quote
 
 if t.TYPE_CHECKING:
@@ -43,7 +44,7 @@ def with_ceiling(book: PriceBook, call: Call, model: str, quote: Quote) -> Quote
         return book.quote(
             call.provider,
             model,
-            usage,
+            billed_usage(call, usage),
             at=call.started_at,
             service_tier=tier,
             flags=plain,

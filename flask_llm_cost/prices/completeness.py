@@ -18,8 +18,8 @@ INCOMPLETE: t.Final[Mapping[str, str]] = {
     "unknown_tier": "the service tier is unknown, so standard rates were applied",
     "model_fallback": "the model that answered has no price, so the requested one's was"
     " applied",
-    "condition_fallback": "the price may depend on the size, quality, resolution, sound or"
-    " search context, and has no rate for this one",
+    "condition_fallback": "the price may depend on the size, quality, resolution, sound,"
+    " search context or region, and has no rate for this one",
     # From reading: something is billed that the exchange does not show, or not in full.
     "fallback_credit": "a credit for a fallback was redeemed, whose amount is not reported",
     "unread_usage": "the response reports usage that could not be read",
@@ -55,8 +55,15 @@ _OF_REPORTED: t.Final = frozenset(("cut",))
 """A cost that the provider reports is its own sum, however the usage was read. Only of a
 stream that was cut may it be less than all."""
 
-_CONDITIONS: t.Final = ("size.", "quality.", "resolution.", "audio.", "search_context.")
-"""Conditions that always change the price. A region does so only at some providers."""
+_CONDITIONS: t.Final = (
+    "size.",
+    "quality.",
+    "resolution.",
+    "audio.",
+    "search_context.",
+) + ("region.cn",)
+"""Conditions that always change the price. A region does so only at some providers, but
+hosts in China have a price list of their own, in yuan."""
 
 
 def incomplete(flags: frozenset[str], *, reported: bool = False) -> frozenset[str]:

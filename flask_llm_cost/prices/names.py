@@ -111,9 +111,9 @@ def is_claude(provider: str, key: str) -> bool:
     return provider.lower() == "anthropic" or "claude" in key.lower()
 
 
-def is_router(model: str) -> bool:
+def is_router(model: str | None) -> bool:
     """Whether a model's name stands for a choice among models, made call by call."""
-    last = model.lower().rpartition("/")[2].partition(":")[0]
+    last = (model or "").lower().rpartition("/")[2].partition(":")[0]
     return last in ("auto", "router") or _ROUTER.search(last) is not None
 
 

@@ -25,7 +25,8 @@ class Doubt(t.NamedTuple):
     key: RateKey
     rate: Decimal
     rule: str
-    """``range``, ``batch``, ``cheaper``, ``cache_read``, ``cache_write`` or ``output``."""
+    """``range``, ``digits``, ``batch``, ``cheaper``, ``cache_read``, ``cache_write``,
+    ``output`` or ``image``."""
     reason: str
 
 
@@ -58,6 +59,7 @@ RANGES: t.Final[Mapping[str, tuple[str, str]]] = {
     "maps_grounding": ("0.001", "0.1"),
     "file_search": ("0.0005", "0.05"),
     "request": ("0.0005", "0.5"),
+    "routed_token": ("0.00000001", "0.000001"),
 }
 """The lowest and the highest rate that can be true. A rate of 0 is free."""
 
@@ -81,6 +83,11 @@ _WRITE_AT_MOST: t.Final = Decimal(5)
 _HALF: t.Final = (Decimal("0.45"), Decimal("0.55"))
 _CENT: t.Final = Decimal("0.011")
 """Price lists round to a cent per 1M tokens."""
+_DIGITS: t.Final = {"input": 9, "image": 5, "video_second": 5}
+"""The most digits of a rate, with those of ``input`` for all tokens. A conversion from another
+currency has more."""
+_IMAGE_TOKENS: t.Final = (Decimal("0.0005"), Decimal("0.006"))
+"""The tokens of one image, in millions: from half a thousand to 4K and more."""
 _OUTPUT_AT_LEAST: t.Final = Decimal("0.4")
 """Of the input rate. Output is slower to make."""
 
@@ -122,6 +129,7 @@ def doubts(rates: Rates) -> Iterator[Doubt]:
     others = {key: rate for key, rate in rates.items() if beyond.get(key) is None}
     for key, rate in used.items():
         found = beyond[key] or _against_others(key, rate, others)
+        found = found or _too_precise(key, rate)
         if found is not None:
             yield Doubt(key, rate, *found)
 
@@ -140,6 +148,13 @@ def _out_of_range(
     return "range", f"expected {limits[0]} to {limits[1]} USD {unit}"
 
 
+def _too_precise(key: RateKey, rate: Decimal) -> tuple[str, str] | None:
+    most = _DIGITS.get(key.meter, _DIGITS["input"] if key.meter in TOKENS else 0)
+    if not most or len(rate.normalize().as_tuple().digits) <= most:
+        return None
+    return "digits", "with more digits than a list price has, as after a conversion"
+
+
 def _against_others(
     key: RateKey, rate: Decimal, rates: Rates
 ) -> tuple[str, str] | None:
@@ -155,10 +170,24 @@ def _against_others(
         whole = _whole(key, _WRITES[key.meter], rates)
         if whole and not whole <= rate <= whole * _WRITE_AT_MOST:
             return "cache_write", f"beside {whole:f} for uncached tokens"
+    if key.meter in ("image", "output_image"):
+        return _against_image(key, rates)
     if key.meter == "output":
         whole = rates.get(key._replace(meter="input"))
         if whole is not None and rate < whole * _OUTPUT_AT_LEAST:
             return "output", f"far below the {whole:f} of input"
+    return None
+
+
+def _against_image(key: RateKey, rates: Rates) -> tuple[str, str] | None:
+    image, token = (rates.get(key._replace(meter=m)) for m in ("image", "output_image"))
+    if not image or not token:
+        return None
+    low, high = _IMAGE_TOKENS
+    if key.meter == "image" and image < token * low:
+        return "image", f"an image has more tokens than that pays for, at {token:f}"
+    if key.meter == "output_image" and image > token * high:
+        return "image", f"an image has fewer tokens than its {image:f} pays for"
     return None
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 from collections.abc import Mapping
+from decimal import Decimal
 
+from ..call import Call
 from ..call import Cost
+from ..call import Usage
 from ..money import total
+from .names import is_router
 
 
 class Quote(t.NamedTuple):
@@ -15,6 +19,19 @@ class Quote(t.NamedTuple):
 
     cost: Cost | None
     flags: frozenset[str]
+
+
+def billed_usage(call: Call, usage: Usage) -> Usage:
+    """Add what a router bills, beside the model that it chose.
+
+    Azure's has a fee for all input:
+    https://learn.microsoft.com/azure/foundry/openai/concepts/model-router-faq
+    """
+    asked = call.request_model
+    if call.provider != "azure" or asked in (None, call.model) or not is_router(asked):
+        return usage
+    fee = {"routed_token": Decimal(usage.total_input_tokens)}
+    return dataclasses.replace(usage, units={**usage.units, **fee})
 
 
 def combine(quotes: Mapping[str, Quote]) -> Quote:

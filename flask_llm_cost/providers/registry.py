@@ -19,8 +19,8 @@ class Provider:
     paths: tuple[Path, ...]
     region: str = ""
     """A regular expression for hosts in one region. Its group ``region`` gives the flag
-    ``region.NAME``. Without the group, all regions have the same prices, and the flag is
-    ``region.endpoint``."""
+    ``region.NAME``, and so does the name of another group. Without a group, all regions
+    have the same prices, and the flag is ``region.endpoint``."""
     endpoints: str = ""
     """A regular expression for requested models whose names are those of prices, whatever
     the answer calls the model behind them."""
@@ -111,6 +111,7 @@ PROVIDERS: t.Final = (
         "alibaba",
         "dashscope.aliyuncs.com dashscope-intl.aliyuncs.com dashscope-us.aliyuncs.com",
         paths.ALIBABA,
+        region=r"(?P<cn>dashscope\.aliyuncs\.com)",
         include_usage=COMPLETIONS,
     ),
     _provider(
@@ -144,8 +145,16 @@ PROVIDERS: t.Final = (
     _provider("hyperbolic", "api.hyperbolic.xyz"),
     _provider("jina", "api.jina.ai"),
     _provider("meta", "api.meta.ai api.llama.com", paths.META),
-    _provider("minimax", "api.minimax.io api.minimaxi.com"),
-    _provider("moonshot", "api.moonshot.ai api.moonshot.cn"),
+    _provider(
+        "minimax",
+        "api.minimax.io api.minimaxi.com",
+        region=r"(?P<cn>api\.minimaxi\.com)",
+    ),
+    _provider(
+        "moonshot",
+        "api.moonshot.ai api.moonshot.cn",
+        region=r"(?P<cn>api\.moonshot\.cn)",
+    ),
     _provider(
         "nebius",
         "api.studio.nebius.ai api.studio.nebius.com",

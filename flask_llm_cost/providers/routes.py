@@ -177,7 +177,8 @@ def _flags(provider: Provider, host: str) -> frozenset[str]:
     found = re.fullmatch(provider.region, host) if provider.region else None
     if found is None:
         return frozenset()
-    return frozenset((f"region.{found.groupdict().get('region', 'endpoint')}",))
+    region = found.groupdict().get("region") or found.lastgroup or "endpoint"
+    return frozenset((f"region.{region}",))
 
 
 def _named(

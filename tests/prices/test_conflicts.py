@@ -61,6 +61,12 @@ def settled(
         ({"input": 4, "output": 8, "cache_write": 0.4}, "cache_write"),
         ({"input_audio": 32, "cache_write_audio": 0.4}, "cache_write"),
         ({"input": 5, "output": 0.15}, "output"),
+        ({"image": 0.0011, "output_image": 120}, "image"),
+        ({"image": 0.035, "output_image": 1.6}, "image"),
+        ({"image": 0.134, "output_image": 120}, None),
+        ({"input": 1.14285714286, "output": 4}, "digits"),
+        ({"video_second": 0.143353}, "digits"),
+        ({"input": 9.99999, "output": 50.00002}, None),
         ({"input": 1, "output": 8, "cache_write_above_200k": 0.1}, None),
         ({"input": 150, "output": 600, "batch_input": 75}, None),
         ({"input": 0.07, "output": 0.3, "batch_input": 0.03}, None),
@@ -284,9 +290,27 @@ def test_a_new_implausible_price_fails_the_check(
     assert "openai/gpt-4o: input 2500: range" in capsys.readouterr().out
 
 
-def test_an_implausible_price_in_the_file_fails_the_check(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("openai/gpt-4o", {"input": "2500"}),
+        ("openai/gpt-4o", {"max_output_tokens": 20_000_000}),
+        ("gemini/gemini-3-pro-image", {"image": "0.0011"}),
+        ("zai/glm-5.3", {"input": "0.571428571429"}),
+        ("bedrock/anthropic.claude-opus-4-7", {"input": "5", "output": "25"}),
+        ("openai/dall-e-3", {"variants": {"quality.hd": {"image": "80"}}}),
+        (
+            "deepseek/deepseek-v4-pro",
+            {"windows": [{"hours": "1:00-2:00", "input": "600"}]},
+        ),
+    ],
+)
+def test_an_implausible_price_in_the_file_fails_the_check(
+    name: str, changed: dict[str, t.Any], tmp_path: Path
+) -> None:
     document = json.loads(BUNDLED.read_bytes())
-    document["models"]["openai/gpt-4o"]["input"] = "2500"
+    entry = document["models"][name]
+    (entry[-1] if isinstance(entry, list) else entry).update(changed)
     path = tmp_path / "bundled.json"
     path.write_text(json.dumps(document))
     assert bundle_prices.main(["--check", "--output", str(path)]) == 1
@@ -315,8 +339,13 @@ def test_the_report_names_what_was_wrong() -> None:
         ("vertex/claude-opus-5-5", {"batch_input": "2", "batch_output": "10"}),
         ("openai/ft:gpt-4o-2024-11-20", {"cache_read": "1.875"}),
         ("openrouter/anthropic/claude-sonnet-5", {"input": "2", "output": "10"}),
-        ("bedrock/anthropic.claude-opus-4-7-v1:0", {"input": "5", "output": "25"}),
-        ("bedrock/anthropic.claude-opus-4-5-v1:0", {"input": "5", "output": "25"}),
+        ("bedrock/anthropic.claude-opus-4-7-v1:0", {"input": "5.5", "output": "27.5"}),
+        ("bedrock/anthropic.claude-opus-4-7", {"input": "5.5", "output": "27.5"}),
+        ("bedrock/anthropic.claude-opus-4-5-v1:0", {"input": "5.5", "output": "27.5"}),
+        ("bedrock/global.anthropic.claude-opus-4-7", {"input": "5", "output": "25"}),
+        ("bedrock/amazon.nova-2-lite-v1:0", {"input": "0.33", "output": "2.75"}),
+        ("gemini/gemini-3-pro-image", {"image": "0.134", "output_image": "120"}),
+        ("gemini/gemini-3.1-flash-image", {"image": "0.0672"}),
         ("zai/glm-4.7", {"input": "0.6", "output": "2.2"}),
         ("zai/GLM-5.2", {"input": "1.4", "output": "4.4"}),
         ("azure/phi-4", {"input": "0.125", "output": "0.5"}),
@@ -343,6 +372,9 @@ def test_what_was_wrong_is_right(
         ("deepseek", "deepseek-v3.1-terminus"),
         ("zai", "GLM-4-Plus"),
         ("scaleway", "glm-5.2"),
+        ("bigmodel", "glm-5.3"),
+        ("volcengine", "doubao-seed-2-1-pro-260628"),
+        ("eu_jev", "eu-jeff-latest"),
         ("fireworks", "accounts/fireworks/models/SSD-1B"),
     ],
 )

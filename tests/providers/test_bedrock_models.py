@@ -7,6 +7,7 @@ model alone (https://aws.amazon.com/bedrock/pricing). The body has the vendor's 
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from urllib.parse import quote
 
 import pytest
@@ -15,7 +16,8 @@ from flask_llm_cost.call import Reading
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.providers import read_exchange
 
-PROFILE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+PLAIN = "anthropic.claude-sonnet-4-5-20250929-v1:0"
+PROFILE = f"us.{PLAIN}"
 APPLICATION = "arn:aws:bedrock:us-east-1:123:application-inference-profile/abc123"
 BODY = {
     "id": "msg_1",
@@ -57,9 +59,12 @@ def test_a_regional_profile_has_its_own_price() -> None:
     assert regional.usage is not None
     assert regional.model is not None
     cost = price("bedrock", regional.model, regional.usage)
-    vendors = price("bedrock", "claude-sonnet-4-5-20250929", regional.usage)
+    whole_world = price("bedrock", f"global.{PLAIN}", regional.usage)
+    plain = price("bedrock", PLAIN, regional.usage)
     assert cost is not None
-    assert vendors is None or cost.total_usd > vendors.total_usd
+    assert whole_world is not None
+    assert plain is not None
+    assert cost.total_usd == plain.total_usd == whole_world.total_usd * Decimal("1.1")
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def read(
 def meters_of(usage: Usage) -> set[str]:
     """Return the meters that a usage has, and those that pricing makes of them."""
     found = {meter for meter, field in CORE.items() if getattr(usage, field)}
-    found |= {*usage.other_tokens, *usage.units, "request"}
+    found |= {*usage.other_tokens, *usage.units, "request", "routed_token"}
     if usage.reasoning_tokens:
         found.add("reasoning")
     return found | {PER_PROMPT[name] for name in found & PER_PROMPT.keys()}
@@ -98,6 +98,7 @@ OPENAI_LIKE: t.Final[dict[str, dict[str, t.Any]]] = {
     "input": chat(),
     "output": chat(),
     "request": chat(),
+    "routed_token": chat(),
     "reasoning": chat(completion_tokens_details={"reasoning_tokens": 9}),
     "cache_read": chat(prompt_tokens_details={"cached_tokens": 9}),
     "cache_write": chat(prompt_tokens_details={"cache_write_tokens": 9}),

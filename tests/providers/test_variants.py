@@ -299,7 +299,7 @@ CASES: dict[str, tuple[str, object, Usage]] = {
         ),
     ),
     "Alibaba's own API": (
-        "https://dashscope.aliyuncs.com/api/v1/services/aigc/text-generation/generation",
+        "https://dashscope-intl.aliyuncs.com/api/v1/services/aigc/text-generation/generation",
         {
             "output": {"text": "hi", "finish_reason": "stop"},
             "usage": {
@@ -313,7 +313,7 @@ CASES: dict[str, tuple[str, object, Usage]] = {
         Usage(input_tokens=12, cache_read_tokens=8, output_tokens=5),
     ),
     "Alibaba's embeddings": (
-        "https://dashscope.aliyuncs.com/api/v1/services/embeddings/text-embedding"
+        "https://dashscope-intl.aliyuncs.com/api/v1/services/embeddings/text-embedding"
         "/text-embedding",
         {"output": {"embeddings": []}, "usage": {"total_tokens": 9}, "request_id": "r"},
         Usage(input_tokens=9),

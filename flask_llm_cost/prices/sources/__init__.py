@@ -41,6 +41,8 @@ class Sheet:
     """Models whose prices are not in USD, and in which currency."""
     zeros: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Rates listed as 0 where 0 may mean unknown."""
+    pages: dict[str, str] = field(default_factory=dict)
+    """Models to the page that the source cites for them."""
     contradicted: dict[str, list[dict[str, t.Any]]] = field(default_factory=dict)
     """Models that the source lists twice, and the prices that were not chosen."""
 

@@ -49,6 +49,11 @@ _SUBSCRIPTIONS: t.Final = frozenset(
 _EUROS: t.Final = frozenset(("ovhcloud", "scaleway"))
 """Providers whose list prices are in euros, and stand in LiteLLM's file as if in dollars:
 https://www.scaleway.com/en/pricing/model-as-a-service/"""
+_YUAN: t.Final = re.compile(
+    r"https?://(?:[^/]+\.cn|(?:[^/]+\.)?volcengine\.com|cloud\.tencent\.com"
+    r"|(?:help|www)\.aliyun\.com)(?:/|\Z)"
+)
+"""Pages with price lists in yuan. LiteLLM converts them at a rate that it does not name."""
 
 _LOCAL: t.Final = frozenset(("ollama", "lemonade"))
 _FREE: t.Final = (
@@ -138,8 +143,9 @@ def read(document: object) -> Sheet:
         name, rank = model_name(key, fields)
         if name is None:
             continue
-        if fields["litellm_provider"] in _EUROS:
-            sheet.currencies[name] = "EUR"
+        currency = _currency(fields)
+        if currency is not None:
+            sheet.currencies[name] = currency
             continue
         with sheet.rejecting(name):
             entry = _Entry(sheet, name, fields).read()
@@ -154,6 +160,12 @@ def read(document: object) -> Sheet:
     return sheet
 
 
+def _currency(fields: Mapping[str, t.Any]) -> str | None:
+    if fields["litellm_provider"] in _EUROS:
+        return "EUR"
+    return "CNY" if _YUAN.match(str(fields.get("source"))) else None
+
+
 class _Row:
     """One of the keys for a model."""
 
@@ -163,7 +175,8 @@ class _Row:
         theirs = str(fields.get("litellm_provider"))
         # Mantle is a regional endpoint, with a surcharge.
         own = (theirs != "bedrock_mantle") + (theirs == name.partition("/")[0])
-        self.preference = (bool(fields.get("source")), own, rank)
+        self.page = str(fields.get("source") or "")
+        self.preference = (bool(self.page), own, rank)
         self.regional = theirs == "bedrock_mantle"
         self.rates = rates
 
@@ -202,6 +215,8 @@ def _choose(sheet: Sheet, name: str, rows: list[_Row]) -> None:
         if all(chosen[r] == row.rates[r] for r in shared if r in ("input", "output")):
             chosen = {**row.rates, **chosen}
     sheet.models[name] = [chosen | limits]
+    if rows[0].page:
+        sheet.pages[name] = rows[0].page
 
 
 def model_name(key: str, fields: Mapping[str, t.Any]) -> tuple[str | None, int]:

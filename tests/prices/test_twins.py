@@ -1,0 +1,147 @@
+"""Prices that have to agree with another row, and lists in another currency."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from decimal import Decimal
+
+import pytest
+
+from flask_llm_cost.prices.sources import litellm
+from flask_llm_cost.prices.sources import Sheet
+from tools.conflicts import Corrections
+from tools.twins import outdated
+from tools.twins import regional
+
+NONE = Corrections({}, (), {})
+
+
+def exact(rates: dict[str, t.Any]) -> dict[str, t.Any]:
+    return dict(json.loads(json.dumps(rates), parse_float=Decimal, parse_int=Decimal))
+
+
+# https://github.com/BerriAI/litellm/issues/42679: $3 and $15 are the global price of Claude
+# Sonnet 4.6, $3.30 and $16.50 the regional one, by AWS's Price List API.
+@pytest.mark.parametrize(
+    "plain",
+    [
+        "anthropic.claude-sonnet-4-6",
+        "anthropic.claude-sonnet-4-6-v1:0",
+        "anthropic.claude-sonnet-4-6@20260217",
+        "claude-sonnet-4-6-20260217-v1:0",
+    ],
+)
+def test_a_plain_name_of_bedrock_costs_as_in_one_region(plain: str) -> None:
+    multipliers = {"multipliers": {"region.endpoint": 1.1}}
+    prices = {
+        f"bedrock/{plain}": {
+            "input": 3,
+            "output": 15,
+            "cache_read": 0.3,
+            "batch_input": 1.5,
+            "web_search": 0.01,
+            **multipliers,
+        },
+        "bedrock/us.anthropic.claude-sonnet-4-6-20260217-v1:0": {
+            "input": 3.3,
+            "output": 16.5,
+            "cache_read": 0.33,
+        },
+        "bedrock/global.anthropic.claude-sonnet-4-6": {"input": 3, "output": 15},
+        "bedrock/claude_platform/claude-sonnet-4-6": {"input": 3, "output": 15},
+    }
+    models = {name: [exact(rates)] for name, rates in prices.items()}
+    conflicts = [*regional(models)]
+    price = models[f"bedrock/{plain}"][0]
+    assert (price["input"], price["output"]) == (Decimal("3.3"), Decimal("16.5"))
+    assert (price["cache_read"], price["batch_input"]) == (
+        Decimal("0.33"),
+        Decimal("1.65"),
+    )
+    assert price["web_search"] == Decimal("0.01")
+    # The surcharge is in the price, not on top of it.
+    assert "multipliers" not in price
+    assert {each.rule for each in conflicts} == {"region"}
+    assert models["bedrock/global.anthropic.claude-sonnet-4-6"][0]["input"] == 3
+    assert models["bedrock/claude_platform/claude-sonnet-4-6"][0]["input"] == 3
+    assert not [*regional(models)]
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"input": 3, "output": 15},
+        {"input": 6, "output": 30},
+        {"input": 3.3, "output": 15},
+    ],
+)
+def test_only_a_surcharge_on_everything_is_one(profile: dict[str, t.Any]) -> None:
+    models = {
+        "bedrock/meta.m": [exact({"input": 3, "output": 15})],
+        "bedrock/us.meta.m": [exact(profile)],
+    }
+    assert not [*regional(models)]
+    assert models["bedrock/meta.m"][0]["input"] == 3
+
+
+PAGE = "https://api-docs.deepseek.com/quick_start/pricing"
+
+
+def row(source: str | None = PAGE, **fields: object) -> dict[str, object]:
+    rates = {"input_cost_per_token": 3e-07, "output_cost_per_token": 1.2e-06}
+    return {"litellm_provider": "deepseek", "source": source, **rates, **fields}
+
+
+def read(document: dict[str, dict[str, object]]) -> Sheet:
+    return litellm.read(json.loads(json.dumps(document), parse_float=Decimal))
+
+
+def test_a_flat_price_beside_prices_by_the_hour_is_old() -> None:
+    hours = {"windows": [{"hours_utc": "16:30-00:30"}], "input_cost_per_token": 1.5e-07}
+    sheet = read(
+        {
+            "deepseek-v9": row(off_peak_pricing=hours),
+            "deepseek-old": row(),
+            "deepseek-other": row("https://example.com"),
+            "deepseek-bare": row(None),
+        }
+    )
+    (conflict,) = outdated(sheet, NONE)
+    assert (conflict.model, conflict.rule) == ("deepseek/deepseek-old", "old")
+    assert sorted(sheet.models) == [
+        "deepseek/deepseek-bare",
+        "deepseek/deepseek-other",
+        "deepseek/deepseek-v9",
+    ]
+
+
+def test_a_correction_precedes_that_rule() -> None:
+    hours = {"windows": [{"hours_utc": "16:30-00:30"}], "input_cost_per_token": 1.5e-07}
+    sheet = read({"deepseek-v9": row(off_peak_pricing=hours), "deepseek-old": row()})
+    known = Corrections({"deepseek/deepseek-old": {}}, (), {})
+    assert not [*outdated(sheet, known)]
+    assert "deepseek/deepseek-old" in sheet.models
+
+
+@pytest.mark.parametrize(
+    ("page", "currency"),
+    [
+        ("https://docs.bigmodel.cn/cn/guide/start/pricing", "CNY"),
+        ("https://www.volcengine.com/docs/82379/1544106", "CNY"),
+        ("https://cloud.tencent.com/document/product/1823/130055", "CNY"),
+        ("https://help.aliyun.com/zh/model-studio/models", "CNY"),
+        ("https://platform.moonshot.cn/docs/pricing/chat", "CNY"),
+        ("https://www.tencentcloud.com/document/product/1300/78937", None),
+        ("https://www.alibabacloud.com/help/en/model-studio/models", None),
+        ("https://docs.z.ai/guides/overview/pricing", None),
+        ("https://example.com/a.cn/", None),
+        (None, None),
+    ],
+)
+def test_what_a_page_in_china_lists_is_in_yuan(
+    page: str | None, currency: str | None
+) -> None:
+    sheet = read({"deepseek/m": row(page)})
+    assert sheet.currencies.get("deepseek/m") == currency
+    assert ("deepseek/m" in sheet.models) == (currency is None)
