@@ -12,7 +12,8 @@ from . import signals
 from .errors import LlmCostError
 from .errors import StorageError
 from .errors import UnknownPrice
-from .interrupts import of_signal
+from .interrupts import pass_on
+from .interrupts import Section
 from .storage import caused_by
 from .tags import TRACE_KEY
 
@@ -42,8 +43,9 @@ class Intake:
         self.pending_error: LlmCostError | None = None
         """An error that a setting asks to raise, waiting for the next send."""
         self._state = state
-        self._deferred: deque[tuple[Call, Origin]] = deque()
+        self._deferred: deque[tuple[Call, Origin, str | None, bool]] = deque()
         self._storing = threading.RLock()
+        self._storing_here = Section()
         self._warned: set[tuple[str, str]] = set()
         self._silent_until = 0.0
         self._unlogged = 0
@@ -64,14 +66,19 @@ class Intake:
 
         :raises ValueError: If ``mode`` is not a pricing mode.
         """
+        with self._state.preparing:
+            return self._price(call, mode)
+
+    def _price(self, call: Call, mode: str | None) -> Call:
         cost, flags = call.cost, call.flags
         if call.usage is not None or call.reported_cost is not None:
             usage_by_model = call.usage_by_model if call.reported_cost is None else {}
             try:
                 cost, noted = self._state.book.quote_call(call, mode, usage_by_model)
-            except Exception:
+            except Exception as error:
                 if mode is not None:
                     raise
+                pass_on(error)
                 # A call that cannot be priced, for whatever reason, must still be stored.
                 _log.exception(
                     "A call to %s/%s could not be priced.", call.provider, call.model
@@ -108,7 +115,7 @@ class Intake:
             return self._store(call, origin, tracked=True, enforced=enforced)
         except BaseException:
             # A signal or Ctrl-C, which is the app's. The call waits in memory.
-            self.defer(call, origin)
+            self.defer(call, origin, priced=True)
             raise
 
     def _store(
@@ -121,28 +128,31 @@ class Intake:
     ) -> BudgetExceeded | None:
         # The storage may be the app's own: whatever it raises, the app's call continues.
         try:
-            if origin.collected is not None:
-                origin.collected.append(call)
-                return None
-            storage, enforcer = self._state.settings.storage, self._state.enforcer
-            if storage == "database":
-                if not enforcer.budgets:
-                    self._state.ledger.append(call)
-                    return None
-                now = enforcer.stops and enforcer.must_write_now(call, tracked=tracked)
-                written = self._state.ledger.append(call, now=now)
-                return enforcer.after(
-                    call, written=written, tracked=tracked, enforced=enforced
-                )
-            counts = self._hand_over(call, storage)
-            return (
-                enforcer.after_unstored(call) if counts and enforcer.budgets else None
-            )
+            with self._storing_here:
+                return self._store_now(call, origin, tracked, enforced)
         except Exception as error:
-            if of_signal(error):
-                raise
+            pass_on(error)
             self.storage_failed(call, error)
             return None
+
+    def _store_now(
+        self, call: Call, origin: Origin, tracked: bool, enforced: bool
+    ) -> BudgetExceeded | None:
+        if origin.collected is not None:
+            origin.collected.append(call)
+            return None
+        storage, enforcer = self._state.settings.storage, self._state.enforcer
+        if storage == "database":
+            if not enforcer.budgets:
+                self._state.ledger.append(call)
+                return None
+            now = enforcer.stops and enforcer.must_write_now(call, tracked=tracked)
+            written = self._state.ledger.append(call, now=now)
+            return enforcer.after(
+                call, written=written, tracked=tracked, enforced=enforced
+            )
+        counts = self._hand_over(call, storage)
+        return enforcer.after_unstored(call) if counts and enforcer.budgets else None
 
     def _hand_over(self, call: Call, storage: t.Any) -> bool:
         """Store a call elsewhere than in a database; return whether budgets count it."""
@@ -221,34 +231,88 @@ class Intake:
 
     # Calls that ended where they could not be recorded
 
-    def defer(self, call: Call, origin: Origin) -> None:
-        """Queue a call that ended inside ``__del__``: no lock and no I/O there."""
-        self._deferred.append((call, origin))
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal handler interrupted this thread while it recorded a call."""
+        return self._storing_here.entered or self._state.preparing.entered
 
-    def record_deferred(self, *, wait: bool = False) -> None:
+    def defer(
+        self,
+        call: Call,
+        origin: Origin,
+        *,
+        mode: str | None = None,
+        priced: bool = False,
+    ) -> None:
+        """Queue a call where it cannot be recorded: no lock and no I/O there.
+
+        That is inside ``__del__``, and in a signal handler that :attr:`interrupted` this.
+
+        :param mode: The pricing mode, if the app named one.
+        """
+        self._deferred.append((call, origin, mode, priced))
+
+    def record_deferred(self, *, wait: float = 0) -> bool:
         """Record the deferred calls. Never raises.
 
-        :param wait: Also wait for one that another thread is storing.
+        :param wait: Seconds to wait for another thread that is recording one.
+        :return: Whether all calls that ended so far are handed over to the storage.
         """
+        if self.interrupted:
+            return False  # the interrupted call comes first
+        until = time.monotonic() + wait
         while self._deferred:
-            # Locked until the call is stored, so that no flush in between misses it.
-            with self._storing:
-                try:
-                    call, origin = self._deferred.popleft()
-                except IndexError:
-                    break
-                call = self.price(call)
-                self.store(call, origin)
-            # Outside the lock: receivers are the app's code, and may ask the ledger.
-            self.notify(call, origin)
-        if wait:
-            with self._storing:
-                pass
+            # Locked until the call is stored, so that no flush in between misses it. Not
+            # for ever: the thread that has the lock may wait for a database.
+            if not self._storing.acquire(timeout=_left(until)):
+                return False
+            try:
+                entry = self._take_deferred()
+            finally:
+                self._storing.release()
+            if entry is not None:
+                # Outside the lock: receivers are the app's code, and may ask the ledger.
+                self.notify(*entry)
+        if not wait:
+            return True
+        if not self._storing.acquire(timeout=_left(until)):
+            return False
+        self._storing.release()
+        return True
+
+    def _take_deferred(self) -> tuple[Call, Origin] | None:
+        """Record one deferred call; return it as it was recorded."""
+        try:
+            entry = self._deferred.popleft()
+        except IndexError:
+            return None
+        call, origin, mode, priced = entry
+        try:
+            recorded = call if priced else self._price_late(call, mode)
+            self.store(recorded, origin)
+        except BaseException:
+            # Ctrl-C, or what a signal handler raised. If it is stored, its id says so.
+            self._deferred.appendleft(entry)
+            raise
+        return recorded, origin
+
+    def _price_late(self, call: Call, mode: str | None) -> Call:
+        try:
+            return self.price(call, mode)
+        except ValueError as error:
+            # A mode that is not valid: too late to raise it where the app named it.
+            pass_on(error)
+            return self.price(call)
 
     def after_fork(self) -> None:
         """In a forked child: what the parent was about to store is the parent's."""
         self._storing = threading.RLock()
+        self._storing_here = Section()
         self._deferred.clear()
+
+
+def _left(until: float) -> float:
+    return max(0.0, until - time.monotonic())
 
 
 def _lacks_price(call: Call) -> bool:

@@ -1,4 +1,4 @@
-"""Distinguishes our own errors from those that a signal handler raises amid our work.
+"""What may interrupt our work at any bytecode: signal handlers, and what they raise.
 
 RQ's ``JobTimeoutException`` and Celery's ``SoftTimeLimitExceeded`` are plain exceptions that a
 handler raises wherever the process happens to be. They are meant for the app, and must not
@@ -9,19 +9,71 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from types import CodeType
+from types import FrameType
 
 
-def of_signal(error: BaseException) -> bool:
-    """Whether a signal handler raised the error."""
+def pass_on(error: BaseException) -> None:
+    """Raise the exception of a signal handler, if one interrupted our work.
+
+    Call it wherever an exception is caught that need not be one of ours. SQLAlchemy and
+    drivers wrap what passes through them: the app gets its own exception, as it was.
+    """
+    found = _raised_by_handler(error)
+    if found is None:
+        return
+    context = found.__context__
+    try:
+        raise found
+    finally:
+        found.__context__ = context
+
+
+def _raised_by_handler(error: BaseException) -> BaseException | None:
+    """Find the exception that a signal handler raised: this one, or what it wraps."""
     if threading.current_thread() is not threading.main_thread():
-        return False  # handlers run only in the main thread
+        return None  # handlers run only in the main thread
     codes = {_code(signal.getsignal(number)) for number in signal.valid_signals()}
-    at = error.__traceback__
+    found = None
+    for each in _wrapped(error):
+        # A wrapper may have the traceback of what it wraps, so the innermost counts.
+        if _left_handler(each, codes - {None}):
+            found = each
+    return found
+
+
+def _wrapped(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and so on."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        yield at
+        at = getattr(at, "orig", None) or at.__cause__ or at.__context__
+
+
+def _left_handler(error: BaseException, codes: set[CodeType | None]) -> bool:
+    """Whether an exception left a signal handler. What one handles itself begins in it."""
+    at = None if error.__traceback__ is None else error.__traceback__.tb_next
     while at is not None:
-        if at.tb_frame.f_code in codes:
+        if at.tb_frame.f_code in codes or _was_given_its_caller(at.tb_frame):
             return True
         at = at.tb_next
+    return False
+
+
+def _was_given_its_caller(frame: FrameType) -> bool:
+    """Whether a function was called with the frame that it interrupted.
+
+    Only signal handlers are. This one may have been replaced since, often by itself.
+    """
+    caller = frame.f_back
+    if caller is None:
+        return False
+    for value in list(frame.f_locals.values()):
+        if value is caller or (type(value) is tuple and caller in value[:3]):
+            return True
     return False
 
 
@@ -31,3 +83,25 @@ def _code(handler: object) -> CodeType | None:
     if code is None:
         code = getattr(vars(type(handler)).get("__call__"), "__code__", None)
     return code if isinstance(code, CodeType) else None
+
+
+class Section:
+    """Work that a signal handler must not begin again on the same thread.
+
+    The thread may be inside a lock, or the work half done. The handler only leaves a note of
+    what is to be done then.
+    """
+
+    def __init__(self) -> None:
+        self._threads: list[int] = []
+
+    @property
+    def entered(self) -> bool:
+        """Whether this thread is inside."""
+        return threading.get_ident() in self._threads
+
+    def __enter__(self) -> None:
+        self._threads.append(threading.get_ident())
+
+    def __exit__(self, *exception: object) -> None:
+        self._threads.remove(threading.get_ident())

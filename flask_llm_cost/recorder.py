@@ -60,7 +60,8 @@ class AppRecorder:
         state.intake.raise_pending()
         state.intake.record_deferred()
         recorded = state.collected is None
-        if recorded and state.settings.storage in ("database", "jsonl"):
+        stored = recorded and state.settings.storage in ("database", "jsonl")
+        if stored and not state.intake.interrupted:
             state.wake_writer()
         snapshot = self._snapshot(state, attempt)
         if recorded and state.enforcer.stops:
@@ -123,12 +124,12 @@ class AppRecorder:
         """
         origin: Origin = snapshot.origin
         intake = origin.state.intake
-        if deferred:
+        if deferred or intake.interrupted:
             intake.defer(call, origin)
             return None
-        intake.record_deferred()
         call = intake.price(call)
         intake.store(call, origin)
+        intake.record_deferred()
         intake.notify(call, origin)
         return call
 
@@ -157,10 +158,14 @@ class AppRecorder:
             return call
         origin: Origin = snapshot.origin
         intake = state.intake
+        if intake.interrupted:
+            intake.defer(call, origin, mode=pricing_mode)
+            return call
         call = intake.price(call, pricing_mode)
         if enforce and origin.collected is None:
             state.enforcer.admit(call)
         exceeded = intake.store_tracked(call, origin, enforced=enforce)
+        intake.record_deferred()
         intake.notify(call, origin)
         if exceeded is not None:
             raise exceeded

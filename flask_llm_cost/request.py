@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import typing as t
 import weakref
+from collections import deque
 from decimal import Decimal
 
 from flask import Flask
@@ -14,6 +15,8 @@ from flask import request
 from flask import Response
 
 from .call import Call
+from .interrupts import Section
+from .money import add
 
 COST: t.Final = "X-LLM-Cost-USD"
 UNPRICED: t.Final = "X-LLM-Cost-Unpriced"
@@ -27,12 +30,22 @@ class RequestCost:
     :param context: The request's ``g``.
     """
 
-    __slots__ = ("_context", "_known", "_lock", "calls", "unpriced")
+    __slots__ = (
+        "_context",
+        "_counting",
+        "_ended",
+        "_known",
+        "_lock",
+        "calls",
+        "unpriced",
+    )
 
     def __init__(self, context: t.Any) -> None:
         # Weak: a call may end after its request, and must not keep its context alive.
         self._context: weakref.ref[t.Any] = weakref.ref(context)
         self._lock = threading.Lock()
+        self._counting = Section()
+        self._ended: deque[Call] = deque()
         self._known: Decimal | None = None
         self.calls = 0
         self.unpriced = 0
@@ -48,13 +61,20 @@ class RequestCost:
 
     def add(self, call: Call) -> None:
         """Add a call that ended, on any thread."""
-        with self._lock:
-            self.calls += 1
-            if call.cost is not None:
-                self._known = (self._known or Decimal(0)) + call.cost.total_usd
-            elif call.unpriced:
-                self.unpriced += 1
-            self._publish()
+        self._ended.append(call)
+        if self._counting.entered:
+            return  # a signal handler interrupted this thread, which counts it next
+        with self._counting, self._lock:
+            while self._ended:
+                self._count(self._ended.popleft())
+
+    def _count(self, call: Call) -> None:
+        self.calls += 1
+        if call.cost is not None:
+            self._known = add(self._known or Decimal(0), call.cost.total_usd)
+        elif call.unpriced:
+            self.unpriced += 1
+        self._publish()
 
     def _publish(self) -> None:
         context = self._context()

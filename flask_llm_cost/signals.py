@@ -12,6 +12,8 @@ import typing as t
 from blinker import NamedSignal
 from blinker import Namespace
 
+from .interrupts import pass_on
+
 _log = logging.getLogger("flask_llm_cost")
 _names = Namespace()
 
@@ -43,7 +45,8 @@ def send(signal: NamedSignal, sender: t.Any, **values: t.Any) -> None:
         # nor the request whose call is being recorded.
         try:
             receiver(sender, **values)
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             _log.exception(
                 "A receiver of %s raised an exception, which was ignored.", signal.name
             )

@@ -22,6 +22,7 @@ from .config import Settings
 from .errors import ConfigError
 from .errors import LlmCostError
 from .intake import Intake
+from .interrupts import Section
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -66,7 +67,9 @@ class AppState:
         self._app = weakref.ref(app)
         self._root_path = Path(app.root_path)
         self._instance_path = app.instance_path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self.preparing = Section()
+        """Opening the ledger or the prices, which imports modules, or pricing a call."""
         self._ledger: Storage | None = None
         self._book: PriceBook | None = None
         self.enforcer = Enforcer(
@@ -107,9 +110,11 @@ class AppState:
     def ledger(self) -> Storage:
         """The app's ledger, opened when it is first used."""
         if self._ledger is None:
-            with self._lock:
+            with self.preparing, self._lock:
                 if self._ledger is None:
-                    self._ledger = self._open_ledger()
+                    made = self._open_ledger()
+                    # A signal handler may have opened one meanwhile.
+                    self._ledger = self._ledger or made
         return self._ledger
 
     def _open_ledger(self) -> Storage:
@@ -183,7 +188,7 @@ class AppState:
     def book(self) -> PriceBook:
         """The prices: overrides, then the price file, then the bundled book."""
         if self._book is None:
-            with self._lock:
+            with self.preparing, self._lock:
                 if self._book is None:
                     self._book = self._open_book()
         return self._book
@@ -200,16 +205,20 @@ class AppState:
             setting="LLM_COST_PRICES_FILE",
         )
 
-    def gather(self) -> None:
-        """Record the calls that are due. The ledger calls this before it writes."""
+    def gather(self, timeout: float) -> bool:
+        """Record the calls that are due. The ledger calls this before it writes.
+
+        :param timeout: How many seconds to wait for a thread that is recording one.
+        :return: Whether the ledger has all calls that ended so far.
+        """
         from .capture.meter import settle
 
         settle(_LINGER_S)
-        self.intake.record_deferred(wait=True)
+        return self.intake.record_deferred(wait=timeout)
 
     def after_fork(self) -> None:
         """In a forked child: replace the locks, which another thread may have held."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.intake.after_fork()
 
     def close(self) -> None:

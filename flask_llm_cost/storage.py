@@ -62,6 +62,10 @@ NO_REPRICING: t.Final = (
 EXIT_SECONDS: t.Final = 5.0
 """How long the end of a process may wait for queued calls to be stored."""
 
+Gather: t.TypeAlias = Callable[[float], bool]
+"""Appends the calls that are due; waits for some seconds at most. Returns whether the storage
+has all calls that ended so far. It must not raise."""
+
 Failed: t.TypeAlias = Callable[[Call | None, Exception], None]
 """Receives a call that could not be stored, or ``None`` if the storage is unavailable and
 calls are queued meanwhile."""

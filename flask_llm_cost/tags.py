@@ -19,7 +19,7 @@ from .binding import step
 from .binding import step_async
 from .call import KEY_PATTERN
 from .call import TagSource
-from .interrupts import of_signal
+from .interrupts import pass_on
 
 if t.TYPE_CHECKING:
     from .config import Settings
@@ -146,7 +146,8 @@ def resolve(
                     continue
                 try:
                     tags[key] = cut(redact(key, value), settings.max_tag_bytes)
-                except Exception:
+                except Exception as error:
+                    pass_on(error)
                     # The value's __str__ is the app's code.
                     _log.warning("Dropped tag %r: str() of its value failed.", key)
                     flags.add("tag_error")
@@ -172,8 +173,7 @@ def _entries(source: TagSource, flags: set[str]) -> list[tuple[t.Any, t.Any]]:
         tags = source() if callable(source) else source
         return list(tags.items()) if tags else []
     except Exception as error:
-        if of_signal(error):
-            raise
+        pass_on(error)
         name = getattr(source, "__qualname__", type(source).__name__)
         _log.warning(
             "The tag provider %s raised %s; its tags are missing.",

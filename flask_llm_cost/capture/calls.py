@@ -18,6 +18,7 @@ from ..call import SILENT_OUTCOMES
 from ..call import Usage
 from ..event_id import derive_event_id
 from ..event_id import mint_event_id
+from ..interrupts import pass_on
 from ..money import add
 from ..providers import Exchange
 from ..providers import NOT_A_CALL
@@ -93,7 +94,8 @@ def results_of(exchange: Exchange, snapshot: Snapshot) -> Iterator[Call]:
 def _reading(exchange: Exchange, complete: bool) -> Reading:
     try:
         return exchange.reading(ended=complete)
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         # It promises not to raise. If it breaks that promise, the call is still a call.
         return Reading(
             provider=exchange.route.provider,

@@ -7,7 +7,7 @@ import logging
 import typing as t
 from collections.abc import Callable
 
-from ..interrupts import of_signal
+from ..interrupts import pass_on
 
 _log = logging.getLogger("flask_llm_cost")
 
@@ -33,8 +33,7 @@ def harmless(
             except passing:
                 raise
             except Exception as error:
-                if of_signal(error):
-                    raise
+                pass_on(error)
                 _report(error)
                 return None
 

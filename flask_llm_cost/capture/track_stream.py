@@ -18,6 +18,7 @@ from ..call import Call
 from ..call import TagSource
 from ..call import Usage
 from ..errors import LlmCostError
+from ..interrupts import pass_on
 from ..money import parse_int
 from ..providers import chat_route
 from ..providers import Exchange
@@ -323,7 +324,8 @@ def _dumped(data: object) -> Mapping[str, t.Any] | None:
     ):
         try:
             document = dump()
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             # Not our code. Another method may work; if none does, a warning is logged.
             continue
         if isinstance(document, Mapping):

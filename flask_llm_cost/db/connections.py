@@ -14,6 +14,7 @@ from sqlalchemy import exc
 
 from ..config import Settings
 from ..errors import StorageError
+from ..interrupts import pass_on
 from . import timeouts
 from .import_lock import loading
 from .location import label
@@ -163,6 +164,7 @@ def _watch(engine: sa.Engine) -> None:
             # The pool's own ping comes before the connection can be watched.
             engine.dialect.do_ping(connection)
         except Exception as error:
+            pass_on(error)
             # Whatever the driver raises, the pool makes another connection.
             raise exc.DisconnectionError from error
 

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
+from ..interrupts import pass_on
+
 _POLL_SECONDS: t.Final = 0.25
 
 
@@ -68,8 +70,9 @@ def _socket(connection: t.Any) -> socket.socket | None:
     try:
         found = connection if hasattr(connection, "fileno") else connection._sock
         return socket.socket(fileno=os.dup(found.fileno()))
-    except Exception:  # closed meanwhile, or a kind of connection without a socket
-        return None
+    except Exception as error:
+        pass_on(error)
+        return None  # closed meanwhile, or a kind of connection without a socket
 
 
 class _Watcher:

@@ -63,7 +63,7 @@ class Index:
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="llm-cost-index-")
         self.engines: Engines = Engines(Settings(), self._folder, None)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._known: dict[Path, _Position] = {}
         self._sets: dict[str, int] = {}
         """The ids of the sets of tags, by their text."""

@@ -25,8 +25,10 @@ from ..calendar import period_of
 from ..call import Call
 from ..config import Settings
 from ..errors import StorageError
+from ..interrupts import pass_on
 from ..storage import caused_by
 from ..storage import Failed
+from ..storage import Gather
 from ..storage import register
 from ..storage import Reporter
 from ..storage import Storage
@@ -60,7 +62,7 @@ class JsonlLedger(Storage):
         *,
         instance_path: str,
         failed: Failed | None = None,
-        gather: Callable[[], None] | None = None,
+        gather: Gather | None = None,
     ) -> None:
         self.folder = Path(instance_path, settings.jsonl_dir or FOLDER)
         self.malformed = 0
@@ -73,7 +75,7 @@ class JsonlLedger(Storage):
 
     def _reset(self) -> None:
         self._index: Index | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def after_fork(self) -> None:
         index = self._index
@@ -93,6 +95,7 @@ class JsonlLedger(Storage):
             jsonl.check_id(call)
             edits.append(self._path(call.started_at), jsonl.encode(call))
         except Exception as error:
+            pass_on(error)
             self.reporter.lose(call, self._explained(error))
             return False
         return True
@@ -107,9 +110,7 @@ class JsonlLedger(Storage):
         )
 
     def flush(self, timeout: float = 10.0) -> bool:
-        if self._gather is not None:
-            self._gather()
-        return True
+        return self._gather is None or self._gather(timeout)
 
     def flush_at_exit(self) -> None:
         self.flush()

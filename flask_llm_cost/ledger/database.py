@@ -21,10 +21,11 @@ from ..call import Call
 from ..config import Settings
 from ..db.import_lock import loading
 from ..errors import StorageError
-from ..interrupts import of_signal
+from ..interrupts import pass_on
 from ..storage import caused_by
 from ..storage import EXIT_SECONDS
 from ..storage import Failed
+from ..storage import Gather
 from ..storage import register
 from ..storage import Reporter
 from ..storage import Storage
@@ -58,8 +59,7 @@ class Ledger(Storage):
     :param instance_path: The folder of files that the settings do not place elsewhere.
     :param host_engine: Gives the host app's engine, if its database is the ledger's.
     :param failed: Receives what could not be stored. It must not raise.
-    :param gather: Called before each drain to append the calls that are due. It must not
-        raise.
+    :param gather: Called before each drain to append the calls that are due.
     :param policy: The budgets to keep counters for, if there are any.
     """
 
@@ -70,7 +70,7 @@ class Ledger(Storage):
         instance_path: str,
         host_engine: Callable[[], sa.Engine] | None = None,
         failed: Failed | None = None,
-        gather: Callable[[], None] | None = None,
+        gather: Gather | None = None,
         policy: Policy | None = None,
     ) -> None:
         self._settings = settings
@@ -127,10 +127,10 @@ class Ledger(Storage):
                 return True
             self.queue.append(call)
         except OSError as error:
+            pass_on(error)
             self._rescue(call, error)
         except Exception as error:
-            if of_signal(error):
-                raise
+            pass_on(error)
             self.reporter.lose(call, error)
         return False
 
@@ -141,8 +141,7 @@ class Ledger(Storage):
         try:
             self._write(call)
         except Exception as error:
-            if of_signal(error):
-                raise
+            pass_on(error)
             self.reporter.report(None, error)
             return False
         return True
@@ -171,6 +170,7 @@ class Ledger(Storage):
         try:
             self._write(call)
         except Exception as second:
+            pass_on(second)
             lost = f"A call was lost. {why} ({second})"
             self.reporter.lose(call, caused_by(second, lost))
         else:
@@ -179,9 +179,8 @@ class Ledger(Storage):
                 self.reporter.report(None, caused_by(error, why))
             self._rescued = True
 
-    def _append_due(self) -> None:
-        if self._gather is not None:
-            self._gather()
+    def _append_due(self, timeout: float) -> bool:
+        return self._gather is None or self._gather(timeout)
 
     # Storing what is queued
 

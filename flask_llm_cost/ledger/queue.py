@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..call import Call
+from ..interrupts import pass_on
 from ..jsonl import encode
 from ..storage import EXIT_SECONDS
+from ..storage import Gather
 from ..storage import Reporter
 from .spool import Spool
 from .writer import Drained
@@ -46,7 +48,7 @@ class Queue:
         destination: Callable[[], str],
         fsync: bool,
         store: Callable[[], Store],
-        gather: Callable[[], None],
+        gather: Gather,
         build: Callable[[], object],
         maintain: Callable[[], None],
         notify: Callable[[], None],
@@ -98,6 +100,7 @@ class Queue:
         try:
             self._running = self.writer.start()
         except Exception as error:
+            pass_on(error)
             self._reporter.report(None, error)
 
     def tend(self) -> None:
@@ -110,6 +113,7 @@ class Queue:
         try:
             pause = self.writer.cycle()
         except Exception as error:
+            pass_on(error)
             self._reporter.report(None, error)
             pause = _RETRY_SECONDS
         self._tend_at = time.monotonic() + pause
@@ -128,10 +132,12 @@ class Queue:
         :param once: Stop waiting as soon as a drain fails.
         :return: False if some of it is still queued, or was rejected.
         """
-        self._gather()
+        until = time.monotonic() + timeout
+        gathered = self._gather(timeout)
         if not self.pending:
-            return True
-        return self.writer.flush(timeout, once=once)
+            return gathered
+        left = max(0.0, until - time.monotonic())
+        return self.writer.flush(left, once=once) and gathered
 
     def drain(self) -> Drained:
         """Store what this process queued and what dead processes left, now.

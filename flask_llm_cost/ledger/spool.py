@@ -29,6 +29,9 @@ SUFFIX: t.Final = ".jsonl"
 ROTATE_BYTES: t.Final = 64 * 1024 * 1024
 """A file is sealed at this size even if no one drains it."""
 
+_SEAL_SECONDS: t.Final = 1.0
+"""How long the writer waits for a line that is being written."""
+
 
 class Spool:
     """The spool files of one ledger in one process, and those of its dead siblings.
@@ -52,7 +55,8 @@ class Spool:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._writing = False
         self._current: SpoolFile | None = None
         self._sealed: list[SpoolFile] = []
 
@@ -75,10 +79,14 @@ class Spool:
         if os.getpid() != self._pid:  # a fork that ran no hooks
             self.after_fork()
         with self._lock:
-            file = self._current
-            if file is None:
-                file = self._current = self._create()
-            file.write(line, sync=self._fsync)
+            nested, self._writing = self._writing, True
+            try:
+                file = self._current
+                if file is None:
+                    file = self._current = self._create()
+                file.write(line, sync=self._fsync)
+            finally:
+                self._writing = nested
             if file.size >= ROTATE_BYTES:
                 self._seal()
 
@@ -94,20 +102,35 @@ class Spool:
 
     def seal(self) -> list[SpoolFile]:
         """Let the next line start a new file, so that the lines so far can be stored."""
-        with self._lock:
-            self._seal()
-            return list(self._sealed)
+        self.seal_current(_SEAL_SECONDS)
+        return self.sealed()
 
-    def _seal(self) -> None:
+    def seal_current(self, timeout: float) -> bool:
+        """Do the same, and say whether all lines so far can be stored.
+
+        :param timeout: How many seconds to wait for a line that is being written.
+        """
+        if not self._lock.acquire(timeout=max(0.0, timeout)):
+            return False
+        try:
+            return self._seal()
+        finally:
+            self._lock.release()
+
+    def _seal(self) -> bool:
+        if self._writing:
+            # A signal handler interrupted this thread, which will go on writing.
+            return False
         if self._current is not None and self._current.size > 0:
             self._sealed.append(self._current)
             self._current = None
+        return True
 
     def remove(self, file: SpoolFile) -> None:
         """Delete a file whose lines are stored."""
-        with self._lock:
-            if file in self._sealed:
-                self._sealed.remove(file)
+        # Without the lock: a signal handler waits for this while its thread holds it.
+        with contextlib.suppress(ValueError):
+            self._sealed.remove(file)
         file.remove()
 
     def claim(self) -> Iterator[SpoolFile]:
@@ -117,8 +140,7 @@ class Spool:
                 continue
             file = spool_file.claim(path, self._new_path())
             if file is not None:
-                with self._lock:
-                    self._sealed.append(file)
+                self._sealed.append(file)
                 yield file
 
     def count(self) -> int:

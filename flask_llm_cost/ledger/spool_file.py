@@ -15,6 +15,8 @@ try:
 except ImportError:  # Windows, where an open file cannot be renamed, which also tells
     fcntl = None  # type: ignore[assignment]
 
+from ..interrupts import pass_on
+
 _log = logging.getLogger("flask_llm_cost")
 
 _CHUNK: t.Final = 256 * 1024
@@ -53,7 +55,7 @@ class SpoolFile:
                 written += os.write(self._fd, line[written:])
         except OSError:
             # Half a line would be rejected as a lost call, but the call is not lost yet.
-            os.ftruncate(self._fd, self.size)
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             written, self._torn = 0, torn
             raise
         finally:
@@ -210,6 +212,7 @@ def _lock(fd: int, *, wait: bool) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
+        pass_on(error)
         _warn_once(
             f"The spool's file system has no file locks ({error}): the spool files of"
             " killed processes are not stored. Set LLM_COST_SPOOL_DIR to a folder on a"

@@ -26,6 +26,7 @@ from ..db.rows import values_of
 from ..db.statements import Key
 from ..db.tables import calls as calls_table
 from ..errors import StorageError
+from ..interrupts import pass_on
 from ..rollups.aggregates import NotIncluded
 from ..rollups.dirty_marks import mark_dirty_ms
 from ..rollups.horizon import horizon
@@ -121,6 +122,7 @@ class Store:
             try:
                 entry = _Entry(call, values_of(call), tag_set_of(call.tags))
             except (ValueError, OverflowError) as error:
+                pass_on(error)
                 stored.rejected.append((call, str(error)))
                 continue
             # An id contains the time, so calls with the same id have the same key.
@@ -135,7 +137,8 @@ class Store:
             return
         try:
             self._insert(engine, entries)
-        except _REJECTED:
+        except _REJECTED as error:
+            pass_on(error)
             known = self._known(engine, entries)
             stored.duplicate += len(known)
             if self._counters is not None:
@@ -150,6 +153,7 @@ class Store:
         try:
             self._insert(engine, [entry])
         except _REJECTED as error:
+            pass_on(error)
             if self._known(engine, [entry]):
                 stored.duplicate += 1
             else:

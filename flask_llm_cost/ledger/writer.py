@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import sys
@@ -11,12 +12,18 @@ import time
 import typing as t
 import weakref
 from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from queue import Empty
+from queue import SimpleQueue
 
 from .. import jsonl
 from ..call import Call
 from ..db import import_lock as imports
 from ..errors import StorageError
+from ..interrupts import pass_on
+from ..interrupts import Section
+from ..storage import Gather
 from .spool import Spool
 from .spool_file import SpoolFile
 
@@ -37,6 +44,13 @@ BUILD_SECONDS: t.Final = 60.0
 
 _LONGEST_PAUSE: t.Final = 30.0
 _FORK_SECONDS: t.Final = 1.0
+_FIRST_LOOK_SECONDS: t.Final = 0.001
+_LAST_LOOK_SECONDS: t.Final = 0.05
+"""How often a flush looks whether its lines are stored: at first, and at last."""
+
+_GATHER_SECONDS: t.Final = 5.0
+"""How long a drain waits for a thread that is recording a call."""
+
 _LONGEST_LINE: t.Final = 1024 * 1024
 
 _random: t.Final = random.SystemRandom()
@@ -69,7 +83,7 @@ class Writer:
         self,
         spool: Spool,
         store: Callable[[], Store],
-        gather: Callable[[], None],
+        gather: Gather,
         failed: Callable[[Exception], None],
         build: Callable[[], object] | None = None,
         maintain: Callable[[], None] | None = None,
@@ -88,9 +102,11 @@ class Writer:
         self._build_failed = False
         self._wrote = False
         self._busy = threading.Lock()
+        self._draining = Section()
         self._working = threading.Lock()
-        self._changed = threading.Condition()
-        self._wake = threading.Event()
+        self._cycling = Section()
+        # Not an event: setting one takes a lock, which a signal handler may interrupt.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._closed = False
         self._thread: threading.Thread | None = None
         self._failed_in_a_row = 0
@@ -121,7 +137,7 @@ class Writer:
     def stop(self, timeout: float) -> None:
         """Stop the thread after its current work."""
         self._closed = True
-        self._wake.set()
+        self._wake.put(None)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
@@ -140,28 +156,30 @@ class Writer:
         :param once: Stop waiting as soon as a drain fails.
         :return: False if some are not stored, or were rejected.
         """
-        self._gather()
         until = time.monotonic() + timeout
-        files = self._spool.seal()
+        sealed = self._spool.seal_current(timeout)
+        files = self._spool.sealed()
         failures, rejected = self.failures, self.rejected
         if files and not self.start():
-            self._drain_inline()
-        with self._changed:
-            while not self._are_stored(files):
-                left = until - time.monotonic()
-                if left <= 0 or (once and self.failures > failures):
-                    return False
-                self._wake.set()
-                self._changed.wait(min(left, POLL_SECONDS))
-        return self.rejected == rejected
+            self._drain_inline(until)
+        pause = _FIRST_LOOK_SECONDS
+        # Not a condition: what interrupts its lock may leave it locked.
+        while not self._are_stored(files):
+            left = until - time.monotonic()
+            if left <= 0 or (once and self.failures > failures):
+                return False
+            self._wake.put(None)
+            time.sleep(min(left, pause))
+            pause = min(2 * pause, _LAST_LOOK_SECONDS)
+        return sealed and self.rejected == rejected
 
     def _are_stored(self, files: list[SpoolFile]) -> bool:
         sealed = self._spool.sealed()
         return not any(file in sealed for file in files)
 
-    def _drain_inline(self) -> None:
+    def _drain_inline(self, until: float) -> None:
         try:
-            self.drain()
+            self.drain(until=until)
         except (StorageError, OSError):
             self.failures += 1
 
@@ -169,27 +187,39 @@ class Writer:
         """Note that calls were stored, directly or by a drain: rollups are to be built."""
         self._wrote = True
 
-    def drain(self, *, orphans: bool = False) -> Drained:
+    def drain(self, *, orphans: bool = False, until: float = math.inf) -> Drained:
         """Store what is queued now, on the caller's thread.
 
         :param orphans: Also store what dead processes have left.
+        :param until: When to stop, by :func:`time.monotonic`.
         :raises StorageError: If the database cannot be used or has no tables.
         """
         drained = Drained()
+        if self._draining.entered:
+            return drained  # a signal handler interrupted the drain of this thread
         # Without the lock: it runs receivers of signals, which may flush or drain.
-        self._gather()
-        with self._busy:
-            for file in self._spool.sealed():
-                self._store_file(file, drained)
-            for file in self._spool.seal():
-                self._store_file(file, drained)
-            if orphans:
-                for file in self._spool.claim():
-                    self._store_file(file, drained)
+        self._gather(_GATHER_SECONDS)
+        left = min(until - time.monotonic(), threading.TIMEOUT_MAX)
+        if not self._busy.acquire(timeout=max(0.0, left)):
+            return drained
+        try:
+            with self._draining:
+                for file in self._queued(orphans):
+                    self._store_file(file, drained, until)
+        finally:
+            self._busy.release()
         return drained
 
-    def _store_file(self, file: SpoolFile, drained: Drained) -> None:
+    def _queued(self, orphans: bool) -> Iterator[SpoolFile]:
+        yield from self._spool.sealed()
+        yield from self._spool.seal()
+        if orphans:
+            yield from self._spool.claim()
+
+    def _store_file(self, file: SpoolFile, drained: Drained, until: float) -> None:
         while True:
+            if time.monotonic() >= until:
+                return
             lines, end = file.read(BATCH)
             if end == file.offset:
                 break
@@ -236,13 +266,16 @@ class Writer:
 
     def cycle(self) -> float:
         """Drain once; return how many seconds to wait before the next time."""
+        if self._cycling.entered:
+            return POLL_SECONDS
         orphans = time.monotonic() >= self._orphans_at
         # Whatever a driver, a host's listener or a full disk raises, the loop goes on: the
         # lines stay in their files for the next time.
         try:
-            with self._working:
+            with self._working, self._cycling:
                 self.drain(orphans=orphans)
         except Exception as error:
+            pass_on(error)
             pause = self._note(error)
         else:
             if orphans:
@@ -253,8 +286,6 @@ class Writer:
             pause = POLL_SECONDS
         if self._maintain is not None:
             self._maintain()
-        with self._changed:
-            self._changed.notify_all()
         if self._wrote and not self._failed_in_a_row:
             self._build_rollups()
         return pause
@@ -264,9 +295,10 @@ class Writer:
             return
         # As in the cycle: whatever it raises, it is retried, and no call is lost.
         try:
-            with self._working:
+            with self._working, self._cycling:
                 self._build()
         except Exception as error:
+            pass_on(error)
             if not self._build_failed:
                 _log.warning("Rollups cannot be built for now: %s", error)
             self._build_failed = True
@@ -304,12 +336,20 @@ def _decode(line: bytes) -> Call:
     return jsonl.decode(line)
 
 
-def _run(reference: weakref.ref[Writer], wake: threading.Event) -> None:
+def _wait(wake: SimpleQueue[None], seconds: float) -> None:
+    try:
+        wake.get(timeout=seconds)
+        while True:
+            wake.get_nowait()
+    except Empty:
+        return
+
+
+def _run(reference: weakref.ref[Writer], wake: SimpleQueue[None]) -> None:
     pid = os.getpid()
     pause = 0.0
     while True:
-        wake.wait(pause)
-        wake.clear()
+        _wait(wake, pause)
         writer = reference()
         if writer is None or writer.closed or os.getpid() != pid:
             return
@@ -318,7 +358,7 @@ def _run(reference: weakref.ref[Writer], wake: threading.Event) -> None:
         alive = writer if writer.pending else None
         del writer
         if alive is not None:
-            wake.wait(pause)
+            _wait(wake, pause)
             pause = 0.0
         del alive
 

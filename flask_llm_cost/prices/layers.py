@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..call import CostSource
 from ..errors import PriceFileError
+from ..interrupts import pass_on
 from ..money import parse_number
 from .conversion import in_usd
 from .document import models_of
@@ -212,7 +213,8 @@ class PriceFile:
         rejected = self._rejected
         try:
             stamp = _stamp(self.path)
-        except OSError:
+        except OSError as error:
+            pass_on(error)
             stamp = _MISSING
         if stamp == current.stamp:
             self._rejected = None
@@ -222,6 +224,7 @@ class PriceFile:
         try:
             layer = self.read()
         except PriceFileError as error:
+            pass_on(error)
             problem = f"{error} The previously loaded prices stay in force."
             self._rejected = stamp, problem
             _log.error("%s", problem)

@@ -16,6 +16,7 @@ from ..calendar import from_ms
 from ..call import Reading
 from ..call import Usage
 from ..call import UsageSource
+from ..interrupts import pass_on
 from ..money import in_bounds
 from . import sparse
 from .buffer import BoundedBuffer
@@ -287,6 +288,7 @@ class Exchange:
             self._results.append(reading)
 
     def _fail(self, error: Exception) -> None:
+        pass_on(error)
         # The one place that handles errors in reading. A dialect may belong to the app,
         # and a surprising answer must not break the app's call. Its row gets a flag.
         self._closed = True
