@@ -53,7 +53,7 @@ class Settings:
     """The level at which ``STORAGE="log"`` logs calls to ``flask_llm_cost.calls``."""
     database_uri: str | None = _setting(None, checks.uri)
     """The ledger's database. ``None`` selects the app's Flask-SQLAlchemy database, or
-    ``llm_cost.db`` (SQLite) in the instance folder if the app has none."""
+    ``llm_cost.db`` (SQLite) in the instance folder if that is SQLite, too, or missing."""
     bind_key: str | None = _setting(None, checks.string)
     """The key in ``SQLALCHEMY_BINDS`` of the ledger's database."""
     read_database_uri: str | None = _setting(None, checks.uri)

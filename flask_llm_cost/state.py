@@ -164,7 +164,12 @@ class AppState:
             app is not None and "sqlalchemy" in app.extensions
         )
 
-    def _host_engine(self) -> sa.Engine:
+    def _host_engine(self) -> sa.Engine | None:
+        """Return the engine of the host's database, unless it is an SQLite file.
+
+        In that file, each call would wait while the host writes. Only a bind that the
+        settings name is used in any case.
+        """
         app = self._app()
         if app is None:
             raise LlmCostError(
@@ -182,7 +187,12 @@ class AppState:
                 f"{PREFIX}BIND_KEY is {bind!r}, which is not in SQLALCHEMY_BINDS"
                 f" (known binds: {known})."
             )
-        return engines[bind]
+        host = engines[bind]
+        if bind is None and host.dialect.name == "sqlite":
+            from .db.location import in_memory
+
+            return host if in_memory(host.url) else None
+        return host
 
     @property
     def book(self) -> PriceBook:

@@ -28,9 +28,10 @@ LOOPBACK_PORT = 5051
 
 # Flask-LLM-Cost --------------------------------------------------------------
 
-# The ledger has its own tables in the app's database. Use another database if the app's is
-# a busy SQLite file (SQLite allows one writer at a time), or to separate the two:
-# LLM_COST_DATABASE_URI = "sqlite:////var/lib/example/llm_cost.db"
+# The ledger is in tables of its own in the app's PostgreSQL, MySQL or MariaDB. If the app's
+# database is an SQLite file, as here, the ledger is llm_cost.db beside it in the instance
+# folder: SQLite allows one writer at a time. Name another database to separate the two:
+# LLM_COST_DATABASE_URI = "postgresql+psycopg://user@host/costs"
 
 # Calls are appended to a file in the instance folder and then written to the database, so
 # that no request waits for it and no call is lost in a crash. In a container whose disk does

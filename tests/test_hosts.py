@@ -105,7 +105,8 @@ def test_a_host_that_rolls_back_keeps_the_call(
 
 
 def test_a_locked_sqlite_host_delays_no_call(tmp_path: Path) -> None:
-    app, db, llm_cost = _host(tmp_path, f"sqlite:///{tmp_path / 'host.db'}")
+    uri = f"sqlite:///{tmp_path / 'host.db'}"
+    app, db, llm_cost = _host(tmp_path, uri, LLM_COST_DATABASE_URI=uri)
     _run(app, "db", "upgrade")
     with app.app_context():
         db.session.execute(sa.text("CREATE TABLE host_rows (id INTEGER)"))
@@ -183,7 +184,41 @@ def test_a_hosts_own_sqlite_memory_is_left_alone(tmp_path: Path) -> None:
         assert llm_cost.flush()
         assert llm_cost.calls.count() == 1
         assert sa.inspect(db.session.connection()).get_table_names() == ["host_rows"]
+    assert not (tmp_path / "instance" / "llm_cost.db").exists()
+    _finish(app, db)
+
+
+def test_a_host_in_a_sqlite_file_gets_a_ledger_of_its_own(tmp_path: Path) -> None:
+    app, db, llm_cost = _host(tmp_path, f"sqlite:///{tmp_path / 'host.db'}")
+    _mounted(app)
+    with app.app_context():
+        db.session.execute(sa.text("CREATE TABLE host_rows (id INTEGER)"))
+        db.session.commit()
+        db.session.execute(sa.text("INSERT INTO host_rows VALUES (1)"))
+        _track(app, 5)
+        # The host's transaction is open, and nothing waits for it.
+        assert llm_cost.flush(20)
+        assert llm_cost.calls.count() == 5
+        assert app.test_client().get("/costs/").status_code == 200
+        db.session.commit()
+        assert sa.inspect(db.engine).get_table_names() == ["host_rows"]
     assert (tmp_path / "instance" / "llm_cost.db").exists()
+    _finish(app, db)
+
+
+def test_a_bind_that_is_named_is_used_even_if_it_is_sqlite(tmp_path: Path) -> None:
+    binds = {"costs": f"sqlite:///{tmp_path / 'costs.db'}"}
+    app, db, llm_cost = _host(
+        tmp_path,
+        f"sqlite:///{tmp_path / 'host.db'}",
+        SQLALCHEMY_BINDS=binds,
+        LLM_COST_BIND_KEY="costs",
+    )
+    _run(app, "db", "upgrade")
+    _track(app)
+    assert llm_cost.flush(20)
+    with app.app_context():
+        assert "llm_cost_calls" in sa.inspect(db.engines["costs"]).get_table_names()
     _finish(app, db)
 
 

@@ -26,6 +26,7 @@ from .connections import make_engine
 from .import_lock import loading
 from .location import find
 from .location import find_replica
+from .location import HostEngine
 from .location import label
 from .location import Location
 from .migrations import HEAD
@@ -53,11 +54,13 @@ class Engines:
         self,
         settings: Settings,
         instance_path: str,
-        host_engine: Callable[[], sa.Engine] | None,
+        host_engine: HostEngine | None,
+        temporary_folder: Callable[[], str] | None = None,
     ) -> None:
         self._settings = settings
         self._instance_path = instance_path
         self._host_engine = host_engine
+        self._temporary_folder = temporary_folder or (lambda: instance_path)
         self._reset()
 
     def _reset(self) -> None:
@@ -92,7 +95,10 @@ class Engines:
         with self._lock:
             if self._location is None:
                 self._location = find(
-                    self._settings, self._instance_path, self._host_engine
+                    self._settings,
+                    self._instance_path,
+                    self._host_engine,
+                    self._temporary_folder,
                 )
             return self._location
 

@@ -18,6 +18,9 @@ from ..errors import StorageError
 OWN_FILE: t.Final = "llm_cost.db"
 """The SQLite file that only we use: created, upgraded and tuned automatically."""
 
+HostEngine: t.TypeAlias = Callable[[], sa.Engine | None]
+"""Returns the host app's engine; ``None`` if the ledger is not to use its database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Location:
@@ -40,26 +43,33 @@ class Location:
 def find(
     settings: Settings,
     instance_path: str,
-    host_engine: Callable[[], sa.Engine] | None,
+    host_engine: HostEngine | None,
+    temporary_folder: Callable[[], str],
 ) -> Location:
     """Find the database that the settings name, else the host's, else our own file.
 
+    :param temporary_folder: Where our own file is if that database is in memory.
     :raises StorageError: If the settings or the host app name no usable database.
     """
-    own = Location(sa.URL.create("sqlite", database=_path(OWN_FILE, instance_path)))
     if settings.database_uri is not None:
         url = _parse(settings.database_uri, "DATABASE_URI")
-        if _in_memory(url):
-            return own
+        if in_memory(url):
+            return _own_in(temporary_folder())
         if url.get_backend_name() == "sqlite":
             url = url.set(database=_path(url.database or OWN_FILE, instance_path))
         return Location(url)
-    if host_engine is None:
-        return own
-    host = _call(host_engine)
-    # A second engine for sqlite:// opens another, empty database, and writing through the
-    # host's engine would commit the host's open transaction.
-    return own if _in_memory(host.url) else Location(host.url, host)
+    host = None if host_engine is None else _call(host_engine)
+    if host is None:
+        return _own_in(instance_path)
+    if in_memory(host.url):
+        # A second engine for sqlite:// opens another, empty database, and writing through
+        # the host's engine would commit the host's open transaction.
+        return _own_in(temporary_folder())
+    return Location(host.url, host)
+
+
+def _own_in(folder: str) -> Location:
+    return Location(sa.URL.create("sqlite", database=_path(OWN_FILE, folder)))
 
 
 def find_replica(settings: Settings) -> Location:
@@ -76,7 +86,7 @@ def label(url: sa.URL) -> str:
     return bare.render_as_string()
 
 
-def _call(host_engine: Callable[[], sa.Engine]) -> sa.Engine:
+def _call(host_engine: HostEngine) -> sa.Engine | None:
     # Whatever the host app raises, the ledger cannot be used for now.
     try:
         return host_engine()
@@ -112,7 +122,8 @@ def _parse(uri: str, key: str) -> sa.URL:
     return url
 
 
-def _in_memory(url: sa.URL) -> bool:
+def in_memory(url: sa.URL) -> bool:
+    """Whether a database is SQLite's in memory."""
     if url.get_backend_name() != "sqlite":
         return False
     name = url.database or ":memory:"

@@ -31,12 +31,14 @@ from ..storage import Reporter
 from ..storage import Storage
 from . import destination
 from .queue import Queue
+from .temporary import TemporaryFolder
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
     from ..budgets.counters import Counters
     from ..db.engine import Engines
+    from ..db.location import HostEngine
     from ..rollups.build import RollupBuilder
     from ..rollups.erase import Erased
     from ..rollups.retention import Retention
@@ -57,7 +59,8 @@ class Ledger(Storage):
     """One app's ledger in a database.
 
     :param instance_path: The folder of files that the settings do not place elsewhere.
-    :param host_engine: Gives the host app's engine, if its database is the ledger's.
+    :param host_engine: Returns the host app's engine; ``None`` if the ledger is a file of its
+        own.
     :param failed: Receives what could not be stored. It must not raise.
     :param gather: Called before each drain to append the calls that are due.
     :param policy: The budgets to keep counters for, if there are any.
@@ -68,7 +71,7 @@ class Ledger(Storage):
         settings: Settings,
         *,
         instance_path: str,
-        host_engine: Callable[[], sa.Engine] | None = None,
+        host_engine: HostEngine | None = None,
         failed: Failed | None = None,
         gather: Gather | None = None,
         policy: Policy | None = None,
@@ -77,6 +80,7 @@ class Ledger(Storage):
         self._instance_path = instance_path
         self._get_host = host_engine
         self._host: sa.Engine | None = None
+        self._temporary = TemporaryFolder()
         self._gather = gather
         self._policy = policy
         self.reporter = Reporter(failed)
@@ -191,6 +195,7 @@ class Ledger(Storage):
 
     def flush_at_exit(self) -> None:
         self.queue.flush(EXIT_SECONDS, once=True)
+        self._temporary.remove()
 
     def close(self) -> None:
         if self._pid != os.getpid():
@@ -376,7 +381,12 @@ class Ledger(Storage):
                     from ..db.engine import Engines
 
                 host = None if self._get_host is None else self._host_engine
-                self._made_engines = Engines(self._settings, self._instance_path, host)
+                self._made_engines = Engines(
+                    self._settings,
+                    self._instance_path,
+                    host,
+                    self._temporary,
+                )
             return self._made_engines
 
     @property
@@ -396,9 +406,8 @@ class Ledger(Storage):
         with self._lock:
             yield
 
-    def _host_engine(self) -> sa.Engine:
-        if self._host is None:
-            assert self._get_host is not None
+    def _host_engine(self) -> sa.Engine | None:
+        if self._host is None and self._get_host is not None:
             self._host = self._get_host()
         return self._host
 
@@ -411,15 +420,22 @@ class Ledger(Storage):
         folder = self._instance_path
         uri = self._settings.database_uri
         if uri is not None:
-            return destination.of_uri(uri, folder)
+            return destination.of_uri(uri, folder, self._temporary)
         if self._get_host is None:
             return destination.own(folder)
         # Calls are recorded even if the host has no engine. The writer reports why; a
         # process that knows the destination later stores them.
         try:
-            url = self._host_engine().url
+            host = self._host_engine()
         except Exception:
             return destination.UNKNOWN
+        if host is None:
+            return destination.own(folder)
+        from ..db.location import in_memory
+
+        url = host.url
+        if in_memory(url):
+            return destination.own(self._temporary())
         return destination.of_parts(
             url.drivername, url.host, url.port, url.database, folder
         )

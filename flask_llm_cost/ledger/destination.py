@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import typing as t
+from collections.abc import Callable
 
 UNKNOWN: t.Final = "unknown"
 """The destination of lines that were appended while it was not known."""
@@ -27,16 +28,19 @@ _URI: t.Final = re.compile(
 )
 
 
-def of_uri(uri: str, folder: str) -> str:
+def of_uri(uri: str, folder: str, temporary_folder: Callable[[], str]) -> str:
     """Return the destination of a database URI.
 
     :param folder: The instance folder, for relative paths and our own file.
+    :param temporary_folder: Where our own file is if the database is in memory.
     """
     found = _URI.fullmatch(uri)
     host = found and (found["ipv6"] or found["host"])
     if found is None or "@" in (host or "") or "@" in (found["port"] or ""):
         # Not a URL, or one whose password may contain the end of what was parsed.
         return "sha256:" + hashlib.sha256(uri.encode("utf-8", "replace")).hexdigest()
+    if found["kind"].startswith("sqlite") and _is_in_memory(found["name"], uri):
+        return own(temporary_folder())
     return of_parts(
         found["kind"],
         host.lower() if host else None,
@@ -53,9 +57,11 @@ def of_parts(
     kind, name = kind.partition("+")[0], name or ""
     if kind != "sqlite":
         return f"{kind}://{host}:{port}/{name}"
-    if not name or ":memory:" in name:
-        return own(folder)
     return f"sqlite:{os.path.abspath(os.path.join(folder, name))}"
+
+
+def _is_in_memory(name: str | None, uri: str) -> bool:
+    return not name or ":memory:" in name or "mode=memory" in uri
 
 
 def own(folder: str) -> str:

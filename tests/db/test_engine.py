@@ -96,7 +96,7 @@ def test_an_autocommit_host_does_not_break_our_transactions(
     host.dispose()
 
 
-def test_a_host_in_memory_gets_our_own_file(
+def test_the_ledger_of_a_host_in_memory_ends_with_it(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
     host = sa.create_engine("sqlite://")
@@ -104,9 +104,23 @@ def test_a_host_in_memory_gets_our_own_file(
     ledger.append(make_call())
     assert ledger.flush()
     assert len(stored(ledger)) == 1
+    file = Path(ledger.label.removeprefix("sqlite:///"))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    other = make_ledger(host_engine=lambda: host)
+    assert stored(other) == []
+    # A host's tests must not reach the ledger of the app that they test.
+    assert stored(make_ledger()) == []
+    ledger.close()
+    assert not file.parent.exists()
+
+
+def test_our_own_file_is_private(tmp_path: Path, make_ledger: MakeLedger) -> None:
+    ledger = make_ledger()
+    ledger.append(make_call())
+    assert ledger.flush()
     file = tmp_path / "instance" / "llm_cost.db"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert ledger.label == f"sqlite:///{file}"
 
 
 def test_pragmas_are_set_on_our_own_file_only(

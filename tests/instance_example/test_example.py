@@ -38,6 +38,7 @@ def make(tmp_path: pathlib.Path, **config: t.Any) -> Iterator[Flask]:
         {
             "TESTING": True,
             "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path / 'example.db'}",
+            "LLM_COST_DATABASE_URI": f"sqlite:///{tmp_path / 'llm_cost.db'}",
             "LLM_COST_SPOOL_DIR": str(tmp_path / "spool"),
             **config,
         }

@@ -26,7 +26,7 @@ HUSH = "hun{}ter2"
 def test_a_password_may_contain_what_sqlalchemy_allows(odd: str) -> None:
     uri = f"mysql+pymysql://me:{HUSH.format(odd)}@h:3306/costs"
     assert sa.make_url(uri).host == "h"
-    assert destination.of_uri(uri, "/x") == "mysql://h:3306/costs"
+    assert destination.of_uri(uri, "/x", lambda: "/tmp/y") == "mysql://h:3306/costs"
 
 
 @pytest.mark.parametrize(
@@ -39,17 +39,19 @@ def test_a_password_may_contain_what_sqlalchemy_allows(odd: str) -> None:
         ("postgresql://h:odd/y", "postgresql://h:odd/y"),
         ("sqlite:///a#b.db", "sqlite:/x/a#b.db"),
         ("sqlite:////a/b.db?timeout=1", "sqlite:/a/b.db"),
-        ("sqlite://", "sqlite:/x/llm_cost.db"),
+        ("sqlite://", "sqlite:/tmp/y/llm_cost.db"),
+        ("sqlite:///:memory:", "sqlite:/tmp/y/llm_cost.db"),
+        ("sqlite:///file:x?mode=memory&uri=true", "sqlite:/tmp/y/llm_cost.db"),
     ],
 )
 def test_the_destination_is_only_the_address(uri: str, found: str) -> None:
-    assert destination.of_uri(uri, "/x") == found
+    assert destination.of_uri(uri, "/x", lambda: "/tmp/y") == found
 
 
 @given(st.text() | st.from_regex(r"\A[a-z+]*://[a:/@?#\[\]%,1]*\Z"))
 def test_no_text_is_rejected_and_an_unclear_one_is_not_repeated(uri: str) -> None:
-    found = destination.of_uri(uri, os.sep)
-    assert found == destination.of_uri(uri, os.sep)
+    found = destination.of_uri(uri, os.sep, lambda: os.sep)
+    assert found == destination.of_uri(uri, os.sep, lambda: os.sep)
     assert "@" not in found.partition("/")[0]
 
 
