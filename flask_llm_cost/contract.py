@@ -211,10 +211,14 @@ METERS: t.Final[Mapping[str, Meter]] = {
         },
     ),
     # Media, pages and the rest
-    "image": Meter("image", {"openai": "data[]", "gemini": "predictions[]: Imagen"}),
+    "image": Meter("image", {"openai": "data[]", "gemini": "predictions[]"}),
     "input_image_piece": Meter(
         "image",
-        {"cohere": "billed_units.images", "bedrock": "request.inputImage (Titan)"},
+        {
+            "cohere": "billed_units.images",
+            "bedrock": "request.inputImage (Titan)",
+            "gemini": "request.instances[].image (multimodal embeddings)",
+        },
     ),
     "audio_second": Meter(
         "second", {"openai": "usage.seconds, duration, prompt_audio_seconds"}
@@ -229,7 +233,9 @@ METERS: t.Final[Mapping[str, Meter]] = {
             "gemini": "request.parameters: durationSeconds times sampleCount (Veo)",
         },
     ),
-    "input_video_second": Meter("second", {}),
+    "input_video_second": Meter(
+        "second", {"gemini": "predictions[].videoEmbeddings[]: endOffsetSec"}
+    ),
     "page": Meter(
         "page",
         {"mistral": "usage_info.pages_processed", "cohere": "billed_units.pages"},
@@ -241,7 +247,13 @@ METERS: t.Final[Mapping[str, Meter]] = {
     "classification": Meter(
         "classification", {"cohere": "billed_units.classifications"}
     ),
-    "character": Meter("character", {"openai": "request.input of /audio/speech"}),
+    "character": Meter(
+        "character",
+        {
+            "openai": "request.input of /audio/speech",
+            "gemini": "request.instances[].text (multimodal embeddings)",
+        },
+    ),
     "output_character": Meter("character", {}),
     "pixel": Meter("pixel", {}),
     "output_pixel": Meter("pixel", {}),
@@ -302,12 +314,7 @@ NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
         "image generation has no usage in OpenAI's shape", "unpriced"
     ),
     ("alibaba", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
-    ("azure", "page"): NotRead(_NO_ROUTE, "not_recorded"),
-    ("azure", "annotated_page"): NotRead(_NO_ROUTE, "not_recorded"),
     ("azure", "pixel"): NotRead(_NO_USAGE, "unpriced"),
-    ("azure", "search_unit"): NotRead(
-        "Cohere's reranker on Azure reports it outside of OpenAI's shape", "unpriced"
-    ),
     ("azure", "output_audio_second"): NotRead(_NO_USAGE, "unpriced"),
     ("openai", "output_audio_second"): NotRead(_NO_USAGE, "unpriced"),
     ("bedrock", "image"): NotRead(_NO_USAGE, "unpriced"),
@@ -317,13 +324,7 @@ NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
     ("gemini", "input_video_second"): _covered(_SAME_MODELS),
     ("minimax", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("vertex", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
-    ("vertex", "character"): NotRead(_NO_USAGE, "unpriced"),
     ("vertex", "output_character"): NotRead(_NO_USAGE, "unpriced"),
-    ("vertex", "input_image_piece"): NotRead(_NO_USAGE, "unpriced"),
-    ("vertex", "input_video_second"): NotRead(_NO_USAGE, "unpriced"),
-    ("vertex", "page"): NotRead(
-        "an answer of Mistral OCR on Vertex AI is not in OpenAI's shape", "unpriced"
-    ),
     ("vertex", "search_unit"): NotRead(_NO_ROUTE, "not_recorded"),
     ("watsonx", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("xai", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),

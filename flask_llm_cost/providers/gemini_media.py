@@ -1,9 +1,10 @@
-"""Reads what Gemini and Vertex AI bill by other units: images, videos, stored caches.
+"""Reads what Gemini and Vertex AI bill by other units: images, videos, caches, embeddings.
 
 Sources: https://ai.google.dev/gemini-api/docs/pricing,
 https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/imagen-api,
 https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/veo-video-generation,
-https://cloud.google.com/vertex-ai/generative-ai/docs/context-cache/context-cache-overview.
+https://cloud.google.com/vertex-ai/generative-ai/docs/context-cache/context-cache-overview,
+https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/multimodal-embeddings-api.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def units_usage(notes: Notes) -> Usage | None:
     return Usage(units=notes.units) if notes.units else None
 
 
-# Images
+# Images, and the clips of Lyria, which prices call images, too
+
+_MADE: t.Final = ("bytesBase64Encoded", "gcsUri", "audioContent")
 
 
 def read_images(notes: Notes, document: Object) -> None:
@@ -34,8 +37,7 @@ def read_images(notes: Notes, document: Object) -> None:
     made = [
         image
         for image in items(document.get("predictions"))
-        if isinstance(image, dict)
-        and ("bytesBase64Encoded" in image or "gcsUri" in image)
+        if isinstance(image, dict) and any(name in image for name in _MADE)
     ]
     if made:
         notes.units["image"] = Decimal(len(made))
@@ -52,7 +54,7 @@ IMAGES: t.Final = Dialect(
     usage=units_usage,
     parse_whole_if=(b"",),
     skim=skim_images,
-    tally=re.compile(rb'"(?:bytesBase64Encoded|gcsUri)"'),
+    tally=re.compile(b'"(?:%s)"' % "|".join(_MADE).encode()),
 )
 
 
@@ -153,3 +155,48 @@ def renewal_usage(notes: Notes) -> Usage | None:
 CACHES: t.Final = Dialect(read=read_cache, usage=cache_usage, parse_whole_if=(b"",))
 
 RENEWALS: t.Final = dataclasses.replace(CACHES, usage=renewal_usage)
+
+
+# Multimodal embeddings
+
+_PLAIN_INTERVAL: t.Final = 15
+"""Video that is embedded more often than every 15 seconds has a higher rate."""
+
+
+def embedding_request(document: Object) -> dict[str, t.Any]:
+    """Note how many characters and images are to be embedded, which no answer says."""
+    characters = images = 0
+    finely = False
+    for each in items(document.get("instances")):
+        instance = inner({"": each}, "")
+        text, video = instance.get("text"), inner(instance, "video")
+        # White space is not billed.
+        characters += len("".join(text.split())) if isinstance(text, str) else 0
+        images += bool(instance.get("image"))
+        interval = inner(video, "videoSegmentConfig").get("intervalSec")
+        finely |= isinstance(interval, int) and interval < _PLAIN_INTERVAL
+    return {"character": characters, "input_image_piece": images, "finely": finely}
+
+
+def read_embedding(notes: Notes, document: Object) -> None:
+    """Take notes of what was embedded. Of videos, the answer has the seconds."""
+    if "predictions" not in document:
+        return
+    seconds = sum(
+        notes.count(part.get("endOffsetSec")) - notes.count(part.get("startOffsetSec"))
+        for prediction in items(document["predictions"])
+        for part in items(inner({"": prediction}, "").get("videoEmbeddings"))
+        if isinstance(part, dict)
+    )
+    counts = {**notes.request, "input_video_second": seconds}
+    if counts.pop("finely", False):
+        notes.flags.add("unread_usage")
+    notes.units = {unit: Decimal(n) for unit, n in counts.items() if n > 0}
+
+
+EMBEDDINGS: t.Final = Dialect(
+    read=read_embedding,
+    usage=units_usage,
+    parse_whole_if=(b"",),
+    request=embedding_request,
+)

@@ -100,7 +100,7 @@ _MODEL: t.Final = r".*/(?:models|endpoints|tunedModels)/(?P<model>[^/:]+)"
 
 GEMINI: t.Final = (
     Path(
-        r".*/models/(?P<model>(?:imag|virtual-try-on)[^/:]*):predict",
+        r".*/models/(?P<model>(?:imag|virtual-try-on|lyria)[^/:]*):predict",
         gemini_media.IMAGES,
         "images",
     ),
@@ -153,12 +153,21 @@ VERTEX: t.Final = (
         "chat",
         stream=True,
     ),
+    Path(r".*/models/(?P<model>mistral-ocr[^/:]*):rawPredict", mistral.OCR, "ocr"),
     Path(rf"{_MODEL_ON_VERTEX}:rawPredict", openai.CHAT, "chat"),
     Path(rf"{_MODEL_ON_VERTEX}:streamRawPredict", openai.CHAT, "chat", stream=True),
+    Path(
+        r".*/models/(?P<model>multimodalembedding[^/:]*):predict",
+        gemini_media.EMBEDDINGS,
+        "embeddings",
+    ),
     Path(rf"{_MODEL}:predict", gemini.PREDICT, "embeddings"),
 )
 
 AZURE: t.Final = (
+    # Models of other vendors
+    Path(r".*/ocr", mistral.OCR, "ocr"),
+    Path(r".*/rerank", cohere.COHERE, "rerank"),
     *(
         dataclasses.replace(
             path,

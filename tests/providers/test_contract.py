@@ -278,6 +278,16 @@ CASES: t.Final = (
         {"parameters": {"durationSeconds": 8}},
     ),
     Case(
+        "character input_image_piece input_video_second",
+        {
+            "vertex": GOOGLE["vertex"].replace(
+                "/m:generateContent", "/multimodalembedding:predict"
+            )
+        },
+        {"predictions": [{"videoEmbeddings": [{"endOffsetSec": 16}]}]},
+        {"instances": [{"text": "a cat", "image": {"gcsUri": "gs://x"}}]},
+    ),
+    Case(
         "cache_write",
         {
             "gemini": "https://generativelanguage.googleapis.com/v1beta/cachedContents",
@@ -348,7 +358,14 @@ CASES: t.Final = (
     ),
     Case(
         "page annotated_page",
-        {"mistral": "https://api.mistral.ai/v1/ocr"},
+        {
+            "mistral": "https://api.mistral.ai/v1/ocr",
+            "azure": "https://x.services.ai.azure.com/providers/mistral/azure/ocr",
+            "vertex": GOOGLE["vertex"].replace(
+                "google/models/m:generateContent",
+                "mistralai/models/mistral-ocr-2505:rawPredict",
+            ),
+        },
         {"usage_info": {"pages_processed": 3, "pages_processed_annotation": 2}},
     ),
     Case(
@@ -382,6 +399,11 @@ CASES: t.Final = (
                 }
             }
         },
+    ),
+    Case(
+        "search_unit",
+        {"azure": "https://x.services.ai.azure.com/providers/cohere/v2/rerank"},
+        {"results": [], "meta": {"billed_units": {"search_units": 1}}},
     ),
     Case(
         "input_image_piece",
@@ -535,11 +557,9 @@ class Example(t.NamedTuple):
     request: dict[str, t.Any] | None = None
 
 
-OCR_URL = "https://x.services.ai.azure.com/providers/mistral/azure/ocr"
 VERTEX = (
     "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers"
 )
-PREDICTED = {"predictions": [{"content": "x", "imageEmbedding": [0.1]}]}
 EXAMPLES: t.Final = {
     ("alibaba", "image"): Example(
         "https://dashscope.aliyuncs.com/api/v1/services/aigc/multimodal-generation"
@@ -552,17 +572,10 @@ EXAMPLES: t.Final = {
         "/video-synthesis",
         {"output": {"task_id": "t"}},
     ),
-    ("azure", "page"): Example(OCR_URL, {"usage_info": {"pages_processed": 1}}),
-    ("azure", "annotated_page"): Example(OCR_URL, {"usage_info": {}}),
     ("azure", "pixel"): Example(
         "https://x.openai.azure.com/openai/v1/images/generations",
         {"data": [{"url": "https://x"}]},
         {"model": "FLUX.2-flex"},
-    ),
-    ("azure", "search_unit"): Example(
-        "https://x.services.ai.azure.com/v1/rerank",
-        {"results": [], "meta": {"billed_units": {"search_units": 1}}},
-        {"model": "cohere-rerank-v3-english"},
     ),
     ("azure", "output_audio_second"): Example(
         "https://x.openai.azure.com/openai/deployments/gpt-4o-mini-tts/audio/speech",
@@ -596,21 +609,8 @@ EXAMPLES: t.Final = {
     ("vertex", "audio_second"): Example(
         "https://speech.googleapis.com/v2/projects/p:recognize", {"results": []}
     ),
-    ("vertex", "character"): Example(
-        f"{VERTEX}/google/models/chat-bison:predict", {"predictions": [{"content": ""}]}
-    ),
     ("vertex", "output_character"): Example(
         f"{VERTEX}/google/models/medlm-large:predict", {"predictions": [{}]}
-    ),
-    ("vertex", "input_image_piece"): Example(
-        f"{VERTEX}/google/models/multimodalembedding:predict", PREDICTED
-    ),
-    ("vertex", "input_video_second"): Example(
-        f"{VERTEX}/google/models/multimodalembedding:predict", PREDICTED
-    ),
-    ("vertex", "page"): Example(
-        f"{VERTEX}/mistralai/models/mistral-ocr-2505:rawPredict",
-        {"usage_info": {"pages_processed": 1}},
     ),
     ("vertex", "search_unit"): Example(
         "https://discoveryengine.googleapis.com/v1/projects/p:rank", {"records": []}

@@ -184,6 +184,58 @@ def test_images_that_were_filtered_are_not_billed() -> None:
     assert (cost.total_usd, cost.complete) == (Decimal("0.04"), True)
 
 
+def test_clips_of_lyria_are_counted_like_images() -> None:
+    # https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/lyria-music-generation
+    clip = {"audioContent": "A", "mimeType": "audio/wav"}
+    url = f"{GLOBAL}/publishers/google/models/lyria-002:predict"
+    reading = answer(url, {"predictions": [clip, {"bytesBase64Encoded": "A"}]})
+    assert units(reading) == {"image": 2}
+    assert priced(reading).total_usd == Decimal("0.12")
+
+
+# Multimodal embeddings
+
+EMBEDDINGS = f"{GLOBAL}/publishers/google/models/multimodalembedding@001:predict"
+SEGMENTS = [
+    {"startOffsetSec": 0, "endOffsetSec": 16, "embedding": [0.1]},
+    {"startOffsetSec": 16, "endOffsetSec": 20, "embedding": [0.1]},
+]
+
+
+@pytest.mark.parametrize(
+    ("instance", "prediction", "used", "usd"),
+    [
+        ({"text": "two  words\n"}, {}, {"character": 8}, "0.0000016"),
+        ({"image": {"gcsUri": "gs://x"}}, {}, {"input_image_piece": 1}, "0.0001"),
+        (
+            {"video": {"gcsUri": "gs://x"}},
+            {"videoEmbeddings": SEGMENTS},
+            {"input_video_second": 20},
+            "0.01",
+        ),
+    ],
+)
+def test_embeddings_of_several_kinds_are_billed_by_what_was_sent(
+    instance: dict[str, t.Any],
+    prediction: dict[str, t.Any],
+    used: dict[str, int],
+    usd: str,
+) -> None:
+    reading = answer(EMBEDDINGS, {"predictions": [prediction]}, instances=[instance])
+    assert reading.operation == "embeddings"
+    assert units(reading) == used
+    cost = priced(reading)
+    assert (cost.total_usd, cost.complete) == (Decimal(usd), True)
+
+
+def test_video_that_is_embedded_finely_has_an_unknown_rate() -> None:
+    video = {"gcsUri": "gs://x", "videoSegmentConfig": {"intervalSec": 4}}
+    body = {"predictions": [{"videoEmbeddings": SEGMENTS}]}
+    reading = answer(EMBEDDINGS, body, instances=[{"video": video}, None])
+    assert reading.flags == {"unread_usage"}
+    assert not priced(reading).complete
+
+
 # Caches
 
 
