@@ -51,6 +51,12 @@ class Ending:
     first_byte_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    created_at: dt.datetime | None
+    model: str | None
+
+
 _CUT: t.Final = frozenset(("interrupted", "failed", "unfinished"))
 """Outcomes of a stream that was cut: its provider may bill more than it has reported."""
 
@@ -61,7 +67,7 @@ _RESULT: t.Final = Ending("ok", complete=True)
 def calls_of(exchange: Exchange, snapshot: Snapshot, ending: Ending) -> Iterator[Call]:
     """The calls to record at the end of an attempt."""
     if exchange.route.operation == NOT_A_CALL:
-        _note_batch(_reading(exchange, ending.complete))
+        _note_parent(_reading(exchange, ending.complete))
         return
     outcome, status = ending.outcome, ending.http_status
     if exchange.complete:
@@ -69,6 +75,9 @@ def calls_of(exchange: Exchange, snapshot: Snapshot, ending: Ending) -> Iterator
     if status is not None and not 200 <= status < 300:
         outcome = "http_error"
     reading = _reading(exchange, exchange.complete or ending.complete)
+    if exchange.route.operation == "agents" and exchange.route.parent_id is None:
+        _note_parent(reading)
+    reading = _with_parent(reading, exchange)
     call = _as_call(reading, snapshot, ending, outcome, polled=exchange.route.poll)
     yield from results_of(exchange, snapshot)
     if _counts(call, exchange, snapshot):
@@ -81,12 +90,12 @@ def results_of(exchange: Exchange, snapshot: Snapshot) -> Iterator[Call]:
     The last turn of a session is the call of the snapshot. The others have the same date.
     """
     for reading in exchange.take_results():
-        dated = _dated(reading, exchange.route.batch_id)
+        reading = _with_parent(reading, exchange)
         if reading.response_id is None:
             mine = replace(snapshot, event_id=mint_event_id(snapshot.started_at))
         else:
             mine = snapshot
-        call = _as_call(dated, mine, _RESULT, _RESULT.outcome, polled=True)
+        call = _as_call(reading, mine, _RESULT, _RESULT.outcome, polled=True)
         if _counts(call, exchange, snapshot):
             yield _with_new_containers(call, reading, snapshot)
 
@@ -172,6 +181,9 @@ def _counts(call: Call, exchange: Exchange, snapshot: Snapshot) -> bool:
     if poll and answer in _recorded_answers:
         return False
     _remember(_recorded_answers, answer, None)
+    if exchange.route.parent_id is not None:
+        # A session that has ended has the usage of all of its requests.
+        _remember(_recorded_answers, (*answer[:2], exchange.route.parent_id), None)
     return True
 
 
@@ -198,20 +210,27 @@ def _with_fewer(usage: Usage, known: int) -> Usage:
     return replace(usage, units=units)
 
 
-def _note_batch(batch: Reading) -> None:
-    """Remember when a batch was created: clients look at it before they fetch results."""
-    if batch.response_id is not None and batch.created_at is not None:
-        _remember(_batch_dates, (batch.provider, batch.response_id), batch.created_at)
+def _note_parent(parent: Reading) -> None:
+    """Remember what is known of a batch or session: its answers may not say it."""
+    if parent.response_id is not None:
+        known = _Parent(parent.created_at, parent.model)
+        _remember(_parents, (parent.provider, parent.response_id), known)
 
 
-def _dated(reading: Reading, batch: str | None) -> Reading:
-    """Give a result without a date its batch's, so that it always gets the same row.
+def _with_parent(reading: Reading, exchange: Exchange) -> Reading:
+    """Give an answer its batch's date, so that it always gets the same row, or its
+    session's model.
 
-    If that is unknown, the result gets the time at which this process first saw it.
+    If the date is unknown, the answer gets the time at which this process first saw it.
     """
-    if batch is None or reading.created_at is not None:
+    parent = _parents.get((reading.provider, str(exchange.route.parent_id)))
+    if parent is None:
         return reading
-    return replace(reading, created_at=_batch_dates.get((reading.provider, batch)))
+    return replace(
+        reading,
+        created_at=reading.created_at or parent.created_at,
+        model=reading.model or parent.model,
+    )
 
 
 _recorded_answers: OrderedDict[tuple[int, str, str], None] = OrderedDict()
@@ -223,8 +242,8 @@ _counted_containers: OrderedDict[tuple[int, str, str], None] = OrderedDict()
 _CONTAINER: t.Final = "code_interpreter"
 """The unit that counts containers."""
 
-_batch_dates: OrderedDict[tuple[str, str], dt.datetime] = OrderedDict()
-"""When the batches that this process has seen were created, by provider and id."""
+_parents: OrderedDict[tuple[str, str], _Parent] = OrderedDict()
+"""The batches and sessions that this process has seen, by provider and id."""
 
 
 def _remember(cache: OrderedDict[_K, _V], key: _K, value: _V) -> None:

@@ -141,7 +141,7 @@ class Meter:
         if exchange.done:
             # Do not wait for the end: many clients stop reading here and keep the rest.
             self._finish("ok", complete=True)
-        elif exchange.complete and self._complete_at is None:
+        elif self._complete_at is None and exchange.complete and not exchange.goes_on:
             # The usage is final, and usually the end follows at once. If it does not,
             # settle() does not wait long for it.
             self._complete_at = perf_counter()

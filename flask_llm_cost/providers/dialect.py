@@ -214,6 +214,36 @@ def needles(*patterns: bytes) -> tuple[re.Pattern[bytes], ...]:
     return tuple(re.compile(pattern) for pattern in patterns)
 
 
+def no_turns(notes: Notes, document: Object) -> tuple[()]:
+    """Of an answer that is not one of many."""
+    return ()
+
+
+def one_by_one(
+    answers: Callable[[Object], list[Object]], take: Callable[[Notes, Object], None]
+) -> tuple[Callable[[Notes, Object], list[Notes]], Callable[[Notes, Object], None]]:
+    """Create :attr:`Dialect.turns` and :attr:`Dialect.read` of a session.
+
+    :param answers: Returns the answers in a document.
+    :param take: Takes notes of one of them.
+    """
+
+    def turns(notes: Notes, document: Object) -> list[Notes]:
+        found = answers(document)
+        ended = [notes.take()] if found and notes.usage else []
+        for answer in found[:-1]:
+            aside = Notes(notes.provider, notes.operation, session=notes.session)
+            take(aside, answer)
+            ended.append(aside)
+        return ended
+
+    def read(notes: Notes, document: Object) -> None:
+        for answer in answers(document)[-1:]:
+            take(notes, answer)
+
+    return turns, read
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How one family of answers is read: pure functions over decoded JSON."""
@@ -222,7 +252,7 @@ class Dialect:
     """Take notes of one document: a whole answer or one event of a stream."""
     usage: Callable[[Notes], Usage | None]
     """Turn the notes into disjoint buckets, or ``None`` if there was no usage."""
-    turns: Callable[[Notes, Object], Iterable[Notes]] = lambda notes, document: ()
+    turns: Callable[[Notes, Object], Iterable[Notes]] = no_turns
     """Of a session with many answers: those that have ended before this event, or that
     it consists of. Called before :attr:`read`, which takes notes of the last answer."""
     cost: Callable[[Notes], Decimal | None] = lambda notes: None

@@ -23,6 +23,7 @@ from .buffer import BoundedBuffer
 from .decoding import Decoding
 from .decoding import Unreadable
 from .dialect import Dialect
+from .dialect import no_turns
 from .dialect import Notes
 from .estimate import Estimate
 from .framing import detect_framing
@@ -193,6 +194,11 @@ class Exchange:
             document = parse_members(body)
             if document is not None:
                 self._notes.request = dialect.request(document)
+
+    @property
+    def goes_on(self) -> bool:
+        """Another answer may follow one that is complete."""
+        return self._dialect.turns is not no_turns
 
     @property
     def has_results(self) -> bool:

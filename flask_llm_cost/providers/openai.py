@@ -231,7 +231,7 @@ def _tools(notes: Notes, body: Object) -> None:
     containers: set[str] = set()
     for item in items(body.get("output")):
         if isinstance(item, dict):
-            unit = _billed(item)
+            unit = billed(item)
             name = _container(item)
             if name is not None:
                 notes.flags.add("session_fee")
@@ -248,7 +248,7 @@ def _tools(notes: Notes, body: Object) -> None:
     _drawings(notes, body)
 
 
-def _billed(item: Object) -> str | None:
+def billed(item: Object) -> str | None:
     """Return the unit that an item of the output is billed by, if it is billed."""
     if item.get("status") == "failed":
         return None

@@ -7,6 +7,7 @@ import typing as t
 from dataclasses import dataclass
 
 from . import anthropic
+from . import anthropic_agents
 from . import bedrock
 from . import cohere
 from . import copilot
@@ -17,6 +18,7 @@ from . import meta
 from . import mistral
 from . import ollama
 from . import openai
+from . import openai_agents
 from . import openai_jobs
 from . import perplexity
 from . import realtime
@@ -31,17 +33,21 @@ class Path:
 
     pattern: str
     """A regular expression for the whole path. The group ``model`` captures the model,
-    and ``response_id`` the id of an answer, or of a file of answers, that its body does
-    not contain."""
+    ``response_id`` the id of an answer, or of a file of answers, that its body does not
+    contain, and ``parent_id`` :attr:`.Route.parent_id`."""
     dialect: Dialect
     operation: str
     method: str = "POST"
     stream: bool = False
     """The path itself asks for a stream."""
+    poll: bool = False
+    """As of a GET: the answer is a call only if it has usage."""
 
 
 NOT_A_CALL: t.Final = "batches"
 """The operation of a request that is read but not recorded: it dates a batch."""
+
+_SESSION: t.Final = r".*/agents/sessions/(?P<parent_id>[^/]+)"
 
 OPENAI: t.Final = (
     Path(r".*/chat/completions", openai.CHAT, "chat"),
@@ -75,6 +81,16 @@ OPENAI: t.Final = (
     ),
     Path(r".*/evals/[^/]+/runs/[^/]+", openai_jobs.EVALUATION, "evals", method="GET"),
     Path(r".*/fine_tuning/alpha/graders/run", openai_jobs.GRADING, "evals"),
+    Path(r".*/agents/sessions", openai_agents.AGENTS, "agents", poll=True),
+    Path(rf"{_SESSION}/events", openai_agents.AGENTS, "agents", poll=True),
+    Path(rf"{_SESSION}/events", openai_agents.AGENTS, "agents", method="GET"),
+    Path(
+        rf"{_SESSION}(?:/subagents/[^/]+)?/turns(?:/[^/]+)?",
+        openai_agents.AGENTS,
+        "agents",
+        method="GET",
+    ),
+    Path(r".*/agents/sessions/[^/]+", openai_agents.AGENTS, "agents", method="GET"),
     Path(r".*/realtime", realtime.REALTIME, "realtime", method="WS", stream=True),
 )
 """The paths of OpenAI and of compatible APIs, under any prefix."""
@@ -83,7 +99,7 @@ ANTHROPIC: t.Final = (
     Path(r".*/v1/messages", anthropic.MESSAGES, "chat"),
     Path(r".*/v1/complete", anthropic.MESSAGES, "completions"),
     Path(
-        r".*/v1/messages/batches/(?P<batch_id>[^/]+)/results",
+        r".*/v1/messages/batches/(?P<parent_id>[^/]+)/results",
         anthropic.BATCH,
         "batch",
         method="GET",
@@ -94,6 +110,22 @@ ANTHROPIC: t.Final = (
         NOT_A_CALL,
         method="GET",
     ),
+    Path(r".*/v1/sessions", anthropic_agents.AGENTS, "agents", poll=True),
+    Path(r".*/v1/sessions/[^/]+/archive", anthropic_agents.AGENTS, "agents", poll=True),
+    Path(
+        r".*/v1/sessions/[^/]+(?:/threads/[^/]+)?",
+        anthropic_agents.AGENTS,
+        "agents",
+        method="GET",
+    ),
+    Path(
+        r".*/v1/sessions/(?:[^/]+/threads/)?(?P<parent_id>[^/]+)/(?:events/)?"
+        r"(?:events|stream)",
+        anthropic_agents.AGENTS,
+        "agents",
+        method="GET",
+    ),
+    Path(r".*/v1/dreams/[^/]+", anthropic_agents.DREAM, "agents", method="GET"),
 )
 
 _MODEL: t.Final = r".*/(?:models|endpoints|tunedModels)/(?P<model>[^/:]+)"

@@ -42,8 +42,9 @@ class Route:
     """
     response_id: str | None = None
     """The id of the answer, if the URL names it."""
-    batch_id: str | None = None
-    """The batch whose results are requested, if these have no dates of their own."""
+    parent_id: str | None = None
+    """The batch or session that the answers belong to. It has what they may lack: a
+    batch its date, a session its model."""
     flags: frozenset[str] = frozenset()
     """Conditions that the price may depend on: ``region.eu``."""
     endpoints: str = ""
@@ -117,7 +118,7 @@ def chat_route(
     spoken = paths.GATEWAY if known is None else known.paths
     chats = [
         path.dialect
-        for operation in ("chat", "responses", "realtime")
+        for operation in ("chat", "responses", "agents", "realtime")
         for path in spoken
         if path.operation == operation
     ]
@@ -154,9 +155,9 @@ def _route(
                 dialect=path.dialect,
                 model=None if model is None else bedrock.last_segment(unquote(model)),
                 stream=path.stream,
-                poll=path.method == "GET",
+                poll=path.method == "GET" or path.poll,
                 response_id=named.get("response_id"),
-                batch_id=named.get("batch_id"),
+                parent_id=named.get("parent_id"),
                 flags=_flags(provider, host),
                 endpoints=provider.endpoints,
                 include_usage=(

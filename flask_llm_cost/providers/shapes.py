@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 
 from . import anthropic
+from . import anthropic_agents
 from . import bedrock
 from . import cohere
 from . import copilot
@@ -18,6 +19,7 @@ from . import groq
 from . import meta
 from . import ollama
 from . import openai
+from . import openai_agents
 from . import realtime
 from .dialect import Dialect
 from .dialect import inner
@@ -78,6 +80,8 @@ _SHAPES: t.Final[dict[object, Callable[[Object], bool]]] = {
     meta.read: _meta,
     gemini.read: _gemini,
     gemini.read_interaction: _interaction,
+    openai_agents.read: openai_agents.is_session,
+    anthropic_agents.read: anthropic_agents.is_session,
     realtime.read: _realtime,
     bedrock.read: _converse,
     ollama.read: _ollama,

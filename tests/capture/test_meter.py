@@ -419,6 +419,45 @@ def test_a_fine_tuning_job_is_one_call_however_often_it_is_polled(book: Book) ->
     assert book.call.usage.other_tokens == {"input_training": 5000}
 
 
+def test_a_session_of_an_agent_is_its_requests_with_its_model(book: Book) -> None:
+    url = "https://api.anthropic.com/v1/sessions"
+    agent = {"model": {"id": "claude-opus-5-5"}}
+    session = {"type": "session", "id": "sesn_seen", "agent": agent, "status": "idle"}
+    request = {
+        "type": "span.model_request_end",
+        "id": "sevt_1",
+        "model_usage": {"input_tokens": 3, "output_tokens": 4},
+    }
+    ask(book, "POST", url, session)
+    page = {"data": [request, request | {"id": "sevt_2"}]}
+    ask(book, "GET", f"{url}/sesn_seen/events", page)
+    ask(book, "GET", f"{url}/sesn_seen/events", page)
+    ended = session | {"status": "terminated", "usage": {"input_tokens": 6}}
+    ask(book, "GET", f"{url}/sesn_seen", ended)
+    assert [(call.response_id, call.model) for call in book.calls] == [
+        ("sevt_1", "claude-opus-5-5"),
+        ("sevt_2", "claude-opus-5-5"),
+    ]
+    ask(book, "GET", f"{url}/sesn_other", ended | {"id": "sesn_other"})
+    assert book.calls[-1].response_id == "sesn_other"
+
+
+def test_a_stream_of_a_session_stays_open_between_its_answers(book: Book) -> None:
+    url = "https://api.anthropic.com/v1/sessions/sesn_idle/events/stream"
+    meter = Tap(book).open("GET", url, None)
+    assert meter is not None
+    meter.respond(200, {})
+    usage = {"input_tokens": 3, "output_tokens": 4}
+    for number in (1, 2):
+        event = {"type": "span.model_request_end", "id": f"idle_{number}"}
+        line = json.dumps({**event, "model_usage": usage}).encode()
+        meter.feed(b"data: " + line + b"\n\n", decoded=True)
+        meter.settle(0)
+    meter.close()
+    assert [call.response_id for call in book.calls] == ["idle_1", "idle_2"]
+    assert {call.outcome for call in book.calls} == {"ok"}
+
+
 def test_an_answer_that_carried_its_usage_is_not_billed_again(book: Book) -> None:
     url = "https://api.openai.com/v1/responses"
     usage = {"input_tokens": 3, "output_tokens": 4}
@@ -569,7 +608,7 @@ def test_results_without_a_date_get_that_of_their_batch(
         monkeypatch.setattr(
             "flask_llm_cost.capture.calls._recorded_answers", OrderedDict()
         )
-        monkeypatch.setattr("flask_llm_cost.capture.calls._batch_dates", OrderedDict())
+        monkeypatch.setattr("flask_llm_cost.capture.calls._parents", OrderedDict())
         look(book, url, json.dumps(batch).encode())
         look(book, f"{url}/results", json.dumps(line).encode() + b"\n")
     first, second = book.calls
