@@ -14,10 +14,12 @@ from flask.cli import with_appcontext
 from .drain import drain_first
 from .period import chosen
 from .period import period_options
+from .text import at_most
 from .text import count
 from .text import fit
 from .text import gaps
 from .text import money
+from .text import most
 from .text import pruned
 from .text import short
 from .text import spend
@@ -71,7 +73,7 @@ def report(
 
     Without --by, there is a breakdown for each tag of LLM_COST_ROLLUP_TAGS, and the text
     shows the ten most expensive rows of each. Costs are what is known; every total says
-    how many calls are unpriced or incomplete.
+    how many calls are unpriced or incomplete, and the most that they can be.
 
     \b
     flask llm-cost report --days 7
@@ -135,7 +137,11 @@ def _head(found: Report) -> Iterator[str]:
     yield f"LLM cost report: {count(where.day_count, 'day')}"
     yield f"{first} to {last}, {where.zone}"
     yield ""
-    yield f"Total cost   {spend(totals):>14}   {gaps(totals)}"
+    cost = f"Total cost   {spend(totals):>14}"
+    if totals.open_pico:
+        yield cost + at_most(totals)
+        cost = " " * 10
+    yield f"{cost}   {gaps(totals)}"
     yield f"Calls        {totals.calls:>14,}   {totals.failed:,} failed"
     hits = totals.cache_hit_rate
     cached = "" if hits is None else f" ({hits:.0%} cache reads)"
@@ -171,6 +177,8 @@ def _table(
             f"{short(totals.total_tokens):>12}{spend(totals):>14}{part:>7}"
         )
         if totals.unpriced or totals.incomplete or totals.estimated:
+            if totals.open_pico:
+                yield f"    {most(totals.bounded_usd)}"
             yield f"    {gaps(totals)}"
     rest = len(found.groups) - len(shown)
     if rest:
@@ -192,7 +200,9 @@ def _most_expensive(found: Report) -> Iterator[str]:
             f"  {row.started_at.astimezone(zone):%Y-%m-%d %H:%M}  {name}"
             f"{floor + money(row.cost_usd):>22}"
         )
-        yield f"    {row.event_id}"
+        limit = row.ceiling_usd
+        known = "" if row.cost_complete or limit is None else f", {most(limit)}"
+        yield f"    {row.event_id}{known}"
 
 
 # JSON and CSV -----------------------------------------------------------------

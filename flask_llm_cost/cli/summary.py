@@ -10,6 +10,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from .drain import drain_first
+from .text import at_most
 from .text import dumps
 from .text import fit
 from .text import gaps
@@ -74,7 +75,7 @@ def summary(period: str, model: str | None, form: str) -> None:
     for line in pruned(found.pruned_before, zone):
         click.echo(line)
     click.echo()
-    click.echo(f"Cost      {spend(totals)}  {gaps(totals)}")
+    click.echo(f"Cost      {spend(totals)}{at_most(totals)}  {gaps(totals)}")
     click.echo(f"Calls     {totals.calls:,}")
     click.echo(
         f"Tokens    {totals.prompt_tokens + totals.output_tokens:,}:"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from decimal import Decimal
+from decimal import ROUND_CEILING
 
 import click
 
@@ -19,6 +20,9 @@ from ..money import digits
 
 if t.TYPE_CHECKING:
     from ..query.totals import Totals
+
+
+_MICRO: t.Final = Decimal("0.000001")
 
 
 def count(number: int, noun: str) -> str:
@@ -44,12 +48,25 @@ def spend(totals: Totals) -> str:
     return "–" if totals.all_failed else money(totals.cost_usd)
 
 
+def most(amount: Decimal) -> str:
+    """``at most $2.410000``, rounded up."""
+    return f"at most {money(amount.quantize(_MICRO, ROUND_CEILING))}"
+
+
+def at_most(totals: Totals) -> str:
+    """``, at most $2.410000``, to follow the spend; empty if nothing is open."""
+    return f", {most(totals.bounded_usd)}" if totals.open_pico else ""
+
+
 def gaps(totals: Totals) -> str:
     """What a total does not include."""
-    known = f"+{totals.unpriced:,} unpriced, +{totals.incomplete:,} incomplete"
-    if not totals.estimated:
-        return known
-    return f"{known}, +{money(totals.estimated_usd)} estimated"
+    found = [f"+{totals.unpriced:,} unpriced", f"+{totals.incomplete:,} incomplete"]
+    if totals.unbounded and totals.open_pico:
+        # Otherwise no limit is shown that they would have to be excepted from.
+        found.append(f"+{totals.unbounded:,} without a known limit")
+    if totals.estimated:
+        found.append(f"+{money(totals.estimated_usd)} estimated")
+    return ", ".join(found)
 
 
 def short(number: int) -> str:

@@ -69,7 +69,9 @@ class Scope:
         """Select the calls. Costs that the provider reported are never changed."""
         yield _c.started_at >= self.start
         yield _c.started_at < self.end
-        yield _c.total_input_tokens.is_not(None)
+        # Without usage, the most that the request may use has a price.
+        bounded = _c.details.contains('"bound":{', autoescape=True)
+        yield sa.or_(_c.total_input_tokens.is_not(None), bounded)
         yield sa.or_(_c.cost_source.is_(None), _c.cost_source != "provider")
         if not self.priced:
             yield sa.or_(_c.cost_total.is_(None), _c.cost_complete.is_(sa.false()))
@@ -311,5 +313,7 @@ def _is_same(new: Cost, old: Cost) -> bool:
     return (
         new.total_usd == old.total_usd
         and new.complete == old.complete
+        and new.ceiling_usd == old.ceiling_usd
+        and new.estimate_usd == old.estimate_usd
         and dict(new.parts) == dict(old.parts)
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from decimal import ROUND_CEILING
 
 from ..calendar import iso
 from ..calendar import Span
@@ -184,14 +185,16 @@ def _tokens(totals: Totals) -> dict[str, int]:
 
 
 def _gaps(totals: Totals) -> dict[str, t.Any]:
-    """What the cost does not include."""
+    """What the cost does not include, and the most it can be."""
     return {
         "unpriced": totals.unpriced,
         "incomplete": totals.incomplete,
+        "unbounded": totals.unbounded,
         "estimated": totals.estimated,
         "estimated_cost": _micro(totals.estimated_usd),
+        "ceiling": _micro(totals.ceiling_usd, ROUND_CEILING),
     }
 
 
-def _micro(amount: Decimal | None) -> Decimal | None:
-    return None if amount is None else amount.quantize(_MICRO)
+def _micro(amount: Decimal | None, rounding: str | None = None) -> Decimal | None:
+    return None if amount is None else amount.quantize(_MICRO, rounding)

@@ -26,8 +26,9 @@ COLUMNS: t.Final = (
     ("started_at", "event_id", "provider", "model", "operation")
     + ("input_tokens", "cache_read_tokens", "cache_write_tokens")
     + ("cache_write_1h_tokens", "output_tokens", "other_tokens", "reasoning_tokens")
-    + ("total_tokens", "cost_usd", "cost_source", "latency_ms", "stream")
-    + ("usage_source", "outcome", "response_id", "trace_id", "flags", "tags")
+    + ("total_tokens", "cost_usd", "ceiling_usd", "complete", "cost_source")
+    + ("latency_ms", "stream", "usage_source", "outcome", "response_id", "trace_id")
+    + ("flags", "tags")
 )
 
 _DANGEROUS: t.Final = frozenset("=+-@\t\r")
@@ -94,11 +95,21 @@ _MINUTES: t.Final = [
 _SECONDS: t.Final = [f"{number:02d}." for number in range(60)]
 _MILLIS: t.Final = [f"{number:03d}Z" for number in range(1000)]
 
+_YES_NO: t.Final = {None: "", False: "no", True: "yes"}
+
 _BATCH: t.Final = 2000  # about 4 MB
 
 
+_SHOWN_AS: t.Final = {
+    "cost_usd": "cost_pico",
+    "ceiling_usd": "ceiling_pico",
+    "complete": "cost_complete",
+}
+"""The fields of calls that some columns show."""
+
+
 def _selected(name: str) -> sa.ColumnElement[t.Any]:
-    column = SHOWN["cost_pico" if name == "cost_usd" else name]
+    column = SHOWN[_SHOWN_AS.get(name, name)]
     if name not in ("started_at", "event_id", "stream"):
         return column
     # The driver's value: making a datetime or a UUID for each row takes most of the time.
@@ -125,6 +136,8 @@ def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
         reasoning,
         total,
         cost,
+        ceiling,
+        complete,
         source,
         latency,
         stream,
@@ -135,9 +148,14 @@ def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
         flags,
         tags,
     ) in rows:
+        known = "" if cost is None else _usd(cost)
+        if ceiling == cost:  # as of most calls
+            most = known
+        else:
+            most = "" if ceiling is None else _usd(ceiling)
         numbers = (
             f"{fresh},{cache_read},{cache_write},{cache_write_1h},{output},{other},"
-            f"{reasoning},{total},{cost if cost is None else _usd(cost)},"
+            f"{reasoning},{total},{known},{most},"
         )
         yield (
             f"{_day(at // 86_400_000)}{_MINUTES[at // 60_000 % 1440]}"
@@ -145,8 +163,8 @@ def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
             f"{_uuid(event_id)},{_common(provider, model, operation)},"
             # Nothing else in them has letters.
             f"{numbers.replace('None', '')}"
-            f"{_common(source)},{'' if latency is None else latency},"
-            f"{_common('yes' if stream else 'no', usage_source, outcome)},"
+            f"{_common(_YES_NO[complete], source)},{'' if latency is None else latency},"
+            f"{_common(_YES_NO[stream], usage_source, outcome)},"
             f"{_text(response_id) if response_id else ''},"
             f"{_text(trace_id) if trace_id else ''},{_common(flags)},{_tags(tags)}\n"
         )

@@ -22,6 +22,7 @@ from ..db.tables import tag_sets
 from ..errors import FilterError
 from ..event_id import event_time
 from ..money import from_pico
+from ..rollups.measures import CEILING
 from .filters import CallFilter
 from .keyset import order
 from .keyset import Position
@@ -70,6 +71,7 @@ class CallRow:
     cost_pico: int | None
     cost_source: str | None
     cost_complete: bool | None
+    ceiling_pico: int | None
     response_id: str | None
     trace_id: str | None
     tags: Mapping[str, str]
@@ -84,6 +86,11 @@ class CallRow:
     @property
     def cost_usd(self) -> Decimal | None:
         return None if self.cost_pico is None else from_pico(self.cost_pico)
+
+    @property
+    def ceiling_usd(self) -> Decimal | None:
+        """The most that the call can have cost; ``None`` if there is no known limit."""
+        return None if self.ceiling_pico is None else from_pico(self.ceiling_pico)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +308,7 @@ SHOWN: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     + calls.c.output_image_tokens,
     "total_tokens": calls.c.total_input_tokens + calls.c.total_output_tokens,
     "cost_pico": calls.c.cost_total,
+    "ceiling_pico": CEILING,
     "tags": tag_sets.c.tags,
 }
 """The fields of calls, as lists and CSV files show them, by name."""

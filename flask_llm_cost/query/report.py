@@ -21,9 +21,10 @@ from .totals import Group
 from .totals import Totals
 
 MEASURES: t.Final = (
-    ("calls", "failed", "priced", "unpriced", "incomplete", "estimated")
+    ("calls", "failed", "priced", "unpriced", "incomplete", "unbounded", "estimated")
     + ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-    + ("reasoning_tokens", "total_tokens", "cost_usd", "estimated_usd")
+    + ("reasoning_tokens", "total_tokens", "cost_usd", "ceiling_usd")
+    + ("estimated_usd",)
 )
 """The measures of :class:`.Totals` in JSON and CSV."""
 
@@ -77,6 +78,7 @@ class Report:
                     "model": row.model,
                     "total_tokens": row.total_tokens,
                     "cost_usd": _text(row.cost_usd),
+                    "ceiling_usd": _text(row.ceiling_usd),
                     "complete": row.cost_complete,
                 }
                 for row in self.most_expensive
@@ -182,8 +184,8 @@ def name(group: Group) -> str:
 def measures(totals: Totals, share: Decimal | None = None) -> dict[str, t.Any]:
     """Return totals for JSON. Amounts are text."""
     values = {name: getattr(totals, name) for name in MEASURES}
-    values["cost_usd"] = _text(totals.cost_usd)
-    values["estimated_usd"] = _text(totals.estimated_usd)
+    for name in ("cost_usd", "ceiling_usd", "estimated_usd"):
+        values[name] = _text(values[name])
     if share is not None:
         values["share"] = f"{share:.6f}"
     return values

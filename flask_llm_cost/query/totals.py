@@ -21,8 +21,8 @@ from ..rollups.measures import COUNTS
 class Totals:
     """The totals of a set of calls. Those of disjoint sets can be added.
 
-    Money is what is known: read it together with ``unpriced`` and ``incomplete``. The cost
-    of calls with estimated usage is only in ``estimated_usd``.
+    Money is what is known: read it together with ``unpriced``, ``incomplete`` and
+    ``ceiling_usd``. The cost of calls with estimated usage is only in ``estimated_usd``.
     """
 
     calls: int = 0
@@ -78,17 +78,15 @@ class Totals:
         return from_pico(self.spend_pico)
 
     @property
-    def open_usd(self) -> Decimal:
-        """How much more the incomplete and estimated calls can have cost, as far as that
-        has a known limit. (``spend_usd`` has none of the cost of estimated calls.)"""
-        return from_pico(self.open_pico)
-
-    @property
     def ceiling_usd(self) -> Decimal | None:
         """The most that the calls can have cost; ``None`` if a call is unpriced, or has no
         known limit."""
-        if self.unpriced or self.unbounded:
-            return None
+        return None if self.unpriced or self.unbounded else self.bounded_usd
+
+    @property
+    def bounded_usd(self) -> Decimal:
+        """The most that those can have cost that are neither unpriced nor unbounded, and
+        what is known of the others."""
         return from_pico(self.spend_pico + self.open_pico)
 
     @property

@@ -37,8 +37,12 @@ ESTIMATED: t.Final[sa.ColumnElement[bool]] = sa.and_(
 
 _not_estimated: t.Final = _c.usage_source != "estimated"
 
-_ceiling: t.Final = sa.case((_c.cost_complete, _c.cost_total), else_=_c.cost_ceiling)
-_open: t.Final = _ceiling - sa.case((_not_estimated, _c.cost_total), else_=0)
+CEILING: t.Final[sa.ColumnElement[t.Any]] = sa.case(
+    (_c.cost_complete, _c.cost_total), else_=_c.cost_ceiling
+)
+"""The most that a call can have cost in pico-USD; NULL if there is no known limit."""
+
+_open: t.Final = CEILING - sa.case((_not_estimated, _c.cost_total), else_=0)
 """How much more than ``cost_total`` counts a call can have cost at most."""
 _tokens: t.Final = _c.total_input_tokens + _c.total_output_tokens
 
@@ -56,7 +60,7 @@ COUNTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     ),
     "unpriced_tokens": sa.func.sum(sa.case((UNPRICED, _tokens))),
     "incomplete": _count(sa.and_(_c.cost_complete.is_(sa.false()), _not_estimated)),
-    "unbounded": _count(sa.and_(_c.cost_total.is_not(None), _ceiling.is_(None))),
+    "unbounded": _count(sa.and_(_c.cost_total.is_not(None), CEILING.is_(None))),
     "failed": _count(FAILED),
     "estimated": _count(ESTIMATED),
     "estimated_tokens": sa.func.sum(sa.case((ESTIMATED, _tokens))),

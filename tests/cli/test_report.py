@@ -21,6 +21,7 @@ from tests.cli.conftest import NOW
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
 from tests.ledger.samples import make_call
+from tests.query.samples import cost_of
 
 Shown = Callable[..., str]
 
@@ -39,6 +40,54 @@ def test_text_shows_totals_and_what_is_not_known(shown: Shown) -> None:
     assert "LLM cost report: 30 days\n2026-10-22 to 2026-11-20, UTC\n" in text
     assert "$0.008970   +1 unpriced, +1 incomplete" in text
     assert "Tokens                4,360   4,050 in" in text
+
+
+@pytest.fixture
+def cut(shop: Flask) -> None:
+    """A call that was cut, of which $0.14 is open, and one without a known limit."""
+    ledger = shop.extensions["llm_cost"].ledger
+    for limit in ("0.1400000001", None):
+        cost = cost_of("0", complete=False, more=limit)
+        ledger.append(make_call(started_at=NOW, cost=cost, model="cut"))
+    assert ledger.flush()
+
+
+@pytest.mark.usefixtures("cut")
+def test_text_shows_the_most_that_calls_can_have_cost(shown: Shown) -> None:
+    lines = shown("report").splitlines()
+    [at] = [n for n, line in enumerate(lines) if line.startswith("Total cost")]
+    assert lines[at].endswith("$0.008970, at most $0.148971")
+    assert (
+        lines[at + 1].strip() == "+1 unpriced, +3 incomplete, +2 without a known limit"
+    )
+    [at] = [n for n, line in enumerate(lines) if line.startswith("  openai/cut ")]
+    assert lines[at + 1] == "    at most $0.140001"
+    assert lines[at + 2].endswith("+2 incomplete, +1 without a known limit")
+    assert all(len(line) <= 80 for line in lines)
+    assert "Cost      $0.008970, at most $0.148971  +1" in shown("summary")
+
+
+@pytest.mark.usefixtures("cut")
+def test_json_and_csv_have_a_ceiling_unless_a_call_has_none(shown: Shown) -> None:
+    whole = json.loads(shown("report", "--format", "json"))
+    assert whole["totals"]["ceiling_usd"] is None
+    assert whole["totals"]["unbounded"] == 2
+    rows = {row["key"]: row for row in whole["by"]["model"]}
+    assert rows["openai/writer"]["ceiling_usd"] == rows["openai/writer"]["cost_usd"]
+    assert whole["most_expensive"][0]["ceiling_usd"] is not None
+    total = next(csv.DictReader(io.StringIO(shown("report", "--format", "csv"))))
+    assert (total["ceiling_usd"], total["unbounded"]) == ("", "2")
+    summed = json.loads(shown("summary", "--format", "json"))
+    assert (summed["ceiling"], summed["unbounded"]) == (None, 2)
+
+
+def test_a_summary_has_the_ceiling_rounded_up(shop: Flask, shown: Shown) -> None:
+    ledger = shop.extensions["llm_cost"].ledger
+    cost = cost_of("0.1", complete=False, more="0.0400000001")
+    ledger.append(make_call(started_at=NOW, cost=cost, model="cut"))
+    assert ledger.flush()
+    found = json.loads(shown("summary", "--model", "cut", "--format", "json"))
+    assert (found["total_cost"], found["ceiling"]) == (0.1, 0.140001)
 
 
 def test_estimates_stand_apart(shop: Flask, shown: Shown) -> None:

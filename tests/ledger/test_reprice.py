@@ -5,6 +5,7 @@ import threading
 import typing as t
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -13,11 +14,13 @@ from hypothesis import HealthCheck
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from flask_llm_cost.bound import Bound
 from flask_llm_cost.calendar import END
 from flask_llm_cost.calendar import FIRST
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
+from flask_llm_cost.call import Usage
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.db.tables import PRICED_COLUMNS
 from flask_llm_cost.db.tables import revisions as table
@@ -29,12 +32,17 @@ from flask_llm_cost.ledger.reprice import Scope
 from flask_llm_cost.ledger.revisions import CostChange
 from flask_llm_cost.ledger.revisions import revise
 from flask_llm_cost.ledger.revisions import Revision
+from flask_llm_cost.prices import PriceBook
+from flask_llm_cost.prices.layers import make_layer
+from flask_llm_cost.prices.requote import requote
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
 
 from .samples import calls as any_calls
 from .samples import make_call
 from .samples import NOON
+
+Pair: t.TypeAlias = tuple[int, int]
 
 HOUR = dt.timedelta(hours=1)
 NOW = NOON + 5 * HOUR
@@ -175,6 +183,73 @@ def test_a_complete_cost_is_not_replaced_by_an_incomplete_one(ledger: Ledger) ->
     done = ledger.repricing.reprice(ALL, floor, now=NOW)
     assert sum(done.unchanged.values()) == 2
     assert stored(ledger) == before
+
+
+def book(**rates: str) -> PriceBook:
+    return PriceBook([make_layer("override", {"m": rates}, "here")])
+
+
+BOOK, CHEAPER = book(input="1", output="2"), book(input="1", output="1")
+
+
+def cut(number: int = 0, **changes: t.Any) -> Call:
+    """A stream of at most 1,000 + 500 tokens that was stopped."""
+    changes.setdefault("usage", Usage(input_tokens=800, output_tokens=1))
+    call = make_call(
+        number,
+        provider="openai",
+        model="m",
+        cost=None,
+        usage_source="stream_partial",
+        outcome="interrupted",
+        bound=Bound(input_tokens=1000, output_tokens=500),
+        estimate=Usage(input_tokens=800, output_tokens=100),
+        flags=frozenset(("cut",)),
+        **changes,
+    )
+    found, noted = requote(BOOK, call)
+    return replace(call, cost=found, flags=call.flags | noted)
+
+
+@every_database
+@pytest.mark.parametrize(
+    ("usage", "total", "ceilings"),
+    [
+        (Usage(input_tokens=800, output_tokens=1), (802, 801), (1800, 1300)),
+        (None, (0, 0), (2000, 1500)),
+    ],
+)
+def test_a_new_price_moves_the_ceiling_and_the_estimate_of_a_cut_call(
+    ledger: Ledger, usage: Usage | None, total: Pair, ceilings: Pair
+) -> None:
+    keep(ledger, cut(usage=usage), make_call(1))
+    ledger.rollups.build()
+    before = stored(ledger)
+    assert (before[0]["cost_total"], before[0]["cost_ceiling"]) == (
+        total[0] * 10**6,
+        ceilings[0] * 10**6,
+    )
+    same = ledger.repricing.reprice(GAPS, partial(requote, BOOK), now=NOW)
+    assert (same.seen, same.changed) == (1, 0)
+    done = ledger.repricing.reprice(GAPS, partial(requote, CHEAPER), now=NOW)
+    assert done.changed == 1
+    row = stored(ledger)[0]
+    assert (row["cost_total"], row["cost_ceiling"]) == (
+        total[1] * 10**6,
+        ceilings[1] * 10**6,
+    )
+    assert '"estimate":"0.000900000000"' in row["details"]
+    ledger.rollups.build()
+    assert ledger.rollups.verify() == []
+    ledger.repricing.undo("last", now=NOW)
+    assert stored(ledger) == before
+    ledger.rollups.build()
+    assert ledger.rollups.verify() == []
+
+
+def test_a_call_without_usage_or_limit_is_not_priced(ledger: Ledger) -> None:
+    keep(ledger, unpriced(usage=None, outcome="interrupted"))
+    assert reprice(ledger, ALL).seen == 0
 
 
 def test_a_call_that_cannot_be_priced_does_not_stop_the_run(ledger: Ledger) -> None:

@@ -90,6 +90,10 @@ def several() -> list[Call]:
     ]
     amounts = ("0", "1", "1000", "0.000000000001", "12.5", "9000000.100000000001")
     found += [a_call(cost=cost_of(usd)) for usd in amounts]
+    found += [
+        a_call(cost=cost_of("1", complete=False, more=more))
+        for more in (None, *amounts)
+    ]
     return [
         dataclasses.replace(call, started_at=at, event_id=mint_event_id(at))
         for number, call in enumerate(found)
@@ -125,6 +129,8 @@ def spelled_out(call: Call) -> list[t.Any]:
             ]
         ),
         None if call.cost is None else call.cost.total_usd,
+        None if call.cost is None else call.cost.ceiling_usd,
+        None if call.cost is None else "yes" if call.cost.complete else "no",
         None if call.cost is None else call.cost.source,
         call.latency_ms,
         "yes" if call.stream else "no",
@@ -154,6 +160,8 @@ def test_a_row_has_every_column(sqlite: Store) -> None:
     assert values["input_tokens"] == "100"
     assert values["total_tokens"] == "1157"
     assert values["cost_usd"] == "0.001230000001"
+    assert values["ceiling_usd"] == "0.001230000001"
+    assert values["complete"] == "yes"
     assert values["stream"] == "yes"
     assert values["flags"] == "borrowed_price derived"
     assert json.loads(values["tags"]) == call.tags

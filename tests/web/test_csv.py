@@ -17,8 +17,8 @@ from .conftest import Record
 COLUMNS = (
     "started_at,event_id,provider,model,operation,input_tokens,cache_read_tokens,"
     "cache_write_tokens,cache_write_1h_tokens,output_tokens,other_tokens,reasoning_tokens,"
-    "total_tokens,cost_usd,cost_source,latency_ms,stream,usage_source,outcome,response_id,"
-    "trace_id,flags,tags"
+    "total_tokens,cost_usd,ceiling_usd,complete,cost_source,latency_ms,stream,"
+    "usage_source,outcome,response_id,trace_id,flags,tags"
 )
 
 
@@ -62,7 +62,8 @@ def test_the_file_has_exactly_the_matching_calls(
 def test_unknown_is_empty(visitor: FlaskClient, record: Record) -> None:
     record(cost=None, usage=None, latency_ms=None, response_id=None, tags={})
     [row] = rows(visitor.get("/llm-costs/calls.csv").text)
-    for column in ("input_tokens", "total_tokens", "cost_usd", "latency_ms"):
+    empty = ("input_tokens", "total_tokens", "cost_usd", "ceiling_usd", "complete")
+    for column in (*empty, "latency_ms"):
         assert row[column] == ""
     assert row["tags"] == "{}"
 
