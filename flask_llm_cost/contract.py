@@ -167,7 +167,7 @@ METERS: t.Final[Mapping[str, Meter]] = {
         "search",
         {
             "openai": "output[web_search_call, bing_grounding_call],"
-            " tool_usage.web_search, a search model",
+            " tool_usage.web_search, plugins.search, x_tools, a search model",
             "anthropic": "server_tool_use.web_search_requests",
             "bedrock": "server_tool_use.web_search_requests",
             "mistral": "connectors.web_search",

@@ -177,6 +177,16 @@ def test_the_page_of_providers_names_every_host() -> None:
 @pytest.mark.parametrize(
     "family", sorted(path.stem for path in (ROOT / "docs" / "providers").iterdir())
 )
+def test_a_family_of_providers_lists_what_is_billed(family: str) -> None:
+    if family != "own":
+        text = page(f"providers/{family}")
+        assert "\nWhat is billed\n--------------\n" in text
+        assert re.search(r"^=+  =+$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "family", sorted(path.stem for path in (ROOT / "docs" / "providers").iterdir())
+)
 def test_a_family_of_providers_names_its_sources(family: str) -> None:
     assert family == "own" or re.search(
         r"Sources?:.*?https://", page(f"providers/{family}"), re.DOTALL

@@ -317,13 +317,20 @@ def read_interaction(notes: Notes, document: Object) -> None:
                 if isinstance(part, dict)
             ]
     if isinstance(seen.get("grounding_tool_count"), list):
-        # Every event repeats the counts so far. A tool may be listed more than once.
-        counts: dict[str, int] = {}
-        for tool in seen["grounding_tool_count"]:
-            unit = _GROUNDING_TOOLS.get(str(inner({"tool": tool}, "tool").get("type")))
-            if unit is not None:
-                counts[unit] = counts.get(unit, 0) + notes.count(tool.get("count"))
-        notes.units.update({unit: Decimal(n) for unit, n in counts.items() if n})
+        _note_tools(notes, seen["grounding_tool_count"])
+
+
+def _note_tools(notes: Notes, tools: list[t.Any]) -> None:
+    # Every event repeats the counts so far. A tool may be listed more than once.
+    counts: dict[str, int] = {}
+    for tool in tools:
+        kind, count = (inner({"": tool}, "").get(name) for name in ("type", "count"))
+        unit = _GROUNDING_TOOLS.get(str(kind))
+        if unit is not None:
+            counts[unit] = counts.get(unit, 0) + notes.count(count)
+        elif notes.count(count):
+            notes.flags.add("unread_usage")
+    notes.units.update({unit: Decimal(n) for unit, n in counts.items() if n})
 
 
 _ENDS: t.Final = ("interaction.completed", "interaction.complete") + (

@@ -68,6 +68,8 @@ def conversation_usage(notes: Notes) -> Usage | None:
         return None
     called = inner(seen, "connectors")
     units = {u: count(called.get(name)) for name, u in _CONNECTORS.items()}
+    if any(count(n) for name, n in called.items() if name not in _CONNECTORS):
+        notes.flags.add("unread_usage")
     return Usage(
         input_tokens=count(seen.get("prompt_tokens"))
         + count(seen.get("connector_tokens")),

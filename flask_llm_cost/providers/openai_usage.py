@@ -272,6 +272,7 @@ _OUTPUT_BUCKETS: t.Final = {
 
 _SEARCH_MEMBERS: t.Final = frozenset(
     ("num_search_queries", "server_tool_use", "server_tool_use_details")
+    + ("plugins", "x_tools")
 )
 
 
@@ -301,8 +302,13 @@ def _units(notes: Notes) -> dict[str, Decimal]:
             inner(seen, "server_tool_use_details"),
             "web_search_requests",
         ),
+        # Alibaba's searches, in chat and in responses
+        ("web_search", inner(inner(seen, "plugins"), "search"), "count"),
+        ("web_search", inner(inner(seen, "x_tools"), "web_search"), "count"),
     ):
         count = notes.count(place.get(name))
         if count:
             units.setdefault(unit, Decimal(count))
+    if inner(seen, "x_tools").keys() - {"web_search"}:
+        notes.flags.add("unread_usage")
     return units

@@ -94,6 +94,19 @@ def test_a_stream_that_is_not_live_still_counts_its_last_usage() -> None:
 # Interactions
 
 
+def test_a_tool_with_a_fee_that_is_not_known_is_flagged() -> None:
+    tools = [
+        {"type": "google_search", "count": 2},
+        {"type": "google_flights", "count": 1},
+        None,
+    ]
+    body = {"id": "i", "usage": {**used(9, 5), "grounding_tool_count": tools}}
+    reading = answer(f"{GEMINI}/interactions", body)
+    assert reading.usage is not None
+    assert reading.usage.units == {"grounding": 2}
+    assert reading.flags == {"unread_usage"}
+
+
 def used(into: int, out: int) -> dict[str, t.Any]:
     return {"total_input_tokens": into, "total_output_tokens": out}
 

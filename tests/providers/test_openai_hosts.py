@@ -285,3 +285,44 @@ def test_azure_bills_its_searches_with_bing(
     cost = priced(answer(url, body))
     assert cost.total_usd == Decimal("0.0008") + searches * Decimal("0.014")
     assert cost.complete
+
+
+# Alibaba and Mistral
+
+
+@pytest.mark.parametrize(
+    ("path", "extra", "flags"),
+    [
+        # aliyun's DashScope: "usage.plugins.search.count", and "x_tools" in responses
+        ("chat/completions", {"plugins": {"search": {"count": 2}}}, set()),
+        ("responses", {"x_tools": {"web_search": {"count": 2}}}, set()),
+        (
+            "responses",
+            {"x_tools": {"web_search": {"count": 2}, "web_extractor": {"count": 1}}},
+            {"unread_usage"},
+        ),
+    ],
+)
+def test_alibaba_counts_its_searches(
+    path: str, extra: dict[str, t.Any], flags: set[str]
+) -> None:
+    usage = {"input_tokens": 800, "output_tokens": 120, "total_tokens": 920, **extra}
+    url = f"https://dashscope-intl.aliyuncs.com/compatible-mode/v1/{path}"
+    reading = answer(url, {"id": "a", "model": "qwen3.7-max", "usage": usage})
+    assert reading.usage is not None
+    assert reading.usage.units == {"web_search": 2}
+    assert reading.flags == flags
+    # The bundled prices have no rate for it.
+    assert not priced(reading).complete
+
+
+def test_a_connector_that_is_not_known_is_flagged() -> None:
+    used = {"prompt_tokens": 9, "completion_tokens": 9}
+    url = "https://api.mistral.ai/v1/conversations"
+    for connectors, flags in (
+        ({"web_search": 1}, set()),
+        ({"web_search": 1, "maps": 2}, {"unread_usage"}),
+        ({"maps": 0}, set()),
+    ):
+        reading = answer(url, {"usage": {**used, "connectors": connectors}})
+        assert reading.flags == flags
