@@ -287,6 +287,37 @@ def test_azure_bills_its_searches_with_bing(
     assert cost.complete
 
 
+@pytest.mark.parametrize(
+    ("url", "body", "request_model", "usd"),
+    [
+        (
+            "https://r.services.ai.azure.com/providers/mistral/azure/ocr",
+            {"usage_info": {"pages_processed": 3, "pages_processed_annotation": 1}},
+            "mistral-ocr-4-0",
+            "0.017",
+        ),
+        (
+            "https://r.services.ai.azure.com/providers/cohere/v2/rerank",
+            {"meta": {"billed_units": {"search_units": 2}}},
+            "cohere-rerank-v4.0-pro",
+            "0.005",
+        ),
+        (
+            "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l"
+            "/publishers/mistralai/models/mistral-ocr-2505:rawPredict",
+            {"usage_info": {"pages_processed": 4}},
+            "mistral-ocr-2505",
+            "0.002",
+        ),
+    ],
+)
+def test_other_vendors_models_are_read_as_the_vendors_do(
+    url: str, body: dict[str, t.Any], request_model: str, usd: str
+) -> None:
+    cost = priced(answer(url, body, model=request_model))
+    assert (cost.total_usd, cost.complete) == (Decimal(usd), True)
+
+
 # Alibaba and Mistral
 
 
