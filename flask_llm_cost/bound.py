@@ -54,6 +54,8 @@ class Bound:
     """What is billed by the unit: searches that it permits."""
     service_tier: str | None = None
     """As requested."""
+    other_models: bool = False
+    """Whether it names models that may answer instead of its own."""
 
 
 _UNREADABLE: t.Final = Bound(rounds=None)
@@ -82,6 +84,9 @@ def read_bound(body: bytes | None, operation: str) -> Bound:
         rounds=rounds,
         units=units,
         service_tier=_service_tier(request),
+        other_models=any(
+            value and _plain(name) in _OTHER_MODELS for name, value in request.items()
+        ),
     )
 
 
@@ -207,6 +212,8 @@ _SERVER_TOOLS: t.Final = frozenset(
     + ("searchoptions", "agent", "agentid", "assistantid", "threadid")
 )
 """Members of a request that let the provider run tools or other models."""
+
+_OTHER_MODELS: t.Final = frozenset(("fallbacks", "models"))
 
 _SEARCHING: t.Final = re.compile(
     r"search|sonar|compound|deep-research|:online", re.IGNORECASE

@@ -136,7 +136,7 @@ class Usage(_Plain):
 
     def __post_init__(self) -> None:
         for count in _counts(self):
-            if type(count) is not int or not 0 <= count <= _MOST:
+            if type(count) is not int or not 0 <= count <= MAX_COUNT:
                 self._refuse_counts()
         if self.other_tokens or self.units:
             self._check_mappings()
@@ -226,13 +226,13 @@ def _added(
 
 def _check_count(name: str, count: object) -> None:
     # Not isinstance: bool is an int, but a count of True is a mistake.
-    if type(count) is not int or not 0 <= count <= _MOST:
+    if type(count) is not int or not 0 <= count <= MAX_COUNT:
         raise ValueError(
             f"{name} must be a whole number >= 0 (and at most 2**53), not {count!r}"
         )
 
 
-_MOST: t.Final = 1 << 53
+MAX_COUNT: t.Final = 1 << 53
 """A larger count is corrupt data; sums of such counts would overflow BIGINT."""
 
 

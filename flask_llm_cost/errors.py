@@ -53,6 +53,7 @@ class BudgetExceeded(LlmCostError):
     :param reserved_usd: The amount reserved for calls in progress.
     :param lost_usd: The amount counted for calls whose cost is not known.
     :param estimate_usd: The estimated cost of the call that was refused.
+    :param unbounded: The call was refused because nothing bounds its cost.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class BudgetExceeded(LlmCostError):
         reserved_usd: Decimal | str = "0",
         lost_usd: Decimal | str = "0",
         estimate_usd: Decimal | str | None = None,
+        unbounded: bool = False,
     ) -> None:
         self.budget = budget
         self.period = period
@@ -82,6 +84,7 @@ class BudgetExceeded(LlmCostError):
         self.reserved_usd = Decimal(reserved_usd)
         self.lost_usd = Decimal(lost_usd)
         self.estimate_usd = None if estimate_usd is None else Decimal(estimate_usd)
+        self.unbounded = unbounded
         super().__init__(
             budget,
             period,
@@ -93,16 +96,22 @@ class BudgetExceeded(LlmCostError):
             str(self.reserved_usd),
             str(self.lost_usd),
             None if self.estimate_usd is None else str(self.estimate_usd),
+            unbounded,
         )
 
     def __str__(self) -> str:
+        if self.unbounded:
+            return (
+                f"The {self.period} budget {self.budget!r}{self._scope} refuses requests"
+                " whose cost nothing bounds (unbounded='refuse'): set a limit of output"
+                " tokens in the request, or max_output_tokens in the model's price."
+            )
         if self.spent_usd >= self.limit_usd:
             return self.describe("is exceeded")
         return self.describe("has no room for this call")
 
     def describe(self, event: str) -> str:
         """Return a sentence that says what happened to the budget, with its amounts."""
-        scope = "".join(f" of {key} {value!r}" for key, value in self.tags.items())
         amounts = f"${_plain(self.spent_usd)} of ${_plain(self.limit_usd)} spent"
         for amount, purpose in (
             (self.reserved_usd, "reserved for calls in progress"),
@@ -111,7 +120,13 @@ class BudgetExceeded(LlmCostError):
         ):
             if amount:
                 amounts += f", ${_plain(amount)} {purpose}"
-        return f"The {self.period} budget {self.budget!r}{scope} {event}: {amounts}."
+        return (
+            f"The {self.period} budget {self.budget!r}{self._scope} {event}: {amounts}."
+        )
+
+    @property
+    def _scope(self) -> str:
+        return "".join(f" of {key} {value!r}" for key, value in self.tags.items())
 
     def retry_after(self, now: dt.datetime | None = None) -> int | None:
         """Seconds until the period ends, for a ``Retry-After`` header.

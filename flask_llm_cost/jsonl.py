@@ -387,6 +387,7 @@ _BOUND: t.Final[Mapping[str, _Check]] = {
     "rounds": _whole_or_null,
     "units": _mapping(_decimal),
     "service_tier": _text,
+    "other_models": _flag,
 }
 _COST: t.Final[Mapping[str, _Check]] = {
     "total_usd": _decimal,

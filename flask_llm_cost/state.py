@@ -7,7 +7,6 @@ import threading
 import typing as t
 import weakref
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 
 from flask import Flask
@@ -32,6 +31,7 @@ if t.TYPE_CHECKING:
     from .call import Call
     from .extension import LlmCost
     from .prices import PriceBook
+    from .prices.ceiling import RequestCeiling
     from .request import RequestCost
     from .storage import Storage
 
@@ -151,7 +151,7 @@ class AppState:
 
     def _ceiling(
         self, provider: str, model: str, bound: Bound, at: dt.datetime
-    ) -> Decimal | None:
+    ) -> RequestCeiling:
         from .prices.ceiling import request_ceiling
 
         return request_ceiling(self.book, provider, model, bound, at)

@@ -27,6 +27,7 @@ _SHARED: t.Final = (
     "reserved_usd",
     "lost_usd",
     "estimate_usd",
+    "unbounded",
 )
 """The fields that :exc:`.BudgetExceeded` has too."""
 
@@ -57,6 +58,8 @@ class Alert:
     """The amount counted for calls whose cost is not known."""
     estimate_usd: Decimal | None = None
     """The estimated cost of a refused call; ``None`` if no estimate was needed."""
+    unbounded: bool = False
+    """The call was refused because nothing bounds its cost (``unbounded="refuse"``)."""
 
     @classmethod
     def of(

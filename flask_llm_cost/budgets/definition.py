@@ -51,6 +51,11 @@ class Budget:
     estimate: Estimate = "bound"
     """What a call may cost: ``bound``, ``average``, USD, or a callable."""
     unpriced: str = "ignore"
+    """How calls without a known price count: ``ignore``, ``estimate`` or ``block``."""
+    cut: str = "estimate"
+    """What is counted of calls that were cut: ``estimate`` or ``ceiling``."""
+    unbounded: str = "largest"
+    """How a request that nothing bounds is reserved: ``largest``, or ``refuse``."""
     zone: dt.tzinfo = dt.UTC
     week_start: str = "monday"
     on_error: str = "open"
@@ -211,18 +216,30 @@ def _read(at: str, entry: Mapping[str, t.Any], settings: Settings) -> Budget:
     values.setdefault("behavior", settings.budget_behavior)
     values.setdefault("tags", {})
     values.setdefault("thresholds", (Decimal("0.5"), Decimal("0.8"), Decimal(1)))
+    if "unpriced" not in values:
+        reserves = values["behavior"] == "block" and values.get("hard", True)
+        values["unpriced"] = "estimate" if reserves else "ignore"
     budget = Budget(week_start=settings.week_start, **values)
-    _check_unpriced(at, budget)
+    _check_refusals(at, budget)
     return budget
 
 
-def _check_unpriced(at: str, budget: Budget) -> None:
-    if budget.unpriced == "block" and budget.behavior != "block":
-        raise ConfigError(
-            f"{at}['unpriced'] is 'block', but its behavior is {budget.behavior!r}. Only a"
-            " budget that blocks can refuse unpriced calls: set 'behavior' to 'block'."
-        )
-    if budget.unpriced == "estimate" and isinstance(budget.estimate, str):
+def _check_refusals(at: str, budget: Budget) -> None:
+    for key, value, calls in (
+        ("unpriced", "block", "unpriced calls"),
+        ("unbounded", "refuse", "requests that nothing bounds"),
+    ):
+        if getattr(budget, key) == value and budget.behavior != "block":
+            raise ConfigError(
+                f"{at}[{key!r}] is {value!r}, but its behavior is {budget.behavior!r}. Only"
+                f" a budget that blocks can refuse {calls}: set 'behavior' to 'block'."
+            )
+    reserves = budget.behavior == "block" and budget.hard
+    if (
+        budget.unpriced == "estimate"
+        and isinstance(budget.estimate, str)
+        and not reserves
+    ):
         raise ConfigError(
             f"{at}['unpriced'] is 'estimate', but {budget.estimate!r} cannot estimate a"
             " call without a price: set 'estimate' to a number of USD or a callable."
@@ -290,6 +307,8 @@ _CHECKS: t.Final[Mapping[str, Callable[[str, t.Any], t.Any]]] = {
     "hard": checks.flag,
     "estimate": _estimate,
     "unpriced": checks.one_of("ignore", "estimate", "block"),
+    "cut": checks.one_of("estimate", "ceiling"),
+    "unbounded": checks.one_of("largest", "refuse"),
     "timezone": checks.zone,
     "on_error": checks.one_of("open", "closed"),
 }

@@ -16,7 +16,6 @@ from ..attempt import Snapshot
 from ..call import Call
 from ..errors import BudgetExceeded
 from ..errors import StorageError
-from ..errors import UnknownPrice
 from ..money import ceil_pico
 from .alert import Alert
 from .definition import Budget
@@ -66,7 +65,7 @@ class Enforcer:
             raised in any case.
         :raises BudgetExceeded: If a budget has no room for it, or an earlier call exceeded
             a budget of this call.
-        :raises UnknownPrice: If a budget refuses unpriced calls.
+        :raises UnknownPrice: If a budget refuses calls without a known price.
         :raises StorageError: If a budget cannot be checked and its ``on_error`` is
             ``"closed"``.
         """
@@ -83,14 +82,14 @@ class Enforcer:
             values = budget.match(provider, attempt.request_model, tags)
             if values is None or (budget.period, budget.behavior) != ("call", "block"):
                 continue
-            amount = self._estimates.certain(budget, attempt, at)
+            amount = self._estimates.named(budget, attempt, at)
             if amount is not None:
                 self._check_single(budget, values, amount)
         stored = self._stored_if({"block"})
         if stored is not None:
             windows = stored.counters.windows(provider, model, tags, at)
             wanted = [
-                Reservation(window, self._estimate(window.budget, attempt, at))
+                Reservation(window, self._estimate(window, attempt, at))
                 for window in windows
                 if window.budget.behavior == "block"
             ]
@@ -147,10 +146,23 @@ class Enforcer:
             return self._stored()
         return None
 
-    def _estimate(self, budget: Budget, attempt: Attempt, at: dt.datetime) -> int:
+    def _estimate(self, window: BudgetWindow, attempt: Attempt, at: dt.datetime) -> int:
+        budget = window.budget
         amount = self._estimates.of(budget, attempt, at)
-        if amount is None and budget.unpriced == "block":
-            raise UnknownPrice(attempt.provider, attempt.request_model or "unknown")
+        if amount is None:
+            limit = self.policy.limit(budget, window.tags)
+            if limit is not None:
+                spent = Decimal(0)
+                raise self._error(
+                    Alert(
+                        budget.name,
+                        budget.period,
+                        limit,
+                        spent,
+                        tags=window.tags,
+                        unbounded=True,
+                    )
+                )
         return ceil_pico(amount or Decimal(0))
 
     def _reserve(

@@ -13,9 +13,13 @@ from ..attempt import Attempt
 from ..bound import Bound
 from ..bound import read_bound
 from ..call import Call
+from ..errors import UnknownPrice
 from ..money import floor_pico
 from .definition import Budget
 from .definition import model_of
+
+if t.TYPE_CHECKING:
+    from ..prices.ceiling import RequestCeiling
 
 _log = logging.getLogger("flask_llm_cost")
 
@@ -23,9 +27,8 @@ _MAX_MODELS: t.Final = 1000
 _WEIGHT: t.Final = Decimal("0.1")
 """The weight of the latest call in the moving average of a model."""
 
-Ceiling: t.TypeAlias = Callable[[str, str, Bound, dt.datetime], Decimal | None]
-"""Returns the most that a request to a provider's model can cost at a time, in USD;
-``None`` if that is not known."""
+Ceiling: t.TypeAlias = "Callable[[str, str, Bound, dt.datetime], RequestCeiling]"
+"""Returns the most that a request to a provider's model can cost at a time."""
 
 
 class Estimates:
@@ -41,7 +44,11 @@ class Estimates:
         self._averages: dict[tuple[str, str], Decimal] = {}
 
     def of(self, budget: Budget, attempt: Attempt, at: dt.datetime) -> Decimal | None:
-        """Return what a call may cost; ``None`` if no price is known."""
+        """Return what a call may cost.
+
+        :return: ``None`` if nothing bounds its request, and the budget refuses that.
+        :raises UnknownPrice: If no price is known, and the budget refuses that.
+        """
         estimate = budget.estimate
         if isinstance(estimate, Decimal):
             return estimate
@@ -55,22 +62,48 @@ class Estimates:
                         "The estimate of the budget %r failed; using the upper bound.",
                         budget.name,
                     )
-        model = attempt.request_model or ""
         if estimate == "average":
-            average = self._averages.get((attempt.provider, model))
+            average = self._averages.get(
+                (attempt.provider, attempt.request_model or "")
+            )
             if average is not None:
                 return average
-        bound = read_bound(attempt.body, attempt.operation)
-        return self._ceiling(attempt.provider, model, bound, at)
+        return self._bound(budget, attempt, at)
 
-    def certain(
+    def _bound(
         self, budget: Budget, attempt: Attempt, at: dt.datetime
     ) -> Decimal | None:
-        """Return :meth:`of`, but ``None`` for a guess, which must not refuse a call."""
-        bound = read_bound(attempt.body, attempt.operation)
-        if budget.estimate == "bound" and bound.output_tokens is None:
+        ceiling = self._ceiling_of(attempt, at)
+        refuses = not ceiling.bounded and budget.unbounded == "refuse"
+        if not ceiling.priced and (refuses or budget.unpriced == "block"):
+            raise UnknownPrice(attempt.provider, attempt.request_model or "unknown")
+        if refuses:
             return None
-        return self.of(budget, attempt, at)
+        if ceiling.usd is not None:
+            return ceiling.usd
+        if budget.unpriced == "ignore":
+            return Decimal(0)
+        raise UnknownPrice(attempt.provider, attempt.request_model or "unknown")
+
+    def _ceiling_of(self, attempt: Attempt, at: dt.datetime) -> RequestCeiling:
+        bound = read_bound(attempt.body, attempt.operation)
+        model = attempt.request_model or ""
+        return self._ceiling(attempt.provider, model, bound, at)
+
+    def named(
+        self, budget: Budget, attempt: Attempt, at: dt.datetime
+    ) -> Decimal | None:
+        """Return :meth:`of`, but ``None`` for what the request does not name itself.
+
+        A guess must not refuse a call.
+        """
+        if budget.estimate != "bound":
+            return self.of(budget, attempt, at)
+        bound = read_bound(attempt.body, attempt.operation)
+        if bound.output_tokens is None:
+            return None
+        ceiling = self._ceiling_of(attempt, at)
+        return ceiling.usd if ceiling.bounded else None
 
     def learn(self, call: Call) -> None:
         """Update the moving average of a model."""
@@ -86,6 +119,8 @@ class Estimates:
 def unpriced_estimate(budget: Budget, call: Call) -> int:
     """Return what an unpriced call counts until it is priced, in pico-USD."""
     estimate = budget.estimate
+    if isinstance(estimate, str):
+        return 0  # nothing is known of a call without a reservation
     if not callable(estimate):
         return floor_pico(Decimal(estimate))
     # The app's own code: whatever it raises or returns, the call is stored.

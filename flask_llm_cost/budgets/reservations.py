@@ -204,6 +204,7 @@ class Reservations:
 
     def renew(self) -> None:
         """Renew the leases of this process's calls, and mark expired ones as lost."""
+        self._engines.prepare()
         while self._doubtful:
             self.release(["reserved"], event_id=self._doubtful[0])
             self._doubtful.popleft()

@@ -30,6 +30,7 @@ from .completeness import FLAG_OF_SOURCE
 from .completeness import incomplete
 from .completeness import unpriced_conditions
 from .entry import Entry
+from .largest import highest_price
 from .layers import bundled_layer
 from .layers import Layer
 from .layers import make_layer
@@ -44,6 +45,7 @@ from .names import check_mode
 from .names import is_router
 from .names import provider_name
 from .names import served_mode
+from .price import Price
 from .quote import billed_usage
 from .quote import combine
 from .quote import Quote
@@ -69,6 +71,7 @@ class PriceBook:
         self._latest: dict[tuple[str, str, str | None], CompiledPrice] = {}
         """By provider, model and mode: the price for the time last asked for."""
         self._dated: dict[tuple[str, str, str | None, dt.datetime], CompiledPrice] = {}
+        self._highest: dict[str, Price | None] = {}
         self._file: PriceFile | None = None
 
     @classmethod
@@ -168,6 +171,17 @@ class PriceBook:
             self._refresh()
         lookup = self._lookup
         return lookup.choose(provider, lookup.matches(provider, model), at)
+
+    def highest(self, provider: str) -> Price | None:
+        """Return the highest rates and limits of a provider's models, if any is known."""
+        self._refresh()
+        highest = self._highest
+        if provider not in highest:
+            if len(highest) >= CACHE_SIZE:
+                highest.clear()
+            entries = ((key, entry) for key, (_, entry) in self.entries().items())
+            highest[provider] = highest_price(entries, provider)
+        return highest[provider]
 
     # Pricing
 
@@ -363,7 +377,7 @@ class PriceBook:
                 (layer if each.source == "file" else each for each in lookup.layers),
                 lookup.aliases,
             )
-            self._latest, self._dated = {}, {}
+            self._latest, self._dated, self._highest = {}, {}, {}
 
 
 def _flagged(

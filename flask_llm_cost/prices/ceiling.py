@@ -11,11 +11,14 @@ from decimal import Decimal
 
 from ..bound import Bound
 from ..call import Call
+from ..call import MAX_COUNT
 from ..call import Usage
 from ..money import MAX_USD
 from .completeness import INCOMPLETE
 from .completeness import incomplete
 from .completeness import PRICE_FLAGS
+from .largest import largest_request
+from .names import is_router
 from .quote import billed_usage
 from .quote import Quote
 
@@ -81,21 +84,46 @@ def with_ceiling(book: PriceBook, call: Call, model: str, quote: Quote) -> Quote
     return Quote(cost, flags)
 
 
+class RequestCeiling(t.NamedTuple):
+    """The most that a request can cost, as far as it is known."""
+
+    usd: Decimal | None
+    """``None`` if no price of its provider is known."""
+    bounded: bool
+    """Whether request and model bound it. Otherwise it is the largest that is known."""
+    priced: bool
+    """Whether the model has a price."""
+
+
 def request_ceiling(
     book: PriceBook, provider: str, model: str, bound: Bound, at: dt.datetime
-) -> Decimal | None:
-    """Return the most that a request can cost, in USD.
+) -> RequestCeiling:
+    """Return the most that a request can cost.
 
-    :return: ``None`` if no price is known, or the request has no limit.
+    What neither the request nor its model's price bounds takes the largest known of its
+    provider: the highest rates, and the most tokens.
     """
     found = book.find(provider, model, at)
-    if found is None:
-        return None
+    own = None if is_router(model) or bound.other_models else found
+    if own is not None:
+        usd = _highest(_quotes(book, provider, model, bound, own.price, at))
+        if usd is not None:
+            return RequestCeiling(usd, bounded=True, priced=True)
+    usd = largest_request(book, provider, model, bound, at, own)
+    return RequestCeiling(usd, bounded=False, priced=found is not None)
+
+
+def _quotes(
+    book: PriceBook,
+    provider: str,
+    model: str,
+    bound: Bound,
+    price: Price,
+    at: dt.datetime,
+) -> Iterator[Quote]:
     tier = _tier(bound)
-    return _highest(
-        book.quote(provider, model, usage, at=at, service_tier=tier)
-        for usage in most_usages(bound, found.price)
-    )
+    for usage in most_usages(bound, price):
+        yield book.quote(provider, model, usage, at=at, service_tier=tier)
 
 
 def _tier(bound: Bound) -> str | None:
@@ -119,7 +147,7 @@ def most_usages(
         output = price.max_output_tokens
     if rounds is None or output is None:
         return
-    written = output * bound.choices * rounds
+    written = min(output * bound.choices * rounds, MAX_COUNT)
     for base in _inputs(bound, price, known, rounds):
         yield from _answers(
             dataclasses.replace(base, units=bound.units), written, price
@@ -149,10 +177,11 @@ def _inputs(
         # Each round reads the results of the tools before it: all that fits.
         tokens = price.max_input_tokens
     if tokens is not None:
+        tokens = min(tokens * rounds, MAX_COUNT)
         # Input may be written to a cache, at a higher rate.
-        yield Usage(input_tokens=tokens * rounds)
-        yield Usage(cache_write_tokens=tokens * rounds)
-        yield Usage(cache_write_1h_tokens=tokens * rounds)
+        yield Usage(input_tokens=tokens)
+        yield Usage(cache_write_tokens=tokens)
+        yield Usage(cache_write_1h_tokens=tokens)
 
 
 def _without_output(usage: Usage) -> Usage:

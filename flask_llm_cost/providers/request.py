@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing as t
 
@@ -33,6 +34,9 @@ _ANY_FIELD: t.Final = re.compile(
 
 def parse_request(body: bytes) -> tuple[str | None, bool]:
     """Get the model, and whether a stream is requested, from a JSON or multipart body."""
+    encoding = json.detect_encoding(body)
+    if encoding != "utf-8":
+        body = body.decode(encoding, "replace").encode()
     start = body[:64].lstrip()
     if start.startswith(b"--"):
         return _form(body)
