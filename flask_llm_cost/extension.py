@@ -40,6 +40,8 @@ if t.TYPE_CHECKING:
     from .providers import Provider
     from .query.calls import CallQuery
     from .web import Access
+    from .web import Context
+    from .web import Layout
 
 _P = t.ParamSpec("_P")
 _R = t.TypeVar("_R")
@@ -106,18 +108,33 @@ class LlmCost(AppRecorder):
         if settings.instrument and settings.enabled:
             self.instrument(*settings.instrument)
 
-    def blueprint(self, access: Access | None = None, *, name: str = NAME) -> Blueprint:
+    def blueprint(
+        self,
+        access: Access | None = None,
+        *,
+        name: str = NAME,
+        context: Context | None = None,
+        layout: Layout | None = None,
+    ) -> Blueprint:
         """Create the dashboard's blueprint, to be registered by the app.
+
+        Its pages render in a Jinja environment of their own, which no setting, filter or
+        context processor of the app changes.
 
         :param access: Who may see it: a callable (``True`` grants access, ``False`` and
             ``None`` are a 403, a response is returned as it is, an exception is a 500), or
             ``"public"``. Without a rule every page answers 404.
         :param name: The blueprint's name, if it is registered more than once.
-        :raises ConfigError: If ``access`` is neither.
+        :param context: Returns names (a mapping) that the app's overrides of our
+            templates can use. Those that our pages use themselves take precedence.
+        :param layout: Renders the app's own layout around each page: called with the
+            keywords ``title``, ``head`` and ``body`` (:class:`markupsafe.Markup`), it
+            returns the whole page.
+        :raises ConfigError: If one of them is anything else.
         """
         from .web import make_blueprint
 
-        return make_blueprint(access, name=name)
+        return make_blueprint(access, name=name, context=context, layout=layout)
 
     # Capture
 

@@ -6,7 +6,7 @@ A page is one view in ``views.py``, one template, and the questions it asks
 
 from __future__ import annotations
 
-from flask import Blueprint
+from functools import partial
 
 from . import assets
 from . import problems
@@ -14,32 +14,54 @@ from . import views
 from .guard import Access
 from .guard import Guard
 from .headers import protect
+from .prefix import check_prefix
+from .prefix import keep_prefix
+from .prefix import without_prefix
+from .rendering import Context
+from .rendering import Dashboard
+from .rendering import Layout
 
-__all__ = ["Access", "make_blueprint"]
+__all__ = ["Access", "Context", "Layout", "make_blueprint"]
 
 
-def make_blueprint(access: Access = None, *, name: str = "llm_cost") -> Blueprint:
+def make_blueprint(
+    access: Access = None,
+    *,
+    name: str = "llm_cost",
+    context: Context | None = None,
+    layout: Layout | None = None,
+) -> Dashboard:
     """Create the dashboard's blueprint.
 
     :param access: Who may see the pages: a callable that returns ``True`` to grant
         access, or ``"public"``. Without a rule every URL returns 404.
     :param name: The blueprint's name. Each mount in an app needs its own.
-    :raises ConfigError: If ``access`` is anything else.
+    :param context: Returns names for the templates that the app overrides.
+    :param layout: Renders the app's layout around ``title``, ``head`` and ``body``.
+    :raises ConfigError: If one of them is anything else.
     """
     guard = Guard(access)
-    blueprint = Blueprint(name, __name__, template_folder="templates")
+    blueprint = Dashboard(name, names=views.context, context=context, layout=layout)
     blueprint.before_request(guard.check)
+    blueprint.record(check_prefix)
+    blueprint.url_defaults(keep_prefix)
     blueprint.add_url_rule(
-        "/static/<digest>/<name>", "asset", assets.asset, methods=["GET"]
+        "/static/<digest>/<name>",
+        "asset",
+        without_prefix(assets.asset),
+        methods=["GET"],
     )
     for page in views.PAGES:
         blueprint.add_url_rule(
-            page.rule, page.endpoint, page.view, methods=["GET"], strict_slashes=False
+            page.rule,
+            page.endpoint,
+            without_prefix(page.view),
+            methods=["GET"],
+            strict_slashes=False,
         )
     blueprint.record(problems.catch_unknown)
     if not guard.closed:
         # A closed dashboard looks as if it were not mounted: the app's own 404 answers.
         problems.register(blueprint)
-        blueprint.context_processor(views.context)
-        blueprint.after_request(protect)
+        blueprint.after_request(partial(protect, embedded=layout is not None))
     return blueprint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from importlib import resources
 
 from flask import make_response
@@ -22,9 +23,21 @@ def files() -> dict[str, tuple[bytes, str]]:
     found = {}
     for entry in resources.files("flask_llm_cost.web").joinpath("static").iterdir():
         if entry.name.endswith(tuple(TYPES)):
-            content = entry.read_bytes()
-            found[entry.name] = content, hashlib.sha256(content).hexdigest()[:12]
-    return found
+            found[entry.name] = entry.read_bytes()
+    found["embedded.css"] = _embedded(found["pages.css"].decode()).encode()
+    return {
+        name: (content, hashlib.sha256(content).hexdigest()[:12])
+        for name, content in found.items()
+    }
+
+
+def _embedded(css: str) -> str:
+    """The style sheet for pages inside an app's own layout, which it leaves alone.
+
+    Nested rules apply only below ``.llm-costs``, which takes the place of the document.
+    """
+    nested = re.sub(r"(?m)^(\s*)(?::root|html) \{", r"\1& {", css)
+    return f".llm-costs {{\n{nested}}}\n"
 
 
 def url(name: str) -> str:

@@ -27,11 +27,16 @@ def leave_alone() -> None:
     setattr(g, _FOREIGN, True)
 
 
-def protect(response: Response) -> Response:
-    """Add the headers. Those that the app sets later, on all its responses, win."""
+def protect(response: Response, *, embedded: bool = False) -> Response:
+    """Add the headers. Those that the app sets later, on all its responses, win.
+
+    :param embedded: The pages are inside the app's own layout, whose scripts and frames
+        are subject to the app's policy only.
+    """
     if g.get(_FOREIGN, False):
         return response
     for name, value in HEADERS.items():
-        response.headers[name] = value
+        if not embedded or name != "Content-Security-Policy":
+            response.headers[name] = value
     response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import typing as t
+from functools import partial
 
 from flask import Blueprint
-from flask import render_template
 from flask import request
 from flask import url_for
 from flask.blueprints import BlueprintSetupState
@@ -20,6 +20,8 @@ from ..errors import StorageError
 from .current import queued
 from .forms import BadQuery
 from .forms import PARAMETERS
+from .prefix import without_prefix
+from .rendering import render_error
 
 METHODS: t.Final = ("GET", "HEAD")
 OTHER_METHODS: t.Final = ("POST", "PUT", "PATCH", "DELETE")
@@ -39,13 +41,12 @@ def register(blueprint: Blueprint) -> None:
 
 def catch_unknown(state: BlueprintSetupState) -> None:
     """Send all other URLs below the mount through the guard, too."""
-    state.add_url_rule(
-        "/", "other", unknown, methods=OTHER_METHODS, strict_slashes=False
-    )
+    view = without_prefix(unknown)
+    state.add_url_rule("/", "other", view, methods=OTHER_METHODS, strict_slashes=False)
     if state.url_prefix:
         # At the root of an app, this would replace the app's own 404s.
         state.add_url_rule(
-            "/<path:path>", "unknown", unknown, methods=(*METHODS, *OTHER_METHODS)
+            "/<path:path>", "unknown", view, methods=(*METHODS, *OTHER_METHODS)
         )
 
 
@@ -62,13 +63,13 @@ def error_page(error: HTTPException) -> Answer:
         return error
     status = error.code or 500
     problems = error.problems if isinstance(error, BadQuery) else ()
-    page = render_template(
-        "llm_cost/problem.html",
+    page = render_error(
+        "problem",
+        "Invalid filter" if problems else _TITLES.get(status, error.name),
+        None if problems or status == 500 else error.description,
         status=status,
-        title=_TITLES.get(status, error.name),
-        description=None if problems or status == 500 else error.description,
         problems=problems,
-        fixed=_without(problems),
+        fixed=partial(_without, problems),
     )
     headers = {"Allow": ", ".join(METHODS)} if status == 405 else {}
     return page, status, headers
@@ -85,8 +86,10 @@ def ledger_unavailable(error: StorageError) -> Answer:
     if not setup:
         # The database's address and user belong in the log only.
         _logger.error("The LLM cost pages cannot read the ledger: %s", error)
-    page = render_template(
-        "llm_cost/setup.html" if setup else "llm_cost/down.html",
+    page = render_error(
+        "setup" if setup else "down",
+        "Setup required" if setup else "Ledger unavailable",
+        "Run `flask llm-cost doctor`.",
         queued=_queued(),
     )
     return page, 503, {"Retry-After": "30"}
@@ -115,7 +118,7 @@ def _without(problems: t.Sequence[tuple[str, str]]) -> str | None:
 
 
 _TITLES: t.Final = {
-    400: "Invalid filter",
+    400: "Request rejected",
     403: "Access denied",
     404: "Page not found",
     405: "Method not allowed",

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 
-from flask import render_template
 from flask import request
 from flask import Response
 from werkzeug.exceptions import NotFound
@@ -63,6 +62,7 @@ from .forms import MODEL_SORTS
 from .forms import ModelsForm
 from .forms import PER_PAGE
 from .forms import SearchForm
+from .rendering import render
 from .selection import Selection
 
 if t.TYPE_CHECKING:
@@ -130,8 +130,8 @@ def _select(form: type[F], endpoint: str, **path: str) -> Selection[F]:
 
 def _render(name: str, **values: t.Any) -> str:
     settings = host().settings
-    return render_template(
-        f"llm_cost/{name}.html",
+    return render(
+        name,
         queued=queued(),
         behind=replica_lag(host().ledger),
         stored=settings.enabled and settings.storage in ("database", "jsonl"),

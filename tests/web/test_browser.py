@@ -335,7 +335,7 @@ def test_the_keyboard_reaches_the_content_first(browser: Browser, full: str) -> 
         "Skip to content"
     )
     visit.page.keyboard.press("Enter")
-    assert visit.page.url.endswith("#main")
+    assert visit.page.url.endswith("#llm-costs-main")
 
 
 def test_a_page_can_be_printed(browser: Browser, full: str) -> None:

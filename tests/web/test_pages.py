@@ -22,6 +22,7 @@ import flask_llm_cost.web
 from flask_llm_cost.call import Usage
 from flask_llm_cost.web import labels
 from flask_llm_cost.web import views
+from flask_llm_cost.web.rendering import Dashboard
 
 from .conftest import a_call
 from .conftest import a_cost
@@ -364,7 +365,9 @@ ADDRESSES = [
 def test_templates_use_only_defined_names(
     site: Flask, visitor: FlaskClient, record: Record
 ) -> None:
-    site.jinja_env.undefined = StrictUndefined
+    dashboard = t.cast(Dashboard, site.blueprints["llm_cost"])
+    with site.app_context():
+        dashboard.environment.undefined = StrictUndefined
     for address in (*ADDRESSES, "calls/1", "calls?from=x"):
         assert visitor.get(f"/llm-costs/{address}").status_code < 500
     call = record(trace_id="t")
