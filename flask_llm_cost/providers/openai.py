@@ -140,7 +140,9 @@ def _with_svgs(
 ) -> dict[str, Usage]:
     """Add the usage of models that drew SVGs (the SDK's type ``SvgUsage``)."""
     for svg in svgs:
-        used = usage(Notes(usage=dict(svg), operation="chat", flags=notes.flags))
+        thinking = {"reasoning_tokens": svg.get("reasoning_tokens")}
+        seen = {**svg, "output_tokens_details": thinking}
+        used = usage(Notes(usage=seen, operation="chat", flags=notes.flags))
         name = svg.get("model")
         if used is None or not isinstance(name, str) or not name:
             notes.flags.add("unread_usage")
