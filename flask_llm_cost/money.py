@@ -7,10 +7,12 @@ USD. The decimal context of the calling thread never affects a result.
 from __future__ import annotations
 
 import functools
+import json
 import math
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from decimal import Context
 from decimal import Decimal
 from decimal import DivisionByZero
@@ -184,3 +186,27 @@ def digits(number: Decimal) -> str:
     """Format a number with every digit, without an exponent or trailing zeros."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def dumps(
+    value: object, indent: str = "", number: Callable[[Decimal], str] = digits
+) -> str:
+    """Write JSON in which a ``Decimal`` is a number with all its digits, a key per line.
+
+    The json module could only write it as a float or a string.
+    """
+    inner = indent + "  "
+    if isinstance(value, Decimal):
+        return number(value)
+    if isinstance(value, Mapping) and value:
+        lines = [
+            f"{json.dumps(str(key), ensure_ascii=False)}: {dumps(each, inner, number)}"
+            for key, each in value.items()
+        ]
+    elif isinstance(value, (list, tuple)) and value:
+        lines = [dumps(each, inner, number) for each in value]
+    else:
+        return json.dumps(value, ensure_ascii=False)
+    start, end = "{}" if isinstance(value, Mapping) else "[]"
+    body = ",\n".join(inner + line for line in lines)
+    return f"{start}\n{body}\n{indent}{end}"

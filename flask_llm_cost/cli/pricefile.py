@@ -12,13 +12,13 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..money import dumps
 from .drain import drain_first
 from .period import chosen
 from .prices import prices as prices
 from .reprice import reprice
 from .starter import new_price_file
 from .text import count
-from .text import dumps
 from .text import plain
 
 if t.TYPE_CHECKING:

@@ -11,8 +11,8 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from ..money import digits
+from ..money import dumps
 from .drain import drain_first
-from .text import dumps
 from .text import fit
 from .text import plain
 

@@ -9,9 +9,9 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..money import dumps
 from .drain import drain_first
 from .text import at_most
-from .text import dumps
 from .text import fit
 from .text import gaps
 from .text import pruned

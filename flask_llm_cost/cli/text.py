@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
 import sys
 import typing as t
 import unicodedata
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from decimal import Decimal
 from decimal import ROUND_CEILING
 
 import click
-
-from ..money import digits
 
 if t.TYPE_CHECKING:
     from ..query.totals import Totals
@@ -131,22 +127,3 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
         update_min_steps=max(1, length // 200),
     ) as bar:
         yield bar.update
-
-
-def dumps(value: t.Any, indent: str = "") -> str:
-    """JSON in which a ``Decimal`` is a number with all its digits.
-
-    The json module could only write it as a float or a string.
-    """
-    inner = indent + "  "
-    if isinstance(value, Decimal):
-        return digits(value)
-    if isinstance(value, Mapping) and value:
-        lines = [f"{json.dumps(k)}: {dumps(v, inner)}" for k, v in value.items()]
-    elif isinstance(value, (list, tuple)) and value:
-        lines = [dumps(item, inner) for item in value]
-    else:
-        return json.dumps(value, ensure_ascii=False)
-    start, end = "{}" if isinstance(value, Mapping) else "[]"
-    body = ",\n".join(inner + line for line in lines)
-    return f"{start}\n{body}\n{indent}{end}"

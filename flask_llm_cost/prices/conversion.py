@@ -35,41 +35,25 @@ class Conversion:
     stated: str
     """What the file says, for ``prices explain``."""
 
-    def convert(self, entry: t.Any) -> t.Any:
-        """Return an entry, or each of a list of them, in USD per 1M tokens or per unit.
+    def convert(self, value: t.Any, name: str = "") -> t.Any:
+        """Return an entry, or what it has under a name, in USD per 1M tokens or per unit.
 
         What is no valid rate stays as it is, and is rejected when the entry is read.
         """
-        if isinstance(entry, (list, tuple)):
-            return [self.convert(each) for each in entry]
-        if not isinstance(entry, Mapping):
-            return entry
-        found = {name: self._convert(str(name), each) for name, each in entry.items()}
-        return {**found, "_converted": self.stated} if found else found
-
-    def _convert(self, name: str, value: t.Any) -> t.Any:
+        if isinstance(value, (list, tuple)):
+            return [self.convert(each, name) for each in value]
+        if isinstance(value, Mapping):
+            # Units of one's own may have any name.
+            of_unit = "request" if name == "units" else None
+            return {k: self.convert(v, of_unit or str(k)) for k, v in value.items()}
         key = parse_key(name)
-        if key is not None:
-            return _times(value, self.tokens if key.meter in TOKENS else self.units)
-        if name == "windows" and isinstance(value, (list, tuple)):
-            return [self._rates(each) for each in value]
-        if isinstance(value, Mapping) and name == "variants":
-            return {each: self._rates(rates) for each, rates in value.items()}
-        if isinstance(value, Mapping) and name == "units":
-            return {each: _times(rate, self.units) for each, rate in value.items()}
-        return value
-
-    def _rates(self, value: t.Any) -> t.Any:
-        if not isinstance(value, Mapping):
+        if key is None:
             return value
-        return {name: self._convert(str(name), each) for name, each in value.items()}
-
-
-def _times(value: t.Any, factor: Decimal) -> t.Any:
-    try:
-        return WIDE.multiply(parse_rate(value, ""), factor)
-    except Malformed:
-        return value
+        try:
+            rate = parse_rate(value, name)
+        except Malformed:
+            return value
+        return WIDE.multiply(rate, self.tokens if key.meter in TOKENS else self.units)
 
 
 def stated_conversion(metadata: Mapping[str, t.Any]) -> Conversion | None:
@@ -77,7 +61,7 @@ def stated_conversion(metadata: Mapping[str, t.Any]) -> Conversion | None:
 
     :raises Malformed: If the file does not say it unambiguously.
     """
-    currency = str(metadata.get("currency", "USD")).strip().upper()
+    currency = str(metadata.get("currency") or "USD").strip().upper()
     scale = _scale(metadata.get("unit"), currency)
     factor, at = _exchange(currency, metadata)
     if factor == scale == 1:
@@ -139,6 +123,9 @@ def in_usd(document: Mapping[str, t.Any]) -> Mapping[str, t.Any]:
     if conversion is None:
         return document
     kept = {k: v for k, v in metadata.items() if k not in _SETTINGS}
-    models = models_of(document)
-    converted = {name: conversion.convert(entry) for name, entry in models.items()}
-    return {"metadata": kept, "models": converted}
+    models = {k: conversion.convert(entry) for k, entry in models_of(document).items()}
+    for entry in models.values():
+        for price in entry if isinstance(entry, list) else [entry]:
+            if isinstance(price, dict) and price:
+                price["_converted"] = conversion.stated
+    return {"metadata": kept, "models": models}

@@ -9,6 +9,7 @@ import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
+from ..money import dumps
 from .entry import adjustments
 from .entry import ignore
 from .entry import read_price
@@ -94,20 +95,6 @@ def as_text(value: t.Any) -> t.Any:
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
-def dumps(value: object, indent: str = "") -> str:
-    """Write JSON with exact decimals, one key per line."""
-    inner = indent + "  "
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, Mapping) and value:
-        lines = [
-            f"{json.dumps(str(key), ensure_ascii=False)}: {dumps(each, inner)}"
-            for key, each in value.items()
-        ]
-    elif isinstance(value, (list, tuple)) and value:
-        lines = [dumps(each, inner) for each in value]
-    else:
-        return json.dumps(value, ensure_ascii=False)
-    start, end = "{}" if isinstance(value, Mapping) else "[]"
-    body = ",\n".join(inner + line for line in lines)
-    return f"{start}\n{body}\n{indent}{end}"
+def written(value: object) -> str:
+    """Return JSON in which rates keep their zeros, as in the file."""
+    return dumps(value, number="{:f}".format)

@@ -6,6 +6,7 @@ import datetime as dt
 import re
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -21,8 +22,8 @@ from .meters import parse_time
 from .meters import RateKey
 from .meters import spellings
 from .meters import TOKENS
+from .price import DailyWindow
 from .price import Price
-from .price import Window
 
 Warn: t.TypeAlias = Callable[[str], None]
 """Called with a message for each key that is ignored."""
@@ -140,7 +141,8 @@ def read_price(key: str, value: object, warn: Warn) -> Price:
     if not isinstance(value, Mapping):
         raise Malformed(f"{key} must be a mapping of rates, not {value!r}")
     rates, plain = _rates(key, value, warn)
-    rates.update(_custom_units(key, plain.pop("units", {})))
+    units = _numbers(key, "units", plain.pop("units", {}), "names to USD each")
+    rates |= {RateKey(None, k, 0): rate for k, rate in units if k not in TOKENS}
     windows = _windows(key, plain.pop("windows", ()), warn)
     variants = _variants(key, plain.pop("variants", {}), warn)
     since, factor = plain.pop("valid_from", None), plain.pop("multiplier", None)
@@ -158,7 +160,14 @@ def read_price(key: str, value: object, warn: Warn) -> Price:
     return Price(
         rates,
         valid_from=None if since is None else parse_time(since, f"{key}: valid_from"),
-        multipliers=_multipliers(key, plain.pop("multipliers", {})),
+        multipliers=dict(
+            _numbers(
+                key,
+                "multipliers",
+                plain.pop("multipliers", {}),
+                "conditions such as region.us to factors",
+            )
+        ),
         multiplier=None if factor is None else parse_rate(factor, f"{key}: multiplier"),
         windows=windows,
         variants=variants,
@@ -195,35 +204,22 @@ def _rates(
     return rates, plain
 
 
-def _custom_units(key: str, value: object) -> dict[RateKey, Decimal]:
+def _numbers(
+    key: str, name: str, value: object, meaning: str
+) -> Iterator[tuple[str, Decimal]]:
     if not isinstance(value, Mapping):
-        raise Malformed(f"{key}: units must map names to USD each, not {value!r}")
-    return {
-        RateKey(None, str(name), 0): parse_rate(rate, f"{key}: units.{name}")
-        for name, rate in value.items()
-        if str(name) not in TOKENS
-    }
+        raise Malformed(f"{key}: {name} must map {meaning}, not {value!r}")
+    for each, number in value.items():
+        yield str(each), parse_rate(number, f"{key}: {name}.{each}")
 
 
-def _multipliers(key: str, value: object) -> dict[str, Decimal]:
-    if not isinstance(value, Mapping):
-        raise Malformed(
-            f"{key}: multipliers must map conditions such as region.us to factors,"
-            f" not {value!r}"
-        )
-    return {
-        str(name): parse_rate(factor, f"{key}: multipliers.{name}")
-        for name, factor in value.items()
-    }
-
-
-def _windows(key: str, value: object, warn: Warn) -> tuple[Window, ...]:
+def _windows(key: str, value: object, warn: Warn) -> tuple[DailyWindow, ...]:
     if not isinstance(value, (list, tuple)):
         raise Malformed(f"{key}: windows must be a list, not {value!r}")
     return tuple(_window(f"{key}: windows", each, warn) for each in value)
 
 
-def _window(key: str, value: object, warn: Warn) -> Window:
+def _window(key: str, value: object, warn: Warn) -> DailyWindow:
     if not isinstance(value, Mapping) or "hours" not in value:
         raise Malformed(
             f'{key}: a window must be a mapping with hours, e.g. "16:30-00:30", and'
@@ -234,7 +230,7 @@ def _window(key: str, value: object, warn: Warn) -> Window:
     days = value.get("weekdays", ())
     rates = {k: v for k, v in value.items() if k not in ("hours", "weekdays")}
     try:
-        return Window(
+        return DailyWindow(
             tuple(_span(span) for span in spans),
             frozenset(_weekday(day) for day in days),
             read_price(key, rates, warn).rates,
@@ -293,7 +289,7 @@ def variant_entries(price: Price) -> dict[str, dict[str, Decimal]]:
     }
 
 
-def window_entry(window: Window) -> dict[str, t.Any]:
+def window_entry(window: DailyWindow) -> dict[str, t.Any]:
     """Return a window in the form of a price file."""
     days = {"weekdays": sorted(window.weekdays)} if window.weekdays else {}
     rates = {str(key): rate for key, rate in window.rates.items()}

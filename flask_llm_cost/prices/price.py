@@ -25,7 +25,7 @@ _NO_CONDITIONS: t.Final[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class DailyWindow:
     """Rates that apply at certain times of the day."""
 
     spans: tuple[tuple[int, int], ...]
@@ -59,7 +59,7 @@ class Price:
     """Factors of all rates by condition, such as ``region.us``."""
     multiplier: Decimal | None = None
     """The factor of a ``provider/*`` entry."""
-    windows: tuple[Window, ...] = ()
+    windows: tuple[DailyWindow, ...] = ()
     variants: Mapping[frozenset[str], Mapping[RateKey, Decimal]] = field(
         default_factory=dict
     )

@@ -17,8 +17,8 @@ from ..errors import PriceFileError
 from ..errors import PriceSyncError
 from .conversion import in_usd
 from .document import digest
-from .document import dumps
 from .document import models_of
+from .document import written
 from .fetch import fetch
 from .fetch import FetchResult
 from .fetch import Progress
@@ -198,7 +198,7 @@ def write(path: Path, document: Mapping[str, t.Any]) -> None:
 
 def _data(path: Path, document: Mapping[str, t.Any]) -> bytes:
     if path.suffix.lower() not in (".yaml", ".yml"):
-        return f"{dumps(document)}\n".encode()
+        return f"{written(document)}\n".encode()
     current = path.read_bytes() if path.exists() else b""
     before = parse_file(path, current) or {}
     from .yaml_edit import edit

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from .document import as_text
-from .document import dumps
+from .document import written
 from .meters import LIMITS
 from .meters import Malformed
 from .meters import parse_key
@@ -139,7 +139,7 @@ def _value(value: t.Any, column: int) -> str:
         pad = " " * (column + 2)
         inner = ",".join(f"\n{pad}{_value(each, column + 2)}" for each in value)
         return f"[{inner}]" if value else "[]"
-    return " ".join(line.strip() for line in dumps(_numbers(value)).splitlines())
+    return " ".join(line.strip() for line in written(_numbers(value)).splitlines())
 
 
 def _numbers(value: t.Any, key: str = "") -> t.Any:

@@ -12,7 +12,7 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_llm_cost.cli.text import dumps
+from flask_llm_cost.money import dumps
 from tests.cli.conftest import NOW
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp

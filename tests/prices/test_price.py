@@ -22,7 +22,7 @@ from flask_llm_cost.prices.meters import MODES
 from flask_llm_cost.prices.meters import parse_key
 from flask_llm_cost.prices.meters import parse_rate
 from flask_llm_cost.prices.meters import RateKey
-from flask_llm_cost.prices.price import Window
+from flask_llm_cost.prices.price import DailyWindow
 
 PICO = Decimal("1e-12")
 
@@ -412,7 +412,7 @@ def test_a_window_is_in_utc_for_any_zone(at: dt.datetime) -> None:
     spans = ((30, 600), (1000, 10))
     there = at.astimezone(dt.UTC)
     for day in range(1, 8):
-        window = Window(spans, frozenset((day,)), {})
+        window = DailyWindow(spans, frozenset((day,)), {})
         minute = there.hour * 60 + there.minute
         within = 30 <= minute < 600 or minute >= 1000 or minute < 10
         assert window.contains(at) == (within and there.isoweekday() == day)

@@ -21,7 +21,7 @@ from flask_llm_cost import Usage
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.check import check
 from flask_llm_cost.prices.document import digest
-from flask_llm_cost.prices.document import dumps
+from flask_llm_cost.prices.document import written
 from flask_llm_cost.prices.fetch import fetch
 from flask_llm_cost.prices.fetch import FetchResult
 from flask_llm_cost.prices.layers import bundled_layer
@@ -613,7 +613,7 @@ def test_a_yaml_file_that_shares_entries_is_rejected(
 
 def test_json_is_written_exactly() -> None:
     document = {"a": [Decimal("0.10"), 1, "é"], "b": {}, "c": [], "d": None}
-    text = dumps(document)
+    text = written(document)
     assert json.loads(text, parse_float=Decimal) == document
     assert "0.10" in text
 

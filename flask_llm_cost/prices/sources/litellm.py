@@ -143,9 +143,9 @@ def read(document: object) -> Sheet:
         name, rank = model_name(key, fields)
         if name is None:
             continue
-        currency = _currency(fields)
-        if currency is not None:
-            sheet.currencies[name] = currency
+        euros = fields["litellm_provider"] in _EUROS
+        if euros or _YUAN.match(str(fields.get("source"))):
+            sheet.currencies[name] = "EUR" if euros else "CNY"
             continue
         with sheet.rejecting(name):
             entry = _Entry(sheet, name, fields).read()
@@ -158,12 +158,6 @@ def read(document: object) -> Sheet:
         by_size.read_image_size(sheet, name, found, fields)
     by_size.fold_high_resolutions(sheet)
     return sheet
-
-
-def _currency(fields: Mapping[str, t.Any]) -> str | None:
-    if fields["litellm_provider"] in _EUROS:
-        return "EUR"
-    return "CNY" if _YUAN.match(str(fields.get("source"))) else None
 
 
 class _Row:
@@ -300,7 +294,9 @@ class _Entry:
             self._sheet.skip(field)
             return
         self._sheet.read += 1
-        means_free = (self._free and scale == _MILLION) or _may_be_zero(key)
+        # Some providers read caches for free. None is known to write them for free: there,
+        # 0 means that a write costs the same as input.
+        means_free = (self._free and scale == _MILLION) or "cache_read" in key
         if number == 0 and not means_free:
             self._zeros.append(key)
             return
@@ -440,12 +436,6 @@ def _is_free(name: str) -> bool:
     if provider in _LOCAL:
         return not name.endswith("-cloud")
     return any(pattern.match(name) for pattern in _FREE)
-
-
-def _may_be_zero(key: str) -> bool:
-    # Some providers read caches for free. None is known to write them for free: there, 0
-    # means that a write costs the same as input.
-    return "cache_read" in key
 
 
 def _drop_repeats(rates: dict[str, t.Any]) -> None:
