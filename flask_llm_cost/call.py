@@ -323,7 +323,7 @@ class Cost(_Late):
     """``batch``, ``flex``, ``priority``, ...; ``None`` is standard."""
     complete: bool = True
     """False if something that is billed was not read, or has no rate of its own: see
-    :data:`.prices.completeness.INCOMPLETE`."""
+    :data:`.INCOMPLETE`."""
     flags: frozenset[str] = frozenset()
     estimate_usd: Decimal | None = None
     """The local estimate: beside a cost that the provider reported, or of a call whose

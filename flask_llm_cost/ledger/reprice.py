@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from ..budgets.counters import Counters
 from ..call import Call
 from ..call import Cost
+from ..completeness import PRICE_FLAGS
 from ..db.engine import Engines
 from ..db.rows import call_of
 from ..db.rows import row_of
@@ -34,7 +35,6 @@ from ..db.tables import tag_sets
 from ..errors import StorageError
 from ..event_id import event_time
 from ..event_id import mint_event_id
-from ..prices.completeness import PRICE_FLAGS
 from ..prices.requote import is_mode_flag
 from .revisions import revise
 from .revisions import Revision

@@ -13,10 +13,10 @@ from ..bound import Bound
 from ..call import Call
 from ..call import MAX_COUNT
 from ..call import Usage
+from ..completeness import INCOMPLETE
+from ..completeness import incomplete
+from ..completeness import PRICE_FLAGS
 from ..money import MAX_USD
-from .completeness import INCOMPLETE
-from .completeness import incomplete
-from .completeness import PRICE_FLAGS
 from .largest import largest_request
 from .names import is_router
 from .quote import billed_usage

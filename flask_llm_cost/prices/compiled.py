@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from ..call import Cost
 from ..call import CostSource
 from ..call import Usage
+from ..completeness import incomplete
 from ..money import from_pico
 from ..money import ONE_PICO
 from ..money import WIDE
-from .completeness import incomplete
 from .line_items import itemize
 from .line_items import LineItem
 from .line_items import parts_of

@@ -15,12 +15,12 @@ from ..call import Cost
 from ..call import OTHER_SIDES
 from ..call import Part
 from ..call import Usage
+from ..completeness import INCOMPLETE
+from ..completeness import incomplete
 from ..money import digits
 from ..money import divide
 from ..money import from_pico
 from .book import PriceBook
-from .completeness import INCOMPLETE
-from .completeness import incomplete
 from .entry import adjustments
 from .lookup import Found
 from .meters import aware

@@ -9,8 +9,8 @@ from decimal import Decimal
 from ..call import Call
 from ..call import OTHER_SIDES
 from ..call import Usage
+from ..completeness import PRICE_FLAGS
 from .book import PriceBook
-from .completeness import PRICE_FLAGS
 from .meters import CORE
 from .meters import MODES
 from .meters import UNITS

@@ -10,8 +10,8 @@ from hypothesis import given
 from flask_llm_cost import Call
 from flask_llm_cost import Usage
 from flask_llm_cost.call import Part
+from flask_llm_cost.completeness import INCOMPLETE
 from flask_llm_cost.prices import PriceBook
-from flask_llm_cost.prices.completeness import INCOMPLETE
 from flask_llm_cost.prices.explain import explain_call
 from flask_llm_cost.prices.layers import make_layer
 from tests.ledger.samples import usages

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from flask_llm_cost import Cost
 from flask_llm_cost import Usage
+from flask_llm_cost.completeness import INCOMPLETE
 from flask_llm_cost.money import divide
 from flask_llm_cost.money import round_pico
 from flask_llm_cost.prices.book import PriceBook
-from flask_llm_cost.prices.completeness import INCOMPLETE
 from flask_llm_cost.prices.layers import make_layer
 from flask_llm_cost.prices.meters import Malformed
 from flask_llm_cost.prices.meters import MODES

@@ -11,8 +11,8 @@ import pytest
 from flask_llm_cost import Usage
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
+from flask_llm_cost.completeness import INCOMPLETE
 from flask_llm_cost.prices import PriceBook
-from flask_llm_cost.prices.completeness import INCOMPLETE
 from flask_llm_cost.prices.layers import make_layer
 from flask_llm_cost.prices.names import is_router
 from flask_llm_cost.web.labels import FLAG_FIXES
