@@ -108,6 +108,7 @@ class Writer:
         # Not an event: setting one takes a lock, which a signal handler may interrupt.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._closed = False
+        self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._failed_in_a_row = 0
         self._orphans_at = 0.0
@@ -117,22 +118,28 @@ class Writer:
         """Start the thread, once; return False if threads are not available."""
         if not _threads_run():
             return False
-        if self._thread is None:
-            thread = threading.Thread(
-                # A weak reference, so that the thread does not keep a closed app alive.
-                target=_run,
-                args=(weakref.ref(self), self._wake),
-                name="llm-cost-writer",
-                daemon=True,
-            )
-            try:
-                thread.start()
-            except (
-                RuntimeError
-            ):  # at interpreter exit, or the system has no threads left
-                return False
-            self._thread = thread
+        with self._starting:
+            if self._thread is None:
+                # Before its start, which lets other threads run, and finalizers that
+                # record calls on this one.
+                self._thread = thread = self._new_thread()
+                try:
+                    thread.start()
+                except RuntimeError:  # at interpreter exit, or no threads are left
+                    return False
+                finally:
+                    if thread.ident is None:
+                        self._thread = None
         return True
+
+    def _new_thread(self) -> threading.Thread:
+        # A weak reference, so that the thread does not keep a closed app alive.
+        return threading.Thread(
+            target=_run,
+            args=(weakref.ref(self), self._wake),
+            name="llm-cost-writer",
+            daemon=True,
+        )
 
     def stop(self, timeout: float) -> None:
         """Stop the thread after its current work."""

@@ -10,9 +10,11 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 import typing as t
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -224,6 +226,24 @@ def test_calls_are_queued_while_the_database_is_unavailable(
     (tmp_path / "gone").rename(folder)
     assert ledger.flush()
     assert len(stored(ledger)) == 1
+
+
+def test_first_calls_at_once_start_one_thread(make_ledger: MakeLedger) -> None:
+    started: list[threading.Thread] = []
+    at_once = threading.Barrier(8)
+
+    def first_call(ledger: Ledger) -> None:
+        at_once.wait()
+        ledger.append(make_call())
+
+    for _ in range(8):
+        before = set(threading.enumerate())
+        ledger = make_ledger()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(first_call, [ledger] * 8))
+        new = set(threading.enumerate()) - before
+        started += [thread for thread in new if thread.name == "llm-cost-writer"]
+    assert len(started) == 8
 
 
 def test_a_deleted_app_leaves_neither_thread_nor_file(
