@@ -90,18 +90,17 @@ class _Brotli:
         inner = _first_installed("brotli", "brotlicffi").Decompressor()
         self._step = getattr(inner, "decompress", None) or inner.process
         # Before 1.2, neither package could limit its output.
-        self._accepts_more: t.Any = getattr(inner, "can_accept_more_data", None)
+        self._limits = hasattr(inner, "can_accept_more_data")
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         try:
-            if self._accepts_more is None:
+            if not self._limits:
                 yield from map(self._step, _small_steps(data))
                 return
-            piece = self._step(data, output_buffer_limit=_PIECE)
-            yield piece
-            while piece and not self._accepts_more():
-                piece = self._step(b"", output_buffer_limit=_PIECE)
+            # It may accept more data although it still holds output.
+            while piece := self._step(data, output_buffer_limit=_PIECE):
                 yield piece
+                data = b""
         except Exception as error:
             # Third-party code: the two packages raise different exceptions.
             raise Unreadable("br") from error
