@@ -36,6 +36,9 @@ INCOMPLETE: t.Final[Mapping[str, str]] = {
 }
 """Flags with which a cost is not complete, and why."""
 
+NO_RATE: t.Final = "part of the usage has no price"
+"""Why a cost without any of these flags is not complete."""
+
 _FLAGS: t.Final = frozenset(INCOMPLETE)
 
 PRICE_FLAGS: t.Final = frozenset(

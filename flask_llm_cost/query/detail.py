@@ -16,6 +16,9 @@ import sqlalchemy as sa
 from ..call import Call
 from ..call import COUNTS
 from ..call import Usage
+from ..completeness import INCOMPLETE
+from ..completeness import incomplete
+from ..completeness import NO_RATE
 from ..db.rows import call_of
 from ..db.tables import calls
 from ..db.tables import revisions
@@ -50,6 +53,8 @@ class CallDetail:
     cost_mix: tuple[MixPart, ...]
     """By meter, highest cost first; empty if the cost is unknown. ``call.cost.parts`` has
     the quantities and rates."""
+    doubts: tuple[str, ...] = ()
+    """Why the cost is not complete, in words; empty if it is."""
 
 
 def call_detail(connection: sa.Connection, event_id: str) -> CallDetail | None:
@@ -122,7 +127,16 @@ def _detail(call: Call) -> CallDetail:
     if call.cost is not None:
         costs = [(meter, part.amount_usd) for meter, part in call.cost.parts.items()]
         costs.sort(key=lambda part: (-part[1], part[0]))
-    return CallDetail(call, token_mix=_mix(tokens), cost_mix=_mix(costs))
+    return CallDetail(call, _mix(tokens), _mix(costs), _doubts(call))
+
+
+def _doubts(call: Call) -> tuple[str, ...]:
+    cost = call.cost
+    if cost is None or cost.complete:
+        return ()
+    flags = call.flags | cost.flags
+    found = incomplete(flags, reported=cost.source == "provider")
+    return tuple(INCOMPLETE[flag] for flag in sorted(found)) or (NO_RATE,)
 
 
 def _tokens(usage: Usage) -> list[tuple[str, Decimal]]:

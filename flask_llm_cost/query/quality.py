@@ -13,10 +13,13 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..call import SILENT_OUTCOMES
+from ..completeness import incomplete
 from ..db.sql import joined_sum
 from ..db.sql import split_sum
 from ..db.tables import calls
 from ..money import from_pico
+from ..rollups.measures import CEILING
+from ..rollups.measures import COUNTS
 from .aggregate import breakdown
 from .filters import CallFilter
 from .totals import Group
@@ -52,6 +55,31 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """The calls whose cost is not complete for one reason."""
+
+    flag: str
+    """One of :data:`.INCOMPLETE`; ``""`` if a part of the usage has no price."""
+    calls: int = 0
+    pico: int = 0
+    open_pico: int = 0
+    unbounded: int = 0
+    """Calls without a known limit of their cost."""
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What is known."""
+        return from_pico(self.pico)
+
+    @property
+    def at_most_usd(self) -> Decimal | None:
+        """The most it can be, apart from ``unbounded``; ``None`` if that is all of it."""
+        if self.unbounded == self.calls:
+            return None
+        return from_pico(self.pico + self.open_pico)
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """What the data-quality page shows. Failed attempts are listed separately."""
 
@@ -62,6 +90,8 @@ class Quality:
     """By ``(provider, model)``, most unpriced calls first."""
     without_usage: tuple[Count, ...]
     """By ``(provider, model, operation, outcome, "stream" or "")``, most calls first."""
+    doubts: tuple[Doubt, ...]
+    """Why costs are not complete, most calls first. A call may have several reasons."""
     failed: tuple[Count, ...]
     """By ``(provider, HTTP status or outcome)``, most calls first."""
     outcomes: tuple[Count, ...]
@@ -96,6 +126,7 @@ def quality(
         without_usage=_ranked(
             (kind.key, kind.calls) for kind in kinds if kind.served and not kind.used
         )[:limit],
+        doubts=_doubts(kinds),
         failed=_ranked(
             ((kind.provider, kind.status or kind.outcome), kind.calls)
             for kind in kinds
@@ -123,11 +154,15 @@ class _Kind(t.NamedTuple):
     stream: bool
     flags: str
     priced: bool
+    complete: bool | None
     used: bool
     calls: int
     tagged: int
     timed: int
     identified: int
+    unbounded: int
+    pico: int
+    open_pico: int
 
     @property
     def served(self) -> bool:
@@ -156,6 +191,7 @@ def _kinds(connection: sa.Connection, where: CallFilter) -> tuple[_Kind, ...]:
         c.stream,
         c.flags,
         c.cost_total.is_not(None),
+        c.cost_complete,
         c.total_input_tokens.is_not(None),
     )
     counts = (
@@ -163,11 +199,34 @@ def _kinds(connection: sa.Connection, where: CallFilter) -> tuple[_Kind, ...]:
         sa.func.count(c.tag_set_id),
         sa.func.count(c.latency_ms),
         sa.func.count(c.response_id),
+        COUNTS["unbounded"],
     )
+    amounts = {"pico": c.cost_total, "open_pico": CEILING - c.cost_total}
+    halves = (half for name, each in amounts.items() for half in split_sum(name, each))
     rows = connection.execute(
-        sa.select(*alike, *counts).where(*where.clauses()).group_by(*alike)
+        sa.select(*alike, *counts, *halves).where(*where.clauses()).group_by(*alike)
     )
-    return tuple(map(_Kind._make, rows))
+    width = len(alike) + len(counts)
+    return tuple(
+        _Kind(*row[:width], *(joined_sum(row._mapping, name) for name in amounts))
+        for row in rows
+    )
+
+
+def _doubts(kinds: Sequence[_Kind]) -> tuple[Doubt, ...]:
+    found: dict[str, Doubt] = {}
+    for kind in kinds:
+        if kind.complete is False:
+            for flag in incomplete(frozenset(kind.flags.split())) or ("",):
+                so_far = found.get(flag, Doubt(flag))
+                found[flag] = Doubt(
+                    flag,
+                    so_far.calls + kind.calls,
+                    so_far.pico + kind.pico,
+                    so_far.open_pico + kind.open_pico,
+                    so_far.unbounded + kind.unbounded,
+                )
+    return tuple(sorted(found.values(), key=lambda doubt: (-doubt.calls, doubt.flag)))
 
 
 def _coverage(kinds: Sequence[_Kind]) -> tuple[Coverage, ...]:

@@ -10,6 +10,7 @@ import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from decimal import ROUND_CEILING
 from decimal import ROUND_HALF_EVEN
 
 UNKNOWN: t.Final = "unknown"
@@ -27,6 +28,17 @@ _STEPS: t.Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 def money(amount: Decimal | None) -> str:
     """USD with significant digits: ``$1,204.50``, ``$0.42``, ``$0.000042``."""
     return UNKNOWN if amount is None else _dollars(amount, decimals(amount))
+
+
+def most(amount: Decimal) -> str:
+    """A limit: like :func:`money`, rounded up."""
+    step = Decimal(1).scaleb(-decimals(amount))
+    return money(amount.quantize(step, ROUND_CEILING))
+
+
+def at_most(amount: Decimal) -> str:
+    """``at most $2.41``."""
+    return f"at most {most(amount)}"
 
 
 def decimals(amount: Decimal) -> int:

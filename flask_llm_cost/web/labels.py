@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Iterable
 from collections.abc import Mapping
 
 from ..call import Call
@@ -178,6 +179,12 @@ def flag(name: str) -> tuple[str, str]:
 def free(call: Call) -> bool:
     """Whether a call ended before it could cost anything."""
     return call.usage is None and call.outcome in SILENT_OUTCOMES
+
+
+def sentence(parts: Iterable[str]) -> str:
+    """Reasons as one sentence."""
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def why_unpriced(call: Call) -> str:

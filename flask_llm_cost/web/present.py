@@ -89,12 +89,15 @@ def _summary(totals: Totals) -> str:
 
 
 def spend(totals: Totals) -> str:
-    """The spend and what it excludes: ``$4.21 +2 unpriced``."""
-    parts = [format.money(totals.cost_usd)]
+    """The spend and what it excludes: ``$4.21, at most $4.40 +2 unpriced``."""
+    limit = f", {format.at_most(totals.bounded_usd)}" if totals.open_pico else ""
+    parts = [format.money(totals.cost_usd) + limit]
     if totals.unpriced:
         parts.append(f"+{totals.unpriced:,} unpriced")
     if totals.incomplete:
         parts.append(f"+{totals.incomplete:,} incomplete")
+    if totals.open_pico and totals.unbounded:
+        parts.append(f"+{totals.unbounded:,} without a known limit")
     if totals.estimated:
         parts.append(f"+{format.money(totals.estimated_usd)} estimated")
     return " ".join(parts)

@@ -87,6 +87,14 @@ def a_call(
 
 
 def a_cost(usd: str) -> Cost:
+    return open_cost(usd, "0", complete=True)
+
+
+def open_cost(usd: str, more: str | None, *, complete: bool = False) -> Cost:
+    """A cost of which more may have been billed.
+
+    :param more: At most how much; ``None`` if there is no known limit.
+    """
     total = Decimal(usd)
     return Cost(
         total_usd=total,
@@ -94,4 +102,6 @@ def a_cost(usd: str) -> Cost:
         source="bundled",
         price_key="openai/gpt-4o",
         valid_from=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        complete=complete,
+        ceiling_usd=None if more is None else total + Decimal(more),
     )

@@ -19,15 +19,16 @@ from jinja2 import StrictUndefined
 from werkzeug.serving import make_server
 
 import flask_llm_cost.web
+from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Usage
 from flask_llm_cost.web import labels
 from flask_llm_cost.web import views
 from flask_llm_cost.web.rendering import Dashboard
 
 from .conftest import a_call
-from .conftest import a_cost
 from .conftest import MakeSite
 from .conftest import NOW
+from .conftest import open_cost
 from .conftest import Record
 from .conftest import recorder
 
@@ -76,17 +77,97 @@ def test_incomplete_calls_are_shown_beside_the_total(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(cost=None)
-    record(cost=dataclasses.replace(a_cost("2"), complete=False))
+    record(cost=open_cost("2", None))
     said = text(visitor.get("/llm-costs/").text)
     assert "+1 unpriced +1 incomplete" in said
+    assert "at most" not in said
     assert "≥ $2.00" in text(visitor.get("/llm-costs/calls").text)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("", "Spend $2.27, at most $2.41 No spend"),
+        ("", "Wed 18 Nov 2026 $2.27, at most $2.41 +2 incomplete"),
+        ("", "Wed 18 Nov 2026: $2.27, at most $2.41 +2 incomplete +1 without a"),
+        ("", "$2.27 at most $2.41 +1 without limit"),
+        ("models", "$2.27 100% at most $2.41 +1 without limit"),
+        ("models", "Total +2 incomplete +1 without a known limit 2"),
+        ("tags/feature", "$2.27, at most $2.41 total +2 incomplete"),
+        ("tags/feature", "$2.27 at most $2.41 +1 without limit"),
+        ("sessions", "$2.27 at most $2.41 +1 without limit"),
+        ("calls", "≥ $2.00 at most $2.14"),
+        ("data-quality", "The stream was cut before its final usage 1 $2.00 $2.14"),
+        ("data-quality", "Part of the usage has no price 1 $0.27 unknown"),
+    ],
+)
+def test_every_page_shows_the_most_that_calls_can_have_cost(
+    visitor: FlaskClient, record: Record, address: str, shown: str
+) -> None:
+    tags = {"feature": "chat", "session": "s"}
+    record(cost=open_cost("2", "0.1301"), flags=frozenset({"cut"}), tags=tags)
+    record(cost=open_cost("0.27", None), flags=frozenset(), tags=tags)
+    page = visitor.get(f"/llm-costs/{address}").text
+    assert shown in text(page) or shown in page
+
+
+@pytest.mark.parametrize(
+    ("cost", "flags", "shown"),
+    [
+        (
+            open_cost("0.002", "0.05"),
+            {"cut"},
+            (
+                "$0.002, at most $0.052 incomplete"
+                " The response was cut before its final usage.",
+                "At least $0.002 Probably $0.01 At most $0.052",
+                "No The response was cut before its final usage.",
+            ),
+        ),
+        (
+            open_cost("0.002", None),
+            set(),
+            (
+                "$0.002 incomplete Part of the usage has no price.",
+                "At most No known limit",
+            ),
+        ),
+    ],
+)
+def test_a_call_shows_its_floor_estimate_and_ceiling(
+    visitor: FlaskClient,
+    record: Record,
+    cost: Cost,
+    flags: set[str],
+    shown: tuple[str, ...],
+) -> None:
+    cost = dataclasses.replace(cost, estimate_usd=Decimal("0.01"))
+    call = record(cost=cost, flags=frozenset(flags))
+    said = text(visitor.get(f"/llm-costs/calls/{call.event_id}").text)
+    for each in shown:
+        assert each in said
+
+
+def test_a_call_that_was_cut_before_any_usage_is_not_free(
+    visitor: FlaskClient, record: Record
+) -> None:
+    cost = dataclasses.replace(open_cost("0", "0.05"), parts={})
+    call = record(cost=cost, usage=None, flags=frozenset({"cut"}))
+    said = text(visitor.get(f"/llm-costs/calls/{call.event_id}").text)
+    assert "$0.00, at most $0.05" in said
+    assert "Nothing that is billed was reported." in said
+    assert "cost nothing" not in said
 
 
 def test_estimated_costs_are_not_in_the_total(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(cost="1.25")
-    record(cost="4", usage_source="estimated", flags=frozenset({"estimated"}))
+    record(
+        cost=open_cost("4", None),
+        usage_source="estimated",
+        flags=frozenset({"estimated"}),
+    )
     for address in "", "models", "tags/feature":
         page = visitor.get(f"/llm-costs/{address}").text
         assert "+$4.00 estimated" in text(page), address
