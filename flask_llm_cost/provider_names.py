@@ -29,6 +29,7 @@ _SYNONYMS: t.Final = {
     "z_ai": "zai",
     "mistralai": "mistral",
     "hugging_face": "huggingface",
+    "copilot": "github_copilot",
     "githubcopilot": "github_copilot",
     "github_copilot": "github_copilot",
     "meta_llama": "meta",

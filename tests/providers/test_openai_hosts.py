@@ -185,6 +185,11 @@ def test_metas_compatible_apis_are_priced(url: str) -> None:
     assert (cost.total_usd, cost.complete) == (Decimal("0.001675"), True)
 
 
+def test_copilots_names_are_one() -> None:
+    names = ("Copilot", "github-copilot", "github_copilot", "githubcopilot")
+    assert {known_name(name) for name in names} == {"github_copilot"}
+
+
 def test_metas_names_are_one() -> None:
     assert known_name("meta_llama") == known_name("Meta") == "meta"
 
