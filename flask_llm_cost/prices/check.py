@@ -116,10 +116,7 @@ class Report:
 def _plan_json(plan: SyncPlan | None) -> dict[str, t.Any]:
     names = ["changes", "held_back", "rejected", "orphaned", "withdrawn", "failed"]
     names.append("discrepancies")
-    return {name: _as_json(getattr(plan or _NO_PLAN, name)) for name in names}
-
-
-_NO_PLAN: t.Final = SyncPlan({}, (), (), {}, {}, (), {}, (), {}, {})
+    return {name: _as_json(getattr(plan or SyncPlan(), name)) for name in names}
 
 
 def _as_json(value: t.Any) -> t.Any:

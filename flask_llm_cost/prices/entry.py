@@ -52,13 +52,7 @@ class Entry:
     @property
     def empty(self) -> bool:
         """Whether it has no rate at any time. Such an entry must not hide another one."""
-        return not any(
-            price.rates
-            or price.windows
-            or price.variants
-            or price.multiplier is not None
-            for price in self.prices
-        )
+        return all(price.empty for price in self.prices)
 
     @property
     def prices(self) -> tuple[Price, ...]:
@@ -90,9 +84,7 @@ def read_entry(key: str, value: object, warn: Warn) -> Entry:
     """
     prices = read_prices(key, value, warn)
     for price in prices:
-        if price.rates or price.windows or price.variants:
-            continue
-        if price.multiplier is not None:
+        if not price.empty:
             continue
         if price != Price({}):
             raise Malformed(

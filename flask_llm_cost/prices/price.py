@@ -80,6 +80,13 @@ class Price:
         return frozenset(key.mode for key in self.rates if key.mode is not None)
 
     @property
+    def empty(self) -> bool:
+        """Whether it has no rate at all."""
+        return self.multiplier is None and not (
+            self.rates or self.windows or self.variants
+        )
+
+    @property
     def has_tokens(self) -> bool:
         """Whether there is a rate for tokens."""
         return any(key.meter in TOKENS for key in self.rates)

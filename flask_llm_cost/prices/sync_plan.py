@@ -6,6 +6,7 @@ Pure: it fetches and writes nothing.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime as dt
 import typing as t
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
@@ -73,23 +75,23 @@ class Discrepancy:
 class SyncPlan:
     """What a sync would do, or did."""
 
-    document: Mapping[str, t.Any]
+    document: Mapping[str, t.Any] = field(default_factory=dict)
     """The price file as it would be written."""
-    changes: tuple[Change, ...]
-    added: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
+    added: tuple[str, ...] = ()
     """Models that were not in the file."""
-    held_back: Mapping[str, str]
+    held_back: dict[str, str] = field(default_factory=dict)
     """Models whose new prices need ``--accept``, and why."""
-    rejected: Mapping[str, str]
+    rejected: dict[str, str] = field(default_factory=dict)
     """Models whose new prices are invalid, and why."""
-    orphaned: tuple[str, ...]
+    orphaned: tuple[str, ...] = ()
     """Models of the file that no source lists any more; they stay."""
-    withdrawn: Mapping[str, str]
+    withdrawn: dict[str, str] = field(default_factory=dict)
     """Models with rates that no source lists any more, and what becomes of those."""
-    discrepancies: tuple[Discrepancy, ...]
-    failed: Mapping[str, str]
+    discrepancies: tuple[Discrepancy, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
     """Sources that failed, and why."""
-    used: Mapping[str, int]
+    used: dict[str, int] = field(default_factory=dict)
     """Sources that were read, and how many models of the file they list."""
 
     @property
@@ -151,7 +153,14 @@ def plan_sync(
             planner.update(name)
     for name in planner.wanted(tuple(add)):
         planner.add(name)
-    return planner.plan(document)
+    return dataclasses.replace(
+        planner.plan,
+        document=planner.document(document),
+        changes=tuple(planner.changes),
+        added=tuple(planner.added),
+        orphaned=tuple(planner.orphaned),
+        discrepancies=tuple(planner.discrepancies),
+    )
 
 
 class _Planner:
@@ -168,37 +177,23 @@ class _Planner:
         self.results = results
         self.now = now
         self.accept = accept
-        self.failed = {
-            each.name: each.error for each in results if each.error is not None
-        }
+        self.plan = SyncPlan(
+            failed={
+                each.name: each.error for each in results if each.error is not None
+            },
+            used={each.name: 0 for each in results if each.error is None},
+        )
         self.changes: list[Change] = []
         self.added: list[str] = []
-        self.held_back: dict[str, str] = {}
-        self.rejected: dict[str, str] = {}
         self.orphaned: list[str] = []
-        self.withdrawn: dict[str, str] = {}
         self.discrepancies: list[Discrepancy] = []
-        self.used = {each.name: 0 for each in results if each.error is None}
         self.all_answered = all(each.sheet is not None for each in results)
         """Whether what is missing is not missing because a source did not answer."""
 
-    def plan(self, document: Mapping[str, t.Any]) -> SyncPlan:
-        """Return the plan, once every model has been processed."""
-        return SyncPlan(
-            document=self._document(document),
-            changes=tuple(self.changes),
-            added=tuple(self.added),
-            held_back=self.held_back,
-            rejected=self.rejected,
-            orphaned=tuple(self.orphaned),
-            withdrawn=self.withdrawn,
-            discrepancies=tuple(self.discrepancies),
-            failed=self.failed,
-            used=self.used,
-        )
-
-    def _document(self, document: Mapping[str, t.Any]) -> dict[str, t.Any]:
-        if not self.used:
+    def document(self, document: Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """Return the price file, once every model has been processed."""
+        plan = self.plan
+        if not plan.used:
             return copy.deepcopy(dict(document))
         metadata = dict(document.get("metadata") or {}) if "models" in document else {}
         metadata["updated_at"] = self.now.date().isoformat()
@@ -214,14 +209,14 @@ class _Planner:
         metadata["sources"] = sources
         models = dict(sorted(self.models.items()))
         # Report unresolved models again next time, even if no source has changed.
-        unresolved = self.held_back or self.rejected or self.orphaned or self.withdrawn
+        unresolved = plan.held_back or plan.rejected or plan.withdrawn or self.orphaned
         metadata["synced_sha256"] = None if unresolved else digest(models)
         return {"metadata": metadata, "models": models}
 
     def _offers(self, model: str) -> list[Offer]:
         offers = list(offers_for(model, self.results, self.now))
         for offer in offers:
-            self.used[offer.result.name] += 1
+            self.plan.used[offer.result.name] += 1
         return offers
 
     def wanted(self, globs: tuple[str, ...]) -> list[str]:
@@ -238,13 +233,13 @@ class _Planner:
         offers = self._offers(name)
         rates = merged_rates(offers)
         if not rates:
-            self.rejected[name] = "its first price is not in force yet"
+            self.plan.rejected[name] = "its first price is not in force yet"
             return
         adjustments = offers[0].adjustments
         both = {**rates, **adjustments_of(adjustments)}
         problem = invalid(both, both.keys())
         if problem is not None:
-            self.rejected[name] = problem
+            self.plan.rejected[name] = problem
             return
         self._compare(name, offers)
         entry: dict[str, t.Any] = {str(key): rate for key, rate in rates.items()}
@@ -257,16 +252,16 @@ class _Planner:
         if current is None or current.get("_source") == "manual":
             return
         # A model that follows a failed source waits for it, whatever the others say.
-        if current.get("_source") in self.failed:
+        if current.get("_source") in self.plan.failed:
             return
         offers = self._offers(model)
         rejected = rejection(model, self.results)
         if rejected is not None:
-            self.rejected[model] = rejected
+            self.plan.rejected[model] = rejected
         if not offers:
             currency = foreign_currency(current.get("_source"), model, self.results)
             if rejected is None and currency is not None:
-                self.rejected[model] = f"its price is in {currency}, not in USD"
+                self.plan.rejected[model] = f"its price is in {currency}, not in USD"
                 return
             if rejected is None and self.all_answered:
                 self.orphaned.append(model)
@@ -278,15 +273,15 @@ class _Planner:
         self, model: str, current: Mapping[str, t.Any], offers: Sequence[Offer]
     ) -> None:
         source = current.get("_source")
-        follows = source in self.used and self.all_answered
+        follows = source in self.plan.used and self.all_answered
         found = revise(current, offers, follows=follows)
         accepted, outcome = model in self.accept, "kept until its price changes"
         if found.fallen is not None and not accepted:
-            self.rejected[model] = f"{found.fallen} falls to 0"
+            self.plan.rejected[model] = f"{found.fallen} falls to 0"
         elif found.invalid is not None:
-            self.rejected[model] = found.invalid
+            self.plan.rejected[model] = found.invalid
         elif found.jump and not accepted and not allows_jumps(current):
-            self.held_back[model] = found.jump
+            self.plan.held_back[model] = found.jump
         elif found.changed or found.removed:
             outcome = "not in the new price"
             for key in sorted({*found.changed, *found.removed}, key=str):
@@ -295,7 +290,9 @@ class _Planner:
             self._store(model, current, dict(found.price), found.is_new_price)
         if found.withdrawn:
             names = ", ".join(sorted(map(str, found.withdrawn)))
-            self.withdrawn[model] = f"{names} no longer listed by {source}; {outcome}"
+            self.plan.withdrawn[model] = (
+                f"{names} no longer listed by {source}; {outcome}"
+            )
 
     def _store(
         self,
