@@ -43,71 +43,52 @@ class Offer:
     """Rates that the source lists as 0, which may mean unknown."""
 
 
-def _names(sheet: Sheet, model: str) -> Iterator[str]:
-    """Yield what a source calls a key of the file, most likely first."""
+def _listings(
+    model: str, results: Sequence[FetchResult]
+) -> Iterator[tuple[FetchResult, Sheet, str]]:
+    """Yield where a key of the file is listed, and under what name, most likely first."""
     names = [model] if "/" in model else [f"{maker}/{model}" for maker in _MAKERS]
-    for name in names:
-        listed = sheet.listed_as(name)
-        if listed is not None:
-            yield listed
+    for result in results:
+        sheet = result.sheet
+        if sheet is not None:
+            for listed in filter(None, map(sheet.listed_as, names)):
+                yield result, sheet, listed
 
 
 def offers_for(
     model: str, results: Sequence[FetchResult], now: dt.datetime
 ) -> Iterator[Offer]:
     """Yield what each source offers for a key, the most trusted source first."""
-    for result in results:
-        offer = _offer(result, model, now)
-        if offer is not None:
-            yield offer
-
-
-def _offer(result: FetchResult, model: str, now: dt.datetime) -> Offer | None:
-    sheet = result.sheet
-    if sheet is None:
-        return None
-    for name in _names(sheet, model):
-        prices = sheet.models.get(name)
-        zeros = sheet.zeros.get(name, ())
-        if prices is None and not zeros:
+    seen: set[str] = set()
+    for result, sheet, name in _listings(model, results):
+        prices, zeros = sheet.models.get(name), sheet.zeros.get(name, ())
+        if result.name in seen or (prices is None and not zeros):
             continue
+        seen.add(result.name)
         # An announced price is not in force yet.
         current = price_in_force(prices, now) or {}
         keys = (parse_key(key) for key in zeros)
-        return Offer(
+        yield Offer(
             result,
             rates_of(current),
             {k: v for k, v in current.items() if k in ADJUSTMENTS}
             | plausible_limits(current),
             frozenset(key for key in keys if key is not None),
         )
-    return None
 
 
-def rejection(model: str, results: Sequence[FetchResult]) -> str | None:
-    """Return why the first source that lists a model has no usable price for it."""
-    for result in results:
-        if result.sheet is None:
-            continue
-        for name in _names(result.sheet, model):
-            if name in result.sheet.rejected:
-                return f"{result.name}: {result.sheet.rejected[name]}"
-    return None
-
-
-def foreign_currency(
-    source: object, model: str, results: Sequence[FetchResult]
+def refusal(
+    model: str, results: Sequence[FetchResult], follows: object = None
 ) -> str | None:
-    """Return the currency of a model's prices if its source lists them in another than USD.
+    """Return why the first source that lists a model has no usable price for it.
 
-    :param source: The name of the source that the entry follows.
+    :param follows: The source of the entry, which must not list it in another currency.
     """
-    for result in results:
-        if result.sheet is None or result.name != source:
-            continue
-        for name in _names(result.sheet, model):
-            if name in result.sheet.currencies:
-                return result.sheet.currencies[name]
+    for result, sheet, name in _listings(model, results):
+        if name in sheet.rejected:
+            return f"{result.name}: {sheet.rejected[name]}"
+        if name in sheet.currencies and result.name == follows:
+            return f"its price is in {sheet.currencies[name]}, not in USD"
     return None
 
 

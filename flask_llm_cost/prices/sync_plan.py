@@ -28,11 +28,10 @@ from .document import valid_from_of
 from .fetch import FetchResult
 from .meters import RateKey
 from .names import spelling
-from .offers import foreign_currency
 from .offers import merged_rates
 from .offers import Offer
 from .offers import offers_for
-from .offers import rejection
+from .offers import refusal
 from .revision import invalid
 from .revision import iso
 from .revision import provenance
@@ -255,15 +254,13 @@ class _Planner:
         if current.get("_source") in self.plan.failed:
             return
         offers = self._offers(model)
-        rejected = rejection(model, self.results)
-        if rejected is not None:
-            self.plan.rejected[model] = rejected
+        refused = refusal(
+            model, self.results, None if offers else current.get("_source")
+        )
+        if refused is not None:
+            self.plan.rejected[model] = refused
         if not offers:
-            currency = foreign_currency(current.get("_source"), model, self.results)
-            if rejected is None and currency is not None:
-                self.plan.rejected[model] = f"its price is in {currency}, not in USD"
-                return
-            if rejected is None and self.all_answered:
+            if refused is None and self.all_answered:
                 self.orphaned.append(model)
             return
         self._compare(model, offers)
