@@ -13,6 +13,7 @@ import typing as t
 from decimal import Decimal
 
 from ..call import Usage
+from .dialect import add_part
 from .dialect import batch_dialect
 from .dialect import CONFLICT
 from .dialect import Dialect
@@ -114,7 +115,7 @@ def usage_by_model(notes: Notes) -> dict[str, Usage]:
             model = str(step.get("model") or notes.model or notes.request_model or "")
             used = _buckets(notes, step, units)
             units = {}  # the top level counts them: assign them to the first model only
-            parts[model] = parts[model].plus(used) if model in parts else used
+            add_part(parts, model, used, notes.flags)
     total = usage(notes)
     if total is None or [p.total_tokens for p in parts.values()] == [
         total.total_tokens

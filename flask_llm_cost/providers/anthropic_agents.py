@@ -38,7 +38,7 @@ def is_session(event: Object) -> bool:
 def requests(document: Object) -> list[Object]:
     """Return the events that end a request, in one event or in a page of them."""
     events = items(document.get("data")) or [document]
-    return [each for each in events if inner({"": each}, "").get("type") in _USAGE]
+    return [each for each in events if str(inner({"": each}, "").get("type")) in _USAGE]
 
 
 def take_request(notes: Notes, event: Object) -> None:

@@ -191,6 +191,14 @@ def _as_number(value: object) -> Decimal | None:
     return parse(value) if isinstance(value, str) else None
 
 
+def add_part(parts: dict[str, Usage], name: str, used: Usage, flags: set[str]) -> None:
+    """Add usage to that of the same name. A sum that nothing reaches is flagged."""
+    try:
+        parts[name] = parts[name].plus(used) if name in parts else used
+    except ValueError:
+        flags.add(CONFLICT)
+
+
 def inner(value: object, key: str) -> Object:
     """Get a nested object, or an empty one if there is none."""
     if isinstance(value, Mapping):

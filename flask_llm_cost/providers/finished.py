@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..call import Reading
 from ..call import Usage
-from .dialect import CONFLICT
+from .dialect import add_part
 from .exchange import Exchange
 from .paths import NOT_A_CALL
 from .routes import route
@@ -76,10 +76,6 @@ def _sum_by_name(
 ) -> dict[str, Usage]:
     sums: dict[str, Usage] = {}
     for name, part in parts:
-        if part is None:
-            continue
-        try:
-            sums[name] = sums[name].plus(part) if name in sums else part
-        except ValueError:  # a sum that no session reaches
-            flags.add(CONFLICT)
+        if part is not None:
+            add_part(sums, name, part, flags)
     return sums

@@ -13,6 +13,7 @@ from decimal import Decimal
 from ..call import Usage
 from . import openai
 from . import openai_usage
+from .dialect import add_part
 from .dialect import inner
 from .dialect import items
 from .dialect import needles
@@ -69,7 +70,7 @@ def usage_by_model(notes: Notes) -> dict[str, Usage]:
             part = Notes(operation=notes.operation, usage=dict(seen), flags=notes.flags)
             used = openai_usage.usage(part)
             if used is not None:
-                parts[model] = parts[model].plus(used) if model in parts else used
+                add_part(parts, model, used, notes.flags)
     if parts.keys() <= {notes.model}:
         return {}
     if notes.units:

@@ -21,6 +21,7 @@ from decimal import Decimal
 from ..call import Usage
 from ..money import add
 from ..money import quotient
+from .dialect import add_part
 from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
@@ -147,7 +148,7 @@ def _with_svgs(
         if used is None or not isinstance(name, str) or not name:
             notes.flags.add("unread_usage")
         else:
-            parts[name] = parts[name].plus(used) if name in parts else used
+            add_part(parts, name, used, notes.flags)
     return parts
 
 
@@ -301,7 +302,7 @@ def tool_usage_by_model(notes: Notes) -> dict[str, Usage]:
             # The answer does not name the model that drew.
             notes.flags.add("unread_usage")
         else:
-            parts[name] = parts[name].plus(used) if name in parts else used
+            add_part(parts, name, used, notes.flags)
     parts = _with_svgs(notes, parts, notes.extra.get("svgs", []))
     return {} if parts == {model: answer} else parts
 

@@ -52,7 +52,7 @@ def take_turn(notes: Notes, turn: Object) -> None:
     notes.flags.add("unread_usage")
     if session.get("environment") not in _LOCAL:
         notes.flags.add("session_fee")
-    searches = session.setdefault("searches", {}).pop(name, 0)
+    searches = session.setdefault("searches", {}).pop(str(name), 0)
     if searches:
         notes.units["web_search"] = Decimal(searches)
 
@@ -73,7 +73,7 @@ def read(notes: Notes, document: Object) -> None:
     item = inner(document, "item")
     if document.get("type") == f"{_TURN}.item.done" and openai.billed(item):
         searches = notes.session.setdefault("searches", {})
-        turn = document.get("turn_id")
+        turn = str(document.get("turn_id"))
         searches[turn] = searches.get(turn, 0) + 1
     _read_turns(notes, document)
 
@@ -82,8 +82,9 @@ def _note_session(notes: Notes, session: Object) -> None:
     agent = inner(session, "agent")
     notes.session["model"] = agent.get("model")
     notes.session["environment"] = inner(session, "environment").get("type")
-    if agent.get("service_tier") != "auto":
-        notes.session["tier"] = agent.get("service_tier")
+    tier = agent.get("service_tier")
+    if isinstance(tier, str) and tier != "auto":
+        notes.session["tier"] = tier
 
 
 AGENTS: t.Final = dataclasses.replace(

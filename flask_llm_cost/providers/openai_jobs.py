@@ -15,6 +15,7 @@ from decimal import Decimal
 from ..call import Usage
 from . import openai
 from . import openai_usage
+from .dialect import add_part
 from .dialect import batch_dialect
 from .dialect import inner
 from .dialect import items
@@ -140,12 +141,10 @@ def read_grading(notes: Notes, document: Object) -> None:
 
 def models_usage(notes: Notes) -> Usage | None:
     """Get the sum of what all models used."""
-    total: Usage | None = None
+    total: dict[str, Usage] = {}
     for used in models_usage_by_model(notes).values():
-        total = used if total is None else total.plus(used)
-    if total is None and notes.flags:
-        return Usage()
-    return total
+        add_part(total, "", used, notes.flags)
+    return total.get("", Usage() if notes.flags else None)
 
 
 def models_usage_by_model(notes: Notes) -> dict[str, Usage]:
@@ -158,7 +157,7 @@ def models_usage_by_model(notes: Notes) -> dict[str, Usage]:
             # A grader may report a total, which does not say at which rate it is billed.
             notes.flags.add("unread_usage")
         else:
-            parts[name] = parts[name].plus(used) if name in parts else used
+            add_part(parts, name, used, notes.flags)
     return parts
 
 

@@ -22,6 +22,7 @@ from .dialect import inner
 from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
+from .openai_usage import COUNTED
 
 _TRANSCRIBED: t.Final = "conversation.item.input_audio_transcription.completed"
 _ENDS: t.Final = ("response.completed", "response.failed", "response.incomplete")
@@ -84,6 +85,9 @@ def read(notes: Notes, document: Object) -> None:
         notes.identify(model=None, response_id=response.get("id"))
         notes.merge(response.get("usage"))
         notes.partial, notes.complete = False, True
+        if response.get("status") == "completed" and not _counts(notes.usage):
+            # xAI bills the time: https://docs.x.ai/docs/guides/voice.
+            notes.flags.add("session_fee")
     elif kind in ("session.usage.updated", "session.closed"):
         _read_time(notes, document)
     elif kind == _TRANSCRIBED and _is_empty(notes):
@@ -127,6 +131,10 @@ def _aside(notes: Notes, document: Object) -> Notes | None:
         openai.read(aside, inner(event, "decision"))
         return aside
     return None
+
+
+def _counts(usage: Object) -> bool:
+    return any(usage.get(name) for name in COUNTED)
 
 
 def _read_transcript(notes: Notes, document: Object) -> None:

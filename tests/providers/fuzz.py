@@ -49,6 +49,14 @@ SENDERS: tuple[tuple[str, str], ...] = (
     ("POST", "https://api.x.ai/v1/chat/completions"),
     ("POST", "https://api.groq.com/openai/v1/chat/completions"),
     ("GET", f"{_GEMINI}/v1beta/batches/b"),
+    ("POST", f"{_OPENAI}/videos"),
+    ("GET", f"{_OPENAI}/evals/e/runs/r"),
+    ("POST", f"{_OPENAI}/fine_tuning/alpha/graders/run"),
+    ("GET", f"{_OPENAI}/fine_tuning/jobs/j"),
+    ("GET", f"{_OPENAI}/agents/sessions/s/events"),
+    ("GET", "https://api.anthropic.com/v1/sessions/s/events/stream"),
+    ("GET", "https://api.anthropic.com/v1/sessions/s"),
+    ("GET", "https://api.anthropic.com/v1/dreams/d"),
 )
 _ENCODINGS: t.Final = ("", "gzip", "deflate", "br", "zstd", "gzip, br", "unheard-of")
 _REQUEST: t.Final = b'{"stream":true,"messages":[{"content":"hello"}]}'

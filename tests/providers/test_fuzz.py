@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import typing as t
+
 import pytest
 from hypothesis import given
 from hypothesis import settings
@@ -44,6 +47,62 @@ def _edited(data: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
 @settings(max_examples=600)
 def test_edited_inputs_hold(name: str, edits: list[tuple[int, int, bytes]]) -> None:
     check(_edited(SEEDS[name], edits))
+
+
+ODD: t.Final = st.sampled_from(
+    [
+        None,
+        1,
+        -1,
+        0.5,
+        1e300,
+        10**30,
+        True,
+        "",
+        "x",
+        "7",
+        [],
+        {},
+        [1],
+        [None],
+        {"id": 3},
+    ]
+)
+LINES = st.sampled_from(
+    [
+        (seed[:3], number, seed[3:].splitlines())
+        for seed in SEEDS.values()
+        for number, line in enumerate(seed[3:].splitlines())
+        if line.removeprefix(b"data: ").startswith(b"{")
+    ]
+)
+
+
+def _nodes(value: t.Any, path: tuple[t.Any, ...] = ()) -> t.Iterator[tuple[t.Any, ...]]:
+    yield path
+    keys = range(len(value)) if isinstance(value, list) else value
+    for key in keys if isinstance(value, (dict, list)) else ():
+        yield from _nodes(value[key], (*path, key))
+
+
+@given(line=LINES, at=st.integers(0, 1 << 12), odd=ODD)
+@settings(max_examples=400)
+def test_odd_values_hold(
+    line: tuple[bytes, int, list[bytes]], at: int, odd: t.Any
+) -> None:
+    start, number, lines = line
+    try:
+        document = json.loads(lines[number].removeprefix(b"data: "))
+    except ValueError:
+        return
+    paths = [*_nodes(document)]
+    *where, last = paths[at % len(paths)] or (next(iter(document), ""),)
+    place = document
+    for key in where:
+        place = place[key]
+    place[last] = odd
+    body = b"data: " + json.dumps(document).encode()
+    check(start + b"\n".join([*lines[:number], body, b"", *lines[number + 1 :]]))
 
 
 @given(

@@ -246,3 +246,13 @@ def test_each_response_over_a_socket_is_an_answer() -> None:
         ]
     )
     assert summary(found) == [("r1", "gpt-5.5", 7), ("r2", "gpt-5.5", 8)]
+
+
+def test_a_response_without_counts_is_billed_by_time() -> None:
+    usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    body = {"id": "r1", "status": "completed", "usage": usage}
+    (reading,) = answers([{"type": "response.done", "response": body}], "xai")
+    assert reading.flags == {"session_fee"}
+    cancelled = {**body, "status": "cancelled"}
+    (reading,) = answers([{"type": "response.done", "response": cancelled}], "xai")
+    assert reading.flags == frozenset()
