@@ -40,6 +40,7 @@ from tests.conftest import MakeLedger
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
 from tests.ledger.test_ledger import spool
+from tests.query.samples import cost_of
 
 EVER = (from_ms(0), from_ms(4_000_000_000_000))
 HOUR = dt.timedelta(hours=1)
@@ -55,6 +56,9 @@ def calls_over(hours: int, every: int = 20) -> list[Call]:
         changes: dict[str, t.Any] = {"latency_ms": n * 37 % 9000}
         if n % 5 == 0:
             changes |= {"cost": None, "model": "odd", "latency_ms": None}
+        if n % 4 == 0:
+            limit = "0.5" if n % 8 else None
+            changes |= {"cost": cost_of("0.25", complete=False, more=limit)}
         if n % 3 == 0:
             changes |= {"usage_source": "estimated"}
         if n % 7 == 0:
