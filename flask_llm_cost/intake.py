@@ -262,8 +262,8 @@ class Intake:
             return False  # the interrupted call comes first
         until = time.monotonic() + wait
         while self._deferred:
-            # Locked until the call is stored, so that no flush in between misses it. Not
-            # for ever: the thread that has the lock may wait for a database.
+            # Locked until the call is stored, so that no flush in between misses it. The
+            # wait is bounded: the thread that has the lock may wait for a database.
             if not self._storing.acquire(timeout=_left(until)):
                 return False
             try:
@@ -291,7 +291,8 @@ class Intake:
             recorded = call if priced else self._price_late(call, mode)
             self.store(recorded, origin)
         except BaseException:
-            # Ctrl-C, or what a signal handler raised. If it is stored, its id says so.
+            # Ctrl-C, or what a signal handler raised. If the call is stored already,
+            # its id prevents a second row.
             self._deferred.appendleft(entry)
             raise
         return recorded, origin
