@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import sys
 import typing as t
 from pathlib import Path
@@ -22,13 +21,8 @@ from .text import count
 from .text import plain
 
 if t.TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from ..prices import PriceBook
-    from ..prices.check import Impact
-    from ..prices.check import Report
     from ..prices.fetch import FetchResult
-    from ..query.filters import CallFilter
     from ..query.host import Host
 
 prices.add_command(reprice)
@@ -193,6 +187,7 @@ def check(
     from ..prices.check import check
     from ..prices.sync import fetch_all
     from ..prices.sync import read_document
+    from ..query.impact import price_impact
 
     host: Host = current_app.extensions["llm_cost"]
     path = None
@@ -221,7 +216,10 @@ def check(
         problem=book.problem,
         count_all=count_all,
     )
-    found = dataclasses.replace(found, impact=_impact(host, book, found, days))
+    impact = price_impact(
+        host.ledger.reading, chosen(host, days, None, None), book, found, host.clock()
+    )
+    found = dataclasses.replace(found, impact=impact)
     if form == "json":
         click.echo(dumps(found.as_json()))
     else:
@@ -250,57 +248,6 @@ def _used(host: Host, days: int) -> list[tuple[str, str]]:
     where = chosen(host, days, None, None)
     with host.ledger.reading(since=where.start, until=where.end) as connection:
         return models_in_use(connection, where)
-
-
-def _impact(
-    host: Host, book: PriceBook, found: Report, days: int
-) -> tuple[Impact, ...]:
-    """Compute what the changes would have cost on recent calls."""
-    from ..prices.check import changed_models
-    from ..prices.check import impact
-    from ..query.detail import stream_calls
-
-    models = changed_models(found)
-    if not models:
-        return ()
-    where = chosen(host, days, None, None)
-    with host.ledger.reading(since=where.start, until=where.end) as connection:
-        names = _used_by(book, connection, where, models, host.clock())
-    return impact(
-        book,
-        models,
-        (
-            call
-            for name in names
-            for call in stream_calls(
-                host.ledger.reading,
-                dataclasses.replace(where, provider=name[0], model=name[1]),
-            )
-            if call.usage is not None
-            and (call.cost is None or call.cost.source != "provider")
-        ),
-        now=host.clock(),
-    )
-
-
-def _used_by(
-    book: PriceBook,
-    connection: sa.Connection,
-    where: CallFilter,
-    models: dict[str, t.Any],
-    now: dt.datetime,
-) -> list[tuple[str, str]]:
-    """Return the models in use that these entries price."""
-    from ..query.used import models_in_use
-
-    priced = {
-        name: book.find(*name, at=now) for name in models_in_use(connection, where)
-    }
-    return [
-        name
-        for name, found in priced.items()
-        if found is not None and found.key in models
-    ]
 
 
 def _path(file: Path | None) -> Path:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from dataclasses import field
 from decimal import Decimal
 
-from ..call import Call
 from ..money import digits
 from .book import PriceBook
 from .conversion import in_usd
@@ -22,7 +21,6 @@ from .entry import Entry
 from .entry import variant_entries
 from .entry import window_entry
 from .fetch import FetchResult
-from .requote import pricing_mode_of
 from .sources import openrouter
 from .sync_plan import lines_of
 from .sync_plan import plan_sync
@@ -270,54 +268,3 @@ def _incomplete(document: Mapping[str, t.Any]) -> Iterator[str]:
     for name, value in models_of(document).items():
         if not name.endswith("/*") and Entry(name, raw=value).empty:
             yield name
-
-
-def changed_models(report: Report) -> dict[str, t.Any]:
-    """Return the entries that would change, as they would be after a sync."""
-    models: dict[str, t.Any] = {}
-    for plan in (report.plan, report.in_use):
-        if plan is not None:
-            after = models_of(plan.document)
-            models.update((each.model, after[each.model]) for each in plan.changes)
-    return models
-
-
-def impact(
-    book: PriceBook,
-    models: Mapping[str, t.Any],
-    calls: Iterable[Call],
-    *,
-    now: dt.datetime,
-) -> tuple[Impact, ...]:
-    """Compute what calls would cost now, by the book and by changed entries.
-
-    :param models: The changed entries, see :func:`changed_models`.
-    :param calls: Calls of the models that these price.
-    """
-    amended = book.amended(models)
-    sums: dict[str, list[t.Any]] = {}
-    for call in calls:
-        found = book.find(call.provider, call.model, now)
-        if found is None or found.key not in models:
-            continue
-        before, after = (_cost(each, call, now) for each in (book, amended))
-        if before is None or after is None:
-            continue
-        row = sums.setdefault(found.key, [0, Decimal(0), Decimal(0)])
-        row[0] += 1
-        row[1] += before
-        row[2] += after
-    return tuple(Impact(key, *row) for key, row in sorted(sums.items()))
-
-
-def _cost(book: PriceBook, call: Call, now: dt.datetime) -> Decimal | None:
-    cost = book.quote(
-        call.provider,
-        call.model,
-        call.usage,
-        at=now,
-        mode=pricing_mode_of(call),
-        service_tier=call.service_tier,
-        flags=call.flags,
-    ).cost
-    return None if cost is None else cost.total_usd
