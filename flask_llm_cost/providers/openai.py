@@ -362,6 +362,15 @@ def _openrouter_cost(notes: Notes, charged: Decimal | None) -> Decimal | None:
     return charged
 
 
+def hosting(notes: Notes) -> frozenset[str]:
+    """Flag a fine-tuned model on Azure: most deployments of these are billed by the hour.
+
+    Source: https://learn.microsoft.com/azure/foundry/openai/how-to/fine-tuning-cost-management
+    """
+    tuned = notes.provider == "azure" and ".ft-" in (notes.model or "")
+    return frozenset(("session_fee",)) if tuned else frozenset()
+
+
 _USAGE: t.Final = rb'"usage"(?!\s*:\s*null)'
 """With stream_options.include_usage, all chunks except the last have ``"usage":null``."""
 
@@ -369,6 +378,7 @@ CHAT: t.Final = Dialect(
     read=read,
     usage=usage,
     cost=cost,
+    price_flags=hosting,
     needles=needles(_USAGE, rb"\[DONE\]"),
     content=frozenset(("choices", "output", "data")),
     tail=("usage", "service_tier", "model", "id"),

@@ -248,6 +248,26 @@ def test_reinforcement_is_billed_by_the_hour() -> None:
     assert (reading.usage, reading.flags) == (Usage(), {"session_fee"})
 
 
+@pytest.mark.parametrize(
+    ("model", "flags"),
+    [("gpt-4o-mini-2024-07-18.ft-0e208cf33a", {"session_fee"}), ("gpt-4o-mini", set())],
+)
+def test_a_fine_tuned_model_on_azure_has_a_fee_over_time(
+    model: str, flags: set[str]
+) -> None:
+    answer = {"model": model, "choices": [], "usage": {"prompt_tokens": 3}}
+    reading = read_exchange(
+        method="POST",
+        url="https://x.openai.azure.com/openai/deployments/d/embeddings",
+        request_body=None,
+        status=200,
+        headers={},
+        body=json.dumps(answer).encode(),
+    )
+    assert reading is not None
+    assert reading.flags == flags
+
+
 # Evaluations and graders
 
 
