@@ -24,6 +24,8 @@ import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
 
+from .money import digits
+
 if t.TYPE_CHECKING:
     from .call import Call
 
@@ -192,4 +194,4 @@ class FilterError(LlmCostError, ValueError):
 
 
 def _plain(usd: Decimal) -> str:
-    return f"{usd.normalize():f}"
+    return digits(usd)

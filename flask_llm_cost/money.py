@@ -58,15 +58,16 @@ def context(prec: int) -> Context:
 
 WIDE: t.Final = context(MAX_DIGITS)
 """Rounds no amount of ours."""
+_USUAL: t.Final = context(28)
+"""Python's default: ratios and means have as many digits as apps are used to."""
 _EXACT: t.Final = WIDE.copy()
 _EXACT.traps[Inexact] = True
-_multiply: t.Final = WIDE.multiply
 
 _P = t.ParamSpec("_P")
 _R = t.TypeVar("_R")
 
 
-def exact(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def own_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Run a function in a decimal context of our own, whatever the caller's is.
 
     For functions that calculate with decimals or format them. They must not call the
@@ -75,21 +76,26 @@ def exact(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with localcontext(WIDE):
+        with localcontext(_USUAL):
             return function(*args, **kwargs)
 
     return run
 
 
-# Single operations on the way of every call.
+# Single operations, exact or to 28 digits.
 add: t.Final = WIDE.add
-quotient: t.Final = WIDE.divide
+multiply: t.Final = WIDE.multiply
+quotient: t.Final = _USUAL.divide
 
 
-@exact
 def total(amounts: Iterable[Decimal]) -> Decimal:
     """Sum amounts."""
-    return sum(amounts, Decimal(0))
+    return functools.reduce(add, amounts, Decimal(0))
+
+
+def share(part: Decimal | int, whole: Decimal | int) -> Decimal | None:
+    """Return a part as a share of 1; ``None`` if the whole is 0."""
+    return quotient(part, whole) if whole else None
 
 
 def in_bounds(number: Decimal) -> bool:
@@ -136,7 +142,7 @@ def parse_int(digits: str) -> int | float:
 
 def from_pico(pico: int) -> Decimal:
     """Convert pico-USD to USD."""
-    return _multiply(pico, ONE_PICO)
+    return multiply(pico, ONE_PICO)
 
 
 def to_pico(usd: Decimal) -> int:
@@ -181,7 +187,7 @@ def divide(top: int, bottom: int) -> int:
     return quotient
 
 
-@exact
+@own_context
 def digits(number: Decimal) -> str:
     """Format a number with every digit, without an exponent or trailing zeros."""
     text = f"{number:f}"

@@ -17,6 +17,7 @@ from flask import Response
 from .call import Call
 from .interrupts import Section
 from .money import add
+from .money import digits
 
 COST: t.Final = "X-LLM-Cost-USD"
 UNPRICED: t.Final = "X-LLM-Cost-Unpriced"
@@ -119,7 +120,7 @@ def _add_header(response: Response) -> Response:
         return response
     usd = spent.usd
     if usd is not None:
-        response.headers[COST] = f"{usd.normalize():f}"
+        response.headers[COST] = digits(usd)
     if spent.unpriced:
         response.headers[UNPRICED] = str(spent.unpriced)
     return response

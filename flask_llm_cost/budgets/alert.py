@@ -12,6 +12,7 @@ from decimal import Decimal
 from ..call import Call
 from ..errors import BudgetExceeded
 from ..money import digits
+from ..money import multiply
 
 if t.TYPE_CHECKING:
     from .standing import Standing
@@ -128,7 +129,7 @@ class Alert:
     def text(self) -> str:
         """Return one line for people."""
         error = self.error()
-        percent = digits(self.threshold * 100)
+        percent = digits(multiply(self.threshold, 100))
         line = (
             str(error)
             if self.threshold >= 1

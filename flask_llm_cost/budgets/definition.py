@@ -21,6 +21,7 @@ from ..call import KEY_PATTERN
 from ..config import PREFIX
 from ..config import Settings
 from ..errors import ConfigError
+from ..money import own_context
 from .window import PERIODS
 from .window import window
 
@@ -274,6 +275,7 @@ def _models(at: str, value: object) -> tuple[str, ...]:
     return tuple(checks.string(f"{at} entry", model) for model in value)
 
 
+@own_context
 def _thresholds(at: str, value: object) -> tuple[Decimal, ...]:
     wanted = "a list of numbers above 0 and up to 1, such as [0.5, 0.8, 1.0]"
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):

@@ -15,6 +15,7 @@ from ..bound import read_bound
 from ..call import Call
 from ..errors import UnknownPrice
 from ..money import floor_pico
+from ..money import own_context
 from .definition import Budget
 from .definition import model_of
 
@@ -105,6 +106,7 @@ class Estimates:
         ceiling = self._ceiling_of(attempt, at)
         return ceiling.usd if ceiling.bounded else None
 
+    @own_context
     def learn(self, call: Call) -> None:
         """Update the moving average of a model."""
         if call.cost is None:

@@ -17,6 +17,8 @@ from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
 from ..money import floor_pico
 from ..money import from_pico
+from ..money import quotient
+from ..money import share
 from .definition import Budget
 from .definition import BudgetWindow
 
@@ -110,7 +112,7 @@ class Standing:
     @property
     def used_fraction(self) -> Decimal | None:
         """The fraction of the limit that is used."""
-        return Decimal(self.used) / self.limit if self.limit else None
+        return None if self.limit is None else share(self.used, self.limit)
 
 
 def standings(
@@ -187,7 +189,7 @@ def _passed(connection: sa.Connection, ids: Sequence[str]) -> dict[str, list[Dec
         a.window_id.in_(ids), a.threshold <= _MILLION
     )
     for row in connection.execute(query):
-        found.setdefault(row.window_id, []).append(Decimal(row.threshold) / _MILLION)
+        found.setdefault(row.window_id, []).append(quotient(row.threshold, _MILLION))
     return found
 
 

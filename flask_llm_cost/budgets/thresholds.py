@@ -8,7 +8,6 @@ import typing as t
 from collections import deque
 from collections.abc import Mapping
 from collections.abc import Sequence
-from decimal import Decimal
 
 import sqlalchemy as sa
 
@@ -16,6 +15,8 @@ from ..call import Call
 from ..db.statements import chunks
 from ..db.tables import budget_alerts
 from ..db.tables import budget_windows
+from ..money import multiply
+from ..money import quotient
 from ..money import to_pico
 from .alert import Alert
 from .definition import BudgetWindow
@@ -92,7 +93,9 @@ class Alerts:
                 window = windows[row.id]
                 standing = Standing.of(window, row, row.allowed)
                 for threshold in window.budget.thresholds:
-                    reached = _Reached(window, int(threshold * _MILLION), standing)
+                    reached = _Reached(
+                        window, int(multiply(threshold, _MILLION)), standing
+                    )
                     if row.spent >= reached.amount:
                         if (row.id, reached.millionths) not in self._raised:
                             found.append(reached)
@@ -117,7 +120,7 @@ class Alerts:
             total, call = _reached_by(each, costs[each.window.id])
             alert = Alert.of(
                 dataclasses.replace(each.standing, spent=total),
-                threshold=Decimal(each.millionths) / _MILLION,
+                threshold=quotient(each.millionths, _MILLION),
                 call=call,
             )
             self._insert(connection, each.window.id, each.millionths, alert)

@@ -13,6 +13,8 @@ from flask.cli import with_appcontext
 
 from ..errors import LlmCostError
 from ..money import digits
+from ..money import multiply
+from ..money import own_context
 from .drain import store_queued
 from .text import count
 from .text import plain
@@ -156,11 +158,12 @@ def _print(found: Sequence[Standing], form: str) -> None:
         click.echo("No call has counted in a budget yet.")
 
 
+@own_context
 def _line(each: Standing) -> str:
     scope = "".join(f" {key}:{value}" for key, value in each.tags.items())
     limit = "no limit" if each.limit_usd is None else _usd(each.limit_usd)
     used = each.used_fraction
-    percent = "" if used is None else f" ({used * 100:.1f} %)"
+    percent = "" if used is None else f" ({multiply(used, 100):.1f} %)"
     state = ""
     if each.limit is not None and each.exceeded:
         state = "  EXCEEDED" if each.spent >= each.limit else "  FULL"
@@ -169,6 +172,7 @@ def _line(each: Standing) -> str:
     )
 
 
+@own_context
 def _details(each: Standing) -> str:
     end = "" if each.ends_at is None else f" to {each.ends_at:%Y-%m-%d %H:%M} UTC"
     parts = [
@@ -180,7 +184,9 @@ def _details(each: Standing) -> str:
     if each.lost:
         parts.append(f"{_usd(each.lost_usd)} lost")
     if each.passed:
-        passed = ", ".join(digits(threshold * 100) for threshold in each.passed)
+        passed = ", ".join(
+            digits(multiply(threshold, 100)) for threshold in each.passed
+        )
         parts.append(f"thresholds reached: {passed} %")
     if each.forecast_usd is not None:
         parts.append(f"forecast ${each.forecast_usd:,.2f}")
@@ -188,6 +194,7 @@ def _details(each: Standing) -> str:
     return ", ".join(parts)
 
 
+@own_context
 def _usd(amount: Decimal) -> str:
     return f"${amount.normalize():,f}"
 

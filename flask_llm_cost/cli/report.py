@@ -11,6 +11,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..money import own_context
 from .drain import drain_first
 from .period import chosen
 from .period import period_options
@@ -20,6 +21,7 @@ from .text import fit
 from .text import gaps
 from .text import money
 from .text import most
+from .text import percent
 from .text import pruned
 from .text import short
 from .text import spend
@@ -144,7 +146,7 @@ def _head(found: Report) -> Iterator[str]:
     yield f"{cost}   {gaps(totals)}"
     yield f"Calls        {totals.calls:>14,}   {totals.failed:,} failed"
     hits = totals.cache_hit_rate
-    cached = "" if hits is None else f" ({hits:.0%} cache reads)"
+    cached = "" if hits is None else f" ({percent(hits, 0)} cache reads)"
     yield (
         f"Tokens       {totals.total_tokens:>14,}"
         f"   {totals.input_tokens:,} in{cached}, {totals.output_tokens:,} out"
@@ -171,7 +173,7 @@ def _table(
     for group in shown:
         totals, share = group.totals, group.share
         no_cost = totals.all_failed or totals.cost_usd is None
-        part = "" if share is None or no_cost else f"{share:.1%}"
+        part = "" if share is None or no_cost else percent(share, 1)
         yield (
             f"  {fit(name(group), 35)} {totals.calls:>9,}"
             f"{short(totals.total_tokens):>12}{spend(totals):>14}{part:>7}"
@@ -226,6 +228,7 @@ def _csv_lines(found: Report) -> Iterator[str]:
     from ..query.report import MEASURES
     from ..query.report import name
 
+    @own_context
     def line(by: str, key: str, totals: Totals, share: t.Any) -> str:
         values = [getattr(totals, measure) for measure in MEASURES]
         return csv_line((by, key, *values, None if share is None else round(share, 6)))

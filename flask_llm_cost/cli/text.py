@@ -14,6 +14,8 @@ from decimal import ROUND_CEILING
 
 import click
 
+from ..money import own_context
+
 if t.TYPE_CHECKING:
     from ..query.totals import Totals
 
@@ -26,6 +28,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+@own_context
 def money(amount: Decimal | None) -> str:
     """USD with six decimal places, so that columns align.
 
@@ -44,6 +47,7 @@ def spend(totals: Totals) -> str:
     return "–" if totals.all_failed else money(totals.cost_usd)
 
 
+@own_context
 def most(amount: Decimal) -> str:
     """``at most $2.410000``, rounded up."""
     return f"at most {money(amount.quantize(_MICRO, ROUND_CEILING))}"
@@ -65,9 +69,16 @@ def gaps(totals: Totals) -> str:
     return ", ".join(found)
 
 
+@own_context
 def short(number: int) -> str:
     """``1,234,567`` up to a billion, then ``1,234.6M``."""
     return f"{number:,}" if number < 10**9 else f"{Decimal(number) / 10**6:,.1f}M"
+
+
+@own_context
+def percent(share: Decimal, places: int) -> str:
+    """``42.3%``."""
+    return f"{share:.{places}%}"
 
 
 def fit(text: str, width: int) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import typing as t
 
+from ..money import own_context
+
 if t.TYPE_CHECKING:
     from ..call import Call
 
 
+@own_context
 def log_line(call: Call) -> str:
     """Format a call as ``LLM_COST_STORAGE="log"`` writes it."""
     parts = [f"{call.provider}/{call.model}"]

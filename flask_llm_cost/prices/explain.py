@@ -20,6 +20,7 @@ from ..completeness import incomplete
 from ..money import digits
 from ..money import divide
 from ..money import from_pico
+from ..money import total
 from .book import PriceBook
 from .entry import adjustments
 from .lookup import Found
@@ -140,7 +141,7 @@ class CallExplanation:
         return (
             cost is not None
             and all(self.amounts[m] == p.amount_usd for m, p in cost.parts.items())
-            and sum(self.amounts.values()) == cost.total_usd
+            and total(self.amounts.values()) == cost.total_usd
         )
 
     @property
@@ -181,11 +182,11 @@ class CallExplanation:
             yield f"Flags: {', '.join(sorted(cost.flags))}"
         if not cost.complete:
             yield from _doubts(cost.flags)
-        total = digits(sum(self.amounts.values(), Decimal(0)))
+        recomputed = digits(total(self.amounts.values()))
         yield (
-            f"Recomputed: ${total}, matches to the pico-dollar."
+            f"Recomputed: ${recomputed}, matches to the pico-dollar."
             if self.matches
-            else f"Recomputed: ${total}, which does not match the recorded cost."
+            else f"Recomputed: ${recomputed}, which does not match the recorded cost."
         )
 
     def _current_lines(self) -> Iterator[str]:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..money import own_context
 from ..money import parse_int
 from ..money import parse_number
 from .sources import genai_prices
@@ -99,7 +100,8 @@ def fetch(
         if data[:2] == b"\x1f\x8b":
             data = _unzip(data, max_bytes)
         version = version or hashlib.sha256(data).hexdigest()
-        sheet = reader(json.loads(data, parse_float=parse_number, parse_int=parse_int))
+        document = json.loads(data, parse_float=parse_number, parse_int=parse_int)
+        sheet = own_context(reader)(document)
         _drop_unprintable_names(sheet)
     except _Failed as error:
         return FetchResult(name, where, at, error=str(error))

@@ -67,7 +67,7 @@ METADATA: t.Final = frozenset(
 LIMITS: t.Final = ("max_input_tokens", "max_output_tokens")
 """Keys of an entry that say the most tokens that one request can have."""
 
-_LARGEST: t.Final = Decimal(10) ** 9
+_LARGEST: t.Final = Decimal(10**9)
 
 MIN_TIME: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
 MAX_TIME: t.Final = dt.datetime.max.replace(tzinfo=dt.UTC)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from decimal import Decimal
 
+from ..money import own_context
 from .meters import parse_key
 from .meters import RateKey
 from .meters import TOKENS
@@ -148,6 +149,7 @@ def _out_of_range(
     return "range", f"expected {limits[0]} to {limits[1]} USD {unit}"
 
 
+@own_context
 def _too_precise(key: RateKey, rate: Decimal) -> tuple[str, str] | None:
     most = _DIGITS.get(key.meter, _DIGITS["input"] if key.meter in TOKENS else 0)
     if not most or len(rate.normalize().as_tuple().digits) <= most:
@@ -155,6 +157,7 @@ def _too_precise(key: RateKey, rate: Decimal) -> tuple[str, str] | None:
     return "digits", "with more digits than a list price has, as after a conversion"
 
 
+@own_context
 def _against_others(
     key: RateKey, rate: Decimal, rates: Rates
 ) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from ..money import own_context
 from .document import adjustments_of
 from .document import Amounts
 from .document import rates_of
@@ -65,6 +66,7 @@ class Revision:
         return invalid({**self.before, **self.changed}, self.changed.keys())
 
     @property
+    @own_context
     def jump(self) -> str | None:
         """The rate that changes more than threefold, if one does."""
         for key, rate in self.changed.items():
@@ -154,6 +156,7 @@ def iso(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@own_context
 def _same(one: Decimal, other: Decimal) -> bool:
     """Compare two rates, ignoring what a float adds or loses."""
     return abs(one - other) <= max(abs(one), abs(other)) * _TOLERANCE

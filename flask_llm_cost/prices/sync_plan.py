@@ -18,6 +18,7 @@ from dataclasses import field
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
+from ..money import own_context
 from .document import adjustments_of
 from .document import allows_jumps
 from .document import Amounts
@@ -309,6 +310,7 @@ class _Planner:
             prices[prices.index(current)] = price
         self.models[model] = prices[0] if len(prices) == 1 else prices
 
+    @own_context
     def _compare(self, model: str, offers: Sequence[Offer]) -> None:
         """Note the rates on which the sources differ."""
         values: dict[RateKey | str, dict[str, Decimal]] = {}

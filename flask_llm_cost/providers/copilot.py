@@ -14,6 +14,7 @@ import dataclasses
 import typing as t
 from decimal import Decimal
 
+from ..money import quotient
 from . import anthropic
 from . import openai
 from .dialect import inner
@@ -79,7 +80,7 @@ _NAMES: t.Final = (
 def cost(notes: Notes) -> Decimal | None:
     """Get the cost in USD, before what a plan includes."""
     nano = notes.amount(notes.extra.get("nano_aiu"))
-    return None if nano is None else nano / _NANO_PER_USD
+    return None if nano is None else quotient(nano, _NANO_PER_USD)
 
 
 _BILLED: t.Final = needles(rb'"copilot_usage"')

@@ -14,6 +14,8 @@ import sqlalchemy as sa
 
 from ..calendar import DAY
 from ..calendar import edges
+from ..money import multiply
+from ..money import own_context
 from .aggregate import series_by
 from .aggregate import tag_series
 from .aggregate import UNTAGGED
@@ -40,10 +42,12 @@ class Rise:
     mean_usd: Decimal
 
     @property
+    @own_context
     def excess_usd(self) -> Decimal:
         return self.latest_usd - self.mean_usd
 
     @property
+    @own_context
     def ratio(self) -> Decimal | None:
         """``None`` if the mean is 0."""
         return self.latest_usd / self.mean_usd if self.mean_usd else None
@@ -92,10 +96,11 @@ def anomaly(
     _, last = where.day_range
     bounds = edges("day", last - _WEEK * DAY, last, where.zone)
     daily = series_by(connection, where, bounds, "provider", "model")
+    least = multiply(_PART, spend_usd)
     rises = [
         (key, rise)
         for key, days in daily.items()
-        if _stands_out(days) and (rise := _rise(days)).excess_usd >= _PART * spend_usd
+        if _stands_out(days) and (rise := _rise(days)).excess_usd >= least
     ]
     if not rises:
         return None
@@ -123,15 +128,17 @@ def _cause(
         for (value,), days in tag_series(connection, where, bounds, key).items()
         if value != UNTAGGED
     ]
-    likely = [c for c in causes if 2 * c.rise.excess_usd >= whole.excess_usd]
+    likely = [c for c in causes if multiply(2, c.rise.excess_usd) >= whole.excess_usd]
     return max(likely, key=lambda c: (c.rise.excess_usd, c.key, c.value), default=None)
 
 
+@own_context
 def _rise(days: Sequence[Totals]) -> Rise:
     week = [day.spend_usd for day in days[-_WEEK - 1 : -1]]
     return Rise(days[-1].spend_usd, sum(week, Decimal(0)) / _WEEK)
 
 
+@own_context
 def _stands_out(days: Sequence[Totals]) -> bool:
     rise = _rise(days)
     if rise.latest_usd < _LEAST or rise.latest_usd < _TIMES * rise.mean_usd:

@@ -13,6 +13,7 @@ from decimal import ROUND_CEILING
 from ..calendar import iso
 from ..calendar import Span
 from ..calendar import SPANS
+from ..money import own_context
 from .calls import CallQuery
 from .sessions import Session
 from .totals import Totals
@@ -196,5 +197,6 @@ def _gaps(totals: Totals) -> dict[str, t.Any]:
     }
 
 
+@own_context
 def _micro(amount: Decimal | None, rounding: str | None = None) -> Decimal | None:
     return None if amount is None else amount.quantize(_MICRO, rounding)

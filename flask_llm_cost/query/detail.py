@@ -25,6 +25,7 @@ from ..db.tables import revisions
 from ..db.tables import tag_sets
 from ..event_id import event_time
 from ..money import from_pico
+from ..money import own_context
 from .filters import CallFilter
 from .listing import CALLS_WITH_TAGS
 from .listing import Reader
@@ -121,6 +122,7 @@ def _call(row: sa.Row[t.Any]) -> Call:
     return call_of(row, json.loads(row.tags) if row.tags else {})
 
 
+@own_context
 def _detail(call: Call) -> CallDetail:
     tokens = [] if call.usage is None else _tokens(call.usage)
     costs: list[tuple[str, Decimal]] = []
@@ -153,6 +155,7 @@ def _side(name: str) -> int:
     )
 
 
+@own_context
 def _mix(parts: Iterable[tuple[str, Decimal]]) -> tuple[MixPart, ...]:
     parts = list(parts)
     whole = sum(amount for _, amount in parts)

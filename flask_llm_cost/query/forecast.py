@@ -16,6 +16,8 @@ from ..calendar import day_start
 from ..calendar import edges
 from ..calendar import first_day
 from ..calendar import next_first_day
+from ..money import own_context
+from ..money import total
 from .aggregate import series
 from .filters import CallFilter
 
@@ -61,7 +63,7 @@ def projection(
     spends = [day.spend_usd for day in days]
     end = next_first_day("month", first)
     return project(
-        spent=sum(spends[_HISTORY:], Decimal(0)),
+        spent=total(spends[_HISTORY:]),
         history=_since_first_cost(spends[:_HISTORY]),
         days=spends[_HISTORY:-1],
         elapsed=now - day_start(first, where.zone),
@@ -70,6 +72,7 @@ def projection(
     )
 
 
+@own_context
 def project(
     *,
     spent: Decimal,
@@ -117,6 +120,7 @@ def _since_first_cost(days: Sequence[Decimal]) -> list[Decimal]:
     return []
 
 
+@own_context
 def _spread(days: Sequence[Decimal], rest: Decimal) -> Decimal | None:
     """Return how much the sum of the remaining days may deviate."""
     if len(days) < _ENOUGH:

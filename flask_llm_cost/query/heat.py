@@ -10,6 +10,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ..calendar import DAY
+from ..money import own_context
 from .aggregate import series
 from .filters import CallFilter
 from .totals import Totals
@@ -44,6 +45,7 @@ class Heat:
     most_tokens: int
     """The tokens of the busiest hour."""
 
+    @own_context
     def level(self, value: Decimal | int, most: Decimal | int) -> int:
         """Return a shade from 0 (nothing) to 5, for ``most_usd`` or ``most_tokens``."""
         if not value or not most:

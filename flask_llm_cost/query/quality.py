@@ -18,6 +18,7 @@ from ..db.sql import joined_sum
 from ..db.sql import split_sum
 from ..db.tables import calls
 from ..money import from_pico
+from ..money import share
 from ..rollups.measures import CEILING
 from ..rollups.measures import COUNTS
 from .aggregate import breakdown
@@ -43,7 +44,7 @@ class Coverage:
     @property
     def share(self) -> Decimal | None:
         """0 to 1; ``None`` if there are no calls."""
-        return Decimal(self.have) / self.of if self.of else None
+        return share(self.have, self.of)
 
 
 @dataclass(frozen=True, slots=True)

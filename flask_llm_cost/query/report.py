@@ -10,6 +10,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from .. import money
 from ..calendar import iso
 from ..calendar import local_day
 from . import aggregate
@@ -59,6 +60,7 @@ class Report:
     pruned_before: dt.datetime | None = None
     """Calls before this were pruned: ``most_expensive`` lacks them."""
 
+    @money.own_context
     def to_json(self) -> dict[str, t.Any]:
         """Return it for JSON. Amounts are text, so that they stay exact."""
         average = self.totals.average_usd
@@ -170,7 +172,7 @@ def _days(connection: sa.Connection, where: CallFilter) -> tuple[Group, ...]:
         Group(
             (local_day(start, where.zone).isoformat(),),
             day,
-            Decimal(day.spend_pico) / whole if whole else None,
+            money.share(day.spend_pico, whole),
         )
         for start, day in zip(edges, found, strict=False)
     )
@@ -181,6 +183,7 @@ def name(group: Group) -> str:
     return "/".join(group.key)
 
 
+@money.own_context
 def measures(totals: Totals, share: Decimal | None = None) -> dict[str, t.Any]:
     """Return totals for JSON. Amounts are text."""
     values = {name: getattr(totals, name) for name in MEASURES}

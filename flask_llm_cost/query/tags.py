@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ..db.tables import calls
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
+from ..money import quotient
 from .aggregate import tag_breakdown
 from .aggregate import tag_series
 from .aggregate import UNTAGGED
@@ -112,7 +113,7 @@ def tag_keys(connection: sa.Connection, where: CallFilter) -> TagKeys:
     return TagKeys(
         where=where,
         keys=tuple(
-            TagKey(key, count, values, Decimal(count) / total)
+            TagKey(key, count, values, quotient(count, total))
             for key, count, values in sorted(found, key=lambda k: (-k[1], k[0]))
         ),
         calls=total,

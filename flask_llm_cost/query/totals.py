@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from ..db.sql import joined_sum
 from ..db.sql import split_sum
 from ..money import from_pico
+from ..money import own_context
+from ..money import share
 from ..rollups.measures import AMOUNTS
 from ..rollups.measures import COUNTS
 
@@ -106,11 +108,13 @@ class Totals:
         return 0 < self.calls == self.failed
 
     @property
+    @own_context
     def average_usd(self) -> Decimal | None:
         """The mean cost of a priced call."""
         return self.spend_usd / self.priced if self.priced else None
 
     @property
+    @own_context
     def possible_usd(self) -> Decimal | None:
         """What the unpriced calls would cost if they were priced like the rest.
 
@@ -140,9 +144,7 @@ class Totals:
     @property
     def cache_hit_rate(self) -> Decimal | None:
         """The share of the input that was read from a cache, 0 to 1."""
-        if not self.input_tokens:
-            return None
-        return Decimal(self.cache_read_tokens) / self.input_tokens
+        return share(self.cache_read_tokens, self.input_tokens)
 
     @property
     def prompt_tokens(self) -> int:
@@ -150,6 +152,7 @@ class Totals:
         return self.input_tokens - self.cache_write_tokens
 
     @property
+    @own_context
     def usd_per_million(self) -> Decimal | None:
         """The average cost of a million tokens of the priced calls."""
         tokens = self.total_tokens - self.estimated_tokens - self.unpriced_tokens
@@ -172,6 +175,7 @@ class Group:
     """The share of the total known spend, 0 to 1; ``None`` if that is 0."""
 
 
+@own_context
 def change(current: Decimal, previous: Decimal) -> Decimal | None:
     """Return the change in percent; ``None`` if the previous value is 0."""
     return (current - previous) / previous * 100 if previous else None
@@ -199,8 +203,7 @@ def groups(found: Iterable[tuple[tuple[str, ...], Totals]]) -> tuple[Group, ...]
         ),
     )
     return tuple(
-        Group(key, part, Decimal(part.spend_pico) / whole if whole else None)
-        for key, part in ranked
+        Group(key, part, share(part.spend_pico, whole)) for key, part in ranked
     )
 
 

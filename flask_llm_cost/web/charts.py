@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from ..money import own_context
+
 HEIGHT: t.Final = 232
 TOP: t.Final = 34
 BOTTOM: t.Final = 26
@@ -85,6 +87,7 @@ class BarChart:
     floor: int = HEIGHT - BOTTOM
 
 
+@own_context
 def bar_chart(points: Sequence[Point]) -> BarChart:
     """Lay out one bar per point, grid lines at round amounts, and a few labels."""
     largest = max(
@@ -158,6 +161,7 @@ class Segment:
     share: Decimal
 
 
+@own_context
 def mix(parts: Iterable[tuple[str, Decimal | int]]) -> tuple[Segment, ...]:
     """Lay out the parts of a stacked bar. Every part above zero is visible."""
     known = [(name, Decimal(size)) for name, size in parts if size > 0]
@@ -178,6 +182,7 @@ def mix(parts: Iterable[tuple[str, Decimal | int]]) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
+@own_context
 def share(part: Decimal | int | None, whole: Decimal | int | None) -> float:
     """The width of a part in percent, visible if it is above zero."""
     if not part or not whole or part < 0:
@@ -185,6 +190,7 @@ def share(part: Decimal | int | None, whole: Decimal | int | None) -> float:
     return round(min(100.0, max(0.5, float(Decimal(part) / Decimal(whole) * 100))), 3)
 
 
+@own_context
 def spark(amounts: Iterable[Decimal], count: int = 48) -> str:
     """The points of a sparkline of 96 by 24 pixels; empty if there is nothing to draw."""
     found = list(amounts)

@@ -13,6 +13,8 @@ from decimal import Decimal
 from decimal import ROUND_CEILING
 from decimal import ROUND_HALF_EVEN
 
+from ..money import own_context
+
 UNKNOWN: t.Final = "unknown"
 
 MINUS: t.Final = "\N{MINUS SIGN}"
@@ -30,6 +32,7 @@ def money(amount: Decimal | None) -> str:
     return UNKNOWN if amount is None else _dollars(amount, decimals(amount))
 
 
+@own_context
 def most(amount: Decimal) -> str:
     """A limit: like :func:`money`, rounded up."""
     step = Decimal(1).scaleb(-decimals(amount))
@@ -41,6 +44,7 @@ def at_most(amount: Decimal) -> str:
     return f"at most {most(amount)}"
 
 
+@own_context
 def decimals(amount: Decimal) -> int:
     """Decimal places: two, or below $1 enough for three significant digits."""
     size = abs(amount)
@@ -61,6 +65,7 @@ def total_column(amounts: Iterable[Decimal | None]) -> int:
     return decimals(max((a for a in amounts if a is not None), default=Decimal(0)))
 
 
+@own_context
 def aligned(amount: Decimal | None, places: int) -> str:
     """Like :func:`money` with a column's decimal places, or more to avoid showing zero."""
     if amount is None:
@@ -78,17 +83,20 @@ def exact(amount: Decimal | None) -> str:
     return _dollars(amount, exact_places([amount]))
 
 
+@own_context
 def exact_places(amounts: Iterable[Decimal]) -> int:
     """The decimal places that show all digits of some amounts."""
     exponents = (t.cast(int, a.normalize().as_tuple().exponent) for a in amounts)
     return max(2, *(-exponent for exponent in exponents), 2)
 
 
+@own_context
 def _dollars(amount: Decimal, places: int) -> str:
     text = f"{abs(amount):,.{places}f}"
     return f"{MINUS if amount < 0 else ''}${text}"
 
 
+@own_context
 def estimate(amount: Decimal) -> str:
     """USD rounded like an estimate: two significant digits, cents, or whole dollars."""
     if not amount or abs(amount) >= 10:
@@ -96,6 +104,7 @@ def estimate(amount: Decimal) -> str:
     return _dollars(amount, max(2, 1 - amount.adjusted()))
 
 
+@own_context
 def times(ratio: Decimal) -> str:
     """``3.2 times``."""
     return f"{ratio:,.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
@@ -106,6 +115,7 @@ def whole(count: int | None) -> str:
     return UNKNOWN if count is None else f"{count:,}"
 
 
+@own_context
 def short(count: int | None) -> str:
     """``1.23M``, where the exact count is shown elsewhere."""
     if count is None:
@@ -117,6 +127,7 @@ def short(count: int | None) -> str:
     return str(count)
 
 
+@own_context
 def _three(value: Decimal) -> str:
     places = max(0, 2 - max(0, value.adjusted()))
     text = f"{value:.{places}f}"
@@ -139,6 +150,7 @@ def duration(ms: float | None) -> str:
     return f"{minutes}{NARROW}min{NARROW}{seconds:02d}{NARROW}s"
 
 
+@own_context
 def percent(share: float | Decimal | None) -> str:
     """A share of 1: ``42.3%``, ``<0.1%``."""
     if share is None:
@@ -151,6 +163,7 @@ def percent(share: float | Decimal | None) -> str:
     return f"{value:.0f}%" if value in (0, 100) else f"{value:.1f}%"
 
 
+@own_context
 def delta(percent: Decimal) -> str:
     """A change in percent: ``+12.3%``."""
     if abs(percent) < Decimal("0.05"):
@@ -160,6 +173,7 @@ def delta(percent: Decimal) -> str:
     return f"{sign}{size:,.1f}%" if size < 1000 else f"{sign}{size:,.0f}%"
 
 
+@own_context
 def ticks(amounts: Iterable[Decimal]) -> list[str]:
     """The labels of an axis, in one format: ``$0.50``, ``$1.00`` or ``$250``, ``$1K``."""
     found = list(amounts)
@@ -174,6 +188,7 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+@own_context
 def quantity(value: Decimal) -> str:
     """Tokens or units, without trailing zeros."""
     text = f"{value:,f}"

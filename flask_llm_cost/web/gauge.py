@@ -10,6 +10,7 @@ from decimal import Decimal
 from ..budgets import Budget
 from ..budgets.standing import Standing
 from ..money import digits
+from ..money import own_context
 from . import charts
 from . import format
 
@@ -42,6 +43,7 @@ class Gauge:
     title: str
 
 
+@own_context
 def gauge(standing: Standing) -> Gauge | None:
     """Return the gauge of one window; ``None`` if the app sets no limit."""
     if standing.limit is None:
@@ -112,6 +114,7 @@ def outlook(standing: Standing) -> str:
     return " · ".join(parts)
 
 
+@own_context
 def percent(part: Decimal) -> str:
     """Return a threshold as it was set: 0.5 is 50%."""
     return f"{digits(part * 100)}%"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..money import from_pico
+from ..money import own_context
 from ..query.detail import MixPart
 from ..query.overview import Day
 from ..query.totals import sum_up
@@ -118,6 +119,7 @@ class TypeCost:
         return self.name, self.amount
 
 
+@own_context
 def cost_by_token_type(totals: Totals) -> list[TypeCost]:
     """The spend on uncached input, cache reads and writes, output, and other units."""
     read, written = totals.cache_read_tokens, totals.cache_write_tokens

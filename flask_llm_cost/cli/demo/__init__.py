@@ -16,6 +16,7 @@ from decimal import Decimal
 
 import click
 
+from ...money import multiply
 from ..text import progress
 
 if t.TYPE_CHECKING:
@@ -159,7 +160,9 @@ def _budgets(calls: int) -> list[dict[str, t.Any]]:
     """One budget of each kind, used to a different degree."""
     return [
         {"name": name, "period": period, "tags": tags}
-        | {"limit_usd": f"{max(Decimal(usd_per_call) * calls, Decimal('0.01')):.2f}"}
+        | {
+            "limit_usd": f"{max(multiply(Decimal(usd_per_call), calls), Decimal('0.01')):.2f}"
+        }
         for name, period, usd_per_call, tags in (
             ("everything", "month", "0.0075", {}),
             ("chat", "week", "0.0015", {"feature": "chat"}),

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from ...money import context
 from ...money import in_bounds
+from ...money import own_context
 from ..meters import Malformed
 from ..names import spelling
 
@@ -101,6 +102,7 @@ def amount(value: object) -> Decimal | None:
     return number if in_bounds(number) else None
 
 
+@own_context
 def tidy(number: Decimal) -> Decimal:
     """Remove float noise (0.8900000000000001) and exponents from a price."""
     number = _NOISE_FREE.plus(number).normalize()

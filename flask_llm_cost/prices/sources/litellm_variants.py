@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from ...money import context
+from ...money import own_context
 from . import amount
 from . import Sheet
 from . import tidy
@@ -66,6 +67,7 @@ def read_image_size(
     sheet.models[name] = entries
 
 
+@own_context
 def _image_price(found: re.Match[str], fields: Mapping[str, t.Any]) -> Decimal | None:
     if "max" in (found["width"], found["height"]) or "-steps/" in found["model"]:
         return None
