@@ -458,6 +458,26 @@ def test_a_stream_of_a_session_stays_open_between_its_answers(book: Book) -> Non
     assert {call.outcome for call in book.calls} == {"ok"}
 
 
+def test_a_web_socket_is_one_call_for_each_turn(book: Book) -> None:
+    meter = Tap(book).open("WS", "wss://api.openai.com/v1/realtime", None)
+    assert meter is not None
+    meter.respond(101, {})
+    session = {"type": "session.created", "session": {"model": "gpt-realtime"}}
+    events = [session]
+    for number in (1, 2, 3):
+        usage = {"input_tokens": 3, "output_tokens": number}
+        body = {"id": f"resp_socket_{number}", "usage": usage}
+        events.append({"type": "response.done", "response": body})
+    for event in events:
+        meter.feed(json.dumps(event).encode() + b"\n", decoded=True)
+        meter.settle(0)
+    assert len(book.calls) == 2
+    meter.close()
+    assert [call.usage and call.usage.output_tokens for call in book.calls] == [1, 2, 3]
+    assert {call.model for call in book.calls} == {"gpt-realtime"}
+    assert len({call.event_id for call in book.calls}) == 3
+
+
 def test_an_answer_that_carried_its_usage_is_not_billed_again(book: Book) -> None:
     url = "https://api.openai.com/v1/responses"
     usage = {"input_tokens": 3, "output_tokens": 4}

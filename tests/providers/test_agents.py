@@ -14,6 +14,7 @@ import pytest
 
 from flask_llm_cost.call import Reading
 from flask_llm_cost.call import Usage
+from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.providers import chat_route
 from flask_llm_cost.providers import Exchange
 from flask_llm_cost.providers import route
@@ -98,6 +99,18 @@ def test_each_request_of_a_session_is_an_answer(
     ]
     assert {each.flags for each in found} == {frozenset(("session_fee",))}
     assert all(each.created_at for each in found)
+
+
+def test_a_request_has_a_price_that_is_a_floor() -> None:
+    events = [session(status="idle"), request("e1", 1)]
+    reading = tracked("anthropic", events)[-1]
+    quote = PriceBook.bundled().quote(
+        "anthropic", reading.model or "", reading.usage, flags=reading.flags
+    )
+    assert quote.cost is not None
+    # 10 input at $4, 20 read at $0.20, 5 written at $5, 1 output at $20, per 1M
+    assert quote.cost.total_usd == Decimal("0.000089")
+    assert not quote.cost.complete
 
 
 def test_a_fast_request_is_in_fast_mode() -> None:

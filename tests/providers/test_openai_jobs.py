@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import typing as t
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -234,6 +235,17 @@ def test_a_fine_tuning_job_is_billed_by_the_tokens_of_its_training(status: str) 
     assert (reading.model, reading.response_id) == ("gpt-4o-mini-2024-07-18", "ftjob-1")
     assert reading.created_at is not None
     assert reading.flags == frozenset()
+
+
+def test_a_rate_for_training_prices_a_job(tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    rates = {"input": 0.15, "output": 0.6, "input_training": 3}
+    path.write_text(json.dumps({"models": {"openai/gpt-4o-mini-2024-07-18": rates}}))
+    reading = poll("fine_tuning/jobs/ftjob-1", job())
+    assert quoted(reading).cost is None
+    cost = PriceBook.load(path).cost("openai", reading.model or "", reading.usage)
+    assert cost is not None
+    assert (cost.total_usd, cost.complete) == (Decimal("0.015"), True)  # 5,000 x $3/1M
 
 
 @pytest.mark.parametrize("status", ["running", "queued", "failed"])
