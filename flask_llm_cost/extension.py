@@ -58,6 +58,8 @@ class LlmCost(AppRecorder):
     :param db: The app's :class:`~flask_sqlalchemy.SQLAlchemy`; looked up in
         ``app.extensions`` if left out.
     :param providers: Additional :class:`.Provider` objects, tried before the built-in ones.
+    :param instrument: Capture every client in the process: ``True``, or names of
+        libraries. The default of ``LLM_COST_INSTRUMENT``, which takes precedence.
     """
 
     def __init__(
@@ -66,9 +68,11 @@ class LlmCost(AppRecorder):
         *,
         db: SQLAlchemy | None = None,
         providers: Sequence[Provider] = (),
+        instrument: bool | str | Sequence[str] = False,
     ) -> None:
         super().__init__(Apps(), tag_providers=[])
         self._db = db
+        self._instrument = instrument
         self.providers = tuple(providers)
         """Providers of the app's own."""
         if app is not None:
@@ -88,6 +92,7 @@ class LlmCost(AppRecorder):
                 "Flask-LLM-Cost is already set up on this app. Call init_app once per app;"
                 f" elsewhere, use app.extensions[{NAME!r}].extension."
             )
+        app.config.setdefault("LLM_COST_INSTRUMENT", self._instrument)
         settings = Settings.read(app.config, app.instance_path)
         state = AppState(app, self, settings, self._db)
         if settings.prices_file is not None or settings.price_overrides:

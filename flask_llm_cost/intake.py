@@ -46,7 +46,7 @@ class Intake:
         self._deferred: deque[tuple[Call, Origin, str | None, bool]] = deque()
         self._storing = threading.RLock()
         self._storing_here = Section()
-        self._warned: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, ...]] = set()
         self._silent_until = 0.0
         self._unlogged = 0
 
@@ -200,6 +200,8 @@ class Intake:
             origin.request.add(call)
         if _lacks_price(call):
             self._report_unknown_price(call)
+        elif call.stream and call.usage is None and "no_usage" in call.flags:
+            self._report_missing_usage(call)
         app = self._state.app
         if app is not None:
             signals.send(signals.call_recorded, app, call=call)
@@ -219,6 +221,24 @@ class Intake:
         app = self._state.app
         if app is not None:
             signals.send(signals.price_unknown, app, call=call)
+
+    def _report_missing_usage(self, call: Call) -> None:
+        """Log once for each model that its streams could have reported their usage."""
+        from .providers import usage_on_request
+
+        key = (call.provider, call.model, "usage")
+        if key in self._warned or len(self._warned) >= _MAX_WARNED:
+            return
+        providers = self._state.extension.providers
+        if usage_on_request(call.provider, call.operation, providers):
+            self._warned.add(key)
+            _log.warning(
+                "A stream of %s/%s reported no usage, so its cost is unknown. Request usage"
+                ' with stream_options={"include_usage": True}, or set'
+                " LLM_COST_INJECT_STREAM_USAGE.",
+                call.provider,
+                call.model,
+            )
 
     def raise_unknown_price(self, call: Call) -> None:
         """Raise now, not at the next send: the caller who tracked the call is there.

@@ -461,6 +461,47 @@ def test_the_setting_instruments_the_process(make_app: MakeApp) -> None:
     assert [call.outcome for call in calls] == ["no_response"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "captured"),
+    [(None, ["no_response"]), (False, []), (["httpx2"], []), (True, ["no_response"])],
+)
+def test_an_argument_instruments_the_process_unless_a_setting_does_not(
+    setting: t.Any, captured: list[str], tmp_path: Path
+) -> None:
+    app = Flask("host", instance_path=str(tmp_path))
+    app.config["LLM_COST_PROVIDER_HOSTS"] = {"127.0.0.1:9": "openai"}
+    if setting is not None:
+        app.config["LLM_COST_INSTRUMENT"] = setting
+    llm_cost = LlmCost(app, instrument="requests")
+    url = "http://127.0.0.1:9/v1/chat/completions"
+    try:
+        with record_calls(app) as calls, pytest.raises(requests.ConnectionError):
+            requests.post(url, json={"model": "x"}, timeout=5)
+    finally:
+        llm_cost.uninstrument()
+        app.extensions["llm_cost"].close()
+    assert [call.outcome for call in calls] == captured
+
+
+def test_an_invalid_argument_of_instrument_stops_the_set_up() -> None:
+    with pytest.raises(ConfigError, match="LLM_COST_INSTRUMENT.*'urllib'"):
+        LlmCost(Flask("host"), instrument=["urllib"])
+
+
+def test_a_stream_that_could_report_usage_is_logged_once(
+    app: Flask, llm_cost: LlmCost, caplog: pytest.LogCaptureFixture
+) -> None:
+    with record_calls(app) as calls:
+        for provider in ("openai", "openai", "groq"):
+            with llm_cost.track_stream(provider=provider, model="gpt-4o") as stream:
+                stream.event({"choices": [{"delta": {"content": "x"}}]})
+                stream.event("[DONE]")
+    assert ["no_usage" in call.flags for call in calls] == [True] * 3
+    assert "No price" not in caplog.text
+    assert caplog.text.count("LLM_COST_INJECT_STREAM_USAGE") == 1
+    assert "A stream of openai/gpt-4o reported no usage" in caplog.text
+
+
 def test_a_tracked_stream_is_recorded_with_its_cost(
     app: Flask, llm_cost: LlmCost
 ) -> None:

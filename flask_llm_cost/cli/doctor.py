@@ -21,8 +21,9 @@ from ..errors import SetupRequired
 from ..errors import StorageError
 from .findings import Finding
 from .findings import show
+from .gaps import without_cost
 from .text import count
-from .text import fit
+from .text import listed
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -142,7 +143,7 @@ def columns(host: Host) -> Iterator[Finding]:
         yield Finding(
             "error",
             "columns",
-            f"the database has no {_list(missing)}, although its schema version is current."
+            f"the database has no {listed(missing)}, although its schema version is current."
             " Something else changed the tables: restore them from a backup. Run `flask"
             " llm-cost db sql` to print their definition.",
         )
@@ -315,34 +316,30 @@ def prices(host: Host) -> Iterator[Finding]:
 
 
 def calls(host: Host) -> Iterator[Finding]:
-    """Report the last call, and recent calls without a price."""
+    """Report the last call, and why recent calls have no cost."""
     from ..calendar import END
-    from ..query.aggregate import breakdown
     from ..query.filters import CallFilter
     from ..query.listing import top_calls
-    from ..query.totals import sum_up
+    from ..query.quality import gaps
 
     every, month = CallFilter(end=END), _last_30_days(host)
     last = _read(host, lambda c: top_calls(c, every, sort="recent", limit=1))
-    models = _read(host, lambda c: breakdown(c, month, "provider", "model"))
-    if last is None or models is None:
+    found = _read(host, lambda c: gaps(c, month))
+    if last is None or found is None:
         return
     if not last:
-        hint = "Mount llm_cost.adapter() on the session that calls the LLM."
-        yield Finding("warn", "calls", f"none yet. {hint}")
+        captured = host.settings.instrument
+        hint = (
+            f"Every client of {' and '.join(captured)} is captured, so make a call"
+            if captured
+            else "Call LlmCost(app, instrument=True), or mount llm_cost.adapter() on the"
+            " session that calls the LLM"
+        )
+        yield Finding("warn", "calls", f"none yet. {hint}.")
         return
     at = last[0].started_at.astimezone(host.settings.timezone)
     yield Finding("ok", "calls", f"the last one was sent at {at:%Y-%m-%d %H:%M:%S %Z}.")
-    totals = sum_up(group.totals for group in models)
-    if totals.unpriced:
-        unpriced = [group for group in models if group.totals.unpriced]
-        names = [fit("/".join(group.key), 60).rstrip() for group in unpriced]
-        yield Finding(
-            "warn",
-            "pricing",
-            f"{totals.unpriced:,} of {count(totals.calls, 'call')} in the last 30 days have"
-            f" no price: {_list(names)}. Run `flask llm-cost prices explain`.",
-        )
+    yield from without_cost(found)
 
 
 def rollups(host: Host) -> Iterator[Finding]:
@@ -428,8 +425,3 @@ def _last_30_days(host: Host) -> CallFilter:
     from ..query.filters import CallFilter
 
     return CallFilter(start=host.clock() - dt.timedelta(days=30))
-
-
-def _list(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{', '.join(names[:5])}{more}"

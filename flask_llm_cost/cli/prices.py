@@ -83,6 +83,7 @@ def explain(
 
     \b
     flask llm-cost prices explain openai gpt-4o
+    flask llm-cost prices explain openai/gpt-4o
     flask llm-cost prices explain anthropic claude-sonnet-4-5 \\
         --input-tokens 250000 --output-tokens 900 --mode batch
     flask llm-cost prices explain --call 01a1f416-bdf9-72e5-acdf-74e949befff4
@@ -93,8 +94,13 @@ def explain(
             raise click.UsageError("Give PROVIDER and MODEL, or --call, not both.")
         ok = _explain_call(host, event_id)
         click.get_current_context().exit(0 if ok else 1)
-    if provider is None or model is None:
-        raise click.UsageError("Give PROVIDER and MODEL, or --call EVENT_ID.")
+    if provider is not None and model is None:
+        # As printed everywhere: the model's name may have slashes, too.
+        provider, _, model = provider.partition("/")
+    if not provider or not model:
+        raise click.UsageError(
+            "Give PROVIDER and MODEL, PROVIDER/MODEL, or --call EVENT_ID."
+        )
     used = _usage(input_tokens, output_tokens)
     found = _explained(host, provider, model, used, at, mode)
     click.echo("\n".join(plain(line) for line in str(found).splitlines()))

@@ -9,6 +9,7 @@ import typing as t
 import unicodedata
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from decimal import Decimal
 from decimal import ROUND_CEILING
 
@@ -26,6 +27,12 @@ _MICRO: t.Final = Decimal("0.000001")
 def count(number: int, noun: str) -> str:
     """``1 call``, ``1,204 calls``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
 
 
 @own_context

@@ -158,8 +158,7 @@ class CallExplanation:
         yield f"Call {call.event_id}, {call.started_at:%Y-%m-%d %H:%M:%S} UTC"
         yield f"{call.provider}/{call.model}, {call.operation}, {call.outcome}"
         if call.cost is None:
-            known = call.usage is not None
-            yield f"Cost: unknown; {'no price' if known else 'its usage'} is known."
+            yield f"Cost: unknown. {_why_unknown(call)}"
         else:
             yield from self._cost_lines(call.cost)
         if self.missing:
@@ -277,6 +276,14 @@ def explain_call(book: PriceBook, call: Call) -> CallExplanation:
         missing = _missing(call.usage, cost)
     amounts = {meter: _amount(meter, part) for meter, part in parts.items()}
     return CallExplanation(call, amounts, missing, current, reason)
+
+
+def _why_unknown(call: Call) -> str:
+    if call.used_nothing:
+        return "The attempt was refused or not answered, so nothing was used."
+    if call.usage is None:
+        return "The response reported no usage; a price would not help."
+    return "No price is known for the model."
 
 
 def _amount(name: str, part: Part) -> Decimal:

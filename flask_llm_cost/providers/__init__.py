@@ -14,6 +14,7 @@ from .routes import chat_route
 from .routes import known_name
 from .routes import Route
 from .routes import route
+from .routes import usage_on_request
 
 __all__ = [
     "Dialect",
@@ -28,4 +29,5 @@ __all__ = [
     "needles",
     "read_exchange",
     "route",
+    "usage_on_request",
 ]

@@ -87,6 +87,16 @@ def known_name(name: str, providers: Sequence[Provider] = ()) -> str:
     return name.strip() if found is None else found.name
 
 
+def usage_on_request(
+    provider: str, operation: str, providers: Sequence[Provider] = ()
+) -> bool:
+    """Whether streams report usage only if ``stream_options.include_usage`` asks for it."""
+    known = _by_name(provider, providers)
+    # A gateway that is not listed speaks like OpenAI.
+    asked = known is None or bool(known.include_usage)
+    return asked and operation in _WITH_STREAM_OPTIONS
+
+
 def _by_name(name: str, providers: Sequence[Provider]) -> Provider | None:
     for known in providers:
         if known.name == name:

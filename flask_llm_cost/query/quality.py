@@ -19,6 +19,7 @@ from ..db.sql import split_sum
 from ..db.tables import calls
 from ..money import from_pico
 from ..money import share
+from ..providers import usage_on_request
 from ..rollups.measures import CEILING
 from ..rollups.measures import COUNTS
 from .aggregate import breakdown
@@ -81,16 +82,42 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpriced:
+    """A model without a price, and the calls that reported usage of it."""
+
+    key: tuple[str, ...]
+    """``(provider, model)``."""
+    calls: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Why calls have no cost: each reason has its own remedy."""
+
+    unpriced: tuple[Unpriced, ...]
+    """Models without a price, most calls first."""
+    without_usage: tuple[Count, ...]
+    """By ``(provider, model, operation, outcome, "stream" or "")``, most calls first."""
+
+    @property
+    def requestable(self) -> bool:
+        """Whether ``stream_options.include_usage`` would have reported some usage."""
+        for count in self.without_usage:
+            provider, _, operation, outcome, stream = count.key
+            if stream and outcome == "ok" and usage_on_request(provider, operation):
+                return True
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """What the data-quality page shows. Failed attempts are listed separately."""
 
     where: CallFilter
     totals: Totals
     coverage: tuple[Coverage, ...]
-    unpriced: tuple[Group, ...]
-    """By ``(provider, model)``, most unpriced calls first."""
-    without_usage: tuple[Count, ...]
-    """By ``(provider, model, operation, outcome, "stream" or "")``, most calls first."""
+    gaps: Gaps
     doubts: tuple[Doubt, ...]
     """Why costs are not complete, most calls first. A call may have several reasons."""
     failed: tuple[Count, ...]
@@ -107,26 +134,16 @@ class Quality:
     """The cost of those, if the most expensive call of each response is the correct one."""
 
 
-def quality(
-    connection: sa.Connection, where: CallFilter, *, limit: int = 10
-) -> Quality:
-    """Return what the data-quality page shows.
-
-    :param limit: How many rows of the breakdowns by model.
-    """
+def quality(connection: sa.Connection, where: CallFilter) -> Quality:
+    """Return what the data-quality page shows."""
     models = breakdown(connection, where, "provider", "model")
-    unpriced = [group for group in models if group.totals.unpriced]
-    unpriced.sort(key=lambda group: (-group.totals.unpriced, group.key))
     copies, excess = _duplicates(connection, where)
     kinds = _kinds(connection, where)
     return Quality(
         where=where,
         totals=sum_up(group.totals for group in models),
         coverage=_coverage(kinds),
-        unpriced=tuple(unpriced[:limit]),
-        without_usage=_ranked(
-            (kind.key, kind.calls) for kind in kinds if kind.served and not kind.used
-        )[:limit],
+        gaps=_gaps(models, kinds),
         doubts=_doubts(kinds),
         failed=_ranked(
             ((kind.provider, kind.status or kind.outcome), kind.calls)
@@ -140,6 +157,40 @@ def quality(
         ),
         duplicates=copies,
         duplicate_usd=excess,
+    )
+
+
+def gaps(connection: sa.Connection, where: CallFilter) -> Gaps:
+    """Return why calls have no cost."""
+    models = breakdown(connection, where, "provider", "model")
+    return _gaps(models, _kinds(connection, where))
+
+
+def _gaps(models: Iterable[Group], kinds: Sequence[_Kind]) -> Gaps:
+    silent: Counter[tuple[str, ...]] = Counter()
+    lacking: set[tuple[str, ...]] = set()
+    for kind in kinds:
+        if kind.served and not kind.priced:
+            if kind.used:
+                lacking.add(kind.key[:2])
+            else:
+                silent[kind.key[:2]] += kind.calls
+    found = [
+        Unpriced(
+            group.key,
+            group.totals.unpriced - silent[group.key],
+            group.totals.unpriced_tokens,
+        )
+        for group in models
+        # Of pruned calls, only the tokens say that there was usage.
+        if group.key in lacking or group.totals.unpriced_tokens
+    ]
+    found.sort(key=lambda model: (-model.calls, model.key))
+    return Gaps(
+        tuple(model for model in found if model.calls > 0),
+        _ranked(
+            (kind.key, kind.calls) for kind in kinds if kind.served and not kind.used
+        ),
     )
 
 

@@ -78,7 +78,7 @@ FLAG_FIXES: t.Final = {
     "session_fee": "Compare these days with the provider's bill.",
     "cut": "Read streams to the end, or stop them less often.",
     "usage_conflict": "Compare a few of these calls with the provider's bill.",
-    "no_usage": "Request usage for streams, and read them to the end.",
+    "no_usage": "Request usage: stream_options or LLM_COST_INJECT_STREAM_USAGE.",
     "estimated": "Request usage from the provider: LLM_COST_INJECT_STREAM_USAGE.",
     "results_dropped": "Read batch results in smaller parts, or track them manually.",
     "repeated": "Check whether another call has the same response ID.",
@@ -94,7 +94,7 @@ FLAG_FIXES: t.Final = {
 """What to do about a flag."""
 
 COVERAGE: t.Final = {
-    "cost": ("Cost", "Add prices for the unpriced models below."),
+    "cost": ("Cost", "See the unpriced models and the calls without usage below."),
     "usage": ("Usage", "See the calls without usage below."),
     "stream_usage": (
         "Usage of streams",

@@ -23,8 +23,10 @@ from flask_llm_cost.rollups.dirty_marks import delete_marks
 from flask_llm_cost.rollups.dirty_marks import dirty_hours
 from flask_llm_cost.rollups.dirty_marks import mark_dirty
 from flask_llm_cost.rollups.dirty_marks import marks_of
+from tests.cli.conftest import NOW
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
+from tests.web.conftest import a_call
 
 Shown = Callable[..., str]
 
@@ -75,8 +77,41 @@ def test_unpriced_models_are_named(shown: Shown, examined: Examined) -> None:
     shown("drain")
     status, message = examined()["pricing"]
     assert status == "warn"
-    assert "1 of 5 calls" in message
-    assert "openai/mystery" in message
+    assert message.startswith(
+        "1 call in the last 30 days has no price: openai/mystery."
+    )
+    assert "prices explain openai/mystery`" in message
+
+
+def test_missing_usage_is_not_a_missing_price(shop: Flask, examined: Examined) -> None:
+    ledger = shop.extensions["llm_cost"].ledger
+    mute = {
+        "usage": None,
+        "cost": None,
+        "stream": True,
+        "flags": frozenset({"no_usage"}),
+    }
+    for model in ("mute", "dumb"):
+        ledger.append(a_call(at=NOW, model=model, **mute))
+    assert ledger.flush()
+    found = examined()
+    assert "mute" not in found["pricing"][1]
+    status, message = found["usage"]
+    assert status == "warn"
+    assert message.startswith("2 calls in the last 30 days reported no usage")
+    assert "openai/mute" in message
+    assert "LLM_COST_INJECT_STREAM_USAGE" in message
+
+
+def test_a_captured_process_is_not_advised_to_mount_the_adapter(
+    make_app: MakeApp, examined: Examined
+) -> None:
+    app = make_app(LLM_COST_INSTRUMENT=["requests"])
+    try:
+        message = examined(app=app)["calls"][1]
+    finally:
+        clients.uninstrument()
+    assert message == "none yet. Every client of requests is captured, so make a call."
 
 
 def test_queued_calls_are_counted(
@@ -257,7 +292,8 @@ def test_settings_that_keep_calls_from_the_ledger_are_named(
     assert named in found["configuration"][1]
     assert found["calls"] == (
         "warn",
-        "none yet. Mount llm_cost.adapter() on the session that calls the LLM.",
+        "none yet. Call LlmCost(app, instrument=True), or mount llm_cost.adapter() on the"
+        " session that calls the LLM.",
     )
 
 

@@ -14,8 +14,10 @@ from flask import Flask
 
 from flask_llm_cost.query.detail import stream_calls
 from flask_llm_cost.query.filters import CallFilter
+from tests.cli.conftest import NOW
 from tests.cli.conftest import Run
 from tests.conftest import MakeApp
+from tests.web.conftest import a_call
 
 Shown = Callable[..., str]
 
@@ -24,6 +26,20 @@ def test_a_price_is_explained(shown: Shown) -> None:
     text = shown("prices", "explain", "openai", "writer")
     assert "openai/writer" in text
     assert "the overrides" in text
+
+
+def test_a_model_can_be_named_as_it_is_printed(shown: Shown, run: Run) -> None:
+    expected = shown("prices", "explain", "openai", "writer")
+    assert shown("prices", "explain", "openai/writer") == expected
+    nested = run("prices", "explain", "openrouter/meta/llama").stdout
+    assert "openrouter/meta/llama" in nested
+
+
+@pytest.mark.parametrize("given", ["writer", "openai/", "/writer"])
+def test_half_a_name_is_a_usage_error(run: Run, given: str) -> None:
+    result = run("prices", "explain", given)
+    assert result.exit_code == 2
+    assert "PROVIDER/MODEL" in result.stderr
 
 
 def test_a_call_of_a_given_size_is_priced(shown: Shown) -> None:
@@ -94,9 +110,19 @@ def test_an_unpriced_call_has_no_price(shown: Shown, shop: Flask) -> None:
     [call] = stream_calls(ledger.reading, CallFilter(model="mystery"))
     code, text = explained_call(shop, call.event_id)
     assert code == 1
-    assert "Cost: unknown; no price is known." in text
+    assert "Cost: unknown. No price is known for the model." in text
     assert "No rate for: input" in text
     assert "No price is known for openai/mystery." in text
+
+
+def test_a_call_without_usage_needs_no_price(shop: Flask) -> None:
+    ledger = shop.extensions["llm_cost"].ledger
+    ledger.append(call := a_call(at=NOW, cost=None, usage=None, stream=True))
+    assert ledger.flush()
+    code, text = explained_call(shop, call.event_id)
+    assert code == 1
+    assert "Cost: unknown. The response reported no usage" in text
+    assert "no price" not in text.lower()
 
 
 def test_an_unknown_call_is_an_error(run: Run) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import typing as t
+from collections import Counter
 from decimal import Decimal
 
 import pytest
@@ -24,9 +25,9 @@ from .vectors import vectors
 EVERYTHING = CallFilter()
 
 
-def ask(store: Store, limit: int = 10) -> Quality:
+def ask(store: Store) -> Quality:
     with store.reading() as connection:
-        return quality(connection, EVERYTHING, limit=limit)
+        return quality(connection, EVERYTHING)
 
 
 def missing(found: Quality) -> dict[str, int]:
@@ -44,9 +45,12 @@ def test_quality_vectors(store: Store, vector: dict[str, t.Any]) -> None:
     assert gaps["tags"] == expected["untagged_calls_count"]
     assert gaps["latency"] == expected["missing_latency_count"]
     assert gaps["response_id"] == expected["missing_provider_response_id_count"]
-    assert {
-        group.key[1]: group.totals.unpriced for group in found.unpriced
-    } == expected["unknown_pricing_by_model"]
+    # The seed does not distinguish a missing price from missing usage.
+    unknown: Counter[str] = Counter()
+    for model in (*found.gaps.unpriced, *found.gaps.without_usage):
+        unknown[model.key[1]] += model.calls
+    unpriced = expected["unknown_pricing_by_model"]
+    assert {model: unknown[model] for model in unpriced} == unpriced
     [streams] = [c for c in found.coverage if c.name == "stream_usage"]
     assert streams.of == expected["streaming_count"]
 
@@ -62,7 +66,7 @@ def test_gaps_are_counted(store: Store, found: list[Call]) -> None:
     assert gaps["cost"] == seen.totals.unpriced
     assert gaps["tags"] == sum(not call.tags for call in found)
     assert gaps["latency"] == sum(call.latency_ms is None for call in found)
-    assert gaps["usage"] == sum(count.calls for count in seen.without_usage)
+    assert gaps["usage"] == sum(count.calls for count in seen.gaps.without_usage)
     assert sum(count.calls for count in seen.failed) == seen.totals.failed
     assert sum(count.calls for count in seen.outcomes) == len(found)
     assert sum(count.calls for count in seen.sources) == len(found)
@@ -89,8 +93,37 @@ def test_missing_usage_says_why(store: Store) -> None:
     store.fill(
         make_call(stream=True, **lost), make_call(stream=True, **lost), make_call()
     )
-    [found] = ask(store).without_usage
+    [found] = ask(store).gaps.without_usage
     assert found == Count(("openai", "gpt-4o", "chat", "interrupted", "stream"), 2)
+
+
+def test_a_model_without_usage_does_not_lack_a_price(store: Store) -> None:
+    mute: dict[str, t.Any] = {"usage": None, "cost": None, "stream": True}
+    store.fill(
+        make_call(model="mute", **mute),
+        make_call(model="both", **mute),
+        make_call(model="both", cost=None),
+    )
+    found = ask(store).gaps
+    assert [(model.key[1], model.calls) for model in found.unpriced] == [("both", 1)]
+    assert {count.key[1] for count in found.without_usage} == {"mute", "both"}
+    assert found.requestable
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"provider": "groq"},
+        {"operation": "embeddings"},
+        {"outcome": "interrupted"},
+        {"stream": False},
+    ],
+)
+def test_usage_is_requested_only_where_that_helps(
+    sqlite: Store, changes: dict[str, t.Any]
+) -> None:
+    sqlite.fill(make_call(**{"usage": None, "cost": None, "stream": True, **changes}))
+    assert not ask(sqlite).gaps.requestable
 
 
 def test_flags_are_counted_one_by_one(store: Store) -> None:
@@ -120,8 +153,8 @@ def test_the_worst_comes_first(store: Store) -> None:
         *(make_call(model=f"m{n % 3}", cost=None) for n in range(5)),
         make_call(model="known"),
     )
-    found = ask(store, limit=2)
-    assert [group.key[1] for group in found.unpriced] == ["m0", "m1"]
+    found = ask(store).gaps.unpriced
+    assert [model.key[1] for model in found] == ["m0", "m1", "m2"]
 
 
 def test_an_empty_ledger_lacks_nothing(store: Store) -> None:
