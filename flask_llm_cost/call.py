@@ -37,7 +37,10 @@ UsageSource: t.TypeAlias = t.Literal[
 Outcome: t.TypeAlias = t.Literal[
     "ok", "http_error", "interrupted", "failed", "no_response", "unfinished"
 ]
-CostSource: t.TypeAlias = t.Literal["provider", "override", "file", "bundled"]
+CostSource: t.TypeAlias = t.Literal["provider", "bill", "override", "file", "bundled"]
+
+REPORTED: t.Final[tuple[CostSource, ...]] = ("provider", "bill")
+"""Sources of a cost that says itself what was billed: prices never change it."""
 
 USAGE_SOURCES: t.Final[tuple[str, ...]] = t.get_args(UsageSource)
 OUTCOMES: t.Final[tuple[str, ...]] = t.get_args(Outcome)
@@ -337,6 +340,9 @@ class Cost(_Late):
             object.__setattr__(self, "ceiling_usd", self.total_usd)
 
 
+_UNFINISHED: t.Final = ("cut", "no_usage")
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One HTTP attempt at an LLM API, as recorded in the ledger."""
@@ -379,6 +385,13 @@ class Call:
     def unpriced(self) -> bool:
         """Whether the call may have cost something, and no cost is known."""
         return self.cost is None and not self.used_nothing
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether only a part of its cost is known, since its final usage never came."""
+        if self.cost is None or self.cost.complete:
+            return False
+        return self.bound is not None or not self.flags.isdisjoint(_UNFINISHED)
 
     def priced(
         self, cost: Cost | None, flags: frozenset[str], tags: Mapping[str, str]

@@ -23,6 +23,7 @@ import math
 import typing as t
 from collections.abc import Mapping
 from decimal import Decimal
+from fractions import Fraction
 
 from .money import digits
 
@@ -53,9 +54,10 @@ class BudgetExceeded(LlmCostError):
         Celery result that is stored as JSON.
     :param tags: The tag values the budget applies to, if each value has its own.
     :param reserved_usd: The amount reserved for calls in progress.
-    :param lost_usd: The amount counted for calls whose cost is not known.
+    :param lost_usd: The amount counted for calls that never came back.
     :param estimate_usd: The estimated cost of the call that was refused.
     :param unbounded: The call was refused because nothing bounds its cost.
+    :param unsettled_usd: The amount counted for calls that were cut or brought no usage.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class BudgetExceeded(LlmCostError):
         lost_usd: Decimal | str = "0",
         estimate_usd: Decimal | str | None = None,
         unbounded: bool = False,
+        unsettled_usd: Decimal | str = "0",
     ) -> None:
         self.budget = budget
         self.period = period
@@ -87,6 +90,7 @@ class BudgetExceeded(LlmCostError):
         self.lost_usd = Decimal(lost_usd)
         self.estimate_usd = None if estimate_usd is None else Decimal(estimate_usd)
         self.unbounded = unbounded
+        self.unsettled_usd = Decimal(unsettled_usd)
         super().__init__(
             budget,
             period,
@@ -99,6 +103,7 @@ class BudgetExceeded(LlmCostError):
             str(self.lost_usd),
             None if self.estimate_usd is None else str(self.estimate_usd),
             unbounded,
+            str(self.unsettled_usd),
         )
 
     def __str__(self) -> str:
@@ -108,7 +113,8 @@ class BudgetExceeded(LlmCostError):
                 " whose cost nothing bounds (unbounded='refuse'): set a limit of output"
                 " tokens in the request, or max_output_tokens in the model's price."
             )
-        if self.spent_usd >= self.limit_usd:
+        # Fractions do not depend on the app's decimal context.
+        if Fraction(self.spent_usd) + Fraction(self.unsettled_usd) >= self.limit_usd:
             return self.describe("is exceeded")
         return self.describe("has no room for this call")
 
@@ -118,6 +124,7 @@ class BudgetExceeded(LlmCostError):
         for amount, purpose in (
             (self.reserved_usd, "reserved for calls in progress"),
             (self.lost_usd, "lost"),
+            (self.unsettled_usd, "unsettled"),
             (self.estimate_usd, "estimated for this call"),
         ):
             if amount:

@@ -71,7 +71,8 @@ class Intake:
 
     def _price(self, call: Call, mode: str | None) -> Call:
         cost, flags = call.cost, call.flags
-        if call.usage is not None or call.reported_cost is not None:
+        known = (call.usage, call.reported_cost, call.bound)
+        if any(each is not None for each in known):
             usage_by_model = call.usage_by_model if call.reported_cost is None else {}
             try:
                 cost, noted = self._state.book.quote_call(call, mode, usage_by_model)

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from ..call import Call
 from ..errors import BudgetExceeded
+from ..money import add
 from ..money import digits
 from ..money import multiply
 
@@ -29,6 +30,7 @@ _SHARED: t.Final = (
     "lost_usd",
     "estimate_usd",
     "unbounded",
+    "unsettled_usd",
 )
 """The fields that :exc:`.BudgetExceeded` has too."""
 
@@ -56,9 +58,11 @@ class Alert:
     reserved_usd: Decimal = Decimal(0)
     """The amount reserved for calls in progress."""
     lost_usd: Decimal = Decimal(0)
-    """The amount counted for calls whose cost is not known."""
+    """The amount counted for calls that never came back."""
     estimate_usd: Decimal | None = None
     """The estimated cost of a refused call; ``None`` if no estimate was needed."""
+    unsettled_usd: Decimal = Decimal(0)
+    """The amount counted for calls that were cut or brought no usage."""
     unbounded: bool = False
     """The call was refused because nothing bounds its cost (``unbounded="refuse"``)."""
 
@@ -86,12 +90,13 @@ class Alert:
             standing.reserved_usd,
             standing.lost_usd,
             estimate_usd,
+            standing.unsettled_usd,
         )
 
     @property
     def exceeded(self) -> bool:
-        """Whether the limit was reached."""
-        return self.threshold >= 1 and self.spent_usd >= self.limit_usd
+        """Whether the limit was reached by what is spent and unsettled."""
+        return self.threshold >= 1 and self._counted >= self.limit_usd
 
     @property
     def refused(self) -> bool:
@@ -100,7 +105,11 @@ class Alert:
         Together with what is reserved, what is lost and what the call may cost, the limit
         could have been exceeded.
         """
-        return self.threshold >= 1 and self.spent_usd < self.limit_usd
+        return self.threshold >= 1 and self._counted < self.limit_usd
+
+    @property
+    def _counted(self) -> Decimal:
+        return add(self.spent_usd, self.unsettled_usd)
 
     def error(self) -> BudgetExceeded:
         """Return the exception to raise for this alert."""
@@ -121,6 +130,7 @@ class Alert:
             "spent_usd": digits(self.spent_usd),
             "reserved_usd": digits(self.reserved_usd),
             "lost_usd": digits(self.lost_usd),
+            "unsettled_usd": digits(self.unsettled_usd),
             "estimate_usd": None if estimate is None else digits(estimate),
             "starts_at": _iso(self.starts_at),
             "resets_at": _iso(self.resets_at),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from ..db.rows import call_of
 from ..db.sql import joined_sum
 from ..db.sql import split_sum
 from ..db.sql import tagged
@@ -22,8 +23,12 @@ from ..money import from_pico
 from ..money import MAX_PICO
 from ..rollups.horizon import horizon
 from .changes import become_writer
+from .changes import insert_unsettled
+from .changes import STATES
 from .definition import Budget
 from .definition import BudgetWindow
+from .definition import model_of
+from .unsettled import unsettled
 
 _a: t.Final = budget_alerts.c
 _c: t.Final = calls.c
@@ -56,13 +61,25 @@ class Audit:
                         _r.window_id == row.id, _r.state != "reserved"
                     )
                 )
-                connection.execute(change.values(spent=0, lost=0))
-            elif (spent := self._spent(connection, row)) is not None:
+                connection.execute(change.values(spent=0, lost=0, unsettled=0))
+                continue
+            # What is unsettled of the deleted calls: it has their time.
+            connection.execute(
+                sa.delete(budget_reservations).where(
+                    _r.window_id == row.id,
+                    _r.state == STATES["unsettled"],
+                    _r.expires_at >= since,
+                )
+            )
+            open_ = _reserved(connection, row.id).get((row.id, STATES["unsettled"]), 0)
+            connection.execute(change.values(unsettled=open_))
+            spent = self._spent(connection, row)
+            if spent is not None:
                 connection.execute(change.values(spent=spent))
 
     def verify(self, connection: sa.Connection) -> tuple[list[str], int]:
         """Return the differences, one line each, and how many windows are unverifiable."""
-        reserved = self._reserved(connection)
+        reserved = _reserved(connection)
         lines, unverifiable = [], 0
         for row in connection.execute(
             sa.select(budget_windows).order_by(_w.name, _w.starts_at, _w.id)
@@ -71,8 +88,10 @@ class Audit:
             unverifiable += spent is None
             for name, actual, expected in (
                 ("spent", row.spent, spent),
-                ("reserved", row.reserved, reserved.get((row.id, True), 0)),
-                ("lost", row.lost, reserved.get((row.id, False), 0)),
+                *(
+                    (name, getattr(row, name), reserved.get((row.id, state), 0))
+                    for name, state in STATES.items()
+                ),
             ):
                 if expected is not None and actual != expected:
                     lines.append(
@@ -85,7 +104,7 @@ class Audit:
     def repair(self, connection: sa.Connection) -> None:
         """Set every counter to what the ledger says."""
         rows = self._locked(connection)
-        reserved = self._reserved(connection)
+        reserved = _reserved(connection)
         for row in rows:
             spent = self._spent(connection, row)
             connection.execute(
@@ -93,8 +112,10 @@ class Audit:
                 .where(_w.id == row.id)
                 .values(
                     spent=row.spent if spent is None else spent,
-                    reserved=reserved.get((row.id, True), 0),
-                    lost=reserved.get((row.id, False), 0),
+                    **{
+                        name: reserved.get((row.id, state), 0)
+                        for name, state in STATES.items()
+                    },
                 )
             )
 
@@ -124,16 +145,23 @@ class Audit:
                 return spent_in(connection, window)
         return None
 
-    def _reserved(self, connection: sa.Connection) -> dict[tuple[str, bool], int]:
-        """Return the sums of reservations, by window and whether they are in progress."""
-        query = sa.select(
-            _r.window_id, _r.state, sa.func.sum(_r.amount).label("amount")
-        ).group_by(_r.window_id, _r.state)
-        found: dict[tuple[str, bool], int] = {}
-        for row in connection.execute(query):
-            key = row.window_id, row.state == "reserved"
-            found[key] = found.get(key, 0) + int(row.amount)
-        return found
+
+def _reserved(
+    connection: sa.Connection, window_id: str | None = None
+) -> dict[tuple[str, str], int]:
+    """Return the sums of reservations, by window and state.
+
+    :param window_id: Only those of this window.
+    """
+    query = sa.select(
+        _r.window_id, _r.state, sa.func.sum(_r.amount).label("amount")
+    ).group_by(_r.window_id, _r.state)
+    if window_id is not None:
+        query = query.where(_r.window_id == window_id)
+    return {
+        (row.window_id, row.state): min(int(row.amount), MAX_PICO)
+        for row in connection.execute(query)
+    }
 
 
 def spent_in(connection: sa.Connection, window: BudgetWindow) -> int:
@@ -142,11 +170,7 @@ def spent_in(connection: sa.Connection, window: BudgetWindow) -> int:
     Pruned calls are included for budgets of all calls: only their totals are known.
     """
     budget = window.budget
-    where = [_c.started_at >= window.starts_at, _c.cost_total.is_not(None)]
-    if window.ends_at is not None:
-        where.append(_c.started_at < window.ends_at)
-    for key, value in {**budget.tags, **window.tags}.items():
-        where.append(tagged(key, value))
+    where = [*_inside(window), _c.cost_total.is_not(None)]
     by = (_c.provider, _c.model, _c.request_model)
     query = sa.select(*by, *split_sum("cost", _c.cost_total))
     total = sum(
@@ -157,6 +181,36 @@ def spent_in(connection: sa.Connection, window: BudgetWindow) -> int:
     if _is_of_all_calls(budget):
         total += _pruned(connection, window)
     return min(total, MAX_PICO)
+
+
+def count_unsettled(connection: sa.Connection, window: BudgetWindow) -> int:
+    """Count what is unsettled of calls that were stored before their window had a row.
+
+    :return: The sum, in pico-USD.
+    """
+    query = sa.select(calls).where(
+        *_inside(window),
+        sa.or_(_c.cost_complete.is_(sa.false()), _c.cost_total.is_(None)),
+    )
+    amounts = {}
+    for row in connection.execute(query.execution_options(yield_per=500)):
+        call = call_of(row)
+        if window.budget.covers(call.provider, model_of(call)):
+            found = unsettled(window.budget, call)
+            if found is not None:
+                amounts[call.event_id, window.id] = found.amount(None)
+    insert_unsettled(connection, amounts)
+    return min(sum(amounts.values()), MAX_PICO)
+
+
+def _inside(window: BudgetWindow) -> list[sa.ColumnElement[bool]]:
+    """Select the calls of a window, of any model."""
+    where = [_c.started_at >= window.starts_at]
+    if window.ends_at is not None:
+        where.append(_c.started_at < window.ends_at)
+    for key, value in {**window.budget.tags, **window.tags}.items():
+        where.append(tagged(key, value))
+    return where
 
 
 def _pruned(connection: sa.Connection, window: BudgetWindow) -> int:

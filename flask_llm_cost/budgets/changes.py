@@ -15,30 +15,44 @@ import sqlalchemy as sa
 
 from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
+from ..event_id import event_time
 from ..money import MAX_PICO
 
 _w: t.Final = budget_windows.c
 _r: t.Final = budget_reservations.c
+
+COUNTERS: t.Final = ("spent", "reserved", "lost", "unsettled")
+"""What a window counts."""
+
+STATES: t.Final = {"reserved": "reserved", "lost": "lost", "unsettled": "open"}
+"""The state of the reservations that a counter sums."""
+
+_COUNTERS: t.Final = {state: counter for counter, state in STATES.items()}
 
 _BECOME_WRITER: t.Final = sa.update(budget_windows).where(sa.false()).values(reserved=0)
 _DELETE: t.Final = sa.delete(budget_reservations).where(
     _r.event_id == sa.bindparam("event_", type_=_r.event_id.type),
     _r.window_id == sa.bindparam("window_", type_=_r.window_id.type),
 )
+
+
+def _sum(name: str) -> sa.ColumnElement[int]:
+    """Add to a counter, but never above BIGINT: an overflow would lose the call."""
+    room = sa.bindparam(f"{name}_room_", type_=sa.BigInteger)
+    return sa.case(
+        (_w[name] > room, sa.literal(MAX_PICO, sa.BigInteger)),
+        else_=_w[name] + sa.bindparam(f"{name}_", type_=sa.BigInteger),
+    )
+
+
 _CHANGE: t.Final = (
     sa.update(budget_windows)
     .where(_w.id == sa.bindparam("id_", type_=_w.id.type))
     .values(
-        # Never above BIGINT, which exceeds any limit: an overflow would lose the call.
-        spent=sa.case(
-            (
-                _w.spent > sa.bindparam("room_", type_=sa.BigInteger),
-                sa.literal(MAX_PICO, sa.BigInteger),
-            ),
-            else_=_w.spent + sa.bindparam("spent_", type_=sa.BigInteger),
-        ),
-        reserved=_w.reserved + sa.bindparam("reserved_", type_=sa.BigInteger),
-        lost=_w.lost + sa.bindparam("lost_", type_=sa.BigInteger),
+        spent=_sum("spent"),
+        reserved=_sum("reserved"),
+        lost=_sum("lost"),
+        unsettled=_sum("unsettled"),
         allowed=sa.func.coalesce(
             sa.bindparam("allowed_", type_=sa.BigInteger), _w.allowed
         ),
@@ -53,6 +67,12 @@ class Delta:
     spent: int = 0
     reserved: int = 0
     lost: int = 0
+    unsettled: int = 0
+
+    def add(self, state: str, amount: int) -> None:
+        """Add to the counter of reservations in this state."""
+        name = _COUNTERS[state]
+        setattr(self, name, getattr(self, name) + amount)
 
 
 class Changes:
@@ -72,21 +92,16 @@ class Changes:
     def remove(self, reservation: sa.Row[t.Any]) -> None:
         """Subtract a reservation from the counter that its state belongs to."""
         delta = self.at(reservation.window_id)
-        if reservation.state == "reserved":
-            delta.reserved -= reservation.amount
-        else:
-            delta.lost -= reservation.amount
+        delta.add(reservation.state, -reservation.amount)
 
     def write(self, connection: sa.Connection) -> None:
         """Change the rows of the windows."""
         rows = [
-            {
-                "id_": key,
-                "spent_": delta.spent,
-                "room_": MAX_PICO - max(delta.spent, 0),
-                "reserved_": delta.reserved,
-                "lost_": delta.lost,
-                "allowed_": self._limits.get(key),
+            {"id_": key, "allowed_": self._limits.get(key)}
+            | {f"{name}_": getattr(delta, name) for name in COUNTERS}
+            | {
+                f"{name}_room_": MAX_PICO - max(getattr(delta, name), 0)
+                for name in COUNTERS
             }
             for key, delta in sorted(self._deltas.items())
         ]
@@ -125,3 +140,22 @@ def delete_reservations(
         connection.execute(
             _DELETE, [{"event_": r.event_id, "window_": r.window_id} for r in rows]
         )
+
+
+def insert_unsettled(
+    connection: sa.Connection, amounts: Mapping[tuple[str, str], int]
+) -> None:
+    """Insert what is unsettled, by event id and window; the counters change separately."""
+    rows = [
+        {
+            "event_id": event_id,
+            "window_id": window,
+            "amount": amount,
+            "state": STATES["unsettled"],
+            "expires_at": event_time(event_id),
+        }
+        for (event_id, window), amount in sorted(amounts.items())
+        if amount
+    ]
+    if rows:
+        connection.execute(sa.insert(budget_reservations), rows)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import typing as t
-from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import sqlalchemy as sa
 from ..call import Call
 from ..db.rows import tag_set_of
 from ..db.statements import chunks
-from ..db.tables import budget_reservations
+from ..db.tables import budget_windows
 from ..money import floor_pico
 from ..money import to_pico
 from .alert import Alert
@@ -29,19 +28,23 @@ from .audit import Audit
 from .changes import become_writer
 from .changes import Changes
 from .changes import delete_reservations
+from .changes import insert_unsettled
 from .changes import lock_reservations
+from .changes import STATES
 from .definition import BudgetWindow
 from .definition import model_of
 from .definition import tags_of
-from .estimates import unpriced_estimate
 from .outbox import enqueue
 from .policy import Policy
 from .thresholds import Alerts
+from .unsettled import Unsettled
+from .unsettled import unsettled
 from .window_rows import WindowRows
 
-_r: t.Final = budget_reservations.c
+_w: t.Final = budget_windows.c
 
-_Estimates: t.TypeAlias = Mapping[str, Mapping[str, int]]
+_Open: t.TypeAlias = Mapping[tuple[str, str], Unsettled]
+"""What is unsettled, by event id and window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +59,27 @@ class Prepared:
     """The windows of each call."""
     limits: Mapping[str, int | None] = field(default_factory=dict)
     """The limit of each window, in pico-USD."""
-    estimates: _Estimates = field(default_factory=dict)
-    """What unpriced calls count until they are priced, by event id and window."""
+    unsettled: _Open = field(default_factory=dict)
+    """What calls count whose true cost is not known."""
     call_alerts: Sequence[Alert] = ()
     """The alerts of calls that alone reach the limit of a budget per call."""
 
 
 class ChangedCost(t.Protocol):
-    """A call whose cost changed, in pico-USD; ``None`` is unknown."""
+    """A stored call whose cost changed."""
 
     @property
-    def started_at(self) -> dt.datetime: ...
+    def call(self) -> Call:
+        """As it is now, or was when it was deleted."""
+        ...
+
     @property
-    def event_id(self) -> str: ...
+    def before(self) -> int | None:
+        """Its cost before, in pico-USD; ``None`` is unknown."""
+        ...
+
     @property
-    def provider(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def tags(self) -> Mapping[str, str]: ...
-    @property
-    def before(self) -> int | None: ...
-    @property
-    def after(self) -> int | None: ...
+    def deleted(self) -> bool: ...
 
 
 class Counters:
@@ -145,41 +146,7 @@ class Counters:
         distinct = {window.id: window for found in windows for window in found}
         limits = {key: self.limit(window) for key, window in distinct.items()}
         self.rows.ensure(engine, distinct.values(), limits)
-        estimates = self._estimate(engine, calls, windows)
-        return Prepared(windows, limits, estimates, call_alerts)
-
-    def _estimate(
-        self,
-        engine: sa.Engine,
-        calls: Sequence[Call],
-        windows: Sequence[list[BudgetWindow]],
-    ) -> _Estimates:
-        """Return what unpriced calls count: what is reserved for them, or an estimate."""
-        unpriced = {
-            call.event_id: (call, estimated)
-            for call, found in zip(calls, windows, strict=True)
-            if call.unpriced
-            if (estimated := [w for w in found if w.budget.unpriced == "estimate"])
-        }
-        reserved: dict[tuple[str, str], int] = {}
-        for some in chunks(list(unpriced)):
-            query = sa.select(_r.event_id, _r.window_id, _r.amount).where(
-                _r.event_id.in_(some)
-            )
-            with engine.connect() as connection:
-                reserved |= {
-                    (row.event_id, row.window_id): row.amount
-                    for row in connection.execute(query)
-                }
-        return {
-            event: {
-                w.id: reserved[event, w.id]
-                if (event, w.id) in reserved
-                else unpriced_estimate(w.budget, call)
-                for w in estimated
-            }
-            for event, (call, estimated) in unpriced.items()
-        }
+        return Prepared(windows, limits, _open(calls, windows), call_alerts)
 
     def count(
         self, connection: sa.Connection, calls: Sequence[Call], prepared: Prepared
@@ -194,8 +161,7 @@ class Counters:
         if not self.budgets:
             return [*prepared.call_alerts]
         changes = Changes(prepared.limits)
-        kept = self._settle(connection, calls, prepared.estimates, changes)
-        _insert_estimates(connection, calls, prepared.estimates, kept, changes)
+        counted = self._settle(connection, calls, prepared.unsettled, changes)
         windows: dict[str, BudgetWindow] = {}
         costs: dict[str, list[tuple[int, Call]]] = {}
         for call, found in zip(calls, prepared.windows, strict=True):
@@ -203,7 +169,8 @@ class Counters:
             for window in found:
                 windows[window.id] = window
                 changes.at(window.id).spent += cost
-                costs.setdefault(window.id, []).append((cost, call))
+                beyond = counted.get((call.event_id, window.id), 0)
+                costs.setdefault(window.id, []).append((cost + beyond, call))
         changes.write(connection)
         reached = self.alerts.reach(connection, windows, costs)
         return [*prepared.call_alerts, *reached]
@@ -212,30 +179,16 @@ class Counters:
         self,
         connection: sa.Connection,
         calls: Sequence[Call],
-        estimates: _Estimates,
+        unsettled: _Open,
         changes: Changes,
-    ) -> set[tuple[str, str]]:
-        """Replace the reservations of calls; return those kept as estimates."""
-        kept: set[tuple[str, str]] = set()
-        if not any(b.reserves or b.unpriced == "estimate" for b in self.budgets):
-            return kept
-        for some in chunks([call.event_id for call in calls]):
-            settled = []
-            for row in lock_reservations(connection, some):
-                changes.remove(row)
-                if row.window_id in estimates.get(row.event_id, ()):
-                    kept.add((row.event_id, row.window_id))
-                    changes.at(row.window_id).lost += row.amount
-                else:
-                    settled.append(row)
-            delete_reservations(connection, settled)
-        for event, window in sorted(kept):
-            connection.execute(
-                sa.update(budget_reservations)
-                .where(_r.event_id == event, _r.window_id == window)
-                .values(state="unpriced")
-            )
-        return kept
+    ) -> Mapping[tuple[str, str], int]:
+        """Replace the reservations of calls by what they count beyond their known cost."""
+        held: dict[tuple[str, str], int] = {}
+        if any(budget.reserves for budget in self.budgets):
+            for some in chunks([call.event_id for call in calls]):
+                rows = lock_reservations(connection, some)
+                held |= _remove(connection, rows, changes)
+        return _insert(connection, unsettled, held, changes)
 
     def committed(self, calls: Iterable[Call], alerts: Iterable[Alert]) -> None:
         """Note after the commit that calls and alerts are stored."""
@@ -271,17 +224,28 @@ class Counters:
         if not self.budgets:
             return
         changes = Changes()
+        before: dict[str, int] = {}
+        stored = [each.call for each in changed if not each.deleted]
+        windows = {each.call.event_id: self.windows_of(each.call) for each in changed}
         for each in changed:
-            for window in self.windows(
-                each.provider, each.model, each.tags, each.started_at
-            ):
-                changes.at(window.id).spent += (each.after or 0) - (each.before or 0)
-        priced = [each.event_id for each in changed if each.after is not None]
-        for some in chunks(priced):
-            rows = lock_reservations(connection, some, "unpriced")
-            for row in rows:
-                changes.remove(row)
-            delete_reservations(connection, rows)
+            cost = None if each.deleted else each.call.cost
+            after = 0 if cost is None else to_pico(cost.total_usd)
+            before[each.call.event_id] = each.before or 0
+            for window in windows[each.call.event_id]:
+                changes.at(window.id).spent += after - (each.before or 0)
+        held: dict[tuple[str, str], int] = {}
+        for some in chunks(list(before)):
+            rows = lock_reservations(connection, some, STATES["unsettled"])
+            held |= _remove(connection, rows, changes)
+        unsettled = _open(stored, [windows[call.event_id] for call in stored])
+        known = _existing(connection, {window for _, window in unsettled})
+        _insert(
+            connection,
+            {key: each for key, each in unsettled.items() if key[1] in known},
+            # As it was reserved: what is known now is a part of it.
+            {key: amount + before[key[0]] for key, amount in held.items()},
+            changes,
+        )
         changes.write(connection)
 
     def clear(self, connection: sa.Connection, since: dt.datetime | None) -> None:
@@ -293,28 +257,49 @@ class Counters:
         self.alerts.forget()
 
 
-def _insert_estimates(
+def _open(
+    calls: Iterable[Call], windows: Iterable[Iterable[BudgetWindow]]
+) -> dict[tuple[str, str], Unsettled]:
+    return {
+        (call.event_id, window.id): each
+        for call, found in zip(calls, windows, strict=True)
+        if call.unsettled or call.unpriced
+        for window in found
+        if (each := unsettled(window.budget, call)) is not None
+    }
+
+
+def _remove(
+    connection: sa.Connection, rows: Sequence[sa.Row[t.Any]], changes: Changes
+) -> dict[tuple[str, str], int]:
+    """Remove reservations; return their amounts."""
+    for row in rows:
+        changes.remove(row)
+    delete_reservations(connection, rows)
+    return {(row.event_id, row.window_id): row.amount for row in rows}
+
+
+def _insert(
     connection: sa.Connection,
-    calls: Sequence[Call],
-    estimates: _Estimates,
-    kept: Container[tuple[str, str]],
+    unsettled: _Open,
+    held: Mapping[tuple[str, str], int],
     changes: Changes,
-) -> None:
-    """Count unpriced calls at their estimates, except where a reservation is kept."""
-    rows = []
-    for call in calls:
-        for window, amount in estimates.get(call.event_id, {}).items():
-            if (call.event_id, window) in kept:
-                continue
-            changes.at(window).lost += amount
-            rows.append(
-                {
-                    "event_id": call.event_id,
-                    "window_id": window,
-                    "amount": amount,
-                    "state": "unpriced",
-                    "expires_at": call.started_at,
-                }
-            )
-    if rows:
-        connection.execute(sa.insert(budget_reservations), rows)
+) -> dict[tuple[str, str], int]:
+    """Count what is unsettled; return the amounts.
+
+    :param held: What was reserved for the calls.
+    """
+    amounts = {key: each.amount(held.get(key)) for key, each in unsettled.items()}
+    for (_, window), amount in amounts.items():
+        changes.at(window).unsettled += amount
+    insert_unsettled(connection, amounts)
+    return amounts
+
+
+def _existing(connection: sa.Connection, windows: Iterable[str]) -> set[str]:
+    """Return those of the windows that have a row."""
+    found: set[str] = set()
+    for some in chunks(sorted(windows)):
+        query = sa.select(_w.id).where(_w.id.in_(some))
+        found.update(connection.scalars(query))
+    return found

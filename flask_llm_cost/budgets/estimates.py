@@ -14,7 +14,6 @@ from ..bound import Bound
 from ..bound import read_bound
 from ..call import Call
 from ..errors import UnknownPrice
-from ..money import floor_pico
 from ..money import own_context
 from .definition import Budget
 from .definition import model_of
@@ -109,29 +108,10 @@ class Estimates:
     @own_context
     def learn(self, call: Call) -> None:
         """Update the moving average of a model."""
-        if call.cost is None:
+        if call.cost is None or call.unsettled:
             return
         key = call.provider, model_of(call)
         last, cost = self._averages.get(key), call.cost.total_usd
         if last is None and len(self._averages) >= _MAX_MODELS:
             return
         self._averages[key] = cost if last is None else last + (cost - last) * _WEIGHT
-
-
-def unpriced_estimate(budget: Budget, call: Call) -> int:
-    """Return what an unpriced call counts until it is priced, in pico-USD."""
-    estimate = budget.estimate
-    if isinstance(estimate, str):
-        return 0  # nothing is known of a call without a reservation
-    if not callable(estimate):
-        return floor_pico(Decimal(estimate))
-    # The app's own code: whatever it raises or returns, the call is stored.
-    try:
-        return floor_pico(checks.money("estimate", estimate(call)))
-    except Exception:
-        _log.exception(
-            "The estimate of the budget %r failed; the unpriced call %s is not counted.",
-            budget.name,
-            call.event_id,
-        )
-        return 0

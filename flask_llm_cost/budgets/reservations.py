@@ -152,8 +152,8 @@ class Reservations:
                     .where(
                         _w.id == each.window.id,
                         # Written so that no sum exceeds BIGINT.
-                        _w.spent <= room - _w.reserved - _w.lost,
-                        _w.spent < limit - _w.reserved - _w.lost,
+                        _w.spent <= room - _w.reserved - _w.lost - _w.unsettled,
+                        _w.spent < limit - _w.reserved - _w.lost - _w.unsettled,
                     )
                     .values(reserved=_w.reserved + each.amount, allowed=limit)
                 )
@@ -232,7 +232,7 @@ class Reservations:
         # It may have been renewed meanwhile.
         expired = sa.update(budget_reservations).where(_r.expires_at < now)
         lose = expired.values(state="lost")
-        return sum(self._apply(lose, row, lost=row.amount) for row in rows)
+        return sum(self._apply(lose, row, state="lost") for row in rows)
 
     def release(
         self,
@@ -257,7 +257,11 @@ class Reservations:
         return sum(self._apply(sa.delete(budget_reservations), row) for row in rows)
 
     def _apply(
-        self, change: sa.Update | sa.Delete, row: sa.Row[t.Any], *, lost: int = 0
+        self,
+        change: sa.Update | sa.Delete,
+        row: sa.Row[t.Any],
+        *,
+        state: str | None = None,
     ) -> int:
         """Change or delete a reservation, unless its state changed since it was read."""
         change = change.where(
@@ -271,6 +275,7 @@ class Reservations:
             if changed:
                 changes = Changes()
                 changes.remove(row)
-                changes.at(row.window_id).lost += lost
+                if state is not None:
+                    changes.at(row.window_id).add(state, row.amount)
                 changes.write(connection)
         return changed

@@ -1,9 +1,11 @@
-"""How budgets stand: spent, reserved and lost amounts, and the forecast."""
+"""How budgets stand: spent, reserved, lost and unsettled amounts, and the forecast."""
 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
+import operator
 import typing as t
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -19,6 +21,8 @@ from ..money import floor_pico
 from ..money import from_pico
 from ..money import quotient
 from ..money import share
+from .changes import COUNTERS
+from .changes import STATES
 from .definition import Budget
 from .definition import BudgetWindow
 
@@ -28,6 +32,11 @@ _EARLY: t.Final = 20
 
 _w: t.Final = budget_windows.c
 _r: t.Final = budget_reservations.c
+
+# Each is at most BIGINT, but not their sum.
+_USED: t.Final = functools.reduce(
+    operator.add, (sa.cast(_w[name], sa.Numeric(20)) for name in COUNTERS)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +54,12 @@ class Standing:
     reserved: int = 0
     """For calls in progress."""
     lost: int = 0
-    """For calls whose cost is not known."""
+    """For calls that never came back."""
+    unsettled: int = 0
+    """For calls that were cut, brought no usage, or have no price."""
     passed: tuple[Decimal, ...] = ()
     """The thresholds that were reached, as fractions of the limit."""
-    unpriced: int = 0
-    """The number of unpriced calls in ``lost``."""
+    unsettled_calls: int = 0
     forecast_usd: Decimal | None = None
     """The amount spent at the end of the window at the current rate."""
 
@@ -65,12 +75,13 @@ class Standing:
             spent=row.spent,
             reserved=row.reserved,
             lost=row.lost,
+            unsettled=row.unsettled,
         )
 
     @property
     def used(self) -> int:
-        """Spent, reserved and lost together."""
-        return self.spent + self.reserved + self.lost
+        """Spent, reserved, lost and unsettled together."""
+        return self.spent + self.reserved + self.lost + self.unsettled
 
     @property
     def exceeded(self) -> bool:
@@ -94,12 +105,17 @@ class Standing:
 
     @property
     def lost_usd(self) -> Decimal:
-        """The amount counted for calls whose cost is not known."""
+        """The amount counted for calls that never came back."""
         return from_pico(self.lost)
 
     @property
+    def unsettled_usd(self) -> Decimal:
+        """The amount counted for calls that were cut, brought no usage or have no price."""
+        return from_pico(self.unsettled)
+
+    @property
     def used_usd(self) -> Decimal:
-        """Spent, reserved and lost together."""
+        """Spent, reserved, lost and unsettled together."""
         return from_pico(self.used)
 
     @property
@@ -140,7 +156,7 @@ def _standings(
     connection: sa.Connection, budget: Budget, now: dt.datetime, most: int, past: bool
 ) -> list[Standing]:
     where = [_w.definition == budget.definition]
-    order: list[t.Any] = [(_w.spent + _w.reserved + _w.lost).desc(), _w.id]
+    order: list[t.Any] = [_USED.desc(), _w.id]
     if past:
         order.insert(0, _w.starts_at.desc())
     else:
@@ -150,7 +166,7 @@ def _standings(
     if not rows and not budget.per_value:
         return [_unused(budget, now)]
     ids = [row.id for row in rows]
-    passed, unpriced = _passed(connection, ids), _unpriced(connection, ids)
+    passed, unsettled = _passed(connection, ids), _unsettled(connection, ids)
     return [
         Standing(
             budget=budget,
@@ -161,8 +177,9 @@ def _standings(
             spent=row.spent,
             reserved=row.reserved,
             lost=row.lost,
+            unsettled=row.unsettled,
             passed=tuple(sorted(passed.get(row.id, ()))),
-            unpriced=unpriced.get(row.id, 0),
+            unsettled_calls=unsettled.get(row.id, 0),
             forecast_usd=_forecast(row, now),
         )
         for row in rows
@@ -193,10 +210,10 @@ def _passed(connection: sa.Connection, ids: Sequence[str]) -> dict[str, list[Dec
     return found
 
 
-def _unpriced(connection: sa.Connection, ids: Sequence[str]) -> dict[str, int]:
+def _unsettled(connection: sa.Connection, ids: Sequence[str]) -> dict[str, int]:
     query = (
         sa.select(_r.window_id, sa.func.count().label("n"))
-        .where(_r.window_id.in_(ids), _r.state == "unpriced")
+        .where(_r.window_id.in_(ids), _r.state == STATES["unsettled"])
         .group_by(_r.window_id)
     )
     return {row.window_id: row.n for row in connection.execute(query)}

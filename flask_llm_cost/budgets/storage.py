@@ -85,8 +85,11 @@ class Budgets:
             self.counters.audit.repair(connection)
 
     def release(self, *, name: str | None = None, event_id: str | None = None) -> int:
-        """Release lost reservations of a budget, or all of a call; return their number."""
-        states = ["lost", "unpriced"]
+        """Release what a budget counts as lost or unsettled, or all of a call's.
+
+        :return: The number of reservations.
+        """
+        states = ["lost", "open"]
         if event_id is not None:
             states.append("reserved")
         self._engines.prepare()

@@ -82,7 +82,8 @@ class Alerts:
         thresholds meanwhile.
 
         :param windows: The windows in which calls were counted, by their ids.
-        :param costs: The calls that were counted in each, with their costs in pico-USD.
+        :param costs: The calls that were counted in each, with what each counts, in
+            pico-USD.
         """
         found: list[_Reached] = []
         for some in chunks(sorted(windows)):
@@ -96,7 +97,7 @@ class Alerts:
                     reached = _Reached(
                         window, int(multiply(threshold, _MILLION)), standing
                     )
-                    if row.spent >= reached.amount:
+                    if row.spent + row.unsettled >= reached.amount:
                         if (row.id, reached.millionths) not in self._raised:
                             found.append(reached)
         return self._raise(connection, found, costs) if found else []
@@ -119,7 +120,9 @@ class Alerts:
                 continue
             total, call = _reached_by(each, costs[each.window.id])
             alert = Alert.of(
-                dataclasses.replace(each.standing, spent=total),
+                dataclasses.replace(
+                    each.standing, spent=max(0, total - each.standing.unsettled)
+                ),
                 threshold=quotient(each.millionths, _MILLION),
                 call=call,
             )
@@ -170,7 +173,7 @@ def _reached_by(
     reached: _Reached, costs: Sequence[tuple[int, Call]]
 ) -> tuple[int, Call | None]:
     """Return the total at which the threshold was reached, and the call that did it."""
-    spent = reached.standing.spent
+    spent = reached.standing.spent + reached.standing.unsettled
     total = spent - sum(cost for cost, _ in costs)
     for cost, call in costs:
         total += cost

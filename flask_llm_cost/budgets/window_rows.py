@@ -16,7 +16,9 @@ from sqlalchemy import exc
 from ..db.statements import chunks
 from ..db.tables import budget_windows
 from ..db.tables import budgets as budgets_table
+from .audit import count_unsettled
 from .audit import spent_in
+from .changes import COUNTERS
 from .definition import Budget
 from .definition import BudgetWindow
 
@@ -108,7 +110,10 @@ class WindowRows:
                     connection.execute(
                         sa.update(budget_windows)
                         .where(_w.id == window.id)
-                        .values(spent=spent_in(connection, window))
+                        .values(
+                            spent=spent_in(connection, window),
+                            unsettled=count_unsettled(connection, window),
+                        )
                     )
         except exc.IntegrityError:
             return  # another process has created it
@@ -152,7 +157,5 @@ def _row(window: BudgetWindow, limits: _Limits) -> dict[str, t.Any]:
         "starts_at": window.starts_at,
         "ends_at": window.ends_at,
         "allowed": limits.get(window.id),
-        "spent": 0,
-        "reserved": 0,
-        "lost": 0,
+        **dict.fromkeys(COUNTERS, 0),
     }

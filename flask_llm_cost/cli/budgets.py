@@ -1,4 +1,4 @@
-"""``budgets``: show, verify and repair budgets, and release lost reservations."""
+"""``budgets``: show, verify and repair budgets, settle calls, release reservations."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from .. import checks
+from ..errors import ConfigError
 from ..errors import LlmCostError
 from ..money import digits
 from ..money import multiply
@@ -44,7 +46,10 @@ _form = click.option(
 @_form
 @with_appcontext
 def list_(form: str) -> None:
-    """List the current window of each budget: spent, reserved, lost and forecast.
+    """List the current window of each budget: what it counts, and the forecast.
+
+    That is what is spent, reserved for calls in progress, unsettled (calls that were cut,
+    brought no usage or have no price) and lost (calls that never came back).
 
     Where each value of a tag has a budget, the 50 most used are listed.
     """
@@ -94,13 +99,14 @@ def verify(fix: bool) -> None:
 
 @budgets.command()
 @click.argument("name", required=False)
-@click.option("--event-id", help="Release all reservations of this call instead.")
+@click.option("--event-id", help="Release all that this call counts instead.")
 @with_appcontext
 def release(name: str | None, event_id: str | None) -> None:
-    """Release lost reservations of a budget, or all reservations of a call.
+    """Release what a budget counts as lost or unsettled, or all that a call counts.
 
-    A reservation is lost if its process ended before the call was stored. Until the call
-    is stored or the reservation is released, it counts as if the call had cost that much.
+    A reservation is lost if its process ended before the call was stored. It counts until
+    the call is stored. What is unsettled counts until the call's true cost is known: see
+    `budgets settle`.
     """
     host: Host = current_app.extensions["llm_cost"]
     if (name is None) == (event_id is None):
@@ -112,6 +118,38 @@ def release(name: str | None, event_id: str | None) -> None:
     store_queued(host)
     released = stored.release(name=name, event_id=event_id)
     click.echo(f"{count(released, 'reservation')} released.")
+
+
+@budgets.command()
+@click.option("--event-id", required=True, help="The call.")
+@click.option("--usd", required=True, help="Its true cost in USD.")
+@with_appcontext
+def settle(event_id: str, usd: str) -> None:
+    """Record the true cost of a call that was cut, brought no usage or has no price.
+
+    It replaces what budgets count as unsettled, and the known part of the cost in every
+    total. The previous cost is kept: `prices reprice --undo RUN` restores it.
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    try:
+        cost = checks.money("--usd", usd)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    store_queued(host)
+    repricing = host.ledger.repricing
+    if repricing is None:
+        raise LlmCostError("Calls can be settled only in a database.")
+    try:
+        done = repricing.settle({event_id: cost}, now=host.clock())
+    except ValueError as error:
+        raise click.UsageError(f"--event-id: {error}") from None
+    if not done.priced + done.changed:
+        raise LlmCostError(
+            f"No call with the event id {event_id!r} is in the ledger; `calls export` lists"
+            " the ids."
+        )
+    click.echo(f"The call now costs ${digits(cost)}. To undo this:")
+    click.echo(f"  flask llm-cost prices reprice --undo {done.run}")
 
 
 def _stored(host: Host) -> Budgets:
@@ -166,7 +204,8 @@ def _line(each: Standing) -> str:
     percent = "" if used is None else f" ({multiply(used, 100):.1f} %)"
     state = ""
     if each.limit is not None and each.exceeded:
-        state = "  EXCEEDED" if each.spent >= each.limit else "  FULL"
+        exceeded = each.spent + each.unsettled >= each.limit
+        state = "  EXCEEDED" if exceeded else "  FULL"
     return (
         f"{each.budget.name}{scope}: {_usd(each.used_usd)} of {limit}{percent}{state}"
     )
@@ -181,6 +220,9 @@ def _details(each: Standing) -> str:
     ]
     if each.reserved:
         parts.append(f"{_usd(each.reserved_usd)} reserved")
+    if each.unsettled:
+        calls = count(each.unsettled_calls, "call")
+        parts.append(f"{_usd(each.unsettled_usd)} unsettled ({calls})")
     if each.lost:
         parts.append(f"{_usd(each.lost_usd)} lost")
     if each.passed:
@@ -211,8 +253,9 @@ def _document(each: Standing) -> dict[str, t.Any]:
         "limit_usd": _digits(each.limit_usd),
         "spent_usd": _digits(each.spent_usd),
         "reserved_usd": _digits(each.reserved_usd),
+        "unsettled_usd": _digits(each.unsettled_usd),
+        "unsettled_calls": each.unsettled_calls,
         "lost_usd": _digits(each.lost_usd),
-        "unpriced_calls": each.unpriced,
         "passed": [str(threshold) for threshold in each.passed],
         "forecast_usd": _digits(each.forecast_usd),
     }

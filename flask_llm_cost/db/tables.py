@@ -322,7 +322,7 @@ budget_reservations = sa.Table(
     **TABLE_OPTIONS,
 )
 """What calls may cost. ``state`` is ``reserved`` (in progress), ``lost`` (the lease expired)
-or ``unpriced`` (the call is stored without a price, and counts at its estimate)."""
+or ``open`` (unsettled: the call is stored, and its true cost is not known)."""
 
 sa.Index(
     "ix_llm_cost_budget_reservations_lease",

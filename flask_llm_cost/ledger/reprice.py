@@ -14,20 +14,26 @@ from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
+from decimal import Decimal
 
 import sqlalchemy as sa
 
 from ..budgets.counters import Counters
 from ..call import Call
 from ..call import Cost
+from ..call import Part
+from ..call import REPORTED
 from ..completeness import PRICE_FLAGS
 from ..db.engine import Engines
 from ..db.rows import call_of
 from ..db.rows import row_of
+from ..db.statements import by_key
+from ..db.statements import chunks
 from ..db.tables import calls
 from ..db.tables import PRICED_COLUMNS
 from ..db.tables import revisions
@@ -35,6 +41,8 @@ from ..db.tables import tag_sets
 from ..errors import StorageError
 from ..event_id import event_time
 from ..event_id import mint_event_id
+from ..money import from_pico
+from ..money import round_pico
 from ..prices.requote import is_mode_flag
 from .revisions import revise
 from .revisions import Revision
@@ -66,13 +74,13 @@ class Scope:
     """Include calls whose cost is known and complete."""
 
     def clauses(self) -> Iterator[sa.ColumnElement[bool]]:
-        """Select the calls. Costs that the provider reported are never changed."""
+        """Select the calls. Costs of the provider or a bill are never changed."""
         yield _c.started_at >= self.start
         yield _c.started_at < self.end
         # Without usage, the most that the request may use has a price.
         bounded = _c.details.contains('"bound":{', autoescape=True)
         yield sa.or_(_c.total_input_tokens.is_not(None), bounded)
-        yield sa.or_(_c.cost_source.is_(None), _c.cost_source != "provider")
+        yield sa.or_(_c.cost_source.is_(None), _c.cost_source.not_in(REPORTED))
         if not self.priced:
             yield sa.or_(_c.cost_total.is_(None), _c.cost_complete.is_(sa.false()))
         if self.models:
@@ -199,6 +207,25 @@ class Repricer:
                     progress(len(batch))
         return done
 
+    def settle(self, costs: Mapping[str, Decimal], *, now: dt.datetime) -> Repriced:
+        """Record what calls truly cost, as someone knows from a bill.
+
+        :param costs: In USD, by event id. Calls that the ledger does not have are left out.
+        :raises ValueError: If an event id is not valid.
+        """
+        self._engines.prepare()
+        with self._engines.explained():
+            done = Repriced(self._new_run(now))
+            keys = sorted((event_time(event_id), event_id) for event_id in costs)
+            for some in chunks(keys):
+                with self._engine.connect() as connection:
+                    query = sa.select(calls).where(*by_key(some))
+                    rows = connection.execute(query).all()
+                done.seen += len(rows)
+                bills = (_settled(row, costs[row.event_id]) for row in rows)
+                self._apply(bills, done, now)
+        return done
+
     def _batches(
         self, query: sa.Select[t.Any], table: sa.Table
     ) -> Iterator[Sequence[sa.Row[t.Any]]]:
@@ -256,6 +283,24 @@ class Repricer:
             if connection.scalar(query) is None:
                 raise StorageError(f"No run {run!r} has changed calls.")
         return run
+
+
+def _settled(row: sa.Row[t.Any], usd: Decimal) -> Revision:
+    call, stored = call_of(row), row._asdict()
+    usd = from_pico(round_pico(usd))
+    old = call.cost
+    cost = Cost(
+        usd,
+        {"reported": Part(Decimal(1), usd, usd)},
+        "bill",
+        estimate_usd=None if old is None else old.estimate_usd or old.total_usd,
+    )
+    columns = row_of(replace(call, cost=cost, flags=_own_flags(call)))
+    return Revision(
+        (call.started_at, call.event_id),
+        {name: columns[name] for name in PRICED_COLUMNS},
+        expected={name: stored[name] for name in PRICED_COLUMNS},
+    )
 
 
 def _restored(row: sa.Row[t.Any]) -> Revision:

@@ -9,17 +9,20 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import sqlalchemy as sa
 
+from ..call import Call
+from ..db.rows import call_of
 from ..db.statements import by_key
 from ..db.statements import Key
 from ..db.tables import calls
 from ..db.tables import PRICED_COLUMNS
 from ..db.tables import revisions
 from ..db.tables import tag_sets
+from ..money import to_pico
 from ..rollups.dirty_marks import mark_dirty
-from ..tags import TRACE_KEY
 
 Row: t.TypeAlias = Mapping[str, t.Any]
 _c: t.Final = calls.c
@@ -28,16 +31,19 @@ _r: t.Final = revisions.c
 
 @dataclass(frozen=True, slots=True)
 class CostChange:
-    """One call whose cost was changed, in pico-USD; ``None`` is unknown."""
+    """One call whose cost was changed."""
 
-    started_at: dt.datetime
-    event_id: str
-    provider: str
-    model: str
-    """The requested model if it is known: budgets use that one."""
-    tags: Mapping[str, str]
+    call: Call
+    """As it is now, or was when it was deleted."""
     before: int | None
-    after: int | None
+    """Its cost before, in pico-USD; ``None`` is unknown."""
+    deleted: bool = False
+
+    @property
+    def after(self) -> int | None:
+        """Its cost now; ``None`` if it is unknown, or the call was deleted."""
+        cost = None if self.deleted else self.call.cost
+        return None if cost is None else to_pico(cost.total_usd)
 
 
 class Revision(t.NamedTuple):
@@ -86,7 +92,7 @@ def revise(
     if due:
         _insert(connection, run, now, due, rows, numbers)
         _update(connection, due)
-    after = {each.key: each.columns["cost_total"] for each in due}
+    after = {each.key: {**rows[each.key], **each.columns} for each in due}
     return changes_of(connection, rows, after)
 
 
@@ -156,32 +162,24 @@ def _update(connection: sa.Connection, due: Sequence[Revision]) -> None:
 
 
 def changes_of(
-    connection: sa.Connection, rows: Mapping[Key, Row], after: Mapping[Key, int | None]
+    connection: sa.Connection, rows: Mapping[Key, Row], after: Mapping[Key, Row] | None
 ) -> list[CostChange]:
     """Describe changes of calls.
 
     :param rows: The calls as they were.
-    :param after: The new costs of those that were changed.
+    :param after: Those that were changed, as they are now; ``None`` if all were deleted.
     """
-    ids = {rows[key]["tag_set_id"] for key in after} - {None}
+    now = rows if after is None else after
+    ids = {row["tag_set_id"] for row in now.values()} - {None}
     tags: dict[int | None, dict[str, str]] = {}
     if ids:
         query = sa.select(tag_sets.c.id, tag_sets.c.tags).where(tag_sets.c.id.in_(ids))
         tags = {row.id: json.loads(row.tags) for row in connection.execute(query)}
     return [
         CostChange(
-            *key,
-            provider=rows[key]["provider"],
-            model=rows[key]["request_model"] or rows[key]["model"],
-            tags=_with_trace(
-                tags.get(rows[key]["tag_set_id"], {}), rows[key]["trace_id"]
-            ),
+            call_of(SimpleNamespace(**row), tags.get(row["tag_set_id"], {})),
             before=rows[key]["cost_total"],
-            after=cost,
+            deleted=after is None,
         )
-        for key, cost in after.items()
+        for key, row in now.items()
     ]
-
-
-def _with_trace(tags: Mapping[str, str], trace_id: str | None) -> Mapping[str, str]:
-    return tags if trace_id is None else {**tags, TRACE_KEY: trace_id}

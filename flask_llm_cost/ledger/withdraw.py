@@ -37,7 +37,7 @@ def withdraw(
                     for row in connection.execute(sa.select(calls).where(*by_key(some)))
                 }
                 if rows:
-                    changed = changes_of(connection, rows, dict.fromkeys(rows, 0))
+                    changed = changes_of(connection, rows, None)
                     delete_calls(connection, sorted(rows))
                     mark_dirty(connection, (moment for moment, _ in rows))
                     if counters is not None:

@@ -14,6 +14,7 @@ from ..call import Call
 from ..call import Cost
 from ..call import OTHER_SIDES
 from ..call import Part
+from ..call import REPORTED
 from ..call import Usage
 from ..completeness import INCOMPLETE
 from ..completeness import incomplete
@@ -196,7 +197,7 @@ class CallExplanation:
             yield "At current prices: unknown."
         elif cost is not None and self.current.total_usd == cost.total_usd:
             yield "At current prices: unchanged."
-        elif cost is None or cost.source != "provider":
+        elif cost is None or cost.source not in REPORTED:
             yield f"At current prices: ${digits(self.current.total_usd)}."
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from ..call import Call
 from ..call import OTHER_SIDES
+from ..call import REPORTED
 from ..call import Usage
 from ..completeness import PRICE_FLAGS
 from .book import PriceBook
@@ -47,7 +48,7 @@ def pricing_mode_of(call: Call) -> str | None:
             return mode if mode in MODES else "standard"
     cost = call.cost
     # A tier that was unknown then may be known now.
-    if cost is None or cost.source == "provider" or "unknown_tier" in call.flags:
+    if cost is None or cost.source in REPORTED or "unknown_tier" in call.flags:
         return None
     return cost.mode if cost.mode in MODES else "standard"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from ..call import Call
+from ..call import REPORTED
 from ..prices.book import PriceBook
 from ..prices.check import Impact
 from ..prices.check import Report
@@ -72,7 +73,7 @@ def _estimated(calls: Iterable[Call]) -> Iterator[Call]:
     """Yield the calls whose cost follows from their usage."""
     for call in calls:
         if call.usage is not None and (
-            call.cost is None or call.cost.source != "provider"
+            call.cost is None or call.cost.source not in REPORTED
         ):
             yield call
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from ..call import REPORTED
 from ..db.tables import calls
 from .filters import CallFilter
 
@@ -18,7 +19,7 @@ def models_in_use(
         .where(
             *where.clauses(),
             c.total_input_tokens.is_not(None),
-            sa.or_(c.cost_source.is_(None), c.cost_source != "provider"),
+            sa.or_(c.cost_source.is_(None), c.cost_source.not_in(REPORTED)),
         )
         .distinct()
     )

@@ -53,6 +53,7 @@ def gauge(standing: Standing) -> Gauge | None:
         [
             ("spent", standing.spent),
             ("reserved", standing.reserved),
+            ("unsettled", standing.unsettled),
             ("lost", standing.lost),
             ("left", whole - standing.used),
         ]
@@ -73,7 +74,7 @@ def state(standing: Standing) -> tuple[str, str]:
     if standing.limit is None:
         return "No limit", ""
     if standing.exceeded:
-        exceeded = standing.spent >= standing.limit
+        exceeded = standing.spent + standing.unsettled >= standing.limit
         return "Exceeded" if exceeded else "Full", "bad"
     if standing.passed:
         return f"{standing.used * 100 // standing.limit}% used", "warn"

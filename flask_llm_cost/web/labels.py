@@ -26,6 +26,7 @@ METERS: t.Final = {
 
 PRICE_SOURCES: t.Final = {
     "provider": "Reported by the provider",
+    "bill": "A bill",
     "override": "Price overrides",
     "file": "Price file",
     "bundled": "Bundled prices",

@@ -688,7 +688,7 @@ def test_the_apps_own_code_runs_outside_of_transactions(
         with ledger.reading() as connection:
             (row,) = connection.execute(sa.select(budget_windows))
     assert sorted(asked) == ["estimate", "limit", "limit", "limit of one"]
-    assert (row.spent, row.lost) == (10**12, 9 * 10**12)
+    assert (row.spent, row.unsettled) == (10**12, 9 * 10**12)
     assert row.allowed == 9 * 10**12
 
 

@@ -102,8 +102,9 @@ def crowded(
             row = observed(ledger)
             if row is not None:
                 seen += 1
-                assert row.spent + row.reserved + row.lost <= row.allowed
-                assert min(row.spent, row.reserved, row.lost) >= 0
+                counts = row.spent, row.reserved, row.lost, row.unsettled
+                assert sum(counts) <= row.allowed
+                assert min(counts) >= 0
             spending = row is not None and (row.spent or row.reserved)
             if spending and crowd.killed < processes and time.monotonic() > kill_at:
                 crowd.kill_one(chance)

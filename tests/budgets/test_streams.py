@@ -72,14 +72,15 @@ def test_a_reservation_is_renewed_while_its_stream_is_open(
     assert spent
 
 
-@pytest.mark.parametrize("unpriced", ["estimate", "ignore"])
-def test_unpriced_decides_how_an_interrupted_stream_counts(
-    make_app: MakeApp, provider: Provider, unpriced: str
+@pytest.mark.parametrize("policy", ["estimate", "ceiling"])
+@pytest.mark.parametrize("estimate", ["1", "bound"])
+def test_an_interrupted_stream_is_unsettled(
+    make_app: MakeApp, provider: Provider, estimate: str, policy: str
 ) -> None:
     provider.play(STREAM, Answer(b"no", status=500))
-    entry = {"name": "x", "limit_usd": 5, "behavior": "block", "estimate": "1"}
+    entry = {"name": "x", "limit_usd": 5, "behavior": "block", "estimate": estimate}
     app = make_app(
-        LLM_COST_BUDGETS=[entry | {"unpriced": unpriced}],
+        LLM_COST_BUDGETS=[entry | {"cut": policy}],
         LLM_COST_PROVIDER_HOSTS={provider.host: "openai"},
     )
     ledger = app.extensions["llm_cost"].ledger
@@ -91,12 +92,22 @@ def test_unpriced_decides_how_an_interrupted_stream_counts(
         # It failed, so it cost nothing.
         assert session.post(provider.url(), json=ASK).status_code == 500
         assert llm_cost.flush()
+        (call,) = (
+            each for each in llm_cost.calls.rows() if each.outcome != "http_error"
+        )
     with ledger.reading() as connection:
         row = connection.execute(sa.select(budget_windows)).one()
         assert ledger.budgets.verify(connection) == ([], 0)
-    lost = 10**12 if unpriced == "estimate" else 0
-    assert (row.spent, row.reserved, row.lost) == (0, 0, lost)
-    assert ledger.budgets.release(name="x") == (lost > 0)
+    # The model's largest output.
+    ceiling = Decimal(16_384) * 10 / 10**6
+    unsettled = Decimal(row.unsettled).scaleb(-12)
+    if policy == "ceiling":
+        assert ceiling < unsettled < ceiling + Decimal("0.01")
+    else:
+        assert 0 < unsettled < Decimal("0.001")
+    assert call.cost_usd == 0
+    assert (row.spent, row.reserved, row.lost) == (0, 0, 0)
+    assert ledger.budgets.release(name="x") == 1
 
 
 @pytest.mark.parametrize("behavior", ["raise", "block"])

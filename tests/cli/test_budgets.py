@@ -123,3 +123,49 @@ def test_without_a_database_budgets_are_not_counted(
     assert "counted only in a database" in listed.stderr
     checked = run(args=["llm-cost", "doctor"])
     assert "[ warn] budgets: budgets are counted only in a database" in checked.stdout
+
+
+def test_settling_a_call_records_its_true_cost(budgeted: Flask) -> None:
+    with budgeted.app_context():
+        llm_cost = budgeted.extensions["llm_cost"].extension
+        call = llm_cost.track(
+            provider="openai",
+            model="gpt-4o",
+            usage_source="stream_partial",
+            outcome="interrupted",
+            reported_cost="0.25",
+        )
+        assert llm_cost.flush()
+    (before,) = (
+        each for each in as_json(budgeted, "list") if each["period"] == "month"
+    )
+    assert before["spent_usd"] == "0.25"
+    assert (before["unsettled_usd"], before["unsettled_calls"]) == ("0.0625", 1)
+    assert "$0.0625 unsettled (1 call)" in run(budgeted, "list")
+    output = run(budgeted, "settle", "--event-id", call.event_id, "--usd", "0.4")
+    assert "now costs $0.4" in output
+    (after,) = (each for each in as_json(budgeted, "list") if each["period"] == "month")
+    assert (after["spent_usd"], after["unsettled_usd"]) == ("0.4", "0")
+    run(budgeted, "verify")
+    result = budgeted.test_cli_runner().invoke(
+        args=["llm-cost", *output.split("llm-cost ")[1].split()]
+    )
+    assert result.exit_code == 0, result.output
+    (again,) = (each for each in as_json(budgeted, "list") if each["period"] == "month")
+    assert again | {"forecast_usd": ""} == before | {"forecast_usd": ""}
+
+
+@pytest.mark.parametrize(
+    ("event_id", "usd", "status", "message"),
+    [
+        (EVENT, "1", 1, "No call with the event id"),
+        ("nonsense", "1", 2, "--event-id"),
+        (EVENT, "-1", 2, "--usd"),
+        (EVENT, "much", 2, "--usd"),
+    ],
+)
+def test_a_call_that_cannot_be_settled(
+    budgeted: Flask, event_id: str, usd: str, status: int, message: str
+) -> None:
+    arguments = ("settle", "--event-id", event_id, "--usd", usd)
+    assert message in run(budgeted, *arguments, status=status)
