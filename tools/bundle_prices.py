@@ -31,6 +31,7 @@ from flask_llm_cost.prices.names import spelling
 from flask_llm_cost.prices.sources import genai_prices
 from flask_llm_cost.prices.sources import litellm
 from flask_llm_cost.prices.sources import Sheet
+from flask_llm_cost.prices.sources.bedrock_regions import price_regionally
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -103,7 +104,7 @@ def combine(
     """
     spellings = fold_spellings(current, past)
     conflicts = [*_rejected(current), *outdated(current, corrections)]
-    conflicts += regional(current.models)
+    conflicts += regional(current.replaced)
     conflicts += settle(current.models, corrections)
     retired = settle(past.models, corrections)
     conflicts += [each for each in retired if each.model not in current.models]
@@ -496,7 +497,7 @@ def conflicts_in(path: Path) -> list[Conflict]:
     )
     # Whoever corrects a price may slip, too.
     corrections = replace(Corrections.read(), prices={})
-    return [*settle(models, corrections), *regional(models)]
+    return [*settle(models, corrections), *regional(price_regionally(models))]
 
 
 def _exact(models: t.Any) -> t.Any:

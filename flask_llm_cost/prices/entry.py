@@ -223,16 +223,12 @@ def _window(key: str, value: object, warn: Warn) -> DailyWindow:
     rates = {k: v for k, v in value.items() if k not in ("hours", "weekdays")}
     try:
         return DailyWindow(
-            tuple(_span(span) for span in spans),
-            frozenset(_weekday(day) for day in days),
+            tuple(_span(key, span) for span in spans),
+            frozenset(_weekday(key, day) for day in days),
             read_price(key, rates, warn).rates,
         )
     except TypeError:
         raise Malformed(f"{key}: hours and weekdays must be lists") from None
-    except ValueError as error:
-        if isinstance(error, Malformed):
-            raise
-        raise Malformed(f"{key}: {error}") from None
 
 
 def _variants(
@@ -293,24 +289,21 @@ def _clock(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
-def _weekday(value: object) -> int:
+def _weekday(key: str, value: object) -> int:
     day = str(value)
     if day not in "1234567" or len(day) != 1:
-        raise ValueError(f"weekdays must be 1 (Monday) to 7, not {value!r}")
+        raise Malformed(f"{key}: weekdays must be 1 (Monday) to 7, not {value!r}")
     return int(day)
 
 
 _SPAN: t.Final = re.compile(r"(\d{1,2}):(\d\d)-(\d{1,2}):(\d\d)\Z")
 
 
-def _span(value: object) -> tuple[int, int]:
+def _span(key: str, value: object) -> tuple[int, int]:
     found = _SPAN.match(str(value))
     if found is None:
-        raise ValueError(f"hours must look like 16:30-00:30, not {value!r}")
-    start, end = (
-        int(found[1]) * 60 + int(found[2]),
-        int(found[3]) * 60 + int(found[4]),
-    )
+        raise Malformed(f"{key}: hours must look like 16:30-00:30, not {value!r}")
+    start, end = (int(found[n]) * 60 + int(found[n + 1]) for n in (1, 3))
     if max(start, end) > 1440 or max(found[2], found[4]) > "59":
-        raise ValueError(f"hours must be between 00:00 and 24:00, not {value!r}")
+        raise Malformed(f"{key}: hours must be between 00:00 and 24:00, not {value!r}")
     return start, end

@@ -89,17 +89,13 @@ class RateKey(t.NamedTuple):
 
 def spellings(names: Iterable[str]) -> dict[RateKey, str]:
     """Map each rate to the name that sets it: our own, else the newest old spelling."""
-    found: dict[RateKey, str] = {}
-    for name in names:
-        key = parse_key(name)
-        if key is not None and _age(name) <= _age(found.get(key, name)):
-            found[key] = name
-    return found
+    keys = ((parse_key(name), name) for name in sorted(names, key=_newness))
+    return {key: name for key, name in keys if key is not None}
 
 
-def _age(name: str) -> int:
-    ages = [age for age, old in enumerate(_OLD_NAMES, 1) if old in name]
-    return len(_OLD_NAMES) + 1 - max(ages) if ages else 0
+def _newness(name: str) -> int:
+    ages = (age for age, old in enumerate(_OLD_NAMES) if old in name)
+    return max(ages, default=len(_OLD_NAMES))
 
 
 def parse_key(key: str) -> RateKey | None:

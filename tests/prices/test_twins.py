@@ -10,9 +10,9 @@ import pytest
 
 from flask_llm_cost.prices.sources import litellm
 from flask_llm_cost.prices.sources import Sheet
+from flask_llm_cost.prices.sources.bedrock_regions import price_regionally
 from tools.conflicts import Corrections
 from tools.twins import outdated
-from tools.twins import regional
 
 NONE = Corrections({}, (), {})
 
@@ -52,7 +52,7 @@ def test_a_plain_name_of_bedrock_costs_as_in_one_region(plain: str) -> None:
         "bedrock/claude_platform/claude-sonnet-4-6": {"input": 3, "output": 15},
     }
     models = {name: [exact(rates)] for name, rates in prices.items()}
-    conflicts = [*regional(models)]
+    replaced = [*price_regionally(models)]
     price = models[f"bedrock/{plain}"][0]
     assert (price["input"], price["output"]) == (Decimal("3.3"), Decimal("16.5"))
     assert (price["cache_read"], price["batch_input"]) == (
@@ -62,10 +62,10 @@ def test_a_plain_name_of_bedrock_costs_as_in_one_region(plain: str) -> None:
     assert price["web_search"] == Decimal("0.01")
     # The surcharge is in the price, not on top of it.
     assert "multipliers" not in price
-    assert {each.rule for each in conflicts} == {"region"}
+    assert (f"bedrock/{plain}", "input", Decimal(3), Decimal("3.3")) in replaced
     assert models["bedrock/global.anthropic.claude-sonnet-4-6"][0]["input"] == 3
     assert models["bedrock/claude_platform/claude-sonnet-4-6"][0]["input"] == 3
-    assert not [*regional(models)]
+    assert not [*price_regionally(models)]
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,30 @@ def test_only_a_surcharge_on_everything_is_one(profile: dict[str, t.Any]) -> Non
         "bedrock/meta.m": [exact({"input": 3, "output": 15})],
         "bedrock/us.meta.m": [exact(profile)],
     }
-    assert not [*regional(models)]
+    assert not [*price_regionally(models)]
     assert models["bedrock/meta.m"][0]["input"] == 3
+
+
+def test_a_sync_has_that_price_too() -> None:
+    claude = {"litellm_provider": "bedrock_converse", "output_cost_per_token": 1.5e-05}
+    regional = {
+        "litellm_provider": "bedrock_converse",
+        "output_cost_per_token": 1.65e-05,
+    }
+    name = "anthropic.claude-sonnet-4-6"
+    sheet = read(
+        {
+            name: {**claude, "input_cost_per_token": 3e-06},
+            f"us.{name}": {**regional, "input_cost_per_token": 3.3e-06},
+            f"global.{name}": {**claude, "input_cost_per_token": 3e-06},
+        }
+    )
+    rates = {key: prices[0]["input"] for key, prices in sheet.models.items()}
+    assert rates == {
+        f"bedrock/{name}": Decimal("3.3"),
+        f"bedrock/us.{name}": Decimal("3.3"),
+        f"bedrock/global.{name}": 3,
+    }
 
 
 PAGE = "https://api-docs.deepseek.com/quick_start/pricing"

@@ -47,6 +47,8 @@ class Sheet:
     contradicted: dict[str, list[dict[str, t.Any]]] = field(default_factory=dict)
     """Models that the source lists twice, and the prices that were not chosen."""
 
+    replaced: list[tuple[str, str, Decimal, Decimal]] = field(default_factory=list)
+    """Rates that are wrong by a known rule: the model, the rate, the source's and ours."""
     _spelled: dict[str, list[str]] | None = field(default=None, repr=False)
 
     def listed_as(self, model: str) -> str | None:

@@ -14,12 +14,12 @@ from decimal import Decimal
 from ..entry import ignore
 from ..entry import read_price
 from ..meters import LIMITS
-from ..meters import parse_key
 from . import amount
 from . import check_price
 from . import litellm_variants as by_size
 from . import Sheet
 from . import tidy
+from .bedrock_regions import price_regionally
 
 NAME: t.Final = "litellm"
 
@@ -118,7 +118,6 @@ _UPLIFTS: t.Final = {
     "regional_processing_uplift_multiplier_us": "region.us",
     "regional_endpoint_uplift_multiplier": "region.endpoint",
 }
-_INPUT_AND_OUTPUT: t.Final = tuple(map(parse_key, ("input", "output")))
 _BEARS_PRICE: t.Final = re.compile(r"cost|_pricing\Z|uplift")
 _MILLION: t.Final = 10**6
 
@@ -139,9 +138,8 @@ def read(document: object) -> Sheet:
         found = by_size.IMAGES.match(key)
         if found is not None:
             sized.append((found, fields))
-            continue
         name, rank = model_name(key, fields)
-        if name is None:
+        if found is not None or name is None:
             continue
         euros = fields["litellm_provider"] in _EUROS
         if euros or _YUAN.match(str(fields.get("source"))):
@@ -157,6 +155,7 @@ def read(document: object) -> Sheet:
         name, _ = model_name(found["model"], fields)
         by_size.read_image_size(sheet, name, found, fields)
     by_size.fold_high_resolutions(sheet)
+    sheet.replaced.extend(price_regionally(sheet.models))
     return sheet
 
 
@@ -177,9 +176,9 @@ class _Row:
     def surcharge(self, rates: dict[str, t.Any]) -> Decimal | None:
         """Return by how much all rates of a regional endpoint exceed the others."""
         factors = {
-            tidy(self.rates[key] / rate)
-            for key, rate in rates.items()
-            if parse_key(key) in _INPUT_AND_OUTPUT and self.rates.get(key) and rate
+            tidy(self.rates[key] / rates[key])
+            for key in ("input", "output")
+            if self.rates.get(key) and rates.get(key)
         }
         return factors.pop() if self.regional and len(factors) == 1 else None
 
