@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from dataclasses import field
 from decimal import Decimal
 
+from ..call import Reading
 from ..call import Usage
+from ..money import in_bounds
 from ..money import parse
 
 Object: t.TypeAlias = Mapping[str, t.Any]
@@ -312,3 +314,28 @@ def batch_dialect(
         parse_whole_if=(b"",),
         batch_results=batch_results,
     )
+
+
+def check_reading(reading: Reading) -> None:
+    """Check the results of a dialect that may be an app's own.
+
+    :raises TypeError: If a value has the wrong type, so that it could not be stored.
+    """
+    for name, kind in _TYPES.items():
+        value = getattr(reading, name)
+        if not (value is None or isinstance(value, kind)):
+            raise TypeError(f"{name} must be {kind.__name__}")
+    cost = reading.reported_cost
+    if cost is not None and not in_bounds(cost):
+        raise TypeError("reported_cost must be a number in bounds")
+    if not all(isinstance(used, Usage) for used in reading.usage_by_model.values()):
+        raise TypeError("usage_by_model must map models to Usage")
+
+
+_TYPES: t.Final = {
+    "model": str,
+    "response_id": str,
+    "service_tier": str,
+    "usage": Usage,
+    "reported_cost": Decimal,
+}

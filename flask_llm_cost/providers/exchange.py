@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import typing as t
 from collections.abc import Mapping
-from decimal import Decimal
 
 from ..bound import read_bound
 from ..calendar import from_ms
@@ -17,11 +16,11 @@ from ..call import Reading
 from ..call import Usage
 from ..call import UsageSource
 from ..interrupts import pass_on
-from ..money import in_bounds
 from . import sparse
 from .buffer import BoundedBuffer
 from .decoding import Decoding
 from .decoding import Unreadable
+from .dialect import check_reading
 from .dialect import Dialect
 from .dialect import no_turns
 from .dialect import Notes
@@ -252,7 +251,7 @@ class Exchange:
             created_at=from_ms(notes.created_s * 1000) if notes.created_s else None,
             containers=frozenset(notes.containers),
         )
-        _check(reading)
+        check_reading(reading)
         return reading
 
     def _is_open(self, notes: Notes, usage: Usage | None, *, cut: bool) -> bool:
@@ -408,30 +407,6 @@ class Exchange:
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
-
-def _check(reading: Reading) -> None:
-    """Check the results of a dialect that may be an app's own.
-
-    :raises TypeError: If a value has the wrong type, so that it could not be stored.
-    """
-    for name, kind in _TYPES.items():
-        value = getattr(reading, name)
-        if not (value is None or isinstance(value, kind)):
-            raise TypeError(f"{name} must be {kind.__name__}")
-    cost = reading.reported_cost
-    if cost is not None and not in_bounds(cost):
-        raise TypeError("reported_cost must be a number in bounds")
-    if not all(isinstance(used, Usage) for used in reading.usage_by_model.values()):
-        raise TypeError("usage_by_model must map models to Usage")
-
-
-_TYPES: t.Final = {
-    "model": str,
-    "response_id": str,
-    "service_tier": str,
-    "usage": Usage,
-    "reported_cost": Decimal,
-}
 
 _TEXTS: t.Final = ("chat", "responses", "completions", "interactions", "embeddings")
 """Operations that are billed by tokens, whatever is not read."""

@@ -70,8 +70,8 @@ def read(notes: Notes, document: Object) -> None:
             # The answer itself, which tells the model of turns that are looked at later.
             model = notes.session.get("model")
             notes.identify(model=model, response_id=session.get("id"))
-    item = inner(document, "item")
-    if document.get("type") == f"{_TURN}.item.done" and openai.billed(item):
+    unit = openai.billed(inner(document, "item"))
+    if document.get("type") == f"{_TURN}.item.done" and unit == "web_search":
         searches = notes.session.setdefault("searches", {})
         turn = str(document.get("turn_id"))
         searches[turn] = searches.get(turn, 0) + 1
