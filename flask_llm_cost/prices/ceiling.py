@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from ..bound import Bound
 from ..call import Call
+from ..call import Cost
 from ..call import MAX_COUNT
 from ..call import Usage
 from ..completeness import INCOMPLETE
@@ -28,7 +29,7 @@ if t.TYPE_CHECKING:
 
 _DOUBTS: t.Final = frozenset(INCOMPLETE) | PRICE_FLAGS
 
-_ROUTING: t.Final = ("openrouter", "huggingface", "vercel_ai_gateway")
+_ROUTING: t.Final = ("openrouter", "huggingface", "vercel")
 """Providers that pass a call on to one of several others, at its price."""
 
 
@@ -56,24 +57,30 @@ def with_ceiling(book: PriceBook, call: Call, model: str, quote: Quote) -> Quote
     ceiling = None
     found = book.find(call.provider, model, call.started_at)
     if found is not None and model == call.model and call.provider not in _ROUTING:
-        most = most_usages(bound, found.price, call.usage)
+        estimated = call.usage_source == "estimated"
+        most = most_usages(bound, found.price, None if estimated else call.usage)
         tier = call.service_tier or _tier(bound)
         ceiling = _highest(price(usage, tier) for usage in most)
     likely = price(call.estimate or Usage(), call.service_tier)
-    if likely.cost is None:
-        return quote
+    return quote if likely.cost is None else _limited(quote, likely.cost, call, ceiling)
+
+
+def _limited(quote: Quote, likely: Cost, call: Call, ceiling: Decimal | None) -> Quote:
+    """Return a quote with limits, none of which is below what is known.
+
+    :param likely: The cost of the estimate.
+    """
     cost = quote.cost
     if cost is None:
         # Nothing is known to be billed, so far; not even what the request is billed for.
-        cost = dataclasses.replace(likely.cost, total_usd=Decimal(0), parts={})
+        cost = dataclasses.replace(likely, total_usd=Decimal(0), parts={})
     estimate = None
     if call.estimate is not None:
-        estimate = max(cost.total_usd, likely.cost.total_usd)
+        estimate = max(cost.total_usd, likely.total_usd)
     if ceiling is not None:
         ceiling = max(cost.total_usd, ceiling)
         estimate = None if estimate is None else min(estimate, ceiling)
-    doubts = incomplete(call.flags)
-    flags = (quote.flags | cost.flags | doubts) - {"unpriced"}
+    flags = (quote.flags | cost.flags | incomplete(call.flags)) - {"unpriced"}
     cost = dataclasses.replace(
         cost,
         complete=False,

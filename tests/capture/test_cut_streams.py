@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import re
@@ -237,13 +238,15 @@ def chat_request(**members: t.Any) -> bytes:
     ).encode()
 
 
-def stopped(words: int, **members: t.Any) -> Call:
+def stopped(
+    words: int, url: str = STREAMS["chat"][0], served: str = "gpt-4o", **members: t.Any
+) -> Call:
     """A chat that was stopped after a number of words."""
     book = Book()
-    meter = Tap(book).open("POST", STREAMS["chat"][0], chat_request(**members))
+    meter = Tap(book).open("POST", url, chat_request(**members))
     assert meter is not None
     meter.respond(200, {})
-    event = {"model": "gpt-4o", "choices": [{"delta": {"content": "word "}}]}
+    event = {"model": served, "choices": [{"delta": {"content": "word "}}]}
     for _ in range(words):
         meter.feed(b"data: %s\n\n" % json.dumps(event).encode(), decoded=True)
     meter.close()
@@ -294,6 +297,26 @@ def test_tools_of_the_provider_without_a_limit_have_no_ceiling() -> None:
     assert cost is not None
     assert cost.ceiling_usd is None
     assert cost.estimate_usd
+
+
+@pytest.mark.parametrize("host", ["openrouter.ai/api", "ai-gateway.vercel.sh"])
+def test_a_service_that_chooses_a_provider_has_no_ceiling(host: str) -> None:
+    model = "openai/gpt-4o"
+    cost = stopped(10, f"https://{host}/v1/chat/completions", model, model=model).cost
+    assert cost is not None
+    assert cost.estimate_usd
+    assert cost.ceiling_usd is None
+
+
+def test_an_estimate_of_the_input_does_not_lower_the_ceiling() -> None:
+    call = stopped(10, max_tokens=1000)
+    estimated = priced(
+        dataclasses.replace(call, usage=call.estimate, usage_source="estimated")
+    )
+    assert call.cost is not None
+    assert estimated.cost is not None
+    assert estimated.cost.total_usd == call.cost.estimate_usd
+    assert estimated.cost.ceiling_usd == call.cost.ceiling_usd
 
 
 def test_a_model_without_a_price_has_neither() -> None:
