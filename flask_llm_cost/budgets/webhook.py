@@ -13,8 +13,11 @@ import typing as t
 from urllib.parse import SplitResult
 from urllib.parse import urlsplit
 
+from ..db.timeouts import time_limit
+from ..db.timeouts import TimeLimit
+
 TIMEOUT: t.Final = 10.0
-_MAX_RESPONSE: t.Final = 64 * 1024
+"""Seconds for connecting, sending and the answer's status together."""
 
 
 class DeliveryError(Exception):
@@ -57,16 +60,25 @@ class Webhook:
             raise DeliveryError(f"{host} answered {status}")
 
     def _post(self, host: str, number: str, body: bytes) -> int:
-        connection = _Pinned(self._address(host), self._url, timeout=TIMEOUT)
-        try:
-            connection.request(
-                "POST", _target(self._url), body, self._headers(number, body)
-            )
-            response = connection.getresponse()
-            response.read(_MAX_RESPONSE)
-            return response.status
-        finally:
-            connection.close()
+        address = self._address(host)
+        # The time-out of a socket is that of each read: a receiver could drip for hours.
+        with time_limit(TIMEOUT) as limit:
+            connection = _Pinned(address, self._url, limit)
+            try:
+                connection.request(
+                    "POST", _target(self._url), body, self._headers(number, body)
+                )
+                # Its body says nothing more, and may never end.
+                status = connection.getresponse().status
+            except (OSError, http.client.HTTPException) as error:
+                if limit.expired or isinstance(error, TimeoutError):
+                    raise _late() from None
+                raise
+            finally:
+                connection.close()
+            if limit.expired:
+                raise _late()
+            return status
 
     def _headers(self, number: str, body: bytes) -> dict[str, str]:
         headers = {
@@ -94,6 +106,10 @@ class Webhook:
                         " to post to a private network"
                     )
         return addresses[0]
+
+
+def _late() -> TimeoutError:
+    return TimeoutError(f"no answer within {TIMEOUT:g} s")
 
 
 def sign(secret: str, at: str, body: bytes) -> str:
@@ -139,17 +155,19 @@ def _target(url: SplitResult) -> str:
 class _Pinned(http.client.HTTPConnection):
     """A connection to a checked address, with the name of its host for TLS."""
 
-    def __init__(self, address: str, url: SplitResult, *, timeout: float) -> None:
+    def __init__(self, address: str, url: SplitResult, limit: TimeLimit) -> None:
         self._secure = url.scheme == "https"
+        self._limit = limit
         self._address = address
         super().__init__(
             url.hostname or "",
             url.port or (443 if self._secure else 80),
-            timeout=timeout,
+            timeout=TIMEOUT,
         )
 
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        self._limit.watch(self.sock)
         if self._secure:
             context = ssl.create_default_context()
             self.sock = context.wrap_socket(self.sock, server_hostname=self.host)

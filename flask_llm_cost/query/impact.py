@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from ..call import Call
 from ..call import REPORTED
+from ..money import add
 from ..prices.book import PriceBook
 from ..prices.check import Impact
 from ..prices.check import Report
@@ -53,8 +54,8 @@ def price_impact(
             sums[found.key] = Impact(
                 found.key,
                 known.calls + 1,
-                known.before_usd + before,
-                known.after_usd + after,
+                add(known.before_usd, before),
+                add(known.after_usd, after),
             )
     return tuple(each for _, each in sorted(sums.items()))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import hmac
 import json
+import socket
+import threading
 import time
 import typing as t
 from decimal import Decimal
@@ -14,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_llm_cost.budgets import Alert
+from flask_llm_cost.budgets import webhook
 from flask_llm_cost.budgets.webhook import _is_public
 from flask_llm_cost.budgets.webhook import DeliveryError
 from flask_llm_cost.budgets.webhook import Webhook
@@ -160,3 +164,42 @@ def test_errors_do_not_contain_the_url(provider: Provider) -> None:
     with pytest.raises(DeliveryError) as info:
         Webhook(provider.url("/hook/a secret-path"), private=True)("1", b"{}")
     assert "secret-path" not in str(info.value)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_receiver_that_drips_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, secure: bool
+) -> None:
+    """Before, the time-out was that of each read: this one held the thread for 40 s."""
+    monkeypatch.setattr(webhook, "TIMEOUT", 1.0)
+    stopped = threading.Event()
+
+    def drip() -> None:
+        connection, _ = server.accept()
+        with server, connection, contextlib.suppress(OSError):
+            start = (
+                b"\x16\x03\x03\x40\x00" if secure else b"HTTP/1.1 200 OK\r\nX-Header: "
+            )
+            for byte in start + b"x" * 1000:
+                connection.sendall(bytes([byte]))
+                if stopped.wait(0.05):
+                    return
+
+    server = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=drip)
+    thread.start()
+    url = f"http{'s' if secure else ''}://127.0.0.1:{server.getsockname()[1]}/secret"
+    begun = time.monotonic()
+    with pytest.raises(DeliveryError, match="no answer within 1 s") as error:
+        Webhook(url, private=True)("1", b"{}")
+    assert time.monotonic() - begun < 5
+    assert "secret" not in str(error.value)
+    stopped.set()
+    thread.join()
+
+
+def test_an_answer_whose_body_never_ends_counts(provider: Provider) -> None:
+    provider.play(Answer(b"x" * 100, dies_after=10, hangs=True))
+    begun = time.monotonic()
+    Webhook(provider.url("/hook"), private=True)("1", b"{}")
+    assert time.monotonic() - begun < 4
