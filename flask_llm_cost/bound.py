@@ -53,7 +53,9 @@ class Bound:
     units: Mapping[str, Decimal] = field(default_factory=dict)
     """What is billed by the unit: searches that it permits."""
     service_tier: str | None = None
-    """As requested."""
+    """As requested, in any of the ways in which providers name a mode."""
+    conditions: frozenset[str] = frozenset()
+    """What it asks for and a price may depend on, as flags: ``region.us``."""
     other_models: bool = False
     """Whether it names models that may answer instead of its own."""
 
@@ -84,6 +86,7 @@ def read_bound(body: bytes | None, operation: str) -> Bound:
         rounds=rounds,
         units=units,
         service_tier=_service_tier(request),
+        conditions=_conditions(request),
         other_models=any(
             value and _plain(name) in _OTHER_MODELS for name, value in request.items()
         ),
@@ -183,11 +186,29 @@ def _output_limit(parts: list[Mapping[str, t.Any]]) -> int | None:
 
 
 def _service_tier(request: Mapping[str, t.Any]) -> str | None:
+    """Return the requested tier. Anthropic and Bedrock name some modes otherwise.
+
+    Sources: the SDK's types ``BetaMessageCreateParams`` (speed), and Bedrock's Converse
+    (``ServiceTier``, ``PerformanceConfiguration``).
+    """
+    performance = request.get("performanceConfig")
+    latency = performance.get("latency") if isinstance(performance, dict) else None
+    for name, mode in ((request.get("speed"), "fast"), (latency, "optimized")):
+        if name == mode:
+            return mode
     for name in ("service_tier", "serviceTier"):
         tier = request.get(name)
+        if isinstance(tier, dict):
+            tier = tier.get("type")
         if isinstance(tier, str):
             return tier
     return None
+
+
+def _conditions(request: Mapping[str, t.Any]) -> frozenset[str]:
+    place = request.get("inference_geo")
+    known = isinstance(place, str) and re.fullmatch("[a-z]{2}", place)
+    return frozenset((f"region.{place}",)) if known else frozenset()
 
 
 # Tools that the provider runs itself
@@ -242,7 +263,7 @@ def _rounds(request: Mapping[str, t.Any]) -> _Rounds:
         return None, {}
     tools = [tool for tool in _tools(request) if not _runs_in_app(tool)]
     total = _count(request.get("max_tool_calls"))
-    uses, units = 0, dict[str, Decimal]()
+    uses, units = _compacts(request), dict[str, Decimal]()
     for tool in tools:
         name = next((n for n in _FEES if str(tool.get("type")).startswith(n)), None)
         most = total or _count(tool.get("max_uses"))
@@ -253,6 +274,20 @@ def _rounds(request: Mapping[str, t.Any]) -> _Rounds:
         if unit is not None:
             units[unit] = units.get(unit, Decimal(0)) + most
     return 1 + uses, units
+
+
+def _compacts(request: Mapping[str, t.Any]) -> int:
+    """Return how many more rounds there may be because the provider shortens the input.
+
+    Anthropic bills the summary in addition, and OpenAI has the same setting:
+    https://platform.claude.com/docs/en/build-with-claude/compaction
+    """
+    setting = request.get("context_management")
+    edits = setting.get("edits") if isinstance(setting, dict) else setting
+    return sum(
+        isinstance(edit, dict) and str(edit.get("type")).startswith("compact")
+        for edit in (edits if isinstance(edits, list) else ())
+    )
 
 
 def _tools(request: Mapping[str, t.Any]) -> Iterator[Mapping[str, t.Any]]:

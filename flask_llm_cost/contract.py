@@ -255,7 +255,9 @@ METERS: t.Final[Mapping[str, Meter]] = {
         },
     ),
     "output_character": Meter("character", {}),
-    "pixel": Meter("pixel", {}),
+    "pixel": Meter(
+        "pixel", {"openai": "usage.image_pixels, usage.video_pixels (Voyage)"}
+    ),
     "output_pixel": Meter("pixel", {}),
     "session": Meter("session", {}),
     "routed_token": Meter(

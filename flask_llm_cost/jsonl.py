@@ -111,7 +111,9 @@ def bound_fields(bound: Bound) -> dict[str, t.Any]:
         value = getattr(bound, each.name)
         if each.name == "units":
             value = {name: str(n) for name, n in value.items()}
-        if value != each.default and value != {}:
+        if isinstance(value, frozenset):
+            value = sorted(value)
+        if value != each.default and value not in ({}, []):
             fields[each.name] = value
     return fields
 
@@ -388,6 +390,7 @@ _BOUND: t.Final[Mapping[str, _Check]] = {
     "units": _mapping(_decimal),
     "service_tier": _text,
     "other_models": _flag,
+    "conditions": _names,
 }
 _COST: t.Final[Mapping[str, _Check]] = {
     "total_usd": _decimal,

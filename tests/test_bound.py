@@ -206,3 +206,35 @@ def test_a_request_may_limit_the_tools_of_the_provider() -> None:
     assert (found.rounds, found.units) == (6, {"web_search": Decimal(3)})
     found = read_bound(body(tools=[{"type": "web_search"}], max_tool_calls=4), "x")
     assert (found.rounds, found.units) == (5, {"web_search": Decimal(4)})
+
+
+@pytest.mark.parametrize(
+    ("members", "tier"),
+    [
+        ({"speed": "fast", "service_tier": "auto"}, "fast"),
+        ({"speed": "standard"}, None),
+        ({"serviceTier": {"type": "priority"}}, "priority"),
+        ({"performanceConfig": {"latency": "optimized"}}, "optimized"),
+        ({"performanceConfig": {"latency": "standard"}}, None),
+    ],
+)
+def test_a_mode_is_read_in_any_spelling(
+    members: dict[str, t.Any], tier: str | None
+) -> None:
+    assert read_bound(body(**members), "chat").service_tier == tier
+
+
+def test_a_region_that_is_asked_for_is_a_condition() -> None:
+    assert read_bound(body(inference_geo="us"), "chat").conditions == {"region.us"}
+    assert not read_bound(body(inference_geo="global"), "chat").conditions
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"edits": [{"type": "compact_20260112"}, {"type": "clear_tool_uses_20250919"}]},
+        [{"type": "compaction", "compact_threshold": 1000}],
+    ],
+)
+def test_a_compaction_is_one_more_round(setting: object) -> None:
+    assert read_bound(body(context_management=setting), "chat").rounds == 2

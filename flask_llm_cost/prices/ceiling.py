@@ -42,7 +42,7 @@ def with_ceiling(book: PriceBook, call: Call, model: str, quote: Quote) -> Quote
     """
     bound = call.bound
     assert bound is not None
-    plain = call.flags - _DOUBTS
+    plain = (call.flags - _DOUBTS) | bound.conditions
 
     def price(usage: Usage, tier: str | None) -> Quote:
         return book.quote(
@@ -130,7 +130,9 @@ def _quotes(
 ) -> Iterator[Quote]:
     tier = _tier(bound)
     for usage in most_usages(bound, price):
-        yield book.quote(provider, model, usage, at=at, service_tier=tier)
+        yield book.quote(
+            provider, model, usage, at=at, service_tier=tier, flags=bound.conditions
+        )
 
 
 def _tier(bound: Bound) -> str | None:

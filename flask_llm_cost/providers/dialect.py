@@ -69,6 +69,8 @@ class Notes:
     """A terminal event was read."""
     partial: bool = False
     """Usage has started to arrive, but the final counts have not."""
+    running: bool = False
+    """The counts are those so far, and the answer has not said that it ends."""
 
     def copy(self) -> Notes:
         """Create an independent copy."""

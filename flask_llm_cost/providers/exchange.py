@@ -219,6 +219,7 @@ class Exchange:
         usage, usage_by_model = dialect.usage(notes), dialect.usage_by_model(notes)
         cost = dialect.cost(notes)
         stream = self.stream or (self._framing is not None and self._framing.stream)
+        ended = ended and not notes.running
         cut = notes.partial or not (notes.complete or ended)
         bound = likely = None
         if self._is_open(notes, usage, cut=cut):

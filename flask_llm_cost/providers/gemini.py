@@ -23,6 +23,7 @@ from .dialect import items
 from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
+from .openai_usage import draws
 
 _MODALITIES: t.Final = {
     "AUDIO": "audio",
@@ -65,6 +66,7 @@ def read(notes: Notes, document: Object) -> None:
     for candidate in items(document.get("candidates")):
         ending = inner({"c": candidate}, "c")
         notes.extra["ended"] = any(map(ending.get, ("finishReason", "finish_reason")))
+        notes.running = not notes.extra["ended"]
         _note_grounding(
             notes,
             inner(candidate, "groundingMetadata")
@@ -198,6 +200,9 @@ def usage(notes: Notes) -> Usage | None:
         units=_units(notes),
     )
     _check_counts(notes, found.total_tokens)
+    if candidates and not kinds and draws(notes):
+        # Images cost more than text, and nothing shows which of them this was.
+        notes.flags.add("unread_usage")
     return found
 
 

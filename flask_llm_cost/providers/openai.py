@@ -82,11 +82,29 @@ def read(notes: Notes, document: Object) -> None:
     tier = body.get("service_tier")
     if isinstance(tier, str) and tier:
         notes.service_tier = tier
-    last = notes.merge(_usage_of(body)) and document.get("choices") == []
-    if last:
+    counted = notes.merge(_usage_of(body))
+    if counted and document.get("choices") == []:
         # The chunk for stream_options.include_usage is the last one before [DONE].
         notes.complete = True
+    _note_ending(notes, document, counted=counted)
     _tools(notes, body)
+
+
+def _note_ending(notes: Notes, document: Object, *, counted: bool) -> None:
+    """Note whether a stream that repeats the usage so far in its chunks has ended.
+
+    DeepSeek, Perplexity and xAI do. Other streams have usage only in one chunk, which may
+    come after the one with the reason why the answer ended.
+    """
+    choices = [inner({"": choice}, "") for choice in items(document.get("choices"))]
+    if any(choice.get("finish_reason") for choice in choices):
+        notes.extra["reports"] = None
+        notes.running = False
+    elif counted and any("delta" in choice for choice in choices):
+        reports = notes.extra.setdefault("reports", 0)
+        if reports is not None:
+            notes.extra["reports"] = reports + 1
+            notes.running = reports > 0
 
 
 def turns(notes: Notes, document: Object) -> list[Notes]:

@@ -22,6 +22,8 @@ def usage(notes: Notes, *, hidden_thinking: bool = False) -> Usage | None:
     seen, count = notes.usage, notes.count
     if COUNTED.isdisjoint(seen):
         return Usage(units=notes.units) if notes.units else None
+    if "image_pixels" in seen:
+        return _pixels(notes)
     details = _first_object(seen, _OUTPUT_DETAILS)
     total = count(seen.get("total_tokens"))
     into = count(seen.get("prompt_tokens", seen.get("input_tokens")))
@@ -51,6 +53,27 @@ def usage(notes: Notes, *, hidden_thinking: bool = False) -> Usage | None:
         **_output(notes, out, details),
     )
 
+
+def _pixels(notes: Notes) -> Usage:
+    """Get the usage of Voyage's multimodal embeddings.
+
+    Their text is billed by token, and their images and videos by pixel, although the total
+    has them as tokens, too: https://docs.voyageai.com/docs/pricing.
+    """
+    seen, count = notes.usage, notes.count
+    pixels = count(seen.get("image_pixels")) + count(seen.get("video_pixels"))
+    return Usage(
+        count(seen.get("text_tokens")),
+        units={"pixel": Decimal(pixels)} if pixels else {},
+    )
+
+
+def draws(notes: Notes) -> bool:
+    """Whether the model that answered may draw images, by its name."""
+    return _DRAWING_MODEL.search(notes.model or notes.request_model or "") is not None
+
+
+_DRAWING_MODEL: t.Final = re.compile(r"gemini.*-image|nano-banana")
 
 COUNTED: t.Final = frozenset(
     (
@@ -255,6 +278,9 @@ def _output(notes: Notes, total: int, details: Object) -> dict[str, t.Any]:
     if not details and notes.operation in _OUTPUT_BUCKETS:
         return {_OUTPUT_BUCKETS[notes.operation]: total}
     if not audio and not image:
+        if total and "image_tokens" not in details and draws(notes):
+            # Images cost more than text, and nothing shows which of them this was.
+            notes.flags.add("unread_usage")
         return {"output_tokens": total}
     made = notes.split_off(total, audio=notes.count(audio), image=notes.count(image))
     return {

@@ -411,6 +411,11 @@ CASES: t.Final = (
         {"meta": {"billed_units": {"images": 1}}},
     ),
     Case(
+        "input pixel",
+        {"voyage": "https://api.voyageai.com/v1/multimodalembeddings"},
+        {"usage": {"text_tokens": 9, "image_pixels": 9, "total_tokens": 18}},
+    ),
+    Case(
         "input_image_piece",
         {"bedrock": f"{BEDROCK}/amazon.titan-embed-image-v1/invoke"},
         {"embedding": [0.1], "inputTextTokenCount": 0},
