@@ -88,7 +88,7 @@ def test_incomplete_calls_are_shown_beside_the_total(
     ("address", "shown"),
     [
         ("", "Spend $2.27, at most $2.41 No spend"),
-        ("", "Wed 18 Nov 2026 $2.27, at most $2.41 +2 incomplete"),
+        ("", "Wed 18 Nov 2026 $2.27 at most $2.41 +2 incomplete"),
         ("", "Wed 18 Nov 2026: $2.27, at most $2.41 +2 incomplete +1 without a"),
         ("", "$2.27 at most $2.41 +1 without limit"),
         ("models", "$2.27 100% at most $2.41 +1 without limit"),
