@@ -47,6 +47,9 @@ class Dashboard(Blueprint):
     :raises ConfigError: If ``context`` or ``layout`` is not callable.
     """
 
+    enable_openapi = False
+    """APIFlask reads it of each blueprint that has a ``before_request`` function."""
+
     def __init__(
         self,
         name: str,
