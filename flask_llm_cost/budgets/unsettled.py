@@ -60,7 +60,10 @@ def _of_cut(budget: Budget, cost: Cost) -> Unsettled:
     if cost.ceiling_usd is None:
         return Unsettled(known, likely, reserved=True)
     ceiling = _pico(cost.ceiling_usd)
-    most = ceiling if budget.cut == "ceiling" else min(likely, ceiling)
+    if budget.cut == "ceiling" or cost.estimate_usd is None:
+        # An answer that was lost before it was read has no estimate.
+        return Unsettled(known, ceiling, reserved=False)
+    most = min(likely, ceiling)
     return Unsettled(known, most, reserved=False)
 
 

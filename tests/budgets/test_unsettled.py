@@ -87,6 +87,7 @@ def test_a_call_is_unsettled_if_its_final_usage_never_came() -> None:
     [
         ("estimate", "0.2", "0.5", "9", "0.15"),  # 1.25 * 0.2 - 0.1
         ("estimate", "0.2", "0.22", "9", "0.12"),  # never above the ceiling
+        ("estimate", None, "0.5", "9", "0.4"),  # lost before it was read
         ("ceiling", "0.2", "0.5", "9", "0.4"),
         ("estimate", "0.2", None, "0.7", "0.6"),  # the reservation
         ("ceiling", "0.2", None, "0.7", "0.6"),
