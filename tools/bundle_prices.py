@@ -48,6 +48,7 @@ from tools.conflicts import read_report
 from tools.conflicts import render as render_report
 from tools.conflicts import REPORT
 from tools.conflicts import settle
+from tools.twins import in_yuan
 from tools.twins import outdated
 from tools.twins import regional
 
@@ -104,7 +105,7 @@ def combine(
     """
     spellings = fold_spellings(current, past)
     conflicts = [*_rejected(current), *outdated(current, corrections)]
-    conflicts += regional(current.replaced)
+    conflicts += [*regional(current.replaced), *in_yuan(current.models)]
     conflicts += settle(current.models, corrections)
     retired = settle(past.models, corrections)
     conflicts += [each for each in retired if each.model not in current.models]
@@ -497,7 +498,8 @@ def conflicts_in(path: Path) -> list[Conflict]:
     )
     # Whoever corrects a price may slip, too.
     corrections = replace(Corrections.read(), prices={})
-    return [*settle(models, corrections), *regional(price_regionally(models))]
+    found = [*settle(models, corrections), *regional(price_regionally(models))]
+    return [*found, *in_yuan(models)]
 
 
 def _exact(models: t.Any) -> t.Any:

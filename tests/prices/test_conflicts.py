@@ -297,6 +297,7 @@ def test_a_new_implausible_price_fails_the_check(
         ("openai/gpt-4o", {"max_output_tokens": 20_000_000}),
         ("gemini/gemini-3-pro-image", {"image": "0.0011"}),
         ("zai/glm-5.3", {"input": "0.571428571429"}),
+        ("zai/glm-4.6", {"input": "4", "output": "14"}),
         ("bedrock/anthropic.claude-opus-4-7", {"input": "5", "output": "25"}),
         ("openai/dall-e-3", {"variants": {"quality.hd": {"image": "80"}}}),
         (

@@ -12,6 +12,7 @@ from flask_llm_cost.prices.sources import litellm
 from flask_llm_cost.prices.sources import Sheet
 from flask_llm_cost.prices.sources.bedrock_regions import price_regionally
 from tools.conflicts import Corrections
+from tools.twins import in_yuan
 from tools.twins import outdated
 
 NONE = Corrections({}, (), {})
@@ -167,3 +168,23 @@ def test_what_a_page_in_china_lists_is_in_yuan(
     sheet = read({"deepseek/m": row(page)})
     assert sheet.currencies.get("deepseek/m") == currency
     assert ("deepseek/m" in sheet.models) == (currency is None)
+
+
+@pytest.mark.parametrize(
+    ("factor", "listed"), [("1", True), ("2.5", True), ("7.1", False), ("12", True)]
+)
+def test_what_costs_seven_times_as_much_in_china_is_in_yuan(
+    factor: str, listed: bool
+) -> None:
+    usual = {"input": Decimal("0.6"), "output": Decimal("2.2")}
+    its = {key: rate * Decimal(factor) for key, rate in usual.items()}
+    models = {
+        "zai/glm-9": [its],
+        "novita/zai-org/GLM-9": [usual],
+        "together/zai-org/glm-9": [usual],
+        "zai/glm-unknown": [its],
+    }
+    conflicts = [*in_yuan(models)]
+    assert ("zai/glm-9" in models) == listed
+    assert [each.model for each in conflicts] == ([] if listed else ["zai/glm-9"])
+    assert "zai/glm-unknown" in models
