@@ -14,6 +14,7 @@ import random
 import time
 import typing as t
 from collections import deque
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -46,11 +47,22 @@ _w: t.Final = budget_windows.c
 _r: t.Final = budget_reservations.c
 
 
-class Reservations:
-    """The reservations of one ledger's budgets."""
+def _nothing() -> bool:
+    return False
 
-    def __init__(self, engines: Engines, counters: Counters) -> None:
+
+class Reservations:
+    """The reservations of one ledger's budgets.
+
+    :param settle: Called once before a call is refused: settles the calls of this process
+        that have ended. It returns false if there are none, and must not raise.
+    """
+
+    def __init__(
+        self, engines: Engines, counters: Counters, settle: Callable[[], bool]
+    ) -> None:
         self._engines = engines
+        self._settle = settle
         self._counters = counters
         self._doubtful: deque[str] = deque(maxlen=_MAX_DOUBTFUL)
         """Calls whose reservation may have been committed, though an error was raised."""
@@ -82,7 +94,8 @@ class Reservations:
     def _decide(
         self, event_id: str, wanted: Sequence[Reservation], limits: Mapping[str, int]
     ) -> Alert | None:
-        for _ in range(2):
+        settle = self._settle
+        for _ in range(3):
             self._counters.rows.ensure(
                 self._engine, [each.window for each in wanted], limits
             )
@@ -95,6 +108,9 @@ class Reservations:
             if full is None:
                 self._counters.in_progress[event_id] = None
                 return None
+            settle, settled = _nothing, settle()
+            if settled:
+                continue
             for standing in self._standings([full.window], limits):
                 alert = Alert.of(standing, estimate_usd=from_pico(full.amount))
                 self._record(full.window, alert)

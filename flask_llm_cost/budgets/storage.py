@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import typing as t
+from collections.abc import Callable
 from collections.abc import Sequence
 
 from ..db.import_lock import loading
@@ -16,6 +17,7 @@ from .policy import Policy
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from ..call import Call
     from ..db.engine import Engines
     from .counters import Counters
     from .outbox import Outbox
@@ -30,9 +32,18 @@ _WAIT_SECONDS: t.Final = 10.0
 
 
 class Budgets:
-    """What one ledger stores of an app's budgets, as seen by one process."""
+    """What one ledger stores of an app's budgets, as seen by one process.
 
-    def __init__(self, engines: Engines, policy: Policy) -> None:
+    :param settle: As for :class:`.Reservations`.
+    """
+
+    def __init__(
+        self,
+        engines: Engines,
+        policy: Policy,
+        *,
+        settle: Callable[[], bool] = lambda: False,
+    ) -> None:
         with loading():
             from .counters import Counters
             from .outbox import Outbox
@@ -40,7 +51,7 @@ class Budgets:
 
         self.definitions: Sequence[Budget] = policy.budgets
         self.counters: Counters = Counters(policy)
-        self.reservations: Reservations = Reservations(engines, self.counters)
+        self.reservations: Reservations = Reservations(engines, self.counters, settle)
         self._outbox: Outbox = Outbox(engines)
         self._engines = engines
         self._policy = policy
@@ -48,6 +59,10 @@ class Budgets:
         self._posting = threading.Lock()
         self._renew_at = 0.0
         self._post_at = 0.0
+
+    def holds(self, call: Call) -> bool:
+        """Whether a reservation of this process waits for a call."""
+        return call.event_id in self.counters.in_progress
 
     # Pages and commands
 

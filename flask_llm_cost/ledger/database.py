@@ -53,6 +53,8 @@ SPOOL_FOLDER: t.Final = "llm_cost_spool"
 
 _RETRY_SECONDS: t.Final = 5.0
 _BUILD_SECONDS: t.Final = 2.0
+_SETTLE_SECONDS: t.Final = 0.25
+"""How long a call waits for those before it to be settled, before it is refused."""
 
 
 class Ledger(Storage):
@@ -130,6 +132,8 @@ class Ledger(Storage):
                     self.queue.wake()  # its thread sends the alerts
                 return True
             self.queue.append(call)
+            if self._made_budgets is not None and self._made_budgets.holds(call):
+                self.queue.hurry()
         except OSError as error:
             pass_on(error)
             self._rescue(call, error)
@@ -313,7 +317,9 @@ class Ledger(Storage):
             return None
         with self._own_process():
             if self._made_budgets is None:
-                self._made_budgets = Budgets(self._engines, self._policy)
+                self._made_budgets = Budgets(
+                    self._engines, self._policy, settle=self._settle_ended
+                )
             return self._made_budgets
 
     @property
@@ -365,6 +371,18 @@ class Ledger(Storage):
         """Notify the app of the budget thresholds that were reached."""
         if self._made_budgets is not None:
             self._made_budgets.notify()
+
+    def _settle_ended(self) -> bool:
+        """Store the calls of this process that have ended; false if there are none."""
+        # Called by a sender: whatever happens, budgets decide.
+        try:
+            if not self.queue.pending:
+                return False
+            self.queue.flush(_SETTLE_SECONDS, once=True)
+        except Exception as error:
+            pass_on(error)
+            return False
+        return True
 
     def _maintain_budgets(self) -> None:
         if self._made_budgets is not None:

@@ -103,6 +103,11 @@ class Queue:
             pass_on(error)
             self._reporter.report(None, error)
 
+    def hurry(self) -> None:
+        """Have the writer store at once what was appended."""
+        if self._made_writer is not None:
+            self._made_writer.hurry()
+
     def tend(self) -> None:
         """Do the writer's work where it has no thread. Never raises.
 

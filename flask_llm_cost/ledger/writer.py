@@ -148,6 +148,11 @@ class Writer:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
+    def hurry(self) -> None:
+        """Have the thread drain at once, unless the database is failing."""
+        if not self._failed_in_a_row:
+            self._wake.put(None)
+
     @property
     def closed(self) -> bool:
         return self._closed
