@@ -111,14 +111,36 @@ def _scale(unit: object, currency: str) -> Decimal:
     )
 
 
+_STATEMENTS: t.Final = ("currency", "unit")
+
+
+def _refuse_misplaced(place: Mapping[str, t.Any], *known: str) -> None:
+    """Refuse a statement of a currency or unit where it would have no effect.
+
+    :param known: The names that are read there.
+    :raises Malformed: If there is one.
+    """
+    for name, value in place.items():
+        meant = str(name).strip("_ ").lower().removesuffix("s")
+        if name in known or meant not in _STATEMENTS or isinstance(value, (dict, list)):
+            continue
+        if str(value).strip().upper() != "USD":
+            raise Malformed(
+                f"{name} is {value!r}, but only metadata.currency and metadata.unit state"
+                " what the rates are in; use these, or remove it"
+            )
+
+
 def in_usd(document: Mapping[str, t.Any]) -> Mapping[str, t.Any]:
     """Return a price file's document with rates in USD per 1M tokens.
 
     :raises Malformed: If it states a currency or unit that cannot be converted.
     """
     metadata = document.get("metadata")
+    _refuse_misplaced(document)
     if not isinstance(metadata, Mapping):
         return document
+    _refuse_misplaced(metadata, *_STATEMENTS)
     conversion = stated_conversion(metadata)
     if conversion is None:
         return document

@@ -61,6 +61,31 @@ def test_another_currency_or_unit_that_is_not_clear_is_refused(
 
 
 @pytest.mark.parametrize(
+    "document",
+    [
+        {"currency": "EUR", "models": MODELS},
+        {"metadata": {"Currency": "EUR"}, "models": MODELS},
+        {"metadata": {"units": "1K tokens"}, "models": MODELS},
+        {"models": {"openai/gpt-4.1": {"currency": "EUR", "input": 2}}},
+        {"models": {"openai/gpt-4.1": {"_unit": "1K tokens", "input": 2}}},
+    ],
+)
+def test_a_statement_in_another_place_is_refused(
+    tmp_path: Path, document: dict[str, t.Any]
+) -> None:
+    """Euros were read as dollars before, without a message or with a mere warning."""
+    with pytest.raises(PriceFileError, match="metadata.currency and metadata.unit"):
+        load(tmp_path, document)
+
+
+def test_dollars_may_be_stated_anywhere(tmp_path: Path) -> None:
+    models = {"openai/gpt-4.1": {"currency": "USD", "input": 2}}
+    assert load(tmp_path, {"currency": "USD", "models": models}).find(
+        "openai", "gpt-4.1"
+    )
+
+
+@pytest.mark.parametrize(
     "metadata",
     [
         {},
