@@ -27,6 +27,8 @@ from .import_lock import loading
 from .location import find
 from .location import find_replica
 from .location import HostEngine
+from .location import Inode
+from .location import inode
 from .location import label
 from .location import Location
 from .migrations import HEAD
@@ -69,6 +71,7 @@ class Engines:
         self._location: Location | None = None
         self._made: dict[str, sa.Engine] = {}
         self._ready: set[sa.Engine] = set()
+        self._inode: Inode | None = None
         self._paused_until = 0.0
         self._pause = 0.0
 
@@ -163,6 +166,15 @@ class Engines:
         elif found != HEAD:
             raise SetupRequired(_setup_message(label(engine.url), found))
         self._ready.add(engine)
+        if self._inode is None:
+            self._inode = inode(self.location)
+
+    def changed_file(self) -> bool:
+        """Whether the SQLite file that is open was deleted or replaced meanwhile.
+
+        SQLite does not say so: what is written then is lost.
+        """
+        return self._inode is not None and inode(self.location) != self._inode
 
     def recheck(self) -> None:
         """Check the tables again before the next use, for example after an error."""

@@ -72,6 +72,22 @@ def _own_in(folder: str) -> Location:
     return Location(sa.URL.create("sqlite", database=_path(OWN_FILE, folder)))
 
 
+Inode: t.TypeAlias = tuple[int, int]
+"""The device and the number of a file, which it keeps when it is renamed."""
+
+
+def inode(location: Location) -> Inode | None:
+    """Return which file a SQLite database is; ``None`` if it is not one, or is missing."""
+    url = location.url
+    if url.get_backend_name() != "sqlite" or in_memory(url):
+        return None
+    try:
+        found = os.stat(url.database or "")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def find_replica(settings: Settings) -> Location:
     """Find the database that pages read from instead.
 

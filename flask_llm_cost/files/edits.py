@@ -26,6 +26,11 @@ def append(path: Path, line: bytes) -> None:
 
     :raises OSError: If it could not be written.
     """
+    while not _append(path, line):
+        pass  # the file was deleted meanwhile, and the line with it
+
+
+def _append(path: Path, line: bytes) -> bool:
     with _locked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as fd:
         size = os.fstat(fd).st_size
         if size and _last_byte(fd, size) != b"\n":  # another process died writing
@@ -37,6 +42,7 @@ def append(path: Path, line: bytes) -> None:
         except OSError:
             os.ftruncate(fd, size)
             raise
+        return _is_at(fd, path)
 
 
 def keep_calls(path: Path, keep: Callable[[Call], bool]) -> int:

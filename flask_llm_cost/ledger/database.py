@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 import threading
 import time
@@ -48,6 +49,8 @@ if t.TYPE_CHECKING:
     from .schema import Schema
     from .store import Store
     from .store import Stored
+
+_log = logging.getLogger("flask_llm_cost")
 
 SPOOL_FOLDER: t.Final = "llm_cost_spool"
 
@@ -207,8 +210,11 @@ class Ledger(Storage):
         self.flush_at_exit()
         self.queue.close()
         with self._lock:
-            engines, self._made_engines = self._made_engines, None
-            self._made_store = self._made_budgets = self._made_replica = None
+            self._close_database()
+
+    def _close_database(self) -> None:
+        engines, self._made_engines = self._made_engines, None
+        self._made_store = self._made_budgets = self._made_replica = None
         if engines is not None:
             engines.close()
 
@@ -422,6 +428,15 @@ class Ledger(Storage):
         if self._pid != os.getpid():  # forked by something that ran no hooks
             self.after_fork()
         with self._lock:
+            engines = self._made_engines
+            if engines is not None and engines.changed_file():
+                _log.warning(
+                    "The ledger's file %s was deleted or replaced while it was in use, and"
+                    " is opened again. Calls that it contained are missing, unless they"
+                    " are in the new file; queued calls are stored there.",
+                    engines.label,
+                )
+                self._close_database()
             yield
 
     def _host_engine(self) -> sa.Engine | None:

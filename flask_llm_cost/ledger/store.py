@@ -114,6 +114,8 @@ class Store:
             raise StorageError(
                 f"The ledger in {self._engines.label} cannot be written: {brief(error)}"
             ) from error
+        if engines.changed_file():
+            raise StorageError(f"The ledger's file {engines.label} was replaced.")
         return stored
 
     def _entries(self, calls: Iterable[Call], stored: Stored) -> list[_Entry]:
