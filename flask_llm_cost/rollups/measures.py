@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from ..call import REPORTED
 from ..call import SILENT_OUTCOMES
 from ..db.tables import calls
 from ..db.tables import COST_GROUPS
@@ -31,11 +32,14 @@ UNPRICED: t.Final[sa.ColumnElement[bool]] = sa.and_(
 estimated, unpriced or failed."""
 
 ESTIMATED: t.Final[sa.ColumnElement[bool]] = sa.and_(
-    _c.cost_total.is_not(None), _c.usage_source == "estimated"
+    _c.usage_source == "estimated", _c.cost_source.not_in(REPORTED)
 )
-"""The cost is that of estimated usage, which totals show separately."""
+"""The cost is that of estimated usage, which totals show separately. A cost that the
+provider or a bill states is not an estimate."""
 
-_not_estimated: t.Final = _c.usage_source != "estimated"
+_not_estimated: t.Final = sa.or_(
+    _c.usage_source != "estimated", _c.cost_source.in_(REPORTED)
+)
 
 CEILING: t.Final[sa.ColumnElement[t.Any]] = sa.case(
     (_c.cost_complete, _c.cost_total), else_=_c.cost_ceiling

@@ -15,6 +15,7 @@ from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.calendar import utc_ms
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
+from flask_llm_cost.call import CostSource
 from flask_llm_cost.call import OUTCOMES
 from flask_llm_cost.call import Part
 from flask_llm_cost.call import Usage
@@ -38,6 +39,7 @@ def cost_of(
     complete: bool = True,
     meter: str = "input",
     more: str | Decimal | None = None,
+    source: CostSource = "bundled",
 ) -> Cost:
     """A cost of one part.
 
@@ -48,7 +50,7 @@ def cost_of(
     return Cost(
         amount,
         {meter: part},
-        "bundled",
+        source,
         "openai/gpt-4o",
         complete=complete,
         ceiling_usd=None if complete or more is None else amount + Decimal(more),
@@ -142,6 +144,7 @@ _costs = st.builds(
     _amounts,
     complete=st.booleans(),
     more=st.none() | _amounts,
+    source=st.sampled_from(["bundled", "provider", "bill"]),
     meter=st.sampled_from(["input", "cache_read", "output_audio", "web_search"]),
 )
 # Around the hours that New York's clocks lose and repeat, often the same millisecond.

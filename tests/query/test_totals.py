@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flask_llm_cost.calendar import edges
 from flask_llm_cost.call import Call
+from flask_llm_cost.call import CostSource
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import FilterError
 from flask_llm_cost.query.aggregate import breakdown
@@ -54,7 +55,9 @@ def _one(call: Call) -> Totals:
     pico = 0 if call.cost is None else int(call.cost.total_usd.scaleb(12))
     unpriced = call.cost is None and not silent
     meter = None if call.cost is None else next(iter(call.cost.parts))
-    if call.cost is not None and call.usage_source == "estimated":
+    cost = call.cost
+    reported = cost is not None and cost.source in ("provider", "bill")
+    if cost is not None and call.usage_source == "estimated" and not reported:
         return Totals(
             calls=1,
             estimated=1,
@@ -160,6 +163,16 @@ def test_what_was_estimated_stands_apart(sqlite: Store) -> None:
     assert found.usd_per_million == Decimal("0.25") / 110 * 1_000_000
     assert sqlite.query().total_cost() == Decimal("0.25")
     assert sqlite.query().cost_by("model") == {"gpt-4o": Decimal("0.25")}
+
+
+@pytest.mark.parametrize("source", ["provider", "bill"])
+def test_a_cost_that_is_known_is_not_estimated(
+    sqlite: Store, source: CostSource
+) -> None:
+    cost = cost_of("4", source=source)
+    sqlite.fill(make_call(cost=cost, usage_source="estimated"))
+    found = sqlite.query().totals()
+    assert (found.spend_usd, found.estimated, found.ceiling_usd) == (4, 0, 4)
 
 
 def test_estimates_alone_are_no_known_cost(sqlite: Store) -> None:
