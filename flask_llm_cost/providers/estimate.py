@@ -1,8 +1,8 @@
 """Estimates the tokens of a stream whose final usage never came.
 
-Visible text is counted while it passes by, and never kept. It is counted in tokens if the
-app has loaded an encoding of tiktoken, or tiktoken is installed and has cached one on this
-machine. Otherwise four bytes are one token. Nothing is downloaded.
+Visible text is counted while it passes by, and never stored. It is counted in tokens if
+an encoding of tiktoken is loaded: by the app, or by :func:`load_encoding`. Otherwise four
+bytes are one token. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ..call import Usage
 from . import sparse
 from .dialect import Object
 
-_CHARACTERS: t.Final = 4
-"""Bytes of text for each token."""
+_BYTES_PER_TOKEN: t.Final = 4
+"""Without an encoding."""
 
 _AFTER_CUT: t.Final = 16
 """Tokens that a provider writes before it notices that nobody reads them."""
@@ -173,7 +173,7 @@ class Estimate:
 
     @property
     def _unit(self) -> int:
-        return _CHARACTERS if self._encoding is None else 1
+        return _BYTES_PER_TOKEN if self._encoding is None else 1
 
     def _input_of(self, request_body: bytes | None) -> int:
         request = sparse.parse(request_body) if request_body else None
