@@ -28,6 +28,7 @@ from .dialect import items
 from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
+from .openai_usage import chat_request
 from .openai_usage import COUNTED
 from .openai_usage import usage
 
@@ -397,6 +398,8 @@ CHAT: t.Final = Dialect(
     usage=usage,
     cost=cost,
     price_flags=hosting,
+    request=chat_request,
+    request_if=(b'"web_search"', b'"builtin_function"'),
     needles=needles(_USAGE, rb"\[DONE\]"),
     content=frozenset(("choices", "output", "data")),
     tail=("usage", "service_tier", "model", "id"),
@@ -435,6 +438,7 @@ IMAGES: t.Final = dataclasses.replace(
     usage_by_model=image_usage_by_model,
     price_flags=image_conditions,
     request=image_request,
+    request_if=(b"",),
 )
 
 AUDIO: t.Final = dataclasses.replace(
@@ -445,7 +449,9 @@ AUDIO: t.Final = dataclasses.replace(
     envelope="",
 )
 
-SPEECH: t.Final = dataclasses.replace(AUDIO, usage=speech_usage, request=speech_request)
+SPEECH: t.Final = dataclasses.replace(
+    AUDIO, usage=speech_usage, request=speech_request, request_if=(b"",)
+)
 
 HIDDEN_THINKING: t.Final = dataclasses.replace(
     CHAT, usage=functools.partial(usage, hidden_thinking=True)

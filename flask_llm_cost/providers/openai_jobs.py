@@ -166,7 +166,11 @@ _JOB: t.Final = dataclasses.replace(
 )
 
 VIDEO: t.Final = dataclasses.replace(
-    _JOB, read=read_video, request=video_request, price_flags=video_conditions
+    _JOB,
+    read=read_video,
+    request=video_request,
+    request_if=(b"",),
+    price_flags=video_conditions,
 )
 
 EXTENSION: t.Final = dataclasses.replace(VIDEO, read=read_extension)

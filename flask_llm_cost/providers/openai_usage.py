@@ -9,6 +9,7 @@ from decimal import Decimal
 from ..call import Usage
 from .dialect import CONFLICT
 from .dialect import inner
+from .dialect import items
 from .dialect import Notes
 from .dialect import Object
 
@@ -302,6 +303,17 @@ _SEARCH_MEMBERS: t.Final = frozenset(
 )
 
 
+def chat_request(document: Object) -> dict[str, t.Any]:
+    """Note whether a request lets the provider search, which has a fee.
+
+    Sources: https://platform.kimi.ai/docs/pricing/tools (``$web_search``),
+    https://docs.z.ai/guides/tools/web-search.
+    """
+    tools = [inner({"": tool}, "") for tool in items(document.get("tools"))]
+    kinds = {str(tool.get("type")) for tool in tools}
+    return {"searches": not kinds.isdisjoint(("web_search", "builtin_function"))}
+
+
 _SEARCH_MODEL: t.Final = re.compile(r"-search-(?:preview|api)\b")
 """Chat models that search for each answer, which has a fee:
 https://platform.openai.com/docs/pricing (web search)."""
@@ -312,6 +324,9 @@ def _units(notes: Notes) -> dict[str, Decimal]:
         notes.model or notes.request_model or ""
     )
     if not searches and _SEARCH_MEMBERS.isdisjoint(notes.usage):
+        if notes.operation == "chat" and notes.request.get("searches"):
+            # The answer does not count the searches that its request permitted.
+            notes.flags.add("unread_usage")
         return notes.units
     units = dict(notes.units)
     seen = notes.usage

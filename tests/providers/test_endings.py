@@ -146,3 +146,22 @@ def test_a_ceiling_has_the_rates_that_the_request_asks_for(
     assert asked is not None
     assert usual is not None
     assert asked > usual * Decimal(times)
+
+
+@pytest.mark.parametrize(
+    ("tool", "complete"),
+    [
+        ({"type": "builtin_function", "function": {"name": "$web_search"}}, False),
+        ({"type": "web_search", "web_search": {"enable": True}}, False),
+        ({"type": "function", "function": {"name": "web_search"}}, True),
+    ],
+)
+def test_searches_that_an_answer_does_not_count_are_not_complete(
+    tool: dict[str, t.Any], complete: bool
+) -> None:
+    """A search of Moonshot is $0.005: https://platform.kimi.ai/docs/pricing/tools."""
+    model = "kimi-k2-0905-preview"
+    request = {"model": model, "tools": [tool]}
+    answer = {"model": model, "choices": [], "usage": USAGE}
+    reading = read("https://api.moonshot.ai/v1/chat/completions", request, answer)
+    assert priced(reading).complete is complete
