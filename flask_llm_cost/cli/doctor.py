@@ -209,6 +209,7 @@ def spool(host: Host) -> Iterator[Finding]:
         _try_to_write(folder)
         queued, queue = queued_calls(host.ledger), host.ledger.queue
         since = None if queue is None else queue.since()
+        unusable = [] if queue is None else queue.unusable()
     except OSError as error:
         reason = error.strerror or error
         when = "" if files else " when the database cannot be reached"
@@ -221,6 +222,8 @@ def spool(host: Host) -> Iterator[Finding]:
         )
         return
     yield _queued(folder, queued, since)
+    for problem in unusable:
+        yield Finding("error", "spool", f"Calls may be missing. Skipped {problem}")
 
 
 def _queued(folder: Path, queued: int, since: dt.datetime | None) -> Finding:

@@ -36,9 +36,15 @@ def drain() -> None:
             f"{count(drained.rejected, 'line')} could not be stored. Each was moved to a"
             " file of its own in the spool folder; see `doctor`."
         )
+    unusable = queue.unusable()
+    for problem in unusable:
+        click.echo(f"Skipped {problem}", err=True)
     left = queue.count()
     if left:
         raise click.ClickException(f"{count(left, 'call')} still queued.")
+    if unusable:
+        entries = "1 entry" if len(unusable) == 1 else f"{len(unusable)} entries"
+        raise click.ClickException(f"{entries} of the spool cannot be read.")
 
 
 def store_queued(host: Host) -> None:

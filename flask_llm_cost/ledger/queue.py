@@ -18,6 +18,7 @@ from ..jsonl import encode
 from ..storage import EXIT_SECONDS
 from ..storage import Gather
 from ..storage import Reporter
+from .spool import ADVICE
 from .spool import Spool
 from .writer import Drained
 from .writer import Writer
@@ -177,6 +178,10 @@ class Queue:
         """
         at = self.spool.oldest()
         return None if at is None else dt.datetime.fromtimestamp(at, dt.UTC)
+
+    def unusable(self) -> list[str]:
+        """Describe the entries of the spool that cannot be read, and what to do."""
+        return [f"{path}: {reason}. {ADVICE}" for path, reason in self.spool.unusable()]
 
     def rejected(self) -> list[Path]:
         """List the files of calls that cannot be stored."""

@@ -77,6 +77,8 @@ class RejectedLines:
                 found = json.loads(path.read_bytes())
                 line = found["line"].encode("utf-8", "surrogateescape")
                 reason = str(found["reason"])
+            except OSError as error:
+                raise ValueError(f"{path} cannot be read: {error.strerror}") from error
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path} does not contain a rejected line") from error
             yield RejectedLine(path, line, reason)

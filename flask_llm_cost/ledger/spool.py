@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -28,6 +29,15 @@ SUFFIX: t.Final = ".jsonl"
 
 ROTATE_BYTES: t.Final = 64 * 1024 * 1024
 """A file is sealed at this size even if no one drains it."""
+
+ADVICE: t.Final = (
+    "If it belongs to another user, such as root after a cron job, give it to the app's"
+    " user (chown) or run `flask llm-cost drain` as its owner. Move it out of the spool if"
+    " it is not a file of calls."
+)
+"""What to do about a file that cannot be read."""
+
+_log = logging.getLogger("flask_llm_cost")
 
 _SEAL_SECONDS: t.Final = 1.0
 """How long the writer waits for a line that is being written."""
@@ -59,6 +69,7 @@ class Spool:
         self._writing = False
         self._current: SpoolFile | None = None
         self._sealed: list[SpoolFile] = []
+        self._skipped: dict[Path, str] = {}
 
     def after_fork(self) -> None:
         """In a forked child: close the inherited files, which stay the parent's."""
@@ -138,7 +149,11 @@ class Spool:
         for path in self._paths():
             if any(file.path == path for file in self._own()):
                 continue
-            file = spool_file.claim(path, self._new_path())
+            try:
+                file = spool_file.claim(path, self._new_path())
+            except OSError as error:
+                self.skip(path, error)
+                continue
             if file is not None:
                 self._sealed.append(file)
                 yield file
@@ -147,7 +162,7 @@ class Spool:
         """Count the queued lines, in files of every process."""
         offsets = {file.path: file.offset for file in self._own()}
         lines = 0
-        for path in self._paths():
+        for path in self._usable():
             with contextlib.suppress(FileNotFoundError):  # stored meanwhile
                 lines += spool_file.count_lines(path, offsets.get(path, 0))
         return lines
@@ -160,7 +175,7 @@ class Spool:
         :return: Seconds since 1970; ``None`` if nothing is queued.
         """
         found = []
-        for path in self._paths():
+        for path in self._usable():
             with contextlib.suppress(FileNotFoundError):  # stored meanwhile
                 stat = path.stat()
                 if stat.st_size:
@@ -169,7 +184,7 @@ class Spool:
 
     def lines(self) -> Iterator[bytes]:
         """Read the queued lines, in files of every process."""
-        for path in self._paths():
+        for path in self._usable():
             with contextlib.suppress(FileNotFoundError):  # stored meanwhile
                 yield from path.read_bytes().split(b"\n")
 
@@ -203,6 +218,29 @@ class Spool:
             for path in spool_file.list_files(self.directory, SUFFIX)
             if self._accepted.intersection(path.name.split(".")[-3:-2])
         ]
+
+    def _usable(self) -> list[Path]:
+        return [path for path in self._paths() if spool_file.unusable(path) is None]
+
+    def unusable(self) -> list[tuple[Path, str]]:
+        """List what is in the way of a file's lines, with the reason.
+
+        For example, a file that a job of another user left, or a directory.
+        """
+        found = {path: spool_file.unusable(path) for path in self._paths()}
+        skipped = {path: self._skipped.get(path) for path in found}
+        return [
+            (path, reason)
+            for path, why in found.items()
+            if (reason := why or skipped[path]) is not None
+        ]
+
+    def skip(self, path: Path, error: OSError) -> None:
+        """Note that a file cannot be read, and log it once. Others are not held up."""
+        reason = spool_file.unusable(path) or error.strerror or str(error)
+        if self._skipped.get(path) != reason:
+            _log.warning("%s is skipped: %s. %s", path, reason, ADVICE)
+        self._skipped[path] = reason
 
     def _new_path(self) -> Path:
         host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import stat
 import sys
 import typing as t
 import weakref
@@ -23,6 +25,7 @@ _CHUNK: t.Final = 256 * 1024
 _OPEN: t.Final = (
     os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
+_NO_OTHER: t.Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _NEW: t.Final = _OPEN | os.O_CREAT | os.O_EXCL
 
 
@@ -102,11 +105,14 @@ def create(path: Path) -> SpoolFile | None:
 
 
 def claim(path: Path, new_path: Path) -> SpoolFile | None:
-    """Lock and rename the file of a dead process; delete it if it is empty."""
+    """Lock and rename the file of a dead process; delete it if it is empty.
+
+    :raises OSError: If it may not be read, or is not a file.
+    """
     if fcntl is None:
         return _claim_unlocked(path, new_path)
     try:
-        fd = os.open(path, _OPEN)
+        fd = _open_file(path)
     except FileNotFoundError:  # another process has stored or claimed it
         return None
     claimed = None
@@ -130,6 +136,31 @@ def _claim_unlocked(path: Path, new_path: Path) -> SpoolFile | None:
     except OSError:
         return None
     return SpoolFile(new_path, os.open(new_path, _OPEN))
+
+
+def _open_file(path: Path) -> int:
+    """Open a spool file of any process, but no link, directory or device.
+
+    A link could lead to a file that is not ours, whose text would then be copied.
+    """
+    fd = os.open(path, _OPEN | _NO_OTHER)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return fd
+
+
+def unusable(path: Path) -> str | None:
+    """Return why the lines of a file cannot be stored; ``None`` if they can."""
+    try:
+        os.close(_open_file(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO):
+            return "not a regular file"
+        return error.strerror or type(error).__name__
+    return None
 
 
 def list_files(directory: Path, suffix: str) -> list[Path]:

@@ -232,7 +232,11 @@ class Writer:
         while True:
             if time.monotonic() >= until:
                 return
-            lines, end = file.read(BATCH)
+            try:
+                lines, end = file.read(BATCH)
+            except OSError as error:
+                self._spool.skip(file.path, error)
+                return
             if end == file.offset:
                 break
             self._store_lines(lines, drained)

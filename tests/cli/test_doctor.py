@@ -16,6 +16,7 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from flask.testing import FlaskCliRunner
 
 from flask_llm_cost.capture import clients
 from flask_llm_cost.cli import doctor
@@ -128,6 +129,26 @@ def test_queued_calls_are_counted(
     assert "db upgrade" in found["schema"][1]
     assert found["spool"][0] == "ok"
     assert found["spool"][1].startswith("1 call ")
+
+
+def test_entries_of_the_spool_that_cannot_be_read_are_reported(
+    app: Flask, examined: Examined, runner: FlaskCliRunner
+) -> None:
+    queue = app.extensions["llm_cost"].ledger.queue
+    queue.spool.append(b"")
+    (made,) = queue.folder.iterdir()
+    other = made.with_name(made.name.replace(made.name.split(".")[0], "a", 1))
+    other.mkdir()
+    status, message = examined(app=app)["spool"]
+    assert status == "error"
+    assert f"{other}: not a regular file." in message
+    assert "Move it out of the spool" in message
+    result = runner.invoke(args=["llm-cost", "drain"])
+    assert result.exit_code == 1
+    assert "1 entry of the spool cannot be read" in result.output
+    assert "Traceback" not in result.output
+    other.rmdir()
+    assert runner.invoke(args=["llm-cost", "drain"]).exit_code == 0
 
 
 def test_calls_that_are_queued_for_long_are_a_warning(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -240,3 +242,70 @@ def test_without_file_locks_a_file_that_can_be_renamed_is_claimed(
     assert _lines([file]) == [b"1"]
     alive.remove(file)
     assert os.listdir(alive.directory) == []
+
+
+def left_behind(make_spool: MakeSpool, line: bytes) -> Path:
+    """The file of a process that was killed."""
+    dead = make_spool()
+    dead.append(line)
+    (path,) = (file.path for file in dead.seal())
+    dead.sealed()[0].close()
+    return path
+
+
+def in_the_way(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put something that is no spool file of ours at a path."""
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link":
+        secret = path.with_name("secret")
+        secret.write_text("password\n")
+        path.symlink_to(secret)
+    elif kind == "broken link":
+        path.symlink_to(path.with_name("nowhere"))
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    else:
+        path.write_bytes(b"x\n")
+        real = os.open
+
+        def refuse(name: t.Any, *args: t.Any, **options: t.Any) -> int:
+            if str(name) == str(path):
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real(name, *args, **options)
+
+        monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.mark.parametrize(
+    "kind", ["directory", "fifo", "link", "broken link", "socket", "another user's"]
+)
+def test_what_cannot_be_read_does_not_stop_the_others(
+    make_spool: MakeSpool,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Before, a file of root's cron job stopped the adoption of all that sort after it."""
+    path = left_behind(make_spool, b"one\n")
+    destination = path.name.split(".")[-3]
+    first = path.with_name(f"a.{destination}.{'0' * 16}.jsonl")
+    in_the_way(first, kind, monkeypatch)
+    spool = make_spool()
+    assert [_lines_of(file) for file in spool.claim()] == [[b"one"]]
+    assert list(spool.claim()) == []
+    assert spool.count() == 1
+    assert list(filter(None, spool.lines())) == [b"one"]
+    [(unusable, reason)] = spool.unusable()
+    assert unusable == first
+    assert reason in ("not a regular file", "Permission denied")
+    assert caplog.text.count("is skipped") == 1
+    assert os.path.lexists(first)
+    assert spool.rejected.files() == []
+
+
+def _lines_of(file: SpoolFile) -> list[bytes]:
+    return file.read(100)[0]
