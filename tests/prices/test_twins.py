@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from flask_llm_cost.prices.sources import genai_prices
 from flask_llm_cost.prices.sources import litellm
 from flask_llm_cost.prices.sources import Sheet
 from flask_llm_cost.prices.sources.bedrock_regions import price_regionally
@@ -168,6 +169,11 @@ def test_what_a_page_in_china_lists_is_in_yuan(
     sheet = read({"deepseek/m": row(page)})
     assert sheet.currencies.get("deepseek/m") == currency
     assert ("deepseek/m" in sheet.models) == (currency is None)
+    model = {"id": "m", "prices": {"input_mtok": 1, "output_mtok": 2}}
+    pages = None if page is None else [page]
+    provider = {"id": "deepseek", "pricing_urls": pages, "models": [model]}
+    past = genai_prices.read([provider])
+    assert ("deepseek/m" in past.models) == (currency is None)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import typing as t
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -22,6 +23,13 @@ UNEXPECTED_SHAPE: t.Final = (ValueError, KeyError, TypeError, AttributeError) + 
     ArithmeticError,
 )
 """What reading JSON of an unexpected shape may raise."""
+
+
+YUAN: t.Final = re.compile(
+    r"https?://(?:[^/]+\.cn|(?:[^/]+\.)?volcengine\.com|cloud\.tencent\.com"
+    r"|(?:help|www)\.aliyun\.com)(?:/|\Z)"
+)
+"""Pages with price lists in yuan, which sources convert at a rate that they do not name."""
 
 
 @dataclass(slots=True)

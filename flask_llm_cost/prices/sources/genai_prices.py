@@ -15,6 +15,7 @@ from ..entry import read_prices
 from . import amount
 from . import Sheet
 from . import tidy
+from . import YUAN
 
 NAME: t.Final = "genai-prices"
 
@@ -62,6 +63,8 @@ def read(document: object) -> Sheet:
         # Hugging Face passes calls on, and the name does not say which provider served.
         # Zhipu bills in yuan, with tiers, of which the list has the lowest in dollars.
         if str(provider.get("id", "")).startswith(("huggingface", "zhipuai")):
+            continue
+        if any(YUAN.match(str(page)) for page in provider.get("pricing_urls") or ()):
             continue
         for model in provider.get("models", ()):
             name = model.get("id") if isinstance(model, Mapping) else model

@@ -19,6 +19,7 @@ from . import check_price
 from . import litellm_variants as by_size
 from . import Sheet
 from . import tidy
+from . import YUAN
 from .bedrock_regions import price_regionally
 
 NAME: t.Final = "litellm"
@@ -49,12 +50,6 @@ _SUBSCRIPTIONS: t.Final = frozenset(
 _EUROS: t.Final = frozenset(("ovhcloud", "scaleway"))
 """Providers whose list prices are in euros, and stand in LiteLLM's file as if in dollars:
 https://www.scaleway.com/en/pricing/model-as-a-service/"""
-_YUAN: t.Final = re.compile(
-    r"https?://(?:[^/]+\.cn|(?:[^/]+\.)?volcengine\.com|cloud\.tencent\.com"
-    r"|(?:help|www)\.aliyun\.com)(?:/|\Z)"
-)
-"""Pages with price lists in yuan. LiteLLM converts them at a rate that it does not name."""
-
 _LOCAL: t.Final = frozenset(("ollama", "lemonade"))
 _FREE: t.Final = (
     re.compile(r"openai/(omni|text)-moderation-"),
@@ -142,7 +137,7 @@ def read(document: object) -> Sheet:
         if found is not None or name is None:
             continue
         euros = fields["litellm_provider"] in _EUROS
-        if euros or _YUAN.match(str(fields.get("source"))):
+        if euros or YUAN.match(str(fields.get("source"))):
             sheet.currencies[name] = "EUR" if euros else "CNY"
             continue
         with sheet.rejecting(name):
