@@ -16,6 +16,7 @@ from flask import has_app_context
 from .errors import LlmCostError
 
 if t.TYPE_CHECKING:
+    from .call import Call
     from .providers import Provider
     from .state import AppState
 
@@ -49,10 +50,28 @@ class States:
 
 _all_states: t.Final = States()
 
+_collected: list[Call] | None = None
+
 
 def register(state: AppState) -> None:
     """Remember the state of a new app for as long as the app lives."""
     _all_states.add(state)
+    state.collected = _collected
+
+
+def registered() -> Iterator[AppState]:
+    """The states of all apps in this process."""
+    return iter(_all_states)
+
+
+def collect_by_default(calls: list[Call] | None) -> list[Call] | None:
+    """Collect the calls of apps that are set up from now on; return where before.
+
+    :param calls: Where they go; ``None`` for the ledger.
+    """
+    global _collected
+    before, _collected = _collected, calls
+    return before
 
 
 def active() -> list[AppState]:

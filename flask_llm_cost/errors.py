@@ -42,6 +42,8 @@ class ConfigError(LlmCostError, ValueError):
 class BudgetExceeded(LlmCostError):
     """A budget has no room for a call, or a call used it up.
 
+    Its text has no amounts, so an app can show it to its users; :meth:`describe` has them.
+
     Amounts may also be given as decimal text, and the time in ISO format.
 
     :param budget: The budget's name.
@@ -109,17 +111,21 @@ class BudgetExceeded(LlmCostError):
     def __str__(self) -> str:
         if self.unbounded:
             return (
-                f"The {self.period} budget {self.budget!r}{self._scope} refuses requests"
+                f"{self._name} refuses requests"
                 " whose cost nothing bounds (unbounded='refuse'): set a limit of output"
                 " tokens in the request, or max_output_tokens in the model's price."
             )
-        # Fractions do not depend on the app's decimal context.
-        if Fraction(self.spent_usd) + Fraction(self.unsettled_usd) >= self.limit_usd:
-            return self.describe("is exceeded")
-        return self.describe("has no room for this call")
+        # Without amounts: apps show this text to their users.
+        return f"{self._happened}."
 
-    def describe(self, event: str) -> str:
-        """Return a sentence that says what happened to the budget, with its amounts."""
+    def describe(self, event: str | None = None) -> str:
+        """Return a sentence that says what happened to the budget, with its amounts.
+
+        :param event: What happened, such as ``"has reached 80 %"``; the reason for this
+            error if left out.
+        """
+        if event is None and self.unbounded:
+            return str(self)
         amounts = f"${_plain(self.spent_usd)} of ${_plain(self.limit_usd)} spent"
         for amount, purpose in (
             (self.reserved_usd, "reserved for calls in progress"),
@@ -129,9 +135,19 @@ class BudgetExceeded(LlmCostError):
         ):
             if amount:
                 amounts += f", ${_plain(amount)} {purpose}"
-        return (
-            f"The {self.period} budget {self.budget!r}{self._scope} {event}: {amounts}."
-        )
+        happened = self._happened if event is None else f"{self._name} {event}"
+        return f"{happened}: {amounts}."
+
+    @property
+    def _happened(self) -> str:
+        # Fractions do not depend on the app's decimal context.
+        spent = Fraction(self.spent_usd) + Fraction(self.unsettled_usd)
+        full = spent >= self.limit_usd
+        return f"{self._name} {'is exceeded' if full else 'has no room for this call'}"
+
+    @property
+    def _name(self) -> str:
+        return f"The {self.period} budget {self.budget!r}{self._scope}"
 
     @property
     def _scope(self) -> str:

@@ -8,30 +8,50 @@ from contextlib import contextmanager
 
 from flask import Flask
 
+from .apps import collect_by_default
+from .apps import registered
 from .call import Call
 from .errors import LlmCostError
 from .state import AppState
 
 
 @contextmanager
-def record_calls(app: Flask) -> Iterator[list[Call]]:
+def record_calls(app: Flask | None = None) -> Iterator[list[Call]]:
     """Collect the calls of an app instead of writing them to its ledger.
 
     Calls are tagged and priced as usual and signals are sent, but no file or database is
     used, and no budget stops a call.
 
-    :param app: An app with :class:`.LlmCost` set up on it.
+    :param app: An app with :class:`.LlmCost` set up on it. If left out, the calls of every
+        app in this process, including those that are set up inside the block.
     :raises LlmCostError: If :class:`.LlmCost` is not set up on the app.
     """
+    calls: list[Call] = []
+    if app is None:
+        before = {id(state): state.collected for state in registered()}
+        default = collect_by_default(calls)
+    else:
+        before = {id(state): state.collected for state in (_state_of(app),)}
+        default = None
+    for state in registered():
+        if id(state) in before:
+            state.collected = calls
+    try:
+        yield calls
+    finally:
+        if app is None:
+            collect_by_default(default)
+        for state in registered():
+            if state.collected is calls:
+                # Include calls that were abandoned inside the block.
+                state.intake.record_deferred()
+                state.collected = before.get(id(state), default)
+
+
+def _state_of(app: Flask) -> AppState:
     state = t.cast("AppState | None", app.extensions.get("llm_cost"))
     if state is None:
         raise LlmCostError(
             "LlmCost is not set up on this app. Call LlmCost(app) first."
         )
-    before, state.collected = state.collected, []
-    try:
-        yield state.collected
-    finally:
-        # Include calls that were abandoned inside the block.
-        state.intake.record_deferred()
-        state.collected = before
+    return state

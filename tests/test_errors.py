@@ -72,6 +72,17 @@ def fail(number: int) -> None:
     raise ERRORS[number]
 
 
+def test_the_text_of_an_exceeded_budget_has_no_amounts() -> None:
+    full = BudgetExceeded("all", "month", "100", "123.45", tags={"user": "ann"})
+    assert str(full) == "The month budget 'all' of user 'ann' is exceeded."
+    assert "$123.45 of $100 spent" in full.describe()
+    no_room = BudgetExceeded("all", "month", "100", "50", reserved_usd="45.5")
+    assert str(no_room) == "The month budget 'all' has no room for this call."
+    assert "$45.5 reserved" in no_room.describe()
+    for error in (full, no_room):
+        assert not any(sign in str(error) for sign in ("$", "100", "123", "45"))
+
+
 def test_no_error_is_forgotten_here() -> None:
     public = {kind for _, kind in inspect.getmembers(errors, inspect.isclass)}
     ours = {kind for kind in public if issubclass(kind, LlmCostError)}

@@ -141,7 +141,7 @@ class Alert:
         error = self.error()
         percent = digits(multiply(self.threshold, 100))
         line = (
-            str(error)
+            error.describe()
             if self.threshold >= 1
             else error.describe(f"has reached {percent} %")
         )
