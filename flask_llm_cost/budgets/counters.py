@@ -31,6 +31,7 @@ from .changes import delete_reservations
 from .changes import insert_unsettled
 from .changes import lock_reservations
 from .changes import STATES
+from .definition import Budget
 from .definition import BudgetWindow
 from .definition import model_of
 from .definition import tags_of
@@ -122,7 +123,13 @@ class Counters:
 
         :param strict: As for :meth:`.Policy.limit`.
         """
-        limit = self._policy.limit(window.budget, window.tags, strict=strict)
+        return self.limit_of(window.budget, window.tags, strict=strict)
+
+    def limit_of(
+        self, budget: Budget, tags: Mapping[str, str], *, strict: bool = False
+    ) -> int | None:
+        """Return :meth:`limit` for the tag values that a budget applies to."""
+        limit = self._policy.limit(budget, tags, strict=strict)
         return None if limit is None else floor_pico(limit)
 
     def forget(self) -> None:

@@ -7,6 +7,7 @@ import functools
 import json
 import operator
 import typing as t
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from ..db.tables import budget_alerts
 from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
-from ..money import floor_pico
+from ..db.tables import ERASED
 from ..money import from_pico
 from ..money import quotient
 from ..money import share
@@ -29,6 +30,8 @@ from .definition import BudgetWindow
 _MILLION: t.Final = 1_000_000
 _EARLY: t.Final = 20
 """There is no forecast in the first twentieth of a window."""
+
+LimitOf: t.TypeAlias = Callable[[Budget, Mapping[str, str]], int | None]
 
 _w: t.Final = budget_windows.c
 _r: t.Final = budget_reservations.c
@@ -135,12 +138,14 @@ def standings(
     connection: sa.Connection,
     budgets: Sequence[Budget],
     now: dt.datetime,
+    limit_of: LimitOf,
     *,
     most: int = 50,
     past: bool = False,
 ) -> tuple[Standing, ...]:
     """Return how the current windows of budgets stand, the most used first.
 
+    :param limit_of: Returns the limit in force, in pico-USD.
     :param most: The maximum number of windows of one budget, where each value of a tag
         has its own.
     :param past: Include windows that have ended; the latest come first.
@@ -148,12 +153,17 @@ def standings(
     found: list[Standing] = []
     for budget in budgets:
         if budget.period != "call":
-            found += _standings(connection, budget, now, most, past)
+            found += _standings(connection, budget, now, limit_of, most, past)
     return tuple(found)
 
 
 def _standings(
-    connection: sa.Connection, budget: Budget, now: dt.datetime, most: int, past: bool
+    connection: sa.Connection,
+    budget: Budget,
+    now: dt.datetime,
+    limit_of: LimitOf,
+    most: int,
+    past: bool,
 ) -> list[Standing]:
     where = [_w.definition == budget.definition]
     order: list[t.Any] = [_USED.desc(), _w.id]
@@ -164,16 +174,16 @@ def _standings(
     query = sa.select(budget_windows).where(*where).order_by(*order).limit(most)
     rows = connection.execute(query).all()
     if not rows and not budget.per_value:
-        return [_unused(budget, now)]
+        return [_unused(budget, now, limit_of)]
     ids = [row.id for row in rows]
     passed, unsettled = _passed(connection, ids), _unsettled(connection, ids)
     return [
         Standing(
             budget=budget,
-            tags=json.loads(row.tags),
+            tags=tags,
             starts_at=row.starts_at,
             ends_at=row.ends_at,
-            limit=row.allowed,
+            limit=_limit(budget, row, tags, now, limit_of),
             spent=row.spent,
             reserved=row.reserved,
             lost=row.lost,
@@ -183,12 +193,27 @@ def _standings(
             forecast_usd=_forecast(row, now),
         )
         for row in rows
+        for tags in (json.loads(row.tags),)
     ]
 
 
-def _unused(budget: Budget, now: dt.datetime) -> Standing:
+def _limit(
+    budget: Budget,
+    row: t.Any,
+    tags: Mapping[str, str],
+    now: dt.datetime,
+    limit_of: LimitOf,
+) -> int | None:
+    """Return the limit in force; of a window that has ended, the last one it had."""
+    ended = row.ends_at is not None and row.ends_at <= now
+    if ended or ERASED in tags.values():
+        return t.cast("int | None", row.allowed)
+    return limit_of(budget, tags)
+
+
+def _unused(budget: Budget, now: dt.datetime, limit_of: LimitOf) -> Standing:
     window = budget.window({}, now)
-    limit = None if callable(budget.limit_usd) else floor_pico(budget.limit_usd)
+    limit = limit_of(budget, {})
     return Standing(
         budget=budget,
         tags={},

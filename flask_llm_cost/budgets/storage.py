@@ -84,7 +84,8 @@ class Budgets:
         from .standing import standings
 
         chosen = [b for b in self.definitions if name in (None, b.name)]
-        return standings(connection, chosen, now, most=most, past=past)
+        limit = self.counters.limit_of
+        return standings(connection, chosen, now, limit, most=most, past=past)
 
     def verify(self, connection: sa.Connection) -> tuple[list[str], int]:
         """Compare the counters with the ledger.

@@ -31,8 +31,15 @@ ESTIMATE = Decimal("0.01")
 class Crowd:
     """Processes that spend, some of which are killed and replaced."""
 
-    def __init__(self, folder: str, config: dict[str, t.Any], threads: int) -> None:
-        self._options = {"folder": folder, "config": config, "threads": threads}
+    def __init__(
+        self, folder: str, config: dict[str, t.Any], threads: int, *, cut: bool
+    ) -> None:
+        self._options = {
+            "folder": folder,
+            "config": config,
+            "threads": threads,
+            "cut": cut,
+        }
         self._running: list[subprocess.Popen[bytes]] = []
         self.killed = 0
         self._seed = 0
@@ -72,9 +79,18 @@ def observed(ledger: Ledger) -> t.Any:
 
 
 def crowded(
-    make_app: MakeApp, database: str | None, *, processes: int, threads: int, calls: int
+    make_app: MakeApp,
+    database: str | None,
+    *,
+    processes: int,
+    threads: int,
+    calls: int,
+    cut: bool = False,
 ) -> tuple[Flask, Crowd]:
-    """Run a crowd while observing the counters; return the app and the crowd."""
+    """Run a crowd while observing the counters; return the app and the crowd.
+
+    :param cut: Most calls are streams that are cut.
+    """
     limit = ESTIMATE * processes * threads * calls / 4
     config = {
         "LLM_COST_DATABASE_URI": database,
@@ -84,7 +100,7 @@ def crowded(
                 "limit_usd": str(limit),
                 "period": "total",
                 "behavior": "block",
-                "estimate": str(ESTIMATE),
+                "estimate": "bound" if cut else str(ESTIMATE),
                 "on_error": "closed",
             }
         ],
@@ -92,7 +108,8 @@ def crowded(
     app = make_app(**config)
     ledger: Ledger = app.extensions["llm_cost"].ledger
     ledger.schema.upgrade()
-    crowd, chance = Crowd(app.instance_path, config, threads), random.Random(1)
+    crowd = Crowd(app.instance_path, config, threads, cut=cut)
+    chance = random.Random(1)
     try:
         for _ in range(processes):
             crowd.start(calls)
@@ -132,17 +149,19 @@ def settles(app: Flask) -> None:
         assert llm_cost.calls.count()
     assert Decimal(row.spent).scaleb(-12) == total
     assert row.reserved == 0
-    assert row.spent + row.lost <= row.allowed
+    assert row.spent + row.lost + row.unsettled <= row.allowed
     with ledger.reading() as connection:
         assert budgets.verify(connection) == ([], 0)
         left = (
             connection.execute(sa.select(budget_reservations.c.state)).scalars().all()
         )
     # Only calls whose process was killed before it had recorded them.
-    assert set(left) <= {"lost"}
-    assert budgets.reservations.release(["lost"], name="all") == len(left)
+    assert set(left) <= {"lost", "open"}
+    assert ("open" in left) == (row.unsettled > 0)
+    assert budgets.release(name="all") == len(left)
     after = observed(ledger)
-    assert (after.spent, after.reserved, after.lost) == (row.spent, 0, 0)
+    counts = after.spent, after.reserved, after.lost, after.unsettled
+    assert counts == (row.spent, 0, 0, 0)
 
 
 @pytest.fixture
@@ -161,6 +180,28 @@ every_database = pytest.mark.parametrize(
 def test_a_limit_holds(make_app: MakeApp, database: str | None) -> None:
     app, crowd = crowded(make_app, database, processes=4, threads=4, calls=19)
     assert crowd.killed
+    settles(app)
+
+
+@every_database
+def test_a_limit_holds_where_streams_are_cut(
+    make_app: MakeApp, database: str | None
+) -> None:
+    app, crowd = crowded(make_app, database, processes=4, threads=4, calls=19, cut=True)
+    assert crowd.killed
+    assert observed(app.extensions["llm_cost"].ledger).unsettled
+    settles(app)
+
+
+@pytest.mark.stress
+@every_database
+def test_a_limit_holds_for_long_where_streams_are_cut(
+    make_app: MakeApp, database: str | None
+) -> None:
+    app, crowd = crowded(
+        make_app, database, processes=16, threads=4, calls=60, cut=True
+    )
+    assert crowd.killed == 16
     settles(app)
 
 

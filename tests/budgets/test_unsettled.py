@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask
 
 from flask_llm_cost.bound import Bound
 from flask_llm_cost.budgets.definition import Budget
@@ -20,6 +22,7 @@ from flask_llm_cost.db.tables import calls
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger.reprice import Scope
 from tests.conftest import every_database
+from tests.conftest import MakeApp
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
 
@@ -32,6 +35,7 @@ from .test_counters import MakeBudgeted
 from .test_counters import only
 from .test_counters import take
 from .test_counters import write
+from .test_enforcement import spend
 
 DAY = {"name": "all", "limit_usd": 1, "period": "day"}
 BLOCK = DAY | {"behavior": "block"}
@@ -281,3 +285,30 @@ def test_the_sum_of_what_is_unsettled_saturates(budgeted: MakeBudgeted) -> None:
     ledger = budgeted(DAY | {"cut": "ceiling"})
     write(ledger, *(cut(n, ceiling="9000000") for n in range(3)))
     assert only(ledger).unsettled == 2**63 - 1
+
+
+def test_a_changed_limit_applies_at_once(make_app: MakeApp, tmp_path: Path) -> None:
+    limits = {"ann": "5"}
+
+    def limit(tags: t.Mapping[str, str]) -> str:
+        return limits[tags["user"]]
+
+    def shown(app: Flask) -> list[tuple[str, Decimal | None]]:
+        ledger = app.extensions["llm_cost"].ledger
+        with ledger.reading() as connection:
+            found = ledger.budgets.standings(connection, dt.datetime.now(dt.UTC))
+        return [(each.budget.name, each.limit_usd) for each in found]
+
+    database = f"sqlite:///{tmp_path}/shared.db"
+    entries = [
+        {"name": "each", "limit_usd": limit, "tags": {"user": "*"}},
+        {"name": "all", "limit_usd": 10},
+    ]
+    config = {"LLM_COST_DATABASE_URI": database, "LLM_COST_BUDGETS": entries}
+    app = make_app(**config)
+    app.extensions["llm_cost"].ledger.schema.upgrade()
+    spend(app, "1", tags={"user": "ann"})
+    assert shown(app) == [("each", 5), ("all", 10)]
+    limits["ann"] = "0.5"
+    entries[1] = entries[1] | {"limit_usd": 20}
+    assert shown(make_app(**config)) == [("each", Decimal("0.5")), ("all", 20)]
