@@ -331,7 +331,7 @@ CASES: dict[str, tuple[str, object, Usage]] = {
             "model": "voyage-multimodal-3",
             "usage": {"text_tokens": 5, "image_pixels": 2000000, "total_tokens": 3576},
         },
-        Usage(input_tokens=3576),
+        Usage(input_tokens=5, units={"pixel": Decimal(2_000_000)}),
     ),
     "Jina's reranker": (
         "https://api.jina.ai/v1/rerank",
