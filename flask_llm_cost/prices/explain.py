@@ -49,6 +49,7 @@ _SOURCES: t.Final = {
     "file": "the price file",
     "bundled": "the bundled prices",
     "provider": "the provider's own report",
+    "bill": "a bill",
 }
 
 
@@ -202,7 +203,14 @@ class CallExplanation:
 
 
 def _total(cost: Cost) -> str:
-    return f"{'' if cost.complete else 'at least '}${digits(cost.total_usd)}"
+    known, most = f"${digits(cost.total_usd)}", cost.ceiling_usd
+    if cost.complete:
+        return known
+    limit = "without a known limit" if most is None else f"at most ${digits(most)}"
+    likely = cost.estimate_usd
+    return f"at least {known}, {limit}" + (
+        "" if likely is None else f", probably ${digits(likely)}"
+    )
 
 
 def _doubts(flags: frozenset[str]) -> Iterator[str]:

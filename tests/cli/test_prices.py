@@ -76,8 +76,8 @@ def test_a_call_is_explained_by_its_row_and_by_the_book(
     )
     assert f"Call {call.event_id}, 2026-11-20 12:00:00 UTC" in result.stdout
     assert (
-        "Cost: at least $0.00057, from the overrides, key anthropic/thinker"
-        in result.stdout
+        "Cost: at least $0.00057, without a known limit, from the overrides,"
+        " key anthropic/thinker" in result.stdout
     )
     assert "Valid from: no date; mode: standard; tier: base" in result.stdout
     assert "  cache_read: 900 at 0.3 = $0.00027" in result.stdout

@@ -9,6 +9,8 @@ from hypothesis import given
 
 from flask_llm_cost import Call
 from flask_llm_cost import Usage
+from flask_llm_cost.bound import Bound
+from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
 from flask_llm_cost.completeness import INCOMPLETE
 from flask_llm_cost.prices import PriceBook
@@ -61,6 +63,33 @@ def test_a_part_that_was_tampered_with_is_found() -> None:
     assert not found.ok
     assert "but quantity times rate is $0.0002" in str(found)
     assert "does not match the recorded cost" in str(found)
+
+
+def test_a_call_that_was_cut_shows_its_floor_ceiling_and_estimate() -> None:
+    bare = replace(
+        call(Usage(input_tokens=100)),
+        cost=None,
+        flags=frozenset(("cut",)),
+        bound=Bound(input_tokens=200, output_tokens=1000),
+        estimate=Usage(input_tokens=100, output_tokens=50),
+    )
+    cut = replace(bare, cost=BOOK.quote_call(bare, None, {}).cost)
+    assert cut.cost is not None
+    said = str(explain_call(BOOK, cut))
+    # The request, and 100 tokens of input and 1,000 or 50 of output at the rates above.
+    assert "Cost: at least $0.00125000007, at most $0.01325000007, probably $0." in said
+    assert "Incomplete: the response was cut before its final usage." in said
+    free = replace(cut.cost, ceiling_usd=None, estimate_usd=None)
+    said = str(explain_call(BOOK, replace(cut, cost=free)))
+    assert "Cost: at least $0.00125000007, without a known limit, from" in said
+
+
+def test_a_settled_call_names_the_bill() -> None:
+    usd = Decimal("0.01")
+    settled = Cost(usd, {"reported": Part(Decimal(1), usd, usd)}, "bill")
+    found = explain_call(BOOK, call(Usage(input_tokens=1), reported_cost=None))
+    found = explain_call(BOOK, replace(found.call, cost=settled))
+    assert "Cost: $0.01, from a bill" in str(found)
 
 
 def test_what_cannot_be_computed_has_a_reason() -> None:
