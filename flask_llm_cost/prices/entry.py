@@ -133,7 +133,7 @@ def read_price(key: str, value: object, warn: Warn) -> Price:
     if not isinstance(value, Mapping):
         raise Malformed(f"{key} must be a mapping of rates, not {value!r}")
     rates, plain = _rates(key, value, warn)
-    units = _numbers(key, "units", plain.pop("units", {}), "names to USD each")
+    units = _numbers(key, "units", plain, "names to USD each")
     rates |= {RateKey(None, k, 0): rate for k, rate in units if k not in TOKENS}
     windows = _windows(key, plain.pop("windows", ()), warn)
     variants = _variants(key, plain.pop("variants", {}), warn)
@@ -143,23 +143,13 @@ def read_price(key: str, value: object, warn: Warn) -> Price:
             f"{key}: multiplier applies to all models of a provider;"
             f" set it on {key.partition('/')[0]}/*"
         )
-    max_input, max_output = (
-        parse_limit(plain.pop(name), f"{key}: {name}") if name in plain else None
-        for name in LIMITS
-    )
+    max_input, max_output = (_limit(key, name, plain) for name in LIMITS)
     others = [window.rates for window in windows] + [*variants.values()]
     known = [*rates, *(k for each in others for k in each)]
     return Price(
         rates,
         valid_from=None if since is None else parse_time(since, f"{key}: valid_from"),
-        multipliers=dict(
-            _numbers(
-                key,
-                "multipliers",
-                plain.pop("multipliers", {}),
-                "conditions such as region.us to factors",
-            )
-        ),
+        multipliers=dict(_numbers(key, "multipliers", plain, _FACTORS)),
         multiplier=None if factor is None else parse_rate(factor, f"{key}: multiplier"),
         windows=windows,
         variants=variants,
@@ -210,9 +200,17 @@ def _refuse_currency(key: str, name: object, given: object) -> None:
         )
 
 
+_FACTORS: t.Final = "conditions such as region.us to factors"
+
+
+def _limit(key: str, name: str, plain: dict[str, t.Any]) -> int | None:
+    return parse_limit(plain.pop(name), f"{key}: {name}") if name in plain else None
+
+
 def _numbers(
-    key: str, name: str, value: object, meaning: str
+    key: str, name: str, plain: dict[str, t.Any], meaning: str
 ) -> Iterator[tuple[str, Decimal]]:
+    value = plain.pop(name, {})
     if not isinstance(value, Mapping):
         raise Malformed(f"{key}: {name} must map {meaning}, not {value!r}")
     for each, number in value.items():

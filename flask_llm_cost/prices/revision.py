@@ -89,16 +89,7 @@ def revise(
     before = {**rates_of(current), **adjustments_of(current)}
     after = {**merged_rates(offers), **adjustments_of(offer.adjustments)}
     zeros = offer.zeros | {key for key, rate in after.items() if not rate}
-    # A gap is not filled with what cannot be true, such as a read among the writes.
-    doubtful = {
-        each.key for each in _doubts({**before, **after}) if each.rule != "cheaper"
-    }
-    changed = {
-        key: rate
-        for key, rate in after.items()
-        if (key not in before and key not in doubtful)
-        or (key in before and not _same(before[key], rate))
-    }
+    changed = _changed(before, after)
     missing = before.keys() - after.keys() - zeros
     replaced = {
         key
@@ -121,6 +112,19 @@ def revise(
         min((str(key) for key in zeros if before.get(key)), default=None),
         price,
     )
+
+
+def _changed(before: Amounts, after: Amounts) -> Amounts:
+    # A gap is not filled with what cannot be true, such as a read among the writes.
+    doubtful = {
+        each.key for each in _doubts({**before, **after}) if each.rule != "cheaper"
+    }
+    return {
+        key: rate
+        for key, rate in after.items()
+        if (key not in before and key not in doubtful)
+        or (key in before and not _same(before[key], rate))
+    }
 
 
 def _new_price(

@@ -59,12 +59,7 @@ def sync(
     path = Path(os.path.realpath(path))
     with contextlib.nullcontext() if preview else _lock(path):
         document = read_document(path)
-        if in_usd(document) is not document:
-            raise PriceFileError(
-                f"{path}: metadata states another currency or unit, but a sync writes USD"
-                " per 1M tokens. Convert the rates and remove metadata.currency and"
-                " metadata.unit, or sync another file."
-            )
+        _check_currency(path, document)
         known = {} if accept or add else _known_versions(document)
         results = fetch_all(
             sources, known=known, now=moment, timeout=timeout, progress=progress
@@ -155,6 +150,15 @@ def read_document(path: Path) -> Mapping[str, t.Any]:
         raise PriceFileError(f"{path} cannot be read: {error.strerror}.") from error
     read_file(path, data)
     return t.cast("Mapping[str, t.Any]", parse_file(path, data))
+
+
+def _check_currency(path: Path, document: Mapping[str, t.Any]) -> None:
+    if in_usd(document) is not document:
+        raise PriceFileError(
+            f"{path}: metadata states another currency or unit, but a sync writes USD per"
+            " 1M tokens. Convert the rates and remove metadata.currency and metadata.unit,"
+            " or sync another file."
+        )
 
 
 @contextlib.contextmanager
