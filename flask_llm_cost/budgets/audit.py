@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from ..db.rows import call_of
+from ..db.sql import capped_sum
 from ..db.sql import joined_sum
 from ..db.sql import split_sum
 from ..db.sql import tagged
@@ -154,7 +155,7 @@ def _reserved(
     :param window_id: Only those of this window.
     """
     query = sa.select(
-        _r.window_id, _r.state, sa.func.sum(_r.amount).label("amount")
+        _r.window_id, _r.state, capped_sum(_r.amount).label("amount")
     ).group_by(_r.window_id, _r.state)
     if window_id is not None:
         query = query.where(_r.window_id == window_id)

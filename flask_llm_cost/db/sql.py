@@ -10,6 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
+from ..money import MAX_PICO
 from ..tags import TRACE_KEY
 from .tables import calls
 from .tables import tag_values
@@ -57,6 +58,50 @@ def joined_sum(values: Mapping[t.Any, t.Any], name: str) -> int:
     # A sum is a Decimal on PostgreSQL and MariaDB, and NULL over nothing.
     whole, rest = values[f"{name}_q"] or 0, values[f"{name}_r"] or 0
     return int(whole) * _MILLION + int(rest)
+
+
+class whole_sum(GenericFunction[int]):
+    """Sum integers, up to the largest that a BIGINT holds: beyond, databases fail.
+
+    Above 2**53, SQLite's sum is rounded. Use :class:`capped_sum` for money.
+    """
+
+    type = sa.BigInteger()
+    name = "llm_cost_whole_sum"
+    inherit_cache = True
+
+
+class capped_sum(GenericFunction[int]):
+    """Do the same, exactly; it takes SQLite twice as long."""
+
+    type = sa.BigInteger()
+    name = "llm_cost_capped_sum"
+    inherit_cache = True
+
+
+@compiles(whole_sum)
+@compiles(capped_sum)
+def _least(element: GenericFunction[int], compiler: SQLCompiler, **kw: t.Any) -> str:
+    each = compiler.process(element.clauses, **kw)
+    return f"LEAST(COALESCE(SUM({each}), 0), {MAX_PICO})"
+
+
+@compiles(whole_sum, "sqlite")
+def _total(element: whole_sum, compiler: SQLCompiler, **kw: t.Any) -> str:
+    # SUM fails with "integer overflow". The cast of a real number stops at the limit.
+    return f"CAST(TOTAL({compiler.process(element.clauses, **kw)}) AS INTEGER)"
+
+
+@compiles(capped_sum, "sqlite")
+def _in_halves(element: capped_sum, compiler: SQLCompiler, **kw: t.Any) -> str:
+    each = f"({compiler.process(element.clauses, **kw)})"
+    high, low = f"SUM({each} / {_HALF})", f"SUM({each} % {_HALF})"
+    # Of nothing, each is NULL, and so is the sum.
+    beyond = f"{high} + {low} / {_HALF} >= {_HALF // 2}"
+    return f"CASE WHEN {beyond} THEN {MAX_PICO} ELSE {high} * {_HALF} + {low} END"
+
+
+_HALF: t.Final = 1 << 32
 
 
 class _characters(GenericFunction[int]):

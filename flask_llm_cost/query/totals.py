@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ..db.sql import joined_sum
 from ..db.sql import split_sum
+from ..db.sql import whole_sum
 from ..money import from_pico
 from ..money import own_context
 from ..money import share
@@ -228,7 +229,7 @@ MEASURES: t.Final[list[sa.ColumnElement[t.Any]]] = [
 def rolled_measures(table: sa.FromClause) -> list[sa.ColumnElement[t.Any]]:
     """The same columns of a table of rollups."""
     return [
-        *(sa.func.sum(table.c[name]).label(name) for name in COUNTS),
+        *(whole_sum(table.c[name]).label(name) for name in COUNTS),
         *(half for name in AMOUNTS for half in split_sum(name, table.c[name])),
     ]
 

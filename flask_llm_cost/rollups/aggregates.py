@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ..calendar import rollup_start
+from ..db.sql import capped_sum
 from ..db.statements import chunks
 from ..db.statements import Key
 from ..db.tables import calls
 from ..db.tables import rollup_latencies
 from ..db.tables import rollups
+from ..money import MAX_PICO
 from .measures import latency_bucket
 from .measures import MEASURES
 
@@ -84,7 +86,7 @@ def read(
     totals = {}
     r = rollups.c
     query = (
-        sa.select(r.provider, r.model, *(sa.func.sum(r[n]).label(n) for n in MEASURES))
+        sa.select(r.provider, r.model, *(capped_sum(r[n]).label(n) for n in MEASURES))
         .where(r.kind.in_(kinds), r.start >= start, r.start < end)
         .group_by(r.provider, r.model)
     )
@@ -190,7 +192,7 @@ def merge(one: Totals[K], two: Totals[K]) -> dict[K, dict[str, int]]:
     for key, values in two.items():
         sums = merged.setdefault(key, dict.fromkeys(MEASURES, 0))
         for measure in MEASURES:
-            sums[measure] += values[measure]
+            sums[measure] = min(sums[measure] + values[measure], MAX_PICO)
     return merged
 
 

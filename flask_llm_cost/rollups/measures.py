@@ -12,6 +12,8 @@ import sqlalchemy as sa
 
 from ..call import REPORTED
 from ..call import SILENT_OUTCOMES
+from ..db.sql import capped_sum
+from ..db.sql import whole_sum
 from ..db.tables import calls
 from ..db.tables import COST_GROUPS
 
@@ -62,20 +64,20 @@ COUNTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     "unpriced_with_usage": _count(
         sa.and_(UNPRICED, _c.total_input_tokens.is_not(None))
     ),
-    "unpriced_tokens": sa.func.sum(sa.case((UNPRICED, _tokens))),
+    "unpriced_tokens": whole_sum(sa.case((UNPRICED, _tokens))),
     "incomplete": _count(sa.and_(_c.cost_complete.is_(sa.false()), _not_estimated)),
     "unbounded": _count(sa.and_(_c.cost_total.is_not(None), CEILING.is_(None))),
     "failed": _count(FAILED),
     "estimated": _count(ESTIMATED),
-    "estimated_tokens": sa.func.sum(sa.case((ESTIMATED, _tokens))),
+    "estimated_tokens": whole_sum(sa.case((ESTIMATED, _tokens))),
     "with_usage": sa.func.count(_c.total_input_tokens),
-    "input_tokens": sa.func.sum(_c.total_input_tokens),
-    "output_tokens": sa.func.sum(_c.total_output_tokens),
-    "cache_read_tokens": sa.func.sum(_c.cache_read_tokens),
-    "cache_write_tokens": sa.func.sum(_c.cache_write_tokens + _c.cache_write_1h_tokens),
-    "reasoning_tokens": sa.func.sum(_c.reasoning_tokens),
+    "input_tokens": whole_sum(_c.total_input_tokens),
+    "output_tokens": whole_sum(_c.total_output_tokens),
+    "cache_read_tokens": whole_sum(_c.cache_read_tokens),
+    "cache_write_tokens": whole_sum(_c.cache_write_tokens + _c.cache_write_1h_tokens),
+    "reasoning_tokens": whole_sum(_c.reasoning_tokens),
     "with_latency": sa.func.count(_c.latency_ms),
-    "latency_sum_ms": sa.func.sum(_c.latency_ms),
+    "latency_sum_ms": whole_sum(_c.latency_ms),
 }
 """The measures that are not money, as aggregates of calls."""
 
@@ -91,7 +93,7 @@ AMOUNTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
 
 MEASURES: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
     **COUNTS,
-    **{name: sa.func.sum(amount) for name, amount in AMOUNTS.items()},
+    **{name: capped_sum(amount) for name, amount in AMOUNTS.items()},
 }
 """All of :data:`.tables.MEASURES`, as aggregates of the calls of an hour or a day. (Over any
 number of calls, money has to be summed in two parts: see ``db.sql.split_sum``.)"""

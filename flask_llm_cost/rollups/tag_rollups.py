@@ -23,6 +23,7 @@ from ..db.tables import tag_dirty_marks
 from ..db.tables import tag_keys
 from ..db.tables import tag_rollups
 from ..db.tables import tag_values
+from ..money import MAX_PICO
 from ..tags import TRACE_KEY
 from .aggregates import difference
 from .aggregates import merge
@@ -170,7 +171,7 @@ def _totals(connection: sa.Connection, query: sa.Select[t.Any]) -> Values:
         # NULL (without the key) and "" (with it, but empty) are the same to queries.
         sums = found.setdefault(row.value or "", dict.fromkeys(MEASURES, 0))
         for name in MEASURES:
-            sums[name] += int(row._mapping[name] or 0)
+            sums[name] = min(sums[name] + int(row._mapping[name] or 0), MAX_PICO)
     return found
 
 

@@ -17,12 +17,15 @@ from flask_llm_cost.calendar import edges
 from flask_llm_cost.calendar import from_ms
 from flask_llm_cost.call import Call
 from flask_llm_cost.db import tables
+from flask_llm_cost.db.sql import capped_sum
+from flask_llm_cost.db.sql import whole_sum
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.db.tables import rollup_latencies
 from flask_llm_cost.db.tables import tag_sets
 from flask_llm_cost.db.tables import tag_values
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
+from flask_llm_cost.money import MAX_PICO
 from flask_llm_cost.money import to_pico
 from flask_llm_cost.query.aggregate import breakdown
 from flask_llm_cost.query.aggregate import series
@@ -114,6 +117,49 @@ def test_a_late_call_is_added(ledger: Ledger) -> None:
     assert rolled(ledger, "day") != raw(ledger)
     ledger.rollups.build()
     assert rolled(ledger, "day") == rolled(ledger, "hour") == raw(ledger)
+
+
+@every_database
+def test_sums_stop_at_the_largest_that_a_column_holds(ledger: Ledger) -> None:
+    """Before, that hour was never added up, and pages on SQLite were unavailable."""
+    spool(ledger, calls_over(2))
+    ledger.queue.drain()
+    c = tables.calls.c
+    huge = {c.input_tokens: 5 * 10**18, c.total_input_tokens: 5 * 10**18}
+    dear = {c.cost_total: 5 * 10**18, c.cost_input: 5 * 10**18}
+    with ledger._engines.writing().begin() as connection:
+        connection.execute(sa.update(tables.calls).values(huge))
+        priced = c.cost_total.is_not(None)
+        connection.execute(sa.update(tables.calls).where(priced).values(dear))
+    ledger.rollups.build()
+    with ledger.reading() as connection:
+        stored = tables.rollups.c
+        most = sa.select(
+            sa.func.max(stored.input_tokens), sa.func.max(stored.cost_total)
+        )
+        assert tuple(connection.execute(most).one()) == (MAX_PICO, MAX_PICO)
+        for part in (CallFilter(), CallFilter(stream=False)):
+            assert totals(connection, part).input_tokens >= MAX_PICO
+            assert totals(connection, part).spend_pico > 10**18
+    assert ledger.rollups.verify() == []
+
+
+@every_database
+def test_large_sums_of_money_are_exact(ledger: Ledger) -> None:
+    first = (1 << 62) + 1
+    with ledger._engines.reading().connect() as connection:
+        values = sa.union_all(
+            sa.select(sa.literal(first, sa.BigInteger).label("n")),
+            sa.select(sa.literal(first - 3, sa.BigInteger)),
+        ).subquery()
+        sums = sa.select(capped_sum(values.c.n), whole_sum(values.c.n - first))
+        assert [int(n) for n in connection.execute(sums).one()] == [2 * first - 3, -3]
+        more = sa.select(capped_sum(values.c.n + 1), whole_sum(values.c.n + 1))
+        assert [int(n) for n in connection.execute(more).one()] == [MAX_PICO] * 2
+        none = sa.select(capped_sum(values.c.n), whole_sum(values.c.n)).where(
+            sa.false()
+        )
+        assert [int(n or 0) for n in connection.execute(none).one()] == [0, 0]
 
 
 def test_the_current_hour_keeps_one_mark(
