@@ -10,15 +10,22 @@ _SYNONYMS: t.Final = {
     "google_ai": "gemini",
     "google_genai": "gemini",
     "google_gla": "gemini",
+    "gcp.gemini": "gemini",
     "vertex_ai": "vertex",
+    "vertex_ai_beta": "vertex",
+    "gcp.vertex_ai": "vertex",
     "vertexai": "vertex",
     "google_vertex": "vertex",
     "google_vertexai": "vertex",
     "azure_ai": "azure",
     "azure_openai": "azure",
+    "azure.ai.openai": "azure",
+    "azure.ai.inference": "azure",
     "aws": "bedrock",
     "aws_bedrock": "bedrock",
     "amazon_bedrock": "bedrock",
+    "aws.bedrock": "bedrock",
+    "bedrock_converse": "bedrock",
     "x_ai": "xai",
     "together_ai": "together",
     "fireworks_ai": "fireworks",
@@ -27,7 +34,11 @@ _SYNONYMS: t.Final = {
     "moonshotai": "moonshot",
     "zhipuai": "bigmodel",
     "z_ai": "zai",
+    "z.ai": "zai",
+    "perplexityai": "perplexity",
+    "ibm.watsonx.ai": "watsonx",
     "mistralai": "mistral",
+    "mistral_ai": "mistral",
     "hugging_face": "huggingface",
     "copilot": "github_copilot",
     "githubcopilot": "github_copilot",
@@ -35,7 +46,8 @@ _SYNONYMS: t.Final = {
     "meta_llama": "meta",
     "llama_api": "meta",
 }
-"""Other spellings, from gateways, price lists and frameworks. ``-`` counts as ``_``."""
+"""Other spellings, from gateways, price lists, frameworks and OpenTelemetry's conventions
+(``gen_ai.provider.name``). ``-`` counts as ``_``."""
 
 
 def provider_name(name: str) -> str:

@@ -96,7 +96,8 @@ class _Match(t.NamedTuple):
         return self.own_mode, self.above, self.flag is None
 
 
-_CLAUDE_WRITES: t.Final = {
+_CLAUDE_CACHES: t.Final = {
+    "cache_read": Decimal("0.1"),
     "cache_write": Decimal("1.25"),
     "cache_write_1h": Decimal(2),
 }
@@ -183,17 +184,17 @@ class _Resolver:
         return self._fallback(meter)
 
     def _closer(self, meter: str, match: _Match) -> Rate | None:
-        """Derive a Claude cache write whose rate is of another mode or tier.
+        """Derive a Claude cache rate if the one that is known is of another mode or tier.
 
-        Claude's cache writes are a multiple of the input rate of the same mode and tier.
-        Other meters have no such rule, so the standard rate is the closest there is.
+        Claude's cache reads and writes are a multiple of the input rate of the same mode
+        and tier. Other meters have no such rule, so the standard rate is the closest.
         """
-        if not self._claude or meter not in _CLAUDE_WRITES:
+        if not self._claude or meter not in _CLAUDE_CACHES:
             return None
         base = self._find("input")
         if base is None or base.closeness <= match.closeness:
             return None
-        return self._make(meter, base, "derived", _CLAUDE_WRITES[meter])
+        return self._make(meter, base, "derived", _CLAUDE_CACHES[meter])
 
     def _fallback(self, meter: str) -> Rate | None:
         if meter == "cache_write_30m":
@@ -201,8 +202,8 @@ class _Resolver:
         base = self._find("input")
         if base is None:
             return None
-        if self._claude and meter in _CLAUDE_WRITES:
-            return self._make(meter, base, "derived", _CLAUDE_WRITES[meter])
+        if self._claude and meter in _CLAUDE_CACHES:
+            return self._make(meter, base, "derived", _CLAUDE_CACHES[meter])
         if meter in ("cache_read", "cache_write"):
             return self._make(meter, base, "derived")
         return None

@@ -209,6 +209,16 @@ def test_a_missing_write_is_a_quarter_more_than_input_for_claude() -> None:
     assert (cost.total_usd, cost.flags) == (5, {"derived"})
 
 
+@pytest.mark.parametrize(("mode", "usd"), [(None, "0.4"), ("batch", "0.2")])
+def test_a_missing_read_is_a_tenth_of_the_input_for_claude(
+    mode: str | None, usd: str
+) -> None:
+    # https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#pricing
+    entry = {"input": 4, "batch_input": 2}
+    cost = claude(entry, Usage(cache_read_tokens=1_000_000), mode)
+    assert (cost.total_usd, cost.flags) == (Decimal(usd), {"derived"})
+
+
 def claude(entry: t.Any, usage: Usage, mode: str | None = None) -> Cost:
     book = book_of(entry, "anthropic/claude-x")
     cost = book.cost("anthropic", "claude-x", usage, mode=mode)
