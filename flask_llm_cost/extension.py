@@ -203,14 +203,18 @@ class LlmCost(AppRecorder):
         :raises ConfigError: If a name is not one of these.
         """
         from .capture.clients import instrument
+
+        return instrument(self.process_tap(), names or INSTRUMENTS)
+
+    def process_tap(self) -> Tap:
+        """Return a tap for clients that any app of the process may use."""
         from .capture.tap import Tap
 
-        tap = Tap(
+        return Tap(
             AppRecorder(self._apps, tag_providers=self.tag_providers, shared=True),
             hosts=lambda: self._apps.hosts(shared=True),
             providers=self._apps.providers,
         )
-        return instrument(tap, names or INSTRUMENTS)
 
     def uninstrument(self, *names: str) -> None:
         """Undo :meth:`instrument`, in any order with what others have patched.

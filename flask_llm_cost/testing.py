@@ -8,11 +8,15 @@ from contextlib import contextmanager
 
 from flask import Flask
 
+from .apps import active
 from .apps import collect_by_default
 from .apps import registered
 from .call import Call
 from .errors import LlmCostError
 from .state import AppState
+
+if t.TYPE_CHECKING:
+    from .capture.tap import Tap
 
 
 @contextmanager
@@ -20,7 +24,7 @@ def record_calls(app: Flask | None = None) -> Iterator[list[Call]]:
     """Collect the calls of an app instead of writing them to its ledger.
 
     Calls are tagged and priced as usual and signals are sent, but no file or database is
-    used, and no budget stops a call.
+    used, and no budget stops a call. Calls that a mock answers are captured as well.
 
     :param app: An app with :class:`.LlmCost` set up on it. If left out, the calls of every
         app in this process, including those that are set up inside the block.
@@ -36,8 +40,11 @@ def record_calls(app: Flask | None = None) -> Iterator[list[Call]]:
     for state in registered():
         if id(state) in before:
             state.collected = calls
+    from .capture import mocks
+
     try:
-        yield calls
+        with mocks.capturing(_tap):
+            yield calls
     finally:
         if app is None:
             collect_by_default(default)
@@ -46,6 +53,11 @@ def record_calls(app: Flask | None = None) -> Iterator[list[Call]]:
                 # Include calls that were abandoned inside the block.
                 state.intake.record_deferred()
                 state.collected = before.get(id(state), default)
+
+
+def _tap() -> Tap | None:
+    state = next(iter(active()), None)
+    return None if state is None else state.extension.process_tap()
 
 
 def _state_of(app: Flask) -> AppState:
