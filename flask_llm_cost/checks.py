@@ -138,9 +138,16 @@ def money(key: str, value: object) -> Decimal:
 
 
 def mapping(key: str, value: object) -> dict[str, t.Any]:
-    """Check for a mapping with string keys."""
-    if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
-        raise wrong(key, value, "a mapping with string keys")
+    """Check for a mapping with string keys, without showing its values in the error.
+
+    They may contain passwords, as options of an engine and URLs of sources do.
+    """
+    wanted = "a mapping with string keys"
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key} must be {wanted}, not this {type(value).__name__}.")
+    for name in value:
+        if not isinstance(name, str):
+            raise ConfigError(f"{key} must be {wanted}, but has {shown(name)}.")
     return dict(value)
 
 
@@ -148,7 +155,7 @@ def strings(key: str, value: object) -> dict[str, str]:
     """Check for a mapping of strings to strings."""
     entries = mapping(key, value)
     for name, text in entries.items():
-        string(f"{key}[{name!r}]", text)
+        secret(f"{key}[{name!r}]", text)
     return entries
 
 

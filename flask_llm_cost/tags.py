@@ -207,15 +207,16 @@ _SECRETS: t.Final = re.compile(
 
 @functools.lru_cache(maxsize=8)
 def _redactor(secret_keys: tuple[str, ...]) -> Callable[[str, t.Any], str]:
-    secrets = [_words(key) for key in secret_keys]
+    secrets = {"".join(_words(key)) for key in secret_keys}
 
     @functools.lru_cache(maxsize=512)
     def secret(key: str) -> bool:
         words = _words(key)
+        # Joined: apikey, api_key and apiKey are one name.
         return any(
-            words[i : i + len(found)] == found
-            for found in secrets
-            for i in range(len(words) - len(found) + 1)
+            "".join(words[start:end]) in secrets
+            for start in range(len(words))
+            for end in range(start + 1, len(words) + 1)
         )
 
     def clean(value: t.Any) -> t.Any:

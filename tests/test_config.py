@@ -106,6 +106,11 @@ def test_a_value_that_cannot_be_shown_is_reported_by_type(key: str) -> None:
         ("ALERT_WEBHOOK_URL", "ftp://hooks.example.com/hunter2"),
         ("ALERT_WEBHOOK_URL", "https://[hunter2"),
         ("ALERT_WEBHOOK_SECRET", b"hunter2"),
+        ("ENGINE_OPTIONS", "connect_args=hunter2"),
+        ("ENGINE_OPTIONS", [("password", "hunter2")]),
+        ("ENGINE_OPTIONS", {1: "hunter2"}),
+        ("PRICE_SOURCES", "https://me:hunter2@prices.example.com/x.json"),
+        ("PRICE_SOURCES", {"litellm": b"https://me:hunter2@prices.example.com"}),
     ],
 )
 def test_an_invalid_secret_is_not_shown(key: str, value: object) -> None:

@@ -342,3 +342,17 @@ def test_shared_cases(case: dict[str, t.Any]) -> None:
         for key, value in expected.items()
     }
     assert taken(case["tags"], **config).tags == stored
+
+
+@pytest.mark.parametrize(
+    "key", ["apikey", "APIKEY", "apiKey", "api-key", "openai_apikey", "accesstoken"]
+)
+def test_a_secret_key_is_redacted_in_any_spelling(key: str) -> None:
+    assert taken({key: "x"}).tags == {key: "[REDACTED]"}
+    nested = taken({"ctx": {"request": [{key: "hunter2"}]}}).tags["ctx"]
+    assert "hunter2" not in nested
+
+
+@pytest.mark.parametrize("key", ["secretary", "passwords_reset_by", "keyapi", "token"])
+def test_a_key_that_only_resembles_a_secret_is_stored(key: str) -> None:
+    assert taken({key: "x"}).tags == {key: "x"}
