@@ -112,7 +112,7 @@ class Enforcer:
         try:
             self._check(stored, windows)
         except StorageError as error:
-            self._unavailable([window.budget for window in windows], error)
+            self._cannot_check(stored, windows, error)
 
     def admit(self, call: Call) -> None:
         """Let a call be recorded that was made already, and reserve just its cost.
@@ -175,7 +175,7 @@ class Enforcer:
             self._check(stored, soft)
             alert = stored.reservations.reserve(event_id, hard) if hard else None
         except StorageError as error:
-            self._unavailable([each.window.budget for each in wanted], error)
+            self._cannot_check(stored, [each.window for each in wanted], error)
             return
         if alert is not None:
             raise self._error(alert)
@@ -207,6 +207,15 @@ class Enforcer:
                     estimate_usd=amount,
                 )
             )
+
+    def _cannot_check(
+        self, stored: Budgets, windows: Sequence[BudgetWindow], error: StorageError
+    ) -> None:
+        """Refuse the call if a window is known to be spent; else ``on_error`` decides."""
+        known = stored.reservations.known_spent(windows)
+        if known is not None:
+            raise self._error(Alert.of(known)) from error
+        self._unavailable([window.budget for window in windows], error)
 
     def _unavailable(self, budgets: Sequence[Budget], error: Exception) -> None:
         """Reject the call if any of the budgets is closed on errors."""

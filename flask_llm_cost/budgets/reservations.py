@@ -8,14 +8,18 @@ counts until the call's row arrives after all, or someone releases it.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime as dt
 import logging
 import random
+import threading
 import time
 import typing as t
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -40,6 +44,9 @@ LEASE: t.Final = dt.timedelta(seconds=120)
 _MAX_DOUBTFUL: t.Final = 1000
 _TRIES: t.Final = 5
 _RETRY_S: t.Final = 1.0
+_TURN_S: t.Final = 2.0
+_LOCK_S: t.Final = 0.1
+"""What failed on SQLite after a longer time waited for a lock in vain."""
 _random: t.Final = random.SystemRandom()
 """Not the module's generator, which the app may have seeded."""
 _log: t.Final = logging.getLogger("flask_llm_cost")
@@ -64,6 +71,9 @@ class Reservations:
         self._engines = engines
         self._settle = settle
         self._counters = counters
+        self._turns = threading.RLock()
+        self._spent_up: dict[str, Standing] = {}
+        """Windows that were spent when they were last seen, by id."""
         self._doubtful: deque[str] = deque(maxlen=_MAX_DOUBTFUL)
         """Calls whose reservation may have been committed, though an error was raised."""
 
@@ -96,11 +106,12 @@ class Reservations:
     ) -> Alert | None:
         settle = self._settle
         for _ in range(3):
-            self._counters.rows.ensure(
-                self._engine, [each.window for each in wanted], limits
-            )
             try:
-                full = self._insist(event_id, wanted, limits)
+                with self._turn():
+                    self._counters.rows.ensure(
+                        self._engine, [each.window for each in wanted], limits
+                    )
+                    full = self._insist(event_id, wanted, limits)
             except exc.SQLAlchemyError:
                 # It may have been committed: perhaps only the answer was lost.
                 self._doubtful.append(event_id)
@@ -118,6 +129,22 @@ class Reservations:
             # The rows of the windows were deleted: create them again.
             self._counters.forget()
         raise StorageError("the rows of its budgets are missing")
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """On SQLite, let threads write one after the other.
+
+        They would wait for its lock, whose order is random: some would wait too long.
+        """
+        if self._engine.dialect.name != "sqlite":
+            yield
+            return
+        held = self._turns.acquire(timeout=_TURN_S)
+        try:
+            yield
+        finally:
+            if held:
+                self._turns.release()
 
     def _limits(self, windows: Iterable[BudgetWindow]) -> dict[str, int]:
         """Return the limits of windows, without those that have none."""
@@ -140,15 +167,18 @@ class Reservations:
         self, event_id: str, wanted: Sequence[Reservation], limits: Mapping[str, int]
     ) -> Reservation | None:
         """Retry where the database asks for it, as after a deadlock."""
+        sqlite = self._engine.dialect.name == "sqlite"
         until = time.monotonic() + _RETRY_S
         for left in reversed(range(_TRIES)):
+            began = time.monotonic()
             try:
                 return self._reserve(event_id, wanted, limits)
             except exc.IntegrityError:
                 return None  # this very call has its reservation already
             except exc.OperationalError as error:
                 # A deadlock is reported at once; a lock timeout is not, and is not retried.
-                late = time.monotonic() > until
+                now = time.monotonic()
+                late = now > until or (sqlite and now - began > _LOCK_S)
                 if not left or late or error.connection_invalidated:
                     raise
                 time.sleep(_random.uniform(0.001, 0.02))
@@ -198,11 +228,40 @@ class Reservations:
         query = sa.select(budget_windows).where(_w.id.in_(sorted(limits)))
         with self._engine.connect() as connection:
             rows = {row.id: row for row in connection.execute(query)}
-        return [
-            Standing.of(window, rows[window.id], limits[window.id])
-            for window in windows
-            if window.id in rows and window.id in limits
-        ]
+        found = []
+        for window in windows:
+            if window.id in rows and window.id in limits:
+                standing = Standing.of(window, rows[window.id], limits[window.id])
+                self._remember(window, standing)
+                found.append(standing)
+        return found
+
+    def _remember(self, window: BudgetWindow, standing: Standing) -> None:
+        if not standing.spent_up:
+            self._spent_up.pop(window.id, None)
+            return
+        if len(self._spent_up) >= _MAX_DOUBTFUL:
+            self._spent_up.clear()
+        self._spent_up[window.id] = standing
+
+    def known_spent(self, windows: Sequence[BudgetWindow]) -> Standing | None:
+        """Return a window that is known to be spent, though the database is unavailable.
+
+        SQLite can still be read while another connection holds its lock.
+        """
+        # Another problem with the same database must not hide the first one.
+        with contextlib.suppress(StorageError, exc.SQLAlchemyError):
+            limits = self._limits(windows)
+            if self._engine.dialect.name == "sqlite":
+                with self._engines.time_limited(), self._engines.explained():
+                    self._standings(windows, limits)
+            for window in windows:
+                known = self._spent_up.get(window.id)
+                if known is not None and window.id in limits:
+                    now = dataclasses.replace(known, limit=limits[window.id])
+                    if now.spent_up:
+                        return now
+        return None
 
     def standings(self, windows: Sequence[BudgetWindow]) -> list[Standing]:
         """Return how windows stand, without those that have no limit.

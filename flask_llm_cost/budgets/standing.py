@@ -92,6 +92,11 @@ class Standing:
         return self.limit is not None and self.used >= self.limit
 
     @property
+    def spent_up(self) -> bool:
+        """Whether what is spent and unsettled alone reaches the limit."""
+        return self.limit is not None and self.spent + self.unsettled >= self.limit
+
+    @property
     def limit_usd(self) -> Decimal | None:
         """The limit, ``None`` if there is none."""
         return None if self.limit is None else from_pico(self.limit)

@@ -204,8 +204,7 @@ def _line(each: Standing) -> str:
     percent = "" if used is None else f" ({multiply(used, 100):.1f} %)"
     state = ""
     if each.limit is not None and each.exceeded:
-        exceeded = each.spent + each.unsettled >= each.limit
-        state = "  EXCEEDED" if exceeded else "  FULL"
+        state = "  EXCEEDED" if each.spent_up else "  FULL"
     return (
         f"{each.budget.name}{scope}: {_usd(each.used_usd)} of {limit}{percent}{state}"
     )

@@ -20,6 +20,7 @@ from .import_lock import loading
 from .location import label
 from .location import Location
 
+_LOCK_MS: t.Final = 200
 _CONNECT_SECONDS: t.Final = 5
 _TIMEOUT_DRIVERS: t.Final = ("psycopg", "psycopg2", "pymysql", "mysqldb")
 
@@ -45,7 +46,9 @@ def make_engine(
             " LLM_COST_DATABASE_URI, LLM_COST_ENGINE_OPTIONS and whether the driver is"
             " installed."
         ) from error
-    if engine.dialect.name != "sqlite":  # SQLite only waits for locks
+    if engine.dialect.name == "sqlite":  # it only waits for locks
+        _limit_locks(engine)
+    else:
         _watch(engine)
     if location.own:
         _create_file(Path(location.url.database or ""))
@@ -134,14 +137,35 @@ def _pragmas(*, fsync: bool) -> Callable[[t.Any, object], None]:
 
     def connect(connection: t.Any, record: object) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 10000")
+        # Changing the mode takes a lock, for which a call must not wait, either.
+        limited = timeouts.current() is not None
+        cursor.execute(f"PRAGMA busy_timeout = {_LOCK_MS if limited else 10_000}")
         cursor.execute("PRAGMA journal_mode = WAL")
         # The spool line is deleted once its row is committed, so the row must be as
         # durable as the line was.
         cursor.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
+        cursor.execute("PRAGMA busy_timeout = 10000")
         cursor.close()
 
     return connect
+
+
+def _limit_locks(engine: sa.Engine) -> None:
+    """Wait only briefly for locks under a time limit: a call waits."""
+
+    def checked_out(connection: t.Any, record: t.Any, proxy: object) -> None:
+        if timeouts.current() is not None:
+            [usual] = connection.execute("PRAGMA busy_timeout").fetchone()
+            record.info["busy_timeout"] = usual
+            connection.execute(f"PRAGMA busy_timeout = {min(usual, _LOCK_MS)}")
+
+    def checked_in(connection: t.Any, record: t.Any) -> None:
+        usual = record.info.pop("busy_timeout", None)
+        if usual is not None and connection is not None:
+            connection.execute(f"PRAGMA busy_timeout = {usual}")
+
+    event.listen(engine, "checkout", checked_out)
+    event.listen(engine, "checkin", checked_in)
 
 
 def _watch(engine: sa.Engine) -> None:

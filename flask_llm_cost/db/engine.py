@@ -35,6 +35,7 @@ from .migrations import HEAD
 from .migrations import VERSION_TABLE
 from .tables import calls
 from .timeouts import time_limit
+from .timeouts import unlimited
 
 _ANSWER_SECONDS: t.Final = 5.0
 """How long a call waits for the database."""
@@ -68,6 +69,7 @@ class Engines:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()
+        self._creating = threading.RLock()
         self._location: Location | None = None
         self._made: dict[str, sa.Engine] = {}
         self._ready: set[sa.Engine] = set()
@@ -154,6 +156,15 @@ class Engines:
         engine = engine or self.reading()
         if engine in self._ready:
             return
+        if not self.location.own:
+            self._prepare(engine)
+            return
+        # Other threads of this process wait until our own file has its tables.
+        with self._creating, unlimited():
+            if engine not in self._ready:
+                self._prepare(engine)
+
+    def _prepare(self, engine: sa.Engine) -> None:
         with self.connected(engine, tables=False) as connection:
             found = version(connection)
         own = self.location.own and engine is not self._made.get("replica")

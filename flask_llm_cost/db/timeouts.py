@@ -135,6 +135,16 @@ def time_limit(seconds: float) -> Iterator[TimeLimit]:
         limit.end()
 
 
+@contextmanager
+def unlimited() -> Iterator[None]:
+    """Suspend the time limit of this thread, for what must not be done halfway."""
+    outer, _local.limit = current(), None
+    try:
+        yield
+    finally:
+        _local.limit = outer
+
+
 def current() -> TimeLimit | None:
     """Return the time limit of this thread."""
     return getattr(_local, "limit", None)

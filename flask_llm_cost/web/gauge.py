@@ -74,8 +74,7 @@ def state(standing: Standing) -> tuple[str, str]:
     if standing.limit is None:
         return "No limit", ""
     if standing.exceeded:
-        exceeded = standing.spent + standing.unsettled >= standing.limit
-        return "Exceeded" if exceeded else "Full", "bad"
+        return "Exceeded" if standing.spent_up else "Full", "bad"
     if standing.passed:
         return f"{standing.used * 100 // standing.limit}% used", "warn"
     return "On track", "good"

@@ -1,0 +1,92 @@
+"""A database that is locked by someone else: no call waits for it for long."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import typing as t
+
+import pytest
+from flask import Flask
+
+from flask_llm_cost.attempt import Attempt
+from flask_llm_cost.errors import BudgetExceeded
+from flask_llm_cost.errors import StorageError
+from tests.conftest import MakeApp
+
+from .test_enforcement import extension_of
+from .test_enforcement import spend
+
+ATTEMPT = Attempt("openai", "chat", "gpt-4o")
+ENTRY = {"name": "x", "limit_usd": 1, "behavior": "block", "estimate": "0.1"}
+LONGEST_S = 0.7
+"""A quarter of a second each for writing and reading, on a slow machine."""
+
+
+def locking(app: Flask) -> sqlite3.Connection:
+    path = app.extensions["llm_cost"].ledger._engines.location.url.database
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    return connection
+
+
+def blocking(make_app: MakeApp, **entry: t.Any) -> Flask:
+    return make_app(LLM_COST_BUDGETS=[ENTRY | entry])
+
+
+def begin(app: Flask) -> float:
+    """Send a call; return how long it waited."""
+    began = time.monotonic()
+    try:
+        with app.app_context():
+            assert extension_of(app).begin(ATTEMPT)
+    finally:
+        assert time.monotonic() - began < LONGEST_S
+    return time.monotonic() - began
+
+
+def test_a_spent_budget_refuses_while_the_database_is_locked(
+    make_app: MakeApp,
+) -> None:
+    app = blocking(make_app)
+    with pytest.raises(BudgetExceeded):
+        spend(app, "1")
+    lock = locking(app)
+    try:
+        for _ in range(4):
+            with pytest.raises(BudgetExceeded, match="is exceeded"):
+                begin(app)
+    finally:
+        lock.close()
+
+
+@pytest.mark.parametrize("on_error", ["open", "closed"])
+def test_on_error_decides_while_the_database_is_locked(
+    make_app: MakeApp, on_error: str
+) -> None:
+    app = blocking(make_app, on_error=on_error)
+    spend(app, "0.1")
+    lock = locking(app)
+    try:
+        if on_error == "open":
+            begin(app)
+        else:
+            with pytest.raises(StorageError, match="locked"):
+                begin(app)
+    finally:
+        lock.close()
+    begin(app)
+
+
+def test_a_synchronous_write_does_not_wait_for_a_lock(make_app: MakeApp) -> None:
+    app = make_app(LLM_COST_WRITE="sync")
+    spend(app, "0.1")
+    lock = locking(app)
+    with app.app_context():
+        llm_cost = extension_of(app)
+        began = time.monotonic()
+        llm_cost.track(provider="openai", model="gpt-4o", input_tokens=5)
+        assert time.monotonic() - began < LONGEST_S
+        lock.close()
+        assert llm_cost.flush()
+        assert llm_cost.calls.count() == 2
