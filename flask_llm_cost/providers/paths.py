@@ -20,6 +20,7 @@ from . import ollama
 from . import openai
 from . import openai_agents
 from . import openai_jobs
+from . import openai_media
 from . import perplexity
 from . import realtime
 from . import watsonx
@@ -58,9 +59,9 @@ OPENAI: t.Final = (
     Path(r".*/responses(?:/compact)?", openai.RESPONSES, "responses"),
     Path(r".*/responses/resp_[^/]+", openai.RESPONSES, "responses", method="GET"),
     Path(r".*/files/[^/]+/content", openai_jobs.BATCH, "batch", method="GET"),
-    Path(r".*/images/(?:generations|edits|variations)", openai.IMAGES, "images"),
-    Path(r".*/audio/(?:transcriptions|translations)", openai.AUDIO, "audio"),
-    Path(r".*/audio/speech", openai.SPEECH, "speech"),
+    Path(r".*/images/(?:generations|edits|variations)", openai_media.IMAGES, "images"),
+    Path(r".*/audio/(?:transcriptions|translations)", openai_media.AUDIO, "audio"),
+    Path(r".*/audio/speech", openai_media.SPEECH, "speech"),
     Path(r".*/moderations", openai.CHAT, "moderations"),
     Path(r".*/v1/decisions", openai.RESPONSES, "decisions"),
     Path(r".*/rerank", openai.EMBEDDINGS, "rerank"),

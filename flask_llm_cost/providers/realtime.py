@@ -16,6 +16,7 @@ import typing as t
 from ..call import Usage
 from . import gemini
 from . import openai
+from . import openai_media
 from . import openai_usage
 from .dialect import Dialect
 from .dialect import inner
@@ -142,7 +143,7 @@ def _read_transcript(notes: Notes, document: Object) -> None:
     notes.model = notes.session.get("by", "transcription")
     notes.operation = "audio"
     notes.identify(model=None, response_id=document.get("item_id"))
-    openai.read_audio(notes, {"usage": document.get("usage")})
+    openai_media.read_audio(notes, {"usage": document.get("usage")})
     notes.complete = True
 
 
