@@ -14,6 +14,7 @@ from ..bound import Bound
 from ..bound import read_bound
 from ..call import Call
 from ..errors import UnknownPrice
+from ..interrupts import pass_on
 from ..money import own_context
 from .definition import Budget
 from .definition import model_of
@@ -56,7 +57,8 @@ class Estimates:
             # The app's own code: its exceptions must not harm any call.
             try:
                 return checks.money("estimate", estimate(attempt))
-            except Exception:
+            except Exception as error:
+                pass_on(error)
                 if self._may_log():
                     _log.exception(
                         "The estimate of the budget %r failed; using the upper bound.",

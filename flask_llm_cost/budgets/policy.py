@@ -16,6 +16,7 @@ from .. import signals
 from ..call import Call
 from ..config import Settings
 from ..errors import StorageError
+from ..interrupts import pass_on
 from .alert import Alert
 from .definition import Budget
 from .definition import read_budgets
@@ -91,6 +92,7 @@ class Policy:
                 limit = budget.limit_usd(dict(tags))
             return None if limit is None else checks.money("limit_usd", limit)
         except Exception as error:
+            pass_on(error)
             closed = budget.on_error == "closed"
             if self.may_log():
                 _log.exception(
@@ -142,7 +144,8 @@ class Policy:
         try:
             with self._context():
                 self._callback(alert)
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             _log.exception(
                 "LLM_COST_ON_BUDGET_EXCEEDED raised an exception, which was ignored."
             )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 
 from ..db.import_lock import loading
+from ..interrupts import pass_on
 from .definition import Budget
 from .policy import Policy
 
@@ -143,6 +144,7 @@ class Budgets:
                 self._post_at = now + _POST_SECONDS
                 self._post()
         except Exception as error:
+            pass_on(error)
             _log.warning("Budget maintenance failed and will be retried: %s", error)
 
     def _post(self) -> None:
