@@ -445,30 +445,9 @@ class Ledger(Storage):
         return self._host
 
     def _destination(self) -> str:
-        """Name the database that spooled lines are for, without loading SQLAlchemy.
-
-        Apps may share an instance folder, such as one in tests and in production. A line
-        that one left there must not end up in the other's ledger.
-        """
-        folder = self._instance_path
-        uri = self._settings.database_uri
-        if uri is not None:
-            return destination.of_uri(uri, folder, self._temporary)
-        if self._get_host is None:
-            return destination.own(folder)
-        # Calls are recorded even if the host has no engine. The writer reports why; a
-        # process that knows the destination later stores them.
-        try:
-            host = self._host_engine()
-        except Exception:
-            return destination.UNKNOWN
-        if host is None:
-            return destination.own(folder)
-        from ..db.location import in_memory
-
-        url = host.url
-        if in_memory(url):
-            return destination.own(self._temporary())
-        return destination.of_parts(
-            url.drivername, url.host, url.port, url.database, folder
+        return destination.find(
+            self._settings.database_uri,
+            self._instance_path,
+            None if self._get_host is None else self._host_engine,
+            self._temporary,
         )

@@ -12,6 +12,9 @@ import re
 import typing as t
 from collections.abc import Callable
 
+if t.TYPE_CHECKING:
+    from ..db.location import HostEngine
+
 UNKNOWN: t.Final = "unknown"
 """The destination of lines that were appended while it was not known."""
 
@@ -26,6 +29,39 @@ _URI: t.Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+
+
+def find(
+    uri: str | None,
+    folder: str,
+    host_engine: HostEngine | None,
+    temporary_folder: Callable[[], str],
+) -> str:
+    """Name the database that a ledger's lines are for, as :func:`.location.find` finds it.
+
+    Apps may share an instance folder, such as one in tests and in production. A line that
+    one left there must not end up in the other's ledger.
+
+    :param uri: ``LLM_COST_DATABASE_URI``.
+    """
+    if uri is not None:
+        return of_uri(uri, folder, temporary_folder)
+    if host_engine is None:
+        return own(folder)
+    # Calls are recorded even if the host has no engine. The writer reports why; a process
+    # that knows the destination later stores them.
+    try:
+        host = host_engine()
+    except Exception:
+        return UNKNOWN
+    if host is None:
+        return own(folder)
+    from ..db.location import in_memory
+
+    url = host.url
+    if in_memory(url):
+        return own(temporary_folder())
+    return of_parts(url.drivername, url.host, url.port, url.database, folder)
 
 
 def of_uri(uri: str, folder: str, temporary_folder: Callable[[], str]) -> str:
