@@ -225,6 +225,8 @@ class Intake:
 
     def _report_missing_usage(self, call: Call) -> None:
         """Log once for each model that its streams could have reported their usage."""
+        if self._state.settings.on_unknown_price == "ignore":
+            return
         from .providers import usage_on_request
 
         key = (call.provider, call.model, "usage")
@@ -234,8 +236,8 @@ class Intake:
         if usage_on_request(call.provider, call.operation, providers):
             self._warned.add(key)
             _log.warning(
-                "A stream of %s/%s reported no usage, so its cost is unknown. Request usage"
-                ' with stream_options={"include_usage": True}, or set'
+                "A stream of %s/%s reported no usage, so its cost is incomplete. Request"
+                ' it with stream_options={"include_usage": True}, or set'
                 " LLM_COST_INJECT_STREAM_USAGE.",
                 call.provider,
                 call.model,

@@ -502,6 +502,18 @@ def test_a_stream_that_could_report_usage_is_logged_once(
     assert "A stream of openai/gpt-4o reported no usage" in caplog.text
 
 
+def test_an_app_may_ignore_streams_without_usage(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(LLM_COST_ON_UNKNOWN_PRICE="ignore")
+    llm_cost: LlmCost = app.extensions["llm_cost"].extension
+    with record_calls(app) as calls:
+        with llm_cost.track_stream(provider="openai", model="gpt-4o") as stream:
+            stream.event({"choices": [{"delta": {"content": "x"}}]})
+    assert "no_usage" in calls[0].flags
+    assert caplog.text == ""
+
+
 def test_a_tracked_stream_is_recorded_with_its_cost(
     app: Flask, llm_cost: LlmCost
 ) -> None:
