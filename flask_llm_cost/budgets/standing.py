@@ -37,9 +37,8 @@ _w: t.Final = budget_windows.c
 _r: t.Final = budget_reservations.c
 
 # Each is at most BIGINT, but not their sum.
-_USED: t.Final = functools.reduce(
-    operator.add, (sa.cast(_w[name], sa.Numeric(20)) for name in COUNTERS)
-)
+_COUNTS: t.Final[list[t.Any]] = [sa.cast(_w[name], sa.Numeric(20)) for name in COUNTERS]
+_USED: t.Final = functools.reduce(operator.add, _COUNTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,7 +135,8 @@ def _as_call(
     flags = snapshot.flags | reading.flags
     silent = reading.usage is None and outcome in SILENT_OUTCOMES
     bound = None if silent else reading.bound
-    if outcome in _CUT and (reading.stream or bound is not None):
+    open_ = reading.stream and reading.usage_source != "stream_final"
+    if outcome in _CUT and (open_ or bound is not None):
         flags |= {"cut"}
     return Call(
         event_id=event_id,

@@ -233,7 +233,7 @@ class _Kind(t.NamedTuple):
 
 def _kinds(connection: sa.Connection, where: CallFilter) -> tuple[_Kind, ...]:
     c = calls.c
-    alike: tuple[sa.ColumnElement[t.Any], ...] = (
+    alike: list[t.Any] = [
         c.provider,
         c.model,
         c.operation,
@@ -245,7 +245,7 @@ def _kinds(connection: sa.Connection, where: CallFilter) -> tuple[_Kind, ...]:
         c.cost_total.is_not(None),
         c.cost_complete,
         c.total_input_tokens.is_not(None),
-    )
+    ]
     counts = (
         sa.func.count(),
         sa.func.count(c.tag_set_id),

@@ -194,11 +194,15 @@ def check_cut(row: Row, whole: Call, at: int) -> bool:
     call = follow(row, body_of(row)[:at], "close")
     if call is None or call.outcome == "ok" or call.cost is None:
         return False
+    if call.usage_source == "stream_final":
+        return False  # only the end of its last line is missing
     assert whole.cost is not None
     true, cost, where = whole.cost.total_usd, call.cost, (row["id"], at)
     assert not cost.complete, where
     assert {"cut"} <= cost.flags, where
     assert cost.total_usd <= true, where
+    if call.operation == "assistants":
+        return False  # a run's thread is not in its request
     assert cost.estimate_usd is not None, where
     assert cost.total_usd <= cost.estimate_usd, where
     if cost.ceiling_usd is None:
