@@ -289,6 +289,7 @@ CONDITIONS: t.Final[Mapping[str, str]] = {
     "resolution": "request.parameters.resolution of videos (Veo)",
     "audio": "request.parameters.generateAudio of videos (Veo on Vertex AI)",
     "search_context": "usage.search_context_size (Perplexity)",
+    "search_tool": "response.tools[].type (OpenAI): the preview of the search has its own fee",
 }
 """Kinds of conditions with multipliers or variants, and where they are found."""
 

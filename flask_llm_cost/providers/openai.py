@@ -231,8 +231,11 @@ def _drawings(notes: Notes, body: Object) -> None:
         # Its tokens are billed, not the images.
         notes.units.pop("image_generation", None)
     for tool in items(body.get("tools")):
-        if isinstance(tool, dict) and tool.get("type") == "image_generation":
+        kind = str(tool.get("type")) if isinstance(tool, dict) else ""
+        if kind == "image_generation":
             notes.extra["drawer"] = tool.get("model")
+        elif kind.startswith("web_search"):
+            notes.extra["search_tool"] = kind
 
 
 def tool_usage_by_model(notes: Notes) -> dict[str, Usage]:
@@ -316,6 +319,25 @@ def hosting(notes: Notes) -> frozenset[str]:
     return frozenset(("session_fee",)) if tuned else frozenset()
 
 
+_MINI: t.Final = ("gpt-4o-mini", "gpt-4.1-mini")
+
+
+def search_conditions(notes: Notes) -> frozenset[str]:
+    """Flag the preview of the search, which has another fee at models without reasoning.
+
+    With its successor, GPT-4o mini and GPT-4.1 mini are billed a fixed block of 8,000
+    input tokens for each search, which ``usage`` is not known to include. Source:
+    https://platform.openai.com/docs/pricing#built-in-tools
+    """
+    found, kind = hosting(notes), notes.extra.get("search_tool")
+    if kind is None or "web_search" not in notes.units:
+        return found
+    if kind.startswith("web_search_preview"):
+        return found | {"search_tool.preview"}
+    mini = str(notes.model or notes.request_model).startswith(_MINI)
+    return found | {"unread_usage"} if mini else found
+
+
 _USAGE: t.Final = rb'"usage"(?!\s*:\s*null)'
 """With stream_options.include_usage, all chunks except the last have ``"usage":null``."""
 
@@ -346,6 +368,7 @@ RESPONSES: t.Final = dataclasses.replace(
         b'"bing_',
     ),
     usage_by_model=tool_usage_by_model,
+    price_flags=search_conditions,
 )
 """Answers with items that have a price per call."""
 

@@ -221,3 +221,45 @@ def test_code_that_ran_in_a_container_has_a_fee_over_time(
         answer = b"".join(b"data: " + encode(event) + b"\n\n" for event in events)
     flags = read(ANTHROPIC, {"model": "claude-opus-5"}, answer).flags
     assert flags == ({"session_fee"} if used else set())
+
+
+@pytest.mark.parametrize("place", ["whole", "stream"])
+@pytest.mark.parametrize(
+    ("model", "tool", "fee", "complete"),
+    [
+        ("gpt-4.1", "web_search", "0.01", True),
+        ("gpt-4.1", "web_search_2025_08_26", "0.01", True),
+        ("gpt-4.1", "web_search_preview", "0.025", True),
+        ("gpt-4.1", "web_search_preview_2025_03_11", "0.025", True),
+        ("gpt-5", "web_search", "0.01", True),
+        ("gpt-5", "web_search_preview", "0.01", True),
+        # A block of 8,000 input tokens, which usage is not known to include.
+        ("gpt-4.1-mini", "web_search", "0.01", False),
+        ("gpt-4o-mini", "web_search", "0.01", False),
+        ("gpt-4o-mini", "web_search_preview", "0.025", True),
+    ],
+)
+def test_openais_search_and_its_preview_have_fees_of_their_own(
+    model: str, tool: str, fee: str, complete: bool, place: str
+) -> None:
+    # https://platform.openai.com/docs/pricing#built-in-tools
+    response = {
+        "id": "r",
+        "object": "response",
+        "status": "completed",
+        "model": model,
+        "output": [{"type": "web_search_call", "action": {"type": "search"}}],
+        "tools": [{"type": tool}],
+        "usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2},
+    }
+    answer: t.Any = response
+    if place == "stream":
+        event = {"type": "response.completed", "response": response}
+        answer = b"data: " + encode(event) + b"\n\n"
+    reading = read("https://api.openai.com/v1/responses", {"model": model}, answer)
+    quote = PriceBook.bundled().quote(
+        "openai", model, reading.usage, flags=reading.flags
+    )
+    assert quote.cost is not None
+    assert quote.cost.parts["web_search"].amount_usd == Decimal(fee)
+    assert quote.cost.complete is complete
