@@ -382,13 +382,12 @@ class Ledger(Storage):
         """Store the calls of this process that have ended; false if there are none."""
         # Called by a sender: whatever happens, budgets decide.
         try:
-            if not self.queue.pending:
-                return False
-            self.queue.flush(_SETTLE_SECONDS, once=True)
+            if self.queue.pending:
+                self.queue.flush(_SETTLE_SECONDS, once=True)
+                return True
         except Exception as error:
             pass_on(error)
-            return False
-        return True
+        return False
 
     def _maintain_budgets(self) -> None:
         if self._made_budgets is not None:
@@ -404,11 +403,10 @@ class Ledger(Storage):
                 with loading():
                     from ..db.engine import Engines
 
-                host = None if self._get_host is None else self._host_engine
                 self._made_engines = Engines(
                     self._settings,
                     self._instance_path,
-                    host,
+                    self._host_engine,
                     self._temporary,
                 )
             return self._made_engines
@@ -448,6 +446,6 @@ class Ledger(Storage):
         return destination.find(
             self._settings.database_uri,
             self._instance_path,
-            None if self._get_host is None else self._host_engine,
+            self._host_engine,
             self._temporary,
         )

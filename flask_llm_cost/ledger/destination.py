@@ -34,7 +34,7 @@ _URI: t.Final = re.compile(
 def find(
     uri: str | None,
     folder: str,
-    host_engine: HostEngine | None,
+    host_engine: HostEngine,
     temporary_folder: Callable[[], str],
 ) -> str:
     """Name the database that a ledger's lines are for, as :func:`.location.find` finds it.
@@ -46,8 +46,6 @@ def find(
     """
     if uri is not None:
         return of_uri(uri, folder, temporary_folder)
-    if host_engine is None:
-        return own(folder)
     # Calls are recorded even if the host has no engine. The writer reports why; a process
     # that knows the destination later stores them.
     try:
