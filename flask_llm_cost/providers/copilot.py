@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
+from collections.abc import Callable
 from decimal import Decimal
 
 from ..money import quotient
 from . import anthropic
 from . import openai
+from .dialect import Dialect
 from .dialect import inner
 from .dialect import items
 from .dialect import needles
@@ -85,26 +87,18 @@ def cost(notes: Notes) -> Decimal | None:
 
 _BILLED: t.Final = needles(rb'"copilot_usage"')
 
-CHAT: t.Final = dataclasses.replace(
-    openai.CHAT,
-    read=read,
-    cost=cost,
-    needles=openai.CHAT.needles + _BILLED,
-    tail=(*openai.CHAT.tail, "copilot_usage"),
-)
 
-RESPONSES: t.Final = dataclasses.replace(
-    openai.RESPONSES,
-    read=read,
-    cost=cost,
-    needles=openai.RESPONSES.needles + _BILLED,
-    tail=(*openai.RESPONSES.tail, "copilot_usage"),
-)
+def _billed(dialect: Dialect, read: Callable[[Notes, Object], None]) -> Dialect:
+    """Read an answer's cost, too."""
+    return dataclasses.replace(
+        dialect,
+        read=read,
+        cost=cost,
+        needles=dialect.needles + _BILLED,
+        tail=(*dialect.tail, "copilot_usage"),
+    )
 
-MESSAGES: t.Final = dataclasses.replace(
-    anthropic.MESSAGES,
-    read=read_message,
-    cost=cost,
-    needles=anthropic.MESSAGES.needles + _BILLED,
-    tail=(*anthropic.MESSAGES.tail, "copilot_usage"),
-)
+
+CHAT: t.Final = _billed(openai.CHAT, read)
+RESPONSES: t.Final = _billed(openai.RESPONSES, read)
+MESSAGES: t.Final = _billed(anthropic.MESSAGES, read_message)
