@@ -86,7 +86,6 @@ class Ledger(Storage):
         self._get_host = host_engine
         self._host: sa.Engine | None = None
         self._temporary = TemporaryFolder()
-        self._gather = gather
         self._policy = policy
         self.reporter = Reporter(failed)
         self.folder = Path(instance_path, settings.spool_dir or SPOOL_FOLDER)
@@ -96,7 +95,7 @@ class Ledger(Storage):
             destination=self._destination,
             fsync=settings.spool_fsync,
             store=lambda: self._store,
-            gather=self._append_due,
+            gather=gather or (lambda timeout: True),
             build=self._build_rollups,
             maintain=self._maintain_budgets,
             notify=self._notify,
@@ -189,9 +188,6 @@ class Ledger(Storage):
                 why += " Until then, each call is written to the database at once."
                 self.reporter.report(None, caused_by(error, why))
             self._rescued = True
-
-    def _append_due(self, timeout: float) -> bool:
-        return self._gather is None or self._gather(timeout)
 
     # Storing what is queued
 
