@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import nox
 
 nox.needs_version = ">=2024.10"
@@ -29,19 +31,28 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
-@nox.session(venv_backend="uv")
-def min_versions(session: nox.Session) -> None:
-    """Run the tests with the oldest supported versions."""
-    install(session, "tests", options=("--resolution", "lowest-direct"))
-    session.run("python", "-m", "pytest", *session.posargs)
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+"""The supported versions, oldest first."""
+
+EXTRAS = ".[postgresql,mysql,yaml]"
 
 
-@nox.session
-def sqlalchemy20(session: nox.Session) -> None:
-    """Run the tests with the newest SQLAlchemy 2.0."""
-    install(session, "tests")
-    session.install("sqlalchemy>=2.0,<2.1")
-    session.run("python", "-m", "pytest", *session.posargs)
+@nox.session(venv_backend="uv", python=PYTHONS[0])
+def floors(session: nox.Session) -> None:
+    """Run the tests that need no SDK with exactly the oldest supported versions."""
+    lowest = ("--resolution", "lowest-direct")
+    session.install(*lowest, "-e", EXTRAS, *group("floors"))
+    session.run("python", "-m", "pytest", "-m", "floors", "tests/test_versions.py")
+    # The example app has a base class of its own, which Flask-SQLAlchemy 3.1 accepts.
+    without = ("-p", "tests.absent", "--ignore", "tests/instance_example")
+    session.run("python", "-m", "pytest", *without, *session.posargs)
+
+
+@nox.session(venv_backend="uv", python=PYTHONS)
+def newest(session: nox.Session) -> None:
+    """Run the tests that need no SDK with the newest versions, on each Python."""
+    session.install("--upgrade", "-e", EXTRAS, *group("floors"))
+    session.run("python", "-m", "pytest", "-p", "tests.absent", *session.posargs)
 
 
 @nox.session
@@ -78,6 +89,79 @@ def sdk(session: nox.Session, name: str) -> None:
     )
 
 
+MATRIX = {
+    "chat": (
+        "chat",
+        *("together", "cerebras-cloud-sdk", "gradient", "perplexityai", "sambanova"),
+        *("fireworks-ai", "writer-sdk", "zai-sdk"),
+    ),
+    "frameworks": (
+        "frameworks",
+        *("langchain-groq", "langchain-deepseek", "langchain-together"),
+        *("langchain-xai", "langchain-mistralai", "langchain-fireworks"),
+        *("langchain-perplexity", "llama-index-llms-openai"),
+        *("haystack-ai", "instructor", "openai-agents", "smolagents[openai]", "agno"),
+        *("autogen-ext[openai]", "autogen-agentchat"),
+    ),
+    "services": (
+        "services",
+        *("portkey-ai", "huggingface_hub", "azure-ai-inference", "ai21"),
+    ),
+}
+"""SDKs that go together in one virtualenv: a module in tests/capture/sdks, and packages."""
+
+
+@nox.session(venv_backend="uv")
+@nox.parametrize("name", [*MATRIX, *SDKS], ids=[*MATRIX, *SDKS])
+def matrix(session: nox.Session, name: str) -> None:
+    """Try many SDKs, and write the table of the documentation: ``nox -s matrix``."""
+    driver, *packages = (MATRIX | SDKS)[name]
+    install(session, "sdk")
+    session.install("aiohttp", "boto3", "httpx", "httpx2", *packages)
+    recorded = pathlib.Path(session.cache_dir, "sdk_matrix.jsonl")
+    if name == next(iter(MATRIX)):
+        recorded.unlink(missing_ok=True)
+    session.run(
+        *("python", "-m", "pytest", "tests/capture/sdks", *session.posargs),
+        env={"LLM_COST_SDKS": driver, "LLM_COST_MATRIX": str(recorded)},
+    )
+    table = "docs/clients/matrix.rst"
+    session.run("python", "-m", "tools.sdk_matrix", str(recorded), table)
+
+
+APPS = {
+    "dash": "dash",
+    "flask_appbuilder": "flask-appbuilder",
+    "locust": "locust",
+    "mlflow": "mlflow",
+    "pgadmin4": "pgadmin4",
+    "vanna": "vanna[flask]",
+}
+"""Public Flask apps: their module in tests/apps/hosts, and package."""
+
+
+@nox.session(venv_backend="uv")
+@nox.parametrize("name", list(APPS), ids=list(APPS))
+def apps(session: nox.Session, name: str) -> None:
+    """Use the extension in a public Flask app: ``nox -s "apps(mlflow)"``."""
+    session.install(APPS[name])
+    before = set(pins(session))
+    session.install(".")
+    moved = before - set(pins(session))
+    if moved:
+        session.error(f"installing the extension moved {', '.join(sorted(moved))}")
+    constraints = pathlib.Path(session.create_tmp()) / "constraints.txt"
+    constraints.write_text("\n".join(before))
+    session.install("celery", "rq", "fakeredis", "-c", str(constraints))
+    session.run("python", "tests/apps/run.py", name)
+
+
+def pins(session: nox.Session) -> list[str]:
+    """The installed packages with their versions."""
+    found = session.run("uv", "pip", "freeze", silent=True, external=True)
+    return [line for line in str(found).splitlines() if "==" in line]
+
+
 @nox.session
 def replica(session: nox.Session) -> None:
     """Read pages from the standby of a PostgreSQL."""
@@ -93,6 +177,15 @@ def galera(session: nox.Session) -> None:
     install(session, "tests")
     session.run(
         "python", "-m", "pytest", "-m", "cluster", "tests/cluster/test_galera.py"
+    )
+
+
+@nox.session
+def citus(session: nox.Session) -> None:
+    """Distribute a ledger over the nodes that ``LLM_COST_TEST_CITUS`` is the URL of."""
+    install(session, "tests")
+    session.run(
+        "python", "-m", "pytest", "-m", "cluster", "tests/cluster/test_citus.py"
     )
 
 

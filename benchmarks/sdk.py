@@ -2,16 +2,20 @@
 
 Each candidate runs in a process of its own, in turn with the others. Each other package has a
 virtualenv, which is created in ``benchmarks/.venvs`` on first use. The provider is a process on
-loopback. The CPU time of all threads of a process is counted, including the final flush.
+loopback. The CPU time of all threads of a process is counted, including the final flush. A
+caller waits as long as the median of its calls. Arguments name the peers to compare with:
+``sdk.py otel langfuse``. The last table sums up.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import typing as t
+from collections.abc import Callable
 from pathlib import Path
 
 from provider import provider
@@ -48,6 +52,13 @@ Times: t.TypeAlias = dict[str, list[float]]
 """The times of each candidate."""
 
 
+class Spent(t.NamedTuple):
+    """What the calls of one command took, in microseconds for each call."""
+
+    cpu: Times
+    wall: Times
+
+
 class Worker:
     """A process that makes the calls of one candidate."""
 
@@ -59,18 +70,18 @@ class Worker:
             text=True,
         )
 
-    def ask(self, command: str) -> float:
+    def ask(self, command: str) -> tuple[float, ...]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+        return tuple(map(float, self._process.stdout.readline().split()))
 
     def end(self) -> None:
         self._process.communicate()
 
 
-def measure(workers: dict[str, Worker], command: str, spent: Times) -> None:
+def measure(workers: dict[str, Worker], command: str, spent: Spent) -> None:
     """Run each worker in turn, several times, and record the times."""
     for number in range(ROUNDS + 1):
         names = list(workers)
@@ -78,7 +89,8 @@ def measure(workers: dict[str, Worker], command: str, spent: Times) -> None:
         for name in names if number % 2 else reversed(names):
             took = workers[name].ask(command)
             if number:  # the first round warms up
-                spent.setdefault(name, []).append(took)
+                for times, value in zip(spent, took, strict=True):
+                    times.setdefault(name, []).append(value)
 
 
 def show(title: str, spent: Times, bases: dict[str, str]) -> None:
@@ -98,6 +110,37 @@ def show(title: str, spent: Times, bases: dict[str, str]) -> None:
         )
 
 
+def compare(
+    spent: dict[str, Spent], bases: dict[str, str], peers: tuple[str, ...]
+) -> None:
+    """Print what this extension and its peers add, side by side, with the spread."""
+    answer, stream = list(spent.values())[:2]
+    load = " ".join(f"{each:.1f}" for each in os.getloadavg())
+    print(f"\nIn short ({os.cpu_count()} cores, load {load}; median, IQR)\n")
+    print("| | caller waits | CPU of a response | CPU of a stream |")
+    print("|---|---:|---:|---:|")
+    for name in ("bare again", "ours", *peers):
+        base = bases[name]
+        waits = _paired(answer.wall, name, base, lambda one, other: one - other)
+        ratios = [
+            _paired(each.cpu, name, base, lambda one, other: one / other)
+            for each in (answer, stream)
+        ]
+        print(
+            f"| {name} | {waits[1]:+.0f} us ({waits[0]:+.0f}..{waits[2]:+.0f})"
+            + "".join(f" | {r[1]:.2f}x ({r[0]:.2f}..{r[2]:.2f})" for r in ratios)
+            + " |"
+        )
+
+
+def _paired(
+    times: Times, name: str, base: str, compared: Callable[[float, float], float]
+) -> list[float]:
+    """The quartiles of pairs that were measured one after the other."""
+    pairs = zip(times[name], times[base], strict=True)
+    return statistics.quantiles([compared(*pair) for pair in pairs], n=4)
+
+
 LAUNCHES: t.Final = 3
 """How often each process is started: identical ones differ by a few percent."""
 
@@ -113,27 +156,28 @@ QUESTIONS: t.Final = {
 
 
 def main() -> None:
+    peers = tuple(sys.argv[1:]) or tuple(PEERS)
     with provider(CHUNKS) as host:
-        _measure(host)
+        _measure(host, peers)
 
 
-def _measure(host: str) -> None:
-    spent: dict[str, Times] = {command: {} for command in QUESTIONS}
+def _measure(host: str, peers: tuple[str, ...]) -> None:
+    spent = {command: Spent({}, {}) for command in QUESTIONS}
     for _ in range(LAUNCHES):
-        workers, bases = _started(host)
+        workers, bases = _started(host, peers)
         for command, times in spent.items():
             measure(workers, command, times)
-        counts = {name: workers[name].ask("recorded") for name in ("ours", *PEERS)}
+        counts = {name: workers[name].ask("recorded")[0] for name in ("ours", *peers)}
         over = {
-            name: workers[name].ask("memory 100")
-            - workers[bases[name]].ask("memory 100")
-            for name in ("ours", *PEERS)
+            name: workers[name].ask("memory 100")[0]
+            - workers[bases[name]].ask("memory 100")[0]
+            for name in ("ours", *peers)
         }
         for worker in workers.values():
             worker.end()
     runs = f"CPU us; {LAUNCHES} launches, {ROUNDS} interleaved rounds each"
     for command, times in spent.items():
-        show(f"{QUESTIONS[command]} ({runs})", times, bases)
+        show(f"{QUESTIONS[command]} ({runs})", times.cpu, bases)
     for name, count in counts.items():
         print(
             f"\n{name} recorded {count:.0f}" if count >= 0 else f"\n{name}: sent away"
@@ -141,16 +185,19 @@ def _measure(host: str) -> None:
     print("\nMemory of one open stream, bytes over bare:")
     for name, size in over.items():
         print(f"{name}: {size:+.0f}")
+    compare({name: spent[name] for name in ("call 400", "stream 40")}, bases, peers)
 
 
-def _started(host: str) -> tuple[dict[str, Worker], dict[str, str]]:
+def _started(
+    host: str, peers: tuple[str, ...]
+) -> tuple[dict[str, Worker], dict[str, str]]:
     """The processes, and the base that each is compared with."""
     workers = {"bare": Worker("bare", sys.executable, host)}
     # A second identical process shows the noise.
     workers["bare again"] = Worker("bare", sys.executable, host)
     workers["ours"] = Worker("ours", sys.executable, host)
     bases = dict.fromkeys(workers, "bare")
-    for peer in PEERS:
+    for peer in peers:
         # Each peer requires its own version of the SDK, so each has a base of its own.
         base = f"bare beside {peer}"
         workers[base] = Worker("bare", _python(peer), host)

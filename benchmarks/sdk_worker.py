@@ -2,18 +2,21 @@
 
 Its arguments are the name of the candidate and the provider's address. Each line on standard
 input is a command, ``call N``, ``stream N``, ``memory N`` or ``recorded``; the reply is one
-number. It runs in the virtualenv of the package that it measures, and imports only that.
+number, or two for the first two commands. It runs in the virtualenv of the package that it
+measures, and imports only that.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import statistics
 import sys
 import tempfile
 import time
 import tracemalloc
 import typing as t
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,26 +148,32 @@ WAYS: t.Final = {
 }
 
 
-def call(way: Way, count: int) -> float:
-    """CPU microseconds of one call, of all threads of the process."""
+def call(way: Way, count: int) -> tuple[float, float]:
+    return timed(way, count, lambda: way.create(**ASKED))
+
+
+def stream(way: Way, count: int) -> tuple[float, float]:
+    """Time streams that are read to their end."""
+    return timed(way, count, lambda: deque(way.create(**STREAMED), maxlen=0))
+
+
+def timed(way: Way, count: int, send: Callable[[], object]) -> tuple[float, float]:
+    """CPU microseconds of one call, of all threads, and how long its caller waits.
+
+    The latter is the median, which a busy machine affects least.
+    """
+    waited = []
     start = time.process_time()
     for _ in range(count):
-        way.create(**ASKED)
+        sent = time.perf_counter()
+        send()
+        waited.append(time.perf_counter() - sent)
     way.flush()
-    return (time.process_time() - start) / count * 1e6
+    spent = (time.process_time() - start) / count
+    return spent * 1e6, statistics.median(waited) * 1e6
 
 
-def stream(way: Way, count: int) -> float:
-    """CPU microseconds of one stream that is read to its end."""
-    start = time.process_time()
-    for _ in range(count):
-        for _chunk in way.create(**STREAMED):
-            pass
-    way.flush()
-    return (time.process_time() - start) / count * 1e6
-
-
-def memory(way: Way, count: int) -> float:
+def memory(way: Way, count: int) -> tuple[float]:
     """Bytes of memory of one open stream that is read to about its middle."""
     list(way.create(**STREAMED))
     way.flush()
@@ -183,7 +192,7 @@ def memory(way: Way, count: int) -> float:
     for opened in streams:
         for _ in opened:
             pass
-    return size
+    return (size,)
 
 
 def main() -> None:
@@ -195,12 +204,12 @@ def main() -> None:
             verb, _, count = line.strip().partition(" ")
             if verb == "recorded":
                 way.flush()
-                answer: float = way.recorded()
+                answer: tuple[float, ...] = (way.recorded(),)
             else:
                 answer = {"call": call, "stream": stream, "memory": memory}[verb](
                     way, int(count)
                 )
-            print(answer, file=answers, flush=True)
+            print(*answer, file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import datetime as dt
 import os
 import pathlib
@@ -26,9 +25,7 @@ from playwright.sync_api import sync_playwright
 
 from flask_llm_cost.cli import demo
 from flask_llm_cost.cli.demo.provider import serve_app
-from flask_llm_cost.cli.demo.provider import serve_each
 from flask_llm_cost.cli.demo.traffic import plan
-from flask_llm_cost.cli.demo.traffic import Planned
 from flask_llm_cost.extension import make_app
 
 ROOT: t.Final = pathlib.Path(__file__).resolve().parents[1]
@@ -40,13 +37,18 @@ ARGS: t.Final = ("--no-sandbox", "--disable-gpu", "--force-color-profile=srgb")
 PAGES: t.Final = {
     "overview": "/",
     "overview-day": "/?from=2026-11-18&to=2026-11-18",
+    "explore": "/?group=model&grain=week",
     "models": "/models",
+    "model": "/models/page?provider=openai&model=gpt-5-2025-08-07",
     "calls": "/calls",
     "calls-filtered": "/calls?tag=feature:chat&outcome=ok&sort=expensive&per=25",
     "tags": "/tags",
     "tag": "/tags/feature",
     "sessions": "/sessions",
     "budgets": "/budgets",
+    "bills": "/bills",
+    "statements": "/statements",
+    "savings": "/savings",
     "prices": "/prices",
     "prices-search": "/prices?q=sonnet",
     "quality": "/data-quality",
@@ -61,6 +63,10 @@ DOCS: t.Final = (
     ("call", "CALL", 1280, "light", 1000),
     ("budgets", "/budgets", 1280, "light", 980),
     ("quality", "/data-quality", 1280, "light", 820),
+    ("statements", "/statements?key=feature", 1280, "light", 820),
+    ("savings", "/savings", 1280, "light", 820),
+    ("statements", "/statements?key=tenant&month=2026-11", 1280, "light", 820),
+    ("savings", "/savings", 1280, "light", 820),
     ("phone", "/", 390, "light", 844),
 )
 """Name, page, width, color scheme and height of the screenshots in the docs."""
@@ -77,35 +83,15 @@ def served(app: Flask) -> Iterator[str]:
 @contextlib.contextmanager
 def full(folder: str, calls: int) -> Iterator[str]:
     """Serve the demo's calls."""
-    with serve_each() as urls:
-        app = demo.demo_app(make_app, folder, urls, calls)
-        state = app.extensions["llm_cost"]
-        state.clock = lambda: NOW
-        state.ledger.schema.upgrade()
-        demo.send(app, urls, months(calls))
-        if not state.extension.flush(60):
-            raise SystemExit("Some calls are still queued.")
+    app = demo.demo_app(make_app, folder, calls)
+    state = app.extensions["llm_cost"]
+    state.clock = lambda: NOW
+    state.ledger.schema.upgrade()
+    demo.send(app, plan(calls, NOW))
+    if not state.extension.flush(60):
+        raise SystemExit("Some calls are still queued.")
     with served(app) as address:
         yield address
-
-
-def months(calls: int) -> list[Planned]:
-    """The demo's month, the month before, and a tenant's bulk job on the last day."""
-    now = plan(calls, NOW)
-    bulk = [
-        p for p in now if p.tags.get("tenant") == "globex" and "claude" in str(p.body)
-    ]
-    rush = [
-        dataclasses.replace(p, at=NOW - dt.timedelta(minutes=n % 300))
-        for n, p in enumerate(bulk * 2)
-    ]
-    before = plan(calls * 2 // 3, NOW - dt.timedelta(days=30))
-    # The demo answers equal requests with the same ID, which would look like duplicates.
-    other = [
-        dataclasses.replace(p, body={**p.body, "metadata": {"number": n}})
-        for n, p in enumerate([*before, *rush])
-    ]
-    return [*other[: len(before)], *now, *other[len(before) :]]
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from .call import Cost as Cost
 from .call import Part as Part
 from .call import Reading as Reading
 from .call import Usage as Usage
+from .errors import BillError as BillError
 from .errors import BudgetExceeded as BudgetExceeded
 from .errors import ConfigError as ConfigError
 from .errors import FilterError as FilterError

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import logging
+import gc
 import os
+import time
 import typing as t
 import weakref
 from collections.abc import Iterator
@@ -13,14 +14,14 @@ from collections.abc import Mapping
 from flask import current_app
 from flask import has_app_context
 
+from . import streaming
 from .errors import LlmCostError
+from .recurring import report
 
 if t.TYPE_CHECKING:
     from .call import Call
     from .providers import Provider
     from .state import AppState
-
-_log = logging.getLogger("flask_llm_cost")
 
 NAME: t.Final = "llm_cost"
 """The key of an app's state in ``app.extensions``."""
@@ -33,19 +34,15 @@ class States:
     """
 
     def __init__(self) -> None:
-        # Its references are copied in one step; those of a WeakSet are not.
-        self._states: weakref.WeakValueDictionary[int, AppState] = (
-            weakref.WeakValueDictionary()
-        )
+        self._references: list[weakref.ref[AppState]] = []
 
     def add(self, state: AppState) -> None:
-        self._states[id(state)] = state
+        self._references.append(weakref.ref(state, self._references.remove))
 
-    def __iter__(self) -> Iterator[AppState]:
-        for reference in self._states.valuerefs():
-            state = reference()
-            if state is not None:
-                yield state
+    def alive(self) -> list[AppState]:
+        """The states of apps that are not garbage-collected."""
+        found = [reference() for reference in tuple(self._references)]
+        return [state for state in found if state is not None]
 
 
 _all_states: t.Final = States()
@@ -55,13 +52,15 @@ _collected: list[Call] | None = None
 
 def register(state: AppState) -> None:
     """Remember the state of a new app for as long as the app lives."""
+    global _set_up
+    _set_up += 1
     _all_states.add(state)
     state.collected = _collected
 
 
 def registered() -> Iterator[AppState]:
     """The states of all apps in this process."""
-    return iter(_all_states)
+    return iter(_all_states.alive())
 
 
 def collect_by_default(calls: list[Call] | None) -> list[Call] | None:
@@ -76,7 +75,53 @@ def collect_by_default(calls: list[Call] | None) -> list[Call] | None:
 
 def active() -> list[AppState]:
     """The states of all apps in this process that are in use, of any ``LlmCost`` object."""
-    return [state for state in _all_states if state.in_use]
+    return [state for state in _all_states.alive() if state.in_use]
+
+
+_NO_LLM_COST: t.Final = (
+    "A call was not recorded: it was made in the context of an app that LlmCost is not set"
+    " up on."
+)
+_AMBIGUOUS: t.Final = (
+    "A call was not recorded: it was made outside of an app context, and the apps of this"
+    " process have different ledgers or prices. Use app.app_context() there, or carry the"
+    " context of the caller there with llm_cost.bind()."
+)
+
+
+def _only(states: list[AppState]) -> AppState | None:
+    """The newest of some apps, if their calls go to the same ledger at the same prices."""
+    if len(states) == 1:
+        return states[0]
+    if any(
+        each.destination is None or each.destination != states[-1].destination
+        for each in states
+    ):
+        return None
+    return states[-1] if states else None
+
+
+_COLLECT_SECONDS: t.Final = 60.0
+
+_set_up = 0
+_collected_at: tuple[int, float] = (0, 0.0)
+
+
+def _free_dropped_apps() -> bool:
+    """Free the apps that were dropped without ``close()``, which refer to themselves.
+
+    It takes a while: at most once a minute, unless an app was set up since.
+
+    :return: Whether it did.
+    """
+    global _collected_at
+    count, at = _collected_at
+    now = time.monotonic()
+    if count == _set_up and now < at + _COLLECT_SECONDS:
+        return False
+    _collected_at = _set_up, now
+    gc.collect()
+    return True
 
 
 class Apps:
@@ -84,45 +129,51 @@ class Apps:
 
     def __init__(self) -> None:
         self._states = States()
-        self._dropped = 0
 
     def add(self, state: AppState) -> None:
         self._states.add(state)
 
     def __iter__(self) -> Iterator[AppState]:
-        return iter(self._states)
+        return iter(self._states.alive())
 
     def candidates(self, shared: bool) -> list[AppState]:
         """The apps that a call made here may belong to.
 
         :param shared: Those of the whole process, not only of this object.
         """
-        return active() if shared else list(self._states)
+        if shared:
+            return active()
+        states = self._states.alive()
+        if len(states) == 1:
+            return states
+        return [state for state in states if state.in_use] or states
+
+    def current(self) -> AppState | None:
+        """The current app, or the one whose response is being streamed here."""
+        stream = streaming.current()
+        app = None if stream is None else stream.app
+        if app is None and has_app_context():
+            app = current_app
+        return None if app is None else app.extensions.get(NAME)
 
     def find(self, *, shared: bool = False) -> AppState | None:
         """The app that a call made here belongs to: the current one, else the only one.
 
+        Several apps are as good as one if they have the same ledger and prices.
+
         :param shared: As in :meth:`candidates`.
         """
-        if has_app_context():
-            return t.cast("AppState | None", current_app.extensions.get(NAME))
-        states = self.candidates(shared)
-        return states[0] if len(states) == 1 else None
+        if has_app_context() or streaming.current() is not None:
+            return self.current()
+        return _only(self.candidates(shared))
 
     def find_or_drop(self, *, shared: bool = False) -> AppState | None:
         """As :meth:`find`, for a call that is not recorded if no app is found."""
         state = self.find(shared=shared)
+        if state is None and not has_app_context() and _free_dropped_apps():
+            state = self.find(shared=shared)
         if state is None:
-            self._dropped += 1
-            count = self._dropped
-            if count in (1, 10, 100) or count % 1000 == 0:
-                _log.warning(
-                    "%s not recorded, because they could not be attributed to an app. They"
-                    " were made outside of an app context, with several apps in this"
-                    " process, or in the context of an app without LlmCost. Use"
-                    " app.app_context().",
-                    "1 call was" if count == 1 else f"{count} calls were",
-                )
+            report(_NO_LLM_COST if has_app_context() else _AMBIGUOUS)
         return state
 
     def hosts(self, *, shared: bool = False) -> Mapping[str, str] | None:
@@ -175,12 +226,12 @@ def _settle_all() -> None:
     from .capture.meter import settle
 
     settle(0, ending=True)
-    for state in _all_states:
+    for state in _all_states.alive():
         state.intake.record_deferred()
 
 
 def _after_fork() -> None:
-    for state in _all_states:
+    for state in _all_states.alive():
         state.after_fork()
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import typing as t
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 
 from .call import Call
 from .call import TagSource
+from .wait_limit import WaitLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,13 @@ class Attempt:
     """Explicit tags, of the adapter or the caller."""
     body: bytes | None = field(default=None, repr=False)
     """The request body, if it is known. Budgets read an upper bound of the cost from it."""
+    flags: frozenset[str] = frozenset()
+    """Conditions that the URL shows and a price may depend on: ``region.eu``."""
     poll: bool = False
-    """It only fetches the answer to an earlier request, which is already paid for."""
+    """It is already paid for: it only fetches the answer to an earlier request, or the
+    provider began it by itself."""
+    unlisted: bool = False
+    """Its host is on no list: it may turn out not to be an LLM call, and is not stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,8 @@ class Snapshot:
     """Estimate the usage of a stream whose provider does not report it."""
     inject: bool = False
     """Ask a stream for its usage if it would not report it otherwise."""
+    wait_limit: WaitLimit = field(default_factory=WaitLimit, compare=False, repr=False)
+    """How long the call may still wait for the ledger."""
 
 
 class Recorder(t.Protocol):
@@ -67,5 +76,21 @@ class Recorder(t.Protocol):
         :param deferred: Called from ``__del__`` or a signal handler, at any bytecode of
             any thread: only append to a queue; no lock, I/O or logging.
         :return: The call as recorded, if that is already known.
+        """
+        ...
+
+
+class ClientRecorder(Recorder, t.Protocol):
+    """A recorder of what clients send, which may be to any host."""
+
+    @property
+    def unlisted_hosts(self) -> str:
+        """What to do with calls to hosts on no list: ``count``, ``record`` or ``ignore``."""
+        ...
+
+    def unlisted_counter(self) -> Callable[[str], None] | None:
+        """Called on the caller's thread before such a call leaves, if it is to be counted.
+
+        :return: What to call with the host when it turned out to be an LLM call.
         """
         ...

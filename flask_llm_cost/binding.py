@@ -49,22 +49,22 @@ def step(
 ) -> t.Generator[t.Any, t.Any, t.Any]:
     """Run each step of a generator with ``run``, but not what happens between the steps."""
     advance: Callable[[], t.Any] = functools.partial(next, generator)
-    try:
-        while True:
-            try:
-                value = run(advance)
-            except StopIteration as stop:
-                return stop.value
-            try:
-                sent = yield value
-            except GeneratorExit:
-                raise
-            except BaseException as error:
-                advance = functools.partial(generator.throw, error)
-            else:
-                advance = functools.partial(generator.send, sent)
-    finally:
-        run(generator.close)
+    while True:
+        try:
+            value = run(advance)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            sent = yield value
+        except GeneratorExit:
+            # Only here: since Python 3.13, closing what athrow() returned after it has
+            # ended would close the async generator itself.
+            run(generator.close)
+            raise
+        except BaseException as error:
+            advance = functools.partial(generator.throw, error)
+        else:
+            advance = functools.partial(generator.send, sent)
 
 
 def step_async(

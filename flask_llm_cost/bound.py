@@ -33,6 +33,9 @@ _IMAGE_4O_MINI: t.Final = 48_200
 """Tokens of an image in detail for GPT-4o mini: 2,833 and 5,667 for each of 8 tiles.
 https://platform.openai.com/docs/guides/images-vision"""
 
+_IMAGE_ORIGINAL: t.Final = 16_000
+"""Tokens of an image in its original detail, which has up to 10,000 patches."""
+
 _WITHOUT_OUTPUT: t.Final = ("embeddings", "rerank", "moderations")
 
 
@@ -72,12 +75,16 @@ def read_bound(body: bytes | None, operation: str) -> Bound:
     if body is None or request is None:
         return _UNREADABLE
     parts = [request, *_nested(request)]
+    if operation == "videos":
+        return _video(request, parts)
     output = 0 if operation in _WITHOUT_OUTPUT else _output_limit(parts)
     rounds, units = _rounds(request)
     images, refers = survey(request)
     tools = _TOOLS_OVERHEAD if _has_tools(request) else 0
     model = str(request.get("model", ""))
     each = _IMAGE_4O_MINI if "4o-mini" in model else _IMAGE
+    if b'"original"' in body:
+        each = max(each, _IMAGE_ORIGINAL)
     return Bound(
         # Each token of text has at least one byte.
         input_tokens=None if refers else len(body) + _OVERHEAD + tools + images * each,
@@ -90,6 +97,35 @@ def read_bound(body: bytes | None, operation: str) -> Bound:
         other_models=any(
             value and _plain(name) in _OTHER_MODELS for name, value in request.items()
         ),
+    )
+
+
+_VIDEO_SECONDS: t.Final = Decimal(8)
+"""Of a video whose request states none: Veo's default, which is the longest."""
+
+_VIDEOS: t.Final = frozenset(("n", "samplecount", "numberofvideos"))
+_LENGTHS: t.Final = frozenset(("seconds", "duration", "durationseconds"))
+_VIDEO_CONDITIONS: t.Final = ("size", "resolution")
+_CONDITION: t.Final = re.compile("[a-z0-9x]{1,20}")
+
+
+def _video(request: Mapping[str, t.Any], parts: list[Mapping[str, t.Any]]) -> Bound:
+    """Return the bound of a request for videos, which are billed by the second."""
+    lengths = [Decimal(n) for n in _counts(parts, _LENGTHS)] or [_VIDEO_SECONDS]
+    number = max([1, *_counts(parts, _VIDEOS)])
+    known = {
+        f"{name}.{str(part[name]).lower()}"
+        for part in parts
+        for name in _VIDEO_CONDITIONS
+        if _CONDITION.fullmatch(str(part.get(name, "")).lower())
+    }
+    return Bound(
+        input_tokens=0,
+        output_tokens=0,
+        # Whether the seconds of a video that is extended are billed again is not known.
+        rounds=1 if '"video"' not in json.dumps(request) else None,
+        units={"video_second": max(lengths) * number},
+        conditions=frozenset(known),
     )
 
 

@@ -138,9 +138,10 @@ class Usage(_Plain):
     """Anything billed that is not a token: ``web_search``, ``image``, ``page``, ..."""
 
     def __post_init__(self) -> None:
-        for count in _counts(self):
-            if type(count) is not int or not 0 <= count <= MAX_COUNT:
-                self._refuse_counts()
+        # Without a loop in Python: one is made for each call, and more in reports.
+        counts = _counts(self)
+        if {*map(type, counts)} != _INT or min(counts) < 0 or max(counts) > MAX_COUNT:
+            self._refuse_counts()
         if self.other_tokens or self.units:
             self._check_mappings()
 
@@ -214,6 +215,7 @@ COUNTS: t.Final = tuple(
 """The names of the token counts of :class:`Usage`."""
 
 _counts: t.Final = attrgetter(*COUNTS)
+_INT: t.Final = {int}
 
 _N = t.TypeVar("_N", int, Decimal)
 
@@ -375,6 +377,11 @@ class Call:
     """As in :class:`Reading`."""
     estimate: Usage | None = None
     """As in :class:`Reading`."""
+    scope: str | None = None
+    """Whose account it was made with, as ``name=id`` parts: ids of the organization, project
+    or workspace where headers show them, and a fingerprint of the API key."""
+    key_digest: str | None = field(default=None, repr=False)
+    """A digest of the API key, until the ledger's writer makes the fingerprint from it."""
 
     @property
     def used_nothing(self) -> bool:
@@ -394,9 +401,14 @@ class Call:
         return self.bound is not None or not self.flags.isdisjoint(_UNFINISHED)
 
     def priced(
-        self, cost: Cost | None, flags: frozenset[str], tags: Mapping[str, str]
+        self,
+        cost: Cost | None,
+        flags: frozenset[str],
+        tags: Mapping[str, str],
+        scope: str | None,
+        key_digest: str | None,
     ) -> Call:
-        """The call with its cost, without ``usage_by_model``."""
+        """The call with its cost and scope, without ``usage_by_model``."""
         # Runs on the app's thread for each call; dataclasses.replace takes twice as long.
         return Call(
             self.event_id,
@@ -421,10 +433,13 @@ class Call:
             flags,
             bound=self.bound,
             estimate=self.estimate,
+            scope=scope,
+            key_digest=key_digest,
         )
 
 
 TEXTS: t.Final = ("provider", "model", "request_model", "operation", "service_tier") + (
+    "scope",
     "response_id",
     "trace_id",
 )

@@ -21,8 +21,23 @@ from urllib.parse import urlsplit
 
 from .call import KEY_PATTERN
 from .errors import ConfigError
+from .scope import is_part
 
-INSTRUMENTS: t.Final = ("requests", "httpx", "httpx2", "aiohttp", "botocore")
+INSTRUMENTS: t.Final = (
+    "requests",
+    "httpx",
+    "httpx2",
+    "aiohttp",
+    "botocore",
+    "urllib3",
+    "http.client",
+    "websockets",
+    "grpc",
+    "niquests",
+    "curl_cffi",
+    "claude_agent_sdk",
+    "lm15",
+)
 """The libraries that can be captured in the whole process."""
 
 _MOST_USD: t.Final = Decimal("1e12")
@@ -159,6 +174,47 @@ def strings(key: str, value: object) -> dict[str, str]:
     return entries
 
 
+def bill_scopes(key: str, value: object) -> dict[str, str]:
+    """Check for a mapping of scopes, parts of scopes, or ``"*"`` to groups of a bill."""
+    entries = strings(key, value)
+    for name in entries:
+        parts = name.split(" ")
+        if name != "*" and not all(map(is_part, parts)):
+            raise ConfigError(
+                f"{key} has the key {shown(name)}. Use parts of a call's scope, such as"
+                ' "project=proj_1" or "key=5f0c9a1b2c3d4e5f", or "*" for all other calls.'
+            )
+    return entries
+
+
+def markup(key: str, value: object) -> dict[str, tuple[tuple[dt.date, Decimal], ...]]:
+    """Check for factors by tag value, each from a day on."""
+    return {
+        name: tuple(sorted(_factor(f"{key}[{name!r}]", each) for each in listed))
+        for name, listed in mapping(key, value).items()
+        if _is_list(f"{key}[{name!r}]", listed)
+    }
+
+
+_FACTORS: t.Final = 'a list such as [{"from": "2026-01-01", "factor": "1.2"}]'
+
+
+def _is_list(key: str, value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return True
+    raise wrong(key, value, _FACTORS)
+
+
+def _factor(key: str, value: object) -> tuple[dt.date, Decimal]:
+    if not isinstance(value, Mapping) or set(value) != {"from", "factor"}:
+        raise wrong(key, value, _FACTORS)
+    try:
+        day = dt.date.fromisoformat(str(value["from"]))
+    except ValueError:
+        raise wrong(f"{key}: from", value["from"], "a day, as YYYY-MM-DD") from None
+    return day, money(f"{key}: factor", value["factor"])
+
+
 def hosts(key: str, value: object) -> dict[str, str]:
     """Check for a mapping of hosts to providers."""
     entries = strings(key, value)
@@ -166,10 +222,12 @@ def hosts(key: str, value: object) -> dict[str, str]:
     if len(lowered) < len(entries):
         raise wrong(key, list(entries), "a mapping that names each host once")
     for host in entries:
-        if not _is_host(host):
+        name = host.removeprefix("*.")
+        if "*" in name or not _is_host(name):
             raise ConfigError(
                 f"{key} has the key {shown(host)}. Use a host or host:port without"
-                ' scheme and path, such as "llm.example.com" or "localhost:8000".'
+                ' scheme and path, such as "llm.example.com" or "localhost:8000", or all'
+                ' hosts below a name, such as "*.llm.example.com".'
             )
     return lowered
 
@@ -197,6 +255,25 @@ def tag_keys(key: str, value: object) -> tuple[str, ...]:
         if not isinstance(name, str) or not KEY_PATTERN.fullmatch(name):
             raise wrong(f"Each entry of {key}", name, _TAG_KEY)
     return tuple(dict.fromkeys(keys))
+
+
+def label_keys(key: str, value: object) -> tuple[str, ...]:
+    """Check for a list of tag keys that differ as names of Prometheus labels."""
+    keys = tag_keys(key, value)
+    labels: dict[str, str] = {}
+    for name in keys:
+        other = labels.setdefault(label_name(name), name)
+        if other != name:
+            raise ConfigError(
+                f"{key} contains {other!r} and {name!r}, which Prometheus would both call"
+                f" {label_name(name)!r}. Remove one of them."
+            )
+    return keys
+
+
+def label_name(key: str) -> str:
+    """Return the name of a tag as a Prometheus label."""
+    return "tag_" + re.sub("[^a-zA-Z0-9_]", "_", key)
 
 
 def tag_key(key: str, value: object) -> str:

@@ -13,13 +13,16 @@ from collections.abc import Mapping
 INCOMPLETE: t.Final[Mapping[str, str]] = {
     # From pricing: a rate stands in for one that is not known.
     "modality_fallback": "audio, images or video were priced at the text rate",
+    "cache_fallback": "input from a cache has no rate, so the input rate was applied, which"
+    " is the most that it costs",
+    "cache_write_fallback": "writing to a cache has no rate, so the input rate was applied",
     "borrowed_price": "the price is that of the same model at another provider",
     "mode_fallback": "the mode has no rate for a meter, so the standard rate was applied",
     "unknown_tier": "the service tier is unknown, so standard rates were applied",
     "model_fallback": "the model that answered has no price, so the requested one's was"
     " applied",
     "condition_fallback": "the price may depend on the size, quality, resolution, sound,"
-    " search context or region, and has no rate for this one",
+    " search context, thinking or region, and has no rate for this one",
     # From reading: something is billed that the exchange does not show, or not in full.
     "fallback_credit": "a credit for a fallback was redeemed, whose amount is not reported",
     "unread_usage": "the response reports usage that could not be read",
@@ -27,6 +30,7 @@ INCOMPLETE: t.Final[Mapping[str, str]] = {
     "cut": "the response was cut before its final usage",
     "no_usage": "the response ended without reporting its usage",
     "estimated": "the usage was estimated, because the response reported none",
+    "client_estimate": "the usage is what the client counted, over all of its attempts",
     "usage_conflict": "the token counts contradict each other",
     "unknown_provider": "the provider is unknown, and its events have no known shape",
     "broken_frames": "parts of the stream could not be parsed",
@@ -45,6 +49,7 @@ PRICE_FLAGS: t.Final = frozenset(
     ("unpriced", "price_error", "prepaid", "unknown_tier", "borrowed_price", "derived")
     + ("mode_fallback", "modality_fallback", "several_models")
     + ("model_fallback", "condition_fallback")
+    + ("cache_fallback", "cache_write_fallback")
 )
 """Flags that come from the price. They say nothing of another price."""
 
@@ -54,11 +59,18 @@ FLAG_OF_SOURCE: t.Final[Mapping[str, frozenset[str]]] = {
 }
 """The flag of a call whose usage is not final, by its ``usage_source``."""
 
+_AT_MOST: t.Final = frozenset(("cache_fallback",))
+"""Flags of rates that are known not to be lower than the true ones."""
+
 _OF_REPORTED: t.Final = frozenset(("cut",))
 """A cost that the provider reports is its own sum, however the usage was read. Only of a
 stream that was cut may it be less than all."""
 
+THINKING: t.Final = "thinking.on"
+"""The answer was thought about, at a provider where the whole output costs more then."""
+
 _CONDITIONS: t.Final = (
+    "thinking.",
     "size.",
     "quality.",
     "resolution.",
@@ -75,6 +87,11 @@ def incomplete(flags: frozenset[str], *, reported: bool = False) -> frozenset[st
     :param reported: The cost is the one that the provider reports.
     """
     return flags & (_OF_REPORTED if reported else _FLAGS)
+
+
+def is_limit(flags: frozenset[str]) -> bool:
+    """Whether a cost with these flags is the most that the call can have cost."""
+    return incomplete(flags) <= _AT_MOST
 
 
 def unpriced_conditions(

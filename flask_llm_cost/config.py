@@ -109,7 +109,9 @@ class Settings:
     price_sources: Mapping[str, str] = _setting(dict(SOURCES), checks.strings)
     """The sources of ``prices sync``: names mapped to URLs or paths."""
     provider_hosts: Mapping[str, str] = _setting({}, checks.hosts)
-    """Additional hosts (``host`` or ``host:port``), mapped to their providers."""
+    """Additional hosts (``host``, ``host:port`` or ``*.domain``), mapped to providers."""
+    unlisted_hosts: str = _setting("count", checks.one_of("count", "record", "ignore"))
+    """What happens with calls that are certainly LLM calls, to hosts that are on no list."""
     model_aliases: Mapping[str, str] = _setting({}, checks.strings)
     """Models priced as another: ``{"azure/my-deployment": "azure/gpt-4o"}``."""
     estimate_usage: bool = _setting(False, checks.flag)
@@ -124,6 +126,11 @@ class Settings:
     """The limit in USD per call."""
     budgets: tuple[Mapping[str, t.Any], ...] = _setting((), checks.mappings)
     """Additional budgets."""
+    bill_scopes: Mapping[str, str] = _setting({}, checks.bill_scopes)
+    """The ids of projects, workspaces or keys on bills, by what the ledger knows of a call's
+    key or project; ``"*"`` stands for all others: ``{"*": "proj_1234"}``."""
+    statement_markup: Mapping[str, t.Any] = _setting({}, checks.markup)
+    """Factors of statements, from a day on, by tag value; ``"*"`` stands for all others."""
     budget_behavior: str = _setting("notify", checks.one_of("notify", "raise", "block"))
     """What happens when a budget is exceeded."""
     on_budget_exceeded: Callable[..., t.Any] | None = _setting(None, checks.function)
@@ -138,6 +145,12 @@ class Settings:
     """The key that signs these posts."""
     alert_allow_private: bool = _setting(False, checks.flag)
     """Allow a webhook in a private network."""
+    metrics_token: str | None = _setting(None, checks.secret)
+    """The token that monitoring sends to read ``/metrics``, besides the access rule."""
+    metrics_tags: tuple[str, ...] = _setting((), checks.label_keys)
+    """The tag keys that the counters of ``/metrics`` are split by."""
+    otel: bool = _setting(False, checks.flag)
+    """Record each call in the meter provider of OpenTelemetry."""
     cost_header: bool = _setting(False, checks.flag)
     """Add the header ``X-LLM-Cost-USD`` to responses."""
     per_page: int = _setting(50, checks.per_page)

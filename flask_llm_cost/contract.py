@@ -211,7 +211,17 @@ METERS: t.Final[Mapping[str, Meter]] = {
         },
     ),
     # Media, pages and the rest
-    "image": Meter("image", {"openai": "data[]", "gemini": "predictions[]"}),
+    "image": Meter(
+        "image",
+        {
+            "openai": "data[]",
+            "gemini": "predictions[]",
+            "fal": "images[], request.num_images",
+            "replicate": "metrics.image_count",
+            "minimax": "metadata.success_count",
+            "studios": "one per answer (Black Forest Labs, Stability, Runway)",
+        },
+    ),
     "input_image_piece": Meter(
         "image",
         {
@@ -221,7 +231,15 @@ METERS: t.Final[Mapping[str, Meter]] = {
         },
     ),
     "audio_second": Meter(
-        "second", {"openai": "usage.seconds, duration, prompt_audio_seconds"}
+        "second",
+        {
+            "openai": "usage.seconds, duration, prompt_audio_seconds",
+            "deepgram": "metadata.duration times metadata.channels",
+            "elevenlabs": "audio_duration_secs",
+            "assemblyai": "audio_duration",
+            "soniox": "audio_duration_ms",
+            "cloudflare": "result.transcription_info.duration",
+        },
     ),
     "input_audio_second": Meter("second", {}),
     "output_audio_second": Meter("second", {}),
@@ -230,12 +248,16 @@ METERS: t.Final[Mapping[str, Meter]] = {
         {
             "openai": "seconds of a video",
             "xai": "video.duration",
+            "fal": "request.duration",
+            "studios": "request.duration (Runway)",
+            "replicate": "metrics.video_output_duration_seconds",
             "gemini": "request.parameters: durationSeconds times sampleCount (Veo)",
         },
     ),
     "input_video_second": Meter(
         "second", {"gemini": "predictions[].videoEmbeddings[]: endOffsetSec"}
     ),
+    "predict_second": Meter("second", {"replicate": "metrics.predict_time"}),
     "page": Meter(
         "page",
         {"mistral": "usage_info.pages_processed", "cohere": "billed_units.pages"},
@@ -252,6 +274,10 @@ METERS: t.Final[Mapping[str, Meter]] = {
         {
             "openai": "request.input of /audio/speech",
             "gemini": "request.instances[].text (multimodal embeddings)",
+            "deepgram": "dg-char-count, request.text",
+            "elevenlabs": "request.text",
+            "polly": "x-amzn-requestcharacters",
+            "minimax": "extra_info.usage_characters",
         },
     ),
     "output_character": Meter("character", {}),
@@ -285,13 +311,29 @@ MODES: t.Final[Mapping[str, str]] = {
 CONDITIONS: t.Final[Mapping[str, str]] = {
     "region": "the host (OpenAI, Vertex AI), or usage.inference_geo (Anthropic)",
     "size": "request.size of images, size of videos",
-    "quality": "request.quality of images",
-    "resolution": "request.parameters.resolution of videos (Veo)",
-    "audio": "request.parameters.generateAudio of videos (Veo on Vertex AI)",
+    "quality": "request.quality of images; rendering_speed, style (fal)",
+    "resolution": "request.resolution (fal, Runway), ratio (Runway),"
+    " parameters.resolution (Veo)",
+    "audio": "request.parameters.generateAudio (Veo on Vertex AI), audio (Runway)",
+    "thinking": "completion_tokens_details.reasoning_tokens (Alibaba)",
     "search_context": "usage.search_context_size (Perplexity)",
     "search_tool": "response.tools[].type (OpenAI): the preview of the search has its own fee",
 }
 """Kinds of conditions with multipliers or variants, and where they are found."""
+
+
+NO_HOST: t.Final[Mapping[str, str]] = {
+    "lemonade": "a server of one's own: name it in LLM_COST_PROVIDER_HOSTS",
+    "modal": "apps of one's own, billed by the second",
+    "nace": "no public API host is known",
+    "nlp_cloud": "an API of its own, whose answers have no usage",
+    "qwen_ai_platform": "LiteLLM's name for Alibaba's host in China",
+    "qwencloud": "LiteLLM's name for Alibaba's international host",
+    "scaledown": "an API of its own, whose answers are not documented",
+    "text-completion-inception": "LiteLLM's name for Inception's completions",
+    "transcribe": "jobs that write to storage",
+}
+"""Providers of the bundled book that no route reaches, and why."""
 
 
 class NotRead(t.NamedTuple):
@@ -324,8 +366,15 @@ NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
     ("bedrock", "search_unit"): NotRead(_NO_USAGE, "unpriced"),
     ("bedrock", "input_audio_second"): NotRead(_NO_USAGE, "incomplete"),
     ("bedrock", "input_video_second"): NotRead(_NO_USAGE, "incomplete"),
+    ("fal_ai", "input"): NotRead(_NO_USAGE, "unpriced"),
+    ("fal_ai", "output"): NotRead(_NO_USAGE, "unpriced"),
+    ("fal_ai", "output_pixel"): _covered(
+        "an image of the default size has a rate of its own; another size is flagged"
+    ),
     ("gemini", "input_video_second"): _covered(_SAME_MODELS),
     ("minimax", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("nscale", "pixel"): NotRead(_NO_USAGE, "unpriced"),
+    ("runwayml", "character"): NotRead(_NO_ROUTE, "not_recorded"),
     ("vertex", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("vertex", "output_character"): NotRead(_NO_USAGE, "unpriced"),
     ("vertex", "search_unit"): NotRead(_NO_ROUTE, "not_recorded"),

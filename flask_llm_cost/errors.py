@@ -10,6 +10,7 @@
     │   └── SetupRequired  its tables are missing or of another version
     ├── PriceFileError     a price file cannot be read or is malformed
     ├── PriceSyncError     a price source failed or was rejected
+    ├── BillError          a provider's bill cannot be read, or is not complete
     └── FilterError        an invalid query parameter (also a ValueError)
 
 They can be pickled and copied. Their ``args`` are JSON values that are enough to create
@@ -198,6 +199,25 @@ class PriceFileError(LlmCostError):
 
 class PriceSyncError(LlmCostError):
     """A price source failed, or its data was rejected."""
+
+
+class BillError(LlmCostError):
+    """A provider's bill cannot be read, or is not complete. Nothing of it is stored.
+
+    :param file: The file's name, or what was asked for.
+    :param place: Where in the file: a line, a row, a key; ``None`` if it is the whole.
+    :param message: What is wrong, with the value, and what to do.
+    """
+
+    def __init__(self, file: str, place: str | None, message: str) -> None:
+        super().__init__(file, place, message)
+        self.file = file
+        self.place = place
+        self.message = message
+
+    def __str__(self) -> str:
+        where = self.file if self.place is None else f"{self.file}, {self.place}"
+        return f"{where}: {self.message}"
 
 
 class FilterError(LlmCostError, ValueError):

@@ -24,6 +24,8 @@ from .call import UsageSource
 from .checks import INSTRUMENTS
 from .config import Settings
 from .errors import ConfigError
+from .host_engine import check as check_database
+from .host_engine import flask_app
 from .recorder import AppRecorder
 from .request import watch
 from .state import AppState
@@ -31,7 +33,6 @@ from .tags import Block
 
 if t.TYPE_CHECKING:
     from flask.blueprints import Blueprint
-    from flask_sqlalchemy import SQLAlchemy
     from requests.adapters import HTTPAdapter
 
     from .capture.requests_adapter import LlmCostAdapter
@@ -55,8 +56,9 @@ class LlmCost(AppRecorder):
     ``app.extensions["llm_cost"]``.
 
     :param app: The app, or call :meth:`init_app` later.
-    :param db: The app's :class:`~flask_sqlalchemy.SQLAlchemy`; looked up in
-        ``app.extensions`` if left out.
+    :param db: The app's database: the object of Flask-SQLAlchemy, Flask-SQLAlchemy-Lite or
+        Alchemical, or an SQLAlchemy :class:`~sqlalchemy.engine.Engine`. The first two are
+        found in ``app.extensions`` if it is left out.
     :param providers: Additional :class:`.Provider` objects, tried before the built-in ones.
     :param instrument: Capture every client in the process: ``True``, or names of
         libraries. The default of ``LLM_COST_INSTRUMENT``, which takes precedence.
@@ -66,7 +68,7 @@ class LlmCost(AppRecorder):
         self,
         app: Flask | None = None,
         *,
-        db: SQLAlchemy | None = None,
+        db: object | None = None,
         providers: Sequence[Provider] = (),
         instrument: bool | str | Sequence[str] = False,
     ) -> None:
@@ -84,9 +86,11 @@ class LlmCost(AppRecorder):
         """Set up an app: read its settings and add its commands. Opens no database.
 
         :raises ConfigError: If an ``LLM_COST_*`` setting is unknown or not valid, or if
-            the app is already set up.
+            the app is already set up, is not a Flask app, or has a database that cannot be
+            used.
         :raises PriceFileError: If ``LLM_COST_PRICES_FILE`` cannot be read.
         """
+        app = flask_app(app)
         if NAME in app.extensions:
             raise ConfigError(
                 "Flask-LLM-Cost is already set up on this app. Call init_app once per app;"
@@ -94,6 +98,7 @@ class LlmCost(AppRecorder):
             )
         app.config.setdefault("LLM_COST_INSTRUMENT", self._instrument)
         settings = Settings.read(app.config, app.instance_path)
+        check_database(settings, app, self._db)
         state = AppState(app, self, settings, self._db)
         if settings.prices_file is not None or settings.price_overrides:
             state.book  # noqa: B018 - report a broken price file now, not in a request
@@ -107,9 +112,14 @@ class LlmCost(AppRecorder):
         hide_tables(app)
         watch(app, header=settings.cost_header)
         app.cli.add_command(make_group(make_app))
+        if settings.otel and settings.enabled:
+            from .otel import connect
+
+            connect(app)
         app.extensions[NAME] = state
         app.teardown_appcontext(state.end_context)
         self._apps.add(state)
+        state.preload()
         if settings.instrument and settings.enabled:
             self.instrument(*settings.instrument)
 
@@ -197,8 +207,10 @@ class LlmCost(AppRecorder):
     def instrument(self, *names: str) -> tuple[str, ...]:
         """Capture every client in the process.
 
-        :param names: Some of ``requests``, ``httpx``, ``httpx2``, ``aiohttp`` and
-            ``botocore``; all that are installed if left out.
+        A library that is not imported yet is captured as soon as it is.
+
+        :param names: Some of those that :confval:`LLM_COST_INSTRUMENT` lists; all that are
+            installed if left out.
         :return: The libraries that are captured now.
         :raises ConfigError: If a name is not one of these.
         """
@@ -361,7 +373,8 @@ class LlmCost(AppRecorder):
     def tag_provider(self, function: TagSource) -> TagSource:
         """Call this function for tags at each send, on the caller's thread (a decorator).
 
-        One that raises loses only its own tags and is logged.
+        One that raises loses only its own tags and is logged. A value may be a callable:
+        if it raises, only that tag is lost.
         """
         if not callable(function):
             raise ConfigError(f"A tag provider must be a callable, not {function!r}.")
@@ -390,8 +403,8 @@ class LlmCost(AppRecorder):
         from .capture.meter import settle
 
         settle(0)
-        state = self._apps.find()
-        states = list(self._apps) if state is None else [state]
+        state = self._apps.current()
+        states = self._apps.candidates(False) if state is None else [state]
         for each in states:
             each.intake.record_deferred()
         return all([each.ledger.flush(timeout) for each in states])

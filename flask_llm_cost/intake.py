@@ -14,6 +14,8 @@ from .errors import StorageError
 from .errors import UnknownPrice
 from .interrupts import pass_on
 from .interrupts import Section
+from .recurring import report
+from .scope import with_fingerprint
 from .storage import caused_by
 from .tags import TRACE_KEY
 
@@ -81,8 +83,12 @@ class Intake:
                     raise
                 pass_on(error)
                 # A call that cannot be priced, for whatever reason, must still be stored.
-                _log.exception(
-                    "A call to %s/%s could not be priced.", call.provider, call.model
+                report(
+                    "A call to %s/%s could not be priced.",
+                    call.provider,
+                    call.model,
+                    level=logging.ERROR,
+                    error=error,
                 )
                 noted = frozenset(("price_error", "unpriced"))
             if mode is not None and cost is None:
@@ -94,7 +100,18 @@ class Intake:
         tags = call.tags
         if TRACE_KEY in tags:
             tags = {key: value for key, value in tags.items() if key != TRACE_KEY}
-        return call.priced(cost, flags, tags)
+        return call.priced(cost, flags, tags, *self._scope(call))
+
+    def _scope(self, call: Call) -> tuple[str | None, str | None]:
+        """The scope of a call, and the digest of its API key if that is still needed."""
+        digest = call.key_digest
+        if digest is None:
+            return call.scope, None
+        hash_key = self._state.hash_key
+        if hash_key is None:
+            # Only the writer of a database can make the fingerprint later.
+            return call.scope, digest if self._state.stores_in_database else None
+        return with_fingerprint(call.scope, digest, hash_key), None
 
     # Storing
 
@@ -281,6 +298,8 @@ class Intake:
         :param wait: Seconds to wait for another thread that is recording one.
         :return: Whether all calls that ended so far are handed over to the storage.
         """
+        if not wait and not self._deferred:
+            return True  # nearly always
         if self.interrupted:
             return False  # the interrupted call comes first
         until = time.monotonic() + wait

@@ -7,11 +7,18 @@ be mistaken for an error in capture.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
+import time
+import typing as t
 from collections.abc import Iterator
 from types import CodeType
 from types import FrameType
+
+_FRESH_SECONDS: t.Final = 1.0
+"""How long the handlers that were found are taken for those that are set."""
 
 
 def pass_on(error: BaseException) -> None:
@@ -34,11 +41,11 @@ def _raised_by_handler(error: BaseException) -> BaseException | None:
     """Find the exception that a signal handler raised: this one, or what it wraps."""
     if threading.current_thread() is not threading.main_thread():
         return None  # handlers run only in the main thread
-    codes = {_code(signal.getsignal(number)) for number in signal.valid_signals()}
+    codes = _handlers()
     found = None
     for each in _wrapped(error):
         # A wrapper may have the traceback of what it wraps, so the innermost counts.
-        if _left_handler(each, codes - {None}):
+        if _left_handler(each, codes):
             found = each
     return found
 
@@ -53,7 +60,7 @@ def _wrapped(error: BaseException) -> Iterator[BaseException]:
         at = getattr(at, "orig", None) or at.__cause__ or at.__context__
 
 
-def _left_handler(error: BaseException, codes: set[CodeType | None]) -> bool:
+def _left_handler(error: BaseException, codes: frozenset[CodeType]) -> bool:
     """Whether an exception left a signal handler. What one handles itself begins in it."""
     at = None if error.__traceback__ is None else error.__traceback__.tb_next
     while at is not None:
@@ -75,6 +82,57 @@ def _was_given_its_caller(frame: FrameType) -> bool:
         if value is caller or (type(value) is tuple and caller in value[:3]):
             return True
     return False
+
+
+def in_handler() -> bool:
+    """Whether this thread is inside a signal handler or a ``__del__``.
+
+    It may have interrupted anything, on any thread, with any lock held.
+    """
+    codes: frozenset[CodeType] = frozenset()
+    if threading.current_thread() is threading.main_thread():
+        codes = _recent_handlers()
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not _forked_in:
+        code = frame.f_code
+        if code.co_name == "__del__" or (
+            code in codes and _was_given_its_caller(frame)
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
+_forked_in: FrameType | None = None
+"""Where this process was forked. What is below never returns to what it interrupted: a
+server may fork its workers in a handler."""
+
+
+def _after_fork() -> None:
+    global _forked_in
+    _forked_in = sys._getframe(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _handlers() -> frozenset[CodeType]:
+    found = {_code(signal.getsignal(number)) for number in range(1, signal.NSIG)}
+    return frozenset(code for code in found if code is not None)
+
+
+def _recent_handlers() -> frozenset[CodeType]:
+    # Asking for all of them takes longer than what it is asked for.
+    global _recent
+    at, codes = _recent
+    if time.monotonic() - at > _FRESH_SECONDS:
+        codes = _handlers()
+        _recent = time.monotonic(), codes
+    return codes
+
+
+_recent: tuple[float, frozenset[CodeType]] = (-_FRESH_SECONDS, frozenset())
 
 
 def _code(handler: object) -> CodeType | None:

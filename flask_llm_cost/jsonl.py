@@ -6,8 +6,8 @@ has its default.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
+import functools
 import json
 import re
 import typing as t
@@ -30,6 +30,11 @@ from .call import Part
 from .call import TEXTS
 from .call import Usage
 from .call import USAGE_SOURCES
+from .json_text import bound_fields
+from .json_text import cost_text
+from .json_text import encode_json
+from .json_text import tags_text
+from .json_text import usage_text
 from .money import parse
 from .money import parse_int
 from .tags import TRACE_KEY
@@ -39,83 +44,70 @@ VERSION: t.Final = 1
 
 _END_MS: t.Final = utc_ms(END)
 
-_REQUIRED: t.Final = ("provider", "model", "operation")
 # Omitted if None.
-_OPTIONAL: t.Final = tuple(name for name in (*TEXTS, *NUMBERS) if name not in _REQUIRED)
+_SHARED: t.Final = ("provider", "model", "operation", "usage_source", "outcome") + (
+    "request_model",
+    "service_tier",
+    "http_status",
+    "scope",
+    "key_digest",
+)
+"""What many calls have in common."""
+_OPTIONAL: t.Final = tuple(name for name in (*TEXTS, *NUMBERS) if name not in _SHARED)
+_shared: t.Final = attrgetter(*_SHARED)
 _optional: t.Final = attrgetter(*_OPTIONAL)
-_counts: t.Final = attrgetter(*COUNTS)
 
-_encode: t.Final = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, separators=(",", ":")
-).encode
 _encode_ascii: t.Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode(call: Call) -> bytes:
     """Return a call as one line, with its newline."""
-    line: dict[str, t.Any] = {
-        "v": VERSION,
-        "event_id": call.event_id,
-        "started_at": _moment(call.started_at),
-        "provider": call.provider,
-        "model": call.model,
-        "operation": call.operation,
-        "usage_source": call.usage_source,
-        "outcome": call.outcome,
-    }
-    values = zip(_OPTIONAL, _optional(call), strict=True)
-    line.update({name: value for name, value in values if value is not None})
+    fields = [
+        f'"v":{VERSION},"event_id":{encode_json(call.event_id)}',
+        f'"started_at":"{_moment(call.started_at)}"',
+        _shared_fields(*_shared(call)),
+    ]
+    for name, value in zip(_OPTIONAL, _optional(call), strict=True):
+        if value is not None:
+            text = encode_json(value) if isinstance(value, str) else str(value)
+            fields.append(f'"{name}":{text}')
     if call.stream:
-        line["stream"] = True
-    if call.usage is not None:
-        line["usage"] = usage_fields(call.usage)
-    if call.bound is not None:
-        line["bound"] = bound_fields(call.bound)
-    if call.estimate is not None:
-        line["estimate"] = usage_fields(call.estimate)
-    if call.cost is not None:
-        line["cost"] = _cost_fields(call.cost)
-    if call.reported_cost is not None:
-        line["reported_cost"] = str(call.reported_cost)
+        fields.append('"stream":true')
+    _add_billing(fields, call)
     if call.tags:
-        line["tags"] = dict(call.tags)
+        fields.append(f'"tags":{tags_text(tuple(call.tags.items()))}')
     if call.flags:
-        line["flags"] = sorted(call.flags)
+        fields.append(f'"flags":{encode_json(sorted(call.flags))}')
+    text = "{" + ",".join(fields) + "}\n"
     try:
-        return _encode(line).encode() + b"\n"
+        return text.encode()
     except UnicodeEncodeError:  # a lone surrogate, which needs an escape
-        return _encode_ascii(line).encode() + b"\n"
+        return _encode_ascii(json.loads(text)).encode() + b"\n"
+
+
+def _add_billing(fields: list[str], call: Call) -> None:
+    if call.usage is not None:
+        fields.append(f'"usage":{usage_text(call.usage)}')
+    if call.bound is not None:
+        fields.append(f'"bound":{encode_json(bound_fields(call.bound))}')
+    if call.estimate is not None:
+        fields.append(f'"estimate":{usage_text(call.estimate)}')
+    if call.cost is not None:
+        fields.append(f'"cost":{cost_text(call.cost)}')
+    if call.reported_cost is not None:
+        fields.append(f'"reported_cost":"{call.reported_cost!s}"')
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared_fields(*values: str | int | None) -> str:
+    fields = zip(_SHARED, values, strict=True)
+    return encode_json({name: v for name, v in fields if v is not None})[1:-1]
 
 
 def _moment(moment: dt.datetime) -> str:
     if moment.tzinfo is not dt.UTC:
         moment = moment.astimezone(dt.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def usage_fields(usage: Usage) -> dict[str, t.Any]:
-    fields: dict[str, t.Any] = {
-        name: count for name, count in zip(COUNTS, _counts(usage), strict=True) if count
-    }
-    if usage.other_tokens:
-        fields["other_tokens"] = dict(usage.other_tokens)
-    if usage.units:
-        fields["units"] = {name: str(n) for name, n in usage.units.items()}
-    return fields
-
-
-def bound_fields(bound: Bound) -> dict[str, t.Any]:
-    """Return the fields of a bound that differ from their defaults."""
-    fields: dict[str, t.Any] = {}
-    for each in dataclasses.fields(Bound):
-        value = getattr(bound, each.name)
-        if each.name == "units":
-            value = {name: str(n) for name, n in value.items()}
-        if isinstance(value, frozenset):
-            value = sorted(value)
-        if value != each.default and value not in ({}, []):
-            fields[each.name] = value
-    return fields
 
 
 def bound_of(value: t.Any) -> Bound:
@@ -132,32 +124,6 @@ def usage_of(value: t.Any) -> Usage:
     :raises ValueError: If one is invalid.
     """
     return Usage(**_checked(_USAGE, value))
-
-
-def _cost_fields(cost: Cost) -> dict[str, t.Any]:
-    fields: dict[str, t.Any] = {
-        "total_usd": str(cost.total_usd),
-        "parts": {
-            meter: [str(part.quantity), str(part.rate), str(part.amount_usd)]
-            for meter, part in cost.parts.items()
-        },
-        "source": cost.source,
-    }
-    for name in ("price_key", "tier", "mode"):
-        value = getattr(cost, name)
-        if value is not None:
-            fields[name] = value
-    if cost.valid_from is not None:
-        fields["valid_from"] = cost.valid_from.isoformat()
-    if not cost.complete:
-        fields["complete"] = False
-    if cost.flags:
-        fields["flags"] = sorted(cost.flags)
-    if cost.estimate_usd is not None:
-        fields["estimate_usd"] = str(cost.estimate_usd)
-    if cost.ceiling_usd is not None and not cost.complete:
-        fields["ceiling_usd"] = str(cost.ceiling_usd)
-    return fields
 
 
 def decode(line: bytes | str) -> Call:
@@ -187,6 +153,8 @@ def decode(line: bytes | str) -> Call:
 _UUID7: t.Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 )
+
+_DIGEST: t.Final = re.compile(r"[0-9a-f]{64}")
 
 
 def without_tag(line: bytes, key: str, value: str) -> bytes | None:
@@ -341,6 +309,12 @@ def _start(value: t.Any) -> dt.datetime:
     return moment
 
 
+def _digest(value: t.Any) -> str:
+    if _DIGEST.fullmatch(_text(value)) is None:
+        raise _invalid(value, "64 hexadecimal digits")
+    return str(value)
+
+
 def _one_of(*choices: str) -> _Check:
     def check(value: t.Any) -> str:
         if value not in choices:
@@ -410,6 +384,7 @@ _CALL: t.Final[Mapping[str, _Check]] = {
     **dict.fromkeys(NUMBERS, _whole),
     "event_id": _text,
     "started_at": _start,
+    "key_digest": _digest,
     "usage": usage_of,
     "bound": bound_of,
     "estimate": usage_of,

@@ -206,13 +206,19 @@ def dumps(
         return number(value)
     if isinstance(value, Mapping) and value:
         lines = [
-            f"{json.dumps(str(key), ensure_ascii=False)}: {dumps(each, inner, number)}"
+            f"{_quoted(str(key))}: {dumps(each, inner, number)}"
             for key, each in value.items()
         ]
     elif isinstance(value, (list, tuple)) and value:
         lines = [dumps(each, inner, number) for each in value]
     else:
-        return json.dumps(value, ensure_ascii=False)
+        return _quoted(value)
     start, end = "{}" if isinstance(value, Mapping) else "[]"
     body = ",\n".join(inner + line for line in lines)
     return f"{start}\n{body}\n{indent}{end}"
+
+
+def _quoted(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    # A terminal obeys some characters that JSON does not need to escape.
+    return text if text.isprintable() else json.dumps(value)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import typing as t
+from collections.abc import Callable
+from collections.abc import Sequence
 
+from flask import Flask
+from flask import has_app_context
+from flask import has_request_context
+
+from . import streaming
 from .apps import Apps
 from .attempt import Attempt
 from .attempt import Snapshot
@@ -13,11 +20,17 @@ from .call import Call
 from .call import TagSource
 from .config import Settings
 from .event_id import mint_event_id
+from .recurring import report
 from .request import current
 from .state import AppState
 from .state import Origin
 from .state import utc_now
 from .tags import resolve
+from .tags import ResolvedTags
+from .tags import sources_here
+from .tags import sources_of_app
+from .wait_limit import waiting
+from .wait_limit import WaitLimit
 
 if t.TYPE_CHECKING:
     from .capture.manual import ManualCall
@@ -57,15 +70,17 @@ class AppRecorder:
         state = self._apps.find_or_drop(shared=self._shared)
         if state is None or not state.settings.enabled:
             return None
-        state.intake.raise_pending()
-        state.intake.record_deferred()
-        recorded = state.collected is None
-        stored = recorded and state.settings.storage in ("database", "jsonl")
-        if stored and not state.intake.interrupted:
-            state.wake_writer()
-        snapshot = self._snapshot(state, attempt)
-        if recorded and state.enforcer.stops:
-            state.enforcer.begin(attempt, snapshot, admit=self._enforces)
+        if not attempt.unlisted:
+            state.intake.raise_pending()
+        with waiting(WaitLimit()) as wait_limit:
+            state.intake.record_deferred()
+            recorded = state.collected is None
+            stored = recorded and state.settings.storage in ("database", "jsonl")
+            if stored and not state.intake.interrupted:
+                state.wake_writer()
+            snapshot = self._snapshot(state, attempt, wait_limit=wait_limit)
+            if recorded and state.enforcer.stops and not attempt.unlisted:
+                state.enforcer.begin(attempt, snapshot, admit=self._enforces)
         return snapshot
 
     def check_budgets(self, attempt: Attempt) -> None:
@@ -79,19 +94,25 @@ class AppRecorder:
         if state is None or not state.enforcer.stops or state.collected is not None:
             return
         snapshot = self._snapshot(state, attempt)
-        state.enforcer.enforce(
-            attempt.provider,
-            attempt.request_model or "",
-            snapshot.tags,
-            snapshot.started_at,
-        )
+        with waiting(snapshot.wait_limit):
+            state.enforcer.enforce(
+                attempt.provider,
+                attempt.request_model or "",
+                snapshot.tags,
+                snapshot.started_at,
+            )
 
     def _snapshot(
-        self, state: AppState | None, attempt: Attempt, at: dt.datetime | None = None
+        self,
+        state: AppState | None,
+        attempt: Attempt,
+        at: dt.datetime | None = None,
+        wait_limit: WaitLimit | None = None,
     ) -> Snapshot:
         """Fix what must be known of a call when it is sent.
 
         :param at: When it was sent; now if left out.
+        :param wait_limit: How long it may wait.
         """
         if state is None:
             settings, providers, now = Settings(), self.tag_providers, utc_now()
@@ -99,7 +120,8 @@ class AppRecorder:
             # With `shared`, the app may be that of another LlmCost object.
             settings, providers = state.settings, state.extension.tag_providers
             now = state.clock()
-        resolved = resolve(settings, providers, attempt.tags)
+        app = None if state is None else state.app
+        resolved = _resolve(settings, providers, attempt.tags, app)
         # Whole milliseconds, which is what event id and ledger store.
         started_at = whole_ms(at or now)
         return Snapshot(
@@ -111,7 +133,27 @@ class AppRecorder:
             app_key=id(state),
             estimate=settings.estimate_usage,
             inject=settings.inject_stream_usage,
+            wait_limit=wait_limit or WaitLimit(),
         )
+
+    # Calls to hosts that are on no list
+
+    @property
+    def unlisted_hosts(self) -> str:
+        """``LLM_COST_UNLISTED_HOSTS`` of the app that a call made here belongs to."""
+        state = self._apps.find(shared=self._shared)
+        return "ignore" if state is None else state.settings.unlisted_hosts
+
+    def unlisted_counter(self) -> Callable[[str], None] | None:
+        """Return what counts a call that is sent here, for the app that it belongs to."""
+        state = self._apps.find(shared=self._shared)
+        if state is None or state.collected is not None:
+            return None
+        if state.settings.storage != "database":
+            return _log_unlisted
+        state.wake_writer()
+        unlisted = state.ledger.unlisted
+        return None if unlisted is None else unlisted.add
 
     # After a call has ended
 
@@ -127,9 +169,10 @@ class AppRecorder:
         if deferred or intake.interrupted:
             intake.defer(call, origin)
             return None
-        call = intake.price(call)
-        intake.store(call, origin)
-        intake.record_deferred()
+        with waiting(snapshot.wait_limit):
+            call = intake.price(call)
+            intake.store(call, origin)
+            intake.record_deferred()
         intake.notify(call, origin)
         return call
 
@@ -162,15 +205,47 @@ class AppRecorder:
             intake.defer(call, origin, mode=pricing_mode)
             return call
         call = intake.price(call, pricing_mode)
-        if enforce and origin.collected is None:
-            state.enforcer.admit(call)
-        exceeded = intake.store_tracked(call, origin, enforced=enforce)
-        intake.record_deferred()
+        with waiting(snapshot.wait_limit):
+            if enforce and origin.collected is None:
+                state.enforcer.admit(call)
+            exceeded = intake.store_tracked(call, origin, enforced=enforce)
+            intake.record_deferred()
         intake.notify(call, origin)
         if exceeded is not None:
             raise exceeded
         intake.raise_unknown_price(call)
         return call
+
+
+def _log_unlisted(host: str) -> None:
+    report(
+        "Calls to %s look like LLM calls, and are not recorded, because the host is on no"
+        " list. Add it to LLM_COST_PROVIDER_HOSTS, or set LLM_COST_UNLISTED_HOSTS.",
+        host,
+    )
+
+
+def _resolve(
+    settings: Settings,
+    providers: Sequence[TagSource],
+    explicit: TagSource | None,
+    app: Flask | None,
+) -> ResolvedTags:
+    """The tags of a call that is sent here. Those of a streamed request are found once."""
+    here = sources_here(explicit)
+    stream = streaming.current()
+    if stream is not None and stream.app is app:
+        own = stream.once(
+            lambda: resolve(settings, sources_of_app(settings, providers))
+        )
+        if own is not None:
+            found = resolve(settings, (*here, own.tags))
+            return ResolvedTags(found.tags, found.flags | own.flags)
+    sources = (*here, *sources_of_app(settings, providers))
+    found = resolve(settings, sources, in_request=has_request_context())
+    if providers and not has_app_context():
+        return ResolvedTags(found.tags, found.flags | {"no_context"})
+    return found
 
 
 def _origin(state: AppState) -> Origin:

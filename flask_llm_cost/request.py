@@ -14,6 +14,7 @@ from flask import has_request_context
 from flask import request
 from flask import Response
 
+from . import streaming
 from .call import Call
 from .interrupts import Section
 from .money import add
@@ -84,7 +85,10 @@ class RequestCost:
 
 
 def current() -> RequestCost | None:
-    """The cost of the current request; ``None`` outside of a request."""
+    """The cost of the current request, or of the one whose response is being streamed."""
+    stream = streaming.current()
+    if stream is not None:
+        return stream.names.get(_NAME)
     if not has_request_context():
         return None
     found: RequestCost | None = g.get(_NAME)
@@ -99,7 +103,7 @@ def _begin() -> RequestCost:
 
 
 def watch(app: Flask, *, header: bool) -> None:
-    """Maintain ``g.llm_cost_usd`` in each request of an app.
+    """Maintain ``g.llm_cost_usd`` in each request of an app, and follow its streams.
 
     :param header: Also add it to responses (``LLM_COST_COST_HEADER``).
     """
@@ -109,6 +113,7 @@ def watch(app: Flask, *, header: bool) -> None:
         _begin()
 
     app.before_request(begin)
+    app.after_request(streaming.follow)
     if header:
         app.after_request(_add_header)
 

@@ -13,8 +13,8 @@ from blinker import NamedSignal
 from blinker import Namespace
 
 from .interrupts import pass_on
+from .recurring import report
 
-_log = logging.getLogger("flask_llm_cost")
 _names = Namespace()
 
 call_recorded: NamedSignal = _names.signal("llm-cost-call-recorded")
@@ -47,6 +47,10 @@ def send(signal: NamedSignal, sender: t.Any, **values: t.Any) -> None:
             receiver(sender, **values)
         except Exception as error:
             pass_on(error)
-            _log.exception(
-                "A receiver of %s raised an exception, which was ignored.", signal.name
+            report(
+                "The receiver %s of %s raised an exception, which was ignored.",
+                getattr(receiver, "__qualname__", type(receiver).__name__),
+                signal.name,
+                level=logging.ERROR,
+                error=error,
             )

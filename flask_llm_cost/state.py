@@ -16,16 +16,16 @@ from .apps import register
 from .apps import settle_at_exit
 from .budgets.enforcement import Enforcer
 from .budgets.policy import Policy
-from .config import PREFIX
 from .config import Settings
-from .errors import ConfigError
 from .errors import LlmCostError
+from .host_engine import find_database
+from .host_engine import find_engine
 from .intake import Intake
 from .interrupts import Section
+from .scope import new_hash_key
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
-    from flask_sqlalchemy import SQLAlchemy
 
     from .bound import Bound
     from .call import Call
@@ -34,6 +34,9 @@ if t.TYPE_CHECKING:
     from .prices.ceiling import RequestCeiling
     from .request import RequestCost
     from .storage import Storage
+
+_TEST_HASH_KEY: t.Final = new_hash_key()
+"""The key of fingerprints in calls that a test collects. They are not stored."""
 
 _LINGER_S: t.Final = 1.0
 """How long to wait for the end of a stream after its final usage event."""
@@ -53,7 +56,7 @@ class AppState:
     """What one app holds, in ``app.extensions["llm_cost"]``."""
 
     def __init__(
-        self, app: Flask, extension: LlmCost, settings: Settings, db: SQLAlchemy | None
+        self, app: Flask, extension: LlmCost, settings: Settings, db: object | None
     ) -> None:
         self.settings = settings
         self.extension = extension
@@ -71,6 +74,7 @@ class AppState:
         self.preparing = Section()
         """Opening the ledger or the prices, which imports modules, or pricing a call."""
         self._ledger: Storage | None = None
+        self._destination: tuple[object, ...] | None = None
         self._book: PriceBook | None = None
         self.enforcer = Enforcer(
             Policy.read(settings, self._app),
@@ -105,6 +109,35 @@ class AppState:
             return False
         # False if a wrong setting stopped its set-up.
         return app.extensions.get(NAME) is self
+
+    @property
+    def destination(self) -> tuple[object, ...] | None:
+        """Where its calls go, and at which prices; ``None`` if that is not known.
+
+        Apps with the same destination are equally good for a call.
+        """
+        if self._destination is None:
+            self._destination = self._find_destination()
+        collected = self.origin.collected
+        found = self._destination
+        return found and (*found, None if collected is None else id(collected))
+
+    def _find_destination(self) -> tuple[object, ...] | None:
+        settings, where = self.settings, t.cast("object", self.settings.storage)
+        if where == "database":
+            where = self.ledger.queue and self.ledger.queue.destination
+            if where is None:
+                return None
+        elif where == "jsonl":
+            where = str(self.ledger.folder)
+        file = settings.prices_file
+        return (
+            settings.enabled,
+            where,
+            settings.price_overrides,
+            None if file is None else self._root_path / file,
+            settings.model_aliases,
+        )
 
     @property
     def ledger(self) -> Storage:
@@ -143,6 +176,35 @@ class AppState:
         settle_at_exit()  # before the ledger's own hook, which is registered by now
         return ledger
 
+    @property
+    def stores_in_database(self) -> bool:
+        """Whether calls go to a database, not to a file, the app or a test."""
+        return self.collected is None and self.settings.storage == "database"
+
+    @property
+    def hash_key(self) -> str | None:
+        """The key of fingerprints of API keys; ``None`` if there is none, or not yet.
+
+        It never waits for a database.
+        """
+        if self.collected is not None:
+            return _TEST_HASH_KEY
+        if self.settings.storage in ("database", "jsonl"):
+            return self.ledger.hash_key
+        return None
+
+    def preload(self) -> None:
+        """Import now what the first call would wait for, if a budget may stop it.
+
+        This opens no database.
+        """
+        if self.settings.storage == "database" and self.enforcer.stops:
+            from .db.connections import load_driver
+
+            self.ledger.budgets  # noqa: B018
+            if self.settings.database_uri is not None:
+                load_driver(self.settings.database_uri)
+
     def wake_writer(self) -> None:
         """Start the ledger's writer, if it has one that does not run yet."""
         queue = self.ledger.queue
@@ -158,41 +220,20 @@ class AppState:
 
     def _has_host_engine(self) -> bool:
         app = self._app()
-        if self.settings.database_uri is not None:
-            return False
-        return self._db is not None or (
-            app is not None and "sqlalchemy" in app.extensions
+        return (
+            self.settings.database_uri is None
+            and app is not None
+            and find_database(app, self._db) is not None
         )
 
     def _host_engine(self) -> sa.Engine | None:
-        """Return the engine of the host's database, unless it is an SQLite file.
-
-        In that file, each call would wait while the host writes. Only a bind that the
-        settings name is used in any case.
-        """
         app = self._app()
         if app is None:
             raise LlmCostError(
                 "The Flask app that owns this ledger has been garbage-collected."
             )
-        db: SQLAlchemy = self._db or app.extensions["sqlalchemy"]
-        with app.app_context():
-            engines = db.engines
-        bind = self.settings.bind_key
-        if bind not in engines:
-            known = (
-                ", ".join(repr(name) for name in engines if name is not None) or "none"
-            )
-            raise ConfigError(
-                f"{PREFIX}BIND_KEY is {bind!r}, which is not in SQLALCHEMY_BINDS"
-                f" (known binds: {known})."
-            )
-        host = engines[bind]
-        if bind is None and host.dialect.name == "sqlite":
-            from .db.location import in_memory
-
-            return host if in_memory(host.url) else None
-        return host
+        db = find_database(app, self._db)
+        return None if db is None else find_engine(self.settings, app, db)
 
     @property
     def book(self) -> PriceBook:

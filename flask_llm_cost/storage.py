@@ -14,6 +14,7 @@ import typing as t
 import weakref
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -26,6 +27,7 @@ if t.TYPE_CHECKING:
 
     from .budgets.storage import Budgets
     from .db.partitions import Step as Step
+    from .ledger.distributing import Distribution
     from .ledger.partitioning import Partitions
     from .ledger.queue import Queue
     from .ledger.replica import Replica
@@ -33,6 +35,7 @@ if t.TYPE_CHECKING:
     from .ledger.reprice import Repricer
     from .ledger.schema import Schema as Schema
     from .ledger.store import Stored
+    from .ledger.unlisted import UnlistedHosts
     from .rollups.build import RollupBuilder
     from .rollups.erase import Erased as Erased
 
@@ -48,6 +51,9 @@ NO_TABLES: t.Final = (
 )
 NO_PARTITIONS: t.Final = (
     "each month is a file already. Delete old ones with `flask llm-cost prune`."
+)
+NO_DISTRIBUTION: t.Final = (
+    "monthly files are on one machine. To distribute calls, store them in PostgreSQL."
 )
 NO_ROLLUPS: t.Final = (
     "monthly files have no rollups: every answer is computed from the calls, in the"
@@ -99,6 +105,40 @@ class Reporter:
         self.report(call, error)
 
 
+class StoredBillText(t.NamedTuple):
+    """A bill that is kept, as JSON: only ``bills`` knows what is in it."""
+
+    key: str
+    stored_at: dt.datetime
+    header: str
+    result: str | None
+    """That of the last comparison to the ledger."""
+
+
+class BillStorage(t.Protocol):
+    """Keeps bills beside the calls."""
+
+    def put(self, key: str, header: str, lines: Iterable[str]) -> bool:
+        """Store a bill, all of it or nothing; return false if it is stored already."""
+        ...
+
+    def all(self) -> list[StoredBillText]:
+        """List the bills, latest first."""
+        ...
+
+    def lines(self, key: str) -> list[str]:
+        """Return the lines of a bill, in order."""
+        ...
+
+    def note(self, key: str, result: str) -> None:
+        """Store the result of a comparison."""
+        ...
+
+    def forget(self, key: str) -> bool:
+        """Delete a bill; return whether there was one."""
+        ...
+
+
 class Storage(t.Protocol):
     """Where one app's calls are. Nothing is opened before it is needed."""
 
@@ -115,6 +155,18 @@ class Storage(t.Protocol):
     @property
     def label(self) -> str:
         """Where the calls are, for people: no password is in it."""
+        ...
+
+    def folders(self) -> Mapping[Path, str]:
+        """Return the folders of its files, and what to do if one is on a network."""
+        ...
+
+    @property
+    def hash_key(self) -> str | None:
+        """The key of fingerprints of API keys: the same in every process.
+
+        It never waits: ``None`` if it was not read yet, or cannot be.
+        """
         ...
 
     def append(self, call: Call, *, now: bool = False) -> bool:
@@ -205,6 +257,11 @@ class Storage(t.Protocol):
         """
         ...
 
+    @property
+    def bills(self) -> BillStorage:
+        """The bills of providers that the calls are compared to."""
+        ...
+
     # Capabilities
 
     @property
@@ -220,6 +277,11 @@ class Storage(t.Protocol):
     @property
     def partitions(self) -> Partitions | None:
         """The monthly partitions of the table of calls."""
+        return None
+
+    @property
+    def distribution(self) -> Distribution | None:
+        """What distributes the table of calls over nodes."""
         return None
 
     @property
@@ -240,6 +302,11 @@ class Storage(t.Protocol):
     @property
     def replica(self) -> Replica | None:
         """The database that pages read from; ``None`` also if it is the ledger's own."""
+        return None
+
+    @property
+    def unlisted(self) -> UnlistedHosts | None:
+        """The counts of calls that are seen and not recorded."""
         return None
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import logging
 import re
 import typing as t
 from collections.abc import Callable
@@ -20,11 +19,10 @@ from .binding import step_async
 from .call import KEY_PATTERN
 from .call import TagSource
 from .interrupts import pass_on
+from .recurring import report
 
 if t.TYPE_CHECKING:
     from .config import Settings
-
-_log = logging.getLogger("flask_llm_cost")
 
 _F = t.TypeVar("_F", bound=Callable[..., t.Any])
 
@@ -125,19 +123,30 @@ _NO_FLAGS: t.Final[frozenset[str]] = frozenset()
 
 
 def resolve(
-    settings: Settings,
-    providers: Iterable[TagSource],
-    explicit: TagSource | None = None,
+    settings: Settings, sources: Iterable[TagSource], *, in_request: bool = True
 ) -> ResolvedTags:
-    """Evaluate every source once. Explicit tags win over blocks, providers and defaults.
+    """Evaluate every source once; the first one that has a key wins.
 
-    A source that raises loses only its own tags and is logged. Never raises.
+    A source that raises loses only its own tags, and a callable value only itself. Never
+    raises.
+
+    :param in_request: Whether there is a request. Only for the log.
     """
     flags: set[str] = set()
     tags: dict[str, str] = {}
     redact = _redactor(settings.redacted_tag_keys)
-    for source in _sources(settings, providers, explicit):
-        for key, value in _entries(source, flags):
+    for source in sources:
+        # Providers, callables and __str__ of values are the app's code. One that raises,
+        # or does not return a mapping, must affect neither the call nor other tags.
+        try:
+            given = source() if callable(source) else source
+            entries = list(given.items()) if given else []
+        except Exception as error:
+            pass_on(error)
+            _report(source, error, in_request, "its tags are missing")
+            flags.add("tag_error")
+            continue
+        for key, value in entries:
             if not isinstance(key, str) or not KEY_PATTERN.fullmatch(key):
                 flags.add("tags_dropped")
             elif key not in tags:
@@ -145,43 +154,52 @@ def resolve(
                     flags.add("tags_dropped")
                     continue
                 try:
-                    tags[key] = cut(redact(key, value), settings.max_tag_bytes)
+                    found = value() if callable(value) else value
+                    tags[key] = cut(redact(key, found), settings.max_tag_bytes)
                 except Exception as error:
                     pass_on(error)
-                    # The value's __str__ is the app's code.
-                    _log.warning("Dropped tag %r: str() of its value failed.", key)
+                    _report(source, error, in_request, f"the tag {key} is missing")
                     flags.add("tag_error")
     return ResolvedTags(tags, frozenset(flags) if flags else _NO_FLAGS)
 
 
-def _sources(
-    settings: Settings, providers: Iterable[TagSource], explicit: TagSource | None
-) -> Iterator[TagSource]:
-    """Highest priority first, so that the limit drops the least specific tags."""
+# Highest priority first, so that the limit drops the least specific tags.
+
+
+def sources_here(explicit: TagSource | None) -> Iterator[TagSource]:
+    """Explicit tags, then those of the blocks around the send, the inner block first."""
     if explicit:
         yield explicit
     yield from (entry.tags for entry in reversed(_entered.get()) if entry.on)
+
+
+def sources_of_app(
+    settings: Settings, providers: Iterable[TagSource]
+) -> Iterator[TagSource]:
+    """Tag providers, then the default tags."""
     yield from reversed(tuple(providers))
     if settings.default_tags:
         yield settings.default_tags
 
 
-def _entries(source: TagSource, flags: set[str]) -> list[tuple[t.Any, t.Any]]:
-    try:
-        # Providers and callables are the app's code. One that raises, or does not return
-        # a mapping, must affect neither the call nor the other tags.
-        tags = source() if callable(source) else source
-        return list(tags.items()) if tags else []
-    except Exception as error:
-        pass_on(error)
-        name = getattr(source, "__qualname__", type(source).__name__)
-        _log.warning(
-            "The tag provider %s raised %s; its tags are missing.",
-            name,
-            type(error).__name__,
-        )
-        flags.add("tag_error")
-        return []
+def _report(source: TagSource, error: Exception, in_request: bool, effect: str) -> None:
+    """Log where a source failed, but not the message of the error: it may quote content."""
+    name = getattr(source, "__qualname__", type(source).__name__)
+    code = getattr(inspect.unwrap(t.cast(t.Any, source)), "__code__", None)
+    at = error.__traceback__ and error.__traceback__.tb_next
+    place = ""
+    if at is not None:
+        place = f" ({at.tb_frame.f_code.co_filename}:{at.tb_lineno})"
+    elif code is not None:
+        place = f" ({code.co_filename}:{code.co_firstlineno})"
+    report(
+        "The tag provider %s%s raised %s%s; %s.",
+        name,
+        place,
+        type(error).__name__,
+        "" if in_request else " outside a request",
+        effect,
+    )
 
 
 def cut(text: str, limit: int) -> str:

@@ -1,7 +1,9 @@
-"""Support for the tests of apps: collect calls in memory."""
+"""Support for the tests and examples of apps: collected calls and a fake provider."""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +55,23 @@ def record_calls(app: Flask | None = None) -> Iterator[list[Call]]:
                 # Include calls that were abandoned inside the block.
                 state.intake.record_deferred()
                 state.collected = before.get(id(state), default)
+
+
+@functools.cache
+def fake_provider() -> str:
+    """Start a fake OpenAI, Anthropic and Gemini on loopback, and return its URL.
+
+    It answers until the process ends. Map its host to the provider that the app expects::
+
+        url = fake_provider()
+        app.config["LLM_COST_PROVIDER_HOSTS"] = {urlsplit(url).netloc: "openai"}
+    """
+    from .cli.demo.provider import serve
+
+    serving = serve()
+    url = serving.__enter__()
+    atexit.register(serving.__exit__, None, None, None)
+    return url
 
 
 def _tap() -> Tap | None:

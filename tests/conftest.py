@@ -16,6 +16,8 @@ from flask.testing import FlaskCliRunner
 from hypothesis import settings
 
 from flask_llm_cost import LlmCost
+from flask_llm_cost import recurring
+from flask_llm_cost import wait_limit
 from flask_llm_cost.capture import clients
 from flask_llm_cost.config import Settings
 from flask_llm_cost.ledger import Ledger
@@ -24,6 +26,7 @@ from flask_llm_cost.state import AppState
 # A slow machine is no failure: speed is measured in benchmarks/.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+wait_limit.CALL_SECONDS = 20.0
 
 # A shell ignores it for what it runs in the background, and so would all that starts here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -32,10 +35,27 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 MakeApp = t.Callable[..., Flask]
 
 
+def pytest_configure() -> None:
+    """Give each process of ``pytest -n 2`` databases of its own on the servers."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    for kind in SERVERS if worker else ():
+        uri = os.environ.get(f"LLM_COST_TEST_{kind}")
+        if not uri:
+            continue
+        url = sa.make_url(uri)
+        name = f"{url.database}_{worker}"
+        _run(url, f"DROP DATABASE IF EXISTS {name}")
+        _run(url, f"CREATE DATABASE {name}")
+        own = url.set(database=name).render_as_string(hide_password=False)
+        os.environ[f"LLM_COST_TEST_{kind}"] = own
+
+
 @pytest.fixture(autouse=True)
-def nothing_was_captured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other tests wrapped is not of this one's process, for all the doctor knows."""
+def a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests wrapped and logged is not of this one's process."""
     monkeypatch.setattr(clients, "_seen", {})
+    monkeypatch.setattr(clients, "_unsupported", {})
+    recurring.forget()
 
 
 @pytest.fixture

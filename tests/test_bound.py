@@ -46,6 +46,50 @@ def test_a_limit_is_read_in_any_spelling(members: dict[str, t.Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("members", "seconds", "conditions"),
+    [
+        ({}, 8, set()),
+        ({"seconds": "12", "size": "1280x720"}, 12, {"size.1280x720"}),
+        ({"duration": 5, "resolution": "720p"}, 5, {"resolution.720p"}),
+        (
+            {
+                "parameters": {
+                    "durationSeconds": 4,
+                    "sampleCount": 3,
+                    "resolution": "4K",
+                }
+            },
+            12,
+            {"resolution.4k"},
+        ),
+    ],
+)
+def test_a_video_is_bounded_by_its_seconds(
+    members: dict[str, t.Any], seconds: int, conditions: set[str]
+) -> None:
+    found = read_bound(body(**members), "videos")
+    assert found.units == {"video_second": seconds}
+    assert found.conditions == conditions
+    assert (found.input_tokens, found.output_tokens, found.rounds) == (0, 0, 1)
+
+
+def test_a_video_that_is_extended_is_not_bounded() -> None:
+    sent = body(instances=[{"prompt": "a", "video": {"gcsUri": "gs://a/b.mp4"}}])
+    assert read_bound(sent, "videos").rounds is None
+
+
+def test_an_image_in_its_original_detail_has_more_tokens() -> None:
+    # https://platform.openai.com/docs/guides/images-vision: detail "original"
+    image = {"url": "data:image/png;base64,AA", "detail": "high"}
+    high = read_bound(body(messages=[image]), "chat").input_tokens
+    image["detail"] = "original"
+    original = read_bound(body(messages=[image]), "chat").input_tokens
+    assert high is not None
+    assert original is not None
+    assert original - high == 10_000 + len("original") - len("high")
+
+
+@pytest.mark.parametrize(
     "members",
     [{}, {"max_tokens": -1}, {"max_tokens": 0}, {"max_tokens": True}]
     + [{"max_tokens": "many"}, {"max_tokens": 10**12}, {"max_tokens": None}],

@@ -15,6 +15,8 @@ from flask_llm_cost.completeness import INCOMPLETE
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.layers import make_layer
 from flask_llm_cost.prices.names import is_router
+from flask_llm_cost.prices.quote import combine
+from flask_llm_cost.prices.quote import Quote
 from flask_llm_cost.web.labels import FLAG_FIXES
 from flask_llm_cost.web.labels import FLAGS
 
@@ -80,6 +82,49 @@ def test_a_derived_rate_is_complete() -> None:
     )
     assert found is not None
     assert (found.complete, found.flags) == (True, {"derived"})
+
+
+READ = Usage(cache_read_tokens=1_000_000)
+WRITTEN = Usage(cache_write_tokens=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("entry", "usage", "flag", "complete", "ceiling"),
+    [
+        # No provider charges more for reading its cache than for other input.
+        ({"input": 2}, READ, "cache_fallback", False, 2),
+        ({"input": 2}, WRITTEN, "cache_write_fallback", False, None),
+        # Providers whose lists have a rate for reads only bill writes as input.
+        ({"input": 2, "cache_read": 1}, WRITTEN, "derived", True, 2),
+        ({"input": 0}, READ, "derived", True, 0),
+        ({"input": 0}, WRITTEN, "derived", True, 0),
+    ],
+)
+def test_a_cache_without_a_rate_is_complete_only_if_its_price_is_certain(
+    entry: t.Any, usage: Usage, flag: str, complete: bool, ceiling: int | None
+) -> None:
+    found = cost(entry, usage)
+    assert found.total_usd == entry["input"]
+    assert (found.flags, found.complete) == ({flag}, complete)
+    assert found.ceiling_usd == ceiling
+
+
+def test_a_doubt_takes_the_limit_of_a_cache_without_a_rate_away() -> None:
+    assert cost({"input": 2}, READ, flags=("region.us",)).ceiling_usd == 2
+    assert cost({"input": 2}, READ, flags=("usage_conflict",)).ceiling_usd is None
+    both = Usage(cache_read_tokens=10, input_audio_tokens=10)
+    assert cost({"input": 2}, both).ceiling_usd is None
+
+
+def test_models_that_took_part_have_the_sum_of_their_limits() -> None:
+    limited, whole = cost({"input": 2}, READ), cost({"input": 2})
+    quotes = {"a": Quote(limited, limited.flags), "b": Quote(whole, whole.flags)}
+    found = combine(quotes).cost
+    assert found is not None
+    assert (found.total_usd, found.complete, found.ceiling_usd) == (4, False, 4)
+    unpriced = combine({**quotes, "c": Quote(None, frozenset())}).cost
+    assert unpriced is not None
+    assert unpriced.ceiling_usd is None
 
 
 @pytest.mark.parametrize(

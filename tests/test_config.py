@@ -15,6 +15,7 @@ from flask import Flask
 from hypothesis import given
 
 from flask_llm_cost import LlmCost
+from flask_llm_cost.checks import INSTRUMENTS
 from flask_llm_cost.config import PREFIX
 from flask_llm_cost.config import Settings
 from flask_llm_cost.errors import ConfigError
@@ -37,6 +38,9 @@ def read(key: str, value: object) -> t.Any:
         ("LOG_LEVEL", "LOUD", "a logging level, such as 'INFO'"),
         ("LOG_LEVEL", True, "a logging level"),
         ("BIND_KEY", "", "a non-empty string"),
+        ("BILL_SCOPES", {"proj_1": "proj_1"}, "has the key 'proj_1'"),
+        ("BILL_SCOPES", {"project=sk-proj-1": "proj_1"}, "parts of a call's scope"),
+        ("BILL_SCOPES", {"project=a  key=b": "proj_1"}, '"*" for all other calls'),
         ("ENGINE_OPTIONS", ["pool_size"], "a mapping with string keys"),
         ("ENGINE_OPTIONS", {1: 2}, "a mapping with string keys"),
         ("WRITE", "async", "one of 'spool', 'sync'"),
@@ -63,6 +67,10 @@ def read(key: str, value: object) -> t.Any:
         ("PROVIDER_HOSTS", {"localhost:eighty": "openai"}, "host or host:port"),
         ("PROVIDER_HOSTS", {"[::1": "openai"}, "host or host:port"),
         ("PROVIDER_HOSTS", {"a b": "openai"}, "host or host:port"),
+        ("PROVIDER_HOSTS", {"*": "openai"}, "all hosts below a name"),
+        ("PROVIDER_HOSTS", {"a.*.test": "openai"}, "all hosts below a name"),
+        ("PROVIDER_HOSTS", {"*.*.test": "openai"}, "all hosts below a name"),
+        ("PROVIDER_HOSTS", {"*.a.test/v1": "openai"}, "all hosts below a name"),
         ("PROVIDER_HOSTS", {"a.test": "x", "A.test": "y"}, "each host once"),
         ("MODEL_ALIASES", {"a": ""}, "a non-empty string"),
         ("MONTHLY_BUDGET", "ten", "a number from 0 to 1e12"),
@@ -211,7 +219,7 @@ def test_other_keys_are_ignored() -> None:
         ("SPOOL_DIR", "/var/spool/llm", Path("/var/spool/llm")),
         ("TIMEZONE", "UTC", dt.UTC),
         ("ROLLUP_TAGS", ["feature", "tenant", "feature"], ("feature", "tenant")),
-        ("INSTRUMENT", True, ("requests", "httpx", "httpx2", "aiohttp", "botocore")),
+        ("INSTRUMENT", True, INSTRUMENTS),
         ("INSTRUMENT", "requests", ("requests",)),
         ("PROVIDER_HOSTS", {"[::1]:8000": "openai"}, {"[::1]:8000": "openai"}),
         ("PROVIDER_HOSTS", {"LLM.Example.com": "vllm"}, {"llm.example.com": "vllm"}),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("importlinter")
+
 ROOT = Path(__file__).resolve().parents[1]
 HOUSE = ROOT / "flask_llm_cost"
 

@@ -34,9 +34,10 @@ FLOW = textwrap.dedent(
             decimal.DefaultContext.traps[key] = value
 
     from flask import Flask
-    from flask_llm_cost import LlmCost, Usage
+    from flask_llm_cost import LlmCost, Usage, wait_limit
     from flask_llm_cost.signals import storage_failed
 
+    wait_limit.CALL_SECONDS = 20.0  # on a slow machine, too
     app = Flask("host", instance_path=folder)
     app.config["LLM_COST_BUDGETS"] = [
         {"name": "day", "limit_usd": "7.7777777", "period": "day", "thresholds": ["0.333"],

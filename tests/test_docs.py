@@ -82,7 +82,11 @@ def test_a_shown_command_is_valid(name: str, has_app: bool, words: list[str]) ->
 def parse(command: click.Command, words: list[str]) -> None:
     # Nothing is run, but an unknown option is an error.
     with command.make_context("shown", [*words], resilient_parsing=True) as context:
-        rest = [*context._protected_args, *context.args]
+        # click 8.1 has it under another name, which later versions warn of.
+        groups = (
+            "_protected_args" if "_protected_args" in dir(context) else "protected_args"
+        )
+        rest = [*getattr(context, groups), *context.args]
         if isinstance(command, click.Group):
             _, inner, rest = command.resolve_command(context, rest)
             assert inner is not None

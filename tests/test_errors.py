@@ -23,6 +23,7 @@ from flask import Flask
 import flask_llm_cost
 from flask_llm_cost import errors
 from flask_llm_cost.attempt import Attempt
+from flask_llm_cost.errors import BillError
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import ConfigError
 from flask_llm_cost.errors import FilterError
@@ -58,6 +59,7 @@ ERRORS: t.Final[list[LlmCostError]] = [
     SetupRequired("Run 'flask llm-cost db upgrade'."),
     PriceFileError("prices.json is malformed."),
     PriceSyncError("litellm failed."),
+    BillError("may.csv", "row 3", "cost 'ten' is not a number."),
     FilterError("from", "'x' is not a valid date."),
 ]
 every_error = pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)

@@ -55,12 +55,19 @@ def page(site: Flask, address: str) -> int:
     return site.test_client().get(address).status_code
 
 
-@pytest.mark.parametrize("rule", [page.rule for page in PAGES if page.rule != "/"])
+COMPARING: t.Final = ("/", "/overview.csv", "/models/page")
+"""Pages that read the days before, too."""
+
+
+@pytest.mark.parametrize(
+    "rule", [page.rule for page in PAGES if page.rule not in COMPARING]
+)
 def test_a_page_opens_its_months(site: Flask, files: JsonlLedger, rule: str) -> None:
     [march] = files.query(end=MARCH + DAY)
     shut(files, "2025-12", "2026-02", "2026-04", "2026-08")
     path = rule.replace("<event_id>", march.event_id).replace("<key>", "feature")
-    assert page(site, f"{path}?{IN_MARCH}") == 200
+    query = f"{IN_MARCH}&provider={march.provider}&model={march.model}"
+    assert page(site, f"{path}?{query}&key=feature&month=2026-03") == 200
 
 
 def test_a_page_without_calls_still_tells_of_the_latest(

@@ -21,6 +21,8 @@ from flask_llm_cost.config import Settings
 from flask_llm_cost.tags import Block
 from flask_llm_cost.tags import resolve
 from flask_llm_cost.tags import ResolvedTags
+from flask_llm_cost.tags import sources_here
+from flask_llm_cost.tags import sources_of_app
 from tests.corpus import SHARED
 
 
@@ -28,7 +30,8 @@ def taken(explicit: t.Any = None, *providers: t.Any, **config: t.Any) -> Resolve
     settings = Settings.read(
         {f"LLM_COST_{key.upper()}": value for key, value in config.items()}
     )
-    return resolve(settings, providers, explicit)
+    sources = (*sources_here(explicit), *sources_of_app(settings, providers))
+    return resolve(settings, sources)
 
 
 def test_the_more_specific_source_wins() -> None:
@@ -57,6 +60,44 @@ def test_a_value_without_a_text_form_is_dropped() -> None:
     result = taken({"a": Broken(), "b": "kept"})
     assert result.tags == {"b": "kept"}
     assert result.flags == {"tag_error"}
+
+
+def test_a_callable_value_that_raises_loses_only_its_own_tag(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def who() -> dict[str, t.Any]:
+        return {"feature": "chat", "plan": lambda: 1 // 0, "step": lambda: "summary"}
+
+    result = taken(None, who, default_tags={"plan": "unknown"})
+    assert result.tags == {"feature": "chat", "step": "summary", "plan": "unknown"}
+    assert result.flags == {"tag_error"}
+    assert "the tag plan is missing" in caplog.text
+
+
+@pytest.mark.parametrize(("in_request", "place"), [(True, ";"), (False, " outside a")])
+def test_the_log_names_the_line_that_failed_once(
+    in_request: bool, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def who() -> t.NoReturn:
+        raise RuntimeError("Working outside of request context")
+
+    for _ in range(10):
+        resolve(Settings(), [who], in_request=in_request)
+    line = who.__code__.co_firstlineno + 1
+    first, tenth = caplog.messages
+    assert f"who ({__file__}:{line}) raised RuntimeError{place}" in first
+    assert tenth == f"{first} (10 times so far)"
+    assert "Working" not in caplog.text  # it may quote content
+
+
+def test_a_provider_that_returns_no_mapping_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def who() -> t.Any:
+        return "ann"
+
+    resolve(Settings(), [who])
+    assert f"{__file__}:{who.__code__.co_firstlineno}) raised" in caplog.text
 
 
 def test_a_limit_drops_the_least_specific_tags() -> None:

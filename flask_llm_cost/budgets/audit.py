@@ -216,13 +216,14 @@ def _inside(window: BudgetWindow) -> list[sa.ColumnElement[bool]]:
 
 def _pruned(connection: sa.Connection, window: BudgetWindow) -> int:
     r = rollups.c
-    query = sa.select(*split_sum("cost", r.cost_total)).where(
-        r.kind == "pruned", r.start >= window.starts_at
-    )
+    # Budgets count estimated costs, too, which sums keep apart.
+    query = sa.select(
+        *split_sum("cost", r.cost_total), *split_sum("estimated", r.cost_estimated)
+    ).where(r.kind == "pruned", r.start >= window.starts_at)
     if window.ends_at is not None:
         query = query.where(r.start < window.ends_at)
     [row] = connection.execute(query)
-    return joined_sum(row._mapping, "cost")
+    return sum(joined_sum(row._mapping, name) for name in ("cost", "estimated"))
 
 
 def _verifiable(connection: sa.Connection, window: BudgetWindow) -> bool:

@@ -35,6 +35,7 @@ from .definition import Budget
 from .definition import BudgetWindow
 from .definition import model_of
 from .definition import tags_of
+from .last_seen import LastSeen
 from .outbox import enqueue
 from .policy import Policy
 from .thresholds import Alerts
@@ -90,7 +91,8 @@ class Counters:
         self.budgets = tuple(b for b in policy.budgets if b.period != "call")
         self.audit = Audit(self.budgets)
         self.rows = WindowRows()
-        self.alerts = Alerts(webhook=policy.send is not None)
+        self.seen = LastSeen()
+        self.alerts = Alerts(self.seen, webhook=policy.send is not None)
         self.in_progress: dict[str, None] = {}
         """Calls of this process that have reservations and are not stored yet."""
         self._policy = policy

@@ -7,6 +7,7 @@ import logging
 import typing as t
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from decimal import Decimal
@@ -48,7 +49,7 @@ class Enforcer:
         self.stops = any(budget.behavior != "notify" for budget in self.budgets)
         """Whether a call may be stopped; otherwise no call waits for a budget."""
         self._stored = stored
-        self._estimates = Estimates(ceiling, policy.may_log)
+        self._estimates = Estimates(ceiling)
         self._due: dict[tuple[str, str], BudgetExceeded] = {}
         """Errors to raise at the next send, by budget and tag values."""
         self._unchecked: set[str] = set()
@@ -112,7 +113,7 @@ class Enforcer:
         try:
             self._check(stored, windows)
         except StorageError as error:
-            self._cannot_check(stored, windows, error)
+            self._cannot_check(stored, None, _unreserved(windows), error)
 
     def admit(self, call: Call) -> None:
         """Let a call be recorded that was made already, and reserve just its cost.
@@ -175,7 +176,7 @@ class Enforcer:
             self._check(stored, soft)
             alert = stored.reservations.reserve(event_id, hard) if hard else None
         except StorageError as error:
-            self._cannot_check(stored, [each.window for each in wanted], error)
+            self._cannot_check(stored, event_id, [*hard, *_unreserved(soft)], error)
             return
         if alert is not None:
             raise self._error(alert)
@@ -209,13 +210,22 @@ class Enforcer:
             )
 
     def _cannot_check(
-        self, stored: Budgets, windows: Sequence[BudgetWindow], error: StorageError
+        self,
+        stored: Budgets,
+        event_id: str | None,
+        wanted: Sequence[Reservation],
+        error: StorageError,
     ) -> None:
-        """Refuse the call if a window is known to be spent; else ``on_error`` decides."""
-        known = stored.reservations.known_spent(windows)
-        if known is not None:
-            raise self._error(Alert.of(known)) from error
-        self._unavailable([window.budget for window in windows], error)
+        """Refuse the call if a window is known to be full; else ``on_error`` decides.
+
+        :param event_id: Of the call, if it is to be sent.
+        """
+        alert = stored.reservations.known_refusal(wanted)
+        if alert is not None:
+            raise self._error(alert) from error
+        self._unavailable([each.window.budget for each in wanted], error)
+        if event_id is not None:
+            stored.reservations.owe(event_id, wanted)
 
     def _unavailable(self, budgets: Sequence[Budget], error: Exception) -> None:
         """Reject the call if any of the budgets is closed on errors."""
@@ -349,6 +359,10 @@ class Enforcer:
             if budget.name == error.budget:
                 values = budget.match_call(call) or {}
                 self._due[_key(budget.name, values)] = error
+
+
+def _unreserved(windows: Iterable[BudgetWindow]) -> list[Reservation]:
+    return [Reservation(window, 0) for window in windows]
 
 
 def _key(name: str, tags: Mapping[str, str]) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import typing as t
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 from .. import checks
@@ -16,13 +17,13 @@ from ..call import Call
 from ..errors import UnknownPrice
 from ..interrupts import pass_on
 from ..money import own_context
+from ..recurring import report
 from .definition import Budget
 from .definition import model_of
 
 if t.TYPE_CHECKING:
     from ..prices.ceiling import RequestCeiling
 
-_log = logging.getLogger("flask_llm_cost")
 
 _MAX_MODELS: t.Final = 1000
 _WEIGHT: t.Final = Decimal("0.1")
@@ -36,12 +37,10 @@ class Estimates:
     """Estimates the cost of one app's calls.
 
     :param ceiling: Returns the most that a request can cost.
-    :param may_log: Whether to log a problem again.
     """
 
-    def __init__(self, ceiling: Ceiling, may_log: Callable[[], bool]) -> None:
+    def __init__(self, ceiling: Ceiling) -> None:
         self._ceiling = ceiling
-        self._may_log = may_log
         self._averages: dict[tuple[str, str], Decimal] = {}
 
     def of(self, budget: Budget, attempt: Attempt, at: dt.datetime) -> Decimal | None:
@@ -59,11 +58,12 @@ class Estimates:
                 return checks.money("estimate", estimate(attempt))
             except Exception as error:
                 pass_on(error)
-                if self._may_log():
-                    _log.exception(
-                        "The estimate of the budget %r failed; using the upper bound.",
-                        budget.name,
-                    )
+                report(
+                    "The estimate of the budget %r failed; using the upper bound.",
+                    budget.name,
+                    level=logging.ERROR,
+                    error=error,
+                )
         if estimate == "average":
             average = self._averages.get(
                 (attempt.provider, attempt.request_model or "")
@@ -89,6 +89,7 @@ class Estimates:
 
     def _ceiling_of(self, attempt: Attempt, at: dt.datetime) -> RequestCeiling:
         bound = read_bound(attempt.body, attempt.operation)
+        bound = replace(bound, conditions=bound.conditions | attempt.flags)
         model = attempt.request_model or ""
         return self._ceiling(attempt.provider, model, bound, at)
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
+import threading
 import time
 import typing as t
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from concurrent.futures import Future
 from decimal import Decimal
 
 from .. import checks
 from .. import signals
 from ..call import Call
 from ..config import Settings
+from ..db.timeouts import current
 from ..errors import StorageError
 from ..interrupts import pass_on
+from ..recurring import report
 from .alert import Alert
 from .definition import Budget
 from .definition import read_budgets
@@ -24,9 +29,11 @@ from .definition import read_budgets
 if t.TYPE_CHECKING:
     from flask import Flask
 
-_log = logging.getLogger("flask_llm_cost")
 
 _LOG_PAUSE_S: t.Final = 10.0
+
+_A = t.TypeVar("_A")
+_R = t.TypeVar("_R")
 
 
 class Policy:
@@ -88,20 +95,20 @@ class Policy:
             return budget.limit_usd
         # The app's own code, which may query its own tables: it must not harm any call.
         try:
-            with self._context():
-                limit = budget.limit_usd(dict(tags))
+            limit = self._in_app(budget.limit_usd, dict(tags))
             return None if limit is None else checks.money("limit_usd", limit)
         except Exception as error:
             pass_on(error)
             closed = budget.on_error == "closed"
-            if self.may_log():
-                _log.exception(
-                    "The limit of the budget %r could not be determined; %s.",
-                    budget.name,
-                    "rejecting calls (on_error='closed')"
-                    if closed
-                    else "treating the budget as unlimited (on_error='open')",
-                )
+            report(
+                "The limit of the budget %r could not be determined; %s.",
+                budget.name,
+                "rejecting calls (on_error='closed')"
+                if closed
+                else "treating the budget as unlimited (on_error='open')",
+                level=logging.ERROR,
+                error=error,
+            )
             if strict and closed:
                 raise StorageError(
                     f"its limit could not be determined ({type(error).__name__})"
@@ -142,12 +149,13 @@ class Policy:
             return
         # The app's own code: its exceptions must harm neither a call nor the writer.
         try:
-            with self._context():
-                self._callback(alert)
+            self._in_app(self._callback, alert)
         except Exception as error:
             pass_on(error)
-            _log.exception(
-                "LLM_COST_ON_BUDGET_EXCEEDED raised an exception, which was ignored."
+            report(
+                "LLM_COST_ON_BUDGET_EXCEEDED raised an exception, which was ignored.",
+                level=logging.ERROR,
+                error=error,
             )
 
     def may_log(self) -> bool:
@@ -157,6 +165,50 @@ class Policy:
         self._silent_until = time.monotonic() + _LOG_PAUSE_S
         return True
 
-    def _context(self) -> contextlib.AbstractContextManager[t.Any]:
+    def _in_app(self, function: Callable[[_A], _R], argument: _A) -> _R:
+        """Call the app's own code in an app context, and not on the caller's thread.
+
+        Leaving the context runs the app's teardown functions. They must not end what the
+        caller has begun on its thread, such as the transaction of a scoped session.
+        """
+        context = contextvars.copy_context()
+
+        def work() -> _R:
+            return context.run(self._call, function, argument)
+
+        # A query thread is ours, and only there the query's time limit applies.
+        return _on_own_thread(work) if current() is None else work()
+
+    def _call(self, function: Callable[[_A], _R], argument: _A) -> _R:
         app = self._app()
-        return contextlib.nullcontext() if app is None else app.app_context()
+        results: list[_R] = []
+        try:
+            with contextlib.nullcontext() if app is None else app.app_context():
+                results.append(function(argument))
+        except Exception as error:
+            if not results:
+                raise
+            # A teardown function that expects a request, for one.
+            report(
+                "A teardown function of the app raised %s after a budget's callable.",
+                type(error).__name__,
+            )
+        return results[0]
+
+
+def _on_own_thread(work: Callable[[], _R]) -> _R:
+    """Do the work on a new thread, and wait for its result."""
+    future: Future[_R] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            # For the caller: it may be one of the app's own.
+            future.set_exception(error)
+
+    try:
+        threading.Thread(target=run, name="llm-cost-callable", daemon=True).start()
+    except RuntimeError:
+        return work()  # at interpreter exit, or if no threads are left
+    return future.result()

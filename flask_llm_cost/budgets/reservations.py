@@ -9,17 +9,15 @@ counts until the call's row arrives after all, or someone releases it.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime as dt
 import logging
+import math
 import random
-import threading
 import time
 import typing as t
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -31,6 +29,7 @@ from ..db.engine import Engines
 from ..db.statements import chunks
 from ..db.tables import budget_reservations
 from ..db.tables import budget_windows
+from ..db.timeouts import current as time_limit
 from ..errors import StorageError
 from ..money import from_pico
 from .alert import Alert
@@ -43,10 +42,13 @@ from .standing import Standing
 LEASE: t.Final = dt.timedelta(seconds=120)
 _MAX_DOUBTFUL: t.Final = 1000
 _TRIES: t.Final = 5
-_RETRY_S: t.Final = 1.0
-_TURN_S: t.Final = 2.0
-_LOCK_S: t.Final = 0.1
-"""What failed on SQLite after a longer time waited for a lock in vain."""
+_LOOK_SECONDS: t.Final = 0.03
+"""What is kept of a call's time to look whether its budget is spent."""
+_SETTLE_SECONDS: t.Final = 0.25
+"""How long a call waits for those before it to be settled, before it is refused: this, or
+half of its time, which is usually less."""
+_LAST_SECONDS: t.Final = 0.02
+"""Nothing is tried again if less than this is left."""
 _random: t.Final = random.SystemRandom()
 """Not the module's generator, which the app may have seeded."""
 _log: t.Final = logging.getLogger("flask_llm_cost")
@@ -54,32 +56,28 @@ _w: t.Final = budget_windows.c
 _r: t.Final = budget_reservations.c
 
 
-def _nothing() -> bool:
-    return False
-
-
 class Reservations:
     """The reservations of one ledger's budgets.
 
     :param settle: Called once before a call is refused: settles the calls of this process
-        that have ended. It returns false if there are none, and must not raise.
+        that have ended, within some seconds. It returns false if there are none, and must
+        not raise.
     """
 
     def __init__(
-        self, engines: Engines, counters: Counters, settle: Callable[[], bool]
+        self, engines: Engines, counters: Counters, settle: Callable[[float], bool]
     ) -> None:
         self._engines = engines
         self._settle = settle
         self._counters = counters
-        self._turns = threading.RLock()
-        self._spent_up: dict[str, Standing] = {}
-        """Windows that were spent when they were last seen, by id."""
         self._doubtful: deque[str] = deque(maxlen=_MAX_DOUBTFUL)
         """Calls whose reservation may have been committed, though an error was raised."""
+        self._owed: dict[str, Sequence[Reservation]] = {}
+        """What calls would have reserved that were sent while the database could not be
+        asked."""
 
     @property
     def _engine(self) -> sa.Engine:
-        # Callers wait: use the pool with the short timeout.
         return self._engines.reading()
 
     def reserve(self, event_id: str, wanted: Sequence[Reservation]) -> Alert | None:
@@ -96,65 +94,76 @@ class Reservations:
         )
         if not order:
             return None
-        with self._engines.time_limited():
-            self._engines.prepare()
-            with self._engines.explained():
-                return self._decide(event_id, order, limits)
+        self._look_first([each.window for each in order], limits)
+        try:
+            alert = self._engines.run(
+                lambda engine: self._decide(engine, event_id, order, limits),
+                keep=_LOOK_SECONDS,
+            )
+        except BaseException:
+            # It may have been committed: perhaps only the answer was lost, or it is
+            # committed after this thread has stopped waiting, however it did so.
+            self._doubtful.append(event_id)
+            raise
+        if alert is None:
+            self._counters.in_progress[event_id] = None
+        return alert
+
+    def _look_first(
+        self, windows: Sequence[BudgetWindow], limits: Mapping[str, int]
+    ) -> None:
+        """Look at windows that this process does not know: that waits for no lock."""
+        unseen = [each for each in windows if each.id not in self._counters.seen]
+        if not unseen:
+            return
+        self._engines.run(
+            lambda engine: self._standings(engine, unseen, limits), writes=False
+        )
+        for each in unseen:
+            if each.id not in self._counters.seen:  # it has no row yet
+                unused = Standing.unused(each, limits[each.id])
+                self._counters.seen.note(each.id, unused)
 
     def _decide(
-        self, event_id: str, wanted: Sequence[Reservation], limits: Mapping[str, int]
+        self,
+        engine: sa.Engine,
+        event_id: str,
+        wanted: Sequence[Reservation],
+        limits: Mapping[str, int],
     ) -> Alert | None:
+        """Reserve on a thread of the engines', which has the call's time limit."""
+        windows = [each.window for each in wanted]
         settle = self._settle
         for _ in range(3):
-            try:
-                with self._turn():
-                    self._counters.rows.ensure(
-                        self._engine, [each.window for each in wanted], limits
-                    )
-                    full = self._insist(event_id, wanted, limits)
-            except exc.SQLAlchemyError:
-                # It may have been committed: perhaps only the answer was lost.
-                self._doubtful.append(event_id)
-                raise
+            self._counters.rows.ensure(engine, windows, limits)
+            full = self._insist(engine, event_id, wanted, limits)
             if full is None:
-                self._counters.in_progress[event_id] = None
+                if not _left():  # the call may not be sent any more
+                    self._doubtful.append(event_id)
                 return None
-            settle, settled = _nothing, settle()
+            # If the time ends before the alert is raised, this is known at least.
+            found = self._standings(engine, [full.window], limits)
+            seconds = min(_SETTLE_SECONDS, _left() / 2)
+            settle, settled = _nothing, settle(seconds)
             if settled:
                 continue
-            for standing in self._standings([full.window], limits):
+            for standing in found:
                 alert = Alert.of(standing, estimate_usd=from_pico(full.amount))
-                self._record(full.window, alert)
+                self._record(engine, full.window, alert)
                 return alert
             # The rows of the windows were deleted: create them again.
             self._counters.forget()
         raise StorageError("the rows of its budgets are missing")
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """On SQLite, let threads write one after the other.
-
-        They would wait for its lock, whose order is random: some would wait too long.
-        """
-        if self._engine.dialect.name != "sqlite":
-            yield
-            return
-        held = self._turns.acquire(timeout=_TURN_S)
-        try:
-            yield
-        finally:
-            if held:
-                self._turns.release()
 
     def _limits(self, windows: Iterable[BudgetWindow]) -> dict[str, int]:
         """Return the limits of windows, without those that have none."""
         found = {w.id: self._counters.limit(w, strict=True) for w in windows}
         return {key: limit for key, limit in found.items() if limit is not None}
 
-    def _record(self, window: BudgetWindow, alert: Alert) -> None:
+    def _record(self, engine: sa.Engine, window: BudgetWindow, alert: Alert) -> None:
         """Record the alert of a refusal; the call is refused even if that fails."""
         try:
-            self._counters.alerts.refuse(self._engine, window, alert)
+            self._counters.alerts.refuse(engine, window, alert)
         except exc.SQLAlchemyError as error:
             _log.warning(
                 "An alert of the budget %r could not be recorded and will be retried at the"
@@ -164,32 +173,35 @@ class Reservations:
             )
 
     def _insist(
-        self, event_id: str, wanted: Sequence[Reservation], limits: Mapping[str, int]
+        self,
+        engine: sa.Engine,
+        event_id: str,
+        wanted: Sequence[Reservation],
+        limits: Mapping[str, int],
     ) -> Reservation | None:
         """Retry where the database asks for it, as after a deadlock."""
-        sqlite = self._engine.dialect.name == "sqlite"
-        until = time.monotonic() + _RETRY_S
-        for left in reversed(range(_TRIES)):
-            began = time.monotonic()
+        for tries in reversed(range(_TRIES)):
             try:
-                return self._reserve(event_id, wanted, limits)
+                return self._reserve(engine, event_id, wanted, limits)
             except exc.IntegrityError:
                 return None  # this very call has its reservation already
             except exc.OperationalError as error:
-                # A deadlock is reported at once; a lock timeout is not, and is not retried.
-                now = time.monotonic()
-                late = now > until or (sqlite and now - began > _LOCK_S)
-                if not left or late or error.connection_invalidated:
+                # A deadlock is reported at once.
+                late = _left() < _LAST_SECONDS
+                if not tries or late or error.connection_invalidated:
                     raise
                 time.sleep(_random.uniform(0.001, 0.02))
         raise AssertionError("unreachable")
 
     def _reserve(
-        self, event_id: str, wanted: Sequence[Reservation], limits: Mapping[str, int]
+        self,
+        engine: sa.Engine,
+        event_id: str,
+        wanted: Sequence[Reservation],
+        limits: Mapping[str, int],
     ) -> Reservation | None:
         """Reserve in all windows; or return the first that has no room."""
-        expires_at = dt.datetime.now(dt.UTC) + LEASE
-        with self._engine.connect() as connection:
+        with engine.connect() as connection:
             for each in wanted:
                 limit = limits[each.window.id]
                 room = limit - each.amount
@@ -206,62 +218,27 @@ class Reservations:
                 if changed.rowcount != 1:
                     connection.rollback()
                     return each
-            connection.execute(
-                sa.insert(budget_reservations),
-                [
-                    {
-                        "event_id": event_id,
-                        "window_id": each.window.id,
-                        "amount": each.amount,
-                        "state": "reserved",
-                        "expires_at": expires_at,
-                    }
-                    for each in wanted
-                ],
-            )
-            connection.commit()
+            _insert(connection, event_id, wanted)
+            if _left():  # else its caller has decided without
+                connection.commit()
         return None
 
     def _standings(
-        self, windows: Sequence[BudgetWindow], limits: Mapping[str, int]
+        self,
+        engine: sa.Engine,
+        windows: Sequence[BudgetWindow],
+        limits: Mapping[str, int],
     ) -> list[Standing]:
         query = sa.select(budget_windows).where(_w.id.in_(sorted(limits)))
-        with self._engine.connect() as connection:
+        with engine.connect() as connection:
             rows = {row.id: row for row in connection.execute(query)}
         found = []
         for window in windows:
             if window.id in rows and window.id in limits:
                 standing = Standing.of(window, rows[window.id], limits[window.id])
-                self._remember(window, standing)
+                self._counters.seen.note(window.id, standing)
                 found.append(standing)
         return found
-
-    def _remember(self, window: BudgetWindow, standing: Standing) -> None:
-        if not standing.spent_up:
-            self._spent_up.pop(window.id, None)
-            return
-        if len(self._spent_up) >= _MAX_DOUBTFUL:
-            self._spent_up.clear()
-        self._spent_up[window.id] = standing
-
-    def known_spent(self, windows: Sequence[BudgetWindow]) -> Standing | None:
-        """Return a window that is known to be spent, though the database is unavailable.
-
-        SQLite can still be read while another connection holds its lock.
-        """
-        # Another problem with the same database must not hide the first one.
-        with contextlib.suppress(StorageError, exc.SQLAlchemyError):
-            limits = self._limits(windows)
-            if self._engine.dialect.name == "sqlite":
-                with self._engines.time_limited(), self._engines.explained():
-                    self._standings(windows, limits)
-            for window in windows:
-                known = self._spent_up.get(window.id)
-                if known is not None and window.id in limits:
-                    now = dataclasses.replace(known, limit=limits[window.id])
-                    if now.spent_up:
-                        return now
-        return None
 
     def standings(self, windows: Sequence[BudgetWindow]) -> list[Standing]:
         """Return how windows stand, without those that have no limit.
@@ -269,20 +246,83 @@ class Reservations:
         :raises StorageError: If the database cannot be used.
         """
         limits = self._limits(windows)
-        with self._engines.time_limited():
-            self._engines.prepare()
-            with self._engines.explained():
+
+        def look(engine: sa.Engine) -> list[Standing]:
+            self._counters.rows.ensure(engine, windows, limits)
+            return self._standings(engine, windows, limits)
+
+        return self._engines.run(look, keep=_LOOK_SECONDS)
+
+    def known_refusal(self, wanted: Sequence[Reservation]) -> Alert | None:
+        """Return the alert of a window without room, though the database is unavailable.
+
+        A database can often be read while another connection holds its lock.
+        """
+        # Another problem with the same database must not hide the first one.
+        with contextlib.suppress(StorageError, exc.SQLAlchemyError):
+            windows = [each.window for each in wanted]
+            limits = self._limits(windows)
+            with contextlib.suppress(StorageError, exc.SQLAlchemyError):
+                self._engines.run(
+                    lambda engine: self._standings(engine, windows, limits),
+                    writes=False,
+                    in_line=False,
+                )
+            return self._counters.seen.refusal(wanted, limits)
+        return None
+
+    def owe(self, event_id: str, wanted: Sequence[Reservation]) -> None:
+        """Note that a call is sent though nothing could be reserved for it.
+
+        :meth:`catch_up` does that, so that it counts for other calls as soon as possible.
+        """
+        if len(self._owed) < _MAX_DOUBTFUL:
+            self._owed[event_id] = [
+                each for each in wanted if each.window.budget.reserves
+            ]
+        self._counters.in_progress[event_id] = None
+
+    def catch_up(self) -> None:
+        """Reserve for calls that were sent without, and are still in progress.
+
+        Where the database is still not available, that is retried the next time.
+        """
+        with contextlib.suppress(StorageError, exc.SQLAlchemyError):
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        for event_id, wanted in list(self._owed.items()):
+            limits = self._limits(each.window for each in wanted)
+            wanted = [each for each in wanted if each.window.id in limits]
+            if wanted and event_id in self._counters.in_progress:
+                windows = [each.window for each in wanted]
+                self._engines.prepare()
                 self._counters.rows.ensure(self._engine, windows, limits)
-                return self._standings(windows, limits)
+                with contextlib.suppress(exc.IntegrityError):  # it has one already
+                    self._add(event_id, wanted)
+                # Its row may have been stored at the same time.
+                self._doubtful.append(event_id)
+            self._owed.pop(event_id, None)
+
+    def _add(self, event_id: str, wanted: Sequence[Reservation]) -> None:
+        """Reserve whether there is room or not: the call is sent."""
+        changes = Changes()
+        for each in wanted:
+            changes.at(each.window.id).add("reserved", each.amount)
+        with self._engine.begin() as connection:
+            _insert(connection, event_id, wanted)
+            changes.write(connection)
 
     # Leases
 
     def renew(self) -> None:
         """Renew the leases of this process's calls, and mark expired ones as lost."""
         self._engines.prepare()
-        while self._doubtful:
-            self.release(["reserved"], event_id=self._doubtful[0])
-            self._doubtful.popleft()
+        for event_id in list(self._doubtful):
+            # One that is in progress was sent nevertheless.
+            if event_id not in self._counters.in_progress:
+                self.release(["reserved"], event_id=event_id)
+                self._doubtful.remove(event_id)
         now = dt.datetime.now(dt.UTC)
         for some in chunks(sorted(self._counters.in_progress)):
             renew = (
@@ -354,3 +394,32 @@ class Reservations:
                     changes.at(row.window_id).add(state, row.amount)
                 changes.write(connection)
         return changed
+
+
+def _nothing(seconds: float) -> bool:
+    return False
+
+
+def _left() -> float:
+    """The seconds that the waiting call has left."""
+    limit = time_limit()
+    return math.inf if limit is None else limit.left
+
+
+def _insert(
+    connection: sa.Connection, event_id: str, wanted: Sequence[Reservation]
+) -> None:
+    expires_at = dt.datetime.now(dt.UTC) + LEASE
+    connection.execute(
+        sa.insert(budget_reservations),
+        [
+            {
+                "event_id": event_id,
+                "window_id": each.window.id,
+                "amount": each.amount,
+                "state": "reserved",
+                "expires_at": expires_at,
+            }
+            for each in wanted
+        ],
+    )

@@ -80,6 +80,17 @@ class Standing:
             unsettled=row.unsettled,
         )
 
+    @classmethod
+    def unused(cls, window: BudgetWindow, limit: int | None) -> Standing:
+        """Create the standing of a window in which nothing is counted."""
+        return cls(
+            budget=window.budget,
+            tags=window.tags,
+            starts_at=window.starts_at,
+            ends_at=window.ends_at,
+            limit=limit,
+        )
+
     @property
     def used(self) -> int:
         """Spent, reserved, lost and unsettled together."""
@@ -216,15 +227,7 @@ def _limit(
 
 
 def _unused(budget: Budget, now: dt.datetime, limit_of: LimitOf) -> Standing:
-    window = budget.window({}, now)
-    limit = limit_of(budget, {})
-    return Standing(
-        budget=budget,
-        tags={},
-        starts_at=window.starts_at,
-        ends_at=window.ends_at,
-        limit=limit,
-    )
+    return Standing.unused(budget.window({}, now), limit_of(budget, {}))
 
 
 def _passed(connection: sa.Connection, ids: Sequence[str]) -> dict[str, list[Decimal]]:
@@ -249,7 +252,7 @@ def _unsettled(connection: sa.Connection, ids: Sequence[str]) -> dict[str, int]:
 
 
 def _forecast(row: t.Any, now: dt.datetime) -> Decimal | None:
-    if row.ends_at is None or not row.starts_at < now < row.ends_at:
+    if row.ends_at is None or not row.starts_at < now < row.ends_at or not row.spent:
         return None
     length, elapsed = row.ends_at - row.starts_at, now - row.starts_at
     if elapsed * _EARLY < length:

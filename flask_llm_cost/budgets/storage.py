@@ -43,7 +43,7 @@ class Budgets:
         engines: Engines,
         policy: Policy,
         *,
-        settle: Callable[[], bool] = lambda: False,
+        settle: Callable[[float], bool] = lambda seconds: False,
     ) -> None:
         with loading():
             from .counters import Counters
@@ -140,6 +140,7 @@ class Budgets:
             if now >= self._renew_at and any(b.reserves for b in self.definitions):
                 self._renew_at = now + _RENEW_SECONDS
                 self.reservations.renew()
+            self.reservations.catch_up()
             if now >= self._post_at and self._policy.send is not None:
                 self._post_at = now + _POST_SECONDS
                 self._post()

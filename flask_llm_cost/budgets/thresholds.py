@@ -20,6 +20,7 @@ from ..money import quotient
 from ..money import to_pico
 from .alert import Alert
 from .definition import BudgetWindow
+from .last_seen import LastSeen
 from .outbox import enqueue
 from .standing import Standing
 
@@ -56,10 +57,12 @@ class _Reached(t.NamedTuple):
 class Alerts:
     """The alerts of one ledger's budgets.
 
+    :param seen: Where to note how windows stand.
     :param webhook: Whether they are also posted.
     """
 
-    def __init__(self, *, webhook: bool) -> None:
+    def __init__(self, seen: LastSeen, *, webhook: bool) -> None:
+        self._seen = seen
         self.webhook = webhook
         self.pending: deque[Alert] = deque()
         """Committed alerts that the app has not been notified of."""
@@ -93,6 +96,7 @@ class Alerts:
                     continue
                 window = windows[row.id]
                 standing = Standing.of(window, row, row.allowed)
+                self._seen.note(row.id, standing)
                 for threshold in window.budget.thresholds:
                     reached = _Reached(
                         window, int(multiply(threshold, _MILLION)), standing

@@ -16,9 +16,8 @@ from ..money import MAX_PICO
 from ..money import MAX_USD
 from ..money import to_pico
 from ..money import WIDE
+from ..recurring import report
 from .definition import Budget
-
-_log = logging.getLogger("flask_llm_cost")
 
 _MARGIN: t.Final = Decimal("1.25")
 """What a cut call counts, as a multiple of its estimate."""
@@ -83,10 +82,11 @@ def _estimate(budget: Budget, call: Call) -> int | None:
         return floor_pico(checks.money("estimate", estimate(call)))
     except Exception as error:
         pass_on(error)
-        _log.exception(
-            "The estimate of the budget %r failed; the unpriced call %s counts what was"
+        report(
+            "The estimate of the budget %r failed; an unpriced call counts what was"
             " reserved for it.",
             budget.name,
-            call.event_id,
+            level=logging.ERROR,
+            error=error,
         )
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
-import ipaddress
 import socket
 import ssl
 import time
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ..db.timeouts import time_limit
 from ..db.timeouts import TimeLimit
+from ..public_address import is_public
 
 TIMEOUT: t.Final = 10.0
 """Seconds for connecting, sending and the answer's status together."""
@@ -100,7 +100,7 @@ class Webhook:
         addresses = [str(entry[4][0]) for entry in found]
         if not self._private:
             for address in addresses:
-                if not _is_public(address):
+                if not is_public(address):
                     raise DeliveryError(
                         f"{host} is not a public address; set LLM_COST_ALERT_ALLOW_PRIVATE"
                         " to post to a private network"
@@ -117,35 +117,6 @@ def sign(secret: str, at: str, body: bytes) -> str:
     return hmac.new(
         secret.encode(), at.encode() + b"." + body, hashlib.sha256
     ).hexdigest()
-
-
-def _is_public(address: str) -> bool:
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        # IPv6 addresses that contain an IPv4 address.
-        inner = parsed.ipv4_mapped or parsed.sixtofour
-        if inner is None and parsed in _NAT64:
-            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        if inner is not None:
-            return inner.is_global and not inner.is_multicast
-        if any(parsed in network for network in _LOCAL):
-            return False
-    return parsed.is_global and not parsed.is_multicast
-
-
-_NAT64: t.Final = ipaddress.IPv6Network("64:ff9b::/96")
-_LOCAL: t.Final = tuple(
-    map(
-        ipaddress.IPv6Network,
-        (
-            "::/96",  # IPv4-compatible addresses (deprecated)
-            "::ffff:0:0:0/96",  # IPv4-translated addresses
-            "64:ff9b:1::/48",  # local-use NAT64
-            "fec0::/10",  # site-local addresses (deprecated)
-        ),
-    )
-)
-"""Networks that are not public, though ``is_global`` is true."""
 
 
 def _target(url: SplitResult) -> str:

@@ -23,6 +23,8 @@ from aiohttp import FormData
 from aiohttp import StreamReader
 from multidict import CIMultiDict
 
+from .aiohttp_websocket import websocket_patches
+from .connection import merged
 from .form import form
 from .harmless import harmless
 from .meter import Meter
@@ -69,6 +71,7 @@ def _open(
         _full(session, url) or "",
         lambda: _body_of(options),
         lambda: _form_of(options),
+        headers=lambda: merged(session.headers, options.get("headers")),
     )
 
 
@@ -245,7 +248,7 @@ class _TeeResponse(_Response):
         super().__del__(*args)
 
 
-def patches(library: str) -> list[Patch]:
+def patches(module: str) -> list[Patch]:
     """The patches that capture every session in the process."""
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
@@ -257,7 +260,7 @@ def patches(library: str) -> list[Patch]:
 
         return _request
 
-    return [Patch(ClientSession, "_request", around)]
+    return [Patch(ClientSession, "_request", around), *websocket_patches()]
 
 
 def target_of(library: str, client: object) -> ClientSession | None:

@@ -10,15 +10,15 @@ import typing as t
 from collections.abc import Callable
 
 from botocore.httpsession import URLLib3Session
-from urllib3.response import BaseHTTPResponse
+from urllib3.response import HTTPResponse
 
+from .connection import bytes_of
 from .harmless import harmless
 from .meter import Meter
 from .patch import bound
 from .patch import Patch
 from .patch import wrap_transport
 from .tap import Tap
-from .urllib3_body import bytes_of
 from .urllib3_body import follow_body
 
 
@@ -38,7 +38,12 @@ def captured(tap: Tap | None, send: Callable[[t.Any], t.Any], request: t.Any) ->
 
 
 def _open(tap: Tap, request: t.Any) -> Meter | None:
-    return tap.open(request.method, request.url, lambda: bytes_of(request.body))
+    return tap.open(
+        request.method,
+        request.url,
+        lambda: bytes_of(request.body),
+        headers=lambda: request.headers.items(),
+    )
 
 
 @harmless()
@@ -52,11 +57,11 @@ def _follow(response: t.Any, meter: Meter, *, streams: bool) -> None:
         if getattr(raw, "length_remaining", None):
             meter.fail()
         meter.end()
-    elif isinstance(raw, BaseHTTPResponse):
+    elif isinstance(raw, HTTPResponse):
         follow_body(raw, meter)
 
 
-def patches(library: str) -> list[Patch]:
+def patches(module: str) -> list[Patch]:
     """The patches that capture every client in the process."""
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:

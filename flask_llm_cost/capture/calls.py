@@ -22,6 +22,7 @@ from ..interrupts import pass_on
 from ..money import add
 from ..providers import Exchange
 from ..providers import NOT_A_CALL
+from ..providers import ScopeReader
 from ..tags import TRACE_KEY
 
 UNKNOWN_MODEL: t.Final = "unknown"
@@ -31,7 +32,7 @@ _MAX_AGE: t.Final = dt.timedelta(days=400)
 _MAX_SKEW: t.Final = dt.timedelta(days=-1)
 """Creation times of polled answers are trusted only if their age is between these."""
 
-_POLLED: t.Final = ("responses", "assistants")
+_POLLED: t.Final = ("responses", "assistants", "predictions")
 """Operations whose answers a client may ask for again."""
 
 _REMEMBERED: t.Final = 10_000
@@ -78,8 +79,11 @@ def calls_of(exchange: Exchange, snapshot: Snapshot, ending: Ending) -> Iterator
     if exchange.route.operation == "agents" and exchange.route.parent_id is None:
         _note_parent(reading)
     reading = _with_parent(reading, exchange)
-    call = _as_call(reading, snapshot, ending, outcome, polled=exchange.route.poll)
-    yield from results_of(exchange, snapshot)
+    call = _as_call(
+        reading, snapshot, ending, outcome, exchange.scope, polled=exchange.route.poll
+    )
+    if exchange.has_results:
+        yield from results_of(exchange, snapshot)
     if _counts(call, exchange, snapshot):
         yield _with_new_containers(call, reading, snapshot)
 
@@ -95,7 +99,8 @@ def results_of(exchange: Exchange, snapshot: Snapshot) -> Iterator[Call]:
             mine = replace(snapshot, event_id=mint_event_id(snapshot.started_at))
         else:
             mine = snapshot
-        call = _as_call(reading, mine, _RESULT, _RESULT.outcome, polled=True)
+        outcome, scope = _RESULT.outcome, exchange.scope
+        call = _as_call(reading, mine, _RESULT, outcome, scope, polled=True)
         if _counts(call, exchange, snapshot):
             yield _with_new_containers(call, reading, snapshot)
 
@@ -121,6 +126,7 @@ def _as_call(
     snapshot: Snapshot,
     ending: Ending,
     outcome: Outcome,
+    scope: ScopeReader,
     *,
     polled: bool,
 ) -> Call:
@@ -162,6 +168,8 @@ def _as_call(
         usage_by_model=reading.usage_by_model,
         bound=bound,
         estimate=None if silent else reading.estimate,
+        scope=scope.text,
+        key_digest=scope.key_digest,
     )
 
 
@@ -224,7 +232,8 @@ def _with_parent(reading: Reading, exchange: Exchange) -> Reading:
 
     If the date is unknown, the answer gets the time at which this process first saw it.
     """
-    parent = _parents.get((reading.provider, str(exchange.route.parent_id)))
+    named = exchange.route.parent_id
+    parent = None if named is None else _parents.get((reading.provider, named))
     if parent is None:
         return reading
     return replace(

@@ -4,39 +4,47 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
+import logging
 import sys
 import threading
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..checks import INSTRUMENTS
 from ..errors import ConfigError
 from .harmless import harmless
+from .inside import inside
+from .inside import own
+from .inside import package_of
+from .inside import way
+from .on_import import forget
+from .on_import import when_imported
 from .patch import Patch
 from .tap import Tap
 
+_log = logging.getLogger("flask_llm_cost")
 _lock = threading.Lock()
+_taps: dict[str, Tap] = {}
+"""The libraries that the process captures."""
+
 _patches: dict[str, list[Patch]] = {}
+"""By the module that they are made for."""
 
 
 def instrument(tap: Tap, names: Iterable[str] = INSTRUMENTS) -> tuple[str, ...]:
     """Capture every client of these libraries in the process.
 
-    A library that is not installed is skipped. If called again, the new tap applies.
+    A library that is not installed is skipped, and one that is not imported is captured
+    as soon as it is. If called again, the new tap applies.
 
     :return: The libraries that are captured now.
     :raises ConfigError: If a name is not one of a supported library.
     """
-    found = []
-    for name in _checked(names):
-        patches = _patches_of(name)
-        for patch in patches:
-            patch.on(tap)
-        if patches:
-            found.append(name)
-    return tuple(found)
+    return tuple([name for name in _checked(names) if _capture(name, tap)])
 
 
 def uninstrument(names: Iterable[str] = INSTRUMENTS) -> None:
@@ -47,15 +55,21 @@ def uninstrument(names: Iterable[str] = INSTRUMENTS) -> None:
     :raises ConfigError: If a name is not one of a supported library.
     """
     for name in _checked(names):
-        for patch in _patches.get(name, ()):
-            patch.off()
+        with _lock:
+            _taps.pop(name, None)
+            _unsupported.pop(name, None)
+            for module in _LIBRARIES[name].modules:
+                forget(module)
+                for patch in _patches.get(module, ()):
+                    patch.off()
 
 
 def ways() -> dict[str, tuple[str, ...]]:
     """The libraries captured in this process, each with how it is captured."""
     found = {name: set(how) for name, how in _seen.items()}
-    for name, patches in _patches.items():
-        if any(patch.tap is not None for patch in patches):
+    for name in tuple(_taps):
+        modules = _LIBRARIES[name].modules
+        if any(m in _patches or m not in sys.modules for m in modules):
             found.setdefault(name, set()).add("instrument")
     return {name: tuple(sorted(how)) for name, how in found.items()}
 
@@ -69,6 +83,14 @@ def note(library: str, way: str) -> None:
 
 
 _seen: dict[str, set[str]] = {}
+
+
+def unsupported() -> dict[str, str]:
+    """The libraries whose installed version cannot be captured, each with the reason."""
+    return dict(_unsupported)
+
+
+_unsupported: dict[str, str] = {}
 
 WRAP_OF: t.Final = "wrap of "
 """One SDK's client is wrapped; other SDKs on the same library are not captured by that."""
@@ -85,23 +107,73 @@ def _checked(names: Iterable[str]) -> tuple[str, ...]:
     return chosen
 
 
-def _patches_of(name: str) -> list[Patch]:
+def _capture(name: str, tap: Tap) -> bool:
+    """Capture a library now, or as soon as it is imported.
+
+    :return: False if it is not installed.
+    """
     with _lock:
-        if name not in _patches:
-            try:
-                _patches[name] = _transport(name).patches(name)
-            except ImportError:
-                return []
-        return _patches[name]
+        _taps[name] = tap
+    found = [_capture_module(name, module) for module in _LIBRARIES[name].modules]
+    if not any(found):
+        with _lock:
+            _taps.pop(name, None)
+    return any(found)
+
+
+def _capture_module(name: str, module: str) -> bool:
+    if module not in sys.modules:
+        if not _is_installed(module):
+            return False
+        when_imported(module, functools.partial(_patch, name, module))
+    # Another thread may have imported it meanwhile.
+    return module not in sys.modules or _patch(name, module)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except ValueError:
+        # Made by hand, as in tests.
+        return True
+
+
+def _patch(name: str, module: str) -> bool:
+    """Capture a library through one of its modules.
+
+    :return: False if this version of it cannot be captured.
+    """
+    made = _patches.get(module)
+    if made is None:
+        try:
+            # Before ours, so that no other thread waits for the two in the opposite order.
+            importlib.import_module(module)
+            made = _transport(name).patches(module)
+        except ImportError as error:
+            if name not in _unsupported:
+                _log.warning("This version of %s cannot be captured: %s", name, error)
+            _unsupported[name] = str(error)
+            return False
+    with _lock:
+        made = _patches.setdefault(module, made)
+        tap = _taps.get(name)
+        if tap is not None:
+            for patch in made:
+                patch.on(tap)
+    return True
 
 
 class Transport(t.Protocol):
-    """What the module that captures a library provides."""
+    """What the module that captures a library provides.
 
-    def patches(self, library: str) -> list[Patch]:
+    :func:`target_of` and :func:`wrap` are left out where single clients cannot be wrapped.
+    """
+
+    def patches(self, module: str) -> list[Patch]:
         """The patches that capture every client of the library in the process.
 
-        :raises ImportError: If it is not installed.
+        :param module: Which of the library's modules has been imported.
+        :raises ImportError: If this version of the library cannot be captured.
         """
         ...
 
@@ -117,18 +189,46 @@ class Transport(t.Protocol):
         ...
 
 
-_MODULES: t.Final = {
-    "requests": "requests_adapter",
-    "httpx2": "httpx_transport",
-    "httpx": "httpx_transport",
-    "aiohttp": "aiohttp_session",
-    "botocore": "botocore_session",
+@dataclass(frozen=True, slots=True)
+class _Library:
+    transport: str
+    """The module here that captures it."""
+    modules: tuple[str, ...]
+    """Its own modules that are patched, each once it is imported."""
+    wraps: bool = False
+    """Whether single clients of it can be wrapped."""
+
+
+_LIBRARIES: t.Final = {
+    "requests": _Library("requests_adapter", ("requests",), wraps=True),
+    "httpx2": _Library("httpx_transport", ("httpx2",), wraps=True),
+    "httpx": _Library("httpx_transport", ("httpx",), wraps=True),
+    "aiohttp": _Library("aiohttp_session", ("aiohttp",), wraps=True),
+    "botocore": _Library("botocore_session", ("botocore.httpsession",), wraps=True),
+    "urllib3": _Library("urllib3_connection", ("urllib3",)),
+    "http.client": _Library("http_client", ("http.client",)),
+    "websockets": _Library(
+        "websockets_connection",
+        ("websockets.sync.connection", "websockets.asyncio.connection"),
+    ),
+    "grpc": _Library("grpc_channel", ("grpc",)),
+    "niquests": _Library("niquests_adapter", ("niquests",)),
+    "curl_cffi": _Library("curl_cffi_session", ("curl_cffi.requests",)),
+    "claude_agent_sdk": _Library("claude_agent", ("claude_agent_sdk",)),
+    "lm15": _Library(
+        "lm15_transport", ("lm15.transports", "dspy._vendor.lm15.transports")
+    ),
 }
-"""The module of each library."""
+
+
+def can_be_wrapped(library: str) -> bool:
+    """Whether single clients of a library can be wrapped."""
+    return _LIBRARIES[library].wraps
 
 
 def _transport(library: str) -> Transport:
-    module: t.Any = importlib.import_module(f"{__package__}.{_MODULES[library]}")
+    name = f"{__package__}.{_LIBRARIES[library].transport}"
+    module: t.Any = importlib.import_module(name)
     return t.cast(Transport, module)
 
 
@@ -146,34 +246,14 @@ def wrap(tap: Tap, client: t.Any) -> tuple[str, ...]:
     _search(tap, client, found, depth=0)
     if not found:
         raise ConfigError(
-            f"No HTTP client was found in this {type(client).__name__}. Wrap the client"
-            " that it uses, or capture all clients with llm_cost.instrument()."
+            f"No HTTP client was found in this {type(client).__name__}. {way(client)}"
         )
-    package = type(client).__module__.partition(".")[0]
+    package = package_of(client)
     for name, work in found.values():
         work()
         note(name, "wrap" if package == name else f"{WRAP_OF}{package}")
     return tuple(dict.fromkeys(name for name, _ in found.values()))
 
-
-_INSIDE: t.Final = (
-    "_client",
-    "_async_client",
-    "_api_client",
-    "_httpx_client",
-    "_async_httpx_client",
-    "_client_wrapper",
-    "httpx_client",
-    "sdk_configuration",
-    "client",
-    "async_client",
-)
-"""Attributes through which SDKs hold their HTTP client:
-
-openai, anthropic, groq, ollama ``_client``; google-genai ``_api_client._httpx_client``,
-``._async_httpx_client``; mistralai ``sdk_configuration.client``,
-``.async_client``; cohere ``_client_wrapper.httpx_client.httpx_client``.
-"""
 
 _DEPTH: t.Final = 4
 
@@ -201,7 +281,7 @@ class _Wrapping(dict[t.Any, t.Any]):
 
 def _search(tap: Tap, client: t.Any, found: _Found, depth: int) -> None:
     for name in _LATER:
-        clients = _own(client, name)
+        clients = own(client, name)
         if isinstance(clients, dict):
             vars(client)[name] = _Wrapping(tap, clients)
     known = _known(tap, client)
@@ -210,25 +290,16 @@ def _search(tap: Tap, client: t.Any, found: _Found, depth: int) -> None:
         found[id(target)] = name, work
         return
     if depth < _DEPTH:
-        for name in _INSIDE:
-            # Only from the instance: a property of the class may open a connection.
-            inner = _own(client, name)
+        for inner in inside(client):
             if inner is not None:
                 _search(tap, inner, found, depth + 1)
 
 
-def _own(client: object, name: str) -> t.Any:
-    try:
-        return vars(client).get(name)
-    except TypeError:
-        return None
-
-
 def _known(tap: Tap, client: t.Any) -> tuple[str, t.Any, Callable[[], None]] | None:
     """The library of a client, what to wrap, and how; ``None`` for an unknown client."""
-    for library in _MODULES:
+    for library, known in _LIBRARIES.items():
         # A library that was never imported has no clients.
-        if library in sys.modules:
+        if known.wraps and library in sys.modules:
             transport = _transport(library)
             target = transport.target_of(library, client)
             if target is not None:

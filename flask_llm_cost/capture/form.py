@@ -9,7 +9,9 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Iterable
 
-_NAMES: t.Final = ("model", "stream")
+from ..providers.elevenlabs import EXTRAS
+
+_NAMES: t.Final = ("model", "model_id", "stream")
 """The fields that are read. Others may be a prompt, and are not touched."""
 
 _MAX_BYTES: t.Final = 256
@@ -25,7 +27,12 @@ def form(fields: Iterable[tuple[object, object]]) -> bytes:
     for name, value in fields:
         if isinstance(value, str):
             value = value.encode("utf-8", "replace")
-        if name in _NAMES and isinstance(value, bytes) and len(value) <= _MAX_BYTES:
+        if name in EXTRAS:
+            # That it is there says what is billed. Its value may be content.
+            value = b"false" if value == b"false" else b"true"
+        elif name not in _NAMES:
+            continue
+        if isinstance(value, bytes) and len(value) <= _MAX_BYTES:
             parts.append(
                 f'Content-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
                 + value

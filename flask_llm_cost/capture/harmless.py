@@ -8,8 +8,7 @@ import typing as t
 from collections.abc import Callable
 
 from ..interrupts import pass_on
-
-_log = logging.getLogger("flask_llm_cost")
+from ..recurring import report
 
 _P = t.ParamSpec("_P")
 _R = t.TypeVar("_R")
@@ -48,9 +47,10 @@ def _report(error: Exception) -> None:
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     where = "?" if at is None else f"{at.tb_frame.f_code.co_name}:{at.tb_lineno}"
-    _log.error(
+    report(
         "Capture failed with %s in %s. The app's call continues; its record may be"
         " missing or without usage.",
         type(error).__qualname__,
         where,
+        level=logging.ERROR,
     )

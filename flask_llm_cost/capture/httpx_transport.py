@@ -8,8 +8,6 @@ one that reports what it hands out to a :class:`.Meter`.
 from __future__ import annotations
 
 import functools
-import importlib
-import logging
 import sys
 import typing as t
 from collections.abc import AsyncIterator
@@ -17,6 +15,7 @@ from collections.abc import Awaitable
 from collections.abc import Callable
 from collections.abc import Iterator
 
+from ..recurring import report
 from .form import form
 from .harmless import harmless
 from .meter import Meter
@@ -24,8 +23,6 @@ from .patch import bound
 from .patch import Patch
 from .patch import wrap_transport
 from .tap import Tap
-
-_log = logging.getLogger("flask_llm_cost")
 
 _MODULES: t.Final = ("httpx2", "httpx")
 
@@ -69,6 +66,7 @@ def _open(tap: Tap, request: t.Any) -> Meter | None:
         str(request.url),
         lambda: _body_of(request),
         lambda: _form_of(request),
+        headers=request.headers.raw,
     )
 
 
@@ -194,7 +192,7 @@ def _warn_if_shared(transport: t.Any, tap: Tap) -> None:
     """Some SDKs, such as LangChain, share one HTTP client between their own clients."""
     before: Tap | None = getattr(transport, "_llm_cost", (None, None))[1]
     if before is not None and before.tags not in (None, tap.tags):
-        _log.warning(
+        report(
             "This client sends through an HTTP client that is already wrapped, with other"
             " tags. From now on the calls of both get the tags given last. Give each its"
             " own http_client, or use llm_cost.tags() around the calls."
@@ -242,18 +240,16 @@ def _kind_for(transport: object) -> type:
     return _BothTapped if hasattr(transport, "handle_request") else _AsyncTapped
 
 
-def patches(library: str) -> list[Patch]:
+def patches(module: str) -> list[Patch]:
     """The patches that capture every ``httpx`` or ``httpx2`` client in the process.
 
     An app's own transports, and those for tests (mock, WSGI, ASGI), are not captured.
-
-    :raises ImportError: If the module is not installed.
     """
-    module: t.Any = importlib.import_module(library)
+    library: t.Any = sys.modules[module]
 
     def around(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., t.Any]:
         def handle_request(self: t.Any, request: t.Any) -> t.Any:
-            return captured(module, patch.tap, bound(original, self), request)
+            return captured(library, patch.tap, bound(original, self), request)
 
         return handle_request
 
@@ -262,11 +258,11 @@ def patches(library: str) -> list[Patch]:
     ) -> Callable[..., t.Any]:
         async def handle_async_request(self: t.Any, request: t.Any) -> t.Any:
             send = bound(original, self)
-            return await captured_async(module, patch.tap, send, request)
+            return await captured_async(library, patch.tap, send, request)
 
         return handle_async_request
 
     return [
-        Patch(module.HTTPTransport, "handle_request", around),
-        Patch(module.AsyncHTTPTransport, "handle_async_request", around_async),
+        Patch(library.HTTPTransport, "handle_request", around),
+        Patch(library.AsyncHTTPTransport, "handle_async_request", around_async),
     ]

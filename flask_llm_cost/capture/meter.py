@@ -22,6 +22,7 @@ from ..attempt import Snapshot
 from ..call import Call
 from ..call import Outcome
 from ..providers import Exchange
+from ..providers import Headers
 from .calls import calls_of
 from .calls import Ending
 from .calls import results_of
@@ -76,6 +77,12 @@ class Meter:
 
     # Before the answer
 
+    @harmless()
+    def asked(self, url: str, headers: Headers | Callable[[], Headers]) -> None:
+        """Note whose account the request is sent with."""
+        given = headers() if callable(headers) else headers
+        self._exchange.begin_request(url, given)
+
     def start(self, token: Token[Guard | None] | None = None) -> None:
         """The attempt is about to be sent.
 
@@ -99,6 +106,13 @@ class Meter:
         if asking is not None and self.asking is not None:
             request = asking(request, self.asking) or request
         return Sending(self, request, status_of)
+
+    def sent(self) -> None:
+        """The request is sent: from now on other attempts are captured again.
+
+        For libraries whose callers may send others before they ask for the response.
+        """
+        self._leave()
 
     @harmless()
     def respond(self, status: int, headers: Mapping[str, str]) -> None:

@@ -20,12 +20,13 @@ from requests.adapters import BaseAdapter
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RetryError
 from requests.utils import stream_decode_response_unicode
-from urllib3.response import BaseHTTPResponse
+from urllib3.response import HTTPResponse
 
-from ..attempt import Recorder
+from ..attempt import ClientRecorder
 from ..call import TagSource
 from ..errors import ConfigError
 from ..providers import Provider
+from .connection import bytes_of
 from .harmless import harmless
 from .meter import Meter
 from .patch import become
@@ -34,7 +35,6 @@ from .patch import Patch
 from .patch import wrap_transport
 from .tap import Hosts
 from .tap import Tap
-from .urllib3_body import bytes_of
 from .urllib3_body import follow_body
 
 
@@ -58,7 +58,7 @@ class LlmCostAdapter(HTTPAdapter):
 
     def __init__(
         self,
-        recorder: Recorder,
+        recorder: ClientRecorder,
         *,
         hosts: Hosts | None = None,
         providers: Sequence[Provider] = (),
@@ -141,6 +141,7 @@ def _open(tap: Tap, request: PreparedRequest) -> Meter | None:
         request.method or "",
         url.decode("latin-1") if isinstance(url, bytes) else url,
         lambda: bytes_of(request.body),
+        headers=request.headers,
     )
 
 
@@ -176,7 +177,7 @@ def _follow(response: Response, meter: Meter) -> None:
         meter.feed(content, decoded=True)
         meter.end()
         return
-    if isinstance(raw, BaseHTTPResponse) and follow_body(raw, meter):
+    if isinstance(raw, HTTPResponse) and follow_body(raw, meter):
         return
     response.__dict__["_llm_cost"] = meter
     become(response, _TeeResponse)
@@ -254,7 +255,7 @@ def _around(patch: Patch, original: Callable[..., Response]) -> Callable[..., Re
     return send
 
 
-def patches(library: str) -> list[Patch]:
+def patches(module: str) -> list[Patch]:
     """The patches that capture every session in the process."""
     return [Patch(HTTPAdapter, "send", _around)]
 

@@ -11,14 +11,20 @@ from contextvars import Token
 class Guard:
     """Suppresses captures while it is on.
 
+    :param tentative: Only a listed host shows that an attempt is an LLM call: one to such
+        a host inside of this is captured, and is the call.
+
     A task started meanwhile has it in its copy of the context. What counts is therefore
     the flag, whose change every context sees, and not the variable.
     """
 
-    __slots__ = ("on",)
+    __slots__ = ("on", "superseded", "tentative")
 
-    def __init__(self) -> None:
+    def __init__(self, *, tentative: bool = False) -> None:
         self.on = True
+        self.tentative = tentative
+        self.superseded = False
+        """An attempt inside of this is the call."""
 
     def enter(self) -> Token[Guard | None]:
         """Suppress captures in the current context."""
@@ -42,10 +48,15 @@ class Guard:
 _guard: ContextVar[Guard | None] = ContextVar("flask_llm_cost.guard", default=None)
 
 
+def current() -> Guard | None:
+    """The guard that is on here."""
+    guard = _guard.get()
+    return guard if guard is not None and guard.on else None
+
+
 def suppressed() -> bool:
     """Whether an attempt that is sent here must not be captured."""
-    guard = _guard.get()
-    return guard is not None and guard.on
+    return current() is not None
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import typing as t
 import uuid
 import weakref
@@ -11,26 +10,31 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from ..attempt import Attempt
+from ..attempt import ClientRecorder
 from ..attempt import Recorder
 from ..call import TagSource
 from ..errors import ConfigError
 from ..errors import LlmCostError
 from ..providers import Exchange
+from ..providers import Headers
+from ..providers import is_request
 from ..providers import Provider
 from ..providers import Route
 from ..providers import route
+from ..recurring import report
 from .harmless import harmless
 from .meter import Meter
+from .suppression import current
 from .suppression import Guard
-from .suppression import suppressed
-
-_log = logging.getLogger("flask_llm_cost")
+from .unlisted import Tentative
 
 Hosts: t.TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str] | None]
 """``LLM_COST_PROVIDER_HOSTS``, or a callable that returns those of the current app.
 
 ``None`` means that this app captures nothing.
 """
+
+RequestHeaders: t.TypeAlias = Headers | Callable[[], Headers]
 
 Body: t.TypeAlias = bytes | Callable[[], bytes | None] | None
 
@@ -50,7 +54,7 @@ class Tap:
 
     def __init__(
         self,
-        recorder: Recorder,
+        recorder: ClientRecorder,
         *,
         hosts: Hosts | None = None,
         providers: Sequence[Provider] | Callable[[], Sequence[Provider]] = (),
@@ -76,27 +80,41 @@ class Tap:
 
     @harmless(passing=(LlmCostError,))
     def open(
-        self, method: str, url: str, body: Body, form: Body = None
+        self,
+        method: str,
+        url: str,
+        body: Body,
+        form: Body = None,
+        *,
+        headers: RequestHeaders = (),
+        begun: bool = False,
     ) -> Meter | None:
         """Start to follow an attempt, before it is sent.
 
         :param body: The request body, or ``None`` if reading would consume it. A callable
             is evaluated only if this is an LLM call.
         :param form: What :func:`.form` makes of a form's fields, if there is no such body.
+        :param headers: Of the request, or a callable that returns them.
+        :param begun: The provider has begun it by itself, so budgets cannot stop it.
         :return: ``None`` if the attempt is not captured.
         :raises LlmCostError: If the recorder rejects the call, as an exceeded budget does.
         """
-        if suppressed():
+        outer = current()
+        if outer is not None and not outer.tentative:
             return None
-        found = self._route(method, url)
+        found = self._route(method, url, unlisted=outer is None)
         if found is None:
             return None
-        guard = Guard()
+        if outer is not None:
+            outer.superseded = True
+        guard = Guard(tentative=found.unlisted)
         token = meter = None
         try:
             # Before the recorder is asked: a tag provider may call an LLM itself.
             token = guard.enter()
-            meter = self._begin(found, url, body, form, guard)
+            meter = self._begin(found, url, body, form, guard, begun)
+            if meter is not None:
+                meter.asked(url, headers)
         finally:
             if meter is None:
                 guard.leave(token)
@@ -104,11 +122,15 @@ class Tap:
             meter.start(token)
         return meter
 
+    def captures(self, method: str, url: str) -> bool:
+        """Whether an attempt with this URL is an LLM call."""
+        return self._route(method, url) is not None
+
     # What an app's own providers raise must not stop a call, whatever it is: only what the
     # recorder itself raises may pass.
 
     @harmless()
-    def _route(self, method: str, url: str) -> Route | None:
+    def _route(self, method: str, url: str, *, unlisted: bool = False) -> Route | None:
         hosts = self.hosts
         if callable(hosts):
             hosts = hosts()
@@ -116,20 +138,34 @@ class Tap:
                 return None
         own = self.providers
         providers = own() if callable(own) else own
-        return route(method, url, hosts=hosts, providers=providers)
+        found = route(method, url, hosts=hosts, providers=providers, unlisted=unlisted)
+        if found is None or not found.unlisted:
+            return found
+        return None if self.recorder.unlisted_hosts == "ignore" else found
 
     @harmless()
-    def _exchange(self, found: Route, sent: bytes | None) -> Exchange:
+    def _exchange(self, found: Route, sent: bytes | None) -> Exchange | None:
+        if found.unlisted and not is_request(found.dialect, sent):
+            return None
         return Exchange(found, request_body=sent)
 
     def _begin(
-        self, found: Route, url: str, body: Body, form: Body, guard: Guard
+        self,
+        found: Route,
+        url: str,
+        body: Body,
+        form: Body,
+        guard: Guard,
+        begun: bool,
     ) -> Meter | None:
         sent = _read(body)
         exchange = self._exchange(found, _read(form) if sent is None else sent)
         if exchange is None:
             return None
-        snapshot = self.recorder.begin(
+        recorder: Recorder = self.recorder
+        if found.unlisted:
+            recorder = Tentative(self.recorder, guard)
+        snapshot = recorder.begin(
             Attempt(
                 provider=found.provider,
                 operation=found.operation,
@@ -137,14 +173,16 @@ class Tap:
                 stream=exchange.stream,
                 tags=self.tags,
                 body=sent,
-                poll=found.poll,
+                flags=found.flags,
+                poll=found.poll or begun,
+                unlisted=found.unlisted,
             )
         )
         if snapshot is None:
             return None
         if snapshot.estimate:
             exchange.use_estimate()
-        meter = Meter(self.recorder, exchange, snapshot, guard)
+        meter = Meter(recorder, exchange, snapshot, guard)
         if snapshot.inject:
             meter.asking = _asking(exchange, url, sent)
         return meter
@@ -167,7 +205,7 @@ _pickled: weakref.WeakValueDictionary[str, Tap] = weakref.WeakValueDictionary()
 def _unpickled(name: str) -> Tap | None:
     tap = _pickled.get(name)
     if tap is None:
-        _log.warning(
+        report(
             "An adapter was unpickled in a process other than the one that made it: it"
             " sends, but records nothing. Mount a new llm_cost.adapter() there, or wrap"
             " its session again."

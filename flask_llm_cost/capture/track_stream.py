@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import typing as t
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -24,13 +23,12 @@ from ..providers import chat_route
 from ..providers import Exchange
 from ..providers import known_name
 from ..providers import Provider
+from ..recurring import report
 from .calls import UNKNOWN_MODEL
 from .manual import check_name
 from .manual import latency_of
 from .meter import follow
 from .meter import Meter
-
-_log = logging.getLogger("flask_llm_cost")
 
 _MAX_EVENT: t.Final = 1024 * 1024
 """An incomplete event of more characters than this is discarded."""
@@ -260,7 +258,7 @@ class TrackedStream:
         if document is not None:
             return [document]
         if "unreadable_event" not in self._flags:
-            _log.warning(
+            report(
                 "An event of type %s cannot be read, so its usage is missing. Report a"
                 " mapping or JSON, or use stream.usage().",
                 type(data).__qualname__,

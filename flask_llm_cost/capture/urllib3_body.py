@@ -12,7 +12,7 @@ from http.client import HTTPException
 from threading import get_ident
 
 from urllib3.exceptions import HTTPError
-from urllib3.response import BaseHTTPResponse
+from urllib3.response import HTTPResponse
 
 from .meter import Meter
 from .patch import become
@@ -21,16 +21,7 @@ _BROKEN: t.Final = (HTTPError, HTTPException, OSError)
 """Raised by a read when the body fails; anything else is the caller's mistake."""
 
 
-def bytes_of(body: object) -> bytes | None:
-    """A request's body, unless reading would consume it, as for files and generators."""
-    if isinstance(body, str):
-        return body.encode("utf-8", "replace")
-    if isinstance(body, (bytes, bytearray, memoryview)):
-        return bytes(body)
-    return None
-
-
-def follow_body(raw: BaseHTTPResponse, meter: Meter) -> bool:
+def follow_body(raw: HTTPResponse, meter: Meter) -> bool:
     """Attach the meter to a body.
 
     :return: False if an object of this type cannot be followed.
@@ -45,12 +36,23 @@ def follow_body(raw: BaseHTTPResponse, meter: Meter) -> bool:
     return True
 
 
+def report_body(raw: HTTPResponse, meter: Meter, *, decode: bool) -> None:
+    """Report a body that urllib3 has read before it handed out its response."""
+    body = vars(raw).get("_body")
+    if body:
+        meter.feed(body, decoded=decode and _Tee(meter, raw).decodes)
+    if getattr(raw, "length_remaining", None):
+        meter.fail()
+    else:
+        meter.end()
+
+
 class _Tee:
     """The state of a followed body. It must not refer back to the body."""
 
     __slots__ = ("decodes", "encoded", "meter", "reader")
 
-    def __init__(self, meter: Meter, raw: BaseHTTPResponse) -> None:
+    def __init__(self, meter: Meter, raw: HTTPResponse) -> None:
         encoding = raw.headers.get("content-encoding", "").lower()
         names = [encoding, *(name.strip() for name in encoding.split(","))]
         self.meter = meter
@@ -70,7 +72,7 @@ class _Tee:
 
 
 if t.TYPE_CHECKING:
-    from urllib3.response import HTTPResponse as _Raw
+    _Raw = HTTPResponse
 else:
     _Raw = object
 
@@ -132,7 +134,8 @@ class _TeeRaw(_Raw):
                 last = True
         elif not last:
             amount = args[0] if args else kwargs.get("amt")
-            last = amount != 0
+            # urllib3 1.26 also returns nothing while its decoder waits for more.
+            last = amount != 0 and _spent(self, unknown=True)
         if last:
             self._ended()
 
@@ -184,14 +187,21 @@ class _TeeRaw(_Raw):
         super().__del__()
 
 
+if not hasattr(HTTPResponse, "read1"):
+    # Before 2.2, urllib3 had none, and others ask for it: io.TextIOWrapper does.
+    del _TeeRaw.read1
+
+
 def _decode_asked(args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> t.Any:
     return args[1] if len(args) > 1 else kwargs.get("decode_content")
 
 
-def _spent(raw: t.Any) -> bool:
-    """Whether everything has come over the wire."""
+def _spent(raw: t.Any, *, unknown: bool = False) -> bool:
+    """Whether everything has come over the wire.
+
+    :param unknown: The answer if it was not made from a connection.
+    """
     try:
         return bool(raw.isclosed())
     except (AttributeError, ValueError):
-        # Not made from a connection: an empty read marks the end.
-        return False
+        return unknown

@@ -68,7 +68,10 @@ class Commands(AppGroup):
 
 
 def _line(error: LlmCostError) -> str:
-    return " ".join(str(error).split())
+    from .text import plain
+
+    # It may repeat what a file or a server says.
+    return plain(" ".join(str(error).split()))
 
 
 def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
@@ -76,23 +79,29 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
 
     :param make_app: Creates the app that ``demo`` runs.
     """
+    from .bills import bills
     from .budgets import budgets
     from .calls import calls
     from .clear import clear
     from .db import db
     from .demo import demo_command
+    from .distribute import distribute
     from .doctor import doctor
     from .drain import drain
+    from .focus import focus
     from .ledger import ledger
     from .partition import partition
-    from .pricefile import prices
     from .prune import prune
+    from .reconcile import reconcile
     from .report import report
+    from .savings import savings
+    from .statement import statement
     from .summary import daily
     from .summary import sessions
     from .summary import summary
     from .tags import tags
     from .verify import verify_capture
+    from .whatif import prices
 
     return (
         db,
@@ -101,14 +110,20 @@ def all_commands(make_app: MakeApp) -> tuple[click.Command, ...]:
         sessions,
         daily,
         calls,
+        focus,
+        savings,
+        statement,
         prices,
         drain,
         prune,
         clear,
         partition,
+        distribute,
         ledger,
         tags,
         budgets,
+        reconcile,
+        bills,
         doctor,
         verify_capture,
         demo_command(make_app),

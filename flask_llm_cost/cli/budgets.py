@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import typing as t
 from collections.abc import Sequence
@@ -19,7 +20,12 @@ from ..money import multiply
 from ..money import own_context
 from .drain import store_queued
 from .text import count
+from .text import fit
+from .text import money
+from .text import percent
 from .text import plain
+from .text import text_or_json
+from .text import wrapped
 
 if t.TYPE_CHECKING:
     from ..budgets.standing import Standing
@@ -32,18 +38,8 @@ def budgets() -> None:
     """Show budgets, and verify their counters."""
 
 
-_form = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Output format.",
-)
-
-
 @budgets.command("list")
-@_form
+@text_or_json
 @with_appcontext
 def list_(form: str) -> None:
     """List the current window of each budget: what it counts, and the forecast.
@@ -58,7 +54,7 @@ def list_(form: str) -> None:
 
 @budgets.command()
 @click.argument("name")
-@_form
+@text_or_json
 @with_appcontext
 def show(name: str, form: str) -> None:
     """List the windows of one budget, including past ones; the latest first."""
@@ -189,55 +185,55 @@ def _print(found: Sequence[Standing], form: str) -> None:
     if form == "json":
         click.echo(json.dumps([_document(each) for each in found], indent=2))
         return
-    for each in found:
-        click.echo(plain(_line(each)))
-        click.echo(plain(_details(each)))
     if not found:
         click.echo("No call has counted in a budget yet.")
+        return
+    host: Host = current_app.extensions["llm_cost"]
+    zone = host.settings.timezone
+    click.echo(f"Amounts in USD, times in {zone}.")
+    click.echo()
+    click.echo(f"{'Budget':<35}{'Period':>8}{'Used':>15}{'Limit':>15}{'Used':>7}")
+    for each in found:
+        click.echo(_line(each))
+        click.echo("\n".join(wrapped(_details(each, zone), 2)))
 
 
 @own_context
 def _line(each: Standing) -> str:
     scope = "".join(f" {key}:{value}" for key, value in each.tags.items())
-    limit = "no limit" if each.limit_usd is None else _usd(each.limit_usd)
+    limit = "no limit" if each.limit_usd is None else money(each.limit_usd)
     used = each.used_fraction
-    percent = "" if used is None else f" ({multiply(used, 100):.1f} %)"
-    state = ""
-    if each.limit is not None and each.exceeded:
-        state = "  EXCEEDED" if each.spent_up else "  FULL"
+    part = "" if used is None else percent(used, 0)
     return (
-        f"{each.budget.name}{scope}: {_usd(each.used_usd)} of {limit}{percent}{state}"
-    )
+        f"{fit(each.budget.name + scope, 35)}{each.budget.period:>8}"
+        f"{money(each.used_usd):>15}{limit:>15}{part:>7}"
+    ).rstrip()
 
 
-@own_context
-def _details(each: Standing) -> str:
-    end = "" if each.ends_at is None else f" to {each.ends_at:%Y-%m-%d %H:%M} UTC"
-    parts = [
-        f"  {each.budget.period} from {each.starts_at:%Y-%m-%d %H:%M}{end}",
-        f"{_usd(each.spent_usd)} spent",
-    ]
+def _details(each: Standing, zone: dt.tzinfo) -> str:
+    parts = [f"Since {each.starts_at.astimezone(zone):%Y-%m-%d %H:%M}"]
+    if each.ends_at is not None:
+        parts.append(f"until {each.ends_at.astimezone(zone):%Y-%m-%d %H:%M}")
+    if each.limit is not None and each.exceeded:
+        parts.append("EXCEEDED" if each.spent_up else "FULL")
+    if each.used != each.spent:
+        parts.append(f"{money(each.spent_usd)} spent")
     if each.reserved:
-        parts.append(f"{_usd(each.reserved_usd)} reserved")
+        parts.append(f"{money(each.reserved_usd)} reserved")
     if each.unsettled:
         calls = count(each.unsettled_calls, "call")
-        parts.append(f"{_usd(each.unsettled_usd)} unsettled ({calls})")
+        parts.append(f"{money(each.unsettled_usd)} unsettled ({calls})")
     if each.lost:
-        parts.append(f"{_usd(each.lost_usd)} lost")
+        parts.append(f"{money(each.lost_usd)} lost")
     if each.passed:
         passed = ", ".join(
-            digits(multiply(threshold, 100)) for threshold in each.passed
+            f"{digits(multiply(threshold, 100))}%" for threshold in each.passed
         )
-        parts.append(f"thresholds reached: {passed} %")
+        parts.append(f"thresholds reached: {passed}")
     if each.forecast_usd is not None:
-        parts.append(f"forecast ${each.forecast_usd:,.2f}")
+        parts.append(f"forecast {money(each.forecast_usd)}")
     parts.append(each.budget.behavior)
-    return ", ".join(parts)
-
-
-@own_context
-def _usd(amount: Decimal) -> str:
-    return f"${amount.normalize():,f}"
+    return plain(", ".join(parts))
 
 
 def _document(each: Standing) -> dict[str, t.Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -15,6 +13,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from ..storage import queued_calls
+from .created import created
 from .drain import drain_first
 from .period import chosen
 from .period import period_options
@@ -81,7 +80,7 @@ def export(
         limit = pruned_before(connection, where, ["event_id"])
     for note in pruned(limit, where.zone):
         click.echo(note, err=True)
-    with _sink(output) as sink, progress(length, "Writing") as step:
+    with created(output) as sink, progress(length, "Writing") as step:
         for line in lines(host, where, form):
             sink.write(line)
             step(1)
@@ -179,21 +178,3 @@ def _list(what: str, items: list[str]) -> None:
         click.echo(f"{what}: {plain(item)}", err=True)
     if len(items) > 20:
         click.echo(f"... and {len(items) - 20:,} more.", err=True)
-
-
-@contextlib.contextmanager
-def _sink(path: str) -> Iterator[t.BinaryIO]:
-    if path == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-
-    def private(name: str, flags: int) -> int:
-        return os.open(name, flags, 0o600)
-
-    try:
-        file = open(path, "wb", opener=private)
-    except OSError as error:
-        raise click.FileError(path, error.strerror) from None
-    with file:
-        yield file

@@ -12,6 +12,7 @@ from flask.cli import with_appcontext
 
 from ..storage import NO_TABLES
 from ..storage import required
+from .surroundings import migrations
 
 if t.TYPE_CHECKING:
     from ..query.host import Host
@@ -49,6 +50,8 @@ def upgrade() -> None:
         click.echo(f"{label} is already at version {after}.")
     else:
         click.echo(f"{label}: upgraded from {before or 'nothing'} to version {after}.")
+    for found in migrations(current_app.extensions["llm_cost"]):
+        click.echo(f"Warning: {found.message}", err=True)
 
 
 @db.command()
@@ -102,6 +105,11 @@ def check() -> None:
             " hand."
         )
     click.echo(f"{label} has the tables that this version needs.")
+    if schema.undistributed():
+        click.echo(
+            "It has the extension citus, and none of them is distributed. To distribute"
+            " the calls (again), run `flask llm-cost distribute`."
+        )
 
 
 @db.command()

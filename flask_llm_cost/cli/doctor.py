@@ -21,9 +21,17 @@ from ..errors import SetupRequired
 from ..errors import StorageError
 from .findings import Finding
 from .findings import show
+from .gaps import saturated
+from .gaps import unrecorded
 from .gaps import without_cost
+from .surroundings import files
+from .surroundings import migrations
+from .surroundings import network
+from .surroundings import standalone
+from .surroundings import standard_library
 from .text import count
 from .text import listed
+from .text import text_or_json
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -39,20 +47,11 @@ _STUCK: t.Final = dt.timedelta(minutes=1)
 _OVERDUE: t.Final = dt.timedelta(hours=2)
 """The rollups of an hour should be built this long after its end."""
 
-STANDALONE: t.Final = "flask_llm_cost"
-"""The import name of the app that standalone commands create."""
-
 _T = t.TypeVar("_T")
 
 
 @click.command()
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-)
+@text_or_json
 @with_appcontext
 def doctor(form: str) -> None:
     """Find out why calls are not captured, priced or stored.
@@ -93,16 +92,18 @@ def configuration(host: Host) -> Iterator[Finding]:
 
 def clients(host: Host) -> Iterator[Finding]:
     """Check that the calls of installed SDKs are captured."""
+    from ..capture.clients import unsupported
     from ..capture.clients import ways
     from ..query.aggregate import breakdown
     from .installed import look
 
     # A standalone command has no app that could create a client.
-    if not host.settings.enabled or current_app.import_name == STANDALONE:
+    if not host.settings.enabled or standalone():
         return
     month = _last_30_days(host)
     groups = _read(host, lambda connection: breakdown(connection, month, "provider"))
-    yield from look(ways(), {group.key[0] for group in groups or ()})
+    seen = {group.key[0] for group in groups or ()}
+    yield from look(ways(), seen, unsupported())
 
 
 def database(host: Host) -> Iterator[Finding]:
@@ -234,7 +235,7 @@ def _queued(folder: Path, queued: int, since: dt.datetime | None) -> Finding:
     age = max(dt.datetime.now(dt.UTC) - since, dt.timedelta())
     message = f"{count(queued, 'call')} queued in {folder}"
     if age < _STUCK:
-        return Finding("ok", "spool", f"{message}, to be written within seconds.")
+        return Finding("ok", "spool", f"{message}.")
     minutes = age.total_seconds() / 60
     return Finding(
         "warn",
@@ -321,6 +322,7 @@ def prices(host: Host) -> Iterator[Finding]:
 def calls(host: Host) -> Iterator[Finding]:
     """Report the last call, and why recent calls have no cost."""
     from ..calendar import END
+    from ..query.aggregate import totals
     from ..query.filters import CallFilter
     from ..query.listing import top_calls
     from ..query.quality import gaps
@@ -342,7 +344,18 @@ def calls(host: Host) -> Iterator[Finding]:
         return
     at = last[0].started_at.astimezone(host.settings.timezone)
     yield Finding("ok", "calls", f"the last one was sent at {at:%Y-%m-%d %H:%M:%S %Z}.")
-    yield from without_cost(found)
+    yield from without_cost(found, " in the last 30 days")
+    if (whole := _read(host, lambda c: totals(c, month))) is not None:
+        yield from saturated(whole)
+
+
+def unlisted_hosts(host: Host) -> Iterator[Finding]:
+    """Report hosts on no list whose calls were seen and not recorded."""
+    from ..query.unlisted import unlisted
+
+    found = _read(host, lambda c: unlisted(c, host.settings, host.clock()))
+    if found is not None:
+        yield from unrecorded(found)
 
 
 def rollups(host: Host) -> Iterator[Finding]:
@@ -399,15 +412,20 @@ def tags(host: Host) -> Iterator[Finding]:
 CHECKS: t.Final[tuple[Callable[[Host], Iterator[Finding]], ...]] = (
     configuration,
     clients,
+    standard_library,
     database,
     columns,
+    files,
+    migrations,
     replica,
     partitions,
     spool,
+    network,
     rejected,
     lost,
     prices,
     calls,
+    unlisted_hosts,
     rollups,
     tags,
 )

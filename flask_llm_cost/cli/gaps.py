@@ -12,10 +12,15 @@ from .text import listed
 
 if t.TYPE_CHECKING:
     from ..query.quality import Gaps
+    from ..query.totals import Totals
+    from ..query.unlisted import Unlisted
 
 
-def without_cost(found: Gaps) -> Iterator[Finding]:
-    """Report models without a price, and calls without usage."""
+def without_cost(found: Gaps, when: str = "") -> Iterator[Finding]:
+    """Report models without a price, and calls without usage.
+
+    :param when: Of which time the calls are, such as ``" in the last 30 days"``.
+    """
     if found.unpriced:
         calls = sum(model.calls for model in found.unpriced)
         names = [_name(model.key) for model in found.unpriced]
@@ -23,7 +28,7 @@ def without_cost(found: Gaps) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "pricing",
-            f"{count(calls, 'call')} in the last 30 days {verb} no price: {listed(names)}."
+            f"{count(calls, 'call')}{when} {verb} no price: {listed(names)}."
             f" Run `flask llm-cost prices explain {names[0]}`.",
         )
     if found.without_usage:
@@ -38,8 +43,35 @@ def without_cost(found: Gaps) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "usage",
-            f"{count(calls, 'call')} in the last 30 days reported no usage, so there is"
+            f"{count(calls, 'call')}{when} reported no usage, so there is"
             f" nothing to price: {listed(names)}. {remedy}",
+        )
+
+
+def saturated(found: Totals) -> Iterator[Finding]:
+    """Report sums that reached the largest that a column holds."""
+    if found.saturated:
+        yield Finding(
+            "warn",
+            "sums",
+            "a sum of the last 30 days exceeds what the ledger can store, so totals are too"
+            " low. Look for calls with absurd token counts or amounts: `flask llm-cost"
+            " calls export`.",
+        )
+
+
+def unrecorded(found: Unlisted) -> Iterator[Finding]:
+    """Report hosts on no list whose calls were seen and not recorded."""
+    if found.hosts:
+        yield Finding(
+            "warn",
+            "unlisted hosts",
+            f"{count(found.calls, 'call')} not recorded: request and answer have the form"
+            " of an LLM call, but the host is on no list"
+            f" ({listed([each.host or 'others' for each in found.hosts])}). Set"
+            f" {found.setting}, with a name of your choice, or that of the provider whose"
+            ' prices apply, such as "openai". If these calls are not yours to pay, set'
+            ' LLM_COST_UNLISTED_HOSTS = "ignore".',
         )
 
 

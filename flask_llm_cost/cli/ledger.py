@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import typing as t
 
 import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from ..calendar import day_start
+from ..calendar import iso
+from ..calendar import next_first_day
 from ..storage import NO_QUEUE
 from ..storage import NO_ROLLUPS
 from ..storage import required
 from .drain import store_queued
+from .focus import month as month_of
 from .text import count
 from .text import plain
 
@@ -77,3 +82,27 @@ def rezone() -> None:
     store_queued(host)
     rollups.rezone()
     click.echo(f"The ledger's days are now those of {host.settings.timezone}.")
+
+
+@ledger.command()
+@click.argument("month", metavar="YYYY-MM", callback=month_of)
+@with_appcontext
+def close(month: dt.date) -> None:
+    """Close a UTC month: what changes later is kept as corrections.
+
+    A call of that month that is repriced, settled, deleted or comes late changes the
+    month's totals as before; the difference is appended, with the time, and stays when
+    calls are pruned. A month cannot be opened again.
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    rollups = required(host.ledger.rollups, NO_ROLLUPS)
+    name, now = f"{month:%Y-%m}", host.clock()
+    end = day_start(next_first_day("month", month), dt.UTC)
+    if now < end:
+        raise click.ClickException(f"{name} is not over before {iso(end)}.")
+    store_queued(host)
+    known = rollups.close(month, now)
+    if known is None:
+        click.echo(f"{name} is closed (UTC).")
+    else:
+        click.echo(f"{name} was closed before: at {iso(known.at)}.")

@@ -45,7 +45,7 @@ def partition(ahead: int, dry_run: bool) -> None:
     plan = partitions.plan(ahead=ahead)
     if dry_run:
         for step in plan:
-            _show(step)
+            show(step)
     if not plan:
         click.echo(f"{host.ledger.label} already has its partitions.")
     elif not dry_run:
@@ -55,7 +55,8 @@ def partition(ahead: int, dry_run: bool) -> None:
         click.echo(f"{host.ledger.label} has {len(partitions.existing())} partitions.")
 
 
-def _show(step: Step) -> None:
+def show(step: Step) -> None:
+    """Print a step as SQL."""
     click.echo(f"-- {step.title}.")
     for statement in step.statements:
         click.echo(f"{statement};")

@@ -1,10 +1,11 @@
-"""The days that a command covers: ``--days``, or ``--from`` and ``--to``."""
+"""The calls that a command covers: their days, provider, model and tags."""
 
 from __future__ import annotations
 
 import datetime as dt
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 
 import click
 
@@ -38,14 +39,48 @@ def period_options(command: Command) -> Command:
     return command
 
 
+def filter_options(command: Command) -> Command:
+    """Add ``--provider``, ``--model`` and ``--tag``."""
+    for option in (
+        click.option(
+            "--tag",
+            "tags",
+            multiple=True,
+            metavar="KEY:VALUE",
+            help="Only calls with this tag; can be repeated.",
+        ),
+        click.option("--model", help="Only calls of this model."),
+        click.option("--provider", help="Only calls to this provider."),
+    ):
+        command = option(command)
+    return command
+
+
 def chosen(
+    host: Host,
+    days: int | None,
+    from_: str | None,
+    to: str | None,
+    *,
+    tags: Iterable[str] = (),
+    **conditions: str | None,
+) -> CallFilter:
+    """The selected calls; days are of ``LLM_COST_TIMEZONE``.
+
+    :param tags: Texts of the form ``key:value``.
+    :param conditions: For :meth:`.CallFilter.narrowed`.
+    :raises click.UsageError: If both kinds of options are given.
+    :raises FilterError: If a date or tag is invalid or the range is reversed.
+    """
+    from ..query.filters import tag_conditions
+
+    found = _days(host, days, from_, to)
+    return found.narrowed(tags=tuple(tag_conditions(tags)), **conditions)
+
+
+def _days(
     host: Host, days: int | None, from_: str | None, to: str | None
 ) -> CallFilter:
-    """The selected days, in ``LLM_COST_TIMEZONE``.
-
-    :raises click.UsageError: If both kinds of options are given.
-    :raises FilterError: If a date is invalid or the range is reversed.
-    """
     from ..query.filters import CallFilter
 
     zone = host.settings.timezone

@@ -19,6 +19,7 @@ from .reprice import reprice
 from .starter import new_price_file
 from .text import count
 from .text import plain
+from .text import text_or_json
 
 if t.TYPE_CHECKING:
     from ..prices import PriceBook
@@ -161,13 +162,7 @@ def sync(
     is_flag=True,
     help="Also fail on price changes of models neither in the file nor in use.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-)
+@text_or_json
 @with_appcontext
 def check(
     file: Path | None,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import sys
+import textwrap
 import typing as t
 import unicodedata
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from decimal import Decimal
@@ -20,6 +22,18 @@ from ..money import own_context
 if t.TYPE_CHECKING:
     from ..query.totals import Totals
 
+
+text_or_json: t.Final = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Output format.",
+)
+
+WIDTH: t.Final = 80
+"""Columns of a terminal."""
 
 _MICRO: t.Final = Decimal("0.000001")
 
@@ -54,6 +68,35 @@ def spend(totals: Totals) -> str:
     return "–" if totals.all_failed else money(totals.cost_usd)
 
 
+def head(totals: Totals) -> Iterator[str]:
+    """The lines that sum up calls: cost, calls, tokens, averages."""
+    yield f"Total cost   {spend(totals):>14}{at_most(totals)}"
+    yield from wrapped(gaps(totals), 13)
+    yield f"Calls        {totals.calls:>14,}   {totals.failed:,} failed"
+    hits = totals.cache_hit_rate
+    cached = "" if hits is None else f" ({percent(hits, 0)} cache reads)"
+    yield (
+        f"Tokens       {short(totals.total_tokens):>14}"
+        f"   {short(totals.input_tokens)} in{cached}, {short(totals.output_tokens)} out"
+    )
+    yield f"Average cost {money(totals.average_usd):>14}   per priced call"
+    latency = totals.average_latency_ms
+    shown = "unknown" if latency is None else f"{latency:,.0f} ms"
+    yield f"Avg latency  {shown:>14}"
+
+
+def wrapped(text: str, indent: int = 0) -> list[str]:
+    """The text in lines of at most :data:`WIDTH` columns; none if it is empty."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent
+    )
+
+
+def joined(lines: Iterable[str]) -> str:
+    """The lines as one text, without blanks at their ends."""
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
 @own_context
 def most(amount: Decimal) -> str:
     """``at most $2.410000``, rounded up."""
@@ -66,13 +109,22 @@ def at_most(totals: Totals) -> str:
 
 
 def gaps(totals: Totals) -> str:
-    """What a total does not include."""
-    found = [f"+{totals.unpriced:,} unpriced", f"+{totals.incomplete:,} incomplete"]
+    """What a total does not include; empty if nothing is missing."""
+    found = [
+        f"+{number:,} {name}"
+        for name, number in (
+            ("unpriced", totals.unpriced),
+            ("incomplete", totals.incomplete),
+        )
+        if number
+    ]
     if totals.unbounded and totals.open_pico:
         # Otherwise no limit is shown that they would have to be excepted from.
         found.append(f"+{totals.unbounded:,} without a known limit")
     if totals.estimated:
         found.append(f"+{money(totals.estimated_usd)} estimated")
+    if totals.saturated:
+        found.append("a sum exceeds what the ledger can store")
     return ", ".join(found)
 
 

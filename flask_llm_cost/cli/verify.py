@@ -10,6 +10,7 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import click
 from flask import current_app
@@ -18,6 +19,7 @@ from flask.cli import with_appcontext
 from ..errors import LlmCostError
 from ..errors import StorageError
 from ..signals import call_recorded
+from ..tags import resolve
 from .findings import Finding
 from .findings import show
 from .text import count
@@ -65,10 +67,10 @@ def verify_capture() -> None:
     """Check that calls to a fake provider are captured.
 
     Sends one call per provider format through the app's adapter, and one through each
-    instrumented library. The calls are tagged, priced and stored like any other, then
-    looked up in the ledger and removed from it. Nothing leaves this machine. Signals are
-    sent, and the calls have the tag feature=llm_cost_verify. Exits with status 1 on any
-    error.
+    instrumented HTTP library. The calls are tagged, priced and stored like any other,
+    then looked up in the ledger and removed from it. Nothing leaves this machine. Signals
+    are sent, and the calls have the tag feature=llm_cost_verify. Exits with status 1 on
+    any error.
     """
     # The sender of signals is the app itself, not the proxy.
     show(verify(current_app.extensions["llm_cost"].app))
@@ -76,6 +78,7 @@ def verify_capture() -> None:
 
 def verify(app: Flask) -> Iterator[Finding]:
     """Send each call, and check what was captured."""
+    from ..capture.clients import unsupported
     from .demo.provider import serve_each
 
     state = app.extensions["llm_cost"]
@@ -88,14 +91,18 @@ def verify(app: Flask) -> Iterator[Finding]:
         yield Finding.failed("ledger", error)
         return
     stored: list[Call] = []
+    # As the app's settings limit or redact it.
+    tag = resolve(state.settings, [{"feature": FEATURE}]).tags.get("feature")
     with serve_each(pause=0) as urls, _hosts(state, urls):
         for name, provider, send in _ways(state.extension):
             path, body = _REQUESTS[provider]
-            with _recorded(app, state, stores) as calls:
+            with _recorded(app, state, stores, tag) as calls:
                 with state.extension.tags(feature=FEATURE):
                     send(getattr(urls, provider) + path, body)
             stored += calls
-            yield _check(name, calls)
+            yield _check(name, calls, tag)
+    for library, reason in sorted(unsupported().items()):
+        yield Finding("warn", library, reason)
     if stores:
         yield _remove(state, stored)
 
@@ -124,12 +131,14 @@ def _hosts(state: t.Any, urls: Urls) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(app: Flask, state: t.Any, stores: bool) -> Iterator[list[Call]]:
+def _recorded(
+    app: Flask, state: t.Any, stores: bool, tag: str | None
+) -> Iterator[list[Call]]:
     """Collect the calls that are recorded inside; store them only if ``stores``."""
     calls: list[Call] = []
 
     def receive(sender: Flask, call: Call, **_: t.Any) -> None:
-        if call.tags.get("feature") == FEATURE or not call.tags:
+        if call.tags.get("feature") == tag or not call.tags:
             calls.append(call)
 
     before = state.collected
@@ -172,7 +181,7 @@ def _ways(extension: t.Any) -> Iterator[tuple[str, str, _Send]]:
     for provider in _REQUESTS:
         yield provider, provider, _through_adapter(extension)
     for library, how in sorted(ways().items()):
-        if "instrument" in how:
+        if "instrument" in how and library in _SENDS:
             yield library, "openai", _SENDS[library]
             if library.startswith("httpx"):
                 yield f"{library} async", "openai", _async_send(library)
@@ -238,22 +247,43 @@ def _by_botocore(url: str, body: dict[str, t.Any]) -> None:
         session.close()
 
 
+def _by_urllib3(url: str, body: dict[str, t.Any]) -> None:
+    import urllib3
+
+    with urllib3.PoolManager(timeout=10) as pool:
+        pool.request("POST", url, json=body)
+
+
+def _by_http_client(url: str, body: dict[str, t.Any]) -> None:
+    from http.client import HTTPConnection
+
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=10)
+    try:
+        connection.request("POST", parts.path, json.dumps(body).encode())
+        connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 _SENDS: t.Final[dict[str, _Send]] = {
     "requests": _by_requests,
     "httpx": _send("httpx"),
     "httpx2": _send("httpx2"),
     "aiohttp": _by_aiohttp,
     "botocore": _by_botocore,
+    "urllib3": _by_urllib3,
+    "http.client": _by_http_client,
 }
 
 
-def _check(name: str, calls: list[Call]) -> Finding:
+def _check(name: str, calls: list[Call], tag: str | None) -> Finding:
     if len(calls) != 1:
         return Finding("error", name, f"{len(calls)} calls captured; expected 1.")
     [call] = calls
     if call.usage is None:
         return Finding("error", name, f"{call.model} captured without usage.")
-    if call.tags.get("feature") != FEATURE:
+    if call.tags.get("feature") != tag:
         return Finding("error", name, f"{call.model} captured without tags.")
     if call.cost is None:
         return Finding("warn", name, f"{call.model} captured, but it has no price.")

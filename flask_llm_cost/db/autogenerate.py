@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from flask import appcontext_pushed
@@ -53,7 +54,32 @@ def _hide(app: Flask, **rest: t.Any) -> None:
 
 def _has_rule(directory: str) -> bool:
     """Whether the host's env.py passes an include_name: a second one is an error."""
+    return "include_name" in _read(Path(directory, "env.py"))
+
+
+def unfiltered(app: Flask) -> Iterator[Path]:
+    """Find the host's ``env.py`` files whose filters, if any, include the ledger's tables.
+
+    Nothing is run: what their text names decides.
+    """
+    migrate = app.extensions.get("migrate")
+    own = Path(getattr(migrate, "directory", None) or "migrations")
+    root = Path(app.root_path)
+    folders = {own, *(up / name for up in (root, root.parent) for name in _FOLDERS)}
+    for path in sorted({folder.absolute() / "env.py" for folder in folders}):
+        text = _read(path)
+        # Named by our filter or one of the host's; or reflected tables are all excluded.
+        excluded = "llm_cost" in text or "compare_to" in text
+        passed = "configure_args" in text and "include_name" not in text
+        if "context.configure" in text and not excluded and not (migrate and passed):
+            yield path
+
+
+_FOLDERS: t.Final = ("migrations", "alembic")
+
+
+def _read(path: Path) -> str:
     try:
-        return "include_name" in Path(directory, "env.py").read_text()
-    except OSError:
-        return False
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""

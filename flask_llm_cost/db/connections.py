@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,13 +16,35 @@ from sqlalchemy import exc
 
 from ..config import Settings
 from ..errors import StorageError
+from ..file_system import warn_of_network
 from ..interrupts import pass_on
+from . import fork_gate
 from . import timeouts
 from .import_lock import loading
+from .insert import copy_batches
 from .location import label
 from .location import Location
 
+NETWORK_ADVICE: t.Final = (
+    "SQLite needs a local disk: on a network, its file may be damaged as soon as two"
+    " machines use it. Set LLM_COST_DATABASE_URI to a file on a local disk, or to a"
+    " PostgreSQL, MySQL or MariaDB database."
+)
+"""What to do about a SQLite file on a network file system."""
+
+_AWAY: t.Final = frozenset(
+    # PostgreSQL: a read-only transaction, on a standby or a server that became one.
+    ["25006"]
+    # MySQL and MariaDB: the same, a server that stops, a killed connection, and a node of
+    # a cluster that is not in sync. After a packet that is too large, it hangs up.
+    + [1290, 1792, 1836, 1053, 1927, 1047, 1153]
+)
+"""Errors of a server that is no longer the one to write to: its SQLSTATE or number."""
+
 _LOCK_MS: t.Final = 200
+_LAST_MS: t.Final = 10
+"""SQLite stops waiting so long before its caller does, and says why."""
+
 _CONNECT_SECONDS: t.Final = 5
 _TIMEOUT_DRIVERS: t.Final = ("psycopg", "psycopg2", "pymysql", "mysqldb")
 
@@ -47,15 +71,27 @@ def make_engine(
             " installed."
         ) from error
     if engine.dialect.name == "sqlite":  # it only waits for locks
+        fork_gate.watch(engine)
         _limit_locks(engine)
+        if (folder := location.folder) is not None:
+            warn_of_network(folder, NETWORK_ADVICE)
     else:
         _watch(engine)
+        copy_batches(engine)
+    file = location.url.database or ""
     if location.own:
-        _create_file(Path(location.url.database or ""))
+        _create_file(Path(file))
         event.listen(engine, "connect", _pragmas(fsync=settings.spool_fsync))
     elif location.host is None and engine.dialect.name == "sqlite":
-        os.makedirs(instance_path, exist_ok=True)
+        with _creating(file):
+            os.makedirs(instance_path, exist_ok=True)
     return engine
+
+
+def load_driver(uri: str) -> None:
+    """Import the driver of a database. What is wrong with it is reported at its use."""
+    with contextlib.suppress(exc.ArgumentError, ImportError), loading():
+        sa.make_url(uri).get_dialect().import_dbapi()
 
 
 def _options(
@@ -122,12 +158,18 @@ def _create_file(path: Path) -> None:
     """Create our own file before SQLite does, readable by its owner only."""
     if path.exists():
         return
-    try:
+    with _creating(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+@contextlib.contextmanager
+def _creating(file: Path | str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StorageError(
-            f"The ledger's file {path} cannot be created: {error.strerror}. Let the app"
+            f"The ledger's file {file} cannot be created: {error.strerror}. Let the app"
             " write to its instance folder, or set LLM_COST_DATABASE_URI."
         ) from error
 
@@ -138,8 +180,7 @@ def _pragmas(*, fsync: bool) -> Callable[[t.Any, object], None]:
     def connect(connection: t.Any, record: object) -> None:
         cursor = connection.cursor()
         # Changing the mode takes a lock, for which a call must not wait, either.
-        limited = timeouts.current() is not None
-        cursor.execute(f"PRAGMA busy_timeout = {_LOCK_MS if limited else 10_000}")
+        cursor.execute(f"PRAGMA busy_timeout = {_lock_ms(10_000)}")
         cursor.execute("PRAGMA journal_mode = WAL")
         # The spool line is deleted once its row is committed, so the row must be as
         # durable as the line was.
@@ -150,14 +191,22 @@ def _pragmas(*, fsync: bool) -> Callable[[t.Any, object], None]:
     return connect
 
 
+def _lock_ms(usual: int) -> int:
+    """How long to wait for a lock: only briefly under a time limit, since a call waits."""
+    limit = timeouts.current()
+    if limit is None:
+        return usual
+    return max(0, min(usual, _LOCK_MS, int(limit.left * 1000) - _LAST_MS))
+
+
 def _limit_locks(engine: sa.Engine) -> None:
-    """Wait only briefly for locks under a time limit: a call waits."""
+    """Apply the current thread's time limit to the engine's locks."""
 
     def checked_out(connection: t.Any, record: t.Any, proxy: object) -> None:
         if timeouts.current() is not None:
             [usual] = connection.execute("PRAGMA busy_timeout").fetchone()
             record.info["busy_timeout"] = usual
-            connection.execute(f"PRAGMA busy_timeout = {min(usual, _LOCK_MS)}")
+            connection.execute(f"PRAGMA busy_timeout = {_lock_ms(usual)}")
 
     def checked_in(connection: t.Any, record: t.Any) -> None:
         usual = record.info.pop("busy_timeout", None)
@@ -200,7 +249,19 @@ def _watch(engine: sa.Engine) -> None:
         if (limit := timeouts.current()) is not None:
             limit.release(connection)
 
+    event.listen(engine, "handle_error", _leave_standby)
     event.listen(engine, "do_connect", do_connect)
     event.listen(engine, "connect", connected, insert=True)
     event.listen(engine, "checkout", checked_out)
     event.listen(engine, "checkin", checked_in)
+
+
+def _leave_standby(context: t.Any) -> None:
+    """After a failover, count a server that accepts no writes as away.
+
+    Else its connection would be used again, although the address has another server now.
+    """
+    error = context.original_exception
+    code = getattr(error, "sqlstate", None) or next(iter(error.args), None)
+    if isinstance(code, (str, int)) and code in _AWAY:
+        context.is_disconnect = True

@@ -12,17 +12,23 @@ import os
 import threading
 import time
 import typing as t
+import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy import exc
 
 from ..config import Settings
 from ..errors import SetupRequired
 from ..errors import StorageError
+from ..interrupts import pass_on
+from . import day_tables as day_tables
 from .connections import make_engine
+from .connections import NETWORK_ADVICE
 from .import_lock import loading
 from .location import find
 from .location import find_replica
@@ -33,15 +39,21 @@ from .location import label
 from .location import Location
 from .migrations import HEAD
 from .migrations import VERSION_TABLE
-from .tables import calls
+from .query_threads import QueryThreads
+from .timed_queries import NoAnswer
+from .timed_queries import TimedQueries
+from .timeouts import note_answer
 from .timeouts import time_limit
 from .timeouts import unlimited
 
-_ANSWER_SECONDS: t.Final = 5.0
-"""How long a call waits for the database."""
+_R = t.TypeVar("_R")
 
-_PAUSE_SECONDS: t.Final = 5.0, 30.0
-"""After a timeout, how long calls do not wait again: at first, and at most."""
+_ANSWER_SECONDS: t.Final = 5.0
+"""How long a page waits for a connection, and a sync write for its commit."""
+
+_LOOKING: t.Final = 2
+_DECIDING: t.Final = 3
+"""How many threads run queries that only read, and those that write."""
 
 _SMALL_POOL: t.Final = {"pool_size": 2, "max_overflow": 3, "pool_timeout": 2}
 
@@ -50,7 +62,8 @@ class Engines:
     """The engines of one process, each created when it is first used.
 
     The writer has one to itself. Pages, reports and sync writes share a small second one
-    with a short timeout, since someone waits for them.
+    with a short timeout, since someone waits for them. What a call waits for has a third
+    one, which no report can use up.
     """
 
     def __init__(
@@ -72,24 +85,33 @@ class Engines:
         self._creating = threading.RLock()
         self._location: Location | None = None
         self._made: dict[str, sa.Engine] = {}
+        # Python 3.13 warns of connections to SQLite that an app leaves open with its end.
+        self._dispose = weakref.finalize(self, _dispose, self._made, self._pid)
+        self._dispose.atexit = False
         self._ready: set[sa.Engine] = set()
         self._inode: Inode | None = None
-        self._paused_until = 0.0
-        self._pause = 0.0
+        self._lost: list[None] = []
+        self._upgrading = 0
+        self._upgraded_at = 0.0
+        self._timed_queries: dict[bool, TimedQueries] = {}
 
     def after_fork(self) -> None:
         """In a forked child: forget the parent's connections without closing them."""
-        made = self._made
+        self._dispose()
         self._reset()
-        for engine in made.values():
-            engine.dispose(close=False)
 
     def close(self) -> None:
         """Close all connections; the engines are created again when they are used."""
-        made, self._made = self._made, {}
+        queries, self._timed_queries = self._timed_queries, {}
         self._ready = set()
-        for engine in made.values():
-            engine.dispose()
+        for each in queries.values():
+            each.close()
+        _dispose(self._made, self._pid)
+
+    @property
+    def lost_connections(self) -> int:
+        """How many connections broke. The next one may lead to another server."""
+        return len(self._lost)
 
     @property
     def location(self) -> Location:
@@ -112,6 +134,11 @@ class Engines:
         """The database's URL without user, password and options."""
         return label(self.location.url)
 
+    def folders(self) -> dict[Path, str]:
+        """Return the folder of a SQLite file, and what to do if it is on a network."""
+        folder = self.location.folder
+        return {} if folder is None else {folder: NETWORK_ADVICE}
+
     def writing(self) -> sa.Engine:
         """The engine of the writer and of migrations."""
         return self._engine("writing", {"pool_size": 1, "max_overflow": 2})
@@ -119,6 +146,11 @@ class Engines:
     def reading(self) -> sa.Engine:
         """The engine of pages, reports and sync writes."""
         return self._engine("reading", _SMALL_POOL)
+
+    def answering(self) -> sa.Engine:
+        """The engine of :meth:`run`."""
+        pool = {"pool_size": _LOOKING, "max_overflow": _DECIDING, "pool_timeout": 1}
+        return self._engine("answering", pool)
 
     def querying(self) -> sa.Engine:
         """The engine of pages and reports: the replica's if there is one."""
@@ -141,6 +173,8 @@ class Engines:
                     # Else snapshots set a driver's read-only flag and reset it after:
                     # from then on it sends "READ WRITE", which a standby rejects.
                     engine = engine.execution_options(postgresql_readonly=True)
+                lost = self._lost  # not self, which would live as long as its engines
+                event.listen(engine, "invalidate", lambda *args: lost.append(None))
                 self._made[name] = engine
             return engine
 
@@ -160,25 +194,40 @@ class Engines:
             self._prepare(engine)
             return
         # Other threads of this process wait until our own file has its tables.
-        with self._creating, unlimited():
+        with self._creating:
             if engine not in self._ready:
                 self._prepare(engine)
 
     def _prepare(self, engine: sa.Engine) -> None:
         with self.connected(engine, tables=False) as connection:
             found = version(connection)
-        own = self.location.own and engine is not self._made.get("replica")
-        if found != HEAD and own and (found is None or found < HEAD):
-            with loading():
-                from .migrate import upgrade
-
-            with self.explained():
-                upgrade(self.writing())
+            own = self.location.own and engine is not self._made.get("replica")
+            outdated = own and (found is None or found < HEAD)
+            if outdated:
+                # The upgrade waits for a lock without a limit. A call does not.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if outdated:
+            self._upgrade()
         elif found != HEAD:
             raise SetupRequired(_setup_message(label(engine.url), found))
         self._ready.add(engine)
         if self._inode is None:
             self._inode = inode(self.location)
+
+    def _upgrade(self) -> None:
+        self._upgrading += 1
+        try:
+            with loading():
+                from .migrate import upgrade
+
+            with unlimited(), self.explained():
+                upgrade(self.writing())
+        finally:
+            self._upgrading -= 1
+            self._upgraded_at = time.monotonic()
+
+    def _upgraded(self, since: float) -> bool:
+        return self._upgrading > 0 or self._upgraded_at > since
 
     def changed_file(self) -> bool:
         """Whether the SQLite file that is open was deleted or replaced meanwhile.
@@ -217,6 +266,7 @@ class Engines:
         except (
             exc.OperationalError,
             exc.InterfaceError,
+            exc.InternalError,  # such as a read-only transaction in PostgreSQL
             exc.TimeoutError,
         ) as error:
             self.recheck()
@@ -227,35 +277,76 @@ class Engines:
                 self.prepare()
             raise
 
-    @contextlib.contextmanager
-    def time_limited(self) -> Iterator[None]:
-        """Limit how long a call waits for the database.
+    def run(
+        self,
+        work: Callable[[sa.Engine], _R],
+        *,
+        writes: bool = True,
+        keep: float = 0.0,
+        in_line: bool = True,
+        seconds: float | None = None,
+    ) -> _R:
+        """Do what a call waits for, on a thread of ours, within the time that it may wait.
 
+        :param work: Called with the engine to use.
+        :param writes: It may have to wait for locks.
+        :param keep: Seconds of the call's time that are kept for its next query.
+        :param in_line: As for :meth:`.QueryThreads.run`.
+        :param seconds: How long to wait instead, if it is not a call that waits.
         :raises StorageError: If the database rejects a statement or does not answer in
             time. After a timeout, it is raised at once for a while.
         """
-        if time.monotonic() < self._paused_until:
-            raise StorageError(
-                f"The ledger's database {self.label} did not answer a moment ago."
-            )
         try:
-            with _answering(self.label):
-                yield
-        except _NoAnswer:
-            self._note_timeout()
+            engine = self.answering()  # it may import the driver, which has no limit
+            return self._timed(engine, writes).run(
+                lambda: self._answer(engine, work),
+                self.label,
+                keep=keep,
+                in_line=in_line,
+                seconds=seconds,
+            )
+        except StorageError:
             raise
-        except exc.DBAPIError as error:
-            # For example a server that became a standby in a failover.
+        except Exception as error:
+            pass_on(error)
+            # For example of a server that became a standby in a failover, or of the
+            # host's own code that connects. Anything else would not reject a call.
             raise StorageError(_cannot_use(self.label, error)) from error
-        self._pause = 0.0
 
-    def _note_timeout(self) -> None:
-        first, longest = _PAUSE_SECONDS
+    def _answer(self, engine: sa.Engine, work: Callable[[sa.Engine], _R]) -> _R:
+        self._warm_up(engine)
+        if engine not in self._ready:
+            self.prepare(engine)
+            note_answer()
+        with self.explained():
+            return work(engine)
+
+    def _warm_up(self, engine: sa.Engine) -> None:
+        """Connect if there is no connection, even if no call waits any longer.
+
+        Else a server that takes longer to connect than a call may wait would never be
+        connected to.
+        """
+        pool = engine.pool
+        if engine.dialect.name == "sqlite" or not isinstance(pool, sa.pool.QueuePool):
+            return
+        if not pool.checkedin():
+            with unlimited(), self.connected(engine, tables=False):
+                pass
+            for each in list(self._timed_queries.values()):
+                each.go_on()
+            note_answer()
+
+    def _timed(self, engine: sa.Engine, writes: bool) -> TimedQueries:
         with self._lock:
-            now = time.monotonic()
-            if now >= self._paused_until:  # once for all that waited together
-                self._pause = min(max(first, self._pause * 2), longest)
-                self._paused_until = now + self._pause
+            if writes not in self._timed_queries:
+                # SQLite has one writer: threads that wait for its lock would wait in no
+                # order, and some for too long. And what is locked may end at any time.
+                sqlite = engine.dialect.name == "sqlite"
+                deciding = 1 if sqlite else _DECIDING
+                threads = QueryThreads(deciding if writes else _LOOKING, self._upgraded)
+                self._timed_queries[writes] = TimedQueries(threads, pauses=not sqlite)
+            return self._timed_queries[writes]
 
     @contextlib.contextmanager
     def snapshot(self, *, fresh: bool = False) -> Iterator[sa.Connection]:
@@ -273,8 +364,10 @@ class Engines:
                 )
                 # Before the snapshot is taken. Else a month could be dropped between
                 # reading its rollups and its calls: no snapshot keeps a dropped table.
+                # Not the calls themselves: a lock of a distributed table needs all of
+                # its nodes, and what sums answer does not.
                 connection.exec_driver_sql(
-                    f"LOCK TABLE {calls.name} IN ACCESS SHARE MODE"
+                    f"LOCK TABLE {VERSION_TABLE} IN ACCESS SHARE MODE"
                 )
             elif name == "sqlite":
                 # The driver begins no transaction for a SELECT.
@@ -290,6 +383,12 @@ class Engines:
                 yield connection
             finally:
                 connection.rollback()
+
+
+def _dispose(made: dict[str, sa.Engine], pid: int) -> None:
+    while made:
+        # A fork's connections are still its parent's.
+        made.popitem()[1].dispose(close=os.getpid() == pid)
 
 
 def version(connection: sa.Connection) -> str | None:
@@ -326,11 +425,10 @@ def _setup_message(name: str, found: str | None) -> str:
 
 
 def _cannot_use(name: str, error: Exception) -> str:
-    return f"The ledger's database {name} cannot be used: {brief(error)}"
-
-
-class _NoAnswer(StorageError):
-    """The database did not answer in time."""
+    # The message of an error that is not the driver's may contain a password.
+    ours = isinstance(error, exc.SQLAlchemyError)
+    reason = brief(error) if ours else type(error).__name__
+    return f"The ledger's database {name} cannot be used: {reason}"
 
 
 @contextlib.contextmanager
@@ -340,9 +438,12 @@ def _answering(name: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if not limit.expired:
+            pass_on(error)
+            if limit.expired:
+                raise NoAnswer(
+                    f"The ledger's database {name} did not answer within"
+                    f" {limit.seconds:g} s."
+                ) from error
+            if isinstance(error, (StorageError, exc.SQLAlchemyError)):
                 raise
-            raise _NoAnswer(
-                f"The ledger's database {name} did not answer within"
-                f" {_ANSWER_SECONDS:g} s."
-            ) from error
+            raise StorageError(_cannot_use(name, error)) from error

@@ -39,6 +39,14 @@ class Location:
             and Path(self.url.database or "").name == OWN_FILE
         )
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a SQLite file; ``None`` if the database is not one."""
+        if self.url.get_backend_name() != "sqlite" or in_memory(self.url):
+            return None
+        name = (self.url.database or "").removeprefix("file:")
+        return Path(name).absolute().parent
+
 
 def find(
     settings: Settings,

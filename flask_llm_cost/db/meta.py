@@ -18,6 +18,14 @@ def get(connection: sa.Connection, name: str) -> str | None:
 def put(connection: sa.Connection, name: str, value: str) -> None:
     """Set a value."""
     delete(connection, name)
+    add(connection, name, value)
+
+
+def add(connection: sa.Connection, name: str, value: str) -> None:
+    """Set a value that is not set.
+
+    :raises sqlalchemy.exc.IntegrityError: If it is.
+    """
     connection.execute(sa.insert(meta).values(name=name, value=value))
 
 

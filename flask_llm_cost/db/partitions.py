@@ -13,6 +13,7 @@ import datetime as dt
 import re
 import time
 import typing as t
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,10 @@ from ..calendar import from_ms
 from ..calendar import period_of
 from ..calendar import utc_ms
 from ..errors import StorageError
+from .distribution import is_distributed
+from .migrations import VERSION_TABLE
 from .tables import calls
+from .writers import wait_for_writers
 
 TABLE: t.Final = calls.name
 BEFORE: t.Final = f"{TABLE}_before"
@@ -76,6 +80,17 @@ def partitions(connection: sa.Connection) -> list[Partition]:
     return sorted(found, key=lambda p: (p.end is None, p.end, p.name))
 
 
+def part_names(steps: Iterable[Step]) -> list[str]:
+    """List the partitions that some steps create on PostgreSQL."""
+    attached = re.compile(rf"ATTACH PARTITION ({TABLE}_\w+)")
+    return [
+        found[1]
+        for step in steps
+        for statement in step.statements
+        if (found := attached.search(statement)) is not None
+    ]
+
+
 def last_end(parts: Sequence[Partition]) -> dt.datetime | None:
     """Return the end of the last month that has a partition."""
     ends = [part.end for part in parts if part.end is not None]
@@ -97,6 +112,12 @@ def plan(connection: sa.Connection, now: dt.datetime, ahead: int) -> list[Step]:
         )
     until = _later_month(_month(now), ahead + 1)
     parts = partitions(connection)
+    if not parts and is_distributed(connection):
+        raise StorageError(
+            f"{TABLE} is distributed, and a distributed table cannot be partitioned any"
+            f" more. Run `SELECT undistribute_table('{TABLE}', cascade_via_foreign_keys =>"
+            " false)`, then `flask llm-cost distribute`: it does both in the right order."
+        )
     make = _postgresql if name == "postgresql" else _mysql
     return make(connection, parts, now, until)
 
@@ -136,20 +157,21 @@ def run(engine: sa.Engine, step: Step) -> None:
 
 def drop(engine: sa.Engine, part: Partition) -> None:
     """Drop a partition with the calls in it."""
-    statement = (
-        f"DROP TABLE IF EXISTS {_quoted(part.name)}"
-        if engine.dialect.name == "postgresql"
-        else f"ALTER TABLE {TABLE} DROP PARTITION {_quoted(part.name, '`')}"
-    )
-    run(engine, Step(f"Dropping {part.name}", (statement,)))
+    if engine.dialect.name == "postgresql":
+        # Snapshots lock the first in share mode.
+        statements = [
+            f"LOCK TABLE {VERSION_TABLE} IN ACCESS EXCLUSIVE MODE",
+            f"DROP TABLE IF EXISTS {_quoted(part.name)}",
+        ]
+    else:
+        statements = [f"ALTER TABLE {TABLE} DROP PARTITION {_quoted(part.name, '`')}"]
+    run(engine, Step(f"Dropping {part.name}", tuple(statements)))
 
 
-def wait_for_writers(engine: sa.Engine, part: Partition) -> None:
+def wait_for_month(engine: sa.Engine, part: Partition) -> None:
     """Wait for the transactions that are writing to a partition now."""
     if engine.dialect.name == "postgresql":
-        # This blocks no writers of other months, and no readers.
-        lock = f"LOCK TABLE {_quoted(part.name)} IN SHARE MODE"
-        run(engine, Step(f"Waiting for {part.name}", (lock,)))
+        wait_for_writers(engine)
     else:
         lock = f"LOCK TABLES {TABLE} READ"
         run(engine, Step(f"Waiting for {part.name}", (lock, "UNLOCK TABLES")))

@@ -29,10 +29,13 @@ from ..call import NUMBERS
 from ..call import Part
 from ..call import TEXTS
 from ..call import Usage
-from ..jsonl import bound_fields
+from ..json_text import bound_fields
+from ..json_text import encode_json
+from ..json_text import json_key
+from ..json_text import provenance
+from ..json_text import usage_fields
 from ..jsonl import bound_of
 from ..jsonl import check_id
-from ..jsonl import usage_fields
 from ..jsonl import usage_of
 from ..money import from_pico
 from ..money import to_pico
@@ -86,10 +89,6 @@ COLUMNS: t.Final = (
 
 _NO_COUNTS: t.Final = (None,) * (len(_COUNTS) + 1)
 _NO_COSTS: t.Final = (None,) * len(_COST_COLUMNS)
-
-_encode: t.Final = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, separators=(",", ":")
-).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +188,7 @@ class _StoredTags(t.NamedTuple):
 @functools.lru_cache(maxsize=1024)
 def _stored_tags(tags: tuple[tuple[str, str], ...]) -> _StoredTags:
     stored = {clean(key)[:200]: _clean_value(value) for key, value in sorted(tags)}
-    text = _encode(stored)
+    text = encode_json(stored)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     found = TagSet(int.from_bytes(digest) >> 1, text, stored)
     return _StoredTags(found, any(_clean_value(value) != value for _, value in tags))
@@ -283,7 +282,7 @@ def _ceiling_of(cost: Cost, total: int) -> int | None:
 @functools.lru_cache(maxsize=1024)
 def _known_meter(meter: str) -> tuple[int, str]:
     """Return the index of a meter's cost group, and its name as a JSON key."""
-    return COST_GROUPS.index(cost_group(meter)), f"{_encode(meter)}:"
+    return COST_GROUPS.index(cost_group(meter)), json_key(meter)
 
 
 def _details(call: Call, parts: str) -> str | None:
@@ -292,56 +291,25 @@ def _details(call: Call, parts: str) -> str | None:
     fields: list[str] = []
     usage, cost = call.usage, call.cost
     if usage is not None and usage.other_tokens:
-        fields.append(f'"other_tokens":{_encode(dict(usage.other_tokens))}')
+        fields.append(f'"other_tokens":{encode_json(dict(usage.other_tokens))}')
     if usage is not None and usage.units:
         units = {name: str(n) for name, n in usage.units.items()}
-        fields.append(f'"units":{_encode(units)}')
+        fields.append(f'"units":{encode_json(units)}')
     if parts:
         fields.append(f'"parts":{{{parts}}}')
     if cost is not None:
-        _add_provenance(fields, cost)
+        fields += provenance(cost)
+        if cost.flags:
+            fields.append(f'"cost_flags":{encode_json(sorted(cost.flags))}')
+        if cost.estimate_usd is not None:
+            fields.append(f'"estimate":"{cost.estimate_usd}"')
     if call.reported_cost is not None:
         fields.append(f'"reported_cost":"{call.reported_cost}"')
     if call.bound is not None:
-        fields.append(f'"bound":{_encode(bound_fields(call.bound))}')
+        fields.append(f'"bound":{encode_json(bound_fields(call.bound))}')
     if call.estimate is not None:
-        fields.append(f'"estimated_usage":{_encode(usage_fields(call.estimate))}')
+        fields.append(f'"estimated_usage":{encode_json(usage_fields(call.estimate))}')
     return clean(f"{{{','.join(fields)}}}") if fields else None
-
-
-# Calls of one model share it.
-@functools.lru_cache(maxsize=1024)
-def _provenance(
-    price_key: str | None,
-    since: dt.datetime | str | None,
-    tier: str | None,
-    mode: str | None,
-    flags: frozenset[str],
-) -> tuple[str, ...]:
-    texts = {
-        "price_key": price_key,
-        "valid_from": since.isoformat() if isinstance(since, dt.datetime) else since,
-        "tier": tier,
-        "mode": mode,
-    }
-    fields = [f'"{name}":{_encode(text)}' for name, text in texts.items() if text]
-    if flags:
-        fields.append(f'"cost_flags":{_encode(sorted(flags))}')
-    return tuple(fields)
-
-
-def _add_provenance(fields: list[str], cost: Cost) -> None:
-    since = cost.valid_from
-    fields += _provenance(
-        cost.price_key,
-        # Equal moments in two zones are one cache key, but different texts.
-        since if since is None or since.tzinfo is dt.UTC else since.isoformat(),
-        cost.tier,
-        cost.mode,
-        cost.flags,
-    )
-    if cost.estimate_usd is not None:
-        fields.append(f'"estimate":"{cost.estimate_usd}"')
 
 
 def call_of(row: t.Any, tags: Mapping[str, str] | None = None) -> Call:

@@ -121,6 +121,24 @@ def _char_length(element: _characters, compiler: SQLCompiler, **kw: t.Any) -> st
     return f"CHAR_LENGTH({compiler.process(element.clauses, **kw)})"
 
 
+class _position(GenericFunction[int]):
+    """Where a text contains another, with regard to case, as LIKE of SQLite has none."""
+
+    type = sa.BigInteger()
+    name = "llm_cost_position"
+    inherit_cache = True
+
+
+@compiles(_position)
+def _instr(element: _position, compiler: SQLCompiler, **kw: t.Any) -> str:
+    return f"INSTR({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(_position, "postgresql")
+def _strpos(element: _position, compiler: SQLCompiler, **kw: t.Any) -> str:
+    return f"STRPOS({compiler.process(element.clauses, **kw)})"
+
+
 def same(column: sa.ColumnElement[t.Any], value: str) -> sa.ColumnElement[bool]:
     """Return the condition that a column equals this text exactly."""
     # PostgreSQL rejects NUL, and every driver a lone surrogate. Neither is stored.
@@ -128,6 +146,13 @@ def same(column: sa.ColumnElement[t.Any], value: str) -> sa.ColumnElement[bool]:
         return sa.false()
     # MySQL's _bin collations ignore trailing spaces; the length does not.
     return sa.and_(column == value, _characters(column) == len(value))
+
+
+def within(column: sa.ColumnElement[t.Any], words: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a column has these words, one after the other."""
+    if "\0" in words or not _encodable(words):
+        return sa.false()
+    return _position(" " + column + " ", f" {words} ") > 0
 
 
 def tagged(key: str, value: str) -> sa.ColumnElement[bool]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite
 
 from .tables import calls
 
@@ -41,3 +45,22 @@ def by_key(
         table.c.started_at.between(keys[0][0], keys[-1][0]),
         table.c.event_id.in_([event_id for _, event_id in keys]),
     )
+
+
+def insert_missing(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, t.Any]]
+) -> None:
+    """Insert rows, except those whose primary key exists."""
+    name = connection.dialect.name
+    for some in chunks(rows):
+        if name == "postgresql":
+            # One statement: if each node has a copy of the table, each waits for all.
+            missing = postgresql.insert(table).on_conflict_do_nothing()
+            connection.execute(missing.values(list(some)))
+        elif name == "sqlite":
+            skip = sqlite.insert(table).on_conflict_do_nothing()
+            connection.execute(skip, list(some))
+        else:
+            first = table.primary_key.columns[0]
+            keep = mysql.insert(table).on_duplicate_key_update({first.name: first})
+            connection.execute(keep, list(some))

@@ -8,6 +8,7 @@ them), money is BIGINT pico-USD (1e-12 USD), and NULL is unknown.
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 
@@ -77,6 +78,8 @@ calls = sa.Table(
     sa.Column("details", LONG_TEXT),
     # Of an incomplete cost; NULL if it has no known limit. Complete: cost_total.
     sa.Column("cost_ceiling", sa.BigInteger),
+    # Parts ``name=id``, separated by one space.
+    sa.Column("scope", Text(255)),
     sa.PrimaryKeyConstraint("started_at", "event_id", name="pk_llm_cost_calls"),
     **TABLE_OPTIONS,
 )
@@ -124,6 +127,16 @@ meta = sa.Table(
     **TABLE_OPTIONS,
 )
 """Named values about the ledger itself, such as its time zone."""
+
+unlisted_hosts = sa.Table(
+    PREFIX + "unlisted_hosts",
+    metadata,
+    sa.Column("host", Text(255), primary_key=True),  # "" for all beyond the first ones
+    sa.Column("calls", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", Millis, nullable=False),
+    **TABLE_OPTIONS,
+)
+"""Hosts on no list, and how many calls to each were seen and not recorded."""
 
 dirty_marks = sa.Table(
     PREFIX + "dirty_marks",
@@ -198,6 +211,78 @@ rollup_latencies = sa.Table(
 )
 """Numbers of calls by latency, on a log scale: ``bucket`` is its lower bound in ms."""
 
+METER_SUM_KEY: t.Final = (
+    ("scope", 255),  # "" if it is not known
+    ("provider", 64),
+    ("model", 255),
+    ("meter", 64),  # "" counts calls
+    ("mode", 32),  # "" is standard
+    ("tier", 64),
+    ("rate", 80),  # exact; "" for what has no unit price
+    ("price_key", 255),
+    ("source", 16),  # of the cost
+    ("status", 16),
+)
+"""What meter sums are kept by: texts, and their lengths."""
+
+
+def _meter_sum_columns() -> Iterator[sa.Column[t.Any]]:
+    for name, length in METER_SUM_KEY:
+        yield sa.Column(name, Text(length), nullable=False)
+    # A sum of units may have more digits than any number column.
+    yield sa.Column("quantity", Text(255), nullable=False)
+    for name in ("calls", "cost", "listed", "open_amount", "unbounded"):
+        yield sa.Column(name, sa.BigInteger, nullable=False)
+
+
+meter_sums = sa.Table(
+    PREFIX + "meter_sums",
+    metadata,
+    sa.Column("kind", Text(8), nullable=False),
+    sa.Column("hour", Millis, nullable=False),
+    # The key is too long for a primary key on MySQL and MariaDB.
+    sa.Column("number", sa.BigInteger, nullable=False),
+    *_meter_sum_columns(),
+    sa.PrimaryKeyConstraint("kind", "hour", "number", name="pk_llm_cost_meter_sums"),
+    **TABLE_OPTIONS,
+)
+"""Quantities and costs by UTC hour, as bills have them, whatever the ledger's zone. ``kind``
+is ``stored`` (of the calls in the table) or ``pruned``. See :mod:`.rollups.meters`."""
+
+tag_meter_sums = sa.Table(
+    PREFIX + "tag_meter_sums",
+    metadata,
+    sa.Column("key", Text(200), nullable=False),
+    sa.Column("kind", Text(8), nullable=False),
+    # Of the UTC day; of what is kept of a local day, no earlier than that begins.
+    sa.Column("start", Millis, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("value", Text(1024), nullable=False),  # "" for calls without the key
+    *_meter_sum_columns(),
+    sa.PrimaryKeyConstraint(
+        "key", "kind", "start", "number", name="pk_llm_cost_tag_meter_sums"
+    ),
+    **TABLE_OPTIONS,
+)
+"""The same by UTC day and value of a key. ``kind`` is ``stored`` or ``pruned``."""
+
+corrections = sa.Table(
+    PREFIX + "corrections",
+    metadata,
+    sa.Column("tag", Text(200), nullable=False),  # a declared key; "" for all calls
+    sa.Column("day", Millis, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("recorded_at", Millis, nullable=False),
+    # Whether it is what the month had when it was closed.
+    sa.Column("copied", sa.Boolean(create_constraint=False), nullable=False),
+    sa.Column("value", Text(1024), nullable=False),
+    *_meter_sum_columns(),
+    sa.PrimaryKeyConstraint("tag", "day", "number", name="pk_llm_cost_corrections"),
+    **TABLE_OPTIONS,
+)
+"""The sums by meter of closed months, and each change of them since. Rows are only
+appended."""
+
 revisions = sa.Table(
     PREFIX + "revisions",
     metadata,
@@ -226,6 +311,50 @@ sa.Index(
     revisions.c.started_at,
     revisions.c.event_id,
 )
+
+METRICS: t.Final = (
+    "calls",
+    "failed",
+    "unpriced",
+    "incomplete",
+    "estimated",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "with_latency",
+    "latency_sum_ms",
+    "cost_total",
+    "cost_estimated",
+)
+"""What the counters for monitoring count, named as in :data:`MEASURES`. Here,
+``input_tokens`` exclude those read from or written to a cache."""
+
+metrics = sa.Table(
+    PREFIX + "metrics",
+    metadata,
+    # Random, so that two writers never wait for each other.
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("provider", Text(64), nullable=False),
+    sa.Column("model", Text(255), nullable=False),
+    # JSON: the tags of LLM_COST_METRICS_TAGS.
+    sa.Column("tags", LONG_TEXT, nullable=False),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in METRICS),
+    **TABLE_OPTIONS,
+)
+"""What calls added to the counters when they were stored. Rows of the same labels are merged;
+nothing else changes them. See :mod:`.rollups.metrics`."""
+
+metric_values = sa.Table(
+    PREFIX + "metric_values",
+    metadata,
+    sa.Column("key", Text(200), nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("value", Text(1024), nullable=False),
+    sa.PrimaryKeyConstraint("key", "number", name="pk_llm_cost_metric_values"),
+    **TABLE_OPTIONS,
+)
+"""The tag values that have counters of their own."""
 
 tag_keys = sa.Table(
     PREFIX + "tag_keys",
@@ -355,3 +484,25 @@ outbox = sa.Table(
 """Alerts that the webhook has not accepted yet."""
 
 sa.Index("ix_llm_cost_outbox_due", outbox.c.due_at)
+
+bill_statements = sa.Table(
+    PREFIX + "bill_statements",
+    metadata,
+    sa.Column("id", Text(32), primary_key=True),
+    sa.Column("stored_at", Millis, nullable=False),
+    sa.Column("header", LONG_TEXT, nullable=False),
+    sa.Column("result", LONG_TEXT),  # NULL: it was not compared yet
+    **TABLE_OPTIONS,
+)
+"""The bills that were read, and the result of comparing each to the ledger, as JSON."""
+
+bill_lines = sa.Table(
+    PREFIX + "bill_lines",
+    metadata,
+    sa.Column("statement", Text(32), nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("line", LONG_TEXT, nullable=False),
+    sa.PrimaryKeyConstraint("statement", "number", name="pk_llm_cost_bill_lines"),
+    **TABLE_OPTIONS,
+)
+"""Their lines, as JSON."""

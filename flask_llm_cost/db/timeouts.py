@@ -21,18 +21,41 @@ from contextlib import contextmanager
 
 from ..interrupts import pass_on
 
-_POLL_SECONDS: t.Final = 0.25
+BUSY_SECONDS: t.Final = 1.0
+"""How long a call waits at most for a database that goes on answering."""
+
+_POLL_SECONDS: t.Final = 0.05
 
 
 class TimeLimit:
     """How long one thread waits, and the connections that it waits for."""
 
     def __init__(self, seconds: float) -> None:
-        self.until = time.monotonic() + seconds
+        self.seconds = seconds
+        self.restart()
         self.expired = False
         """Whether the time was up before there was an answer."""
         self._sockets: dict[int, socket.socket] = {}
         self._lock = threading.Lock()
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left; 0 if the time is up."""
+        return 0.0 if self.expired else max(0.0, self.until - time.monotonic())
+
+    def restart(self) -> None:
+        """Count from now."""
+        self.began = time.monotonic()
+        self.until = self.began + self.seconds
+
+    def note_answer(self, at: float | None = None) -> None:
+        """Count from an answer on: the database is busy, but neither locked nor silent.
+
+        :param at: When it came; now if left out.
+        """
+        at = time.monotonic() if at is None else at
+        longest = self.began + max(self.seconds, BUSY_SECONDS)
+        self.until = max(self.until, min(at + self.seconds, longest))
 
     def watch(self, connection: t.Any) -> None:
         """Break this connection if the limit expires before :meth:`release`."""
@@ -104,7 +127,7 @@ class _Watcher:
     def _run(self) -> None:
         while self._wake.wait():
             with self._lock:
-                late = [each for each in self._limits if time.monotonic() >= each.until]
+                late = [each for each in self._limits if not each.left]
                 if not self._limits:
                     self._wake.clear()
             for each in late:
@@ -126,9 +149,17 @@ def time_limit(seconds: float) -> Iterator[TimeLimit]:
     if outer is not None:
         yield outer
         return
-    limit = _local.limit = TimeLimit(seconds)
-    try:
+    limit = TimeLimit(seconds)
+    with applied(limit):
         yield limit
+
+
+@contextmanager
+def applied(limit: TimeLimit) -> Iterator[None]:
+    """Apply a time limit to this thread, which has none."""
+    _local.limit = limit
+    try:
+        yield
     finally:
         _local.limit = None
         _watcher.discard(limit)
@@ -150,6 +181,18 @@ def current() -> TimeLimit | None:
     return getattr(_local, "limit", None)
 
 
+def note_answer() -> None:
+    """Let the time limit of this thread count from now: the database has answered.
+
+    :raises TimeoutError: If it came too late.
+    """
+    limit = current()
+    if limit is not None:
+        if not limit.left:
+            raise TimeoutError
+        limit.note_answer()
+
+
 def connect(make: Callable[[], t.Any]) -> t.Any:
     """Make a connection within the current time limit.
 
@@ -158,8 +201,8 @@ def connect(make: Callable[[], t.Any]) -> t.Any:
     limit = current()
     if limit is None:
         return make()
-    left = limit.until - time.monotonic()
-    if left <= 0:
+    left = limit.left
+    if not left:
         raise TimeoutError
     future: Future[t.Any] = Future()
     context = contextvars.copy_context()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -12,11 +14,9 @@ from pathlib import Path
 
 from .. import jsonl
 from ..call import Call
+from ..file_lock import lock
 
-try:
-    import fcntl
-except ImportError:  # Windows: appends of several processes are not coordinated
-    fcntl = None  # type: ignore[assignment]
+_log = logging.getLogger("flask_llm_cost")
 
 _BINARY: t.Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -27,7 +27,11 @@ def append(path: Path, line: bytes) -> None:
     :raises OSError: If it could not be written.
     """
     while not _append(path, line):
-        pass  # the file was deleted meanwhile, and the line with it
+        _log.warning(
+            "The ledger's file %s was deleted or replaced while a call was appended. The"
+            " call is appended to a new one; calls of the old one are missing.",
+            path,
+        )
 
 
 def _append(path: Path, line: bytes) -> bool:
@@ -53,10 +57,10 @@ def keep_calls(path: Path, keep: Callable[[Call], bool]) -> int:
     with _locked(path, os.O_RDWR) as fd:
         lines = list(_lines(fd))
         kept = [line for line in lines if _stays(line, keep)]
-        if not kept:
+        if not kept and sys.platform != "win32":
             path.unlink()
         elif len(kept) < len(lines):
-            _replace(path, kept)
+            _replace(fd, path, kept)
     return len(lines) - len(kept)
 
 
@@ -77,7 +81,7 @@ def erase_tag(path: Path, key: str, value: str) -> tuple[int, int]:
             erased += changed is not None
             lines.append(line if changed is None else changed + b"\n")
         if erased:
-            _replace(path, lines)
+            _replace(fd, path, lines)
     return erased, unreadable
 
 
@@ -93,14 +97,33 @@ def _locked(path: Path, flags: int) -> Iterator[int]:
             path.parent.mkdir(0o700, parents=True, exist_ok=True)
             continue
         try:
-            if fcntl is not None:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+            _lock(fd, path, needed=not flags & os.O_APPEND)
             if _is_at(fd, path):
                 yield fd
                 return
         finally:
             os.close(fd)
         # It was replaced while we waited for the lock: open the new file.
+
+
+def _lock(fd: int, path: Path, *, needed: bool) -> None:
+    try:
+        lock(fd)
+    except OSError as error:
+        # A line is appended in one write, but a file cannot be rewritten meanwhile.
+        if needed:
+            raise
+        if path.parent not in _unlocked:
+            _unlocked.add(path.parent)
+            _log.warning(
+                "%s has no file locks (%s), so calls cannot be deleted from its files. Set"
+                " LLM_COST_JSONL_DIR to a folder on a local disk.",
+                path.parent,
+                error.strerror or error,
+            )
+
+
+_unlocked: set[Path] = set()
 
 
 def _is_at(fd: int, path: Path) -> bool:
@@ -127,12 +150,20 @@ def _stays(line: bytes, keep: Callable[[Call], bool]) -> bool:
         return True
 
 
-def _replace(path: Path, lines: Iterable[bytes]) -> None:
+def _replace(fd: int, path: Path, lines: Iterable[bytes]) -> None:
     """Replace a locked file by a new one, in one step."""
     new = path.with_suffix(".new")
-    out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o600)
     with os.fdopen(out, "wb") as file:
         file.writelines(lines)
         file.flush()
         os.fsync(out)
-    new.replace(path)
+    if sys.platform != "win32":
+        new.replace(path)
+        return
+    # Windows replaces no open file. If this is interrupted, the new file stays.
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(new.read_bytes())
+    new.unlink()

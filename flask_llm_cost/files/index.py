@@ -173,10 +173,13 @@ def _insert_sets(connection: sa.Connection, sets: Collection[TagSet]) -> None:
 def _insert_rows(
     connection: sa.Connection, rows: list[tuple[tuple[t.Any, ...], int | None]]
 ) -> None:
-    statement, event_id = insert_calls(connection.dialect)
+    statement = insert_calls(connection.dialect)
     # A call that is in the files twice counts once.
     connection.exec_driver_sql(
-        statement.replace("INSERT", "INSERT OR IGNORE", 1),
-        [(event_id(values[0]), *values[1:], set_id) for values, set_id in rows],
+        statement.sql.replace("INSERT", "INSERT OR IGNORE", 1),
+        [
+            (statement.event_id(values[0]), *values[1:], set_id)
+            for values, set_id in rows
+        ],
     )
     mark_dirty_ms(connection, [values[1] for values, _ in rows])

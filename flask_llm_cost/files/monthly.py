@@ -25,7 +25,9 @@ from ..calendar import period_of
 from ..call import Call
 from ..config import Settings
 from ..errors import StorageError
+from ..file_system import warn_of_network
 from ..interrupts import pass_on
+from ..recurring import report
 from ..storage import caused_by
 from ..storage import Failed
 from ..storage import Gather
@@ -33,14 +35,21 @@ from ..storage import register
 from ..storage import Reporter
 from ..storage import Storage
 from . import edits
+from .hash_key import hash_key
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
 
     from ..rollups.erase import Erased
+    from .bill_files import BillFiles
     from .index import Index
 
 FOLDER: t.Final = "llm_cost_calls"
+
+_NETWORK_ADVICE: t.Final = (
+    "Its locks may be missing or late, so that lines of two machines are mixed up. Set"
+    " LLM_COST_JSONL_DIR to a folder on a local disk."
+)
 
 _MONTH: t.Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])\.jsonl")
 
@@ -75,6 +84,7 @@ class JsonlLedger(Storage):
 
     def _reset(self) -> None:
         self._index: Index | None = None
+        self._hash_key: str | None = None
         self._lock = threading.RLock()
 
     def after_fork(self) -> None:
@@ -87,11 +97,27 @@ class JsonlLedger(Storage):
     def label(self) -> str:
         return str(self.folder)
 
+    def folders(self) -> dict[Path, str]:
+        return {self.folder: _NETWORK_ADVICE}
+
     # Recording calls
+
+    @property
+    def hash_key(self) -> str | None:
+        if self._hash_key is None:
+            try:
+                self._hash_key = hash_key(self.folder)
+            except OSError as error:
+                pass_on(error)
+                report(
+                    "Calls are recorded without the key of their scope.", error=error
+                )
+        return self._hash_key
 
     def append(self, call: Call, *, now: bool = True) -> bool:
         # The app's request goes on, whatever happens in here.
         try:
+            warn_of_network(self.folder, _NETWORK_ADVICE)
             jsonl.check_id(call)
             edits.append(self._path(call.started_at), jsonl.encode(call))
         except Exception as error:
@@ -227,6 +253,12 @@ class JsonlLedger(Storage):
             last = self._path(end - dt.timedelta.resolution).name
             files = [path for path in files if path.name <= last]
         return files
+
+    @property
+    def bills(self) -> BillFiles:
+        from .bill_files import BillFiles
+
+        return BillFiles(self.folder / "bills")
 
     # Deleting
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import os
-import threading
-import time
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -21,9 +18,7 @@ from ..calendar import period_of
 from ..call import Call
 from ..config import Settings
 from ..db.import_lock import loading
-from ..errors import StorageError
 from ..interrupts import pass_on
-from ..storage import caused_by
 from ..storage import EXIT_SECONDS
 from ..storage import Failed
 from ..storage import Gather
@@ -31,7 +26,9 @@ from ..storage import register
 from ..storage import Reporter
 from ..storage import Storage
 from . import destination
+from .own_process import OwnProcess
 from .queue import Queue
+from .recording import Recording
 from .temporary import TemporaryFolder
 
 if t.TYPE_CHECKING:
@@ -43,24 +40,24 @@ if t.TYPE_CHECKING:
     from ..rollups.build import RollupBuilder
     from ..rollups.erase import Erased
     from ..rollups.retention import Retention
+    from .bill_rows import BillRows
+    from .distributing import Distribution
     from .partitioning import Partitions
     from .replica import Replica
     from .reprice import Repricer
     from .schema import Schema
     from .store import Store
     from .store import Stored
+    from .unlisted import UnlistedHosts
 
 _log = logging.getLogger("flask_llm_cost")
 
 SPOOL_FOLDER: t.Final = "llm_cost_spool"
 
-_RETRY_SECONDS: t.Final = 5.0
 _BUILD_SECONDS: t.Final = 2.0
-_SETTLE_SECONDS: t.Final = 0.25
-"""How long a call waits for those before it to be settled, before it is refused."""
 
 
-class Ledger(Storage):
+class Ledger(OwnProcess, Storage):
     """One app's ledger in a database.
 
     :param instance_path: The folder of files that the settings do not place elsewhere.
@@ -97,21 +94,25 @@ class Ledger(Storage):
             store=lambda: self._store,
             gather=gather or (lambda timeout: True),
             build=self._build_rollups,
-            maintain=self._maintain_budgets,
+            maintain=self._maintain,
             notify=self._notify,
         )
         self._reset()
         register(self)
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.RLock()
+        super()._reset()
         self._made_engines: Engines | None = None
         self._made_store: Store | None = None
         self._made_budgets: Budgets | None = None
         self._made_replica: Replica | None = None
-        self._write_at = 0.0
-        self._rescued = False
+        self._made_unlisted: UnlistedHosts | None = None
+        self._recording = Recording(
+            self._queue,
+            self.reporter,
+            lambda: self._store,
+            sync=self._settings.write == "sync",
+        )
 
     def after_fork(self) -> None:
         engines = self._made_engines
@@ -124,85 +125,39 @@ class Ledger(Storage):
     def label(self) -> str:
         return self._engines.label
 
+    def folders(self) -> dict[Path, str]:
+        return self._engines.folders() | self.queue.folders()
+
     # Recording calls
 
+    @property
+    def hash_key(self) -> str | None:
+        store = self._made_store
+        return None if store is None else store.hash_key
+
     def append(self, call: Call, *, now: bool = False) -> bool:
-        # The app's request goes on, whatever happens in here.
-        try:
-            if (now or self._settings.write == "sync") and self._write_now(call):
-                if self._policy is not None:
-                    self.queue.wake()  # its thread sends the alerts
-                return True
-            self.queue.append(call)
-            if self._made_budgets is not None and self._made_budgets.holds(call):
-                self.queue.hurry()
-        except OSError as error:
-            pass_on(error)
-            self._rescue(call, error)
-        except Exception as error:
-            pass_on(error)
-            self.reporter.lose(call, error)
-        return False
-
-    def _write_now(self, call: Call) -> bool:
-        """Write a call to the database; if that fails, it is left for the spool."""
-        if time.monotonic() < self._write_at:
-            return False
-        try:
-            self._write(call)
-        except Exception as error:
-            pass_on(error)
-            self.reporter.report(None, error)
-            return False
-        return True
-
-    def _write(self, call: Call) -> None:
-        if time.monotonic() < self._write_at:
-            raise StorageError("The database could not be written a moment ago.")
-        try:
-            stored = self._store.write([call], now=True)
-        except Exception:
-            # Else each call would wait for a database that is away.
-            self._write_at = time.monotonic() + _RETRY_SECONDS
-            raise
-        self.queue.writer.wrote()
-        for _, reason in stored.rejected:
-            self.queue.reject(call, reason)
-            self.reporter.report(call, StorageError(f"A call was rejected: {reason}"))
-
-    def _rescue(self, call: Call, error: OSError) -> None:
-        """The spool cannot be written: a full disk, or a folder that is read-only."""
-        why = (
-            f"The spool in {self.folder} cannot be written ({error.strerror or error})."
-            " Free some space, or set LLM_COST_SPOOL_DIR to a folder that the app may"
-            " write to."
-        )
-        try:
-            self._write(call)
-        except Exception as second:
-            pass_on(second)
-            lost = f"A call was lost. {why} ({second})"
-            self.reporter.lose(call, caused_by(second, lost))
-        else:
-            if not self._rescued:
-                why += " Until then, each call is written to the database at once."
-                self.reporter.report(None, caused_by(error, why))
-            self._rescued = True
+        stored = self._recording.append(call, now=now)
+        if stored and self._policy is not None:
+            self.queue.wake()  # its thread sends the alerts
+        elif self._made_budgets is not None and self._made_budgets.holds(call):
+            self.queue.hurry()
+        return stored
 
     # Storing what is queued
 
     def flush(self, timeout: float = 10.0) -> bool:
         done = self.queue.flush(timeout)
         self._notify()
+        self._store_unlisted()
         return done
 
     def flush_at_exit(self) -> None:
-        self.queue.flush(EXIT_SECONDS, once=True)
+        if self.queue.flush(EXIT_SECONDS, once=True):
+            self._store_unlisted()
         self._temporary.remove()
 
     def close(self) -> None:
-        if self._pid != os.getpid():
-            self.after_fork()
+        self._reset_if_forked()
         self.flush_at_exit()
         self.queue.close()
         with self._lock:
@@ -274,6 +229,12 @@ class Ledger(Storage):
             self._engines, self.queue, key, value, timeout=timeout, progress=progress
         )
 
+    @property
+    def bills(self) -> BillRows:
+        from .bill_rows import BillRows
+
+        return BillRows(self._engines)
+
     # What only a database can do
 
     @property
@@ -291,6 +252,12 @@ class Ledger(Storage):
         from .partitioning import Partitions
 
         return Partitions(self._engines)
+
+    @property
+    def distribution(self) -> Distribution:
+        from .distributing import Distribution
+
+        return Distribution(self._engines)
 
     @property
     def rollups(self) -> RollupBuilder:
@@ -340,6 +307,16 @@ class Ledger(Storage):
                 self._made_replica = Replica(self._engines)
             return self._made_replica
 
+    @property
+    def unlisted(self) -> UnlistedHosts:
+        with self._own_process():
+            if self._made_unlisted is None:
+                with loading():
+                    from .unlisted import UnlistedHosts
+
+                self._made_unlisted = UnlistedHosts(lambda: self._engines)
+            return self._made_unlisted
+
     def restore(self, calls: Iterable[Call]) -> Stored:
         """Store calls from before the last :meth:`prune`, which deleted them.
 
@@ -374,20 +351,29 @@ class Ledger(Storage):
         if self._made_budgets is not None:
             self._made_budgets.notify()
 
-    def _settle_ended(self) -> bool:
-        """Store the calls of this process that have ended; false if there are none."""
+    def _store_unlisted(self) -> None:
+        if self._made_unlisted is not None:
+            self._made_unlisted.store(now=True)
+
+    def _settle_ended(self, seconds: float) -> bool:
+        """Store the calls of this process that have ended; false if there are none.
+
+        :param seconds: How long to wait for that.
+        """
         # Called by a sender: whatever happens, budgets decide.
         try:
             if self.queue.pending:
-                self.queue.flush(_SETTLE_SECONDS, once=True)
+                self.queue.flush(seconds, once=True)
                 return True
         except Exception as error:
             pass_on(error)
         return False
 
-    def _maintain_budgets(self) -> None:
+    def _maintain(self) -> None:
         if self._made_budgets is not None:
             self._made_budgets.maintain()
+        if self._made_unlisted is not None:
+            self._made_unlisted.store()
 
     # What is made when it is first needed. SQLAlchemy is loaded then, by the writer's
     # thread if possible: an app's first call does not wait for it.
@@ -414,14 +400,16 @@ class Ledger(Storage):
                 with loading():
                     from .store import Store
 
-                self._made_store = Store(self._engines, self._counters)
+                self._made_store = Store(
+                    self._engines,
+                    self._counters,
+                    metrics_tags=self._settings.metrics_tags,
+                )
             return self._made_store
 
     @contextmanager
     def _own_process(self) -> Iterator[None]:
-        if self._pid != os.getpid():  # forked by something that ran no hooks
-            self.after_fork()
-        with self._lock:
+        with super()._own_process():
             engines = self._made_engines
             if engines is not None and engines.changed_file():
                 _log.warning(

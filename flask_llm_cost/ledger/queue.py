@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import threading
 import time
 import typing as t
 from collections.abc import Callable
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..call import Call
@@ -18,7 +15,11 @@ from ..jsonl import encode
 from ..storage import EXIT_SECONDS
 from ..storage import Gather
 from ..storage import Reporter
+from .destination import UNKNOWN
+from .own_process import OwnProcess
+from .recent import RecentCalls
 from .spool import ADVICE
+from .spool import NETWORK_ADVICE
 from .spool import Spool
 from .writer import Drained
 from .writer import Writer
@@ -29,7 +30,7 @@ if t.TYPE_CHECKING:
 _RETRY_SECONDS: t.Final = 5.0
 
 
-class Queue:
+class Queue(OwnProcess):
     """The spool of one ledger, and the thread that stores what is in it.
 
     :param folder: The spool's folder.
@@ -66,15 +67,14 @@ class Queue:
         self._reset()
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.RLock()
+        super()._reset()
         self._made_spool: Spool | None = None
         self._made_writer: Writer | None = None
         self._running = False
         self._tend_at = 0.0
+        self._recent = RecentCalls()
 
     def after_fork(self) -> None:
-        """Forget the parent's spool and writer, in a forked child."""
         spool = self._made_spool
         self._reset()
         if spool is not None:
@@ -87,7 +87,9 @@ class Queue:
 
         :raises OSError: If it could not be written as a whole.
         """
-        self.spool.append(encode(call))
+        line = encode(call)
+        self.spool.append(line)
+        self._recent.add(line[:-1], call)
         self.wake()
 
     def reject(self, call: Call, reason: str) -> None:
@@ -165,6 +167,12 @@ class Queue:
         if spool is not None:
             spool.close()
 
+    @property
+    def destination(self) -> str | None:
+        """Which database its calls are for, if that is known."""
+        name, _ = self.spool.ledger
+        return None if name == UNKNOWN else name
+
     # What is queued
 
     def count(self) -> int:
@@ -178,6 +186,10 @@ class Queue:
         """
         at = self.spool.oldest()
         return None if at is None else dt.datetime.fromtimestamp(at, dt.UTC)
+
+    def folders(self) -> dict[Path, str]:
+        """Return the spool's folder, and what to do if it is on a network."""
+        return {self.folder: NETWORK_ADVICE}
 
     def unusable(self) -> list[str]:
         """Describe the entries of the spool that cannot be read, and what to do."""
@@ -220,12 +232,6 @@ class Queue:
                     lambda error: self._reporter.report(None, error),
                     self._build,
                     self._maintain,
+                    self._recent,
                 )
             return self._made_writer
-
-    @contextmanager
-    def _own_process(self) -> Iterator[None]:
-        if self._pid != os.getpid():  # forked by something that ran no hooks
-            self.after_fork()
-        with self._lock:
-            yield

@@ -21,12 +21,16 @@ from ..db.tables import calls
 from ..db.tables import PRICED_COLUMNS
 from ..db.tables import revisions
 from ..db.tables import tag_sets
+from ..db.writers import lock_calls
 from ..money import to_pico
 from ..rollups.dirty_marks import mark_dirty
 
 Row: t.TypeAlias = Mapping[str, t.Any]
 _c: t.Final = calls.c
 _r: t.Final = revisions.c
+
+VALUES: t.Final = [column for column in _c if not column.primary_key]
+"""The columns of a call beside its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +79,7 @@ def revise(
     keys = [each.key for each in found]
     rows = {
         (row.started_at, row.event_id): row._asdict()
-        for row in connection.execute(
-            sa.select(calls)
-            .where(*by_key(keys))
-            .order_by(_c.started_at, _c.event_id)
-            .with_for_update()
-        )
+        for row in lock_calls(connection, keys, *VALUES)
     }
     numbers = _numbers(connection, keys)
     due = [

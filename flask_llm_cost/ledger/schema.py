@@ -5,6 +5,9 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from ..db.distribution import distributed
+from ..db.distribution import has_citus
+from ..db.distribution import missing
 from ..db.engine import Engines
 from ..db.engine import version
 from ..db.migrate import check
@@ -23,6 +26,11 @@ class Schema:
 
     head: t.ClassVar[str] = HEAD
     """The version that this package needs."""
+
+    @property
+    def in_own_file(self) -> bool:
+        """Whether nothing else is in the database."""
+        return self.engines.location.own
 
     def current(self) -> str | None:
         """Return the version of the tables; ``None`` if there are none."""
@@ -47,7 +55,15 @@ class Schema:
     def check(self) -> list[str]:
         """List how the tables differ from what this package needs."""
         with self.engines.connected(self.engines.reading()) as connection:
-            return check(connection)
+            return [*check(connection), *missing(connection)]
+
+    def undistributed(self) -> bool:
+        """Whether the database has Citus, and no table of the ledger is distributed.
+
+        So it is after a downgrade to ``base``, too.
+        """
+        with self.engines.connected(self.engines.reading()) as connection:
+            return has_citus(connection) and not distributed(connection)
 
     def sql(self, revisions: str = "head", *, dialect: str | None = None) -> str:
         """Return the upgrade as SQL, for a database that only its administrator changes.

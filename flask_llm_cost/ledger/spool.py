@@ -8,6 +8,7 @@ then claim the file. A file is deleted only after its lines are stored.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -20,6 +21,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import file_system
 from . import spool_file
 from .destination import UNKNOWN
 from .rejected import RejectedLines
@@ -36,6 +38,11 @@ ADVICE: t.Final = (
     " it is not a file of calls."
 )
 """What to do about a file that cannot be read."""
+
+NETWORK_ADVICE: t.Final = (
+    "Its locks may be missing or late, so that calls of a killed process stay queued or are"
+    " read twice. Set LLM_COST_SPOOL_DIR to a folder on a local disk."
+)
 
 _log = logging.getLogger("flask_llm_cost")
 
@@ -56,6 +63,8 @@ class Spool:
         self, directory: Path, destination: str = "ledger", *, fsync: bool = False
     ) -> None:
         self.directory = directory
+        self.ledger = (destination, str(directory) if destination == UNKNOWN else "")
+        """Which ledger its lines are for, as far as that is known."""
         self._destination = _digest(destination)
         self._accepted = {self._destination, _digest(UNKNOWN)}
         self.rejected = RejectedLines(directory, self._destination, self._accepted)
@@ -96,6 +105,11 @@ class Spool:
                 if file is None:
                     file = self._current = self._create()
                 file.write(line, sync=self._fsync)
+            except OSError as error:
+                if error.errno == errno.ESTALE and not nested:
+                    # Another machine took it over, on a network file system.
+                    self._current = None
+                raise
             finally:
                 self._writing = nested
             if file.size >= ROTATE_BYTES:
@@ -146,6 +160,7 @@ class Spool:
 
     def claim(self) -> Iterator[SpoolFile]:
         """Take over the files of dead processes."""
+        file_system.warn_of_network(self.directory, NETWORK_ADVICE)
         for path in self._paths():
             if any(file.path == path for file in self._own()):
                 continue

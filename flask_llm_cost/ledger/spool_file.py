@@ -12,11 +12,7 @@ import typing as t
 import weakref
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows, where an open file cannot be renamed, which also tells
-    fcntl = None  # type: ignore[assignment]
-
+from .. import file_lock
 from ..interrupts import pass_on
 
 _log = logging.getLogger("flask_llm_cost")
@@ -80,9 +76,11 @@ class SpoolFile:
 
     def remove(self) -> None:
         """Delete the file: its lines are stored."""
-        if fcntl is None:  # Windows deletes no open file
+        gone: tuple[type[OSError], ...] = (FileNotFoundError,)  # with its folder
+        if sys.platform == "win32":  # which deletes no file that anyone has open
             self.close()
-        with contextlib.suppress(FileNotFoundError):  # by hand, or with its folder
+            gone = (FileNotFoundError, PermissionError)
+        with contextlib.suppress(*gone):
             self.path.unlink()
         self.close()
 
@@ -109,8 +107,12 @@ def claim(path: Path, new_path: Path) -> SpoolFile | None:
 
     :raises OSError: If it may not be read, or is not a file.
     """
-    if fcntl is None:
-        return _claim_unlocked(path, new_path)
+    if not file_lock.AVAILABLE:
+        # No known system is without them and has several processes.
+        with contextlib.suppress(OSError):
+            path.rename(new_path)
+            return SpoolFile(new_path, os.open(new_path, _OPEN))
+        return None
     try:
         fd = _open_file(path)
     except FileNotFoundError:  # another process has stored or claimed it
@@ -118,24 +120,21 @@ def claim(path: Path, new_path: Path) -> SpoolFile | None:
     claimed = None
     try:
         if _lock(fd, wait=False) and _is_at(fd, path):
-            if os.fstat(fd).st_size == 0:
-                path.unlink()
-            else:
-                path.rename(new_path)
-                claimed = SpoolFile(new_path, fd)
+            claimed = _take(fd, path, new_path)
     finally:
         if claimed is None:
             os.close(fd)
     return claimed
 
 
-def _claim_unlocked(path: Path, new_path: Path) -> SpoolFile | None:
-    """On Windows, where a file that its owner has open cannot be renamed."""
-    try:
-        path.rename(new_path)
-    except OSError:
+def _take(fd: int, path: Path, new_path: Path) -> SpoolFile | None:
+    if sys.platform == "win32":  # which renames and deletes no open file
+        return SpoolFile(path, fd)
+    if os.fstat(fd).st_size == 0:
+        path.unlink()
         return None
-    return SpoolFile(new_path, os.open(new_path, _OPEN))
+    path.rename(new_path)
+    return SpoolFile(new_path, fd)
 
 
 def _open_file(path: Path) -> int:
@@ -205,6 +204,8 @@ def write_new(path: Path, data: bytes) -> None:
 
 def sync_directory(path: Path) -> None:
     """Flush the entries of a folder to the disk."""
+    if sys.platform == "win32":  # which opens no folders
+        return
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -232,25 +233,19 @@ _warned: set[str] = set()
 
 def _lock(fd: int, *, wait: bool) -> bool:
     """Lock a file until this process closes it; return False if another has locked it."""
-    if fcntl is None:
-        _warn_once(
-            "This platform has no file locks: the spool files of killed processes are"
-            " detected by trying to rename them."
-        )
+    if not file_lock.AVAILABLE:
         return True
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
+        return file_lock.lock(fd, wait=wait)
     except OSError as error:
         pass_on(error)
         _warn_once(
-            f"The spool's file system has no file locks ({error}): the spool files of"
+            f"The spool has no file locks ({error.strerror or error}): the spool files of"
             " killed processes are not stored. Set LLM_COST_SPOOL_DIR to a folder on a"
-            " local disk."
+            " local disk. Move what is left out of the old one, and run `flask llm-cost"
+            " calls import FILE`."
         )
         return wait
-    return True
 
 
 def _warn_once(message: str) -> None:

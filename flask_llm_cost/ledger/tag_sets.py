@@ -7,13 +7,11 @@ import typing as t
 from collections.abc import Iterable
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects import sqlite
 
 from ..calendar import DAY
 from ..db.rows import BIGGEST
 from ..db.rows import TagSet
+from ..db.statements import insert_missing
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
 
@@ -65,8 +63,9 @@ def _insert(
     # In the same order in every process, or two could deadlock.
     ids = sorted(sets)
     with engine.begin() as connection:
-        connection.execute(
-            _insert_missing(connection, tag_sets),
+        insert_missing(
+            connection,
+            tag_sets,
             [{"id": n, "tags": sets[n].text, "seen_at": now} for n in ids],
         )
         query = sa.select(_s.id, _s.tags).where(_s.id.in_(ids))
@@ -77,22 +76,10 @@ def _insert(
             if found[n] == sets[n].text
             for key, value in sorted(sets[n].tags.items())
         ]
-        if values:
-            connection.execute(_insert_missing(connection, tag_values), values)
+        insert_missing(connection, tag_values, values)
         connection.execute(
             sa.update(tag_sets)
             .where(_s.id.in_(ids), _s.seen_at < now - DAY)
             .values(seen_at=now)
         )
     return found
-
-
-def _insert_missing(connection: sa.Connection, table: sa.Table) -> sa.Insert:
-    """Return an insert that skips rows whose primary key exists."""
-    name = connection.dialect.name
-    if name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    if name == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    first = table.primary_key.columns[0]
-    return mysql.insert(table).on_duplicate_key_update({first.name: first})

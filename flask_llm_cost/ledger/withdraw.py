@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import sqlalchemy as sa
-
 from ..budgets.counters import Counters
 from ..db.engine import Engines
-from ..db.statements import by_key
 from ..db.statements import chunks
-from ..db.tables import calls
+from ..db.writers import lock_calls
 from ..event_id import event_time
 from ..rollups.dirty_marks import mark_dirty
 from ..rollups.lock import lock
 from ..rollups.retention import delete_calls
 from .revisions import changes_of
+from .revisions import VALUES
 
 
 def withdraw(
@@ -34,7 +32,7 @@ def withdraw(
                 lock(connection)
                 rows = {
                     (row.started_at, row.event_id): row._asdict()
-                    for row in connection.execute(sa.select(calls).where(*by_key(some)))
+                    for row in lock_calls(connection, some, *VALUES)
                 }
                 if rows:
                     changed = changes_of(connection, rows, None)

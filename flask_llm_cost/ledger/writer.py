@@ -1,4 +1,4 @@
-"""The thread that stores queued calls, and retries when it cannot."""
+"""Stores queued calls, and retries when it cannot."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
-from queue import Empty
-from queue import SimpleQueue
 
 from .. import jsonl
 from ..call import Call
+from ..db import fork_gate
 from ..db import import_lock as imports
 from ..errors import StorageError
 from ..interrupts import pass_on
 from ..interrupts import Section
 from ..storage import Gather
+from .recent import RecentCalls
 from .spool import Spool
 from .spool_file import SpoolFile
+from .writer_thread import join_thread
+from .writer_thread import WriterThread
 
 if t.TYPE_CHECKING:
     from .store import Store
@@ -77,6 +79,7 @@ class Writer:
     :param failed: Called when the database cannot be used.
     :param build: Builds rollups, for some seconds at most.
     :param maintain: Called after each drain of the thread. It must not raise.
+    :param recent: Has the calls of lines that this process has written, if it remembers any.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Writer:
         failed: Callable[[Exception], None],
         build: Callable[[], object] | None = None,
         maintain: Callable[[], None] | None = None,
+        recent: RecentCalls | None = None,
     ) -> None:
         self.failures = 0
         """The number of drains that failed."""
@@ -98,6 +102,7 @@ class Writer:
         self._failed = failed
         self._build = build
         self._maintain = maintain
+        self._recent = recent or RecentCalls()
         self._build_at = 0.0
         self._build_failed = False
         self._wrote = False
@@ -105,53 +110,55 @@ class Writer:
         self._draining = Section()
         self._working = threading.Lock()
         self._cycling = Section()
-        # Not an event: setting one takes a lock, which a signal handler may interrupt.
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._turn = threading.Lock()
+        self._asked = False
+        self.due_at = 0.0
+        """When it is to run again, by :func:`time.monotonic`."""
         self._closed = False
         self._starting = threading.RLock()
-        self._thread: threading.Thread | None = None
+        self._thread: WriterThread | None = None
         self._failed_in_a_row = 0
         self._orphans_at = 0.0
         _writers.add(self)
 
     def start(self) -> bool:
-        """Start the thread, once; return False if threads are not available."""
+        """Join the ledger's thread, once; return False if threads are not available."""
         if not _threads_run():
             return False
         with self._starting:
             if self._thread is None:
-                # Before its start, which lets other threads run, and finalizers that
-                # record calls on this one.
-                self._thread = thread = self._new_thread()
-                try:
-                    thread.start()
-                except RuntimeError:  # at interpreter exit, or no threads are left
-                    return False
-                finally:
-                    if thread.ident is None:
-                        self._thread = None
-        return True
-
-    def _new_thread(self) -> threading.Thread:
-        # A weak reference, so that the thread does not keep a closed app alive.
-        return threading.Thread(
-            target=_run,
-            args=(weakref.ref(self), self._wake),
-            name="llm-cost-writer",
-            daemon=True,
-        )
+                self._thread = join_thread(self, self._spool.ledger)
+            return self._thread is not None
 
     def stop(self, timeout: float) -> None:
-        """Stop the thread after its current work."""
+        """Leave the thread after the current work."""
         self._closed = True
-        self._wake.put(None)
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        thread = self._thread
+        if thread is None or thread.is_current:
+            return
+        thread.wake()
+        if self._turn.acquire(timeout=timeout):
+            self._turn.release()
+        thread.join(timeout)
 
     def hurry(self) -> None:
         """Have the thread drain at once, unless the database is failing."""
         if not self._failed_in_a_row:
-            self._wake.put(None)
+            self._ask()
+
+    def _ask(self) -> None:
+        self._asked = True
+        if self._thread is not None:
+            self._thread.wake()
+
+    def run_if_due(self, now: float) -> None:
+        """Take a turn on the thread, if it is time or someone has asked for it."""
+        if not self._asked and now < self.due_at:
+            return
+        with self._turn:
+            self._asked = False
+            if not self._closed:
+                self.due_at = time.monotonic() + self.cycle()
 
     @property
     def closed(self) -> bool:
@@ -172,7 +179,7 @@ class Writer:
         sealed = self._spool.seal_current(timeout)
         files = self._spool.sealed()
         failures, rejected = self.failures, self.rejected
-        if files and not self.start():
+        if files and (not self.start() or self._is_thread()):
             self._drain_inline(until)
         pause = _FIRST_LOOK_SECONDS
         # Not a condition: what interrupts its lock may leave it locked.
@@ -180,10 +187,14 @@ class Writer:
             left = until - time.monotonic()
             if left <= 0 or (once and self.failures > failures):
                 return False
-            self._wake.put(None)
+            self._ask()
             time.sleep(min(left, pause))
             pause = min(2 * pause, _LAST_LOOK_SECONDS)
         return sealed and self.rejected == rejected
+
+    def _is_thread(self) -> bool:
+        """Whether the caller is code of an app that the thread itself runs."""
+        return self._thread is not None and self._thread.is_current
 
     def _are_stored(self, files: list[SpoolFile]) -> bool:
         sealed = self._spool.sealed()
@@ -251,7 +262,7 @@ class Writer:
             if not line:
                 continue
             try:
-                call = _decode(line)
+                call = self._recent.take(line) or _decode(line)
             except ValueError as error:
                 self._reject(line, str(error), drained)
                 continue
@@ -352,33 +363,6 @@ def _decode(line: bytes) -> Call:
     return jsonl.decode(line)
 
 
-def _wait(wake: SimpleQueue[None], seconds: float) -> None:
-    try:
-        wake.get(timeout=seconds)
-        while True:
-            wake.get_nowait()
-    except Empty:
-        return
-
-
-def _run(reference: weakref.ref[Writer], wake: SimpleQueue[None]) -> None:
-    pid = os.getpid()
-    pause = 0.0
-    while True:
-        _wait(wake, pause)
-        writer = reference()
-        if writer is None or writer.closed or os.getpid() != pid:
-            return
-        pause = writer.cycle()
-        # If the app is gone, keep its ledger alive until its calls are stored.
-        alive = writer if writer.pending else None
-        del writer
-        if alive is not None:
-            _wait(wake, pause)
-            pause = 0.0
-        del alive
-
-
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 _paused: list[threading.Lock] = []
 
@@ -398,6 +382,7 @@ def _pause() -> None:
                 break
         else:
             _paused.append(writer._working)
+    fork_gate.before_fork()
     imports.before_fork()
 
 
@@ -405,6 +390,7 @@ def _resume() -> None:
     imports.after_fork()
     while _paused:
         _paused.pop().release()
+    fork_gate.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

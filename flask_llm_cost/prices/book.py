@@ -35,6 +35,7 @@ from .layers import bundled_layer
 from .layers import Layer
 from .layers import make_layer
 from .layers import PriceFile
+from .layers import refuse_per_token
 from .lookup import Found
 from .lookup import Lookup
 from .meters import aware
@@ -104,7 +105,9 @@ class PriceBook:
         :param setting: The setting that names the file, for error messages.
         :raises PriceFileError: If the file or an override is invalid.
         """
-        layers = [make_layer("override", overrides or {}, "LLM_COST_PRICE_OVERRIDES")]
+        where = "LLM_COST_PRICE_OVERRIDES"
+        layers = [make_layer("override", overrides or {}, where)]
+        refuse_per_token(layers[0], where)
         watched = None if file is None else PriceFile(Path(file), setting)
         if watched is not None:
             layers.append(watched.read())
@@ -391,12 +394,11 @@ def _flagged(
     doubts = incomplete(flags) if doubts is None else doubts
     if not flags and not doubts:
         return cost
-    complete = cost.complete and not doubts
     return dataclasses.replace(
         cost,
-        complete=complete,
+        complete=cost.complete and not doubts,
         flags=cost.flags | flags | doubts,
-        ceiling_usd=cost.total_usd if complete else None,
+        ceiling_usd=None if doubts else cost.ceiling_usd,
     )
 
 

@@ -115,7 +115,8 @@ def request_ceiling(
     if own is not None:
         usd = _highest(_quotes(book, provider, model, bound, own.price, at))
         if usd is not None:
-            return RequestCeiling(usd, bounded=True, priced=True)
+            # Which of its providers will answer, and at what price, is not known.
+            return RequestCeiling(usd, bounded=provider not in _ROUTING, priced=True)
     usd = largest_request(book, provider, model, bound, at, own)
     return RequestCeiling(usd, bounded=False, priced=found is not None)
 
@@ -206,12 +207,11 @@ def _without_output(usage: Usage) -> Usage:
 
 
 def _highest(quotes: t.Iterable[Quote]) -> Decimal | None:
-    """Return the highest total, if each quote has a rate of its own for all that is used.
+    """Return the highest limit, of quotes with a rate for all that is used.
 
     A cache that the price does not know is not billed apart: that quote is left out.
     """
-    totals = [
-        q.cost.total_usd for q in quotes if q.cost is not None and q.cost.complete
-    ]
-    highest = max(totals, default=MAX_USD)
+    costs = [quote.cost for quote in quotes if quote.cost is not None]
+    limits = [cost.ceiling_usd for cost in costs if cost.ceiling_usd is not None]
+    highest = max(limits, default=MAX_USD)
     return highest if highest < MAX_USD else None

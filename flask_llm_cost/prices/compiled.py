@@ -16,6 +16,7 @@ from ..call import Cost
 from ..call import CostSource
 from ..call import Usage
 from ..completeness import incomplete
+from ..completeness import is_limit
 from ..money import from_pico
 from ..money import ONE_PICO
 from ..money import WIDE
@@ -120,7 +121,8 @@ class CompiledPrice:
         complete = not missing and not incomplete(flags)
         cost = _new(Cost)
         _set_total(cost, from_pico(pico))
-        _set_later(cost, (_fill, self, table, items, complete, flags))
+        limited = not missing and is_limit(flags)
+        _set_later(cost, (_fill, self, table, items, complete, flags, limited))
         return cost
 
 
@@ -173,7 +175,7 @@ def _fill_quick(
         rate = table.core[place]
         if count and rate is not None:
             items.append((rate, count, count * rate.top))
-    _fill(cost, compiled, table, items, True, _NO_FLAGS)
+    _fill(cost, compiled, table, items, True, _NO_FLAGS, True)
 
 
 def _fill(
@@ -183,6 +185,7 @@ def _fill(
     items: Sequence[LineItem],
     complete: bool,
     flags: frozenset[str],
+    limited: bool,
 ) -> None:
     """Set every field of a cost except its total."""
     price = compiled.price
@@ -195,7 +198,7 @@ def _fill(
     _set_complete(cost, complete)
     _set_flags(cost, flags)
     _set_estimate(cost, None)
-    _set_ceiling(cost, cost.total_usd if complete else None)
+    _set_ceiling(cost, cost.total_usd if limited else None)
 
 
 _multiply: t.Final = WIDE.multiply

@@ -15,15 +15,12 @@ from .meters import parse_key
 from .meters import parse_rate
 from .meters import parse_time
 from .meters import TOKENS
+from .statement import refuse_statements
+from .statement import stated_scale
 
-_MILLION: t.Final = Decimal(10**6)
-_UNITS: t.Final = (
-    (r"1m|1[, ]?000[, ]?000|1e6|(?:a |one )?million|mtok", Decimal(1)),
-    (r"1k|1[, ]?000|1e3|(?:a |one )?thousand|ktok", Decimal(1000)),
-    (r"(?:(?:1|a|one) )?token", _MILLION),
-)
 _CURRENCY: t.Final = re.compile(r"[A-Z]{3}\Z")
 _SETTINGS: t.Final = ("currency", "unit", "usd_per_unit", "rate_date")
+_READ: t.Final = frozenset(f"metadata.{name}" for name in _SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,38 +94,13 @@ def _exchange(currency: str, metadata: Mapping[str, t.Any]) -> tuple[Decimal, st
 
 
 def _scale(unit: object, currency: str) -> Decimal:
-    if unit is None:
-        return Decimal(1)
-    words = " ".join(str(unit).lower().replace("_", " ").split())
-    money = r"usd|\$" if currency == "USD" else re.escape(currency.lower())
-    prefix = rf"(?:(?:{money}) ?)?(?:(?:per|/) ?)?"
-    for amount, scale in _UNITS:
-        if re.fullmatch(rf"{prefix}(?:{amount})(?: tokens?)?", words):
-            return scale
-    raise Malformed(
-        f"metadata.unit is {unit!r}, but rates must be per 1M tokens; state 1M tokens, 1K"
-        " tokens or token, or convert them, and remove it"
-    )
-
-
-_STATEMENTS: t.Final = ("currency", "unit")
-
-
-def _refuse_misplaced(place: Mapping[str, t.Any], *known: str) -> None:
-    """Refuse a statement of a currency or unit where it would have no effect.
-
-    :param known: The names that are read there.
-    :raises Malformed: If there is one.
-    """
-    for name, value in place.items():
-        meant = str(name).strip("_ ").lower().removesuffix("s")
-        if name in known or meant not in _STATEMENTS or isinstance(value, (dict, list)):
-            continue
-        if str(value).strip().upper() != "USD":
-            raise Malformed(
-                f"{name} is {value!r}, but only metadata.currency and metadata.unit state"
-                " what the rates are in; use these, or remove it"
-            )
+    scale = Decimal(1) if unit is None else stated_scale(unit, currency)
+    if scale is None:
+        raise Malformed(
+            f"metadata.unit is {unit!r}, but rates must be per 1M tokens; state 1M tokens,"
+            " 1K tokens or token, or convert them, and remove it"
+        )
+    return scale
 
 
 def in_usd(document: Mapping[str, t.Any]) -> Mapping[str, t.Any]:
@@ -137,10 +109,12 @@ def in_usd(document: Mapping[str, t.Any]) -> Mapping[str, t.Any]:
     :raises Malformed: If it states a currency or unit that cannot be converted.
     """
     metadata = document.get("metadata")
-    _refuse_misplaced(document)
+    if "models" in document:
+        around = {k: v for k, v in document.items() if k not in ("metadata", "models")}
+        refuse_statements(around)
     if not isinstance(metadata, Mapping):
         return document
-    _refuse_misplaced(metadata, *_STATEMENTS)
+    refuse_statements(metadata, "metadata.", known=_READ)
     conversion = stated_conversion(metadata)
     if conversion is None:
         return document

@@ -24,6 +24,7 @@ from .meters import spellings
 from .meters import TOKENS
 from .price import DailyWindow
 from .price import Price
+from .statement import refuse_statements
 
 Warn: t.TypeAlias = Callable[[str], None]
 """Called with a message for each key that is ignored."""
@@ -182,22 +183,9 @@ def _rates(
         elif name in _SETTINGS or name in METADATA:
             plain[name] = given
         else:
-            _refuse_currency(key, name, given)
+            refuse_statements({name: given}, f"{key}: ")
             warn(f"{key}: {name!r} is not a known rate and is ignored")
     return rates, plain
-
-
-def _refuse_currency(key: str, name: object, given: object) -> None:
-    """Refuse an entry that states a currency or unit of its own.
-
-    :raises Malformed: If it does: to ignore it would read its rates as USD per 1M tokens.
-    """
-    stated = str(name).strip("_ ").lower()
-    if stated in ("currency", "unit") and str(given).strip().upper() != "USD":
-        raise Malformed(
-            f"{key}: {name} is {given!r}, but rates must be in USD per 1M tokens; convert"
-            " them, or state it for the whole file in metadata.currency and metadata.unit"
-        )
 
 
 _FACTORS: t.Final = "conditions such as region.us to factors"

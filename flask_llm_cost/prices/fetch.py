@@ -13,12 +13,15 @@ import http.client
 import io
 import ipaddress
 import json
+import socket
+import threading
 import time
 import typing as t
 import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +29,7 @@ from pathlib import Path
 from ..money import own_context
 from ..money import parse_int
 from ..money import parse_number
+from ..public_address import is_public
 from .sources import genai_prices
 from .sources import litellm
 from .sources import openrouter
@@ -40,6 +44,7 @@ READERS: t.Final[dict[str, t.Callable[[object], Sheet]]] = {
 """The known sources, the most trusted first."""
 
 MAX_BYTES: t.Final = 32 * 1024 * 1024
+MAX_VALUES: t.Final = 1_000_000
 TIMEOUT_S: t.Final = 20.0
 _CHUNK: t.Final = 64 * 1024
 
@@ -91,7 +96,8 @@ def fetch(
     try:
         if "://" in where:
             report = None if progress is None else partial(progress, name)
-            body = _get(where, known_version, timeout, max_bytes, report)
+            get = partial(_get, where, known_version, timeout, max_bytes, report)
+            body = _within(timeout, get)
         else:
             body = _read_path(Path(where), max_bytes), None
         if body is None:
@@ -100,7 +106,7 @@ def fetch(
         if data[:2] == b"\x1f\x8b":
             data = _unzip(data, max_bytes)
         version = version or hashlib.sha256(data).hexdigest()
-        document = json.loads(data, parse_float=parse_number, parse_int=parse_int)
+        document = _parse(data)
         sheet = own_context(reader)(document)
         _drop_unprintable_names(sheet)
     except _Failed as error:
@@ -109,6 +115,50 @@ def fetch(
         # We don't control what a source sends; the other sources must still be read.
         return FetchResult(name, where, at, error=f"cannot be read: {error}")
     return FetchResult(name, where, at, version=version, sheet=sheet)
+
+
+_T = t.TypeVar("_T")
+
+
+def _within(seconds: float, work: t.Callable[[], _T]) -> _T:
+    """Do some work on a thread, and give up after some seconds.
+
+    The time-out of a socket is that of each read: a source could drip for hours.
+    """
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="llm-cost-fetch", daemon=True).start()
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        raise _Failed(f"timed out after {seconds:g} s") from None
+
+
+def _parse(data: bytes) -> object:
+    values = sum(map(data.count, (b",", b"[", b"{")))
+    if values > MAX_VALUES:  # each takes many times the memory of its bytes
+        raise _Failed(f"has more than {MAX_VALUES:,} values")
+    return json.loads(
+        data,
+        parse_float=parse_number,
+        parse_int=parse_int,
+        object_pairs_hook=_unique_keys,
+    )
+
+
+def _unique_keys(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _Failed(f"has the key {twice[:100]!r} twice in one object")
+    return found
 
 
 def _drop_unprintable_names(sheet: Sheet) -> None:
@@ -168,15 +218,21 @@ def _get(
             if kind == "text/html":
                 raise _Failed(f"sent {kind} instead of a price list")
             data = _read_body(response, deadline, max_bytes, progress)
-            return data, headers.get("ETag") or headers.get("Last-Modified")
+            return data, _version(headers)
     except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 304:
-                return None
-            raise _Failed(f"responded with {error.code} {error.reason}") from None
+        error.close()
+        if error.code == 304:
+            return None
+        raise _Failed(f"responded with {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise _Failed(f"cannot be fetched: {reason or type(error).__name__}") from None
+
+
+def _version(headers: t.Any) -> str | None:
+    """Return what names the version, if it is fit for a price file and a header."""
+    found = str(headers.get("ETag") or headers.get("Last-Modified") or "")
+    return found if found.isprintable() and 0 < len(found) <= 200 else None
 
 
 def _read_body(
@@ -210,6 +266,17 @@ def _check_url(url: str) -> None:
     raise _Failed("must be https, or http on loopback")
 
 
+def _check_redirect(old: str, new: str) -> None:
+    """Check that a redirect leads to the same server or to the internet."""
+    _check_url(new)
+    before, after = urllib.parse.urlsplit(old), urllib.parse.urlsplit(new)
+    if (before.scheme, before.netloc) == (after.scheme, after.netloc):
+        return
+    found = socket.getaddrinfo(after.hostname, after.port or 443)
+    if not all(is_public(str(entry[4][0])) for entry in found):
+        raise _Failed(f"redirects to {after.hostname}, which is not a public address")
+
+
 def _is_loopback(host: str | None) -> bool:
     if host == "localhost":
         return True
@@ -231,7 +298,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: t.Any,
         newurl: str,
     ) -> urllib.request.Request | None:
-        _check_url(newurl)
+        fp.close()  # else its body is read, which may never end
+        _check_redirect(req.full_url, newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

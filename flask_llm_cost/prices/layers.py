@@ -142,6 +142,32 @@ def make_layer(
     return layer
 
 
+_PER_TOKEN: t.Final = Decimal("0.001")
+"""No model costs less per 1M tokens. The cheapest embeddings cost 0.004."""
+
+
+def refuse_per_token(layer: Layer, where: str) -> None:
+    """Refuse rates that can only be per token, where no unit is stated.
+
+    :raises PriceFileError: If an entry has such rates.
+    """
+    for entry in {**layer.entries, **layer.wildcards}.values():
+        for price in entry.prices:
+            rates = [
+                (rate, str(key))
+                for key, rate in price.rates.items()
+                if key.meter in ("input", "output") and rate
+            ]
+            highest, key = max(rates, default=(_PER_TOKEN, ""))
+            if highest < _PER_TOKEN:
+                raise PriceFileError(
+                    f"{where}: {entry.key}: {key} is {highest:f}, which looks like USD per"
+                    " token, but rates must be per 1M tokens; multiply them by 1,000,000,"
+                    ' or state metadata.unit in a price file: "token" to have them'
+                    ' converted, or "1M tokens" if they are right.'
+                )
+
+
 class PriceFile:
     """A price file that may change while the app runs.
 
@@ -263,7 +289,10 @@ def read_file(path: Path, data: bytes) -> Layer:
             models = models_of(in_usd(document))
         except Malformed as error:
             raise PriceFileError(f"{path}: {error}.") from None
-    return make_layer("file", models, str(path), metadata)
+    layer = make_layer("file", models, str(path), metadata)
+    if not metadata or "unit" not in metadata:
+        refuse_per_token(layer, str(path))
+    return layer
 
 
 def _check_format(path: Path, models: object) -> None:

@@ -60,6 +60,8 @@ _FREE: t.Final = Entry(
     ":free",
     (Price({RateKey(None, name, 0): Decimal(0) for name in TOKENS}),),
 )
+"""OpenRouter's variant of a model that costs nothing. To another provider, or a host on no
+list, the name says nothing: https://openrouter.ai/docs, on model variants."""
 
 
 class Lookup:
@@ -113,7 +115,7 @@ class Lookup:
             return
         names = candidate_keys(provider, model)
         yield from self._exact(names, "exact")
-        if model.endswith(":free"):
+        if provider == "openrouter" and model.endswith(":free"):
             yield Match(_FREE, len(self.layers), "bundled", "free", _NO_FLAGS)
             return
         snapshots = strip_snapshots(names)

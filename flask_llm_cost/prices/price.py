@@ -12,6 +12,7 @@ from dataclasses import field
 from decimal import Decimal
 
 from ..call import Usage
+from ..completeness import THINKING
 from ..money import WIDE
 from .meters import LIMITS
 from .meters import RateKey
@@ -101,13 +102,20 @@ class Price:
 
     @property
     def conditions(self) -> frozenset[str]:
-        """The conditions that it provides for, by a multiplier or a variant."""
-        return frozenset(self.multipliers).union(*self.variants)
+        """The conditions that it provides for, by a multiplier, a variant or a rate."""
+        thinks = (THINKING,) if self._thinks else ()
+        return frozenset(self.multipliers).union(thinks, *self.variants)
+
+    @property
+    def _thinks(self) -> bool:
+        return any(key.meter == "reasoning" for key in self.rates)
 
     def depends_on(self, conditions: frozenset[str]) -> bool:
         """Whether what is true of a call changes the rates."""
-        return not conditions.isdisjoint(self.multipliers) or bool(
-            self.variants and self._relevant(conditions)
+        return (
+            not conditions.isdisjoint(self.multipliers)
+            or (THINKING in conditions and self._thinks)
+            or bool(self.variants and self._relevant(conditions))
         )
 
     def _relevant(self, conditions: Iterable[str]) -> frozenset[str]:
@@ -184,10 +192,13 @@ class Price:
         if self.multipliers and conditions:
             factor = self._factor(conditions, factor)
         relevant = self._relevant(conditions) if self.variants else _NO_CONDITIONS
-        key = (mode, above, window, factor, claude, relevant)
+        thinking = THINKING in conditions
+        key = (mode, above, window, factor, claude, relevant, thinking)
         table = self._tables.get(key)
         if table is None:
             rates = self._rates_under(relevant)
+            if thinking:
+                rates = {**rates, **_of_thinking(rates)}
             if window is not None:
                 rates = {**rates, **self.windows[window].rates}
             table = compile_table(
@@ -206,6 +217,15 @@ class Price:
             if times is not None:
                 factor = times if factor is None else WIDE.multiply(factor, times)
         return factor
+
+
+def _of_thinking(rates: Mapping[RateKey, Decimal]) -> dict[RateKey, Decimal]:
+    """Return the rates of output where those of reasoning apply to all of it."""
+    return {
+        key._replace(meter="output"): rate
+        for key, rate in rates.items()
+        if key.meter == "reasoning"
+    }
 
 
 def _kind(condition: str) -> str:

@@ -47,17 +47,17 @@ def combine(quotes: Mapping[str, Quote]) -> Quote:
         return Quote(None, flags | {"several_models"})
     costs = list(known.values())
     complete = len(known) == len(quotes) and all(cost.complete for cost in costs)
-    whole = total(cost.total_usd for cost in costs)
+    limits = [cost.ceiling_usd for cost in costs if cost.ceiling_usd is not None]
     cost = dataclasses.replace(
         costs[0],
-        total_usd=whole,
+        total_usd=total(cost.total_usd for cost in costs),
         parts={
             f"{meter}@{model}": part
             for model, cost in known.items()
             for meter, part in cost.parts.items()
         },
         complete=complete,
-        ceiling_usd=whole if complete else None,
+        ceiling_usd=total(limits) if len(limits) == len(quotes) else None,
         flags=flags - {"unpriced"},
     )
     return Quote(cost, cost.flags)

@@ -205,8 +205,18 @@ class _Resolver:
         if self._claude and meter in _CLAUDE_CACHES:
             return self._make(meter, base, "derived", _CLAUDE_CACHES[meter])
         if meter in ("cache_read", "cache_write"):
-            return self._make(meter, base, "derived")
+            return self._make(meter, base, self._cache_flag(meter, base))
         return None
+
+    def _cache_flag(self, meter: str, base: _Match) -> str:
+        """Return how sure it is that a cache costs what other input costs.
+
+        Of free input it does. Where a price has a rate for reads only, writes have none of
+        their own. Otherwise the price says nothing about the cache.
+        """
+        if not base.usd or (meter == "cache_write" and self._find("cache_read")):
+            return "derived"
+        return "cache_fallback" if meter == "cache_read" else "cache_write_fallback"
 
     def reasoning(self) -> Rate | None:
         """Return the rate for reasoning, if it is as close a match as that of output.

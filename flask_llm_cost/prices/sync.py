@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import fcntl
 import os
 import tempfile
 import typing as t
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from ..errors import PriceFileError
 from ..errors import PriceSyncError
+from ..file_lock import lock
 from .conversion import in_usd
 from .document import digest
 from .document import models_of
@@ -167,15 +167,18 @@ def _lock(path: Path) -> Iterator[None]:
 
     The lock is a file beside it, because the price file itself is replaced.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    beside = path.with_name(f".{path.name}.lock")
     try:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        handle = os.open(beside, flags, 0o600)
     except OSError as error:
         raise PriceSyncError(
-            f"{path} cannot be locked: {lock}: {error.strerror}."
+            f"{path} cannot be locked: {beside}: {error.strerror}."
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        # Where there are no locks, two syncs at once replace each other's file as a whole.
+        with contextlib.suppress(OSError):
+            lock(handle)
         yield
     finally:
         os.close(handle)

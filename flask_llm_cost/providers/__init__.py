@@ -15,16 +15,24 @@ from .routes import known_name
 from .routes import Route
 from .routes import route
 from .routes import usage_on_request
+from .scope import Headers
+from .scope import ScopeReader
+from .unlisted import is_call
+from .unlisted import is_request
 
 __all__ = [
     "Dialect",
     "Exchange",
+    "Headers",
     "NOT_A_CALL",
     "Notes",
     "Path",
     "Provider",
     "Route",
+    "ScopeReader",
     "chat_route",
+    "is_call",
+    "is_request",
     "known_name",
     "needles",
     "read_exchange",

@@ -35,6 +35,7 @@ _IMAGE: t.Final = 1_000
 """Tokens of an image in a request."""
 
 _MAX_REST: t.Final = 64 * 1024
+_MAX_UNREAD: t.Final = 64 * 1024
 _BACKSLASH: t.Final = ord("\\")
 _SLICE: t.Final = 10_000
 """Characters to encode at a time: a long run of one character takes quadratic time."""
@@ -111,6 +112,8 @@ class Estimate:
         self._encoding = _loaded()
         self._output = 0
         self._rest = b""
+        self._unread: list[bytes] = []
+        self._unread_size = 0
         self._found: dict[bytes, None] = {}
         """Members of this stream's events that held text, as bytes up to the text."""
 
@@ -122,7 +125,21 @@ class Estimate:
         self.feed_events(data[:end])
 
     def feed_events(self, data: bytes) -> None:
-        """Count the text in whole events."""
+        """Take whole events. Most streams report their usage, and need no estimate.
+
+        Up to 64 KB wait for that, so that most streams are never counted.
+        """
+        self._unread.append(data)
+        self._unread_size += len(data)
+        if self._unread_size > _MAX_UNREAD:
+            self._read()
+
+    def _read(self) -> None:
+        unread, self._unread, self._unread_size = self._unread, [], 0
+        for data in unread:
+            self._count_events(data)
+
+    def _count_events(self, data: bytes) -> None:
         # Most events hold their text where earlier ones did. To look only there takes a
         # tenth of the time of the search in any dialect.
         length = 0
@@ -159,6 +176,7 @@ class Estimate:
         :param cut: The stream went on when nobody read it any more.
         :return: ``None`` if there was no text.
         """
+        self._read()
         if not (self._output or cut):
             return None
         written = -(-self._output // self._unit) + (_AFTER_CUT if cut else 0)
@@ -227,6 +245,8 @@ def _from_base64(text: bytes) -> bytes:
 
 def _loaded() -> t.Any:
     registry = sys.modules.get("tiktoken.registry")
+    if registry is None:
+        return None
     encodings = getattr(registry, "ENCODINGS", {})
     for name in _ENCODINGS:
         if name in encodings:

@@ -32,6 +32,9 @@ from .request import inject_stream_usage
 from .request import parse_members
 from .request import parse_request
 from .routes import Route
+from .scope import ANSWER_IDS
+from .scope import Headers
+from .scope import ScopeReader
 from .tally import Tally
 
 _ALWAYS_READ: t.Final = 4
@@ -56,6 +59,8 @@ class Exchange:
         self.request_model: str | None = route.model
         self.stream = route.stream
         """The request asks for a stream."""
+        self.scope = ScopeReader()
+        """Whose account the request was sent with."""
         self._dialect = route.dialect
         self._searches = tuple(needle.search for needle in route.dialect.needles)
         self._notes = Notes(
@@ -115,6 +120,14 @@ class Exchange:
         if re.fullmatch(self.route.include_usage, url) is None:
             return None
         return inject_stream_usage(body)
+
+    def begin_request(self, url: str, headers: Headers) -> None:
+        """Take the request's URL and headers, of which only the scope is kept."""
+        try:
+            self.scope.request(url, headers)
+        except Exception as error:
+            # Without a scope, the call is still a call.
+            pass_on(error)
 
     def begin_response(self, status: int, headers: Mapping[str, str]) -> None:
         """Take the response's status and headers, before its body."""
@@ -280,6 +293,17 @@ class Exchange:
         if reading.usage is not None:
             self._add_result(reading)
 
+    def _miss_results(self, document: Mapping[str, t.Any]) -> None:
+        """Report answers that were too long to keep as one whose usage is not known."""
+        missed = Reading(
+            provider=self.route.provider,
+            operation=self.route.operation,
+            response_id=_text(document.get("name", document.get("id"))),
+            usage=Usage(),
+            flags=frozenset(("unread_usage", "results_dropped")),
+        )
+        self._add_result(missed)
+
     def _take(self, document: Mapping[str, t.Any]) -> None:
         """Take notes of an event, and the answers of a session that ended before it."""
         for turn in self._dialect.turns(self._notes, document):
@@ -307,17 +331,15 @@ class Exchange:
     def _begin_response(self, status: int, headers: Mapping[str, str]) -> None:
         # 101 begins a web socket, whose events are read as a stream.
         self._ok = 200 <= status < 300 or status == 101
-        kept = {}
-        encoding = ""
-        for name, value in headers.items():
-            name = name.lower()
-            if name == "content-encoding":
-                encoding = value
-            elif name in self._dialect.headers:
-                kept[name] = value
-            elif name == "content-type" and value.lower().startswith(_MEDIA_TYPES):
-                self._closed = True
-        self._notes.headers = kept
+        found = {name.lower(): value for name, value in headers.items()}
+        if found.get("content-type", "").lower().startswith(_MEDIA_TYPES):
+            self._closed = True
+        if self._dialect.headers:
+            names = self._dialect.headers & found.keys()
+            self._notes.headers = {name: found[name] for name in names}
+        for name in ANSWER_IDS.keys() & found.keys():
+            self.scope.note(ANSWER_IDS[name], found[name])
+        encoding = found.get("content-encoding", "")
         if encoding and self._ok:
             self._decoding = Decoding(encoding)
 
@@ -380,6 +402,8 @@ class Exchange:
             elif final:
                 for answer in self._dialect.batch_results(document):
                     self._read_result(document, answer)
+                if not data.whole:
+                    self._miss_results(document)
 
     def _parse(self, notes: Notes, data: BoundedBuffer) -> t.Any:
         dialect = self._dialect

@@ -20,12 +20,7 @@ from .dialect import inner
 from .dialect import items
 from .dialect import Notes
 from .dialect import Object
-
-
-def units_usage(notes: Notes) -> Usage | None:
-    """Get the units, which are billed instead of tokens."""
-    return Usage(units=notes.units) if notes.units else None
-
+from .dialect import units_usage
 
 # Images, and the clips of Lyria, which prices call images, too
 

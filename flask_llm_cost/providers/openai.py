@@ -63,6 +63,9 @@ _FREE_ACTIONS: t.Final = ("open_page", "find_in_page")
 """Actions of ``web_search_call`` without a fee. Only ``search`` has one:
 https://platform.openai.com/docs/guides/tools-web-search."""
 
+_TOOL_MEMBERS: t.Final = frozenset(("output", "tools", "tool_usage"))
+"""Members of an answer that may show what its tools did."""
+
 _TICKS_PER_USD: t.Final = 10_000_000_000
 
 
@@ -88,7 +91,8 @@ def read(notes: Notes, document: Object) -> None:
         # The chunk for stream_options.include_usage is the last one before [DONE].
         notes.complete = True
     _note_ending(notes, document, counted=counted)
-    _tools(notes, body)
+    if not _TOOL_MEMBERS.isdisjoint(body):
+        _tools(notes, body)
 
 
 def _note_ending(notes: Notes, document: Object, *, counted: bool) -> None:
@@ -149,11 +153,11 @@ def with_svgs(
 
 
 def conditions(**found: object) -> frozenset[str]:
-    """Flag conditions that a price may depend on."""
+    """Flag conditions that a price may depend on. No price has one called ``other``."""
     return frozenset(
-        f"{name}.{value}"
+        f"{name}.{value.lower() if _CONDITION.fullmatch(value.lower()) else 'other'}"
         for name, value in found.items()
-        if isinstance(value, str) and _CONDITION.fullmatch(value)
+        if isinstance(value, str) and value
     )
 
 

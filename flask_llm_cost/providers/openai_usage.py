@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import typing as t
+from collections.abc import Mapping
 from decimal import Decimal
 
 from ..call import Usage
@@ -188,10 +189,11 @@ _RARE_DETAILS: t.Final = frozenset(
 
 def _first(names: tuple[str, ...], *places: Object) -> object:
     for place in places:
-        for name in names:
-            value = place.get(name)
-            if value:
-                return value
+        if place:
+            for name in names:
+                value = place.get(name)
+                if value:
+                    return value
     return None
 
 
@@ -299,7 +301,7 @@ _OUTPUT_BUCKETS: t.Final = {
 
 _SEARCH_MEMBERS: t.Final = frozenset(
     ("num_search_queries", "server_tool_use", "server_tool_use_details")
-    + ("plugins", "x_tools")
+    + ("plugins", "x_tools", "num_sources_used", "num_server_side_tools_used")
 )
 
 
@@ -350,6 +352,14 @@ def _units(notes: Notes) -> dict[str, Decimal]:
         count = notes.count(place.get(name))
         if count:
             units.setdefault(unit, Decimal(count))
-    if inner(seen, "x_tools").keys() - {"web_search"}:
+    if inner(seen, "x_tools").keys() - {"web_search"} or _uncounted(notes, units):
         notes.flags.add("unread_usage")
     return units
+
+
+def _uncounted(notes: Notes, units: Mapping[str, Decimal]) -> bool:
+    """Whether xAI ran tools, which have fees, and reports neither which ones nor its cost."""
+    if units or notes.usage.get("cost_in_usd_ticks"):
+        return False
+    names = ("num_sources_used", "num_server_side_tools_used")
+    return any(notes.count(notes.usage.get(name)) for name in names)

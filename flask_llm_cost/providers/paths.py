@@ -6,23 +6,37 @@ import dataclasses
 import typing as t
 from dataclasses import dataclass
 
+from . import alibaba
 from . import anthropic
 from . import anthropic_agents
+from . import assemblyai
 from . import bedrock
+from . import cloudflare
 from . import cohere
 from . import copilot
+from . import deepgram
+from . import elevenlabs
+from . import fal
 from . import gemini
 from . import gemini_media
 from . import groq
 from . import meta
+from . import minimax
 from . import mistral
+from . import oci
 from . import ollama
 from . import openai
 from . import openai_agents
 from . import openai_jobs
 from . import openai_media
 from . import perplexity
+from . import polly
 from . import realtime
+from . import replicate
+from . import sagemaker
+from . import soniox
+from . import studios
+from . import twelvelabs
 from . import watsonx
 from . import xai
 from .dialect import Dialect
@@ -93,6 +107,7 @@ OPENAI: t.Final = (
     ),
     Path(r".*/agents/sessions/[^/]+", openai_agents.AGENTS, "agents", method="GET"),
     Path(r".*/realtime", realtime.REALTIME, "realtime", method="WS", stream=True),
+    Path(r".*/responses", openai.RESPONSES, "responses", method="WS", stream=True),
 )
 """The paths of OpenAI and of compatible APIs, under any prefix."""
 
@@ -131,6 +146,9 @@ ANTHROPIC: t.Final = (
 
 _MODEL: t.Final = r".*/(?:models|endpoints|tunedModels)/(?P<model>[^/:]+)"
 
+_SERVICE: t.Final = r"/google\.[a-z.0-9]+\.(?:GenerativeService|PredictionService)"
+"""Of the Gemini API and of Vertex AI, over gRPC."""
+
 GEMINI: t.Final = (
     Path(
         r".*/models/(?P<model>(?:imag|virtual-try-on|lyria)[^/:]*):predict",
@@ -157,6 +175,14 @@ GEMINI: t.Final = (
         realtime.REALTIME,
         "realtime",
         method="WS",
+        stream=True,
+    ),
+    Path(rf"{_SERVICE}/GenerateContent", gemini.GENERATE, "chat", method="GRPC"),
+    Path(
+        rf"{_SERVICE}/StreamGenerateContent",
+        gemini.GENERATE,
+        "chat",
+        method="GRPC",
         stream=True,
     ),
     Path(r".*/interactions", gemini.INTERACTIONS, "responses"),
@@ -284,11 +310,33 @@ META: t.Final = (Path(r".*/chat/completions", meta.CHAT, "chat"), *GATEWAY)
 
 GROQ: t.Final = (Path(r".*/chat/completions", groq.CHAT, "chat"), *GATEWAY)
 
-PERPLEXITY: t.Final = (Path(r".*/chat/completions", perplexity.CHAT, "chat"), *GATEWAY)
+PERPLEXITY: t.Final = (
+    Path(r".*/chat/completions", perplexity.CHAT, "chat"),
+    Path(r"/search", perplexity.SEARCH, "search"),
+    *GATEWAY,
+)
 
 XAI: t.Final = (
     Path(r".*/videos/(?:generations|edits)", xai.VIDEO, "videos"),
     Path(r".*/videos/(?P<response_id>[^/]+)", xai.VIDEO, "videos", method="GET"),
+    Path(r"/xai_api\.Chat/GetCompletion", xai.MESSAGES, "chat", method="GRPC"),
+    Path(
+        r"/xai_api\.Chat/GetCompletionChunk",
+        xai.MESSAGES,
+        "chat",
+        method="GRPC",
+        stream=True,
+    ),
+    Path(r"/xai_api\.Sample/SampleText", xai.MESSAGES, "completions", method="GRPC"),
+    Path(
+        r"/xai_api\.Sample/SampleTextStreaming",
+        xai.MESSAGES,
+        "completions",
+        method="GRPC",
+        stream=True,
+    ),
+    Path(r"/xai_api\.Embedder/Embed", xai.MESSAGES, "embeddings", method="GRPC"),
+    Path(r"/xai_api\.Image/GenerateImage", xai.MESSAGES, "images", method="GRPC"),
     *GATEWAY,
 )
 
@@ -301,7 +349,9 @@ SNOWFLAKE: t.Final = (
 )
 
 ALIBABA: t.Final = (
-    Path(r".*/services/aigc/[a-z-]+/generation", openai.CHAT, "chat"),
+    Path(r".*/services/aigc/[a-z-]+/generation", alibaba.CHAT, "chat"),
+    Path(r".*/chat/completions", alibaba.CHAT, "chat"),
+    Path(r".*/responses", alibaba.RESPONSES, "responses"),
     Path(r".*/services/embeddings/.*", openai.EMBEDDINGS, "embeddings"),
     Path(r".*/services/rerank/.*", openai.EMBEDDINGS, "rerank"),
     *GATEWAY,
@@ -310,4 +360,101 @@ ALIBABA: t.Final = (
 DATABRICKS: t.Final = (
     Path(r".*/serving-endpoints/(?P<model>[^/]+)/invocations", openai.CHAT, "chat"),
     *GATEWAY,
+)
+
+
+def _below(prefix: str, api: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return an API's paths below a prefix, of a host that serves other things, too."""
+    return tuple(
+        dataclasses.replace(path, pattern=rf"(?=.*{prefix}){path.pattern}")
+        for path in api
+    )
+
+
+CLOUDFLARE: t.Final = (
+    Path(r".*/ai/run/(?P<model>@[^/]+/.+)", cloudflare.RUN, "chat"),
+    *_below("/ai/v1/", OPENAI),
+)
+
+OCI: t.Final = (
+    Path(r".*/actions/chat", oci.CHAT, "chat"),
+    Path(r".*/actions/embedText", oci.EMBEDDINGS, "embeddings"),
+    *OPENAI,
+)
+
+MINIMAX: t.Final = (
+    Path(r".*/text/chatcompletion_v2", openai.CHAT, "chat"),
+    Path(r".*/t2a_v2", minimax.SPEECH, "speech"),
+    Path(r".*/image_generation", minimax.IMAGES, "images"),
+    *GATEWAY,
+)
+
+SAGEMAKER: t.Final = (
+    Path(
+        r".*/endpoints/(?P<model>[^/]+)/invocations(?:-response-stream)?",
+        sagemaker.INVOKE,
+        "chat",
+        poll=True,
+    ),
+)
+
+REPLICATE: t.Final = (
+    Path(
+        r".*/v1/(?:(?:models|deployments)/[^/]+/[^/]+/)?predictions",
+        replicate.PREDICTION,
+        "predictions",
+    ),
+    Path(r".*/v1/predictions/[^/]+", replicate.PREDICTION, "predictions", method="GET"),
+)
+
+FAL: t.Final = (Path(r"/(?P<model>(?!.*/requests/)[^/]+/.+)", fal.ORDER, "images"),)
+
+BLACK_FOREST: t.Final = (
+    Path(r".*/v1/(?P<model>flux-[^/]+)", studios.PRICED, "images"),
+)
+
+STABILITY: t.Final = (
+    Path(
+        r".*/v2beta/stable-image/(?:generate|edit|upscale|control)/(?P<model>[^/]+)",
+        studios.IMAGE,
+        "images",
+    ),
+)
+
+RUNWAY: t.Final = (
+    Path(r".*/v1/(?:image|text|video)_to_video", studios.VIDEO, "videos"),
+    Path(r".*/v1/text_to_image", studios.PICTURE, "images"),
+)
+
+# Speech
+
+DEEPGRAM: t.Final = (
+    Path(r".*/v1/listen", deepgram.LISTEN, "audio"),
+    Path(r".*/v1/speak", deepgram.SPEAK, "speech"),
+)
+
+ELEVENLABS: t.Final = (
+    Path(
+        r".*/v1/text-to-speech/[^/]+(?:/stream)?(?:/with-timestamps)?",
+        elevenlabs.SPEECH,
+        "speech",
+    ),
+    Path(r".*/v1/speech-to-text", elevenlabs.TRANSCRIPT, "audio"),
+)
+
+ASSEMBLYAI: t.Final = (
+    Path(r".*/v2/transcript", assemblyai.TRANSCRIPT, "audio"),
+    Path(r".*/v2/transcript/[^/]+", assemblyai.TRANSCRIPT, "audio", method="GET"),
+    *OPENAI,
+)
+
+SONIOX: t.Final = (
+    Path(r".*/v1/transcriptions", soniox.TRANSCRIPT, "audio"),
+    Path(r".*/v1/transcriptions/[^/]+", soniox.TRANSCRIPT, "audio", method="GET"),
+)
+
+POLLY: t.Final = (Path(r"/v1/speech", polly.SPEECH, "speech"),)
+
+TWELVELABS: t.Final = (
+    Path(r".*/v1\.\d/(?:analyze|generate)", twelvelabs.ANALYZE, "chat"),
 )

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
+from decimal import Decimal
 
 from ..call import Usage
 from . import openai
 from . import openai_usage
 from .dialect import Notes
+from .dialect import Object
 
 
 def usage(notes: Notes) -> Usage | None:
@@ -33,6 +35,15 @@ def usage(notes: Notes) -> Usage | None:
     )
 
 
+def read_search(notes: Notes, document: Object) -> None:
+    """Take notes of a search without a model, which is billed by the request.
+
+    https://docs.perplexity.ai/getting-started/pricing (Search API)
+    """
+    notes.identify(model="search", response_id=document.get("id"))
+    notes.units["request"] = Decimal(1)
+
+
 def price_flags(notes: Notes) -> frozenset[str]:
     """Flag the search context's size, which the fee per request depends on."""
     size = notes.usage.get("search_context_size")
@@ -42,3 +53,7 @@ def price_flags(notes: Notes) -> frozenset[str]:
 
 
 CHAT: t.Final = dataclasses.replace(openai.CHAT, usage=usage, price_flags=price_flags)
+
+SEARCH: t.Final = dataclasses.replace(
+    openai.CHAT, read=read_search, content=frozenset(("results",)), envelope=""
+)

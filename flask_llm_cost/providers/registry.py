@@ -6,6 +6,7 @@ import typing as t
 from dataclasses import dataclass
 
 from . import paths
+from .gateways import GATEWAYS
 from .paths import Path
 
 
@@ -50,6 +51,11 @@ _AZURE_COMPLETIONS: t.Final = (
 )
 """Earlier versions of Azure's API answer 400 to ``stream_options``."""
 
+_ASSEMBLYAI: t.Final = (
+    "api.assemblyai.com api.eu.assemblyai.com llm-gateway.assemblyai.com"
+    " llm-gateway.eu.assemblyai.com"
+)
+
 # A gateway without ``include_usage`` always reports the usage of a stream, or does not
 # document the option.
 PROVIDERS: t.Final = (
@@ -62,7 +68,8 @@ PROVIDERS: t.Final = (
     ),
     _provider(
         "anthropic",
-        "api.anthropic.com",
+        # Itself, on AWS and on Google Cloud
+        "api.anthropic.com aws-external-anthropic.*.api.aws claude.googleapis.com",
         (*paths.ANTHROPIC, *paths.OPENAI),
         include_usage=COMPLETIONS,
     ),
@@ -116,7 +123,8 @@ PROVIDERS: t.Final = (
     ),
     _provider(
         "databricks",
-        "*.cloud.databricks.com *.azuredatabricks.net *.gcp.databricks.com",
+        "*.cloud.databricks.com *.azuredatabricks.net *.gcp.databricks.com"
+        " *.cloud.databricks.us *.databricks.azure.us *.databricks.azure.cn",
         paths.DATABRICKS,
         endpoints="databricks-.+",
     ),
@@ -148,6 +156,7 @@ PROVIDERS: t.Final = (
     _provider(
         "minimax",
         "api.minimax.io api.minimaxi.com",
+        paths.MINIMAX,
         region=r"(?P<cn>api\.minimaxi\.com)",
     ),
     _provider(
@@ -170,9 +179,24 @@ PROVIDERS: t.Final = (
     _provider("portkey", "api.portkey.ai"),
     _provider("pydantic-gateway", "gateway.pydantic.dev"),
     _provider("sambanova", "api.sambanova.ai", include_usage=COMPLETIONS),
-    _provider("together", "api.together.ai api.together.xyz"),
+    _provider("together", "api.together.ai api.together.xyz api-inference.together.ai"),
     _provider("vercel", "ai-gateway.vercel.sh"),
     _provider("voyage", "api.voyageai.com"),
     _provider("zai", "api.z.ai"),
+    _provider("assemblyai", _ASSEMBLYAI, paths.ASSEMBLYAI),
+    _provider("aws_polly", "polly.*.amazonaws.com", paths.POLLY),
+    _provider("black_forest_labs", "api.bfl.ai api.*.bfl.ai", paths.BLACK_FOREST),
+    _provider("cloudflare", "api.cloudflare.com", paths.CLOUDFLARE),
+    _provider("deepgram", "api.deepgram.com api.eu.deepgram.com", paths.DEEPGRAM),
+    _provider("elevenlabs", "api.elevenlabs.io api.*.elevenlabs.io", paths.ELEVENLABS),
+    _provider("fal_ai", "fal.run queue.fal.run", paths.FAL),
+    _provider("oci", "inference.generativeai.*.oci.oraclecloud.com", paths.OCI),
+    _provider("replicate", "api.replicate.com", paths.REPLICATE),
+    _provider("runwayml", "api.dev.runwayml.com", paths.RUNWAY),
+    _provider("sagemaker", "runtime.sagemaker.*.amazonaws.com", paths.SAGEMAKER),
+    _provider("soniox", "api.soniox.com", paths.SONIOX),
+    _provider("stability", "api.stability.ai", paths.STABILITY),
+    _provider("twelvelabs", "api.twelvelabs.io", paths.TWELVELABS),
+    *(_provider(name, hosts) for name, hosts in GATEWAYS.items()),
 )
 """The known providers, by the name that calls and prices use."""

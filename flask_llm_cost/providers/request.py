@@ -24,6 +24,9 @@ _CONTENT: t.Final = frozenset(
 )
 """Members that hold the prompt. They are skipped, not parsed."""
 
+_UTF8: t.Final = re.compile(rb"\{[^\0]")
+"""How nearly all requests begin: an object in UTF-8, without a byte order mark."""
+
 _FIELD: t.Final = re.compile(
     rb'name="?(model|stream)"?\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{1,256})\r?\n'
 )
@@ -34,9 +37,10 @@ _ANY_FIELD: t.Final = re.compile(
 
 def parse_request(body: bytes) -> tuple[str | None, bool]:
     """Get the model, and whether a stream is requested, from a JSON or multipart body."""
-    encoding = json.detect_encoding(body)
-    if encoding != "utf-8":
-        body = body.decode(encoding, "replace").encode()
+    if not _UTF8.match(body):
+        encoding = json.detect_encoding(body)
+        if encoding != "utf-8":
+            body = body.decode(encoding, "replace").encode()
     start = body[:64].lstrip()
     if start.startswith(b"--"):
         return _form(body)

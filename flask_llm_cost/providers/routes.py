@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import functools
 import re
@@ -21,6 +22,9 @@ from .registry import COMPLETIONS
 from .registry import Provider
 from .registry import PROVIDERS
 from .shapes import by_shape
+from .unlisted import ENDS
+from .unlisted import FLAG
+from .unlisted import PATHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,21 @@ class Route:
     """:attr:`Provider.endpoints`."""
     include_usage: str = ""
     """:attr:`Provider.include_usage`, or empty if the path has no such option."""
+    unlisted: bool = False
+    """The host is on no list. Whether this is an LLM call, request and answer show."""
 
     def model_name(self, served: str | None, requested: str | None) -> str | None:
         """Return the name that a call's model has in prices: in general, the served one."""
         if requested and self.endpoints and re.fullmatch(self.endpoints, requested):
             return requested
         return served or requested
+
+    def with_query(self, query: str) -> Route:
+        """Return the route of a URL that has a query, by :attr:`.Dialect.extras`."""
+        extras = self.dialect.extras
+        if extras is None or extras.search(query) is None:
+            return self
+        return dataclasses.replace(self, flags=self.flags | {"unread_usage"})
 
 
 def route(
@@ -65,17 +78,23 @@ def route(
     *,
     hosts: Mapping[str, str] | None = None,
     providers: Sequence[Provider] = (),
+    unlisted: bool = False,
 ) -> Route | None:
     """Find the route of a request, or ``None`` if it is not an LLM call.
 
     :param hosts: Additional hosts, or ``host:port``, with the name of their provider.
     :param providers: The app's own providers, which precede the built-in ones.
+    :param unlisted: Also find routes of requests to hosts that are on no list.
     """
     # The cache must not store the query, which may contain a key.
-    where = url.partition("?")[0]
+    where, _, query = url.partition("?")
     if not hosts and not providers:
-        return _route(method, where, (), ())
-    return _route(method, where, tuple((hosts or {}).items()), tuple(providers))
+        found = _route(method, where, (), ())
+    else:
+        found = _route(method, where, tuple((hosts or {}).items()), tuple(providers))
+    if found is None or (found.unlisted and not unlisted):
+        return None
+    return found if found.dialect.extras is None else found.with_query(query)
 
 
 def known_name(name: str, providers: Sequence[Provider] = ()) -> str:
@@ -151,9 +170,12 @@ def _route(
     except ValueError:
         return None
     provider = _named(host, port, hosts, providers) or _known(host, port, providers)
-    if provider is None:
-        return None
     where = parts.path.rstrip("/")
+    listed = provider is not None
+    if provider is None:
+        if not where.endswith(ENDS):
+            return None
+        provider = Provider(_exact(parts.scheme, host, port), (), PATHS)
     for path in provider.paths:
         found = re.fullmatch(path.pattern, where)
         if found is not None and path.method == method.upper():
@@ -168,16 +190,19 @@ def _route(
                 poll=path.method == "GET" or path.poll,
                 response_id=named.get("response_id"),
                 parent_id=named.get("parent_id"),
-                flags=_flags(provider, host),
+                flags=_flags(provider, host) if listed else _UNLISTED,
                 endpoints=provider.endpoints,
                 include_usage=(
                     provider.include_usage
                     if path.operation in _WITH_STREAM_OPTIONS
                     else ""
                 ),
+                unlisted=not listed,
             )
     return None
 
+
+_UNLISTED: t.Final = frozenset((FLAG,))
 
 _PORTS: t.Final = {"https": 443, "http": 80}
 
@@ -198,8 +223,12 @@ def _named(
     hosts: tuple[tuple[str, str], ...],
     providers: tuple[Provider, ...],
 ) -> Provider | None:
-    for pattern, name in hosts:
-        if pattern.lower() in (host, _with_port(host, port)):
+    names = host, _with_port(host, port)
+    # A host by its own name first, then by the longest pattern.
+    for pattern, name in sorted(
+        hosts, key=lambda pair: (_is_wild(pair[0]), -len(pair[0]))
+    ):
+        if _matches(pattern.lower(), names):
             # An unknown name is a gateway that speaks like OpenAI.
             return _by_name(name, providers) or Provider(
                 name.strip(), (), paths.GATEWAY, include_usage=COMPLETIONS
@@ -207,14 +236,58 @@ def _named(
     return None
 
 
+def _is_wild(pattern: str) -> bool:
+    return "*" in pattern
+
+
+def _matches(pattern: str, names: tuple[str, str]) -> bool:
+    """Whether a pattern is one of a host's names, without and with its port."""
+    if not _is_wild(pattern):
+        return pattern in names
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
 def _known(
     host: str, port: int | None, providers: tuple[Provider, ...]
 ) -> Provider | None:
-    for provider in (*providers, *PROVIDERS):
-        for pattern in provider.hosts:
-            if fnmatch.fnmatchcase(host, pattern) or pattern == _with_port(host, port):
-                return provider
+    names = host, _with_port(host, port)
+    for provider in providers:
+        if any(_matches(pattern, names) for pattern in provider.hosts):
+            return provider
+    found = _EXACT.get(names[0]) or _EXACT.get(names[1])
+    if found is not None:
+        return found
+    if _ANY_WILD.fullmatch(host) is None:
+        return None
+    for pattern, provider in _WILD:
+        if fnmatch.fnmatchcase(host, pattern):
+            return provider
     return None
+
+
+_EXACT: t.Final = {
+    pattern: provider
+    for provider in reversed(PROVIDERS)
+    for pattern in provider.hosts
+    if not _is_wild(pattern)
+}
+"""The known hosts by name: most URLs of an app are not of any of them."""
+
+_WILD: t.Final = [
+    (pattern, provider)
+    for provider in PROVIDERS
+    for pattern in provider.hosts
+    if _is_wild(pattern)
+]
+
+_ANY_WILD: t.Final = re.compile("|".join(fnmatch.translate(host) for host, _ in _WILD))
+"""Most hosts match none, which one search shows faster."""
+
+
+def _exact(scheme: str, host: str, port: int | None) -> str:
+    """Name a host as ``LLM_COST_PROVIDER_HOSTS`` does: with its port if that is not usual."""
+    usual = port == _PORTS.get(scheme) and ":" not in host
+    return host if usual else _with_port(host, port)
 
 
 def _with_port(host: str, port: int | None) -> str:

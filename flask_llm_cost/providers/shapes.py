@@ -9,6 +9,7 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
 
+from . import alibaba
 from . import anthropic
 from . import anthropic_agents
 from . import bedrock
@@ -90,9 +91,12 @@ _SHAPES: t.Final[dict[object, Callable[[Object], bool]]] = {
 """Whether an event is certainly in a dialect, by the dialect's reader."""
 
 
+_RESPONSES: t.Final = (openai.RESPONSES, copilot.RESPONSES, alibaba.RESPONSES)
+
+
 def _is_in(dialect: Dialect, event: Object) -> bool:
     """Whether an event is certainly in a dialect."""
-    if any(dialect is each for each in (openai.RESPONSES, copilot.RESPONSES)):
+    if any(dialect is each for each in _RESPONSES):
         return _responses(event)
     shape = _SHAPES.get(dialect.read)
     return shape is not None and shape(event)

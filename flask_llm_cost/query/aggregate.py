@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from ..calendar import utc_ms
+from ..db.day_tables import tag_value_days
 from ..db.sql import quotient
 from ..db.sql import same
 from ..db.tables import calls
@@ -20,14 +21,19 @@ from ..db.tables import tag_rollups
 from ..db.tables import tag_values
 from ..errors import FilterError
 from ..tags import TRACE_KEY
+from .day_sources import value_sources
 from .filters import CallFilter
 from .filters import tag_key
+from .sources import are_days
 from .sources import sources
 from .sources import tag_sources
 from .totals import Group
 from .totals import groups
 from .totals import MEASURES
 from .totals import rolled_measures
+from .totals import rolled_spend
+from .totals import SPEND
+from .totals import spend_of
 from .totals import Totals
 from .totals import totals_of
 
@@ -112,6 +118,18 @@ def tag_series(
     return {value: tuple(parts) for value, parts in found.items()}
 
 
+def spend_series(
+    connection: sa.Connection,
+    where: CallFilter,
+    edges: Sequence[dt.datetime],
+    *by: str,
+) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Return the spend of each period, in pico-USD, for each group of a breakdown."""
+    where = where.between(edges[0], edges[-1])
+    found = _ask(connection, where, by, edges, spend_only=True)
+    return {key: tuple(p.spend_pico for p in parts) for key, parts in found.items()}
+
+
 _Found: t.TypeAlias = dict[tuple[str, ...], list[Totals]]
 """By key, the totals of each period."""
 
@@ -121,10 +139,12 @@ def _ask(
     where: CallFilter,
     by: Sequence[str],
     edges: Sequence[dt.datetime] = (),
+    *,
+    spend_only: bool = False,
 ) -> _Found:
     columns = [_column(name) for name in by]
     read_from = sources(connection, where, by, edges)
-    answer = _Answer(connection, edges, NONE)
+    answer = _Answer(connection, edges, NONE, spend_only=spend_only)
     if clauses := read_from.call_clauses():
         answer.add(calls, columns, clauses)
     if clauses := read_from.rolled_clauses(rollups):
@@ -140,13 +160,20 @@ def _ask_tag(
     values: Sequence[str] | None = None,
 ) -> _Found:
     value, source = tag_column(key)
-    read_from = tag_sources(connection, where, key, edges)
     answer = _Answer(connection, edges, UNTAGGED)
-    if clauses := read_from.call_clauses():
-        answer.add(source, [value], [*clauses, *_among(value, values)])
+    read_from = tag_sources(connection, where, key, edges)
     if clauses := read_from.rolled_clauses(tag_rollups):
-        value = tag_rollups.c.value
-        answer.add(tag_rollups, [value], [*clauses, *_among(value, values)])
+        column = tag_rollups.c.value
+        answer.add(tag_rollups, [column], [*clauses, *_among(column, values)])
+    clauses = read_from.call_clauses()
+    if not read_from.rolled and are_days(where, edges):
+        by_day = value_sources(connection, where, key)
+        clauses = by_day.call_clauses()
+        if of_days := by_day.value_clauses():
+            column = tag_value_days.c.value
+            answer.add(tag_value_days, [column], [*of_days, *_among(column, values)])
+    if clauses:
+        answer.add(source, [value], [*clauses, *_among(value, values)])
     return answer.found
 
 
@@ -169,9 +196,17 @@ class _Answer:
     """
 
     def __init__(
-        self, connection: sa.Connection, edges: Sequence[dt.datetime], nothing: str
+        self,
+        connection: sa.Connection,
+        edges: Sequence[dt.datetime],
+        nothing: str,
+        *,
+        spend_only: bool = False,
     ) -> None:
         self.found: _Found = {}
+        self._read = spend_of if spend_only else totals_of
+        self._measures = SPEND if spend_only else MEASURES
+        self._rolled = rolled_spend if spend_only else rolled_measures
         self._connection = connection
         self._nothing = nothing
         self._edges = [utc_ms(edge) for edge in edges] or [0, 0]
@@ -186,10 +221,10 @@ class _Answer:
         clauses: Sequence[sa.ColumnElement[bool]],
     ) -> None:
         """Add what is read from calls, or from a table of rollups."""
-        if source in (rollups, tag_rollups):
-            bucket, measures = self._bucket(source.c.start), rolled_measures(source)
+        if source in (rollups, tag_rollups, tag_value_days):
+            bucket, measures = self._bucket(source.c.start), self._rolled(source)
         else:
-            bucket, measures = self._bucket(calls.c.started_at), MEASURES
+            bucket, measures = self._bucket(calls.c.started_at), self._measures
         rows = self._connection.execute(
             sa.select(bucket, *by, *measures)
             .select_from(source)
@@ -201,7 +236,7 @@ class _Answer:
             key = tuple(value or self._nothing for value in row[1:width])
             parts = self.found.setdefault(key, [_ZERO] * (len(edges) - 1))
             period = bisect_right(edges, edges[0] + int(row[0]) * self._step) - 1
-            period, more = (period if self._step else 0), totals_of(row)
+            period, more = (period if self._step else 0), self._read(row)
             # Usually the first; adding takes longer than reading a row.
             parts[period] = more if parts[period] is _ZERO else parts[period] + more
 
@@ -224,6 +259,7 @@ BREAKDOWNS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
         "service_tier",
         "cost_source",
         "trace_id",
+        "scope",
     )
 }
 """The columns that totals can be broken down by, beside tags and time."""

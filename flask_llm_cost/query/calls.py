@@ -137,9 +137,11 @@ class CallQuery:
         usage_source: str | None = None,
         outcome: str | None = None,
         trace_id: str | None = None,
+        scope: str | None = None,
     ) -> CallQuery:
         """Select calls with exactly these values.
 
+        :param scope: A scope, or a part of one, such as ``project=proj_1``.
         :raises FilterError: For a ``usage_source`` or ``outcome`` that does not exist.
         """
         return self._narrowed(
@@ -149,6 +151,7 @@ class CallQuery:
             usage_source=usage_source,
             outcome=outcome,
             trace_id=trace_id,
+            scope=scope,
         )
 
     def by_tag(self, key: str, value: t.Any) -> CallQuery:
@@ -175,6 +178,10 @@ class CallQuery:
         nor unpriced.
         """
         return self._narrowed(unpriced=True)
+
+    def incomplete(self) -> CallQuery:
+        """Select calls whose cost is known in part, which is its minimum."""
+        return self._narrowed(incomplete=True)
 
     def untagged(self) -> CallQuery:
         """Select calls without any tag."""

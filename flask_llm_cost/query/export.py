@@ -11,16 +11,20 @@ import typing as t
 import unicodedata
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from decimal import Decimal
 
 import sqlalchemy as sa
 
 from ..calendar import from_ms
 from ..money import digits
+from ..money import own_context
 from .filters import CallFilter
 from .listing import Reader
 from .listing import SHOWN
 from .listing import walk
+from .report import MEASURES
+from .totals import Totals
 
 COLUMNS: t.Final = (
     ("started_at", "event_id", "provider", "model", "operation")
@@ -28,7 +32,7 @@ COLUMNS: t.Final = (
     + ("cache_write_1h_tokens", "output_tokens", "other_tokens", "reasoning_tokens")
     + ("total_tokens", "cost_usd", "ceiling_usd", "complete", "cost_source")
     + ("latency_ms", "stream", "usage_source", "outcome", "response_id", "trace_id")
-    + ("flags", "tags")
+    + ("scope", "flags", "tags")
 )
 
 _DANGEROUS: t.Final = frozenset("=+-@\t\r")
@@ -49,6 +53,17 @@ def csv_lines(reading: Reader, where: CallFilter) -> Iterator[str]:
 def csv_line(values: Iterable[t.Any]) -> str:
     """Format one line; cells are made safe, and quoted if necessary."""
     return ",".join(_quoted(_cell(value)) for value in values) + "\n"
+
+
+@own_context
+def totals_csv(
+    columns: Sequence[str], rows: Iterable[tuple[Sequence[t.Any], Totals]]
+) -> str:
+    """Format a table of totals: the given columns, and those of :data:`.report.MEASURES`."""
+    lines = [csv_line((*columns, *MEASURES))]
+    for cells, totals in rows:
+        lines.append(csv_line((*cells, *(getattr(totals, name) for name in MEASURES))))
+    return "".join(lines)
 
 
 def safe(text: str) -> str:
@@ -145,6 +160,7 @@ def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
         outcome,
         response_id,
         trace_id,
+        scope,
         flags,
         tags,
     ) in rows:
@@ -166,7 +182,7 @@ def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
             f"{_common(_YES_NO[complete], source)},{'' if latency is None else latency},"
             f"{_common(_YES_NO[stream], usage_source, outcome)},"
             f"{_text(response_id) if response_id else ''},"
-            f"{_text(trace_id) if trace_id else ''},{_common(flags)},{_tags(tags)}\n"
+            f"{_text(trace_id) if trace_id else ''},{_common(scope, flags)},{_tags(tags)}\n"
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 import typing as t
+from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import replace
 
@@ -20,14 +22,21 @@ from ..call import OUTCOMES
 from ..call import USAGE_SOURCES
 from ..db.sql import same
 from ..db.sql import tagged
+from ..db.sql import within
 from ..db.tables import calls
 from ..errors import FilterError
+from ..rollups.measures import INCOMPLETE
 from ..rollups.measures import UNPRICED
 
 MAX_DAYS: t.Final = 3660
 """The longest range of days that a page or command accepts."""
 
 DEFAULT_DAYS: t.Final = 30
+
+MAX_TAGS: t.Final = 20
+"""Tag conditions per query; each one is a subselect."""
+
+MAX_TAG_LENGTH: t.Final = 1400
 
 _DATE: t.Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MS: t.Final = dt.timedelta(milliseconds=1)
@@ -52,12 +61,16 @@ class CallFilter:
     usage_source: str | None = None
     outcome: str | None = None
     trace_id: str | None = None
+    scope: str | None = None
+    """A scope, or a part of one, such as ``project=proj_1``."""
     tags: tuple[tuple[str, str], ...] = ()
     """Pairs of key and value, compared exactly. A call must have all of them."""
     priced: bool = False
     """Only calls that have a cost, including incomplete and estimated ones."""
     unpriced: bool = False
     """Only calls that may have cost something, and whose cost is unknown."""
+    incomplete: bool = False
+    """Only calls whose cost is known in part."""
     untagged: bool = False
     with_latency: bool = False
     missing_usage: bool = False
@@ -189,6 +202,8 @@ class CallFilter:
             value = getattr(self, name)
             if value is not None:
                 found.append(same(calls.c[name], value))
+        if self.scope is not None:
+            found.append(within(calls.c.scope, self.scope))
         if self.stream is not None:
             found.append(calls.c.stream == self.stream)
         found.extend(tagged(key, value) for key, value in self.tags)
@@ -199,6 +214,7 @@ class CallFilter:
 CONDITIONS: t.Final[t.Mapping[str, sa.ColumnElement[bool]]] = {
     "priced": calls.c.cost_total.is_not(None),
     "unpriced": UNPRICED,
+    "incomplete": INCOMPLETE,
     "untagged": calls.c.tag_set_id.is_(None),
     "with_latency": calls.c.latency_ms.is_not(None),
     "missing_usage": calls.c.total_input_tokens.is_(None),
@@ -229,6 +245,32 @@ def tag_key(text: str) -> str:
         "tag",
         f"{text[:40]!r} is not a valid tag key; use 1 to 200 letters, digits, _ . and -.",
     )
+
+
+def tag_conditions(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Split ``key:value`` texts at the first colon. Blank texts are ignored.
+
+    :raises FilterError: Naming ``tag``, if a text has no colon or an invalid key, or
+        there are too many.
+    """
+    given = [text for text in texts if text.strip()]
+    if len(given) > MAX_TAGS:
+        raise FilterError(
+            "tag", f"can be given at most {MAX_TAGS} times, not {len(given)}."
+        )
+    for text in given:
+        key, colon, value = text.partition(":")
+        key = key.strip()
+        if not colon or not KEY_PATTERN.fullmatch(key):
+            raise FilterError(
+                "tag",
+                f"{text[:40]!r} is not a valid tag; use key:value, e.g. feature:chat.",
+            )
+        if len(text) > MAX_TAG_LENGTH:
+            raise FilterError(
+                "tag", f"must be at most {MAX_TAG_LENGTH} characters long."
+            )
+        yield key, value.strip()
 
 
 def _one_of(name: str, value: str | None, known: t.Sequence[str]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import typing as t
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 
+from ..db.autogenerate import unfiltered
 from ..db.partitions import is_half_done
 from ..db.partitions import last_end
 from ..db.partitions import partitions as list_partitions
@@ -14,6 +17,11 @@ from ..db.tables import metadata
 from ..rollups import dirty_marks
 from ..rollups import tag_rollups
 from ..rollups.zone import rollup_zone
+
+if t.TYPE_CHECKING:
+    from flask import Flask
+
+    from ..storage import Storage
 
 
 def ledger_timezone(connection: sa.Connection) -> str | None:
@@ -50,6 +58,16 @@ def partition_health(connection: sa.Connection) -> PartitionHealth:
     """Ask whether the table of calls is partitioned, and until when."""
     found = list_partitions(connection)
     return PartitionHealth(len(found), last_end(found), is_half_done(connection))
+
+
+def unfiltered_migrations(app: Flask, ledger: Storage) -> list[Path]:
+    """List the ``env.py`` files of an app that would drop the ledger's tables.
+
+    Only if they may be in the app's database: nothing else is in our own file.
+    """
+    if ledger.schema is None or ledger.schema.in_own_file:
+        return []
+    return list(unfiltered(app))
 
 
 def dirty_hours(connection: sa.Connection) -> list[dt.datetime]:

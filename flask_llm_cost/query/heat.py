@@ -13,6 +13,7 @@ from ..calendar import DAY
 from ..money import own_context
 from .aggregate import series
 from .filters import CallFilter
+from .totals import sum_up
 from .totals import Totals
 
 _STEPS: t.Final = (
@@ -31,6 +32,11 @@ class HeatDay:
     day: dt.date
     hours: tuple[Totals, ...]
     """An hour that occurs twice is the sum of both."""
+
+    @property
+    def spend_usd(self) -> Decimal:
+        """The spend of the day."""
+        return sum_up(self.hours).spend_usd
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,13 @@ from ..event_id import event_time
 from .filters import CallFilter
 
 Sort: t.TypeAlias = t.Literal[
-    "recent", "expensive", "input", "output", "slow", "unknown_pricing"
+    "recent",
+    "expensive",
+    "input",
+    "output",
+    "slow",
+    "unknown_pricing",
+    "incomplete",
 ]
 
 SORTS: t.Final[tuple[str, ...]] = t.get_args(Sort)

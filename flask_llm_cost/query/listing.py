@@ -17,16 +17,21 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from ..db.day_tables import costliest_calls
+from ..db.day_tables import quality_days
 from ..db.tables import calls
 from ..db.tables import tag_sets
 from ..errors import FilterError
 from ..event_id import event_time
 from ..money import from_pico
+from ..rollups.days import TOP
 from ..rollups.measures import CEILING
+from .day_sources import day_sources
 from .filters import CallFilter
 from .keyset import order
 from .keyset import Position
 from .keyset import SORTS
+from .sources import ROLLED_BY
 
 
 class Reader(t.Protocol):
@@ -74,6 +79,7 @@ class CallRow:
     ceiling_pico: int | None
     response_id: str | None
     trace_id: str | None
+    scope: str | None
     tags: Mapping[str, str]
     flags: tuple[str, ...]
 
@@ -98,7 +104,7 @@ class CallPage:
     """Rows ``first`` to ``last`` of ``total``."""
 
     where: CallFilter
-    """The calls that are listed: the sort ``unknown_pricing`` narrows the filter."""
+    """The calls that are listed: some sorts narrow the filter."""
     sort: str
     per: int
     rows: tuple[CallRow, ...]
@@ -194,13 +200,15 @@ def time_range(
 
 
 def narrowed(where: CallFilter, sort: str) -> CallFilter:
-    """Return the filter of a sort: ``unknown_pricing`` lists only unpriced calls.
+    """Return the filter of a sort: two of them list only calls without a full cost.
 
     :raises FilterError: If there is no such sort.
     """
     if sort not in SORTS:
         raise FilterError("sort", f"{sort[:40]!r} is not one of {', '.join(SORTS)}.")
-    return replace(where, unpriced=True) if sort == "unknown_pricing" else where
+    if sort == "unknown_pricing":
+        return replace(where, unpriced=True)
+    return replace(where, incomplete=True) if sort == "incomplete" else where
 
 
 def walk(
@@ -256,9 +264,44 @@ def _fetch(
     backwards: bool = False,
 ) -> list[CallRow]:
     """Return rows from the start, or from a position on."""
+    if sort == "expensive" and position is None and not backwards:
+        found = _most_expensive(connection, where, limit)
+        if found is not None:
+            return found
     query = select(where, sort, limit, position, backwards=backwards)
     rows = list(map(_row, connection.execute(query)))
     return rows[::-1] if backwards else rows
+
+
+def _most_expensive(
+    connection: sa.Connection, where: CallFilter, limit: int
+) -> list[CallRow] | None:
+    """Return the most expensive calls, if those that are kept of each day suffice."""
+    read_from = day_sources(connection, where)
+    stored = read_from.day_clauses(costliest_calls)
+    if not stored or limit > TOP:
+        return None
+    top = costliest_calls.c
+    by_cost = (top.cost_total.desc(), top.started_at.desc(), top.event_id.desc())
+    keys = sa.select(top.started_at, top.event_id).where(*stored)
+    found = connection.execute(keys.order_by(*by_cost).limit(limit)).all()
+    queries = [
+        sa.select(*_ROW).where(
+            calls.c.started_at.in_([row.started_at for row in found]),
+            calls.c.event_id.in_([row.event_id for row in found]),
+        )
+    ]
+    if clauses := read_from.call_clauses():
+        rest = sa.select(*_ROW).where(*clauses, calls.c.cost_total.is_not(None))
+        queries.append(rest.order_by(*order("expensive")).limit(limit))
+    rows = [
+        _row(row)
+        for query in queries
+        for row in connection.execute(query.select_from(CALLS_WITH_TAGS))
+    ]
+    rows.sort(key=lambda r: (r.cost_pico, r.started_at, r.event_id), reverse=True)
+    # With fewer, calls of unknown cost follow.
+    return rows[:limit] if len(rows) >= limit else None
 
 
 def select(
@@ -286,7 +329,14 @@ def select(
 
 def count(connection: sa.Connection, where: CallFilter) -> int:
     """Count the matching calls."""
-    return _count(connection, where.clauses())
+    read_from = day_sources(connection, where, ROLLED_BY)
+    found = 0
+    if clauses := read_from.call_clauses():
+        found += _count(connection, clauses)
+    if clauses := read_from.day_clauses(quality_days):
+        query = sa.select(sa.func.sum(quality_days.c.calls)).where(*clauses)
+        found += int(connection.scalar(query) or 0)
+    return found
 
 
 def _count(connection: sa.Connection, clauses: Sequence[sa.ColumnElement[bool]]) -> int:

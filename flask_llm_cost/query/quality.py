@@ -6,24 +6,31 @@ import typing as t
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import sqlalchemy as sa
 
+from ..calendar import period_of
 from ..call import SILENT_OUTCOMES
 from ..completeness import incomplete
+from ..db.day_tables import quality_days
 from ..db.sql import joined_sum
 from ..db.sql import split_sum
+from ..db.statements import between
 from ..db.tables import calls
 from ..money import from_pico
 from ..money import share
 from ..providers import usage_on_request
-from ..rollups.measures import CEILING
-from ..rollups.measures import COUNTS
+from ..rollups import days
 from .aggregate import breakdown
+from .day_sources import day_sources
+from .day_sources import DaySources
 from .filters import CallFilter
+from .sources import ROLLED_BY
 from .totals import Group
 from .totals import sum_up
 from .totals import Totals
@@ -129,7 +136,8 @@ class Quality:
     flags: tuple[Count, ...]
     """By ``(flag,)``."""
     duplicates: int
-    """Calls in excess of responses, where several have the same provider and response id."""
+    """Calls in excess of responses, where several of a day have the same provider, model and
+    response id."""
     duplicate_usd: Decimal
     """The cost of those, if the most expensive call of each response is the correct one."""
 
@@ -232,37 +240,34 @@ class _Kind(t.NamedTuple):
 
 
 def _kinds(connection: sa.Connection, where: CallFilter) -> tuple[_Kind, ...]:
-    c = calls.c
-    alike: list[t.Any] = [
-        c.provider,
-        c.model,
-        c.operation,
-        c.outcome,
-        c.http_status,
-        c.usage_source,
-        c.stream,
-        c.flags,
-        c.cost_total.is_not(None),
-        c.cost_complete,
-        c.total_input_tokens.is_not(None),
-    ]
-    counts = (
-        sa.func.count(),
-        sa.func.count(c.tag_set_id),
-        sa.func.count(c.latency_ms),
-        sa.func.count(c.response_id),
-        COUNTS["unbounded"],
-    )
-    amounts = {"pico": c.cost_total, "open_pico": CEILING - c.cost_total}
-    halves = (half for name, each in amounts.items() for half in split_sum(name, each))
-    rows = connection.execute(
-        sa.select(*alike, *counts, *halves).where(*where.clauses()).group_by(*alike)
-    )
-    width = len(alike) + len(counts)
-    return tuple(
-        _Kind(*row[:width], *(joined_sum(row._mapping, name) for name in amounts))
-        for row in rows
-    )
+    read_from = day_sources(connection, where, ROLLED_BY)
+    found: list[_Kind] = []
+    if clauses := read_from.call_clauses():
+        alike = list(days.ALIKE.values())
+        query = sa.select(*alike, *days.COUNTED.values(), *_halves(days.AMOUNTS))
+        found += _kinds_of(connection, query.where(*clauses).group_by(*alike))
+    if clauses := read_from.day_clauses(quality_days):
+        q = quality_days.c
+        alike = [q[name] for name in days.ALIKE]
+        counts = [sa.func.sum(q[name]) for name in days.COUNTED]
+        halves = _halves({name: q[name] for name in days.AMOUNTS})
+        query = sa.select(*alike, *counts, *halves)
+        found += _kinds_of(connection, query.where(*clauses).group_by(*alike))
+    return tuple(found)
+
+
+def _halves(
+    amounts: Mapping[str, sa.ColumnElement[t.Any]],
+) -> list[sa.ColumnElement[t.Any]]:
+    return [half for name, each in amounts.items() for half in split_sum(name, each)]
+
+
+def _kinds_of(connection: sa.Connection, query: t.Any) -> Iterator[_Kind]:
+    width = len(days.ALIKE)
+    for row in connection.execute(query):
+        counts = row[width : width + len(days.COUNTED)]
+        amounts = (joined_sum(row._mapping, name) for name in days.AMOUNTS)
+        yield _Kind(*row[:width], *map(int, counts), *amounts)
 
 
 def _doubts(kinds: Sequence[_Kind]) -> tuple[Doubt, ...]:
@@ -299,23 +304,36 @@ def _coverage(kinds: Sequence[_Kind]) -> tuple[Coverage, ...]:
 
 
 def _duplicates(connection: sa.Connection, where: CallFilter) -> tuple[int, Decimal]:
-    cost = calls.c.cost_total
-    copied = (
-        sa.select(
-            sa.func.count().label("calls"),
-            *split_sum("cost", cost),
-            sa.func.max(cost).label("most"),
-        )
-        .where(*where.clauses(), calls.c.response_id.is_not(None))
-        .group_by(calls.c.provider, calls.c.response_id)
-        .having(sa.func.count() > 1)
-    )
+    read_from = day_sources(connection, where, ROLLED_BY)
     copies = excess = 0
-    for row in connection.execute(copied):
-        copies += int(row.calls) - 1
-        if row.most is not None:
-            excess += joined_sum(row._mapping, "cost") - int(row.most)
+    for clauses in _each_day(connection, read_from):
+        for found in days.copies_by_model(connection, clauses).values():
+            copies += found.calls
+            excess += found.pico
+    if clauses := read_from.day_clauses(quality_days):
+        q = quality_days.c
+        query = sa.select(sa.func.sum(q.copies), *split_sum("excess", q.excess_pico))
+        row = connection.execute(query.where(*clauses)).one()
+        copies += int(row[0] or 0)
+        excess += joined_sum(row._mapping, "excess")
     return copies, from_pico(excess)
+
+
+def _each_day(
+    connection: sa.Connection, read_from: DaySources
+) -> Iterator[list[sa.ColumnElement[bool]]]:
+    """Return the conditions on the calls that are read, day by day."""
+    clauses = read_from.call_clauses()
+    if not clauses:
+        return
+    time, zone = calls.c.started_at, read_from.where.zone
+    query = sa.select(sa.func.min(time), sa.func.max(time)).where(*clauses)
+    at, last = connection.execute(query).one()
+    while at is not None and at <= last:
+        start, end = period_of("day", at, zone)
+        yield [*clauses, *between(start, end)]
+        after = sa.select(sa.func.min(time)).where(*clauses, time >= end)
+        at = connection.scalar(after)
 
 
 def _ranked(counts: Iterable[tuple[tuple[str, ...], int]]) -> tuple[Count, ...]:

@@ -6,20 +6,27 @@ import datetime as dt
 import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 
 import sqlalchemy as sa
 
 from .. import money
+from ..calendar import edges
 from ..calendar import iso
 from ..calendar import local_day
+from ..calendar import Span
 from . import aggregate
+from .comparison import compare
+from .comparison import Comparison
 from .filters import CallFilter
 from .listing import CallRow
 from .listing import top_calls
 from .sources import pruned_before
 from .totals import Group
 from .totals import Totals
+
+GRAINS: t.Final[tuple[Span, ...]] = ("hour", "day", "week", "month")
 
 MEASURES: t.Final = (
     ("calls", "failed", "priced", "unpriced", "incomplete", "unbounded", "estimated")
@@ -32,10 +39,10 @@ MEASURES: t.Final = (
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """The totals by one dimension, highest cost first; days are in order."""
+    """The totals by one dimension, highest cost first; periods are in order."""
 
     by: str
-    """``provider``, ``model``, ``day``, ``session`` or ``tag:KEY``."""
+    """``provider``, ``model``, ``session``, ``tag:KEY``, or one of :data:`GRAINS`."""
     groups: tuple[Group, ...]
     pruned_before: dt.datetime | None
     """Calls before this were pruned, and are missing."""
@@ -59,6 +66,8 @@ class Report:
     """The most expensive calls of known cost."""
     pruned_before: dt.datetime | None = None
     """Calls before this were pruned: ``most_expensive`` lacks them."""
+    previous: Comparison | None = None
+    """The days before, as many."""
 
     @money.own_context
     def to_json(self) -> dict[str, t.Any]:
@@ -104,6 +113,17 @@ class Report:
             "to": str(last),
             "timezone": str(self.where.zone),
             "pruned_before": iso(pruned),
+            "previous": None
+            if self.previous is None
+            else self._previous(self.previous),
+        }
+
+    def _previous(self, before: Comparison) -> dict[str, t.Any]:
+        return {
+            "from": before.start.astimezone(self.where.zone).isoformat(),
+            "to": before.end.astimezone(self.where.zone).isoformat(),
+            "complete": before.full,
+            **measures(before.totals),
         }
 
 
@@ -113,12 +133,15 @@ def report(
     *,
     tags: Iterable[str] = (),
     limit: int = 5,
+    now: dt.datetime | None = None,
 ) -> Report:
     """Return the whole report.
 
     :param where: With both ends.
     :param tags: The tags to break down by, such as ``Settings.rollup_tags``.
     :param limit: How many of the most expensive calls to list.
+    :param now: The current time, to compare with the days before; without it, nothing is
+        compared.
     """
     dimensions = ("provider", "model", *(f"tag:{key}" for key in tags))
     return Report(
@@ -131,51 +154,86 @@ def report(
             if row.cost_pico is not None
         ),
         pruned_before=pruned_before(connection, where, ("event_id",)),
+        previous=_days_before(connection, where, now),
     )
 
 
+def _days_before(
+    connection: sa.Connection, where: CallFilter, now: dt.datetime | None
+) -> Comparison | None:
+    if now is None or where.start is None or where.end is None:
+        return None
+    return compare(connection, where, (where.start, where.end), "previous", now)
+
+
 def single(
-    connection: sa.Connection, where: CallFilter, by: str, *, session_tag: str
+    connection: sa.Connection,
+    where: CallFilter,
+    by: str,
+    *,
+    session_tag: str,
+    week_start: str = "monday",
+    now: dt.datetime | None = None,
 ) -> Report:
     """Return the totals and one breakdown.
 
     :param where: With both ends.
-    :param by: ``"provider"``, ``"model"``, ``"day"``, ``"session"`` or ``"tag:KEY"``.
+    :param by: ``"provider"``, ``"model"``, ``"session"``, ``"tag:KEY"``, or one of
+        :data:`GRAINS`.
     :param session_tag: The tag that identifies a session.
+    :param week_start: The day on which weeks start.
+    :param now: As for :func:`report`.
     :raises FilterError: If the key is not a valid tag key.
     """
-    only = breakdown(connection, where, by, session_tag)
-    return Report(where, aggregate.totals(connection, where), (only,))
-
-
-def breakdown(
-    connection: sa.Connection, where: CallFilter, by: str, session_tag: str = ""
-) -> Breakdown:
-    """Return one breakdown, as for :func:`single`."""
-    columns = {"provider": ("provider",), "model": ("provider", "model"), "day": ()}
-    if by == "day":
-        groups = _days(connection, where)
-    elif by in columns:
-        groups = aggregate.breakdown(connection, where, *columns[by])
+    if by in GRAINS:
+        only = _periods(connection, where, by, week_start)
+    elif by == "session":
+        only = breakdown(connection, where, f"tag:{session_tag}")
+        only = replace(only, by=by)
     else:
-        key = session_tag if by == "session" else by.removeprefix("tag:")
-        groups = aggregate.tag_breakdown(connection, where, key)
-    asked = columns.get(by, (f"tag:{session_tag}" if by == "session" else by,))
-    return Breakdown(by, groups, pruned_before(connection, where, asked))
-
-
-def _days(connection: sa.Connection, where: CallFilter) -> tuple[Group, ...]:
-    edges = where.edges("day")
-    found = aggregate.series(connection, where, edges)
-    whole = sum(day.spend_pico for day in found)
-    return tuple(
-        Group(
-            (local_day(start, where.zone).isoformat(),),
-            day,
-            money.share(day.spend_pico, whole),
-        )
-        for start, day in zip(edges, found, strict=False)
+        only = breakdown(connection, where, by)
+    return Report(
+        where,
+        aggregate.totals(connection, where),
+        (only,),
+        previous=_days_before(connection, where, now),
     )
+
+
+def breakdown(connection: sa.Connection, where: CallFilter, by: str) -> Breakdown:
+    """Return the totals by ``"provider"``, ``"model"`` or ``"tag:KEY"``."""
+    columns = {"provider": ("provider",), "model": ("provider", "model")}.get(by)
+    if columns is None:
+        groups = aggregate.tag_breakdown(connection, where, by.removeprefix("tag:"))
+    else:
+        groups = aggregate.breakdown(connection, where, *columns)
+    return Breakdown(by, groups, pruned_before(connection, where, columns or (by,)))
+
+
+def _periods(
+    connection: sa.Connection, where: CallFilter, grain: Span, week_start: str
+) -> Breakdown:
+    """Return the totals of each calendar period; the first and the last may be partial."""
+    starts = edges(grain, *where.day_range, where.zone, week_start)
+    found = aggregate.series(connection, where, starts)
+    whole = sum(part.spend_pico for part in found)
+    groups = tuple(
+        Group(
+            (period_name(start, grain, where.zone),),
+            part,
+            money.share(part.spend_pico, whole),
+        )
+        for start, part in zip(starts, found, strict=False)
+    )
+    return Breakdown(grain, groups, pruned_before(connection, where, ()))
+
+
+def period_name(start: dt.datetime, grain: Span, zone: dt.tzinfo) -> str:
+    """``2026-11-20``, of a month ``2026-11``, of an hour ``2026-11-20T13:00+00:00``."""
+    if grain == "hour":
+        return start.astimezone(zone).isoformat(timespec="minutes")
+    day = local_day(start, zone).isoformat()
+    return day[:7] if grain == "month" else day
 
 
 def name(group: Group) -> str:

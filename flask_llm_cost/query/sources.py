@@ -31,7 +31,7 @@ from .filters import ceil_ms
 ROLLED_BY: t.Final = ("provider", "model")
 """The columns of rollups: what they can be filtered and broken down by."""
 
-_MANY: t.Final = 200
+MANY: t.Final = 200
 """With more dirty hours (or days) than this, all calls are read instead."""
 
 _Span: t.TypeAlias = tuple[dt.datetime | None, dt.datetime | None]
@@ -108,16 +108,16 @@ def sources(
     :param edges: Of the periods to return totals for.
     """
     only_calls = Sources(where, (), ((None, None),))
-    if not _can_roll(where, by) or not _rolls(connection, where.zone):
+    if not _can_roll(where, by) or not rolls(connection, where.zone):
         return only_calls
     units = _units(where.zone, edges)
     if not units:
         return only_calls
-    dirty = _dirty(connection, where)
-    if len(dirty) > _MANY:
+    dirty = dirty_spans(connection, where)
+    if len(dirty) > MANY:
         return replace(only_calls, rolled=(_pruned(where),))
-    plan = _Plan(dirty)
-    plan.cover(*_bounds(where), units)
+    plan = Plan(dirty)
+    plan.cover(*bounds(where), units)
     return plan.sources(where)
 
 
@@ -138,12 +138,12 @@ def tag_sources(
     if known is None or not units:
         return only_calls
     day = units[0][1]
-    days = {day(start) for start, _ in _dirty(connection, where)}
+    days = {day(start) for start, _ in dirty_spans(connection, where)}
     days |= {day(start) for start in dirty_days(connection, key)}
-    if len(days) > _MANY:
+    if len(days) > MANY:
         return replace(only_calls, rolled=(_pruned(where),), tag=key)
-    start, end = _bounds(where)
-    plan = _Plan(sorted(days))
+    start, end = bounds(where)
+    plan = Plan(sorted(days))
     if known.until is None or not _before(known.until, end):
         plan.cover(start, end, units)
     else:
@@ -161,7 +161,8 @@ def _pruned(where: CallFilter) -> Rolled:
     return Rolled(("pruned",), where.start, where.end)
 
 
-def _bounds(where: CallFilter) -> _Span:
+def bounds(where: CallFilter) -> _Span:
+    """Return the range of a filter in whole milliseconds."""
     return (
         None if where.start is None else ceil_ms(where.start),
         None if where.end is None else ceil_ms(where.end),
@@ -173,7 +174,7 @@ def _declared(
 ) -> DeclaredKey | None:
     """Return the tag if rollups by its values can answer."""
     plain = CallFilter(start=where.start, end=where.end, zone=where.zone)
-    if where != plain or not _rolls(connection, where.zone):
+    if where != plain or not rolls(connection, where.zone):
         return None
     return next((one for one in declared_keys(connection) if one.key == key), None)
 
@@ -196,7 +197,7 @@ def pruned_before(
     by = tuple(by)
     if len(by) == 1 and by[0].startswith("tag:"):
         return _tag_pruned_before(connection, where, by[0].removeprefix("tag:"), limit)
-    rolled = _can_roll(where, by) and _rolls(connection, where.zone)
+    rolled = _can_roll(where, by) and rolls(connection, where.zone)
     return None if rolled and not _cuts(where, "hour", limit) else limit
 
 
@@ -216,7 +217,7 @@ def _cuts(where: CallFilter, span: Span, limit: dt.datetime) -> bool:
     """Whether the range starts or ends within an hour or day of pruned calls."""
     return any(
         edge is not None and period_of(span, edge, where.zone)[0] < min(limit, edge)
-        for edge in _bounds(where)
+        for edge in bounds(where)
     )
 
 
@@ -224,7 +225,7 @@ def pruned_range(
     connection: sa.Connection, where: CallFilter
 ) -> tuple[dt.datetime, dt.datetime] | None:
     """Return the first and the last hour that has pruned calls, if that is known."""
-    if not _can_roll(where, ()) or not _rolls(connection, where.zone):
+    if not _can_roll(where, ()) or not rolls(connection, where.zone):
         return None
     pruned = Sources(where, (_pruned(where),), ())
     [row] = connection.execute(
@@ -246,7 +247,8 @@ def _can_roll(where: CallFilter, by: Iterable[str]) -> bool:
     return where == plain and set(by) <= set(ROLLED_BY)
 
 
-def _rolls(connection: sa.Connection, zone: dt.tzinfo) -> bool:
+def rolls(connection: sa.Connection, zone: dt.tzinfo) -> bool:
+    """Whether the rollups are those of a zone."""
     return rollup_zone(connection) == zone_name(zone)
 
 
@@ -263,10 +265,15 @@ def _units(zone: dt.tzinfo, edges: Sequence[dt.datetime]) -> list[tuple[str, _Un
     ]
 
 
-def _dirty(
+def are_days(where: CallFilter, edges: Sequence[dt.datetime]) -> bool:
+    """Whether periods between edges consist of whole days."""
+    return any(unit[0] == "day" for unit in _units(where.zone, edges))
+
+
+def dirty_spans(
     connection: sa.Connection, where: CallFilter
 ) -> list[tuple[dt.datetime, dt.datetime]]:
-    """The dirty hours in range, with their ends."""
+    """Return the dirty hours in range, with their ends."""
     found = {
         span
         for hour in dirty_hours(connection)
@@ -280,7 +287,7 @@ def _dirty(
     )
 
 
-class _Plan:
+class Plan:
     """Covers a time range by rollups, and by calls where those are dirty.
 
     :param dirty: The dirty hours, with their ends.

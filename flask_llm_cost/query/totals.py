@@ -14,6 +14,7 @@ from ..db.sql import joined_sum
 from ..db.sql import split_sum
 from ..db.sql import whole_sum
 from ..money import from_pico
+from ..money import MAX_PICO
 from ..money import own_context
 from ..money import share
 from ..rollups.measures import AMOUNTS
@@ -102,6 +103,11 @@ class Totals:
         """``spend_usd``; ``None`` if calls may have cost something and none is priced."""
         known = self.priced or not (self.unpriced or self.estimated)
         return self.spend_usd if known else None
+
+    @property
+    def saturated(self) -> bool:
+        """Whether a sum reached the largest that a column holds: the true one is larger."""
+        return any(getattr(self, name) >= MAX_PICO for name in _FIELDS)
 
     @property
     def all_failed(self) -> bool:
@@ -232,6 +238,22 @@ def rolled_measures(table: sa.FromClause) -> list[sa.ColumnElement[t.Any]]:
         *(whole_sum(table.c[name]).label(name) for name in COUNTS),
         *(half for name in AMOUNTS for half in split_sum(name, table.c[name])),
     ]
+
+
+SPEND: t.Final[list[sa.ColumnElement[t.Any]]] = [
+    *split_sum("cost_total", AMOUNTS["cost_total"])
+]
+"""The same of the spend alone, which takes a tenth of the time; :func:`spend_of` reads it."""
+
+
+def rolled_spend(table: sa.FromClause) -> list[sa.ColumnElement[t.Any]]:
+    """The same columns of a table of rollups."""
+    return [*split_sum("cost_total", table.c.cost_total)]
+
+
+def spend_of(row: sa.Row[t.Any]) -> Totals:
+    """Read totals of which only the spend is known, from a row that selects it."""
+    return Totals(spend_pico=joined_sum(row._mapping, "cost_total"))
 
 
 def totals_of(row: sa.Row[t.Any]) -> Totals:

@@ -25,6 +25,10 @@ from ..db.tables import tag_rollups
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
 from ..tags import TRACE_KEY
+from . import closing
+from . import days
+from . import metrics
+from . import tag_meter_sums
 from .aggregates import merge
 from .lock import lock
 from .tag_rollups import read_values
@@ -66,7 +70,8 @@ class TagEraser:
         :param erased: What is erased is added to this.
         :param progress: Called after each transaction.
         """
-        for step in (self._traces, self._sets, self._rollups, self._budgets):
+        steps = self._traces, self._sets, self._rollups, self._budgets, self._metrics
+        for step in steps:
             while step(erased):
                 progress(erased)
 
@@ -118,6 +123,8 @@ class TagEraser:
             connection.execute(
                 sa.delete(tag_values).where(v.tag_set_id.in_(list(found)), *carries)
             )
+            if found:
+                days.mark_key(connection, self.key, self.value)
         erased.sets += len(found)
         return bool(found)
 
@@ -139,6 +146,12 @@ class TagEraser:
                     connection.execute(update.values(tags=_encode(tags)))
         return False
 
+    def _metrics(self, erased: Erased) -> bool:
+        with self.engine.begin() as connection:
+            lock(connection)
+            metrics.erase(connection, self.key, self.value)
+        return False
+
     def _rollups(self, erased: Erased) -> bool:
         r = tag_rollups.c
         query = (
@@ -149,6 +162,8 @@ class TagEraser:
         )
         with self.engine.begin() as connection:
             lock(connection)
+            tag_meter_sums.erase(connection, self.key, self.value)
+            closing.erase(connection, self.key, self.value)
             found = connection.execute(query).all()
             for kind, start in found:
                 values = dict(read_values(connection, self.key, kind, start))

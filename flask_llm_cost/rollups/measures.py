@@ -43,6 +43,11 @@ _not_estimated: t.Final = sa.or_(
     _c.usage_source != "estimated", _c.cost_source.in_(REPORTED)
 )
 
+INCOMPLETE: t.Final[sa.ColumnElement[bool]] = sa.and_(
+    _c.cost_complete.is_(sa.false()), _not_estimated
+)
+"""The cost is known in part."""
+
 CEILING: t.Final[sa.ColumnElement[t.Any]] = sa.case(
     (_c.cost_complete, _c.cost_total), else_=_c.cost_ceiling
 )
@@ -65,7 +70,7 @@ COUNTS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
         sa.and_(UNPRICED, _c.total_input_tokens.is_not(None))
     ),
     "unpriced_tokens": whole_sum(sa.case((UNPRICED, _tokens))),
-    "incomplete": _count(sa.and_(_c.cost_complete.is_(sa.false()), _not_estimated)),
+    "incomplete": _count(INCOMPLETE),
     "unbounded": _count(sa.and_(_c.cost_total.is_not(None), CEILING.is_(None))),
     "failed": _count(FAILED),
     "estimated": _count(ESTIMATED),

@@ -29,15 +29,17 @@ from ..calendar import utc_hour
 from ..db.partitions import drop
 from ..db.partitions import Partition
 from ..db.partitions import partitions
-from ..db.partitions import wait_for_writers
+from ..db.partitions import wait_for_month
 from ..db.statements import between
 from ..db.tables import calls
 from ..db.tables import dirty_marks
 from ..db.tables import revisions
 from ..db.tables import rollup_latencies
 from ..db.tables import rollups
+from . import days
 from . import dropping
 from . import horizon
+from . import meter_sums
 from . import tag_rollups
 from .aggregates import add
 from .aggregates import aggregate
@@ -99,7 +101,7 @@ class MonthDropper:
         with self.engine.begin() as connection:
             lock(connection)
             horizon.advance(connection, span.end)
-        wait_for_writers(self.engine, part)
+        wait_for_month(self.engine, part)
         while not self._announce(span):
             self._build(span)
         drop(self.engine, part)
@@ -126,8 +128,9 @@ class MonthDropper:
             for start, end in self._split_hours(span):
                 part = between(max(start, span.start), min(end, span.end))
                 replace(connection, dropping.KIND, start, aggregate(connection, *part))
-            days = self._days(connection, span)
-            tag_rollups.finalize_days(connection, days, span.start, span.end)
+            tag_rollups.finalize_days(
+                connection, self._days(connection, span), span.start, span.end
+            )
             dropping.announce(connection, span)
         return True
 
@@ -174,7 +177,9 @@ class MonthDropper:
                     deleted += _move(connection, "hour", start)
             else:
                 deleted += _move_all(connection, span, starts)
-            tag_rollups.settle_dropped(connection)
+            meter_sums.settle_dropped(connection, span)
+            days.mark_dropped(connection, span)
+            tag_rollups.settle_dropped(connection, span)
             # Marks of changes that were too late: their calls are gone.
             late = dirty_marks.c.hour >= span.start, dirty_marks.c.hour < span.end
             connection.execute(sa.delete(dirty_marks).where(*late))

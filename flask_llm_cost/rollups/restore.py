@@ -15,6 +15,7 @@ from ..calendar import utc_hour
 from ..db.statements import by_key
 from ..db.statements import Key
 from ..errors import StorageError
+from . import meter_sums
 from . import tag_rollups
 from .aggregates import aggregate
 from .aggregates import by_rollup
@@ -34,6 +35,7 @@ def subtract_pruned(
     """
     keys = sorted(keys)
     _check(connection, keys)
+    meter_sums.subtract_pruned(connection, keys)
     for start, some in by_rollup("day", keys, zone):
         tag_rollups.subtract_pruned(connection, start, *by_key(some))
     for start, some in by_rollup("hour", keys, zone):

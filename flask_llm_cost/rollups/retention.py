@@ -21,7 +21,9 @@ from ..db.tables import calls
 from ..db.tables import revisions
 from ..db.tables import tag_sets
 from ..db.tables import tag_values
+from ..db.writers import lock_calls
 from . import horizon
+from . import meter_sums
 from . import tag_rollups
 from .aggregates import add
 from .aggregates import aggregate
@@ -88,20 +90,24 @@ class Retention:
         zone = self._builder.zone
         with self._engine.begin() as connection:
             lock(connection)
-            found = connection.execute(
+            first = (
                 sa.select(_c.started_at, _c.event_id)
                 .where(_c.started_at < before)
                 .order_by(_c.started_at, _c.event_id)
                 .limit(batch)
-                # The calls that are aggregated must be those that are deleted.
-                .with_for_update()
             )
+            wanted = [
+                (row.started_at, row.event_id) for row in connection.execute(first)
+            ]
+            # The calls that are aggregated must be those that are deleted.
+            found = lock_calls(connection, wanted)
             keys: list[Key] = [(row.started_at, row.event_id) for row in found]
             if not keys:
                 return 0
             horizon.advance(connection, before)
             for start, some in by_rollup("day", keys, zone):
                 tag_rollups.add_pruned(connection, start, *by_key(some))
+            meter_sums.add_pruned(connection, keys)
             for start, some in by_rollup("hour", keys, zone):
                 add(connection, "pruned", start, aggregate(connection, *by_key(some)))
                 delete_calls(connection, some)
@@ -111,16 +117,21 @@ class Retention:
     def _prune_tags(self, batch: int) -> None:
         """Delete tag sets without calls, except recent ones: a writer may use them next."""
         recently = dt.datetime.now(dt.UTC) - _TAGS_SPARED
-        s = tag_sets.c
-        used = sa.exists().where(_c.tag_set_id == s.id)
-        unused = sa.select(s.id).where(s.seen_at < recently, ~used).limit(batch)
+        s, last = tag_sets.c, -1
+        old = sa.select(s.id).where(s.seen_at < recently).order_by(s.id).limit(batch)
         while True:
             with self._engine.begin() as connection:
-                ids = sorted(connection.scalars(unused))
+                ids = list(connection.scalars(old.where(s.id > last)))
                 if not ids:
                     return
+                last = ids[-1]
+                # Apart: a correlated subquery of distributed calls is not supported.
+                used = sa.select(_c.tag_set_id).where(_c.tag_set_id.in_(ids)).distinct()
+                unused = sorted(set(ids) - set(connection.scalars(used)))
                 for column in (tag_values.c.tag_set_id, s.id):
-                    connection.execute(sa.delete(column.table).where(column.in_(ids)))
+                    connection.execute(
+                        sa.delete(column.table).where(column.in_(unused))
+                    )
 
     def clear(self, since: dt.datetime | None) -> int:
         """Delete the calls since a moment, or all, with their rollups.
@@ -136,8 +147,8 @@ class Retention:
                 with self._engine.begin() as connection:
                     lock(connection)
                     # Calls may have arrived meanwhile, and may have rollups.
-                    reset_rollups(connection)
                     horizon.reset(connection)
+                    reset_rollups(connection)
                 self._prune_tags(_BATCH)
         return deleted
 

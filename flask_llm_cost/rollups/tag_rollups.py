@@ -11,10 +11,13 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ..db import tables
 from ..db.statements import between
 from ..db.statements import chunks
 from ..db.tables import calls
@@ -25,10 +28,12 @@ from ..db.tables import tag_rollups
 from ..db.tables import tag_values
 from ..money import MAX_PICO
 from ..tags import TRACE_KEY
+from . import tag_meter_sums
 from .aggregates import difference
 from .aggregates import merge
 from .aggregates import NotIncluded
 from .aggregates import Totals
+from .dropping import Dropping
 from .dropping import KIND as DROPPING
 from .measures import MEASURES
 
@@ -92,15 +97,15 @@ def declare_keys(
 
 def forget_key(connection: sa.Connection, key: str) -> bool:
     """Delete a key and its rollups; return whether it was declared."""
-    for table in (tag_rollups, tag_dirty_marks):
+    for table in (tag_rollups, tables.tag_meter_sums, tag_dirty_marks):
         connection.execute(sa.delete(table).where(table.c.key == key))
     return connection.execute(sa.delete(tag_keys).where(_k.key == key)).rowcount > 0
 
 
 def reset(connection: sa.Connection) -> None:
     """Delete all rollups. They are built again after those of the hours."""
-    connection.execute(sa.delete(tag_rollups))
-    connection.execute(sa.delete(tag_dirty_marks))
+    for table in (tag_rollups, tables.tag_meter_sums, tag_dirty_marks):
+        connection.execute(sa.delete(table))
     connection.execute(sa.update(tag_keys).values(since=None, until=None))
 
 
@@ -198,8 +203,10 @@ def add_pruned(
         if declared.covers(start):
             key = declared.key
             stored = read_values(connection, key, "pruned", start)
-            more = aggregate_values(connection, key, *where, *declared.counted())
-            _store(connection, key, "pruned", start, merge(stored, more))
+            counted = [*where, *declared.counted()]
+            more = aggregate_values(connection, key, *counted)
+            if _store(connection, key, "pruned", start, merge(stored, more)):
+                tag_meter_sums.add_pruned(connection, key, *counted)
 
 
 def subtract_pruned(
@@ -211,16 +218,39 @@ def subtract_pruned(
     """
     for declared in declared_keys(connection):
         key = declared.key
-        less = aggregate_values(connection, key, *where, *declared.counted())
+        counted = [*where, *declared.counted()]
+        less = aggregate_values(connection, key, *counted)
         stored = read_values(connection, key, "pruned", start)
         try:
             left = difference(stored, less, declared.label)
+            if not tag_meter_sums.subtract_pruned(connection, key, *counted):
+                raise NotIncluded(f"the sums by meter of tag {key} have less")
         except NotIncluded:
             if declared.covers(start):
                 raise
             # The key had too many values by then: later pruned calls are in no rollup.
         else:
             replace_values(connection, key, "pruned", start, left)
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What is kept of a day, by key."""
+
+    start: dt.datetime
+    end: dt.datetime
+    values: Mapping[str, Values]
+    sums: Mapping[str, tag_meter_sums.ValueSums]
+
+
+def read_day(
+    connection: sa.Connection, keys: Sequence[str], start: dt.datetime, end: dt.datetime
+) -> Day:
+    """Compute what is kept of a day from its calls."""
+    values = {key: day_values(connection, key, start, end) for key in keys}
+    kept = [key for key in keys if len(values[key]) <= MAX_VALUES]
+    sums = tag_meter_sums.of_calls(connection, kept, *between(start, end))
+    return Day(start, end, values, sums)
 
 
 def day_values(
@@ -231,11 +261,16 @@ def day_values(
     return merge(raw, read_values(connection, key, "pruned", start))
 
 
-def store_day(
-    connection: sa.Connection, key: str, start: dt.datetime, values: Values
-) -> None:
-    """Store the rollup of a day, which is not dirty any more."""
-    _store(connection, key, "day", start, values)
+def store_day(connection: sa.Connection, day: Day) -> None:
+    """Store what is kept of a day, which is not dirty any more."""
+    span, stored = (day.start, day.end), tag_meter_sums.STORED
+    for key, values in day.values.items():
+        if _store(connection, key, "day", day.start, values):
+            tag_meter_sums.replace(connection, key, stored, span, day.sums[key])
+        _clean(connection, key, day.start)
+
+
+def _clean(connection: sa.Connection, key: str, start: dt.datetime) -> None:
     connection.execute(
         sa.delete(tag_dirty_marks).where(_d.key == key, _d.start == start)
     )
@@ -256,16 +291,20 @@ def finalize_days(
         part = between(max(start, first), min(end, last))
         for declared in declared_keys(connection):
             if declared.covers(start):
-                key = declared.key
-                found = aggregate_values(connection, key, *part, *declared.counted())
+                key, counted = declared.key, declared.counted()
+                found = aggregate_values(connection, key, *part, *counted)
                 _store(connection, key, DROPPING, start, found)
-                store_day(
-                    connection, key, start, day_values(connection, key, start, end)
-                )
+                values = day_values(connection, key, start, end)
+                if _store(connection, key, "day", start, values):
+                    tag_meter_sums.finalize(
+                        connection, key, (start, end), (first, last), counted
+                    )
+                _clean(connection, key, start)
 
 
-def settle_dropped(connection: sa.Connection) -> None:
+def settle_dropped(connection: sa.Connection, span: Dropping) -> None:
     """Add what was stored by :func:`finalize_days` to the rollups of pruned calls."""
+    tag_meter_sums.settle_dropped(connection, span)
     query = sa.select(_r.key, _r.start).where(_r.kind == DROPPING).distinct()
     found = connection.execute(query).all()
     for key, start in found:
@@ -290,16 +329,21 @@ def differences(
             if stored != day_values(connection, declared.key, start, end):
                 name = f"tag {declared.key}"
                 found.append(f"{start.isoformat()}: {name} is not the sum of its calls")
+            if tag_meter_sums.differ(connection, declared.key, start, end):
+                name = f"the sums by meter of tag {declared.key}"
+                found.append(f"{start.isoformat()}: {name} are not those of its calls")
     return found
 
 
 def _store(
     connection: sa.Connection, key: str, kind: str, start: dt.datetime, values: Values
-) -> None:
+) -> bool:
+    """Store a rollup; return false if it has too many values."""
     if len(values) > MAX_VALUES:
         _stop(connection, key, start)
-    else:
-        replace_values(connection, key, kind, start, values)
+        return False
+    replace_values(connection, key, kind, start, values)
+    return True
 
 
 def _stop(connection: sa.Connection, key: str, start: dt.datetime) -> None:
@@ -310,3 +354,4 @@ def _stop(connection: sa.Connection, key: str, start: dt.datetime) -> None:
     connection.execute(sa.delete(tag_dirty_marks).where(*later))
     days = _r.key == key, _r.kind.in_(["day", DROPPING]), _r.start >= start
     connection.execute(sa.delete(tag_rollups).where(*days))
+    tag_meter_sums.forget(connection, key, start)

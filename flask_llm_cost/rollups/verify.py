@@ -18,6 +18,8 @@ from ..calendar import rollup_start
 from ..db.statements import between
 from ..db.tables import calls
 from ..db.tables import rollups
+from . import days as sums_of_days
+from . import meter_sums
 from . import tag_rollups
 from .aggregates import aggregate
 from .aggregates import read
@@ -54,6 +56,8 @@ def verify(connection: sa.Connection, zone: dt.tzinfo) -> list[str]:
             != read(connection, ["hour", "pruned"], start, end)
         ),
         *tag_rollups.differences(connection, days),
+        *sums_of_days.differences(connection, days),
+        *meter_sums.differences(connection),
     ]
 
 

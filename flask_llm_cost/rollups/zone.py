@@ -7,13 +7,13 @@ import typing as t
 
 import sqlalchemy as sa
 
-from ..calendar import from_ms
 from ..db import meta
-from ..db.tables import calls
 from ..db.tables import rollup_latencies
 from ..db.tables import rollups
 from ..errors import StorageError
+from . import days
 from . import dropping
+from . import meter_sums
 from . import tag_rollups
 from .dirty_marks import mark_dirty
 from .lock import lock
@@ -73,9 +73,9 @@ def reset_rollups(connection: sa.Connection) -> None:
     connection.execute(sa.delete(rollups))
     connection.execute(sa.delete(rollup_latencies))
     tag_rollups.reset(connection)
+    days.reset(connection)
+    meter_sums.reset(connection)
     dropping.end(connection)
-    ms = sa.type_coerce(calls.c.started_at, sa.BigInteger)
-    hours = connection.scalars(sa.select(ms - ms % 3_600_000).distinct())
-    found = [from_ms(int(hour)) for hour in hours]
+    found = list(meter_sums.hours_with_calls(connection))
     if found:
         mark_dirty(connection, found)

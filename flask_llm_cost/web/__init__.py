@@ -1,6 +1,6 @@
 """The dashboard: what was spent, on what, and what is unknown. It only reads.
 
-A page is one view in ``views.py``, one template, and the questions it asks
+A page is one view in ``views``, one template, and the questions it asks
 :mod:`flask_llm_cost.query`.
 """
 

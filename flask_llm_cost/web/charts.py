@@ -36,11 +36,24 @@ class Point:
     previous: Decimal | None = None
     """The amount in the previous period."""
     href: str | None = None
+    parts: tuple[tuple[str, Decimal], ...] = ()
+    """The name of each group's color, and its amount; without any, there is one part."""
+    marked: bool = False
+    """Whether something in it is unusual."""
 
     @property
     def title(self) -> str:
         """``Wed 18 Nov 2026: $4.21, 132 calls``."""
         return f"{self.when}: {self.summary}"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a bar."""
+
+    name: str
+    y: float
+    height: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,14 @@ class Bar:
     y: float
     height: float
     previous_y: float | None
+    pieces: tuple[Piece, ...]
+    cut: bool
+    """Whether the amount is larger than the scale."""
+
+    @property
+    def middle(self) -> float:
+        """The center of the bar."""
+        return round(self.x + self.width / 2, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,38 +103,62 @@ class BarChart:
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
     labels: tuple[Label, ...]
+    limit_y: float | None = None
+    """The line of a limit."""
     height: int = HEIGHT
     top: int = TOP
     floor: int = HEIGHT - BOTTOM
 
 
+CUT_FROM: t.Final = 4
+"""How many times the other amounts a few may be before they are cut off."""
+
+
 @own_context
-def bar_chart(points: Sequence[Point]) -> BarChart:
-    """Lay out one bar per point, grid lines at round amounts, and a few labels."""
-    largest = max(
-        (max(p.amount, p.previous or Decimal(0)) for p in points), default=Decimal(0)
-    )
+def bar_chart(points: Sequence[Point], limit: Decimal | None = None) -> BarChart:
+    """Lay out one bar per point, grid lines at round amounts, and a few labels.
+
+    :param limit: An amount that a line marks.
+    """
+    largest = _largest(points)
+    if limit is not None:
+        largest = max(largest, limit)
     steps = _round_amounts(largest)
     scale = (HEIGHT - BOTTOM - TOP) / (steps[-1] if steps else Decimal(1))
     return BarChart(
         bars=tuple(_bars(points, scale)),
         ticks=tuple(Tick(_y(step, scale), step) for step in steps),
         labels=tuple(_labels(points)),
+        limit_y=None if limit is None else _y(limit, scale),
     )
 
 
+def _largest(points: Sequence[Point]) -> Decimal:
+    """Return what the scale must show: all amounts but a few that are far larger."""
+    amounts = sorted(max(p.amount, p.previous or Decimal(0)) for p in points)
+    if not amounts:
+        return Decimal(0)
+    few = max(1, len(amounts) // 20)
+    rest = amounts[-few - 1] if len(amounts) > 4 else Decimal(0)
+    if rest > 0 and amounts[-1] > CUT_FROM * rest:
+        return rest * Decimal("1.3")
+    return amounts[-1]
+
+
 def _y(amount: Decimal, scale: Decimal) -> float:
-    return round(float(HEIGHT - BOTTOM - amount * scale), 2)
+    return max(float(TOP), round(float(HEIGHT - BOTTOM - amount * scale), 2))
 
 
 def _bars(points: Sequence[Point], scale: Decimal) -> Iterable[Bar]:
     span = 100 / max(1, len(points))
     # Otherwise a single day would fill the chart.
     width = min(span * 0.68, 8.0)
+    room = float(HEIGHT - BOTTOM - TOP)
     for i, point in enumerate(points):
         height = float(max(Decimal(0), point.amount) * scale)
+        cut = height > room + 0.01
         # Any spend is visible.
-        height = max(height, 2.0) if point.amount > 0 else 0.0
+        height = min(room, max(height, 2.0)) if point.amount > 0 else 0.0
         yield Bar(
             point=point,
             left=round(i * span, 4),
@@ -123,7 +168,19 @@ def _bars(points: Sequence[Point], scale: Decimal) -> Iterable[Bar]:
             y=round(HEIGHT - BOTTOM - height, 2),
             height=round(height, 2),
             previous_y=None if point.previous is None else _y(point.previous, scale),
+            pieces=tuple(_pieces(point, height)),
+            cut=cut,
         )
+
+
+def _pieces(point: Point, height: float) -> Iterable[Piece]:
+    """Divide the height of a bar among the parts of its point, from the bottom up."""
+    floor = float(HEIGHT - BOTTOM)
+    for name, amount in point.parts:
+        if amount > 0 and point.amount > 0:
+            part = min(1.0, float(amount / point.amount)) * height
+            floor -= part
+            yield Piece(name, round(floor, 2), round(part, 2))
 
 
 def _labels(points: Sequence[Point], count: int = 5) -> Iterable[Label]:

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import itertools
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from operator import attrgetter
 
 from flask import Response
 from flask import stream_with_context
 
+from ..query.export import csv_line
 from ..query.export import csv_lines
 from ..query.filters import CallFilter
+from ..query.report import MEASURES
 from .current import host
+
+Columns: t.TypeAlias = Mapping[str, Callable[[t.Any], t.Any]]
+"""Names, and how to get the value of each from a row."""
+
+TOTALS: t.Final[Columns] = {name: attrgetter(f"totals.{name}") for name in MEASURES}
+"""The columns of whatever has totals. An amount is empty if it is unknown."""
+
+
+def table_csv(name: str, columns: Columns, rows: Iterable[t.Any]) -> Response:
+    """Return a table as a CSV file."""
+    lines = [csv_line(columns)]
+    lines += [csv_line(value(row) for value in columns.values()) for row in rows]
+    return csv_file(name, "".join(lines))
+
+
+def csv_file(name: str, text: str) -> Response:
+    """Return a file to download."""
+    return Response(
+        text,
+        mimetype="text/csv",
+        headers={"Content-Disposition": f'attachment; filename="llm-{name}.csv"'},
+    )
+
 
 _BATCH = 200
 """Lines per chunk."""

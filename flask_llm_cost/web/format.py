@@ -104,6 +104,11 @@ def estimate(amount: Decimal) -> str:
     return _dollars(amount, max(2, 1 - amount.adjusted()))
 
 
+def signed(amount: Decimal) -> str:
+    """A difference: ``+$4.20``, ``−$0.31``."""
+    return f"+{money(amount)}" if amount > 0 else money(amount)
+
+
 @own_context
 def times(ratio: Decimal) -> str:
     """``3.2 times``."""
@@ -232,6 +237,11 @@ class Clock:
 def day(date: dt.date) -> str:
     """``18 Nov``."""
     return f"{date.day} {MONTHS[date.month - 1]}"
+
+
+def month(day: dt.date) -> str:
+    """``Nov 2026``."""
+    return f"{MONTHS[day.month - 1]} {day.year}"
 
 
 def full_day(date: dt.date) -> str:

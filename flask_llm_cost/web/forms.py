@@ -20,15 +20,15 @@ from ..call import OUTCOME_LABELS
 from ..call import USAGE_SOURCE_LABELS
 from ..errors import FilterError
 from ..query.filters import CallFilter
-
-MAX_TAGS: t.Final = 20
-"""Tag conditions per query; each one is a subselect."""
+from ..query.filters import MAX_TAG_LENGTH
+from ..query.filters import tag_conditions
 
 MAX_LENGTHS: t.Final = {
     "provider": 64,
     "model": 255,
     "trace_id": 255,
-    "tag": 1400,
+    "scope": 255,
+    "tag": MAX_TAG_LENGTH,
     "q": 100,
 }
 MAX_CURSOR_LENGTH: t.Final = 4000
@@ -42,13 +42,39 @@ CALL_SORTS: t.Final = {
     "input": "Most input",
     "output": "Most output",
     "unknown_pricing": "Unpriced",
+    "incomplete": "Incomplete",
 }
 
-MODEL_SORTS: t.Final = {
+TABLE_SORTS: t.Final = {
     "cost": "Spend",
     "calls": "Calls",
     "avg_cost": "Average cost",
     "latency": "Latency",
+    "name": "Name",
+}
+
+GROUPS: t.Final = {
+    "": "Nothing",
+    "provider": "Provider",
+    "model": "Model",
+    "meter": "Token type",
+    "session": "Session",
+    "scope": "Scope",
+}
+
+GRAINS: t.Final = {
+    "": "Automatic",
+    "hour": "Hour",
+    "day": "Day",
+    "week": "Week",
+    "month": "Month",
+}
+
+COMPARISONS: t.Final = {
+    "previous": "Previous period",
+    "last_month": "Same days of last month",
+    "last_year": "Same days of last year",
+    "none": "Nothing",
 }
 
 FILTER_LABELS: t.Final = {
@@ -58,10 +84,14 @@ FILTER_LABELS: t.Final = {
     "usage_source": "Usage source",
     "outcome": "Outcome",
     "trace_id": "Trace ID",
+    "scope": "Scope",
     "tag": "Tag",
 }
 
-PARAMETERS: t.Final = (*FILTER_LABELS, "from", "to", "sort", "per")
+VIEW_PARAMETERS: t.Final = ("group", "grain", "compare", "view", "q", "sort", "per")
+"""How a page shows the calls that are selected."""
+
+PARAMETERS: t.Final = (*FILTER_LABELS, "from", "to", *VIEW_PARAMETERS)
 """Parameters that links carry over. ``url_for`` interprets other names, such as
 ``_scheme``, itself."""
 
@@ -148,6 +178,7 @@ class FilterForm(wtforms.Form):
     )
     outcome = Choice(FILTER_LABELS["outcome"], {"": "Any", **OUTCOME_LABELS})
     trace_id = Text(FILTER_LABELS["trace_id"])
+    scope = Text(FILTER_LABELS["scope"])
 
     tags: tuple[tuple[str, str], ...] = ()
     where: CallFilter
@@ -163,7 +194,7 @@ class FilterForm(wtforms.Form):
         if not form.validate():
             problems += [(f.name, str(f.errors[0])) for f in form if f.errors]
         try:
-            form.tags = tuple(dict.fromkeys(read_tags(args.getlist("tag"))))
+            form.tags = tuple(dict.fromkeys(tag_conditions(args.getlist("tag"))))
         except FilterError as error:
             problems.append((error.parameter, error.message))
         try:
@@ -187,7 +218,28 @@ class FilterForm(wtforms.Form):
             usage_source=self.usage_source.data or None,
             outcome=self.outcome.data or None,
             trace_id=self.trace_id.data or None,
+            scope=self.scope.data or None,
             tags=self.tags,
+        )
+
+
+class ExploreForm(FilterForm):
+    """Filters, and how spend is divided and compared."""
+
+    group = Text("Group by")
+    grain = Choice("Per", GRAINS)
+    compare = Choice("Compare with", COMPARISONS, default="previous")
+    view = Choice("View", {"": "Each period", "cumulative": "Cumulative"})
+
+    def validate_group(self, field: wtforms.Field) -> None:
+        """Accept the names of groups, and any tag key."""
+        found = field.data or ""
+        key = found.removeprefix("tag:")
+        if found in GROUPS or (key != found and KEY_PATTERN.fullmatch(key)):
+            return
+        names = ", ".join(filter(None, GROUPS))
+        raise wtforms.validators.ValidationError(
+            f"{_quoted(found)} is not a valid group; use one of {names}, or tag:KEY."
         )
 
 
@@ -200,10 +252,25 @@ class CallsForm(FilterForm):
     before = Text("Before")
 
 
-class ModelsForm(FilterForm):
-    """Filters and order of the list of models."""
+class TableForm(FilterForm):
+    """Filters, search, order and page of a table of costs."""
 
-    sort = Choice("Sort by", MODEL_SORTS, default="cost")
+    q = Text("Search")
+    sort = Choice("Sort by", TABLE_SORTS, default="cost")
+    per = Choice("Rows per page", {p: p for p in PER_PAGE})
+    page = Text("Page")
+
+    number: int = 1
+    """The number of the page."""
+
+    def validate_page(self, field: wtforms.Field) -> None:
+        """Accept a number from 1."""
+        text = field.data or "1"
+        if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) < 10**6):
+            raise wtforms.validators.ValidationError(
+                f"{_quoted(text)} is not a valid page; use a number from 1."
+            )
+        self.number = int(text)
 
 
 class SearchForm(wtforms.Form):
@@ -221,28 +288,3 @@ class SearchForm(wtforms.Form):
         if not form.validate():
             raise BadQuery([(f.name, str(f.errors[0])) for f in form if f.errors])
         return form
-
-
-def read_tags(texts: t.Iterable[str]) -> t.Iterator[tuple[str, str]]:
-    """Split ``key:value`` texts at the first colon. Blank texts are ignored.
-
-    :raises FilterError: If a text has no colon or an invalid key, or there are too many.
-    """
-    given = [text for text in texts if text.strip()]
-    if len(given) > MAX_TAGS:
-        raise FilterError(
-            "tag", f"can be given at most {MAX_TAGS} times, not {len(given)}."
-        )
-    for text in given:
-        key, colon, value = text.partition(":")
-        key = key.strip()
-        if not colon or not KEY_PATTERN.fullmatch(key):
-            raise FilterError(
-                "tag",
-                f"{_quoted(text)} is not a valid tag; use key:value, e.g. feature:chat.",
-            )
-        if len(text) > MAX_LENGTHS["tag"]:
-            raise FilterError(
-                "tag", f"must be at most {MAX_LENGTHS['tag']} characters long."
-            )
-        yield key, value.strip()

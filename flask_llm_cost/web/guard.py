@@ -18,6 +18,7 @@ from werkzeug.wrappers import Response
 from ..errors import ConfigError
 from . import assets
 from .headers import leave_alone
+from .metrics import is_authorized
 
 Access: t.TypeAlias = Callable[[], t.Any] | t.Literal["public"] | None
 """A callable evaluated once per request, ``"public"``, or ``None`` for nobody."""
@@ -59,6 +60,8 @@ class Guard:
         :raises HTTPException: 403 if the rule denies access, 404 without a rule, 500 if
             the rule failed. An ``abort()`` in the rule is passed on.
         """
+        if _is_metrics() and is_authorized():
+            return None
         if self._access is None:
             self._refuse()
         if self._access == "public" or _is_asset():
@@ -93,6 +96,10 @@ class Guard:
         if current_app.debug:
             raise Forbidden(CLOSED)
         raise NotFound
+
+
+def _is_metrics() -> bool:
+    return request.endpoint == f"{request.blueprint}.metrics"
 
 
 def _is_asset() -> bool:

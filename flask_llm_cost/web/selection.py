@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 from flask import url_for
 
+from ..calendar import DAY
+from ..calendar import next_first_day
 from ..query.anomaly import Anomaly
 from . import format
 from .forms import Choice
 from .forms import FILTER_LABELS
 from .forms import FilterForm
+from .forms import VIEW_PARAMETERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,9 @@ class Selection(t.Generic[F]):
         self.order = {
             f.name: f.data
             for f in form
-            if f.name in ("sort", "per") and f.data and f.data != f.default
+            if f.name in VIEW_PARAMETERS and f.data and f.data != f.default
         }
-        """Sort order and page size, where they are not the default."""
+        """How the page shows the calls, where it is not the default."""
 
     def to(self, endpoint: str, **changes: t.Any) -> str:
         """The URL of a page with these filters; ``None`` removes a filter."""
@@ -73,9 +76,9 @@ class Selection(t.Generic[F]):
         """This page with some parameters changed, from its first row by default."""
         return self.to(self._endpoint, **{**self._path, **self.order, **changes})
 
-    def here_as(self, endpoint: str) -> str:
+    def here_as(self, endpoint: str, **path: str) -> str:
         """The same filters and order in another format."""
-        return self.to(endpoint, **self.order)
+        return self.to(endpoint, **path, **self.order)
 
     def ending(self, day: dt.date) -> str:
         """This page without filters, for the 30 days that end on a day."""
@@ -155,32 +158,54 @@ class Selection(t.Generic[F]):
         return _url(self._endpoint, {**self._path, **self.order, **self.dates})
 
     @property
-    def hidden_fields(self) -> list[tuple[str, str]]:
+    def beside_dates(self) -> list[tuple[str, str]]:
         """Parameters that the date form must carry over."""
+        return self.beside("from", "to")
+
+    @property
+    def beside_filters(self) -> list[tuple[str, str]]:
+        """Parameters that the filter form must carry over, with the range of dates."""
+        dates = [("from", self.first.isoformat()), ("to", self.last.isoformat())]
+        return dates + self.beside("from", "to", *_SINGLE)
+
+    def beside(self, *names: str) -> list[tuple[str, str]]:
+        """Return the parameters other than those of a form, as pairs."""
         pairs = [
             (k, str(v))
             for k, v in {**self._params, **self.order}.items()
-            if k not in ("from", "to", "tag")
+            if k not in (*names, "tag")
         ]
-        return pairs + [("tag", tag) for tag in self._params.get("tag", [])]
+        tags = [] if "tag" in names else self._params.get("tag", [])
+        return pairs + [("tag", tag) for tag in tags]
 
     @property
     def presets(self) -> list[Preset]:
         """Common date ranges, with the current one marked."""
-        today = self.today
-        ranges = {
-            "Today": today,
-            "7 days": today - dt.timedelta(days=6),
-            "30 days": today - dt.timedelta(days=29),
-            "90 days": today - dt.timedelta(days=89),
-            "This month": today.replace(day=1),
-            "This year": today.replace(month=1, day=1),
-        }
         presets: list[Preset] = []
-        for label, first in ranges.items():
-            dates = {"from": first.isoformat(), "to": today.isoformat()}
-            current = (first, today) == (self.first, self.last)
+        for label, (first, last) in ranges(self.today).items():
+            dates = {"from": first.isoformat(), "to": last.isoformat()}
+            current = (first, last) == (self.first, self.last)
             # On the first of a month two presets are the same day: mark one.
             current = current and not any(p.current for p in presets)
             presets.append(Preset(label, self.here(**dates), current))
         return presets
+
+
+def ranges(today: dt.date) -> dict[str, tuple[dt.date, dt.date]]:
+    """Return the first and the last day of each preset."""
+    month = today.replace(day=1)
+    last_month = month - DAY
+    year_ago = today.replace(year=today.year - 1, day=1)
+    month_end = next_first_day("month", month) - DAY
+    return {
+        "Today": (today, today),
+        "Yesterday": (today - DAY, today - DAY),
+        "7 days": (today - 6 * DAY, today),
+        "30 days": (today - 29 * DAY, today),
+        "90 days": (today - 89 * DAY, today),
+        "Month to date": (month, today),
+        "This month": (month, month_end),
+        "Last month": (last_month.replace(day=1), last_month),
+        "This year": (today.replace(month=1, day=1), today),
+        "12 months": (next_first_day("month", year_ago), today),
+    }

@@ -11,7 +11,10 @@ from flask import Flask
 
 from flask_llm_cost import LlmCost
 from flask_llm_cost import signals
+from flask_llm_cost import wait_limit
 from flask_llm_cost.budgets import Alert
+
+wait_limit.CALL_SECONDS = 20.0  # on a slow machine, too
 
 
 def main() -> None:

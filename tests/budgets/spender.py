@@ -13,12 +13,15 @@ from decimal import Decimal
 from flask import Flask
 
 from flask_llm_cost import LlmCost
+from flask_llm_cost import wait_limit
 from flask_llm_cost.attempt import Attempt
 from flask_llm_cost.attempt import Snapshot
 from flask_llm_cost.bound import read_bound
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import BudgetExceeded
+
+wait_limit.CALL_SECONDS = 20.0  # on a slow machine, too
 
 BODY = b'{"model": "gpt-4o", "messages": [], "max_tokens": 900}'
 """At most a cent."""

@@ -300,6 +300,17 @@ def test_pruning_does_not_lower_the_amount_spent(budgeted: MakeBudgeted) -> None
 
 
 @every_database
+def test_pruning_keeps_what_estimated_calls_cost(budgeted: MakeBudgeted) -> None:
+    ledger = budgeted({"name": "month", "limit_usd": 9})
+    write(ledger, make_call(1), make_call(2, usage_source="estimated"))
+    spent = only(ledger).spent
+    ledger.prune(NOON + dt.timedelta(hours=1))
+    assert drift(ledger) == []
+    kept(ledger).repair()
+    assert only(ledger).spent == spent
+
+
+@every_database
 def test_clearing_clears_budgets(budgeted: MakeBudgeted) -> None:
     ledger = budgeted({"name": "total", "limit_usd": "0.001", "period": "total"})
     write(ledger, make_call(1))

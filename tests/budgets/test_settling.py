@@ -13,6 +13,7 @@ import requests
 from flask import Flask
 
 from flask_llm_cost.errors import BudgetExceeded
+from flask_llm_cost.ledger import writer
 from tests.capture.server import Answer
 from tests.capture.server import Provider
 from tests.conftest import MakeApp
@@ -81,7 +82,7 @@ def test_ended_calls_leave_no_reservation_behind(
     assert counted(app.extensions["llm_cost"].ledger)[1:] == (0, 0, 0)
 
 
-def test_a_refusal_waits_for_no_more_than_a_quarter_second(
+def test_a_refusal_waits_only_briefly_for_calls_that_ended(
     make_app: MakeApp, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answering(provider)
@@ -98,15 +99,16 @@ def test_a_refusal_waits_for_no_more_than_a_quarter_second(
     with app.app_context():
         began = time.monotonic()
         assert send_until_refused(app, provider.url(), 2) == 1
-        assert 0.25 <= time.monotonic() - began < 2
+        assert 0.1 <= time.monotonic() - began < 2
         released.set()
         assert extension_of(app).flush()
     assert counted(ledger)[1] == 0
 
 
 def test_a_settled_reservation_wakes_the_writer(
-    make_app: MakeApp, provider: Provider
+    make_app: MakeApp, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(writer, "POLL_SECONDS", 60.0)
     answering(provider)
     app = blocking(make_app, provider, "9")
     ledger = app.extensions["llm_cost"].ledger
@@ -114,4 +116,4 @@ def test_a_settled_reservation_wakes_the_writer(
     began = time.monotonic()
     while counted(ledger)[1] and time.monotonic() < began + 60:
         time.sleep(0.01)
-    assert time.monotonic() - began < 0.45  # the writer looks every half second
+    assert time.monotonic() - began < 30

@@ -18,6 +18,7 @@ from flask import Flask
 
 from flask_llm_cost.attempt import Attempt
 from flask_llm_cost.bound import Bound
+from flask_llm_cost.bound import read_bound
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import ConfigError
 from flask_llm_cost.errors import LlmCostError
@@ -239,6 +240,45 @@ def test_what_is_not_billed_by_tokens_is_bounded(
     assert found.priced
     assert found.usd is not None
     assert Decimal(least) <= found.usd < 100
+
+
+@pytest.mark.parametrize("provider", ["openrouter", "huggingface", "vercel"])
+def test_a_service_that_chooses_a_provider_does_not_bound_a_request(
+    provider: str,
+) -> None:
+    # As in with_ceiling(): which of its providers answers, and its price, is not known.
+    book = PriceBook.layered({f"{provider}/m": {"input": 1, "output": 1}})
+    bound = Bound(input_tokens=10**6, output_tokens=10**6)
+    found = request_ceiling(book, provider, "m", bound, dt.datetime.now(dt.UTC))
+    assert (found.usd, found.bounded, found.priced) == (2, False, True)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [("gemini", "veo-3.0-generate-001"), ("vertex", "veo-3.1-generate-001")],
+)
+def test_a_video_reserves_its_seconds_and_not_a_full_context(
+    provider: str, model: str
+) -> None:
+    bound = read_bound(b'{"parameters": {"durationSeconds": 8}}', "videos")
+    now = dt.datetime.now(dt.UTC)
+    found = request_ceiling(PriceBook.bundled(), provider, model, bound, now)
+    assert found.usd is not None
+    assert Decimal("0.4") * 8 <= found.usd <= 5
+
+
+def test_a_reservation_has_the_rates_of_the_hosts_region(make_app: MakeApp) -> None:
+    price = {"input": 0, "output": 1, "multipliers": {"region.eu": 2}}
+    budget = {"name": "x", "limit_usd": 9, "behavior": "block"}
+    app = make_app(
+        LLM_COST_BUDGETS=[budget], LLM_COST_PRICE_OVERRIDES={"openai/m": price}
+    )
+    body = b'{"model": "m", "max_tokens": 1000000}'
+    with app.app_context():
+        for flags in (frozenset[str](), frozenset(("region.eu",))):
+            attempt = Attempt("openai", "chat", "m", body=body, flags=flags)
+            assert extension_of(app).begin(attempt)
+    assert sorted(reserved(app)) == [1, 2]
 
 
 def test_no_count_is_too_large_to_be_reserved() -> None:

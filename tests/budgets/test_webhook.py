@@ -18,10 +18,10 @@ import sqlalchemy as sa
 
 from flask_llm_cost.budgets import Alert
 from flask_llm_cost.budgets import webhook
-from flask_llm_cost.budgets.webhook import _is_public
 from flask_llm_cost.budgets.webhook import DeliveryError
 from flask_llm_cost.budgets.webhook import Webhook
 from flask_llm_cost.db.tables import outbox
+from flask_llm_cost.public_address import is_public
 from tests.capture.server import Answer
 from tests.capture.server import Provider
 from tests.capture.server import Scene
@@ -148,12 +148,12 @@ def test_a_private_address_is_refused_unless_it_is_allowed(provider: Provider) -
     ],
 )
 def test_private_addresses_are_recognized_in_any_form(address: str) -> None:
-    assert not _is_public(address)
+    assert not is_public(address)
 
 
 def test_public_addresses_are_public() -> None:
-    assert _is_public("8.8.8.8")
-    assert _is_public("2606:4700::1111")
+    assert is_public("8.8.8.8")
+    assert is_public("2606:4700::1111")
 
 
 def test_errors_do_not_contain_the_url(provider: Provider) -> None:

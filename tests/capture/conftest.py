@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from collections.abc import Callable
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +28,8 @@ class Book:
         self.asks = True
         self.breaks = False
         self.injects = False
+        self.unlisted_hosts = "count"
+        self.counted: list[str] = []
 
     def begin(self, attempt: Attempt) -> Snapshot | None:
         self.attempts.append(attempt)
@@ -52,6 +55,9 @@ class Book:
         assert event_time(call.event_id) == call.started_at
         self.calls.append(call)
         self.deferred.append(deferred)
+
+    def unlisted_counter(self) -> Callable[[str], None]:
+        return self.counted.append
 
     @property
     def call(self) -> Call:

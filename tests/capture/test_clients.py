@@ -28,6 +28,7 @@ from requests.adapters import HTTPAdapter
 from flask_llm_cost.capture import clients
 from flask_llm_cost.capture.requests_adapter import LlmCostAdapter
 from flask_llm_cost.capture.tap import Tap
+from flask_llm_cost.checks import INSTRUMENTS
 from flask_llm_cost.errors import ConfigError
 from tests.capture.conftest import Book
 from tests.capture.server import Answer
@@ -40,6 +41,11 @@ from tests.capture.server import MESSAGE_STREAM
 from tests.capture.server import Provider
 
 ASK = {"model": "gpt-4o", "stream": True}
+INSTALLED: t.Final = tuple(
+    name
+    for name in INSTRUMENTS
+    if any(clients._is_installed(m) for m in clients._LIBRARIES[name].modules)
+)
 METHODS: t.Final = (
     (HTTPAdapter, "send"),
     (httpx.HTTPTransport, "handle_request"),
@@ -60,13 +66,7 @@ def tap(book: Book, hosts: dict[str, str]) -> Tap:
 def instrumented(tap: Tap) -> Iterator[None]:
     """Every library is captured; afterwards the patches are removed."""
     before = [vars(owner)[name] for owner, name in METHODS]
-    assert clients.instrument(tap) == (
-        "requests",
-        "httpx",
-        "httpx2",
-        "aiohttp",
-        "botocore",
-    )
+    assert clients.instrument(tap) == INSTALLED
     yield
     clients.uninstrument()
     assert [vars(owner)[name] for owner, name in METHODS] == before
@@ -510,21 +510,37 @@ def test_each_refused_connection_of_a_bedrock_call_is_a_record(
     assert [call.outcome for call in book.calls] == ["no_response"] * 3
 
 
-@pytest.mark.parametrize("name", ["requests", "httpx", "httpx2", "aiohttp", "botocore"])
-def test_a_library_that_is_not_installed_is_skipped(
-    name: str, tap: Tap, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_library_that_cannot_be_captured_is_skipped(
+    name: str,
+    tap: Tap,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    real = importlib.import_module
+    def broken(library: str) -> t.Any:
+        if library == name:
+            raise ImportError("it has another layout")
+        return transport(library)
 
-    def missing(module: str, *args: t.Any) -> t.Any:
-        # httpx_transport serves both httpx libraries, and imports neither by itself.
-        importing = {name, clients._MODULES[name]} - {"httpx_transport"}
-        if module.rpartition(".")[2] in importing:
-            raise ImportError(module)
-        return real(module, *args)
-
-    monkeypatch.setattr(importlib, "import_module", missing)
+    transport = clients._transport
+    monkeypatch.setattr(clients, "_transport", broken)
     monkeypatch.setattr(clients, "_patches", {})
+    for module in clients._LIBRARIES[name].modules:
+        if clients._is_installed(module):
+            importlib.import_module(module)
+    found = clients.instrument(tap)
+    assert name not in clients.ways() or "instrument" not in clients.ways()[name]
+    clients.uninstrument()
+    assert set(found) == set(INSTALLED) - {name}
+    assert f"This version of {name} cannot be captured" in caplog.text
+
+
+def test_a_library_that_is_not_installed_is_skipped(
+    tap: Tap, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = clients._Library("requests_adapter", ("missing_client.session",))
+    monkeypatch.setitem(clients._LIBRARIES, "httpx", missing)
     found = clients.instrument(tap)
     clients.uninstrument()
-    assert set(found) == {"requests", "httpx", "httpx2", "aiohttp", "botocore"} - {name}
+    assert set(found) == set(INSTALLED) - {"httpx"}
+    assert not caplog.text

@@ -160,7 +160,7 @@ BUNDLED = PriceBook.bundled()
 
 def priced(call: Call) -> Call:
     quote = BUNDLED.quote_call(call, None, call.usage_by_model)
-    return call.priced(quote.cost, call.flags | quote.flags, call.tags)
+    return call.priced(quote.cost, call.flags | quote.flags, call.tags, None, None)
 
 
 def recorded() -> list[tuple[Row, Call]]:

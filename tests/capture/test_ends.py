@@ -15,7 +15,9 @@ from http.client import HTTPException
 
 import pytest
 import requests
+import urllib3
 from urllib3.exceptions import HTTPError
+from urllib3.response import HTTPResponse
 from urllib3.util.retry import Retry
 
 from flask_llm_cost.capture.requests_adapter import LlmCostAdapter
@@ -172,6 +174,8 @@ READS: dict[str, t.Callable[[requests.Response], t.Any]] = {
     "raw.read1": lambda r: list(iter(lambda: r.raw.read1(16), b"")),
     "raw.stream": lambda r: list(r.raw.stream(16)),
 }
+if not hasattr(HTTPResponse, "read1"):
+    del READS["raw.read1"]
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
@@ -189,7 +193,8 @@ def test_a_body_that_dies_fails_with_the_same_error(
     provider.play(Answer(CHAT_STREAM, cuts=cuts, encoding=encoding, dies_after=60))
     attempt = dies(READS[way])
     expected = attempt(bare, provider.url())
-    assert expected
+    # requests with urllib3 1.26 accepts a body that is shorter than announced.
+    assert expected or urllib3.__version__.startswith("1.")
     assert attempt(session, provider.url()) == expected
     assert book.call.outcome == "failed"
 

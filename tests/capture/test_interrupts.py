@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import functools
 import os
 import signal
 import threading
@@ -26,7 +25,6 @@ from flask_llm_cost import LlmCost
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Usage
-from flask_llm_cost.interrupts import pass_on
 from flask_llm_cost.request import RequestCost
 from flask_llm_cost.signals import call_recorded
 from flask_llm_cost.storage import Storage
@@ -139,12 +137,11 @@ def test_a_captured_call_in_a_signal_handler_is_recorded(
 ) -> None:
     app = make_app(LLM_COST_PROVIDER_HOSTS={provider.host: "openai"})
     llm_cost = app.extensions["llm_cost"].extension
-    session = requests.Session()
-    session.mount("http://", llm_cost.adapter())
     provider.play(Answer(CHAT_JSON))
-    handle(lambda: session.post(provider.url(), json={"model": "gpt-4o"}).json())
-    interrupt("write")
-    with app.app_context():
+    with requests.Session() as session, app.app_context():
+        session.mount("http://", llm_cost.adapter())
+        handle(lambda: session.post(provider.url(), json={"model": "gpt-4o"}).json())
+        interrupt("write")
         track(llm_cost)
         assert llm_cost.flush()
         assert len(list(llm_cost.calls.rows())) == 2
@@ -248,178 +245,16 @@ def test_the_app_gets_what_its_signal_handler_raises(
 
 
 def interrupt_statement(ledger: t.Any) -> None:
-    """Interrupt the next statement where SQLAlchemy would wrap the exception."""
+    """Interrupt the main thread while its next statement is executed."""
     from sqlalchemy import event
-
-    engine = ledger._engines.reading()
-
-    def interrupted(*_: object) -> None:
-        event.remove(engine, "before_cursor_execute", interrupted)
-        signal.raise_signal(signal.SIGUSR1)
-
-    event.listen(engine, "before_cursor_execute", interrupted)
-
-
-def raise_late(*_: object) -> t.NoReturn:
-    raise Late
-
-
-def itself_reset(*_: object) -> t.NoReturn:
-    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-    raise Late
-
-
-def handles_another(*_: object) -> t.NoReturn:
-    try:
-        raise_late()
-    except Late as error:
-        raise KeyError("x") from error
-
-
-@pytest.mark.parametrize(
-    "handler",
-    [
-        raise_late,
-        itself_reset,
-        functools.partial(raise_late, 1),
-        handles_another,
-        type("Handler", (), {"__call__": raise_late})(),
-    ],
-)
-def test_the_exception_of_a_handler_is_recognized(handler: t.Any) -> None:
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
-        wrapped = wrap_interruption()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    with pytest.raises((Late, KeyError)) as caught:
-        pass_on(wrapped)
-    assert caught.value is wrapped.__cause__
-
-
-def wrap_interruption() -> BaseException:
-    try:
-        try:
-            signal.raise_signal(signal.SIGUSR1)
-            time.sleep(0)
-        except Exception as error:
-            raise RuntimeError("wrapped").with_traceback(error.__traceback__) from error
-    except RuntimeError as error:
-        return error
-    raise AssertionError
-
-
-def test_an_error_of_ours_is_not_passed_on() -> None:
-    try:
-        raise_late(1, None)
-    except Late as error:
-        pass_on(error)
-
-
-def test_a_flush_ends_by_its_time_out_where_a_lock_is_never_released(
-    app: Flask, llm_cost: LlmCost
-) -> None:
-    """Ctrl-C inside the lock of a pool may leave it locked: a thread waits for ever."""
-    state = app.extensions["llm_cost"]
-    with app.app_context():
-        track(llm_cost, 1)
-        assert llm_cost.flush()
-        engines = state.ledger._engines
-        locks = [engines.reading().pool._pool.mutex, engines.writing().pool._pool.mutex]
-        locks += [state.intake._storing, state.ledger.queue.spool._lock]
-        for lock in locks:
-            released = threading.Event()
-            held = threading.Thread(target=hold, args=(lock, released))
-            held.start()
-            while lock.acquire(timeout=0):  # until the thread has it
-                lock.release()
-                time.sleep(0.01)
-            if lock is not locks[-1]:
-                track(llm_cost, 2)
-            begun = time.monotonic()
-            flushed = llm_cost.flush(0.5)
-            assert time.monotonic() - begun < 3
-            released.set()
-            held.join()
-            assert not flushed or lock is not locks[2]
-            assert llm_cost.flush()
-
-
-def hold(lock: t.Any, released: threading.Event) -> None:
-    with lock:
-        released.wait()
-
-
-@pytest.mark.stress
-@WAYS
-def test_calls_in_signal_handlers_at_any_moment(
-    make_app: MakeApp, storage: str, write: str
-) -> None:
-    app = make_app(LLM_COST_STORAGE=storage, LLM_COST_WRITE=write)
-    llm_cost = app.extensions["llm_cost"].extension
-    sent = 0
-    handling = False
-
-    def handler(*_: object) -> None:
-        nonlocal sent, handling
-        if handling:
-            return
-        handling = True
-        sent += 1
-        track(llm_cost)
-        if sent % 10 == 0:
-            llm_cost.flush(0.05)
-        handling = False
-
-    signal.alarm(120)
-    track(llm_cost)  # imports: a module that is half imported is of no use to a handler
-    before = signal.signal(signal.SIGUSR1, handler)
-    stopped = threading.Event()
-
-    def shoot() -> None:
-        while not stopped.wait(0.002):
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-    thread = threading.Thread(target=shoot)
-    thread.start()
-    try:
-        with app.app_context():
-            until = time.monotonic() + 15
-            own = 1
-            while time.monotonic() < until:
-                track(llm_cost)
-                own += 1
-                if own % 200 == 0:
-                    llm_cost.flush(0.2)
-    finally:
-        stopped.set()
-        thread.join()
-        signal.signal(signal.SIGUSR1, before)
-    with app.app_context():
-        assert llm_cost.flush(30)
-        assert llm_cost.calls.count() == own + sent
-        assert llm_cost.calls.unpriced().count() == 0
-
-
-@pytest.mark.parametrize("name", ["receiver", "storage"])
-def test_what_is_raised_amid_the_apps_own_code_reaches_the_app(
-    make_app: MakeApp, handle: Callable[[Handler], None], name: str
-) -> None:
-    def stop() -> t.NoReturn:
-        raise Late
 
     armed = [True]
 
-    def code(*_: object, **__: object) -> None:
-        # Once, and not in the writer's thread, which may call it after this test.
-        if armed and threading.current_thread() is threading.main_thread():
+    def interrupted(*_: object) -> None:
+        # It stays a listener: SQLAlchemy is iterating over them.
+        if armed:
             armed.clear()
             signal.raise_signal(signal.SIGUSR1)
 
-    handle(stop)
-    app = make_app(**({"LLM_COST_STORAGE": code} if name == "storage" else {}))
-    llm_cost = app.extensions["llm_cost"].extension
-    if name == "receiver":
-        call_recorded.connect(code, app)
-    with app.app_context(), pytest.raises(Late):
-        track(llm_cost)
+    for engine in (ledger._engines.answering(), ledger._engines.writing()):
+        event.listen(engine, "before_cursor_execute", interrupted)

@@ -779,7 +779,7 @@ def test_an_error_that_no_signal_raised_is_contained(
         llm_cost = app.extensions["llm_cost"].extension
         llm_cost.track(provider="openai", model="gpt-4o", tags=tags)
     assert "tag_error" in calls[0].flags
-    assert "raised Timeout; its tags are missing" in caplog.text
+    assert "raised Timeout outside a request; its tags are missing" in caplog.text
 
 
 def test_captures_are_not_suppressed_after_an_interrupt_anywhere(book: Book) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import io
 import pickle
+import socket
 import threading
 import time
 import tracemalloc
@@ -166,17 +168,18 @@ BODIES: dict[str, t.Callable[[], t.Any]] = {
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_request_body_is_never_consumed(
-    kind: str, provider: Provider, session: requests.Session, book: Book
+    kind: str,
+    provider: Provider,
+    session: requests.Session,
+    bare: requests.Session,
+    book: Book,
 ) -> None:
     scene = provider.play(Answer(CHAT_JSON))
-    session.post(provider.url(), data=BODIES[kind]())
-    sent = BODIES[kind]()
-    if kind == "generator":
-        sent = b"".join(sent)
-    elif kind == "file":
-        sent = sent.read()
-    expected = sent.encode() if isinstance(sent, str) else sent or b""
-    assert scene.requests[0].body == expected
+    for each in (bare, session):
+        each.post(provider.url(), data=BODIES[kind]())
+    expected, sent = (request.body for request in scene.requests)
+    assert sent == expected
+    assert bool(sent) is (kind != "none")
     known = kind in ("bytes", "text")
     assert book.call.request_model == ("gpt-4o" if known else None)
     assert book.call.model == "gpt-4o-2024-08-06"
@@ -455,14 +458,15 @@ def test_closing_a_body_that_another_thread_reads_makes_one_record(
     response = session.post(provider.url(), json=ASK, stream=True)
 
     def read() -> None:
-        with pytest.raises(requests.RequestException):
+        # urllib3 1.26 accepts a body that is shorter than announced.
+        with contextlib.suppress(requests.RequestException):
             list(response.iter_content(1000))
 
     thread = threading.Thread(target=read)
     thread.start()
     while not response.raw._llm_cost.reader:
         time.sleep(0.001)
-    response.raw.shutdown()
+    response.raw.connection.sock.shutdown(socket.SHUT_RD)
     response.close()
     provider.released.set()
     thread.join()
@@ -503,7 +507,8 @@ def test_bytes_are_the_same_however_they_are_cut_and_read(
             for turn in range(10**6):
                 size = sizes[turn % len(sizes)]
                 pieces.append(response.raw.read(size, decode_content=decode))
-                if not pieces[-1]:
+                # urllib3 1.26 also returns nothing while its decoder waits for more.
+                if not pieces[-1] and response.raw.isclosed():
                     break
         return pieces
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime as dt
 import os
@@ -18,7 +19,8 @@ import pytest
 import requests
 
 from flask_llm_cost.cli.demo import send
-from flask_llm_cost.cli.demo.provider import serve_each
+from flask_llm_cost.cli.demo.local import LocalProvider
+from flask_llm_cost.cli.demo.traffic import BUSY_DAY
 from flask_llm_cost.cli.demo.traffic import plan
 from flask_llm_cost.query.detail import stream_calls
 from flask_llm_cost.query.filters import CallFilter
@@ -43,7 +45,7 @@ def test_once_prints_the_report_and_deletes_its_files(temporary: pathlib.Path) -
     assert done.returncode == 0, done.stderr
     assert "Sending 30 calls to a fake provider" in done.stdout
     assert re.search(r"Calls +30 ", done.stdout)
-    assert re.search(r"Total cost +\$0\.\d*[1-9]", done.stdout)
+    assert re.search(r"Total cost +\$\d+\.\d*[1-9]", done.stdout)
     assert done.stderr == ""
     assert list(temporary.iterdir()) == []
 
@@ -93,7 +95,10 @@ def test_a_given_database_is_not_deleted(
         result = run("demo", "--once", "--calls", "2", "--database-uri", uri)
         assert result.exit_code == 0
     app = make_app(LLM_COST_DATABASE_URI=uri)
-    assert "Calls     4" in run("summary", "--period", "all", app=app).stdout
+    assert (
+        "Calls                     4"
+        in run("summary", "--period", "all", app=app).stdout
+    )
 
 
 def test_an_unreachable_database_is_one_line(run: Run, tmp_path: pathlib.Path) -> None:
@@ -104,14 +109,42 @@ def test_an_unreachable_database_is_one_line(run: Run, tmp_path: pathlib.Path) -
 
 
 def test_the_plan_is_varied_and_never_in_the_future() -> None:
-    planned = plan(400, NOW)
+    planned = plan(1000, NOW)
     assert [p.at for p in planned] == sorted(p.at for p in planned)
     assert planned[-1].at <= NOW
-    assert (NOW - planned[0].at).days >= 28
+    assert (NOW - planned[0].at).days >= 85
     assert {p.provider for p in planned} == {"openai", "anthropic", "gemini"}
-    assert len({p.tags.get("feature") for p in planned}) == 8
+    assert len({p.tags.get("feature") for p in planned}) == 10
     assert sum(p.stream for p in planned) > 60
     assert {"status", "drop", "cut"} <= set(re.findall(r"[a-z]+", _orders(planned)))
+
+
+def test_the_default_plan_shows_what_the_pages_can(make_app: MakeApp) -> None:
+    planned = plan(5000, NOW)
+    per_day = collections.Counter(p.at.date() for p in planned)
+    [(busiest, _)] = per_day.most_common(1)
+    assert (NOW.date() - busiest).days == BUSY_DAY
+    busy = [p for p in planned if p.at.date() == busiest and p.tags]
+    imported = [p.tags for p in busy if p.tags["feature"] == "import"]
+    assert len(imported) > len(busy) / 2
+    assert {tags["tenant"] for tags in imported} == {"globex"}
+    assert sum(p.estimate is not None for p in planned) > 20
+    assert len({p.tags.get("session") for p in planned}) > 100
+
+
+def test_calls_are_answered_in_this_process_as_a_server_answers() -> None:
+    session = requests.Session()
+    session.mount("https://", LocalProvider())
+    url = "https://api.openai.com/v1/chat/completions"
+    body = {"model": "gpt-4o", "messages": [], "stream": True}
+    whole = session.post(url, json=body)
+    assert whole.text.endswith("data: [DONE]\n\n")
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        session.post(url, json=body, headers={"X-Loopback": "cut"})
+    with pytest.raises(requests.ConnectionError):
+        session.post(url, json=body, headers={"X-Loopback": "drop"})
+    refused = session.post(url, json=body, headers={"X-Loopback": "status=429"})
+    assert refused.status_code == 429
 
 
 def _orders(planned: object) -> str:
@@ -124,11 +157,8 @@ def test_the_plan_is_the_same_every_time() -> None:
 
 def test_every_call_arrives_at_its_own_time(make_app: MakeApp) -> None:
     planned = plan(60, NOW)
-    with serve_each(pause=0) as urls:
-        app = make_app(
-            LLM_COST_PROVIDER_HOSTS=urls.hosts, LLM_COST_ON_UNKNOWN_PRICE="ignore"
-        )
-        send(app, urls, planned)
+    app = make_app(LLM_COST_ON_UNKNOWN_PRICE="ignore")
+    send(app, planned)
     state = app.extensions["llm_cost"]
     assert state.extension.flush(20)
     stored = list(stream_calls(state.ledger.reading, CallFilter()))

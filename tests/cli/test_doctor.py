@@ -20,6 +20,7 @@ from flask.testing import FlaskCliRunner
 
 from flask_llm_cost.capture import clients
 from flask_llm_cost.cli import doctor
+from flask_llm_cost.cli import uncaptured
 from flask_llm_cost.rollups.dirty_marks import delete_marks
 from flask_llm_cost.rollups.dirty_marks import dirty_hours
 from flask_llm_cost.rollups.dirty_marks import mark_dirty
@@ -49,7 +50,9 @@ Examined = Callable[..., dict[str, tuple[str, str]]]
 
 
 @pytest.fixture
-def instrumented(shop: Flask) -> Iterator[None]:
+def instrumented(shop: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Some of these are installed here, and are no fault of the shop.
+    monkeypatch.setattr(uncaptured, "UNCAPTURED", ())
     shop.extensions["llm_cost"].extension.instrument()
     yield
     clients.uninstrument()
@@ -82,6 +85,18 @@ def test_unpriced_models_are_named(shown: Shown, examined: Examined) -> None:
         "1 call in the last 30 days has no price: openai/mystery."
     )
     assert "prices explain openai/mystery`" in message
+
+
+def test_unlisted_hosts_come_with_the_setting(shop: Flask, examined: Examined) -> None:
+    assert "unlisted hosts" not in examined()
+    for _ in range(3):
+        shop.extensions["llm_cost"].ledger.unlisted.add("llm.internal:8000")
+    shop.extensions["llm_cost"].ledger.flush()
+    status, message = examined()["unlisted hosts"]
+    assert status == "warn"
+    assert "3 calls not recorded" in message
+    setting = "LLM_COST_PROVIDER_HOSTS = {'llm.internal:8000': 'llm.internal'}"
+    assert setting in message
 
 
 def test_missing_usage_is_not_a_missing_price(shop: Flask, examined: Examined) -> None:
@@ -398,6 +413,8 @@ def test_every_check_is_named_in_the_docs() -> None:
         "configuration": "settings",
         "calls": "last call",
         "lost": "lost",
+        "standard_library": "http.client",
+        "unlisted_hosts": "on no list",
     }
     for check in doctor.CHECKS:
         name = check.__name__

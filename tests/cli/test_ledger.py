@@ -71,3 +71,12 @@ def test_an_age_that_is_none_deletes_nothing(run: Run, age: str) -> None:
     result = run("prune", "--older-than", age)
     assert result.exit_code == 2
     assert "is not a valid age" in result.stderr
+
+
+def test_a_month_that_is_over_can_be_closed(run: Run, shown: Shown) -> None:
+    assert shown("ledger", "close", "2026-10") == "2026-10 is closed (UTC).\n"
+    assert "2026-10 was closed before: at 2026-" in shown("ledger", "close", "2026-10")
+    early = run("ledger", "close", "2099-12")
+    assert early.exit_code == 1
+    assert "2099-12 is not over before 2100-01-01" in early.stderr
+    assert run("ledger", "close", "10/2026").exit_code == 2

@@ -35,10 +35,29 @@ def refuse(app: Flask, at: dt.datetime = NOW, **tags: str) -> None:
     assert ledger.flush()
 
 
+def test_each_reason_of_a_missing_cost_has_its_own_way_out(
+    shop: Flask, shown: Callable[..., str]
+) -> None:
+    with shop.app_context():
+        stream = shop.extensions["llm_cost"].extension.track_stream(
+            provider="openai", model="writer"
+        )
+        with stream as reported:
+            reported.event({"id": "1", "choices": [{"delta": {"content": "x"}}]})
+            reported.event("data: [DONE]\n\n")
+    text = " ".join(shown("report").split())
+    assert "1 call has no price: openai/mystery. Run `flask llm-cost prices" in text
+    assert (
+        "1 call reported no usage, so there is nothing to price: openai/writer" in text
+    )
+    assert "LLM_COST_INJECT_STREAM_USAGE" in text
+    assert "no price" not in shown("report", "--format", "csv")
+
+
 def test_text_shows_totals_and_what_is_not_known(shown: Shown) -> None:
     text = shown("report")
     assert "LLM cost report: 30 days\n2026-10-22 to 2026-11-20, UTC\n" in text
-    assert "$0.008970   +1 unpriced, +1 incomplete" in text
+    assert "$0.008970\n             +1 unpriced, +1 incomplete" in text
     assert "Tokens                4,360   4,050 in" in text
 
 
@@ -64,7 +83,7 @@ def test_text_shows_the_most_that_calls_can_have_cost(shown: Shown) -> None:
     assert lines[at + 1] == "    at most $0.140001"
     assert lines[at + 2].endswith("+2 incomplete, +1 without a known limit")
     assert all(len(line) <= 80 for line in lines)
-    assert "Cost      $0.008970, at most $0.148971  +1" in shown("summary")
+    assert "Total cost        $0.008970, at most $0.148971" in shown("summary")
 
 
 @pytest.mark.usefixtures("cut")
@@ -101,7 +120,7 @@ def test_estimates_stand_apart(shop: Flask, shown: Shown) -> None:
             at=NOW,
         )
     text = shown("report")
-    assert "$0.008970   +1 unpriced, +1 incomplete, +$" in text
+    assert "$0.008970\n             +1 unpriced, +1 incomplete, +$" in text
     found = json.loads(shown("report", "--format", "json"))["totals"]
     assert (found["estimated"], found["cost_usd"]) == (1, "0.008970000000")
     assert Decimal(found["estimated_usd"]) > Decimal("0.1")
@@ -188,7 +207,10 @@ def test_from_and_to_include_both_days(shown: Shown) -> None:
     assert answer["totals"]["calls"] == 2
 
 
-@pytest.mark.parametrize("by", ["provider", "model", "day", "session", "tag:feature"])
+@pytest.mark.parametrize(
+    "by",
+    ["provider", "model", "session", "tag:feature", "hour", "day", "week", "month"],
+)
 def test_every_breakdown_sums_up_to_the_total(shown: Shown, by: str) -> None:
     answer = json.loads(shown("report", "--by", by, "--format", "json"))
     rows = answer["rows"]
@@ -204,6 +226,64 @@ def test_days_without_calls_are_there(shown: Shown) -> None:
     assert rows[0]["calls"] == 0
 
 
+@pytest.mark.parametrize(
+    ("by", "keys"),
+    [
+        ("month", ["2026-10", "2026-11"]),
+        (
+            "week",
+            ["2026-10-19", "2026-10-26", "2026-11-02", "2026-11-09", "2026-11-16"],
+        ),
+    ],
+)
+def test_periods_are_of_the_calendar(shown: Shown, by: str, keys: list[str]) -> None:
+    rows = json.loads(shown("report", "--by", by, "--format", "json"))["rows"]
+    assert [row["key"] for row in rows] == keys
+
+
+def test_hours_are_named_with_their_offset(shown: Shown) -> None:
+    hours = ("report", "--by", "hour", "--days", "1", "--format", "json")
+    rows = json.loads(shown(*hours))["rows"]
+    assert [row["key"] for row in rows if row["calls"]] == ["2026-11-20T12:00+00:00"]
+    assert len(rows) == 24
+
+
+def test_a_report_is_compared_with_the_same_part_of_the_days_before(
+    shown: Shown,
+) -> None:
+    found = json.loads(shown("report", "--days", "2", "--format", "json"))
+    assert found["previous"]["from"] == "2026-11-17T00:00:00+00:00"
+    assert found["previous"]["to"] == "2026-11-18T12:00:00+00:00"
+    assert found["previous"]["calls"] == 0
+    text = shown("report", "--days", "11")
+    assert (
+        "Change              +120.4%   from $0.002800 in the previous 11 days" in text
+    )
+    assert "the ledger begins on 2026-11-08" in text
+    assert max(map(len, text.splitlines())) <= 80
+    day = shown("report", "--days", "1", "--by", "hour")
+    assert "in the previous 1 day up to 2026-11-19 12:00" in " ".join(day.split())
+
+
+@pytest.mark.parametrize(
+    ("conditions", "calls"),
+    [
+        (("--provider", "openai"), 4),
+        (("--model", "writer"), 3),
+        (("--tag", "feature:chat"), 2),
+        (("--tag", "feature:chat", "--model", "thinker"), 0),
+        (("--provider", "openai", "--by", "day"), 4),
+        (("--tag", "feature:search", "--by", "model"), 1),
+    ],
+)
+def test_a_report_of_some_calls(
+    shown: Shown, conditions: tuple[str, ...], calls: int
+) -> None:
+    found = json.loads(shown("report", *conditions, "--format", "json"))
+    assert found["totals"]["calls"] == calls
+    assert "\nOnly " in shown("report", *conditions)
+
+
 def test_csv_has_the_total_and_every_breakdown(shown: Shown) -> None:
     rows = list(csv.DictReader(io.StringIO(shown("report", "--format", "csv"))))
     assert [row["by"] for row in rows[:2]] == ["total", "provider"]
@@ -215,7 +295,7 @@ def test_csv_has_the_total_and_every_breakdown(shown: Shown) -> None:
 
 def test_the_empty_ledger_has_a_report(shown: Shown) -> None:
     text = shown("report", "--to", "2020-01-01")
-    assert "$0.000000   +0 unpriced, +0 incomplete" in text
+    assert "Total cost        $0.000000\n" in text
     assert "Models: none" in text
     assert "Most expensive calls: none" in text
 
@@ -229,6 +309,7 @@ def test_the_empty_ledger_has_a_report(shown: Shown) -> None:
         (("--days", "3", "--to", "2026-11-01"), "not both"),
         (("--by", "color"), "'color' is not one of"),
         (("--by", "tag:a b"), "'a b' is not a valid tag key"),
+        (("--tag", "chat"), "tag: 'chat' is not a valid tag; use key:value"),
         (("--format", "xml"), "xml"),
     ],
 )

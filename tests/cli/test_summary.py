@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
 import json
 from collections.abc import Callable
 from decimal import Decimal
@@ -69,7 +71,9 @@ def test_the_cache_is_a_part_of_the_prompt(shown: Shown) -> None:
 
 def test_text_says_what_is_not_known(shown: Shown) -> None:
     text = shown("summary")
-    assert "Cost      $0.008970  +1 unpriced, +1 incomplete" in text
+    assert (
+        "Total cost        $0.008970\n             +1 unpriced, +1 incomplete" in text
+    )
     assert "  mystery" in text
     assert max(map(len, text.splitlines())) <= 80
 
@@ -79,7 +83,38 @@ def test_daily_has_every_day(shown: Shown) -> None:
     assert [day["date"] for day in days][:1] == ["2026-11-07"]
     assert len(days) == 14
     assert [day["requests"] for day in days][-2:] == [1, 3]
-    assert len(shown("daily").splitlines()) == 31
+    *_, total, missing = lines = shown("daily").splitlines()
+    assert len(lines) == 33
+    assert missing.strip() == "+1 unpriced, +1 incomplete"
+    assert total.split()[:4] == ["Total", "5", "4,360", "$0.008970"]
+
+
+@pytest.mark.parametrize("command", ["summary", "daily", "sessions"])
+def test_csv_sums_up_to_its_total(shop: Flask, shown: Shown, command: str) -> None:
+    with shop.app_context():
+        shop.extensions["llm_cost"].extension.track(
+            provider="openai",
+            model="writer",
+            input_tokens=10,
+            at=NOW,
+            tags={"session": "=cmd()"},
+        )
+    text = shown(command, "--format", "csv")
+    *rows, total = csv.DictReader(io.StringIO(text))
+    assert next(iter(total.values())) == "total"
+    assert sum(int(row["calls"]) for row in rows) == int(total["calls"]) > 0
+    amounts = [Decimal(row["cost_usd"]) for row in rows if row["cost_usd"]]
+    assert sum(amounts) == Decimal(total["cost_usd"])
+    assert "\n=" not in text
+
+
+def test_the_commands_count_tokens_in_the_same_way(shown: Shown) -> None:
+    lines = [shown(command).splitlines() for command in ("report", "summary")]
+    tokens = [
+        line for each in lines for line in each if line.startswith(("Tokens", "Total"))
+    ]
+    assert len(tokens) == 4
+    assert len(set(tokens)) == 2
 
 
 def test_sessions_are_the_most_expensive_first(shop: Flask, shown: Shown) -> None:

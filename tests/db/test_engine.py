@@ -139,15 +139,15 @@ def test_pragmas_are_set_on_our_own_file_only(
 def test_a_host_that_locks_its_file_does_not_delay_calls(
     tmp_path: Path, make_ledger: MakeLedger
 ) -> None:
-    host = _host(None, tmp_path, connect_args={"timeout": 0.2})
+    host = _host(None, tmp_path, connect_args={"timeout": 5})
     ledger = make_ledger(host_engine=lambda: host)
     ledger.schema.upgrade()
     with host.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         ledger.append(make_call())
-        began = time.perf_counter()
+        began = time.monotonic()
         ledger.append(make_call(1))
-        assert time.perf_counter() - began < 0.1
+        assert time.monotonic() - began < 3
         assert not ledger.flush(0.5)
         connection.rollback()
     assert ledger.flush()

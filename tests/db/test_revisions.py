@@ -195,6 +195,9 @@ def test_a_revision_that_is_killed_anywhere_can_be_repeated(
     for number in range(1, 100):
         broken = [_broken(engine, number, way) for way in ways]
         assert _ours(_read(engine)) == before, number
+        with engine.begin() as connection:
+            # A column that was dropped counts in a row's size until the table is rebuilt.
+            connection.execute(sa.text("ALTER TABLE llm_cost_calls FORCE"))
         if not any(broken):
             break
 

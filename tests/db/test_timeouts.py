@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from flask_llm_cost import wait_limit
 from flask_llm_cost.budgets import read_budgets
 from flask_llm_cost.budgets.policy import Policy
 from flask_llm_cost.config import Settings
 from flask_llm_cost.db import engine as engine_module
+from flask_llm_cost.db import timed_queries
 from flask_llm_cost.db import timeouts
+from flask_llm_cost.db.engine import Engines
 from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
@@ -106,8 +109,9 @@ def proxy(empty_database: str) -> Iterator[Proxy]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(wait_limit, "CALL_SECONDS", 1.0)
     # Longer than the test takes, even on a slow machine.
-    monkeypatch.setattr(engine_module, "_PAUSE_SECONDS", (600.0, 600.0))
+    monkeypatch.setattr(timed_queries, "_PAUSE_SECONDS", (600.0, 600.0))
 
 
 @pytest.fixture(params=["own", "host"])
@@ -128,6 +132,11 @@ def ledger(
     yield ledger
     proxy.go_on()
     ledger.close()
+
+
+def go_on_querying(engines: Engines) -> None:
+    for each in engines._timed_queries.values():
+        each.paused_until = 0.0
 
 
 def waiting(do: Callable[[], t.Any]) -> t.Any:
@@ -153,12 +162,12 @@ def test_a_server_that_stops_answering_is_not_waited_for(
 ) -> None:
     proxy.freeze()
     # The first uses an open connection; then the database is not asked for a while.
-    for what in ("did not answer within 1 s", "did not answer a moment ago"):
+    for what in ("did not answer, for", "did not answer a moment ago"):
         error = waiting(lambda: take(ledger, make_call(1), "0.1"))
         assert isinstance(error, StorageError), error
         assert what in str(error)
     proxy.go_on()
-    kept(ledger)._engines._paused_until = 0.0
+    go_on_querying(kept(ledger)._engines)
     assert take(ledger, make_call(2), "0.1")
     assert only(ledger).reserved == 2 * 10**11
 
@@ -171,9 +180,9 @@ def test_a_server_that_only_accepts_connections_is_not_waited_for(
     proxy.freeze()
     error = waiting(lambda: take(ledger, make_call(1), "0.1"))
     assert isinstance(error, StorageError), error
-    assert "did not answer within 1 s" in str(error)
+    assert "did not answer, for" in str(error)
     proxy.go_on()
-    kept(ledger)._engines._paused_until = 0.0
+    go_on_querying(kept(ledger)._engines)
     assert take(ledger, make_call(2), "0.1")
 
 
@@ -232,7 +241,7 @@ def test_a_reservation_whose_answer_was_lost_is_released(
 def test_a_statement_that_the_database_rejects_is_a_storage_error(
     ledger: Ledger,
 ) -> None:
-    engine = kept(ledger)._engines.reading()
+    engine = kept(ledger)._engines.answering()
     with engine.connect() as connection:
         found = connection.connection.dbapi_connection
         # As after a failover, on a connection to what is now a standby.
@@ -241,7 +250,8 @@ def test_a_statement_that_the_database_rejects_is_a_storage_error(
     with pytest.raises(StorageError, match="cannot be used: cannot execute UPDATE"):
         take(ledger, make_call(1), "0.1")
     with engine.connect() as connection:
-        assert connection.connection.dbapi_connection is found
+        # The next connection may be to the new primary.
+        assert connection.connection.dbapi_connection is not found
 
 
 def test_a_connection_that_is_made_too_late_is_closed() -> None:

@@ -102,7 +102,7 @@ def test_without_the_host_engine_calls_are_queued(
     with pytest.raises(StorageError, match=message) as caught:
         ledger.queue.drain()
     assert "hunter2" not in str(caught.value)
-    ledger.queue.spool.close()  # as at the end of the process
+    ledger.close()  # else its thread may claim the file again
     later = make_ledger()
     assert later.queue.count() == 1
     assert later.queue.drain().new == 1

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import MakeLedger
 
 from .test_ledger import stored
@@ -62,53 +64,52 @@ def test_a_fork_waits_for_imports_of_the_writer(
         assert len(stored(ledger)) == 3
 
 
-LOCKER = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("PRAGMA journal_mode = wal")
-connection.execute("BEGIN IMMEDIATE")
-print(flush=True)
-sys.stdin.read()
-"""
-
-MIGRATING = """
-import os, subprocess, sys, time
+BUSY = """
+import os, sys, threading, time
+from sqlalchemy import event
 from flask_llm_cost.config import Settings
-from flask_llm_cost.db import migrate
 from flask_llm_cost.ledger import Ledger
 from tests.ledger.samples import make_call
 
-folder, locker = sys.argv[1:]
-other = subprocess.Popen(
-    [sys.executable, "-c", locker, f"{folder}/llm_cost.db"],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-)
-other.stdout.readline()
-ledger = Ledger(Settings(), instance_path=folder)
-ledger.append(make_call(0))
-until = time.monotonic() + 30
-while not migrate._one_at_a_time.locked():
-    assert time.monotonic() < until, "the writer makes no tables"
-    time.sleep(0.01)
+engine, statement, write, folder = sys.argv[1:]
+busy = threading.Event()
+
+def hold(connection, cursor, text, *rest):
+    if text.lstrip().startswith(statement) and not busy.is_set():
+        busy.set()
+        time.sleep(0.5)
+
+ledger = Ledger(Settings.read({"LLM_COST_WRITE": write}), instance_path=folder)
+event.listen(getattr(ledger._engines, engine)(), "after_cursor_execute", hold)
+thread = threading.Thread(target=ledger.append, args=(make_call(0),))
+thread.start()
+assert busy.wait(30), "the statement is not executed"
 pid = os.fork()
 ledger.append(make_call(1 if pid else 2))
 if not pid:
-    other.stdin.close()
     os._exit(0 if ledger.flush(timeout=20) else 1)
-other.communicate()
 _, status = os.waitpid(pid, 0)
 assert os.waitstatus_to_exitcode(status) == 0, "the child could not store its call"
+thread.join()
 assert ledger.flush(timeout=20)
 """
 
 
-def test_a_child_forked_during_a_migration_can_store_calls(
-    tmp_path: Path, make_ledger: MakeLedger
+@pytest.mark.parametrize(
+    ("engine", "statement", "write"),
+    [
+        ("writing", "CREATE TABLE", "spool"),
+        ("writing", "INSERT INTO llm_cost_calls", "spool"),
+        ("answering", "INSERT INTO llm_cost_calls", "sync"),
+    ],
+)
+def test_a_fork_waits_for_statements_in_other_threads(
+    tmp_path: Path, make_ledger: MakeLedger, engine: str, statement: str, write: str
 ) -> None:
+    """SQLite would count the locks of the parent's threads as the child's, forever."""
     root = Path(__file__).parents[2]
     subprocess.run(
-        [sys.executable, "-c", MIGRATING, str(tmp_path), LOCKER],
+        [sys.executable, "-c", BUSY, engine, statement, write, str(tmp_path)],
         check=True,
         cwd=root,
         env=os.environ | {"PYTHONPATH": str(root)},

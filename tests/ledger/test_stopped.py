@@ -35,7 +35,7 @@ class MariaDB:
     def __init__(self, folder: Path, port: int) -> None:
         self.uri = f"mysql+pymysql://t:t@127.0.0.1:{port}/ledger"
         self._port = port
-        self._root = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> t.Self:
@@ -46,12 +46,12 @@ class MariaDB:
 
     def make(self) -> None:
         """Create an empty data folder with a database and the tests' user."""
-        self._root.mkdir()
+        self.folder.mkdir()
         done = subprocess.run(
             [
                 "mariadb-install-db",
                 "--no-defaults",
-                f"--datadir={self._root}/data",
+                f"--datadir={self.folder}/data",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--user=root",
@@ -60,7 +60,7 @@ class MariaDB:
             text=True,
         )
         assert done.returncode == 0, done.stderr + done.stdout
-        (self._root / "init.sql").write_text(
+        (self.folder / "init.sql").write_text(
             "CREATE DATABASE IF NOT EXISTS ledger;\n"
             "CREATE USER IF NOT EXISTS t@localhost IDENTIFIED BY 't';\n"
             "CREATE USER IF NOT EXISTS t@'127.0.0.1' IDENTIFIED BY 't';\n"
@@ -69,21 +69,21 @@ class MariaDB:
         )
 
     def start(self) -> None:
-        with (self._root / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     shutil.which("mariadbd") or "/usr/sbin/mariadbd",
                     "--no-defaults",
                     "--user=root",
-                    f"--datadir={self._root}/data",
-                    f"--socket={self._root}/socket",
-                    f"--pid-file={self._root}/pid",
+                    f"--datadir={self.folder}/data",
+                    f"--socket={self.folder}/socket",
+                    f"--pid-file={self.folder}/pid",
                     f"--port={self._port}",
                     "--bind-address=127.0.0.1",
                     "--character-set-server=utf8mb4",
                     "--innodb-flush-log-at-trx-commit=2",
                     "--innodb-buffer-pool-size=64M",
-                    f"--init-file={self._root}/init.sql",
+                    f"--init-file={self.folder}/init.sql",
                 ],
                 stdout=log,
                 stderr=log,

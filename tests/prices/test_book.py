@@ -112,6 +112,12 @@ def test_a_free_variant_is_free() -> None:
     assert (cost.total_usd, cost.complete) == (0, True)
 
 
+@pytest.mark.parametrize("provider", ["openai", "groq", "llm.example.com"])
+def test_a_name_is_free_at_openrouter_only(provider: str) -> None:
+    assert layers({}).cost(provider, "a:free", ONE) is None
+    assert PriceBook.bundled().cost(provider, "a:free", ONE) is None
+
+
 def test_a_priced_free_variant_costs_what_it_says() -> None:
     book = layers({"openrouter/a:free": RATE})
     assert key(book, "openrouter", "a:free") == "openrouter/a:free"
@@ -384,7 +390,7 @@ def later(path: Path) -> None:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers_module, "_CHECK_EVERY_S", 0.0)
 
 
@@ -501,7 +507,7 @@ def test_an_empty_entry_hides_no_other_price_and_is_warned_about(
     assert "give it input and output in USD per 1M" in record.getMessage()
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_limit")
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", {"m": {"input": 1}})
     book = PriceBook.layered(file=path)
@@ -513,7 +519,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert key(book, "x", "n") == "n"
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_limit")
 @pytest.mark.parametrize("broken", ["{oops", '{"m": {"input": -1}}', None])
 def test_a_broken_file_keeps_the_last_good_prices_and_logs_once(
     tmp_path: Path, broken: str | None, caplog: pytest.LogCaptureFixture
@@ -541,7 +547,7 @@ def test_a_file_is_checked_at_most_once_a_second(tmp_path: Path) -> None:
     assert cost.total_usd == 1
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_limit")
 def test_a_reload_does_not_affect_other_threads(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", {"m": {"input": 1}})
     book = PriceBook.load(path)

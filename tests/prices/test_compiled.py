@@ -134,7 +134,7 @@ def test_the_rates_of_a_window_are_not_cached_for_the_next_hour() -> None:
 def test_a_used_meter_without_a_whole_rate_takes_the_full_path() -> None:
     bare = book(m={"input": "3", "output": "0.0000007"})
     found = cost(Usage(cache_read_tokens=100), book=bare)
-    assert found.flags == {"derived"}
+    assert found.flags == {"cache_fallback"}
     assert cost(Usage(output_tokens=2), book=bare).total_usd == Decimal("1e-12")
     only = book(m={"input": "3"})
     assert only.cost("openai", "m", Usage(output_tokens=1)) is None

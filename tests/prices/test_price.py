@@ -279,7 +279,7 @@ def test_other_caches_have_no_known_ratio_and_keep_the_standard_rate() -> None:
 
 def test_cached_input_without_a_rate_costs_as_input_and_is_flagged() -> None:
     cost = price({"input": 2}, Usage(cache_read_tokens=500_000))
-    assert (cost.total_usd, cost.flags) == (1, {"derived"})
+    assert (cost.total_usd, cost.flags) == (1, {"cache_fallback"})
 
 
 @pytest.mark.parametrize(

@@ -794,10 +794,12 @@ def test_an_entry_of_an_unexpected_shape_does_not_affect_others(
 ) -> None:
     path = write(tmp_path / "p.json", {"openai/a": {"input": 2}, "openai/b": RATES})
     upstream = tmp_path / "litellm.json"
+    rates = {"input_cost_per_token", "output_cost_per_token"}
+    other = max(rates - {field})
     upstream.write_text(
         '{"a": {"litellm_provider": "openai", "input_cost_per_token": 1e-6},'
-        ' "b": {"litellm_provider": "openai", "input_cost_per_token": 3e-6,'
-        f' "output_cost_per_token": 1e-5, "{field}": {value}}}}}'
+        f' "b": {{"litellm_provider": "openai", "{field}": {value},'
+        f' "{other}": 3e-6}}}}'
     )
     made = sync(path, {"litellm": str(upstream)}, now=NOW)
     assert made.lines[0] == "~ openai/a: input 2 -> 1"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flask_llm_cost import Usage
 from flask_llm_cost.errors import PriceFileError
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.check import check
@@ -68,6 +69,12 @@ def test_another_currency_or_unit_that_is_not_clear_is_refused(
         {"metadata": {"units": "1K tokens"}, "models": MODELS},
         {"models": {"openai/gpt-4.1": {"currency": "EUR", "input": 2}}},
         {"models": {"openai/gpt-4.1": {"_unit": "1K tokens", "input": 2}}},
+        {"metadata": {"per": "token"}, "models": MODELS},
+        {"metadata": {"price_unit": "cents"}, "models": MODELS},
+        {"metadata": {"pricing": {"currency": "EUR"}}, "models": MODELS},
+        {"pricing": {"currency": "EUR"}, "models": MODELS},
+        {"models": {"openai/gpt-4.1": {"pricing": {"currency": "EUR"}, "input": 2}}},
+        {"models": {"openai/gpt-4.1": {"per": "1K tokens", "input": 2}}},
     ],
 )
 def test_a_statement_in_another_place_is_refused(
@@ -76,6 +83,53 @@ def test_a_statement_in_another_place_is_refused(
     """Euros were read as dollars before, without a message or with a mere warning."""
     with pytest.raises(PriceFileError, match="metadata.currency and metadata.unit"):
         load(tmp_path, document)
+
+
+@pytest.mark.parametrize("name", ["per", "pricing_unit", "unitOfPrice"])
+def test_usd_per_million_tokens_may_be_stated_anywhere(
+    tmp_path: Path, name: str
+) -> None:
+    metadata = {name: "1M tokens", "pricing": {"currency": "usd"}}
+    metadata |= {"persons": "unit tests", "notes": "per contract"}
+    book = load(tmp_path, {"metadata": metadata, "models": MODELS})
+    assert book.find("openai", "gpt-4.1") is not None
+
+
+PER_TOKEN = {"openai/gpt-4.1": {"input": "0.000002", "output": "0.000008"}}
+
+
+def test_rates_per_token_without_a_unit_are_refused(tmp_path: Path) -> None:
+    said = r'output is 0.000008, which looks like USD per token.*metadata.unit.*"token"'
+    with pytest.raises(PriceFileError, match=said):
+        load(tmp_path, {"models": PER_TOKEN})
+    with pytest.raises(PriceFileError, match=f"LLM_COST_PRICE_OVERRIDES.*{said}"):
+        PriceBook.layered(overrides=PER_TOKEN)
+
+
+@pytest.mark.parametrize(("unit", "usd"), [("token", "2"), ("1M tokens", "0.000002")])
+def test_a_stated_unit_says_what_small_rates_are(
+    tmp_path: Path, unit: str, usd: str
+) -> None:
+    book = load(tmp_path, {"metadata": {"unit": unit}, "models": PER_TOKEN})
+    cost = book.cost("openai", "gpt-4.1", Usage(input_tokens=1_000_000))
+    assert cost is not None
+    assert cost.total_usd == Decimal(usd)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"input": 0, "output": 0},
+        {"input": "0.004"},
+        {"input": 0, "cache_read": "0.0005", "output": 1},
+        {"web_search": "0.0005"},
+    ],
+)
+def test_small_and_free_prices_that_can_be_true_are_read(
+    tmp_path: Path, entry: dict[str, t.Any]
+) -> None:
+    book = load(tmp_path, {"models": {"openai/m": entry}})
+    assert book.find("openai", "m") is not None
 
 
 def test_dollars_may_be_stated_anywhere(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ ANSWERS: dict[str, dict[str, t.Any]] = {
 def test_a_number_out_of_bounds_is_flagged_before_any_arithmetic(
     url: str, number: str
 ) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     body = json.dumps({"model": "m", **ANSWERS[url]}).replace(f'"{N}"', number)
     reading = read(url, body)
     quote = PriceBook.bundled().quote(
@@ -102,7 +102,7 @@ def test_a_number_out_of_bounds_is_flagged_before_any_arithmetic(
         reported_cost=reading.reported_cost,
         flags=reading.flags,
     )
-    assert time.monotonic() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
     assert "usage_conflict" in reading.flags
     assert reading.reported_cost is None
     assert quote.cost is None or not quote.cost.complete
@@ -161,10 +161,10 @@ def test_a_session_without_end_keeps_the_usage_that_can_be_added() -> None:
 
 @pytest.mark.parametrize("number", ["1e999990", "1e-999990", "0e-999990", LONG])
 def test_units_out_of_bounds_are_refused_with_a_short_error(number: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(ValueError, match="units") as error:
         Usage(units={"page": Decimal(number)})
-    assert time.monotonic() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
     assert len(str(error.value)) < 200
 
 

@@ -19,6 +19,7 @@ from flask_llm_cost.call import Usage
 from flask_llm_cost.contract import CONDITIONS
 from flask_llm_cost.contract import METERS
 from flask_llm_cost.contract import MODES
+from flask_llm_cost.contract import NO_HOST
 from flask_llm_cost.contract import NOT_READ
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.prices.meters import CORE
@@ -75,6 +76,7 @@ CHATS: t.Final = {
     "writer": "https://api.writer.com/v1/chat",
     "snowflake": "https://x.snowflakecomputing.com/api/v2/cortex/inference:complete",
     "databricks": "https://x.cloud.databricks.com/serving-endpoints/m/invocations",
+    "cloudflare": "https://api.cloudflare.com/client/v4/accounts/a/ai/v1/chat/completions",
     "ollama": "http://localhost:11434/v1/chat/completions",
 }
 
@@ -86,7 +88,13 @@ def chat_url(provider: str) -> str:
     return f"https://{hosts[0].replace('*', 'x')}/v1/chat/completions"
 
 
-SPEAKERS: t.Final = tuple(each.name for each in PROVIDERS if each.name != "anthropic")
+MUTE: t.Final = frozenset(
+    "anthropic aws_polly black_forest_labs deepgram elevenlabs fal_ai replicate runwayml"
+    " sagemaker soniox stability twelvelabs".split()
+)
+"""Providers that do not speak like OpenAI."""
+
+SPEAKERS: t.Final = tuple(each.name for each in PROVIDERS if each.name not in MUTE)
 
 
 def chat(**details: t.Any) -> dict[str, t.Any]:
@@ -298,7 +306,10 @@ CASES: t.Final = (
     ),
     Case(
         "image",
-        beside_chat("images/generations", "openai", "azure", "xai", "meta"),
+        beside_chat(
+            "images/generations",
+            *("openai", "azure", "xai", "meta", "aiml", "recraft", "tencent"),
+        ),
         {"data": [{"url": "https://x"}]},
     ),
     Case(
@@ -448,6 +459,85 @@ CASES: t.Final = (
         {"watsonx": "https://us-south.ml.cloud.ibm.com/ml/v1/text/generation"},
         {"results": [{"input_token_count": 9, "generated_token_count": 9}]},
     ),
+    # More of these services is in test_media.
+    Case(
+        "audio_second",
+        {"deepgram": "https://api.deepgram.com/v1/listen"},
+        {"metadata": {"duration": 9}},
+    ),
+    Case(
+        "character",
+        {
+            "deepgram": "https://api.deepgram.com/v1/speak",
+            "elevenlabs": "https://api.elevenlabs.io/v1/text-to-speech/v",
+        },
+        b"ID3",
+        {"text": "hello"},
+    ),
+    Case(
+        "audio_second",
+        {"elevenlabs": "https://api.elevenlabs.io/v1/speech-to-text"},
+        {"audio_duration_secs": 9},
+    ),
+    Case(
+        "audio_second",
+        {"assemblyai": "https://api.assemblyai.com/v2/transcript/t"},
+        {"id": "t", "status": "completed", "audio_duration": 9},
+        method="GET",
+    ),
+    Case(
+        "audio_second",
+        {"soniox": "https://api.soniox.com/v1/transcriptions/t"},
+        {"id": "t", "status": "completed", "audio_duration_ms": 9000},
+        method="GET",
+    ),
+    Case(
+        "character",
+        {"aws_polly": "https://polly.us-east-1.amazonaws.com/v1/speech"},
+        b"ID3",
+        {"Text": "hello"},
+        {"x-amzn-requestcharacters": "5"},
+    ),
+    Case(
+        "audio_second",
+        {
+            "cloudflare": "https://api.cloudflare.com/client/v4/accounts/a/ai/run/@cf"
+            "/openai/whisper"
+        },
+        {"result": {"text": "x", "transcription_info": {"duration": 9}}},
+    ),
+    Case(
+        "predict_second",
+        {"replicate": "https://api.replicate.com/v1/predictions"},
+        {"id": "p", "completed_at": "x", "metrics": {"predict_time": 9}},
+    ),
+    Case(
+        "input output",
+        {"replicate": "https://api.replicate.com/v1/predictions"},
+        {
+            "completed_at": "x",
+            "metrics": {"input_token_count": 9, "output_token_count": 9},
+        },
+    ),
+    Case(
+        "image",
+        {
+            "black_forest_labs": "https://api.bfl.ai/v1/flux-dev",
+            "stability": "https://api.stability.ai/v2beta/stable-image/edit/erase",
+            "runwayml": "https://api.dev.runwayml.com/v1/text_to_image",
+        },
+        {"id": "i"},
+    ),
+    Case("image", {"fal_ai": "https://fal.run/fal-ai/flux/dev"}, {"images": [{}]}),
+    Case(
+        "video_second",
+        {
+            "fal_ai": "https://queue.fal.run/minimax/h3/text-to-video",
+            "runwayml": "https://api.dev.runwayml.com/v1/image_to_video",
+        },
+        {"id": "i"},
+        {"duration": 5},
+    ),
 )
 
 
@@ -519,6 +609,12 @@ def test_every_rate_of_the_book_is_for_a_meter_that_a_reader_produces() -> None:
         and ("*", where[1]) not in NOT_READ
     }
     assert unread == {}
+
+
+def test_each_provider_of_the_book_is_reached_by_a_route_or_listed() -> None:
+    known = {each.name for each in PROVIDERS}
+    priced_at = {key.partition("/")[0] for key in BOOK.entries() if "/" in key}
+    assert priced_at - known == NO_HOST.keys()
 
 
 def test_the_short_list_has_only_rates_of_the_book_that_no_reader_produces() -> None:
@@ -610,6 +706,20 @@ EXAMPLES: t.Final = {
     ),
     ("minimax", "video_second"): Example(
         "https://api.minimax.io/v1/video_generation", {"task_id": "t"}
+    ),
+    ("fal_ai", "input"): Example(
+        "https://fal.run/fal-ai/moondream3-preview/query", {"output": "x"}
+    ),
+    ("fal_ai", "output"): Example(
+        "https://fal.run/fal-ai/moondream3-preview/query", {"output": "x"}
+    ),
+    ("runwayml", "character"): Example(
+        "https://api.dev.runwayml.com/v1/text_to_speech", {"id": "i"}
+    ),
+    ("nscale", "pixel"): Example(
+        "https://inference.api.nscale.com/v1/images/generations",
+        {"data": [{"url": "https://x"}]},
+        {"model": "black-forest-labs/FLUX.1-schnell"},
     ),
     ("vertex", "audio_second"): Example(
         "https://speech.googleapis.com/v2/projects/p:recognize", {"results": []}

@@ -181,3 +181,26 @@ def test_setting_up_an_app_loads_the_encoding(
     assert not tiktoken.registry.ENCODINGS
     make_app(LLM_COST_ESTIMATE_USAGE=True)
     assert "o200k_base" in tiktoken.registry.ENCODINGS
+
+
+_EVENT: t.Final = b'data: {"choices":[{"delta":{"content":"word"}}]}\n\n'
+
+
+def test_text_is_counted_only_when_an_estimate_is_needed() -> None:
+    text = estimate.Estimate()
+    for _ in range(100):
+        text.feed_events(_EVENT)
+    assert text._output == 0
+    used = text.usage(None, None, cut=False)
+    assert used is not None
+    assert used.output_tokens == 100
+
+
+def test_no_more_than_64_kb_wait_to_be_counted() -> None:
+    text = estimate.Estimate()
+    for _ in range(5000):
+        text.feed_events(_EVENT)
+        assert sum(map(len, text._unread)) <= 64 * 1024
+    used = text.usage(None, None, cut=False)
+    assert used is not None
+    assert used.output_tokens == 5000

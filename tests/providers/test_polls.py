@@ -162,6 +162,25 @@ def test_results_that_nobody_takes_are_limited() -> None:
     assert len(exchange.take_results()) == 10_000
 
 
+def test_a_batch_that_is_too_long_to_keep_is_not_lost_in_silence() -> None:
+    answer = {"usageMetadata": {"promptTokenCount": 3}, "modelVersion": "gemini-3"}
+    text = {"candidates": [{"content": {"parts": [{"text": "x" * 600_000}]}}]}
+    lines = [{"response": {**text, **answer, "responseId": str(n)}} for n in (1, 2)]
+    output = {"inlinedResponses": {"inlinedResponses": lines}}
+    batch = {"name": "batches/b", "metadata": {"output": output}, "done": True}
+    url = "https://generativelanguage.googleapis.com/v1beta/batches/b"
+    exchange = fetch(url, batch)
+    exchange.reading(ended=True)
+    [found] = exchange.take_results()
+    assert (found.response_id, found.usage) == ("batches/b", Usage())
+    assert found.flags == {"unread_usage", "results_dropped"}
+    del lines[1]
+    exchange = fetch(url, batch)
+    exchange.reading(ended=True)
+    [found] = exchange.take_results()
+    assert (found.model, found.flags) == ("gemini-3", frozenset())
+
+
 def test_a_file_of_results_is_not_a_single_call() -> None:
     url = f"{OPENAI}/files/file-1/content"
     body = json.dumps(batch_line(3)).encode()

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from flask_llm_cost.call import Reading
+from flask_llm_cost.call import Usage
 from flask_llm_cost.prices import PriceBook
 from flask_llm_cost.providers import read_exchange
 
@@ -99,7 +100,11 @@ FORM = (
             {"size.1792x1024", "quality.hd"},
         ),
         ("generations", {"model": "dall-e-3", "prompt": "x"}, set()),
-        ("generations", {"model": "dall-e-3", "size": "a prompt, perhaps"}, set()),
+        (
+            "generations",
+            {"model": "dall-e-3", "size": "a prompt, perhaps"},
+            {"size.other"},
+        ),
         ("edits", FORM, {"size.512x512"}),
     ],
 )
@@ -172,6 +177,15 @@ def test_annotated_pages_have_a_rate_of_their_own(
     answer = {"model": "mistral-ocr-latest", "pages": [], "usage_info": counts}
     reading = read("https://api.mistral.ai/v1/ocr", {"model": "m"}, answer)
     assert units(reading) == expected
+
+
+def test_a_search_of_perplexity_is_one_request() -> None:
+    # https://docs.perplexity.ai/api-reference/search-post
+    answer = {"id": "s_1", "results": [{"title": "t", "url": "u", "snippet": "s"}]}
+    reading = read("https://api.perplexity.ai/search", {"query": "q"}, answer)
+    assert (reading.model, reading.operation) == ("search", "search")
+    assert reading.response_id == "s_1"
+    assert reading.usage == Usage(units={"request": Decimal(1)})
 
 
 @pytest.mark.parametrize(

@@ -259,3 +259,51 @@ def test_a_value_of_the_wrong_type_is_flagged(wrong: t.Any) -> None:
     names = ("big", None) if "read" in wrong else ("big-2", "r1")
     assert (reading.model, reading.response_id) == names
     assert (reading.service_tier, reading.reported_cost) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "provider"),
+    [
+        ("https://llm.example.com/v1/chat/completions", "own"),
+        ("https://eu.llm.example.com/v1/chat/completions", "below"),
+        ("https://a.b.example.com/v1/chat/completions", "all"),
+        ("https://eu.llm.example.com:8443/v1/chat/completions", "port"),
+        ("https://example.com/v1/chat/completions", None),
+        ("https://notexample.com/v1/chat/completions", None),
+    ],
+)
+def test_hosts_may_be_all_those_below_a_name(url: str, provider: str | None) -> None:
+    hosts = {
+        "*.example.com": "all",
+        "*.llm.example.com": "below",
+        "llm.example.com": "own",
+        "*.llm.example.com:8443": "port",
+    }
+    found = route("POST", url, hosts=hosts)
+    assert (None if found is None else found.provider) == provider
+
+
+@pytest.mark.parametrize(
+    ("url", "provider"),
+    [
+        # anthropic.lib.aws and .google_cloud
+        ("https://aws-external-anthropic.us-east-1.api.aws/v1/messages", "anthropic"),
+        (
+            "https://claude.googleapis.com/v1/projects/p/locations/global/workspaces/w"
+            "/invoke/v1/messages",
+            "anthropic",
+        ),
+        ("https://api-inference.together.ai/v1/chat/completions", "together"),
+        ("https://inference.do-ai.run/v1/chat/completions", "gradient_ai"),
+        ("https://api.ai21.com/studio/v1/chat/completions", "ai21"),
+        ("https://ark.cn-beijing.volces.com/api/v3/chat/completions", "volcengine"),
+        ("https://qianfan.baidubce.com/v2/chat/completions", "qianfan"),
+        ("https://inference.baseten.co/v1/chat/completions", "baseten"),
+        ("https://x.gcp.databricks.com/serving-endpoints/m/invocations", "databricks"),
+        ("https://api.llama.com/v1/chat/completions", "meta"),
+    ],
+)
+def test_the_default_hosts_of_sdks_are_known(url: str, provider: str) -> None:
+    found = route("POST", url)
+    assert found is not None
+    assert (found.provider, found.operation) == (provider, "chat")

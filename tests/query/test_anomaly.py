@@ -8,8 +8,8 @@ import pytest
 
 from flask_llm_cost.call import Call
 from flask_llm_cost.query.aggregate import totals
+from flask_llm_cost.query.anomaly import anomalies
 from flask_llm_cost.query.anomaly import Anomaly
-from flask_llm_cost.query.anomaly import anomaly
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.overview import overview
 
@@ -22,7 +22,10 @@ from .vectors import vectors
 
 FLOOR = "floor: require >= 1.5x and >= $1 (or 1% of slice)"
 DOLLARS = "treat new spend as infinite ratio or rank by dollars"
+EVERY_DAY = "every day in the range is examined, also of a short one (issue 20)"
 DECIDED: dict[str, t.Any] = {
+    "short-slice": (("gpt-4o", Decimal(10), Decimal(0)), EVERY_DAY),
+    "7-days-refused": (("gpt-4o", Decimal(12), Decimal(1)), EVERY_DAY),
     "flat-tiny-rise": (None, FLOOR),
     "new-model-loses-to-ratio": (("b", Decimal(500), Decimal(0)), DOLLARS),
 }
@@ -32,7 +35,8 @@ def ask(store: Store, from_: str, to: str, *tags: str) -> Anomaly | None:
     where = CallFilter.days(from_, to, dt.UTC, NOON.date())
     with store.reading() as connection:
         spend = totals(connection, where).spend_usd
-        return anomaly(connection, where, spend, tags=tags)
+        found = anomalies(connection, where, spend, tags=tags)
+    return next((each for each in found if each.day == where.last_day), None)
 
 
 @pytest.mark.parametrize("vector", vectors("anomaly.json"))
@@ -86,7 +90,7 @@ def test_a_rise_within_the_noise_of_the_whole_is_none(sqlite: Store) -> None:
 
 def test_an_open_range_has_no_anomaly(sqlite: Store) -> None:
     with sqlite.reading() as connection:
-        assert anomaly(connection, CallFilter(), Decimal(9)) is None
+        assert anomalies(connection, CallFilter(), Decimal(9)) == ()
 
 
 def test_the_tag_behind_most_of_a_rise_is_its_cause(store: Store) -> None:
@@ -113,7 +117,19 @@ def test_the_overview_brings_it_along(sqlite: Store) -> None:
     where = CallFilter.days(None, None, dt.UTC, NOON.date())
     with sqlite.reading() as connection:
         found = overview(connection, where, tags=["feature"], now=NOON)
-    assert found.anomaly is not None
-    assert found.anomaly.cause is not None
+    assert found.anomalies[0].cause is not None
     assert found.projection is not None
     assert [value.value for value in found.tags[0].values] == ["import", "(untagged)"]
+
+
+def test_a_spike_is_still_reported_on_the_days_after_it(store: Store) -> None:
+    store.fill(*week("200", tags={"feature": "agent"}))
+    for last in ("2026-04-20", "2026-04-21", "2026-05-15"):
+        where = CallFilter.days("2026-04-18", last, dt.UTC, NOON.date())
+        with store.reading() as connection:
+            found = anomalies(connection, where, Decimal(201), tags=["feature"])
+        assert [(str(each.day), each.rise.latest_usd) for each in found] == [
+            ("2026-04-20", Decimal(200))
+        ]
+        assert found[0].cause is not None
+        assert found[0].cause.value == "agent"

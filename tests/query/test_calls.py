@@ -55,6 +55,18 @@ def test_conditions_add_up(store: Store) -> None:
     assert query.priced().unpriced().count() == 0
 
 
+def test_incomplete_costs_are_found_without_estimated_ones(store: Store) -> None:
+    store.fill(
+        make_call(),
+        make_call(cost=cost_of("0.1", complete=False), model="cut"),
+        make_call(cost=cost_of("0.1", complete=False), usage_source="estimated"),
+        make_call(cost=None),
+    )
+    query = store.query().incomplete()
+    assert [row.model for row in query.rows()] == ["cut"]
+    assert query.totals().incomplete == query.count() == 1
+
+
 def test_contradicting_conditions_fit_nothing(store: Store) -> None:
     store.fill(make_call())
     query = store.query().where(provider="openai")

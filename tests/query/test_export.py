@@ -84,6 +84,7 @@ def several() -> list[Call]:
             model=text,
             response_id=text,
             trace_id=text,
+            scope=text,
             tags={text.strip() or "k": text},
         )
         for text in HOSTILE
@@ -138,6 +139,7 @@ def spelled_out(call: Call) -> list[t.Any]:
         call.outcome,
         call.response_id,
         call.trace_id,
+        call.scope,
         " ".join(sorted(call.flags)),
         json.dumps(
             dict(sorted(call.tags.items())), ensure_ascii=False, separators=(",", ":")

@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from flask_llm_cost.call import Call
+from flask_llm_cost.call import REPORTED
 from flask_llm_cost.call import Usage
 from flask_llm_cost.errors import FilterError
 from flask_llm_cost.event_id import mint_event_id
@@ -62,6 +63,13 @@ def expected_order(found: list[Call], sort: str) -> list[str]:
 
     if sort == "unknown_pricing":
         found = [c for c in found if c.cost is None and not silent(c)]
+    if sort == "incomplete":
+        found = [
+            c
+            for c in found
+            if c.cost and not c.cost.complete
+            if c.usage_source != "estimated" or c.cost.source in REPORTED
+        ]
     ids = sorted(found, key=lambda c: (c.started_at, c.event_id), reverse=True)
     known = [c for c in ids if value(c) is not None]
     unknown = [c for c in ids if value(c) is None]
@@ -118,9 +126,10 @@ def test_every_page_but_the_last_is_full(store: Store, sort: str) -> None:
     assert {len(one.rows) for one in forth[:-1]} <= {25}
     spans = [(one.first, one.last, one.total) for one in forth]
     total = len(ids)
-    assert spans == [
+    wanted = [
         (first + 1, min(first + 25, total), total) for first in range(0, total, 25)
     ]
+    assert spans == (wanted or [(0, 0, 0)])
 
 
 @pytest.mark.parametrize("sort", SORTS)

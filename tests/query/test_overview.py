@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import datetime as dt
 import zoneinfo
-from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -41,26 +40,17 @@ def test_a_period_stands_beside_the_one_before(store: Store) -> None:
         make_call("2026-04-18T12:00Z", cost=cost_of("2")),
         make_call("2026-04-16T12:00Z", cost=cost_of("9")),
     )
-    found = ask(store, days("2026-04-19", "2026-04-20"))
-    assert (found.totals.spend_usd, found.previous.spend_usd) == (4, 2)
+    found = ask(store, days("2026-04-19", "2026-04-20")).explored
+    assert found.before is not None
+    assert (found.totals.spend_usd, found.before.totals.spend_usd) == (4, 2)
     assert (found.spend_change, found.calls_change) == (100, 100)
-    assert [
-        (
-            str(day.day),
-            day.totals.spend_usd,
-            str(day.previous_day),
-            day.previous.spend_usd,
-        )
-        for day in found.days
-    ] == [
-        ("2026-04-19", Decimal(1), "2026-04-17", Decimal(0)),
-        ("2026-04-20", Decimal(3), "2026-04-18", Decimal(2)),
-    ]
+    assert [part.spend_usd for part in found.periods] == [1, 3]
+    assert [part.spend_usd for part in found.before.parts] == [0, 2]
 
 
 def test_a_change_from_nothing_is_not_known(sqlite: Store) -> None:
     sqlite.fill(make_call())
-    found = ask(sqlite, days("2026-04-19", "2026-04-20"))
+    found = ask(sqlite, days("2026-04-19", "2026-04-20")).explored
     assert found.spend_change is None
     assert found.calls_change is None
 
@@ -69,7 +59,7 @@ def test_an_empty_ledger_has_an_overview(store: Store) -> None:
     store.fill()
     found = ask(store, days("2026-03-01", "2026-03-31"))
     assert found.totals.calls == 0
-    assert len(found.days) == 31
+    assert len(found.explored.periods) == 31
     assert found.providers == found.models == ()
 
 
@@ -86,7 +76,7 @@ def test_a_call_late_at_night_is_of_the_same_day_everywhere(store: Store) -> Non
     )  # 22:00 on the 17th
     found = ask(store, days("2026-04-17", "2026-04-17", NEW_YORK))
     assert found.totals.spend_usd == 5
-    assert [(str(d.day), d.totals.spend_usd) for d in found.days] == [("2026-04-17", 5)]
+    assert [part.spend_usd for part in found.explored.periods] == [5]
 
 
 def test_an_open_range_has_no_overview(sqlite: Store) -> None:
@@ -107,8 +97,7 @@ def test_no_two_numbers_disagree(store: Store, found: list[Call]) -> None:
     assert set(by) == {"provider", "model", "tag:feature"}
     for groups in (seen.providers, seen.models, *by.values()):
         assert sum_up(group.totals for group in groups) == seen.totals
-    assert sum_up(day.totals for day in seen.days) == seen.totals
-    assert sum_up(day.previous for day in seen.days) == seen.previous
+    assert seen.explored.totals == seen.totals
 
 
 def test_a_report_lists_the_most_expensive_calls_of_known_cost(store: Store) -> None:

@@ -46,11 +46,16 @@ CALLS = "llm_cost_calls"
 
 FROM_SUMS: dict[str, t.Any] = {
     "totals": totals,
-    "overview": lambda c, w: overview(c, w, tags=("feature",), now=END),
+    # The causes of unusual rises are looked for in calls.
+    "overview": lambda c, w: overview(c, w, now=END),
     "models": models,
     "heat": heat,
     "tag": lambda c, w: tag_page(c, w, "feature"),
     "choices": lambda c, w: choices(c, w, ("feature",), most=100),
+    "another tag": lambda c, w: tag_page(c, w, "tenant"),
+    "tag keys": tag_keys,
+    "sessions": lambda c, w: sessions(c, w, "user"),
+    "quality": quality,
 }
 FROM_CALLS: dict[str, t.Any] = {
     "report": lambda c, w: report(c, w, tags=("feature",)),
@@ -62,10 +67,10 @@ FROM_CALLS: dict[str, t.Any] = {
     "a model's": lambda c, w: call_page(c, w.narrowed(model="gpt-4o")),
     "a person's": lambda c, w: call_page(c, w.narrowed(tags=(("user", "u7"),))),
     "streams": lambda c, w: totals(c, w.narrowed(stream=True)),
-    "another tag": lambda c, w: tag_page(c, w, "tenant"),
-    "tag keys": tag_keys,
-    "sessions": lambda c, w: sessions(c, w, "user"),
-    "quality": quality,
+    "another tag": lambda c, w: tag_page(c, w.narrowed(stream=True), "tenant"),
+    "tag keys": lambda c, w: tag_keys(c, w.narrowed(stream=True)),
+    "sessions": lambda c, w: sessions(c, w.narrowed(stream=True), "user"),
+    "quality": lambda c, w: quality(c, w.narrowed(stream=True)),
     "choices of a person": lambda c, w: choices(
         c, w.narrowed(tags=(("user", "u7"),)), ("feature",), most=100
     ),
@@ -148,7 +153,10 @@ def scans(store: Store, statement: str, values: t.Any) -> list[str]:
 @pytest.mark.parametrize("name", FROM_SUMS)
 def test_days_are_asked_of_the_sums_alone(full: Store, name: str) -> None:
     where = CallFilter(start=END - 5 * DAY, end=END, zone=UTC)
-    assert asked(full, FROM_SUMS[name], where) == []
+    found = asked(full, FROM_SUMS[name], where)
+    # When the ledger begins is the first entry of an index.
+    first = "SELECT min(llm_cost_calls.started_at)"
+    assert [ask for ask in found if not ask[0].startswith(first)] == []
 
 
 def test_calls_of_nobody_are_looked_for_once(full: Store) -> None:
@@ -212,8 +220,16 @@ def addresses(store: Store, rule: str) -> Iterator[str]:
     if rule == "/tags/<key>":
         paths = [path for path in MORE if path.startswith("/tags/")]
     else:
-        paths = [rule.replace("<event_id>", latest.event_id)]
+        rule = rule.replace("<event_id>", latest.event_id)
+        paths = [rule.replace("<key>", "feature")]
+    needed = {
+        "/models/page": f"&provider={latest.provider}&model={latest.model}",
+        "/statements.csv": "&key=feature",
+    }.get(rule, "")
     for path in paths:
+        if needed:
+            yield f"{path}?{RANGE}{needed}"
+            return
         yield f"{path}?{RANGE}"
         yield from (f"{path}?{RANGE}&{query}" for query in MORE.get(path, ()))
 

@@ -37,7 +37,10 @@ from flask_llm_cost.query.totals import sum_up
 from flask_llm_cost.rollups import aggregates
 from flask_llm_cost.rollups import dirty_marks as marks
 from flask_llm_cost.rollups import measures
+from flask_llm_cost.rollups import meter_sums
 from flask_llm_cost.rollups.horizon import horizon
+from flask_llm_cost.rollups.meters import add_up
+from flask_llm_cost.rollups.meters import CALLS
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
 from tests.ledger.samples import make_call
@@ -389,12 +392,20 @@ class Chaos:
             ]
             days = edges("day", *DAYS, dt.UTC)
             assert sum_up(series(connection, where, days)) == whole
+            assert metered(connection) == (whole.calls, whole.spend_pico)
         assert all(sum_up(g.totals for g in part) == whole for part in parts)
         self.polls += 1
 
     def prune(self, mine: Ledger, chance: random.Random) -> None:
         mine.prune(NOON + chance.randrange(10) * HOUR, batch=50)
         time.sleep(0.05)
+
+
+def metered(connection: sa.Connection) -> tuple[int, int]:
+    """The calls and the cost of all sums by meter."""
+    sums = add_up(each for _, each in meter_sums.hourly(connection, *EVER))
+    calls = sum(each.calls for key, each in sums.items() if key.meter == CALLS)
+    return calls, sum(each.cost for each in sums.values())
 
 
 def chaos(
@@ -418,6 +429,8 @@ def chaos(
     )
     assert found["cost_total"] == to_pico(written) + sum(work.repriced)
     assert found["cost_total"] == found["cost_input"]
+    with ledger.reading() as connection:
+        assert metered(connection) == (len(work.written), found["cost_total"])
     users = Counter(call.tags["user"] for call in work.written)
     with ledger.reading() as connection:
         by_user = tag_breakdown(connection, CallFilter(), "user")

@@ -157,3 +157,16 @@ def test_a_gauge_is_never_longer_than_itself(
     assert all(end <= 100.01 for end in ends)
     assert sorted(ends) == ends
     assert all(0 <= mark.x <= 100.001 for mark in found.marks)
+
+
+def test_the_limits_of_each_value_can_be_searched(site: Flask) -> None:
+    record = recorder(site)
+    for number in range(60):
+        record(cost="0.01", tags={"user": f"user-{number:02}"})
+    record(cost="0.001", tags={"user": "needle"})
+    assert "needle" not in page(site)
+    found = page(site, "budgets?q=NEEDLE")
+    assert "needle" in found
+    assert "user-01" not in found
+    assert "monthly" in found
+    assert "No value matches nobody" in page(site, "budgets?q=nobody")

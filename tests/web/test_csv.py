@@ -18,7 +18,7 @@ COLUMNS = (
     "started_at,event_id,provider,model,operation,input_tokens,cache_read_tokens,"
     "cache_write_tokens,cache_write_1h_tokens,output_tokens,other_tokens,reasoning_tokens,"
     "total_tokens,cost_usd,ceiling_usd,complete,cost_source,latency_ms,stream,"
-    "usage_source,outcome,response_id,trace_id,flags,tags"
+    "usage_source,outcome,response_id,trace_id,scope,flags,tags"
 )
 
 

@@ -10,15 +10,20 @@ from flask_llm_cost.call import OUTCOMES
 from flask_llm_cost.call import USAGE_SOURCES
 from flask_llm_cost.web.forms import CALL_SORTS
 from flask_llm_cost.web.forms import CallsForm
-from flask_llm_cost.web.forms import MODEL_SORTS
+from flask_llm_cost.web.forms import ExploreForm
+from flask_llm_cost.web.forms import GRAINS
+from flask_llm_cost.web.forms import TABLE_SORTS
+from flask_llm_cost.web.forms import TableForm
 from flask_llm_cost.web.headers import HEADERS
 from flask_llm_cost.web.views import PAGES
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "dashboard.rst"
 
-WORDS = [*CALL_SORTS, *MODEL_SORTS, *OUTCOMES, *USAGE_SOURCES]
+WORDS = [*CALL_SORTS, *TABLE_SORTS, *filter(None, GRAINS), *OUTCOMES, *USAGE_SOURCES]
 # Cursors are internal.
-PARAMETERS = {field.name for field in CallsForm()} - {"after", "before"} | {"tag", "q"}
+FORMS = (CallsForm, ExploreForm, TableForm)
+NAMES = {field.name for form in FORMS for field in form()}
+PARAMETERS = NAMES - {"after", "before"} | {"tag"}
 
 
 @pytest.mark.parametrize("name", [page.rule for page in PAGES])

@@ -22,8 +22,8 @@ import flask_llm_cost.web
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Usage
 from flask_llm_cost.web import labels
-from flask_llm_cost.web import views
 from flask_llm_cost.web.rendering import Dashboard
+from flask_llm_cost.web.views import overview
 
 from .conftest import a_call
 from .conftest import MakeSite
@@ -67,7 +67,8 @@ def test_the_overview_has_totals_and_what_they_exclude(
     record(cost="0.000042", provider="anthropic", model="claude-haiku-4-5")
     record(cost=None, model="mystery")
     said = text(visitor.get("/llm-costs/").text)
-    assert "Spend $1.25 No spend in the previous 30 days +1 unpriced" in said
+    assert "Spend $1.25 No spend in the previous 30 days up to 19 Oct, 12:00" in said
+    assert "See calls +1 unpriced" in said
     assert "Calls 3" in said
     assert "$0.000042" in said
     assert "mystery" in said
@@ -193,7 +194,14 @@ def test_spend_is_compared_with_the_previous_period(
     record(cost="3")
     record(cost="2", minutes=60 * 24 * 35)
     said = text(visitor.get("/llm-costs/").text)
-    assert "+50.0% from $2.00 in the previous 30 days" in said
+    # Today is not over: half of it is compared with half a day.
+    assert "$2.00 in the previous 30 days up to 19 Oct, 12:00" in said
+    assert "The ledger begins on Wed 14 Oct 2026" in said
+    assert "+50.0%" not in said
+    record(cost="0", minutes=60 * 24 * 60)
+    said = text(visitor.get("/llm-costs/").text)
+    assert "+50.0% from $2.00 in the previous 30 days up to 19 Oct, 12:00" in said
+    assert "The ledger begins" not in said
 
 
 def test_the_chart_has_titles_links_and_a_table_twin(
@@ -202,17 +210,18 @@ def test_the_chart_has_titles_links_and_a_table_twin(
     record(cost="3")
     page = visitor.get("/llm-costs/").text
     assert "<title>Wed 18 Nov 2026: $3.00, 1 call</title>" in page
-    assert 'href="/llm-costs/calls?from=2026-11-18&amp;to=2026-11-18"' in page
+    assert 'href="/llm-costs/?from=2026-11-18&amp;to=2026-11-18"' in page
     assert "<caption>Spend by day" in page
 
 
-def test_a_long_range_has_bars_of_several_days(
-    visitor: FlaskClient, record: Record
-) -> None:
+def test_a_year_has_a_bar_for_each_month(visitor: FlaskClient, record: Record) -> None:
     record(cost="3")
     page = visitor.get("/llm-costs/?from=2025-11-19&to=2026-11-18").text
-    assert page.count('class="slot"') == 53
-    assert "to=2026-11-18" in page
+    assert page.count('class="slot"') == 13
+    assert "Nov 2026</text>" in page
+    weeks = visitor.get("/llm-costs/?from=2026-11-01&to=2026-11-18&grain=week").text
+    assert weeks.count('class="slot"') == 4
+    assert "2 Nov – 8 Nov 2026" in weeks
 
 
 def test_calls_are_listed_with_their_costs(
@@ -272,12 +281,40 @@ def test_the_app_sets_the_page_size(make_site: MakeSite) -> None:
     assert "1–25 of 30 calls" in text(page)
 
 
+def test_unlisted_hosts_are_shown_even_if_nothing_is_recorded(
+    site: Flask, visitor: FlaskClient
+) -> None:
+    assert "Unlisted hosts" not in visitor.get("/llm-costs/data-quality").text
+    ledger = site.extensions["llm_cost"].ledger
+    ledger.unlisted.add("<b>.internal:8000")
+    ledger.unlisted.add("llm.internal")
+    assert ledger.flush()
+    page = html.unescape(visitor.get("/llm-costs/data-quality").text)
+    assert "2 calls not recorded" in page
+    assert "'llm.internal': 'llm.internal'" in page
+    assert "<b>" not in visitor.get("/llm-costs/data-quality").text
+
+
 def test_unpriced_calls_can_be_found(visitor: FlaskClient, record: Record) -> None:
     record()
     record(cost=None, model="mystery")
     page = visitor.get("/llm-costs/calls?sort=unknown_pricing").text
     assert "1–1 of 1 call" in text(page)
     assert "mystery" in page
+
+
+def test_incomplete_costs_can_be_found_from_their_number(
+    visitor: FlaskClient, record: Record
+) -> None:
+    record()
+    page = visitor.get("/llm-costs/calls?sort=incomplete").text
+    assert "No incomplete costs" in page
+    record(model="partly", cost=open_cost("0.5", "0.1"))
+    quality = visitor.get("/llm-costs/data-quality").text
+    [link] = re.findall(r'href="([^"]+sort=incomplete[^"]*)">1 call<', quality)
+    page = visitor.get(html.unescape(link)).text
+    assert "1–1 of 1 call" in text(page)
+    assert "partly" in page
 
 
 def test_no_unpriced_calls_is_good_news(visitor: FlaskClient, record: Record) -> None:
@@ -295,6 +332,7 @@ def test_one_call_shows_how_its_cost_is_made_up(
             input_tokens=1000, output_tokens=200, units={"web_search": Decimal(3)}
         ),
         trace_id="trace-9",
+        scope="organization=org-1 project=proj_1 key=0123456789abcdef",
         stream=True,
         first_byte_ms=120,
     )
@@ -307,6 +345,7 @@ def test_one_call_shows_how_its_cost_is_made_up(
         "openai/gpt-4o",
         "2026-01-01",
         "trace-9",
+        "Scope organization=org-1 project=proj_1 key=0123456789abcdef",
         "feature chat",
         "chatcmpl-1",
         call.event_id,
@@ -510,7 +549,7 @@ def test_a_day_or_two_are_shown_by_the_hour(
     assert page.count('class="slot"') == 24
     assert "Wed 18 Nov 2026, 11:00–12:00: $3.00, 1 call" in page
     assert "<caption>Spend by hour" in page
-    assert "Wed 18 Nov 2026, 11:00–12:00 $3.00, 1 call $0.00" in text(page)
+    assert "Wed 18 Nov 2026, 11:00–12:00 $3.00 $0.00 1 1,700" in text(page)
 
 
 def test_a_day_of_25_hours_has_25_bars(make_site: MakeSite) -> None:
@@ -593,7 +632,9 @@ def test_many_values_are_truncated_but_counted(
     for number in range(130):
         ledger.append(a_call(cost="1", tags={"user": f"u{number}"}))
     assert ledger.flush()
-    assert "30 more values 30 $30.00" in text(visitor.get("/llm-costs/tags/user").text)
+    said = text(visitor.get("/llm-costs/tags/user").text)
+    assert "Other 80 $80.00" in said
+    assert "1–50 of 130 values" in said
 
 
 def test_without_tags_the_page_says_how_to_tag(
@@ -612,9 +653,10 @@ def test_a_rise_is_shown_with_its_cause(make_site: MakeSite) -> None:
     assert ledger.flush()
     page = app.test_client().get("/llm-costs/").text
     said = text(page)
-    assert "gpt-4o (openai) cost $40.00 on Wed 18 Nov 2026, 40 times its daily" in said
+    assert "gpt-4o (openai) cost $40.00 on Wed 18 Nov 2026" in said
+    assert "40 times its daily average" in said
     assert "Most of the increase has the tag feature:bulk" in said
-    [link] = re.findall(r'<a href="([^"]+)">View these calls', page)
+    link, *_ = re.findall(r'<a href="([^"]+)">View these calls', page)
     assert "1–1 of 1 call" in text(app.test_client().get(html.unescape(link)).text)
 
 
@@ -632,12 +674,13 @@ def test_rollup_tags_are_broken_down(make_site: MakeSite) -> None:
     assert "View all Spend by tenant Value Calls Share Spend (untagged) 1" in said
 
 
-def test_the_heat_map_has_a_title_for_each_hour(
+def test_the_heat_map_has_a_link_for_each_day(
     visitor: FlaskClient, record: Record
 ) -> None:
     record(cost="2", minutes=30)
     page = visitor.get("/llm-costs/").text
-    assert "<title>Wed 18 Nov 2026, 11:00: $2.00, 1 call</title>" in page
+    assert "<title>Wed 18 Nov 2026: $2.00</title>" in page
+    assert page.count('<rect class="h0"') == 30
     assert "The most expensive hour cost $2.00." in text(page)
 
 
@@ -897,7 +940,7 @@ def test_the_overview_does_not_sort_too_many_calls(
 ) -> None:
     record(cost="7.5")
     assert "Not listed here" not in text(visitor.get("/llm-costs/").text)
-    monkeypatch.setattr(views, "MAX_SORTED", 0)
+    monkeypatch.setattr(overview, "MAX_SORTED", 0)
     page = visitor.get("/llm-costs/").text
     assert "Not listed here for 1 call. Find them on the Calls page" in text(page)
     assert "sort=expensive" in page

@@ -1,4 +1,4 @@
-"""``demo``: a month of calls from an imaginary app, a report, and its dashboard."""
+"""``demo``: 90 days of calls from an imaginary app, a report, and its dashboard."""
 
 from __future__ import annotations
 
@@ -23,12 +23,17 @@ if t.TYPE_CHECKING:
     import requests
     from flask import Flask
 
-    from .provider import Urls
     from .traffic import Planned
 
 MOUNT: t.Final = "/llm-costs"
 
-_WORKERS: t.Final = 24
+_WORKERS: t.Final = 48
+
+_HOSTS: t.Final = {
+    "openai": "https://api.openai.com",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
+}
 
 
 def demo_command(make_app: t.Any) -> click.Command:
@@ -41,7 +46,7 @@ def demo_command(make_app: t.Any) -> click.Command:
     @click.option(
         "--calls",
         type=click.IntRange(1, 100_000),
-        default=400,
+        default=5000,
         show_default=True,
         help="Number of calls to send.",
     )
@@ -61,9 +66,9 @@ def demo_command(make_app: t.Any) -> click.Command:
     def demo(calls: int, port: int, database_uri: str | None, once: bool) -> None:
         """Send calls to a fake provider and serve the dashboard.
 
-        Everything stays on this machine: a server on loopback acts as OpenAI, Anthropic
-        and Gemini, and the calls are spread over the last 30 days. No API key and no
-        network are needed. Press Ctrl-C to stop.
+        Nothing leaves this process: it acts as OpenAI, Anthropic and Gemini, and the calls
+        are spread over the last 90 days. No API key and no network are needed. Press
+        Ctrl-C to stop.
 
         \b
         python -m flask_llm_cost demo
@@ -80,7 +85,6 @@ def _run(
     """Send the calls and report; serve the dashboard if it has a port."""
     from .provider import port_in_use
     from .provider import serve_app
-    from .provider import serve_each
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(
@@ -89,8 +93,7 @@ def _run(
             )
         )
         stack.enter_context(_interrupted_by_sigterm())
-        urls = stack.enter_context(serve_each(pause=0.004))
-        app = demo_app(make_app, folder, urls, calls, database_uri)
+        app = demo_app(make_app, folder, calls, database_uri)
         stack.callback(app.extensions["llm_cost"].close)
         url = None
         if port is not None:
@@ -99,7 +102,7 @@ def _run(
                 url = stack.enter_context(serve_app(app, port))
             except OSError as error:
                 raise port_in_use(port, error) from None
-        _fill(app, urls, calls)
+        _fill(app, calls)
         if url is not None:
             click.echo(f"\nDashboard: {url}{MOUNT}/")
             click.echo("Press Ctrl-C to stop.")
@@ -107,29 +110,26 @@ def _run(
                 threading.Event().wait()
 
 
-def _fill(app: Flask, urls: Urls, calls: int) -> None:
+def _fill(app: Flask, calls: int) -> None:
     """Send the calls and print the report."""
     from ..period import chosen
     from ..report import full
+    from .traffic import DAYS
     from .traffic import plan
 
     state = app.extensions["llm_cost"]
     click.echo(f"Ledger: {state.ledger.label}")
     state.ledger.schema.upgrade()
     click.echo(f"Sending {calls:,} calls to a fake provider ...")
-    send(app, urls, plan(calls, dt.datetime.now(dt.UTC)))
+    send(app, plan(calls, dt.datetime.now(dt.UTC)))
     if not state.extension.flush(60):
         raise click.ClickException("Some calls are not in the ledger yet.")
     click.echo()
-    click.echo(full(state, chosen(state, None, None, None)), nl=False)
+    click.echo(full(state, chosen(state, DAYS, None, None)), nl=False)
 
 
 def demo_app(
-    make_app: t.Any,
-    folder: str,
-    urls: Urls,
-    calls: int,
-    database_uri: str | None = None,
+    make_app: t.Any, folder: str, calls: int, database_uri: str | None = None
 ) -> Flask:
     """Create the imaginary app, with the dashboard at :data:`MOUNT`.
 
@@ -140,7 +140,6 @@ def demo_app(
     from ..db import from_here
 
     config: dict[str, t.Any] = {
-        "LLM_COST_PROVIDER_HOSTS": urls.hosts,
         "LLM_COST_ROLLUP_TAGS": ("feature", "tenant"),
         "LLM_COST_BUDGETS": _budgets(calls),
         # One model has no price on purpose, to show it in the report.
@@ -157,16 +156,17 @@ def demo_app(
 
 
 def _budgets(calls: int) -> list[dict[str, t.Any]]:
-    """One budget of each kind, used to a different degree."""
+    """Budgets of several kinds, used to different degrees."""
     return [
         {"name": name, "period": period, "tags": tags}
         | {
             "limit_usd": f"{max(multiply(Decimal(usd_per_call), calls), Decimal('0.01')):.2f}"
         }
         for name, period, usd_per_call, tags in (
-            ("everything", "month", "0.0075", {}),
-            ("chat", "week", "0.0015", {"feature": "chat"}),
-            ("each tenant", "month", "0.0025", {"tenant": "*"}),
+            ("everything", "month", "0.6", {}),
+            ("chat", "week", "0.005", {"feature": "chat"}),
+            ("each tenant", "month", "0.15", {"tenant": "*"}),
+            ("imports", "total", "0.02", {"feature": "import"}),
         )
     ]
 
@@ -174,17 +174,19 @@ def _budgets(calls: int) -> list[dict[str, t.Any]]:
 _moment: contextvars.ContextVar[dt.datetime] = contextvars.ContextVar("moment")
 
 
-def send(app: Flask, urls: Urls, planned: list[Planned]) -> None:
+def send(app: Flask, planned: list[Planned]) -> None:
     """Send the calls through a mounted adapter, each at its planned time."""
     import requests
+
+    from .local import LocalProvider
 
     state = app.extensions["llm_cost"]
     clock = state.clock
     state.clock = lambda: _moment.get(None) or clock()
     with requests.Session() as session, ThreadPoolExecutor(_WORKERS) as workers:
-        session.mount("http://", state.extension.adapter(pool_maxsize=_WORKERS))
+        session.mount("https://", state.extension.adapter(inner=LocalProvider()))
         try:
-            sent = [workers.submit(_send, app, session, urls, p) for p in planned]
+            sent = [workers.submit(_send, app, session, p) for p in planned]
             with progress(len(sent), "Sending") as step:
                 for future in as_completed(sent):
                     future.result()
@@ -194,26 +196,29 @@ def send(app: Flask, urls: Urls, planned: list[Planned]) -> None:
             state.clock = clock
 
 
-def _send(app: Flask, session: requests.Session, urls: Urls, planned: Planned) -> None:
+def _send(app: Flask, session: requests.Session, planned: Planned) -> None:
     import requests
 
     _moment.set(planned.at)
-    with (
-        app.app_context(),
-        app.extensions["llm_cost"].extension.tags(**planned.tags),
-        # Some calls are planned to be dropped or cut.
-        contextlib.suppress(requests.RequestException),
-        session.post(
-            getattr(urls, planned.provider) + planned.path,
-            json=planned.body,
-            headers={"X-Loopback": planned.orders, "Authorization": "Bearer demo"},
-            stream=planned.stream,
-            timeout=30,
-        ) as response,
-    ):
-        for number, _ in enumerate(response.iter_lines()):
-            if planned.leaves and number > 4:
-                break
+    extension = app.extensions["llm_cost"].extension
+    with app.app_context(), extension.tags(**planned.tags):
+        if planned.estimate is not None:
+            extension.track(**planned.estimate, usage_source="estimated")
+            return
+        with (
+            # Some calls are planned to be dropped or cut.
+            contextlib.suppress(requests.RequestException),
+            session.post(
+                _HOSTS[planned.provider] + planned.path,
+                json=planned.body,
+                headers={"X-Loopback": planned.orders, "Authorization": "Bearer demo"},
+                stream=planned.stream,
+                timeout=30,
+            ) as response,
+        ):
+            for number, _ in enumerate(response.iter_lines()):
+                if planned.leaves and number > 4:
+                    break
 
 
 @contextlib.contextmanager

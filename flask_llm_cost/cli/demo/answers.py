@@ -31,6 +31,7 @@ SNAPSHOTS: t.Final = {
     "gpt-5": "gpt-5-2025-08-07",
     "gpt-5-mini": "gpt-5-mini-2025-08-07",
     "claude-haiku-4-5": "claude-haiku-4-5-20251001",
+    "claude-opus-4-1": "claude-opus-4-1-20250805",
     "claude-sonnet-4-5": "claude-sonnet-4-5-20250929",
 }
 """The dated model that providers report for the name an app asks for."""
@@ -120,8 +121,8 @@ class Ask:
 
     @property
     def text(self) -> str:
-        """The answer's text, of about the ordered number of tokens."""
-        words = max(1, self.counts.visible * 3 // 4)
+        """The answer's text, of about the ordered number of tokens, 400 at most."""
+        words = max(1, min(self.counts.visible, 400) * 3 // 4)
         said = " ".join(itertools.islice(itertools.cycle(_WORDS), words))
         return self.orders.get("say", said)
 
@@ -135,6 +136,12 @@ class Ask:
         """An id in the provider's format."""
         asked = json.dumps([self.path, self.body, [*self.orders.items()]])
         return prefix + hashlib.sha256(asked.encode()).hexdigest()[:length]
+
+
+def orders_of(header: str) -> dict[str, str]:
+    """Parse an ``X-Loopback`` header."""
+    words = (word.partition("=") for word in header.split())
+    return {name: value for name, _, value in words}
 
 
 def _texts(value: t.Any) -> Iterator[str]:

@@ -29,6 +29,7 @@ from werkzeug.wrappers import Response
 from .answers import Answer
 from .answers import answer
 from .answers import Ask
+from .answers import orders_of
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -132,8 +133,7 @@ def _respond(request: Request, pause: float) -> Response:
     body = request.get_json(force=True, silent=True)
     if not isinstance(body, dict):
         return Response('{"error": {"message": "Send a JSON object."}}', 400)
-    words = request.headers.get("X-Loopback", "").split()
-    orders = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    orders = orders_of(request.headers.get("X-Loopback", ""))
     ask = Ask(request.full_path, body, orders)
     answered = answer(ask)
     time.sleep(float(orders.get("slow", 0)) / 1000)

@@ -1,8 +1,8 @@
-"""What the users of an imaginary app do in thirty days.
+"""What the users of an imaginary app do in ninety days.
 
-Seven features call three providers, mostly in office hours. Some calls fail, some streams
-are cut or abandoned, and one model has no price. The plan is always the same, except for
-the days it covers.
+Its features call three providers, mostly in office hours. Some calls fail, some streams
+are cut or abandoned, some usage is estimated, one model has no price, and on one day an
+import runs wild. The plan is always the same, except for the days it covers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...call import Usage
+
 Json: t.TypeAlias = dict[str, t.Any]
 
-DAYS: t.Final = 30
+DAYS: t.Final = 90
 
 HOURS: t.Final = (
     (2, 1, 1, 1, 1, 2, 5, 14, 34, 52, 60, 54)
@@ -26,8 +28,8 @@ HOURS: t.Final = (
 
 WEEKDAYS: t.Final = (1.0, 1.1, 1.15, 1.05, 0.85, 0.3, 0.25)
 
-BUSY_DAY: t.Final = 3
-"""This number of days ago, an import ran twice."""
+BUSY_DAY: t.Final = 9
+"""This number of days ago, a tenant's import ran again and again."""
 
 TENANTS: t.Final = {"acme": 9, "globex": 6, "initech": 3, "hooli": 2}
 
@@ -38,7 +40,7 @@ class Planned:
 
     at: dt.datetime
     provider: str
-    """``openai``, ``anthropic`` or ``gemini``: which of the loopback servers."""
+    """``openai``, ``anthropic`` or ``gemini``."""
     path: str
     body: Json
     orders: str
@@ -46,6 +48,8 @@ class Planned:
     tags: Mapping[str, str]
     leaves: bool = False
     """Whether the caller stops reading the stream before its end."""
+    estimate: Mapping[str, t.Any] | None = None
+    """What to track instead of sending a request."""
 
     @property
     def stream(self) -> bool:
@@ -69,7 +73,7 @@ class Feature:
 def plan(count: int, now: dt.datetime) -> list[Planned]:
     """The calls, oldest first.
 
-    :param now: The end of the thirty days; no call is later.
+    :param now: The end of the ninety days; no call is later.
     """
     rng = random.Random(20_260)
     return [
@@ -91,21 +95,27 @@ def _times(rng: random.Random, count: int, now: dt.datetime) -> list[dt.datetime
 def _busy(at: dt.datetime, now: dt.datetime) -> float:
     age = (now.date() - at.date()).days
     growth = 1.3 - 0.6 * age / DAYS
+    if age == BUSY_DAY:
+        return HOURS[at.hour] * 3.5
     # Today is only half over, but should show some calls.
-    extra = {BUSY_DAY: 1.5, 0: 1.8}.get(age, 1.0)
+    extra = 1.8 if age == 0 else 1.0
     return HOURS[at.hour] * WEEKDAYS[at.weekday()] * growth * extra
 
 
 def _call(
     rng: random.Random, number: int, at: dt.datetime, now: dt.datetime
 ) -> Planned:
-    burst = (now.date() - at.date()).days == BUSY_DAY and rng.random() < 0.4
+    burst = (now.date() - at.date()).days == BUSY_DAY and rng.random() < 0.65
     feature = (
         IMPORT if burst else rng.choices(FEATURES, [f.weight for f in FEATURES])[0]
     )
     provider, path, body, orders = feature.ask(rng, f"Request {number} of the demo.")
     tags = _tags(rng, feature, at, burst)
     stream = bool(body.get("stream")) or ":stream" in path
+    if feature is AGENT and rng.random() < 0.08:
+        used = Usage(input_tokens=orders["input"], output_tokens=orders["output"])
+        told = {"provider": provider, "model": body["model"], "usage": used}
+        return Planned(at, provider, path, {}, "", tags, estimate=told)
     orders["slow"] = _latency(rng, orders.get("output", 0))
     orders |= _trouble(rng, stream)
     return Planned(
@@ -132,15 +142,15 @@ def _tags(
         "user_id": user,
         "endpoint": feature.endpoint,
     }
-    if feature.name == "chat":
+    if feature.name in ("chat", "agent"):
         tags["session"] = f"{user}-{at:%m%d}{'am' if at.hour < 13 else 'pm'}"
     # Some jobs have no tags.
     return {} if rng.random() < 0.04 else tags
 
 
 def _latency(rng: random.Random, output: int) -> int:
-    # A tenth of what providers take, so that the demo is done in seconds.
-    return min(900, int(40 * rng.lognormvariate(0, 0.5) + output * 0.4))
+    # A fraction of what providers take, so that the demo is done in seconds.
+    return min(200, int(10 * rng.lognormvariate(0, 0.5) + output * 0.008))
 
 
 def _trouble(rng: random.Random, stream: bool) -> Json:
@@ -167,7 +177,7 @@ def _messages(model: str, text: str, **options: t.Any) -> Json:
 
 def _chat(rng: random.Random, text: str) -> Asked:
     """Long conversations, of which most was sent before."""
-    prompt = _size(rng, 2600)
+    prompt = _size(rng, 38_000)
     if rng.random() < 0.55:
         body = _messages("gpt-4o", text)
         if rng.random() < 0.75:
@@ -175,35 +185,55 @@ def _chat(rng: random.Random, text: str) -> Asked:
             if rng.random() < 0.9:
                 body["stream_options"] = {"include_usage": True}
         cached = prompt * 6 // 10 // 128 * 128 if prompt > 1500 else 0
-        orders = {"input": prompt - cached, "cached": cached, "output": _size(rng, 380)}
+        orders = {"input": prompt - cached, "cached": cached, "output": _size(rng, 900)}
         return "openai", "/v1/chat/completions", body, orders
-    orders = {"input": prompt // 4, "output": _size(rng, 420)}
+    orders = {"input": prompt // 4, "output": _size(rng, 700)}
     orders[rng.choices(("cached", "write", "write_1h"), (8, 2, 1))[0]] = prompt
     body = _messages("claude-sonnet-4-5", text, max_tokens=2048, stream=True)
     return "anthropic", "/v1/messages", body, orders
 
 
+def _agent(rng: random.Random, text: str) -> Asked:
+    """Steps of an agent that works on a repository, whose context it reads each time."""
+    orders = {"input": _size(rng, 4000), "output": _size(rng, 11_000)}
+    orders["cached" if rng.random() < 0.66 else "write"] = min(
+        _size(rng, 130_000), 190_000
+    )
+    model = "claude-opus-4-1" if rng.random() < 0.85 else "claude-sonnet-4-5"
+    body = _messages(model, text, max_tokens=16_384, stream=True)
+    return "anthropic", "/v1/messages", body, orders
+
+
 def _support(rng: random.Random, text: str) -> Asked:
     """Short answers to mails, with a handbook in the cached system prompt."""
-    orders = {"input": _size(rng, 340), "output": _size(rng, 210)}
-    orders["write" if rng.random() < 0.12 else "cached"] = 6144
+    orders = {"input": _size(rng, 1400), "output": _size(rng, 420)}
+    orders["write" if rng.random() < 0.12 else "cached"] = 24_576
     body = _messages("claude-haiku-4-5", text, max_tokens=800)
     return "anthropic", "/v1/messages", body, orders
 
 
 def _summary(rng: random.Random, text: str) -> Asked:
     """Long documents in, a page out."""
-    pro = rng.random() < 0.18
+    pro = rng.random() < 0.5
     model = "gemini-2.5-pro" if pro else "gemini-2.5-flash"
     stream = rng.random() < 0.4
     verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
-    output = _size(rng, 520)
-    orders = {"input": _size(rng, 9000), "output": output}
+    output = _size(rng, 1800)
+    orders = {"input": _size(rng, 150_000, 0.4), "output": output}
     orders["reasoning"] = int(output * rng.uniform(0.2, 0.6))
     if rng.random() < 0.25:
-        orders["cached"] = 4096
+        orders["cached"] = 32_768
     body = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
     return "gemini", f"/v1beta/models/{model}:{verb}", body, orders
+
+
+def _import(rng: random.Random, text: str) -> Asked:
+    """A whole archive, read by the more expensive model."""
+    output = _size(rng, 4000)
+    orders = {"input": _size(rng, 420_000, 0.3), "output": output}
+    orders["reasoning"] = output // 2
+    body = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
+    return "gemini", "/v1beta/models/gemini-2.5-pro:generateContent", body, orders
 
 
 def _search(rng: random.Random, text: str) -> Asked:
@@ -213,8 +243,8 @@ def _search(rng: random.Random, text: str) -> Asked:
 
 def _review(rng: random.Random, text: str) -> Asked:
     """A reasoning model, half of the time in the cheaper tier."""
-    output = _size(rng, 1900)
-    orders = {"input": _size(rng, 5200), "output": output}
+    output = _size(rng, 16_000)
+    orders = {"input": min(_size(rng, 140_000), 270_000), "output": output}
     orders["reasoning"] = output * 6 // 10
     model = "gpt-5" if rng.random() < 0.7 else "gpt-5-mini"
     body: Json = {"model": model, "input": text}
@@ -233,16 +263,19 @@ def _plain(model: str, prompt: int, answer: int) -> Callable[..., Asked]:
     return ask
 
 
+AGENT: t.Final = Feature("agent", "agent.step", 52, _agent)
+
 FEATURES: t.Final = (
-    Feature("chat", "chat.ask", 30, _chat),
-    Feature("support", "mail.reply", 22, _support),
-    Feature("summarize", "docs.summary", 16, _summary),
-    Feature("search", "search.index", 14, _search),
-    Feature("extract", "invoices.read", 12, _plain("gpt-4o-mini", 1400, 160)),
-    Feature("review", "code.review", 8, _review),
+    Feature("chat", "chat.ask", 26, _chat),
+    AGENT,
+    Feature("support", "mail.reply", 18, _support),
+    Feature("summarize", "docs.summary", 14, _summary),
+    Feature("search", "search.index", 12, _search),
+    Feature("extract", "invoices.read", 10, _plain("gpt-4o-mini", 6000, 400)),
+    Feature("review", "code.review", 14, _review),
     # A model of the app's own, which is in no price list.
     Feature("lab", "lab.try", 2, _plain("acme-7b-preview", 900, 240)),
 )
 
-IMPORT: t.Final = Feature("summarize", "docs.summary", 0, _summary)
-"""What ran twice on the busy day."""
+IMPORT: t.Final = Feature("import", "docs.import", 0, _import)
+"""What ran again and again on the busy day."""

@@ -10,6 +10,7 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from flask_llm_cost.call import Usage
 from flask_llm_cost.capture import clients
@@ -21,6 +22,14 @@ from tests.capture.server import Seen
 JSON: t.Final = (("Content-Type", "application/json"),)
 USED: t.Final = Usage(input_tokens=60, cache_read_tokens=40, output_tokens=20)
 MESSAGES: t.Final[t.Any] = [{"role": "user", "content": "hello"}]
+
+
+def installed(module: str) -> bool:
+    """Whether a module can be imported."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def itself(value: t.Any) -> t.Any:
@@ -57,6 +66,8 @@ class Sdk:
     """It gives up after a number of attempts; otherwise, after some time."""
     without: Sequence[str] = ()
     """Scenes that it cannot play."""
+    scenes: Sequence[str] | None = None
+    """The only scenes to play; all if left out."""
     patches: Sequence[tuple[str, t.Any]] = ()
     """Patches that shorten its wait between two attempts."""
 
@@ -134,6 +145,13 @@ SCENES: t.Final[dict[str, Scene]] = {
     "timeout": Scene(_plain(silent=True), "no_response", timeout=0.1),
     "no JSON": Scene(lambda _: [Answer(b"<html>", headers=JSON)], "ok"),
 }
+
+
+WIDE: t.Final = (
+    *("plain", "streamed to the end", "stopped early", "dies mid-stream"),
+    *("401", "429, then 200"),
+)
+"""What each SDK of a wide matrix plays: plain, streamed, cut, refused and retried."""
 
 
 @dataclass
@@ -264,6 +282,10 @@ _VARYING: t.Final = frozenset(
         "host",
         "idempotency-key",
         "x-amz-date",
+        "x-amzn-trace-id",
+        "x-client-request-id",
+        "x-ms-client-request-id",
+        "x-request-id",
     )
 )
 """Headers that differ in each call."""

@@ -48,7 +48,7 @@ def _few_objects() -> Iterator[None]:
 PLAYS = [
     pytest.param(sdk, name, id=f"{sdk}: {name}")
     for sdk in _drivers()
-    for name in SCENES
+    for name in sdk.scenes or SCENES
     if name not in sdk.without
 ]
 OFTEN = ("plain", "streamed to the end", "429, then 200")

@@ -1,0 +1,194 @@
+"""Why a line is billed at another rate than the ledger's."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ..money import context
+from ..money import WIDE
+from .cell import Cell
+from .cell import to_whole_pico
+from .cells import Part
+from .cells import Place
+from .cells import Variant
+from .report import add_up
+from .report import exact
+
+_REGIONS: t.Final = tuple(
+    WIDE.divide(*map(Decimal, pair))
+    for pair in ((1, 1), (11, 10), (9, 10), (10, 11), (10, 9))
+)
+"""What regions cost compared to others: the same, 10 % more, or less."""
+_SHORT: t.Final = context(4)
+"""A price has few digits."""
+_FACTOR: t.Final = context(6)
+"""So has a discount."""
+_MANY: t.Final = 100
+"""Units from which a rate with few digits is no accident: of 4, any amount has one."""
+_CLOSE: t.Final = Decimal("0.01")
+_MOST: t.Final = Decimal("0.9")
+_LOOSE: t.Final = Decimal("1e-6")
+_ROUNDED: t.Final = Decimal("1e-4")
+
+
+def is_region(cell: Cell) -> bool:
+    """Whether each part of a line costs what the ledger says, or as in another region."""
+    rate, billed = cell.ledger_rate, cell.billed
+    if rate is None or not billed.regions:
+        return False
+    parts = list(billed.regions.values())
+    rest = exact.subtract(billed.quantity, add_up(part.quantity for part in parts))
+    if rest:
+        amount = add_up(part.amount for part in parts)
+        parts.append(Part(rest, exact.subtract(billed.amount, amount)))
+    expected = [WIDE.multiply(part.quantity, rate) for part in parts]
+    return all(
+        any(
+            abs(WIDE.multiply(usd, factor) - part.amount) <= 2 * cell.tolerance
+            for factor in _REGIONS
+        )
+        for usd, part in zip(expected, parts, strict=True)
+    )
+
+
+# One ratio of all lines
+
+
+@dataclass(frozen=True, slots=True)
+class OneRatio:
+    """The ratio of what is billed to what the ledger says, if all lines have the same."""
+
+    ratio: Decimal
+    causes: Sequence[str]
+    """Why it may be."""
+    loose: Decimal
+    """How much lines may differ from it, as a share of their amounts."""
+
+    def part(self, cell: Cell) -> Decimal:
+        """Return what the ratio amounts to."""
+        if cell.moved:
+            base = cell.cost
+        else:
+            held = cell.held
+            # The rest is in the cell at the bill's rate already.
+            unknown = exact.subtract(held.total, held.quantity)
+            quantity = exact.subtract(cell.billed.quantity, unknown)
+            base = WIDE.multiply(quantity, cell.rate)
+        return to_whole_pico(WIDE.multiply(base, self.ratio - 1))
+
+    def fits(self, cell: Cell) -> bool:
+        """Whether it is all of what is left to be named."""
+        if not cell.moved and not cell.ledger_rate:
+            return False
+        loose = WIDE.multiply(self.loose, abs(cell.billed.amount))
+        return self._off(cell) <= 2 * cell.tolerance + loose
+
+    def is_part_of(self, cell: Cell) -> bool:
+        """Whether it is nearly all, and has one cause."""
+        if len(self.causes) > 1 or cell.moved or not cell.ledger_rate:
+            return False
+        return self._off(cell) <= WIDE.multiply(_CLOSE, abs(cell.billed.amount))
+
+    def is_rounded(self, cell: Cell) -> bool:
+        """Whether it is all, except for the rounding of a price."""
+        return self._off(cell) <= WIDE.multiply(_ROUNDED, abs(cell.billed.amount))
+
+    def _off(self, cell: Cell) -> Decimal:
+        return abs(exact.subtract(cell.rest, self.part(cell)))
+
+
+def one_ratio(cells: Iterable[Cell], *, converted: bool) -> OneRatio | None:
+    """Return the ratio of all lines, if there is one and it is not 1.
+
+    :param converted: Whether the bill was converted at a rate that it does not state.
+    """
+    known = [c for c in cells if c.billed.quantity and c.ledger_rate and not c.moved]
+    known = [cell for cell in known if cell.bill_rate]
+    if len({cell.place for cell in known}) < 2:
+        return None
+    for ratio, loose in _ratios(known):
+        causes = _causes(known, ratio, converted)
+        if causes and abs(ratio - 1) >= _LOOSE:
+            found = OneRatio(ratio, causes, loose)
+            if _have(known, found):
+                return found
+    return None
+
+
+def _ratios(cells: Sequence[Cell]) -> Iterator[tuple[Decimal, Decimal]]:
+    """Return what the ratio may be, and how much lines may differ from it."""
+    dollars: dict[Decimal, Decimal] = {}
+    for cell in cells:
+        short = _FACTOR.plus(_ratio(cell))
+        dollars[short] = exact.add(dollars.get(short, Decimal(0)), cell.billed.amount)
+    yield max(dollars, key=lambda ratio: dollars[ratio]), Decimal(0)
+    # Prices after a discount may be rounded each.
+    yield _ratio(max(cells, key=lambda cell: cell.billed.amount)), _LOOSE
+
+
+def _ratio(cell: Cell) -> Decimal:
+    expected = WIDE.multiply(cell.billed.quantity, cell.rate)
+    return WIDE.divide(cell.billed.amount, expected)
+
+
+def _have(cells: Sequence[Cell], found: OneRatio) -> bool:
+    """Whether nearly all lines have a ratio, and no line is far from it."""
+    fitting = [cell for cell in cells if found.fits(cell)]
+    dollars, all_dollars = (
+        add_up(abs(cell.billed.amount) for cell in some) for some in (fitting, cells)
+    )
+    return dollars >= WIDE.multiply(_MOST, all_dollars) and all(
+        _is_close(cell, found.ratio) for cell in cells
+    )
+
+
+def _is_close(cell: Cell, ratio: Decimal) -> bool:
+    expected = WIDE.multiply(WIDE.multiply(cell.billed.quantity, cell.rate), ratio)
+    return abs(expected - cell.billed.amount) <= WIDE.multiply(_CLOSE, abs(expected))
+
+
+def _causes(cells: Iterable[Cell], ratio: Decimal, converted: bool) -> Sequence[str]:
+    if ratio <= 0:
+        return ()
+    if not converted:
+        return ("discount",) if ratio < 1 else ()
+    if ratio > 1 or all(cell.billed.listed == cell.billed.amount for cell in cells):
+        return ("currency",)
+    return ("discount", "currency")
+
+
+# Prices
+
+
+def steady_rates(
+    cells: Iterable[Cell],
+) -> Mapping[tuple[Place, Variant], list[Cell]]:
+    """Return the cells whose rates may be those of others, by line."""
+    found: dict[tuple[Place, Variant], list[Cell]] = {}
+    for cell in cells:
+        if cell.bill_rate and cell.held.quantity and not cell.moved:
+            found.setdefault((cell.place, cell.variant), []).append(cell)
+    return found
+
+
+def is_price(cell: Cell, others: Iterable[Cell]) -> bool:
+    """Whether the bill's rate can be a price: it is that of another day, or is short."""
+    rate, quantity, amount = cell.bill_rate, cell.billed.quantity, cell.billed.amount
+    if rate is None or rate <= 0:
+        return False
+    for other in others:
+        if other is not cell and other.bill_rate:
+            off = abs(WIDE.multiply(other.bill_rate, quantity) - amount)
+            scale = WIDE.divide(quantity, other.billed.quantity)
+            if off <= cell.tolerance + WIDE.multiply(scale, other.tolerance):
+                return True
+    if quantity < _MANY:
+        return False
+    short = WIDE.multiply(_SHORT.plus(rate), quantity)
+    return abs(short - amount) <= cell.tolerance

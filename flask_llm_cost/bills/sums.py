@@ -1,0 +1,154 @@
+"""Sum the lines of a bill that differ in their amounts only."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+from decimal import Decimal
+
+from ..errors import BillError
+from ..money import context
+from .line import Kind
+from .line import Line
+from .values import literal
+
+MAX_LINES: t.Final = 150_000
+"""The most lines of a statement, after summing: about 100 MB."""
+
+add: t.Final = context(200).add
+"""Exact for any number of amounts within bounds."""
+
+Scope: t.TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Key(t.NamedTuple):
+    """What a line is for."""
+
+    start: dt.datetime
+    end: dt.datetime
+    kind: Kind
+    name: str
+    currency: str
+    scope: Scope = ()
+    provider: str | None = None
+    model: str | None = None
+    meter: str | None = None
+    mode: str | None = None
+    tier: str | None = None
+    region: str | None = None
+    cache_ttl: str | None = None
+    response_id: str | None = None
+
+
+class Amounts(t.NamedTuple):
+    """What a line amounts to. ``None`` is unknown, and so is a sum with one of them."""
+
+    billed: Decimal | None = None
+    listed: Decimal | None = None
+    usd: Decimal | None = None
+    quantity: Decimal | None = None
+    requests: int | None = None
+
+    def plus(self, other: Amounts) -> Amounts:
+        """Return the sum of two lines."""
+        counts = self.requests, other.requests
+        return Amounts(
+            _plus(self.billed, other.billed),
+            _plus(self.listed, other.listed),
+            _plus(self.usd, other.usd),
+            _plus(self.quantity, other.quantity),
+            None if None in counts else sum(t.cast(tuple[int, int], counts)),
+        )
+
+
+def _plus(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    return None if one is None or other is None else add(one, other)
+
+
+class Sums:
+    """Lines by what they are for.
+
+    :param source: The source's name.
+    :param file: As errors name what is read.
+    """
+
+    def __init__(self, source: str, file: str) -> None:
+        self._source = source
+        self._file = file
+        self._sums: dict[Key, Amounts] = {}
+        self._scopes: dict[Scope, dict[str, str]] = {}
+
+    def add(self, key: Key, amounts: Amounts) -> None:
+        """Add a line.
+
+        :raises BillError: If there are too many that differ.
+        """
+        known = self._sums.get(key)
+        self._sums[key] = amounts if known is None else known.plus(amounts)
+        if known is None and len(self._sums) > MAX_LINES:
+            raise BillError(
+                self._file,
+                None,
+                f"it has more than {MAX_LINES:,} different lines. Split it by month, or"
+                " export it with fewer columns of tags.",
+            )
+
+    def include(self, other: Sums) -> None:
+        """Add the lines of another file of the same bill.
+
+        :raises BillError: If most of them are here already: it is the same bill twice.
+        """
+        known, new = self._sums, other._sums
+        charged = [(key, each) for key, each in new.items() if each.billed]
+        same = sum(known.get(key) == each for key, each in charged)
+        if same * 2 > len(charged):
+            raise BillError(
+                other._file,
+                None,
+                f"{same} of its {len(charged)} lines are also in {self._file}, to the"
+                " last digit. Name the newest export of each period only.",
+            )
+        for key, each in new.items():
+            self.add(key, each)
+
+    def lines(self) -> tuple[Line, ...]:
+        """Return the lines, earliest first."""
+        return tuple(
+            self._line(key, amounts)
+            for key, amounts in sorted(self._sums.items(), key=lambda item: item[0][0])
+        )
+
+    def _line(self, key: Key, amounts: Amounts) -> Line:
+        # Lines of one scope share its mapping: a bill has many lines and few scopes.
+        scope = self._scopes.setdefault(key.scope, dict(key.scope))
+        return Line(
+            source=self._source,
+            start=key.start,
+            end=key.end,
+            kind=key.kind,
+            name=key.name,
+            currency=key.currency,
+            billed_text=_text(amounts.billed),
+            listed_text=_text(amounts.listed),
+            usd_text=_text(amounts.usd),
+            quantity=amounts.quantity,
+            requests=amounts.requests,
+            scope=scope,
+            provider=key.provider,
+            model=key.model,
+            meter=key.meter,
+            mode=key.mode,
+            tier=key.tier,
+            region=key.region,
+            cache_ttl=key.cache_ttl,
+            response_id=key.response_id,
+        )
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else literal(amount)
+
+
+def scope_of(**ids: str | None) -> Scope:
+    """Return the scope of the ids that are known."""
+    return tuple((name, value) for name, value in ids.items() if value)

@@ -1,0 +1,58 @@
+"""``distribute``: the calls on several nodes of a PostgreSQL with Citus."""
+
+from __future__ import annotations
+
+import typing as t
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from ..storage import NO_DISTRIBUTION
+from ..storage import required
+from .partition import show
+
+if t.TYPE_CHECKING:
+    from ..query.host import Host
+
+
+@click.command()
+@click.option(
+    "--ahead",
+    metavar="N",
+    type=click.IntRange(0, 120),
+    default=3,
+    show_default=True,
+    help="Number of future months to create partitions for.",
+)
+@click.option(
+    "--dry-run",
+    "--sql",
+    is_flag=True,
+    help="Print the SQL, and change nothing; Citus need not be installed.",
+)
+@with_appcontext
+def distribute(ahead: int, dry_run: bool) -> None:
+    """Distribute the calls over the nodes of a PostgreSQL with the extension citus.
+
+    Partitions the table of calls by month if it is not, since a distributed table cannot be
+    partitioned later, and distributes it by event id. Tags are copied to each node; sums and
+    budgets stay on the coordinator. New calls are queued in the spool meanwhile. It can be
+    interrupted and run again.
+
+    \b
+    flask llm-cost distribute --dry-run
+    """
+    host: Host = current_app.extensions["llm_cost"]
+    distribution = required(host.ledger.distribution, NO_DISTRIBUTION)
+    plan = distribution.plan(ahead=ahead)
+    if dry_run:
+        for step in plan:
+            show(step)
+    if not plan:
+        click.echo(f"{host.ledger.label} is distributed already.")
+    elif not dry_run:
+        distribution.apply(
+            ahead=ahead, progress=lambda step: click.echo(f"{step.title}.")
+        )
+        click.echo(f"{host.ledger.label} is distributed.")

@@ -1,0 +1,181 @@
+"""``reconcile`` and ``bills``, over real days and made ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing as t
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_llm_cost import bills
+from flask_llm_cost.call import Call
+from flask_llm_cost.db.tables import calls
+from flask_llm_cost.money import digits
+from flask_llm_cost.state import AppState
+from tests.bills.months import a_call
+from tests.bills.months import a_line
+from tests.bills.months import DAY
+from tests.bills.months import START
+from tests.bills.months import statement
+from tests.bills.test_planted import calls_of
+from tests.bills.test_planted import SAMPLES
+from tests.conftest import MakeApp
+
+FILES: t.Final = [str(path) for path in sorted(SAMPLES.glob("openai_*.json"))]
+
+
+COSTS: t.Final = Path(FILES[0]).read_text()
+
+
+def run(app: Flask, *words: str, status: int = 0) -> str:
+    result = app.test_cli_runner().invoke(args=["llm-cost", *words])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def store(app: Flask, calls: list[Call]) -> AppState:
+    state: AppState = app.extensions["llm_cost"]
+    for call in calls:
+        state.ledger.append(call)
+    assert state.ledger.flush()
+    return state
+
+
+def real_calls() -> list[Call]:
+    [bill] = bills.read([bills.Document.of_path(path) for path in FILES])
+    return calls_of(bill)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
+def test_real_days_tie_in_every_zone_and_after_pruning(
+    make_app: MakeApp, zone: str
+) -> None:
+    app = make_app(LLM_COST_TIMEZONE=zone)
+    state = store(app, real_calls())
+    first = json.loads(run(app, "reconcile", *FILES, "--format", "json"))
+    [report] = first["reports"]
+    assert report["verdict"] == "reconciled"
+    assert report["billed_usd"] == report["ledger_usd"] == "0.982742"
+    run(app, "prune", "--older-than", "1d")
+    assert state.ledger.prunable(state.clock()) == 0
+    [pruned] = json.loads(run(app, "reconcile", *FILES, "--format", "json"))["reports"]
+    assert pruned == report
+
+
+def test_files_are_compared_as_databases_are(make_app: MakeApp) -> None:
+    app = make_app(LLM_COST_STORAGE="jsonl")
+    store(app, real_calls())
+    assert "RECONCILED" in run(app, "reconcile", *FILES)
+    assert "reconciled" in run(app, "bills", "list")
+
+
+def test_an_empty_ledger_is_not_good(app: Flask) -> None:
+    output = run(app, "reconcile", *FILES, status=1)
+    assert "UNEXPLAINED" in output
+    assert "uncaptured" in output
+
+
+def test_bills_are_listed_shown_and_forgotten(app: Flask) -> None:
+    assert "There are no bills" in run(app, "bills", "list")
+    run(app, "reconcile", *FILES, status=1)
+    run(app, "reconcile", *FILES, status=1)
+    [line] = run(app, "bills", "list").splitlines()
+    assert "2025-10-05 to 2025-10-12" in line
+    assert "unexplained" in line
+    key = line.split()[0]
+    assert "0.569788 USD" in run(app, "bills", "show", key)
+    kept = json.loads(run(app, "bills", "show", key, "--format", "json"))
+    assert kept["reports"][0]["verdict"] == "unexplained"
+    assert f"Deleted {key}." in run(app, "bills", "forget", key)
+    assert "There is no bill" in run(app, "bills", "show", key, status=2)
+
+
+@pytest.mark.parametrize(
+    ("body", "words", "message"),
+    [
+        ("<html>Log in</html>", (), "HTML"),
+        ("{}", (), "cannot be recognized"),
+        ("{}", ("--source", "acme"), "not a source"),
+        ("{}", ("--rate", "0"), "above 0"),
+        ("id,price\n1,2\n", ("--source", "openrouter"), "no column cost_total"),
+        (COSTS, ("--rate", "1.08"), "these bills are in USD"),
+    ],
+)
+def test_what_cannot_be_read_is_a_usage_error(
+    app: Flask, tmp_path: Path, body: str, words: tuple[str, ...], message: str
+) -> None:
+    file = tmp_path / "bill.json"
+    file.write_text(body)
+    assert message in run(app, "reconcile", str(file), *words, status=2)
+    assert "There are no bills" in run(app, "bills", "list")
+
+
+def test_single_calls_are_settled_and_can_be_undone(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = dataclasses.replace(a_call(START, "one", input=1000), response_id="r1")
+    lost = dataclasses.replace(
+        a_call(START, "one", input=1000), response_id="r2", usage=None, cost=None
+    )
+    state = store(app, [known, lost])
+    lines = [
+        a_line(START.date(), usd, model="one", response_id=name)
+        for name, usd in (("r1", "0.0025"), ("r2", "0.07"))
+    ]
+    bill = statement(lines, 1)
+    monkeypatch.setattr(bills, "read", lambda documents, source: [bill])
+    output = run(app, "reconcile", "x.csv", "--settle")
+    assert "+$0.07  no_usage" in output
+    assert "EXPLAINED" in output
+    again = run(app, "reconcile", "x.csv", "--format", "json")
+    assert json.loads(again)["reports"][0]["difference_usd"] == "0"
+    [settled] = [line for line in output.splitlines() if "To undo" in line]
+    run(app, "prices", "reprice", "--undo", settled.split()[-1])
+    [report] = bills.compare(state.ledger, bill)
+    assert digits(report.difference_usd) == "0.07"
+    assert report.costs == {lost.event_id: Decimal("0.07")}
+
+
+def test_a_reconciled_day_settles_calls_that_were_cut(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = {"name": "all", "limit_usd": 9, "period": "total", "unpriced": "estimate"}
+    app = make_app(LLM_COST_BUDGETS=[budget | {"estimate": 2}])
+    whole, other = a_call(START, "one", input=1000), a_call(START, "one", output=1000)
+    assert whole.cost is not None
+    cost = dataclasses.replace(whole.cost, complete=False, ceiling_usd=Decimal(3))
+    cut = dataclasses.replace(whole, cost=cost, flags=frozenset(["cut"]))
+    lost = dataclasses.replace(other, usage=None, cost=None, outcome="failed")
+    later = a_call(START + DAY, "one", input=1000)
+    elsewhere = dataclasses.replace(later, cost=cost, flags=frozenset(["cut"]))
+    state = store(app, [cut, lost, elsewhere])
+    lines = [
+        a_line(
+            START.date(), "0.0025", model="one", meter="input", quantity=Decimal(1000)
+        )
+    ]
+    bill = statement(lines, 2)
+    monkeypatch.setattr(bills, "read", lambda documents, source: [bill])
+    run(app, "reconcile", "x.csv", "--settle", status=1)
+    with state.ledger.reading(fresh=True) as connection:
+        rows = connection.execute(sa.select(calls)).all()
+    found = {row.event_id: (row.cost_total, row.cost_complete) for row in rows}
+    assert found[cut.event_id] == (2_500_000_000, True)
+    assert found[lost.event_id] == (0, True)
+    assert found[elsewhere.event_id] == (2_500_000_000, False)  # another day
+    [after] = json.loads(run(app, "budgets", "show", "all", "--format", "json"))
+    assert after["unsettled_usd"] == "2.9975"  # of the other day alone
+    assert after["unsettled_calls"] == 1
+
+
+def test_a_bill_without_days_is_not_stored(app: Flask, tmp_path: Path) -> None:
+    file = tmp_path / "bill.json"
+    file.write_text("[]")
+    output = run(app, "reconcile", str(file), "--source", "openai", status=1)
+    assert "NOT COMPARABLE" in output
+    assert "There are no bills" in run(app, "bills", "list")
