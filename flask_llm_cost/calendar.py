@@ -149,3 +149,17 @@ def iso(moment: dt.datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")
+
+
+def past_time(older_than: dt.timedelta | dt.datetime, now: dt.datetime) -> dt.datetime:
+    """The time before which something is older than an age, or than a time (aware).
+
+    :raises ValueError: If that time is not in the past.
+    """
+    before = now - older_than if isinstance(older_than, dt.timedelta) else older_than
+    if before.tzinfo is None or before >= now:
+        raise ValueError(
+            "older_than must be an age above zero, or an aware time in the past, not"
+            f" {older_than!r}"
+        )
+    return before

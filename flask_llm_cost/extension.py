@@ -16,6 +16,7 @@ from .apps import Apps
 from .apps import NAME
 from .attempt import Attempt
 from .binding import bind
+from .calendar import past_time
 from .call import Call
 from .call import Outcome
 from .call import TagSource
@@ -432,16 +433,7 @@ class LlmCost(AppRecorder):
         :raises StorageError: If the ledger cannot be written.
         """
         state = self._apps.need("prune()")
-        now = state.clock()
-        before = (
-            now - older_than if isinstance(older_than, dt.timedelta) else older_than
-        )
-        if before.tzinfo is None or before >= now:
-            raise ValueError(
-                "older_than must be an age above zero, or an aware time in the past, not"
-                f" {older_than!r}"
-            )
-        return state.ledger.prune(before)
+        return state.ledger.prune(past_time(older_than, state.clock()))
 
 
 def make_app(config: Mapping[str, t.Any], instance_path: str | None = None) -> Flask:

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from ..db.budget_tables import budget_alerts
+from ..db.budget_tables import budget_reservations
+from ..db.budget_tables import budget_windows
+from ..db.budget_tables import ERASED
 from ..db.rows import call_of
 from ..db.sql import capped_sum
 from ..db.sql import joined_sum
 from ..db.sql import split_sum
 from ..db.sql import tagged
-from ..db.tables import budget_alerts
-from ..db.tables import budget_reservations
-from ..db.tables import budget_windows
 from ..db.tables import calls
-from ..db.tables import ERASED
 from ..db.tables import rollups
 from ..money import from_pico
 from ..money import MAX_PICO

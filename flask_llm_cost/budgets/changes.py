@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ..db.tables import budget_reservations
-from ..db.tables import budget_windows
+from ..db.budget_tables import budget_reservations
+from ..db.budget_tables import budget_windows
 from ..event_id import event_time
 from ..money import MAX_PICO
 

@@ -18,9 +18,9 @@ from dataclasses import field
 import sqlalchemy as sa
 
 from ..call import Call
+from ..db.budget_tables import budget_windows
 from ..db.rows import tag_set_of
 from ..db.statements import chunks
-from ..db.tables import budget_windows
 from ..money import floor_pico
 from ..money import to_pico
 from .alert import Alert

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
+from ..db.budget_tables import outbox
 from ..db.engine import Engines
-from ..db.tables import outbox
 from .alert import Alert
 
 _log = logging.getLogger("flask_llm_cost")

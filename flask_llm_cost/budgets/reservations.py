@@ -24,11 +24,11 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from ..db.budget_tables import budget_reservations
+from ..db.budget_tables import budget_windows
 from ..db.engine import brief
 from ..db.engine import Engines
 from ..db.statements import chunks
-from ..db.tables import budget_reservations
-from ..db.tables import budget_windows
 from ..db.timeouts import current as time_limit
 from ..errors import StorageError
 from ..money import from_pico

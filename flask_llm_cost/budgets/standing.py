@@ -15,10 +15,10 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from ..db.tables import budget_alerts
-from ..db.tables import budget_reservations
-from ..db.tables import budget_windows
-from ..db.tables import ERASED
+from ..db.budget_tables import budget_alerts
+from ..db.budget_tables import budget_reservations
+from ..db.budget_tables import budget_windows
+from ..db.budget_tables import ERASED
 from ..money import from_pico
 from ..money import quotient
 from ..money import share

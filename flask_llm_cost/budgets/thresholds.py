@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from ..call import Call
+from ..db.budget_tables import budget_alerts
+from ..db.budget_tables import budget_windows
 from ..db.statements import chunks
-from ..db.tables import budget_alerts
-from ..db.tables import budget_windows
 from ..money import multiply
 from ..money import quotient
 from ..money import to_pico

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from ..db.budget_tables import budget_windows
+from ..db.budget_tables import budgets as budgets_table
 from ..db.statements import chunks
-from ..db.tables import budget_windows
-from ..db.tables import budgets as budgets_table
 from .audit import count_unsettled
 from .audit import spent_in
 from .changes import COUNTERS

@@ -26,6 +26,7 @@ from ..config import Settings
 from ..errors import SetupRequired
 from ..errors import StorageError
 from ..interrupts import pass_on
+from . import budget_tables as budget_tables
 from . import day_tables as day_tables
 from .connections import make_engine
 from .connections import NETWORK_ADVICE

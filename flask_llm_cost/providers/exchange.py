@@ -17,6 +17,8 @@ from ..call import Usage
 from ..call import UsageSource
 from ..interrupts import pass_on
 from . import sparse
+from .batch_results import missed_results
+from .batch_results import result_notes
 from .buffer import BoundedBuffer
 from .decoding import Decoding
 from .decoding import Unreadable
@@ -277,32 +279,10 @@ class Exchange:
     def _read_result(
         self, line: Mapping[str, t.Any], answer: Mapping[str, t.Any]
     ) -> None:
-        kind = _OPERATIONS.get(str(answer.get("object")), "chat")
-        notes = Notes(self.route.provider, operation=kind, service_tier="batch")
-        self._dialect.read(notes, answer)
-        # Embeddings have neither an id nor a date. Their line has both, or a key.
-        notes.identify(model=None, response_id=line.get("id"))
-        if self.route.response_id and line.get("key"):
-            named = f"{self.route.response_id}/{line['key']}"
-            notes.identify(model=None, response_id=named)
-        if not notes.created_s:
-            dated = _DATED_ID.match(str(line.get("id")))
-            notes.date(None if dated is None else int(dated[1], 16))
-        notes.service_tier, notes.background = "batch", True
+        notes = result_notes(self.route, self._dialect, line, answer)
         reading = self._reading(notes, ended=True)
         if reading.usage is not None:
             self._add_result(reading)
-
-    def _miss_results(self, document: Mapping[str, t.Any]) -> None:
-        """Report answers that were too long to keep as one whose usage is not known."""
-        missed = Reading(
-            provider=self.route.provider,
-            operation=self.route.operation,
-            response_id=_text(document.get("name", document.get("id"))),
-            usage=Usage(),
-            flags=frozenset(("unread_usage", "results_dropped")),
-        )
-        self._add_result(missed)
 
     def _take(self, document: Mapping[str, t.Any]) -> None:
         """Take notes of an event, and the answers of a session that ended before it."""
@@ -403,7 +383,7 @@ class Exchange:
                 for answer in self._dialect.batch_results(document):
                     self._read_result(document, answer)
                 if not data.whole:
-                    self._miss_results(document)
+                    self._add_result(missed_results(self.route, document))
 
     def _parse(self, notes: Notes, data: BoundedBuffer) -> t.Any:
         dialect = self._dialect
@@ -435,17 +415,6 @@ def _text(value: object) -> str | None:
 
 _TEXTS: t.Final = ("chat", "responses", "completions", "interactions", "embeddings")
 """Operations that are billed by tokens, whatever is not read."""
-
-_DATED_ID: t.Final = re.compile(r"[a-z_]+_([0-9a-f]{8})[0-9a-f]{20,}$")
-"""An OpenAI id that begins with its time, in seconds since 1970."""
-
-_OPERATIONS: t.Final = {
-    "response": "responses",
-    "list": "embeddings",
-    "text_completion": "completions",
-    "embedding": "embeddings",
-}
-"""Operations by the ``object`` member of an answer in a file of batch results."""
 
 
 def _source(

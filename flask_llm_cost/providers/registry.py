@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from . import media_paths
 from . import paths
 from .gateways import GATEWAYS
 from .paths import Path
@@ -183,20 +184,22 @@ PROVIDERS: t.Final = (
     _provider("vercel", "ai-gateway.vercel.sh"),
     _provider("voyage", "api.voyageai.com"),
     _provider("zai", "api.z.ai"),
-    _provider("assemblyai", _ASSEMBLYAI, paths.ASSEMBLYAI),
-    _provider("aws_polly", "polly.*.amazonaws.com", paths.POLLY),
-    _provider("black_forest_labs", "api.bfl.ai api.*.bfl.ai", paths.BLACK_FOREST),
+    _provider("assemblyai", _ASSEMBLYAI, media_paths.ASSEMBLYAI),
+    _provider("aws_polly", "polly.*.amazonaws.com", media_paths.POLLY),
+    _provider("black_forest_labs", "api.bfl.ai api.*.bfl.ai", media_paths.BLACK_FOREST),
     _provider("cloudflare", "api.cloudflare.com", paths.CLOUDFLARE),
-    _provider("deepgram", "api.deepgram.com api.eu.deepgram.com", paths.DEEPGRAM),
-    _provider("elevenlabs", "api.elevenlabs.io api.*.elevenlabs.io", paths.ELEVENLABS),
-    _provider("fal_ai", "fal.run queue.fal.run", paths.FAL),
+    _provider("deepgram", "api.deepgram.com api.eu.deepgram.com", media_paths.DEEPGRAM),
+    _provider(
+        "elevenlabs", "api.elevenlabs.io api.*.elevenlabs.io", media_paths.ELEVENLABS
+    ),
+    _provider("fal_ai", "fal.run queue.fal.run", media_paths.FAL),
     _provider("oci", "inference.generativeai.*.oci.oraclecloud.com", paths.OCI),
-    _provider("replicate", "api.replicate.com", paths.REPLICATE),
-    _provider("runwayml", "api.dev.runwayml.com", paths.RUNWAY),
+    _provider("replicate", "api.replicate.com", media_paths.REPLICATE),
+    _provider("runwayml", "api.dev.runwayml.com", media_paths.RUNWAY),
     _provider("sagemaker", "runtime.sagemaker.*.amazonaws.com", paths.SAGEMAKER),
-    _provider("soniox", "api.soniox.com", paths.SONIOX),
-    _provider("stability", "api.stability.ai", paths.STABILITY),
-    _provider("twelvelabs", "api.twelvelabs.io", paths.TWELVELABS),
+    _provider("soniox", "api.soniox.com", media_paths.SONIOX),
+    _provider("stability", "api.stability.ai", media_paths.STABILITY),
+    _provider("twelvelabs", "api.twelvelabs.io", media_paths.TWELVELABS),
     *(_provider(name, hosts) for name, hosts in GATEWAYS.items()),
 )
 """The known providers, by the name that calls and prices use."""

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ..db.budget_tables import budget_windows
+from ..db.budget_tables import ERASED
 from ..db.rows import tag_set_of
 from ..db.statements import by_key
-from ..db.tables import budget_windows
 from ..db.tables import calls
-from ..db.tables import ERASED
 from ..db.tables import tag_rollups
 from ..db.tables import tag_sets
 from ..db.tables import tag_values

@@ -21,9 +21,9 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
 from flask_llm_cost.config import Settings
-from flask_llm_cost.db.tables import budget_reservations
-from flask_llm_cost.db.tables import budget_windows
-from flask_llm_cost.db.tables import budgets as budgets_table
+from flask_llm_cost.db.budget_tables import budget_reservations
+from flask_llm_cost.db.budget_tables import budget_windows
+from flask_llm_cost.db.budget_tables import budgets as budgets_table
 from flask_llm_cost.ledger import Ledger
 from tests.conftest import every_database
 from tests.ledger.samples import make_call

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from flask_llm_cost.db.tables import budget_windows
-from flask_llm_cost.db.tables import outbox
+from flask_llm_cost.db.budget_tables import budget_windows
+from flask_llm_cost.db.budget_tables import outbox
 from flask_llm_cost.ledger import Ledger
 from tests.conftest import MakeApp
 

@@ -20,9 +20,9 @@ from flask_llm_cost import signals
 from flask_llm_cost.attempt import Attempt
 from flask_llm_cost.budgets import Alert
 from flask_llm_cost.call import Call
-from flask_llm_cost.db.tables import budget_windows
-from flask_llm_cost.db.tables import budgets as budgets_table
-from flask_llm_cost.db.tables import outbox
+from flask_llm_cost.db.budget_tables import budget_windows
+from flask_llm_cost.db.budget_tables import budgets as budgets_table
+from flask_llm_cost.db.budget_tables import outbox
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.errors import UnknownPrice

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.attempt import Attempt
-from flask_llm_cost.db.tables import budget_reservations
+from flask_llm_cost.db.budget_tables import budget_reservations
 from flask_llm_cost.errors import BudgetExceeded
 from tests.conftest import MakeApp
 

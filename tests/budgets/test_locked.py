@@ -16,8 +16,8 @@ from flask import has_app_context
 from flask_llm_cost import interrupts
 from flask_llm_cost import wait_limit
 from flask_llm_cost.attempt import Attempt
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.db.query_threads import QueryThreads
-from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.errors import BudgetExceeded
 from flask_llm_cost.errors import StorageError
 from tests.conftest import MakeApp

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost import LlmCost
-from flask_llm_cost.db.tables import budget_reservations
-from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.budget_tables import budget_reservations
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.ledger import Ledger
 from tests.conftest import MakeApp
 

@@ -20,8 +20,8 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
 from flask_llm_cost.config import Settings
-from flask_llm_cost.db.tables import budget_reservations
-from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.budget_tables import budget_reservations
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.event_id import mint_event_id
 from flask_llm_cost.ledger import Ledger
 from tests.ledger.samples import make_call

@@ -23,7 +23,7 @@ from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
 from flask_llm_cost.config import Settings
-from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.ledger import Ledger
 from tests.ledger.samples import make_call
 

@@ -10,8 +10,8 @@ import pytest
 import requests
 import sqlalchemy as sa
 
-from flask_llm_cost.db.tables import budget_reservations
-from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.budget_tables import budget_reservations
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.errors import BudgetExceeded
 from tests.capture.server import Answer
 from tests.capture.server import CHAT_STREAM

@@ -17,7 +17,7 @@ from flask_llm_cost.budgets.unsettled import unsettled
 from flask_llm_cost.call import Call
 from flask_llm_cost.call import Cost
 from flask_llm_cost.call import Part
-from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.ledger.reprice import Scope

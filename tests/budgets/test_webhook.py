@@ -20,7 +20,7 @@ from flask_llm_cost.budgets import Alert
 from flask_llm_cost.budgets import webhook
 from flask_llm_cost.budgets.webhook import DeliveryError
 from flask_llm_cost.budgets.webhook import Webhook
-from flask_llm_cost.db.tables import outbox
+from flask_llm_cost.db.budget_tables import outbox
 from flask_llm_cost.public_address import is_public
 from tests.capture.server import Answer
 from tests.capture.server import Provider

@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy import exc
 
-from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.db.tables import calls
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.money import to_pico

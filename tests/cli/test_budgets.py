@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.budgets.definition import Reservation
-from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.errors import BudgetExceeded
 from tests.conftest import MakeApp
 

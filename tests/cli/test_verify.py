@@ -14,7 +14,7 @@ from flask import Flask
 from flask_llm_cost import Call
 from flask_llm_cost import call_recorded
 from flask_llm_cost.capture import clients
-from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.query.detail import stream_calls
 from flask_llm_cost.query.filters import CallFilter
 from tests.cli.conftest import Run

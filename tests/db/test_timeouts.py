@@ -20,8 +20,8 @@ from flask_llm_cost.config import Settings
 from flask_llm_cost.db import engine as engine_module
 from flask_llm_cost.db import timed_queries
 from flask_llm_cost.db import timeouts
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.db.engine import Engines
-from flask_llm_cost.db.tables import budget_windows
 from flask_llm_cost.errors import StorageError
 from flask_llm_cost.ledger import Ledger
 from tests.budgets.test_counters import BLOCK

@@ -19,7 +19,7 @@ from flask_llm_cost.calendar import edges
 from flask_llm_cost.calendar import HOUR
 from flask_llm_cost.call import Call
 from flask_llm_cost.config import Settings
-from flask_llm_cost.db.tables import budget_windows
+from flask_llm_cost.db.budget_tables import budget_windows
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.money import to_pico
 from flask_llm_cost.query.aggregate import series

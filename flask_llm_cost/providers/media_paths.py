@@ -1,0 +1,78 @@
+"""The paths of APIs that make and read images, videos and speech."""
+
+from __future__ import annotations
+
+import typing as t
+
+from . import assemblyai
+from . import deepgram
+from . import elevenlabs
+from . import fal
+from . import polly
+from . import replicate
+from . import soniox
+from . import studios
+from . import twelvelabs
+from .paths import OPENAI
+from .paths import Path
+
+REPLICATE: t.Final = (
+    Path(
+        r".*/v1/(?:(?:models|deployments)/[^/]+/[^/]+/)?predictions",
+        replicate.PREDICTION,
+        "predictions",
+    ),
+    Path(r".*/v1/predictions/[^/]+", replicate.PREDICTION, "predictions", method="GET"),
+)
+
+FAL: t.Final = (Path(r"/(?P<model>(?!.*/requests/)[^/]+/.+)", fal.ORDER, "images"),)
+
+BLACK_FOREST: t.Final = (
+    Path(r".*/v1/(?P<model>flux-[^/]+)", studios.PRICED, "images"),
+)
+
+STABILITY: t.Final = (
+    Path(
+        r".*/v2beta/stable-image/(?:generate|edit|upscale|control)/(?P<model>[^/]+)",
+        studios.IMAGE,
+        "images",
+    ),
+)
+
+RUNWAY: t.Final = (
+    Path(r".*/v1/(?:image|text|video)_to_video", studios.VIDEO, "videos"),
+    Path(r".*/v1/text_to_image", studios.PICTURE, "images"),
+)
+
+# Speech
+
+DEEPGRAM: t.Final = (
+    Path(r".*/v1/listen", deepgram.LISTEN, "audio"),
+    Path(r".*/v1/speak", deepgram.SPEAK, "speech"),
+)
+
+ELEVENLABS: t.Final = (
+    Path(
+        r".*/v1/text-to-speech/[^/]+(?:/stream)?(?:/with-timestamps)?",
+        elevenlabs.SPEECH,
+        "speech",
+    ),
+    Path(r".*/v1/speech-to-text", elevenlabs.TRANSCRIPT, "audio"),
+)
+
+ASSEMBLYAI: t.Final = (
+    Path(r".*/v2/transcript", assemblyai.TRANSCRIPT, "audio"),
+    Path(r".*/v2/transcript/[^/]+", assemblyai.TRANSCRIPT, "audio", method="GET"),
+    *OPENAI,
+)
+
+SONIOX: t.Final = (
+    Path(r".*/v1/transcriptions", soniox.TRANSCRIPT, "audio"),
+    Path(r".*/v1/transcriptions/[^/]+", soniox.TRANSCRIPT, "audio", method="GET"),
+)
+
+POLLY: t.Final = (Path(r"/v1/speech", polly.SPEECH, "speech"),)
+
+TWELVELABS: t.Final = (
+    Path(r".*/v1\.\d/(?:analyze|generate)", twelvelabs.ANALYZE, "chat"),
+)
