@@ -19,7 +19,8 @@ _lock = threading.Lock()
 def when_imported(name: str, work: Callable[[], object]) -> None:
     """Call ``work`` once, right after a module that is not imported yet is imported.
 
-    It is called on the importing thread, before that thread can use the module.
+    It is called on the importing thread, before that thread can use the module. If a module
+    of this package imports it, it is called once that module is imported, too.
     """
     with _lock:
         _finder.awaited[name] = work
@@ -47,7 +48,7 @@ class _Finder(MetaPathFinder):
         path: Sequence[str] | None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        if fullname not in self.awaited:
+        if fullname not in self.awaited and not fullname.startswith(_OURS):
             return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
@@ -55,31 +56,72 @@ class _Finder(MetaPathFinder):
                 continue
             spec: ModuleSpec | None = find(fullname, path, target)
             if spec is not None:
-                _call_back(spec, self.awaited)
+                _call_back(spec)
                 return spec
         return None
 
 
 _finder: t.Final = _Finder()
 
+_OURS: t.Final = f"{__package__}."
+
+_unfinished: set[str] = set()
+"""Modules of this package that are being imported now, on any thread."""
+
+_postponed: list[Callable[[], object]] = []
+"""Work of modules that they import, and that needs them complete."""
+
 
 @harmless()
-def _call_back(spec: ModuleSpec, awaited: dict[str, Callable[[], object]]) -> None:
+def _call_back(spec: ModuleSpec) -> None:
     """Hide the loader's method with one of its instance, until that is called."""
     loader: t.Any = spec.loader
     own = vars(loader)
-    if isinstance(loader, type) or "exec_module" in own:
+    hidden = own.get("exec_module")
+    if isinstance(loader, type) or getattr(hidden, "llm_cost", False):
         return
 
     def exec_module(module: ModuleType) -> None:
-        own.pop("exec_module", None)
-        loader.exec_module(module)
-        work = awaited.get(module.__name__)
-        if work is not None:
-            forget(module.__name__)
+        if hidden is None:
+            own.pop("exec_module", None)
+        else:
+            own["exec_module"] = hidden
+        name = module.__name__
+        if name.startswith(_OURS):
+            _load_ours(name, lambda: loader.exec_module(module))
+        else:
+            loader.exec_module(module)
+            _loaded(name)
+
+    vars(exec_module)["llm_cost"] = True
+    own["exec_module"] = exec_module
+
+
+def _load_ours(name: str, load: Callable[[], object]) -> None:
+    """Load a module of this package. What captures a library may be in it."""
+    with _lock:
+        _unfinished.add(name)
+    try:
+        load()
+    finally:
+        with _lock:
+            _unfinished.discard(name)
+            due = [] if _unfinished else _postponed[:]
+            del _postponed[: len(due)]
+        for work in due:
             _call(work)
 
-    own["exec_module"] = exec_module
+
+def _loaded(name: str) -> None:
+    work = _finder.awaited.get(name)
+    if work is None:
+        return
+    forget(name)
+    with _lock:
+        if _unfinished:
+            _postponed.append(work)
+            return
+    _call(work)
 
 
 @harmless()

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import subprocess
 import sys
+import typing as t
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,7 @@ def test_instrument_imports_no_library_and_captures_it_later() -> None:
     pytest.importorskip("httpx2")
     code = """
 import sys
+import typing as t
 from flask_llm_cost.capture import clients
 from flask_llm_cost.capture.tap import Tap
 from tests.capture.conftest import Book
@@ -101,3 +103,86 @@ assert not hasattr(httpx2.HTTPTransport.handle_request, "__wrapped__")
 assert not any("llm_cost" in type(f).__module__ for f in sys.meta_path)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_library_that_our_own_module_imports_first_is_captured() -> None:
+    code = """
+import importlib, os, sys
+from flask_llm_cost.capture import clients
+from flask_llm_cost.capture.tap import Tap
+
+class Book:
+    unlisted_hosts = "count"
+
+def check(first):
+    clients.instrument(Tap(Book()))
+    importlib.import_module("flask_llm_cost.capture." + first)
+    for library in clients._LIBRARIES.values():
+        for module in library.modules:
+            if module in sys.modules or library.transport == first:
+                if clients._is_installed(module):
+                    importlib.import_module(module)
+                    assert all(patch.tap for patch in clients._patches[module]), module
+    assert clients._patches and not clients.unsupported(), clients.unsupported()
+    clients.uninstrument()
+    assert not any("llm_cost" in type(f).__module__ for f in sys.meta_path)
+
+others = {"requests", "urllib3", "botocore.httpsession", "aiohttp", "grpc"}
+assert not others & set(sys.modules)
+for first in ("requests_adapter", "urllib3_body", "urllib3_connection",
+              "botocore_session", "aiohttp_websocket", "grpc_channel"):
+    child = os.fork()
+    if not child:
+        try:
+            check(first)
+        except BaseException as error:
+            print(first, repr(error), flush=True)
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_adapter_that_imports_requests_leaves_it_captured(tmp_path: Path) -> None:
+    code = """
+import sys
+from flask import Flask
+from flask_llm_cost import LlmCost
+
+app = Flask("late", instance_path=sys.argv[1])
+app.config["LLM_COST_STORAGE"] = "log"
+llm_cost = LlmCost(app)
+llm_cost.instrument()
+assert "requests" not in sys.modules
+llm_cost.adapter()
+import requests.adapters
+assert hasattr(requests.adapters.HTTPAdapter.send, "__wrapped__")
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, timeout=60)
+
+
+def test_the_hook_of_another_tool_stays(module: str) -> None:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    seen: list[str] = []
+    loader = t.cast(t.Any, spec.loader)
+    run = loader.exec_module
+
+    def exec_module(imported: t.Any) -> None:
+        seen.append("theirs")
+        run(imported)
+
+    loader.exec_module = exec_module
+
+    class Finder:
+        def find_spec(self, name: str, *args: t.Any) -> t.Any:
+            return spec if name == module else None
+
+    sys.meta_path.insert(0, t.cast(t.Any, Finder()))
+    try:
+        when_imported(module, lambda: seen.append("ours"))
+        importlib.import_module(module)
+    finally:
+        del sys.meta_path[0]
+    assert seen == ["theirs", "ours"]
