@@ -11,7 +11,6 @@ import typing as t
 import requests
 from requests.adapters import BaseAdapter
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPHeaderDict
 from urllib3 import HTTPResponse
 
 from .answers import answer
@@ -36,8 +35,7 @@ class LocalProvider(BaseAdapter):
         if ask.failure == "drop":
             raise requests.ConnectionError("Connection aborted.", request=request)
         answered = answer(ask)
-        headers = HTTPHeaderDict(answered.headers)
-        headers["Content-Type"] = answered.content_type
+        headers = dict(answered.headers) | {"Content-Type": answered.content_type}
         raw = HTTPResponse(
             _Body(answered.pieces, cut=ask.failure == "cut"),
             headers,
