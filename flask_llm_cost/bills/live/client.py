@@ -171,6 +171,8 @@ class Client:
             raise _Temporary(f"it answered with {status}", wait)
         if status == 410:
             raise Gone
+        # Otherwise urllib3 1.26 passes a body that was cut as the whole.
+        response.raw.enforce_content_length = True
         body = bytearray()
         for chunk in response.iter_content(_CHUNK):
             body += chunk
