@@ -353,8 +353,10 @@ def test_a_missing_column_is_an_error(shop: Flask, examined: Examined) -> None:
     ledger = shop.extensions["llm_cost"].ledger
     with ledger.reading() as connection:
         url = connection.engine.url
-    with sa.create_engine(url).begin() as connection:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE llm_cost_calls DROP COLUMN operation"))
+    engine.dispose()
     found = examined()
     assert found["exit"][0] == "1"
     assert found["columns"][0] == "error"
