@@ -18,6 +18,7 @@ from .reading import read as read
 from .report import CAUSES as CAUSES
 from .report import Report as Report
 from .report import Residual as Residual
+from .scopes import unknown_groups as unknown_groups
 from .sources import recognize as recognize
 from .sources import SOURCES as SOURCES
 from .statement import Statement as Statement

@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import os
+import re
 import typing as t
 import zipfile
 import zlib
@@ -29,6 +30,7 @@ MAX_JSON: t.Final = 32 * 1024 * 1024
 MAX_BYTES: t.Final = 1024 * 1024 * 1024
 """The most bytes that a file may have, or decompress to."""
 MAX_LINE: t.Final = 1024 * 1024
+_SEPARATOR: t.Final = re.compile(r'"?sep=.?"?\r?', re.IGNORECASE)
 _HEAD: t.Final = 64 * 1024
 _BLOCK: t.Final = 256 * 1024
 
@@ -234,14 +236,12 @@ class Document:
 
     def _decode(self, body: str, place: Place) -> t.Any:
         try:
-            return json.loads(
-                body, parse_float=Digits, parse_int=Digits, parse_constant=_refuse
-            )
+            return _decode(body)
         except RecursionError:
             raise place.error("its JSON is nested too deeply.") from None
         except ValueError as error:
             raise place.error(
-                f"it is not complete JSON: {error}. Download it again."
+                f"it is not valid JSON, or not all of it: {error}. Download it again."
             ) from None
 
     def _values(self, limit: int) -> Iterator[t.Any]:
@@ -291,8 +291,17 @@ class Document:
         return tuple(next(self._cells(), ()))
 
     def _cells(self) -> Iterator[list[str]]:
-        separator = max(",;\t", key=self.head.partition("\n")[0].count)
-        rows = csv.reader(self._lines(), delimiter=separator, strict=True)
+        lines, first = self._lines(), self.head.partition("\n")[0]
+        if "\r" in first.rstrip("\r"):
+            raise self.place.error(
+                "its lines end in CR only. Save it with line ends of Windows or Unix."
+            )
+        if _SEPARATOR.fullmatch(first):
+            # Excel's own first line.
+            first = self.head.split("\n", 2)[1]
+            next(lines)
+        separator = max(",;\t|", key=first.count)
+        rows = csv.reader(lines, delimiter=separator, strict=True)
         try:
             yield from rows
         except csv.Error as error:
@@ -363,3 +372,21 @@ def _encoding(start: bytes) -> str:
 
 def _refuse(name: str) -> t.NoReturn:
     raise ValueError(f"{name} is not a number")
+
+
+def _object(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    """Return an object, unless a key is in it twice: one of the values would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {shown(twice)} is twice in one object")
+    return found
+
+
+_decode: t.Final = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_float=Digits,
+    parse_int=Digits,
+    parse_constant=_refuse,
+).decode

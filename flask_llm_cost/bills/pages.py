@@ -287,6 +287,25 @@ def days_of(pages: Iterable[Page]) -> frozenset[dt.date]:
     )
 
 
+def parts_of_days(pages: Iterable[Page]) -> Mapping[dt.date, str]:
+    """Return the UTC days that costs have a part of only, and why they do not count.
+
+    :raises BillError: If costs do not start at midnight.
+    """
+    found: dict[dt.date, str] = {}
+    for page in pages:
+        for bucket in page.buckets:
+            if bucket.start.time() != dt.time():
+                raise bucket.place.error(
+                    f"it starts at {bucket.start:%Y-%m-%dT%H:%M:%SZ}, which is not midnight"
+                    " in UTC. Ask for whole days in UTC (1d)."
+                )
+            if bucket.end.time() != dt.time():
+                why = f"The bill has this day only until {bucket.end:%H:%M:%S} UTC."
+                found[bucket.end.date()] = why
+    return found
+
+
 def each_result(pages: Sequence[Page]) -> Iterator[tuple[Bucket, Place, Result]]:
     """Iterate over the results of all buckets with their places."""
     for page in pages:

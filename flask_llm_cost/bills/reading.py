@@ -50,4 +50,10 @@ def _named(name: str, document: Document) -> Source:
             None,
             f"{name!r} is not a source of bills. Sources: {', '.join(SOURCES)}.",
         )
+    if not SOURCES[name].recognizes(document):
+        others = [each.name for each in SOURCES.values() if each.recognizes(document)]
+        if others:
+            raise document.place.error(
+                f"it is a bill of {' or '.join(others)}, not of {name}. Leave out --source."
+            )
     return SOURCES[name]

@@ -233,7 +233,9 @@ def judge(
     """
     comparable = [each for each in days if each.verdict != "not_comparable"]
     if not comparable:
-        return "not_comparable", next((d.reason for d in days), "The bill has no days.")
+        return "not_comparable", next(
+            (d.reason for d in days), "The bill has no lines."
+        )
     verdicts = {each.verdict for each in comparable}
     if verdicts == {"nothing"}:
         return "nothing", "Neither the bill nor the ledger has anything."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -16,6 +17,7 @@ from ..scope import KEY
 from ..scope import parts_of
 from .report import add_up
 from .report import exact
+from .statement import Statement
 
 Holds: t.TypeAlias = Callable[[str], bool]
 """Whether calls of a scope are compared."""
@@ -38,6 +40,22 @@ def group_of(scope: str, groups: Mapping[str, str]) -> str | None:
 def names_of(scope: str) -> list[str]:
     """Return the ids that a bill may have for calls of a scope, too."""
     return [value for name, value in ids_of(scope).items() if name != KEY]
+
+
+def unknown_groups(statement: Statement, groups: Mapping[str, str]) -> Iterator[str]:
+    """Warn of mapped ids that no line of a bill has.
+
+    :param groups: As ``LLM_COST_BILL_SCOPES``.
+    """
+    scopes = {frozenset(line.scope.items()) for line in statement.lines}
+    known = sorted({value for scope in scopes for _, value in scope})
+    for name in dict.fromkeys(groups.values()):
+        if statement.lines and name not in known:
+            ids = ", ".join(known[:5]) or "none: ask for the bill by project or key"
+            yield (
+                f"LLM_COST_BILL_SCOPES maps to {name!r}, but no line of the bill has that"
+                f" id. Ids on the bill: {ids}{', ...' if len(known) > 5 else ''}."
+            )
 
 
 def lacking(

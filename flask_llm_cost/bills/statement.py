@@ -90,8 +90,13 @@ def make_statement(
         covered=covered,
         watermark=watermark,
         not_comparable=not_comparable or {},
-        warnings=tuple(warnings) if covered else (*warnings, "It has no lines."),
+        warnings=tuple(warnings) if covered else (*warnings, _no_lines(documents)),
     )
+
+
+def _no_lines(documents: Sequence[Document]) -> str:
+    names = ", ".join(document.name for document in documents)
+    return f"{names}: it has no lines. Check which days were asked for or exported."
 
 
 def _currency(document: Document, lines: Sequence[Line]) -> str:

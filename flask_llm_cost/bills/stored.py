@@ -84,10 +84,9 @@ class StoredBills:
             found.append(dataclasses.replace(bill, replaced=replaced))
         return found
 
-    def find(self, key: str) -> StoredBill | None:
-        """Return the bill whose key begins like this, if there is exactly one."""
-        found = [each for each in self.all() if key and each.key.startswith(key)]
-        return found[0] if len(found) == 1 else None
+    def find(self, key: str) -> list[StoredBill]:
+        """Return the bills whose keys begin like this, latest first."""
+        return [each for each in self.all() if key and each.key.startswith(key)]
 
     def read(self, key: str) -> Statement | None:
         """Return a statement with its lines."""

@@ -61,6 +61,13 @@ class Amounts(t.NamedTuple):
         )
 
 
+def _contradict(amounts: Amounts) -> bool:
+    billed, quantity = amounts.billed, amounts.quantity
+    if not billed or not quantity:
+        return False
+    return (billed < 0) != (quantity < 0)
+
+
 def _plus(one: Decimal | None, other: Decimal | None) -> Decimal | None:
     return None if one is None or other is None else add(one, other)
 
@@ -81,8 +88,17 @@ class Sums:
     def add(self, key: Key, amounts: Amounts) -> None:
         """Add a line.
 
-        :raises BillError: If there are too many that differ.
+        :raises BillError: If there are too many that differ, or its amount and quantity
+            have opposite signs.
         """
+        if key.kind == "usage" and _contradict(amounts):
+            raise BillError(
+                self._file,
+                f"{key.start:%Y-%m-%d}, {key.name}",
+                f"the amount is {amounts.billed}, but the quantity is {amounts.quantity}:"
+                " one of them is negative. Export the bill again; a correction has both"
+                " negative, or a kind of its own.",
+            )
         known = self._sums.get(key)
         self._sums[key] = amounts if known is None else known.plus(amounts)
         if known is None and len(self._sums) > MAX_LINES:

@@ -48,7 +48,10 @@ def rows_of(
         if isinstance(value, dict) and "schema" in value and "rows" in value:
             yield from _bigquery(place, value)
         elif isinstance(value, dict):
-            yield place, {name.lower(): each for name, each in value.items()}
+            row = {name.lower(): each for name, each in value.items()}
+            if len(row) < len(value):
+                raise place.error("a name is in it twice, in upper and lower case.")
+            yield place, row
         elif not lenient:
             place.mapping(value)
 

@@ -68,12 +68,16 @@ class Place:
         """
         number = parse(value)
         if number is None:
-            raise self.error(
-                f"{key} is {_missing(value)}, which is not a number within bounds"
-                " (digits, a point and at most 60 digits). Export the bill again; a"
-                " spreadsheet may have changed it."
-            )
+            raise self.not_a_number(value, key)
         return number
+
+    def not_a_number(self, value: object, key: str) -> BillError:
+        """Return the error for what should be a number."""
+        return self.error(
+            f"{key} is {_missing(value)}, which is not a number within bounds: at most 60"
+            " digits and a decimal point, without separators of thousands or a sign of"
+            " currency. Export the bill again; a spreadsheet may have changed it."
+        )
 
     def amount(self, value: object, key: str) -> Decimal:
         """Read an amount of money.
@@ -123,6 +127,16 @@ class Place:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=dt.UTC)
         return self._this_century(moment, value, key)
+
+    def day(self, value: object, key: str) -> dt.datetime:
+        """Read a UTC day, as the time at which it starts.
+
+        :raises BillError: If it is not one, or a time within a day.
+        """
+        moment = self.time(value, key)
+        if moment.time() != dt.time():
+            raise self.error(f"{key} is {shown(value)}, which is not a day in UTC.")
+        return moment
 
     def unix_time(self, value: object, key: str) -> dt.datetime:
         """Read a time in seconds since 1970.

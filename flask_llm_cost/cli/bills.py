@@ -34,11 +34,15 @@ def _stored() -> StoredBills:
 
 def _known(stored: StoredBills, key: str) -> StoredBill:
     found = stored.find(key)
-    if found is None:
-        raise click.UsageError(
-            f"There is no bill {key!r}, or several begin like this. See `bills list`."
-        )
-    return found
+    if len(found) == 1:
+        return found[0]
+    known = found or stored.all()
+    names = ", ".join(each.key for each in known[:5]) or "none"
+    if found:
+        message = f"{count(len(found), 'bill')} begin with {key!r}: {names}."
+    else:
+        message = f"There is no bill {key!r}. Known bills: {names}."
+    raise click.UsageError(f"{message} See `flask llm-cost bills list`.")
 
 
 @bills.command("list")

@@ -141,6 +141,10 @@ def _statements(
         raise click.UsageError("Use --live, or files and --source, not both.")
     if from_ is None or to is None:
         raise click.UsageError("--live needs --from and --to.")
+    if to < from_:
+        raise click.UsageError(
+            f"--from {from_:%Y-%m-%d} is after --to {to:%Y-%m-%d}. Swap them."
+        )
     from ..bills.live import fetch
 
     end = to.date() + dt.timedelta(days=1)
@@ -165,7 +169,8 @@ def _compare(host: Host, statement: Statement, rate: Decimal | None) -> list[Rep
     if statement.covered:
         stored = bills.StoredBills(host.ledger.bills)
         stored.note(stored.put(statement), reports)
-    for warning in statement.warnings:
+    unknown = bills.unknown_groups(statement, host.settings.bill_scopes)
+    for warning in (*statement.warnings, *unknown):
         click.echo(plain(warning), err=True)
     return reports
 
@@ -200,8 +205,11 @@ def lines_of(report: Report) -> list[str]:
     coverage = ""
     if report.coverage is not None:
         coverage = f" ({percent(report.coverage, 2)} of what is billed per call)"
+    days = "no days"
+    if report.start <= report.end:
+        days = f"{report.start} to {report.end} (UTC)"
     found = [
-        f"{report.source}{scope}: {report.start} to {report.end} (UTC)",
+        f"{report.source}{scope}: {days}",
         f"  billed      ${digits(report.billed_usd)}",
         f"  ledger      ${digits(report.ledger_usd)}{coverage}",
         f"  difference  {_signed(report.difference_usd)}",

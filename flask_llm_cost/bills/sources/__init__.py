@@ -12,6 +12,7 @@ from types import ModuleType
 from ..document import Document
 from ..pages import refuse_error
 from ..statement import Statement
+from ..values import shown
 from . import anthropic
 from . import aws
 from . import azure
@@ -65,6 +66,14 @@ def recognize(document: Document) -> Source:
         refuse_error(document.place, document.json)
     names = ", ".join(each.name for each in found) or "none"
     raise document.place.error(
-        f"its source cannot be recognized (candidates: {names}). If it is a bill of"
-        f" {', '.join(SOURCES)}, pass its name as --source."
+        f"its source cannot be recognized (candidates: {names})."
+        f" {_begins(document)} If it is a bill of {', '.join(SOURCES)}, pass its name as"
+        " --source."
     )
+
+
+def _begins(document: Document) -> str:
+    if document.is_json:
+        return "It should be an answer of a provider's API as it came, or rows of an export."
+    first = ", ".join(document.columns)
+    return f"Its first row should be the names of the columns, and is {shown(first)}."

@@ -25,6 +25,7 @@ from ..pages import each_result
 from ..pages import first_value
 from ..pages import one_account
 from ..pages import Page
+from ..pages import parts_of_days
 from ..pages import read_pages
 from ..pages import Result
 from ..statement import make_statement
@@ -99,6 +100,7 @@ def read(documents: Sequence[Document]) -> Statement:
         usage=left,
         covered=days_of(costs),
         watermark=_watermark(costs),
+        not_comparable=parts_of_days(costs),
         warnings=[*_capped(costs)],
     )
 

@@ -39,7 +39,6 @@ from ..tables import tags_of
 from ..values import DAY
 from ..values import parse
 from ..values import Place
-from ..values import shown
 from ..values import text
 
 NAME: t.Final = "aws"
@@ -147,6 +146,8 @@ class _Table:
             if cost is None or quantity is None:
                 raise self._wrong(number, row)
             listed = None if at_listed is None else parse(row[at_listed])
+            if listed is None and at_listed is not None and row[at_listed]:
+                raise self._wrong(number, row)
             key = simple(row)
             known = found.get(key)
             if known is None:
@@ -193,10 +194,10 @@ class _Table:
 
     def _wrong(self, number: int, row: Sequence[str]) -> BillError:
         place = Place(self._document.name, f"row {number}")
-        cost = row[self._names.index(_COST)]
-        name = _COST if parse(cost) is None else _QUANTITY
-        value = shown(row[self._names.index(name)])
-        return place.error(f"{name} is {value}, which is not a number within bounds.")
+        cells = dict(zip(self._names, row, strict=True))
+        names = [_COST, *(name for name in (_QUANTITY, _LISTED) if cells.get(name))]
+        name = next(each for each in names if parse(cells[each]) is None)
+        return place.not_a_number(cells[name], name)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -87,13 +87,25 @@ def read(documents: Sequence[Document]) -> Statement:
     """
     sums = Sums(NAME, documents[0].name)
     _refuse_missing_pages([each for each in documents if each.is_json])
+    warnings = [each for document in documents for each in _totals_only(document)]
     for document in documents:
         part = Sums(NAME, document.name)
         rows = _answer(document) if document.is_json else rows_of(document)
         for place, row in rows:
             part.add(*_line(place, row))
         sums.include(part)
-    return make_statement(NAME, documents, sums.lines())
+    return make_statement(NAME, documents, sums.lines(), warnings=warnings)
+
+
+def _totals_only(document: Document) -> Iterator[str]:
+    """Say which columns of an export are missing without which quantities are not known."""
+    names = {name.strip().lower() for name in document.columns}
+    for known in (_METERS, ("quantity",), ("unitofmeasure",)):
+        if names and names.isdisjoint(known):
+            yield (
+                f"{document.name}: it has no column {known[0]}, so only totals can be"
+                " compared. Export all columns."
+            )
 
 
 def _refuse_missing_pages(documents: Sequence[Document]) -> None:
@@ -183,12 +195,14 @@ def _day(place: Place, value: object, key: str) -> dt.datetime:
     written = str(value or "")
     if match := _US_DAY.fullmatch(written):
         written = f"{match[3]}-{match[1]:0>2}-{match[2]:0>2}"
+        if int(match[1]) > 12:
+            raise place.error(
+                f"{key} is {shown(value)}; the export has MM/DD/YYYY or YYYY-MM-DD. A"
+                " spreadsheet may have changed it; download the file again."
+            )
     elif match := _NUMBER_DAY.fullmatch(written):
         written = "-".join(match.groups())
-    moment = place.time(written, key)
-    if (moment.hour, moment.minute) != (0, 0):
-        raise place.error(f"{key} is {shown(value)}, which is not a day in UTC.")
-    return moment
+    return place.day(written, key)
 
 
 def _scope(row: Row) -> Scope:

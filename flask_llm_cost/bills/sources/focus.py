@@ -56,6 +56,14 @@ _CLOUDS: t.Final = (
     ("openai", re.compile(r"openai", re.IGNORECASE)),
     ("anthropic", re.compile(r"anthropic", re.IGNORECASE)),
 )
+_NEEDED: t.Final = (
+    "BilledCost",
+    "BillingCurrency",
+    "ChargePeriodStart",
+    "ChargePeriodEnd",
+    "ChargeCategory",
+    "ServiceName",
+)
 _PROVIDERS: t.Final = (
     "providername",
     "hostprovidername",
@@ -82,6 +90,7 @@ def read(documents: Sequence[Document]) -> Statement:
     accounts: set[str] = set()
     exported: dt.datetime | None = None
     for document in chosen.parts:
+        _refuse_other_columns(document)
         part, rows = Sums(NAME, document.name), 0
         for place, row in rows_of(document):
             rows += 1
@@ -100,6 +109,17 @@ def read(documents: Sequence[Document]) -> Statement:
         watermark=exported,
         warnings=chosen.warnings,
     )
+
+
+def _refuse_other_columns(document: Document) -> None:
+    if document.is_json:
+        return
+    names = column_names(document)
+    missing = [each for each in _NEEDED if each.lower() not in names]
+    if missing:
+        raise document.place.error(
+            f"it has no column {', '.join(missing)}. Export all columns of FOCUS."
+        )
 
 
 def _line(place: Place, row: Row) -> tuple[Key, Amounts]:

@@ -117,6 +117,12 @@ def _lines(place: Place, row: Row) -> Iterator[tuple[Key, Amounts]]:
     amount = place.amount(row.get("cost"), "cost")
     service = str(_field(row, "service", "description") or "")
     name = str(_field(row, "sku", "description") or "")
+    if not (service and name) and amount and row.get("cost_type") in (None, "regular"):
+        missing = "sku.description" if service else "service.description"
+        raise place.error(
+            f"it costs {shown(row['cost'])}, but has no {missing}, which says what for."
+            " Export that column, too."
+        )
     rate = row.get("currency_conversion_rate")
     at_rate = functools.partial(_usd, place, currency, rate)
     if not is_llm(service, name):

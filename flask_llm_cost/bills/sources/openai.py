@@ -27,6 +27,7 @@ from ..pages import each_result
 from ..pages import first_value
 from ..pages import one_account
 from ..pages import Page
+from ..pages import parts_of_days
 from ..pages import read_pages
 from ..pages import Result
 from ..statement import make_statement
@@ -82,7 +83,10 @@ def read(documents: Sequence[Document]) -> Statement:
         account=_account(pages),
         usage=left,
         covered=days_of(costs),
-        not_comparable=contradictions(lines, usage, days_of(reports)),
+        not_comparable={
+            **contradictions(lines, usage, days_of(reports)),
+            **parts_of_days(costs),
+        },
     )
 
 

@@ -94,7 +94,7 @@ class _Activity(_Reading):
 
     def read(self, document: Document) -> None:
         for place, row in _activity_rows(document):
-            start = place.time(row.get("date"), "date")
+            start = place.day(row.get("date"), "date")
             key = Key(
                 start,
                 start + DAY,
@@ -177,7 +177,8 @@ class _Generations(_Reading):
                     " again, and name each period once."
                 )
             self._seen.add(generation)
-            own = place.number(row.get("byok_usage_inference") or "0", "byok")
+            name = "byok_usage_inference"
+            own = place.number(row.get(name) or "0", name)
             self.own_keys += bool(own)
             self.sums.add(*_generation(place, row, generation))
 
