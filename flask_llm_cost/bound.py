@@ -92,7 +92,7 @@ def read_bound(body: bytes | None, operation: str) -> Bound:
         choices=max([1, *_counts(parts, _CHOICES)]) * _prompts(request),
         rounds=rounds,
         units=units,
-        service_tier=_service_tier(request),
+        service_tier=requested_tier(request),
         conditions=_conditions(request),
         other_models=any(
             value and _plain(name) in _OTHER_MODELS for name, value in request.items()
@@ -221,7 +221,7 @@ def _output_limit(parts: list[Mapping[str, t.Any]]) -> int | None:
     return limit + thinking if thinking >= limit else limit
 
 
-def _service_tier(request: Mapping[str, t.Any]) -> str | None:
+def requested_tier(request: Mapping[str, t.Any]) -> str | None:
     """Return the requested tier. Anthropic and Bedrock name some modes otherwise.
 
     Sources: the SDK's types ``BetaMessageCreateParams`` (speed), and Bedrock's Converse

@@ -22,9 +22,13 @@ INCOMPLETE: t.Final[Mapping[str, str]] = {
     "model_fallback": "the model that answered has no price, so the requested one's was"
     " applied",
     "condition_fallback": "the price may depend on the size, quality, resolution, sound,"
-    " search context, thinking or region, and has no rate for this one",
+    " search context, thinking, cache or region, and has no rate for this one",
     # From reading: something is billed that the exchange does not show, or not in full.
     "fallback_credit": "a credit for a fallback was redeemed, whose amount is not reported",
+    "unconfirmed_tier": "a service tier was requested, but the response does not state which"
+    " one it was served at, so standard rates were applied",
+    "unstated_cache": "the response does not state how much of its input came from a cache,"
+    " so all of it has the input rate, which is the most that it costs",
     "unread_usage": "the response reports usage that could not be read",
     "session_fee": "a fee over time, such as for storage or a session, comes on top",
     "cut": "the response was cut before its final usage",
@@ -59,7 +63,7 @@ FLAG_OF_SOURCE: t.Final[Mapping[str, frozenset[str]]] = {
 }
 """The flag of a call whose usage is not final, by its ``usage_source``."""
 
-_AT_MOST: t.Final = frozenset(("cache_fallback",))
+_AT_MOST: t.Final = frozenset(("cache_fallback", "unstated_cache"))
 """Flags of rates that are known not to be lower than the true ones."""
 
 _OF_REPORTED: t.Final = frozenset(("cut",))
@@ -69,8 +73,13 @@ stream that was cut may it be less than all."""
 THINKING: t.Final = "thinking.on"
 """The answer was thought about, at a provider where the whole output costs more then."""
 
+EXPLICIT_CACHE: t.Final = "cache.explicit"
+IMPLICIT_CACHE: t.Final = "cache.implicit"
+"""Alibaba's two caches, whose rates are different shares of the input rate."""
+
 _CONDITIONS: t.Final = (
     "thinking.",
+    EXPLICIT_CACHE,
     "size.",
     "quality.",
     "resolution.",

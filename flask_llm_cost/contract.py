@@ -301,7 +301,7 @@ MODES: t.Final[Mapping[str, str]] = {
     "ultrafast": "service_tier ultrafast",
     "balanced": "service_tier balanced",
     "scale": "service_tier scale",
-    "optimized": "Bedrock: service tier optimized, or performance",
+    "optimized": "Bedrock: performanceConfig.latency optimized; service_tier performance",
     "off_peak": "trafficType ON_DEMAND_OFFPEAK, or pricing_mode",
     "provisioned": "trafficType PROVISIONED_THROUGHPUT",
     "reserved": "service_tier reserved; Anthropic: service_tier priority",
@@ -316,6 +316,7 @@ CONDITIONS: t.Final[Mapping[str, str]] = {
     " parameters.resolution (Veo)",
     "audio": "request.parameters.generateAudio (Veo on Vertex AI), audio (Runway)",
     "thinking": "completion_tokens_details.reasoning_tokens (Alibaba)",
+    "cache": "prompt_tokens_details.cache_type (Alibaba): its two caches have two rates",
     "search_context": "usage.search_context_size (Perplexity)",
     "search_tool": "response.tools[].type (OpenAI): the preview of the search has its own fee",
 }

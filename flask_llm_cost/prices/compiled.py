@@ -27,6 +27,8 @@ from .lookup import Found
 from .meters import MIN_TIME
 from .meters import PREPAID
 from .names import is_claude
+from .names import is_reached
+from .names import is_seen_as_text
 from .rate_table import CORE_METERS
 from .rate_table import Rate
 from .rate_table import RateTable
@@ -51,6 +53,7 @@ class CompiledPrice:
         "_flags",
         "_key",
         "_quick",
+        "_reached",
         "_since",
         "_source",
         "_tables",
@@ -76,6 +79,7 @@ class CompiledPrice:
         self._source: CostSource = "bundled" if found is None else found.source
         self._key = "" if found is None else found.key
         self._flags = _NO_FLAGS if found is None else found.flags
+        self._reached = is_reached(self._key)
         self._threshold = min(self.price.thresholds, default=0) if self.price else 0
         self._quick = None
         if tables and not self._flags and not tables[0].special:
@@ -97,7 +101,7 @@ class CompiledPrice:
             return self._full_cost(usage)
         fresh, cached, output = plain
         fresh_rate, cached_rate, output_rate, threshold = quick
-        if threshold and fresh + cached > threshold:
+        if threshold and fresh + cached >= threshold:
             return self._full_cost(usage)
         pico = fresh * fresh_rate + cached * cached_rate + output * output_rate
         if pico < 0:
@@ -112,7 +116,8 @@ class CompiledPrice:
         price = self.price
         if price is None:
             return None
-        table = self._tables[price.tier(usage) if self._threshold else 0]
+        tier = price.tier(usage, reached=self._reached) if self._threshold else 0
+        table = self._tables[tier]
         pico, items, missing, flags = itemize(table, usage)
         if missing and not items:
             # No used meter has a rate, so not even a floor is known.
@@ -146,6 +151,7 @@ def compile_price(
         return CompiledPrice(None, {}, span)
     price = found.price
     claude = is_claude(provider, found.key)
+    seen_as_text = is_seen_as_text(found.key)
     tables = {
         above: price.table(
             above,
@@ -154,6 +160,7 @@ def compile_price(
             conditions=conditions,
             factor=found.factor,
             claude=claude,
+            seen_as_text=seen_as_text,
         )
         for above in (0, *price.thresholds)
     }

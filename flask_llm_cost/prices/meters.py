@@ -40,6 +40,13 @@ TOKENS: t.Final = frozenset(
 UNITS: t.Final = frozenset(contract.METERS) - TOKENS
 """Meters that count units. Their rates are USD each; ``units:`` adds others."""
 
+TOOL_FEES: t.Final = frozenset(
+    ("web_search", "web_search_premium", "x_search", "gateway_search", "file_search")
+    + ("grounding", "grounded_prompt", "maps_grounding", "retrieval_grounding")
+    + ("code_interpreter", "computer_use")
+)
+"""Units that tools are billed by. A region does not change these fees."""
+
 PER_PROMPT: t.Final = {"grounding": "grounded_prompt"}
 """Units that some models bill once per call, however many there are, and that rate.
 

@@ -111,6 +111,29 @@ def is_claude(provider: str, key: str) -> bool:
     return provider.lower() == "anthropic" or "claude" in key.lower()
 
 
+def is_seen_as_text(key: str) -> bool:
+    """Whether images, videos and documents have the rate of text.
+
+    Google has one rate for these, and at most another one for audio. Its live sessions have
+    other rates, and its embeddings are billed by the image and the frame:
+    https://ai.google.dev/gemini-api/docs/pricing.
+    """
+    return _SEEN_AS_TEXT.match(key.lower()) is not None
+
+
+_SEEN_AS_TEXT: t.Final = re.compile(
+    r"(?:gemini|vertex)/gemini-(?!.*(?:live|audio|embed))"
+)
+
+
+def is_reached(key: str) -> bool:
+    """Whether a price's rates for long contexts begin at their threshold, not above it.
+
+    xAI's do, for a prompt that "reaches" 200,000 tokens: https://docs.x.ai/docs/models.
+    """
+    return key.lower().startswith("xai/")
+
+
 def is_router(model: str | None) -> bool:
     """Whether a model's name stands for a choice among models, made call by call."""
     last = (model or "").lower().rpartition("/")[2].partition(":")[0]

@@ -12,6 +12,8 @@ from dataclasses import field
 from decimal import Decimal
 
 from ..call import Usage
+from ..completeness import EXPLICIT_CACHE
+from ..completeness import IMPLICIT_CACHE
 from ..completeness import THINKING
 from ..money import WIDE
 from .meters import LIMITS
@@ -57,7 +59,7 @@ class Price:
     rates: Mapping[RateKey, Decimal]
     valid_from: dt.datetime | None = None
     multipliers: Mapping[str, Decimal] = field(default_factory=dict)
-    """Factors of all rates by condition, such as ``region.us``."""
+    """Factors of all rates but the fees of tools by condition, such as ``region.us``."""
     multiplier: Decimal | None = None
     """The factor of a ``provider/*`` entry."""
     windows: tuple[DailyWindow, ...] = ()
@@ -104,17 +106,23 @@ class Price:
     def conditions(self) -> frozenset[str]:
         """The conditions that it provides for, by a multiplier, a variant or a rate."""
         thinks = (THINKING,) if self._thinks else ()
-        return frozenset(self.multipliers).union(thinks, *self.variants)
+        caches = _CACHE_SHARES if self._has_two_caches else ()
+        return frozenset(self.multipliers).union(thinks, caches, *self.variants)
 
     @property
     def _thinks(self) -> bool:
         return any(key.meter == "reasoning" for key in self.rates)
+
+    @property
+    def _has_two_caches(self) -> bool:
+        return bool(_of_cache(self.rates, EXPLICIT_CACHE))
 
     def depends_on(self, conditions: frozenset[str]) -> bool:
         """Whether what is true of a call changes the rates."""
         return (
             not conditions.isdisjoint(self.multipliers)
             or (THINKING in conditions and self._thinks)
+            or (not conditions.isdisjoint(_CACHE_SHARES) and self._has_two_caches)
             or bool(self.variants and self._relevant(conditions))
         )
 
@@ -156,11 +164,14 @@ class Price:
             max_output_tokens=self.max_output_tokens or other.max_output_tokens,
         )
 
-    def tier(self, usage: Usage) -> int:
-        """Return the highest threshold that the request exceeds; 0 for the base rates."""
+    def tier(self, usage: Usage, *, reached: bool = False) -> int:
+        """Return the highest threshold that the request exceeds; 0 for the base rates.
+
+        :param reached: Whether a request that only reaches a threshold exceeds it.
+        """
         above = 0
         if self.thresholds:
-            total = usage.total_input_tokens
+            total = usage.total_input_tokens + reached
             for threshold in self.thresholds:
                 if total > threshold:
                     above = threshold
@@ -175,6 +186,7 @@ class Price:
         conditions: Iterable[str] = (),
         factor: Decimal | None = None,
         claude: bool = False,
+        seen_as_text: bool = False,
     ) -> RateTable:
         """Return the rates of one tier as they apply to a call.
 
@@ -183,26 +195,37 @@ class Price:
             :attr:`variants`.
         :param factor: A negotiated multiplier of all rates.
         :param claude: Whether Anthropic's rules for cache prices apply.
+        :param seen_as_text: Whether what the model sees has the rate of text.
         """
         window = None
         if self.windows and at is not None:
             for number, each in enumerate(self.windows):
                 if each.contains(at):
                     window = number
+        regional = factor
         if self.multipliers and conditions:
-            factor = self._factor(conditions, factor)
+            regional = self._factor(conditions, factor)
         relevant = self._relevant(conditions) if self.variants else _NO_CONDITIONS
-        thinking = THINKING in conditions
-        key = (mode, above, window, factor, claude, relevant, thinking)
+        special = frozenset(conditions) & _SPECIAL
+        factors = (factor, regional)
+        key = (mode, above, window, factors, claude, seen_as_text, relevant, special)
         table = self._tables.get(key)
         if table is None:
             rates = self._rates_under(relevant)
-            if thinking:
+            if THINKING in special:
                 rates = {**rates, **_of_thinking(rates)}
+            for cache in special & _CACHE_SHARES.keys():
+                rates = {**rates, **_of_cache(rates, cache)}
             if window is not None:
                 rates = {**rates, **self.windows[window].rates}
             table = compile_table(
-                rates, mode=mode, above=above, factor=factor, claude=claude
+                rates,
+                mode=mode,
+                above=above,
+                factor=regional,
+                fee_factor=factor,
+                claude=claude,
+                seen_as_text=seen_as_text,
             )
             if len(self._tables) >= 256:
                 self._tables.clear()
@@ -226,6 +249,38 @@ def _of_thinking(rates: Mapping[RateKey, Decimal]) -> dict[RateKey, Decimal]:
         for key, rate in rates.items()
         if key.meter == "reasoning"
     }
+
+
+_CACHE_SHARES: t.Final = {
+    EXPLICIT_CACHE: {"cache_read": Decimal("0.1"), "cache_write": Decimal("1.25")},
+    IMPLICIT_CACHE: {"cache_read": Decimal("0.2")},
+}
+"""Rates of Alibaba's caches as shares of the input rate. Price lists have one or the other
+rate for reads: https://www.alibabacloud.com/help/en/model-studio/context-cache."""
+
+_SPECIAL: t.Final = frozenset((THINKING, *_CACHE_SHARES))
+
+
+def _of_cache(rates: Mapping[RateKey, Decimal], cache: str) -> dict[RateKey, Decimal]:
+    """Return the rates of one of the caches, if the listed one is that of either.
+
+    Where a model's rate is another share of its input rate, the shares do not apply to it.
+    """
+    usual = [shares["cache_read"] for shares in _CACHE_SHARES.values()]
+    found: dict[RateKey, Decimal] = {}
+    for key, rate in rates.items():
+        if key.meter == "input":
+            listed = rates.get(key._replace(meter="cache_read"))
+            if listed is not None and any(listed == share * rate for share in usual):
+                for meter, share in _CACHE_SHARES[cache].items():
+                    own = key._replace(meter=meter)
+                    derived = share * rate
+                    # A write has one rate, so the listed one is right.
+                    keep = own in rates and (
+                        meter == "cache_write" or rates[own] == derived
+                    )
+                    found[own] = rates[own] if keep else derived
+    return found
 
 
 def _kind(condition: str) -> str:

@@ -12,6 +12,7 @@ from ..money import WIDE
 from .meters import CORE
 from .meters import RateKey
 from .meters import TOKENS
+from .meters import TOOL_FEES
 
 _RATIO: t.Final = context(28)
 """For a rate derived from a ratio, which may not terminate."""
@@ -60,15 +61,20 @@ def compile_table(
     mode: str | None,
     above: int,
     factor: Decimal | None,
+    fee_factor: Decimal | None,
     claude: bool,
+    seen_as_text: bool = False,
 ) -> RateTable:
     """Resolve every meter's rate.
 
     :param above: The threshold of the tier; 0 for the base rates.
-    :param factor: A multiplier of all rates.
+    :param factor: A multiplier of all other rates than the fees of tools.
+    :param fee_factor: A multiplier of the fees of tools.
     :param claude: Whether Anthropic's rules for cache prices apply.
+    :param seen_as_text: Whether what the model sees has the rate of text.
     """
-    resolver = _Resolver(rates, mode, above, factor, claude)
+    factors = (factor, fee_factor)
+    resolver = _Resolver(rates, mode, above, factors, claude, seen_as_text)
     others = {key.meter for key in rates if key.meter not in TOKENS}
     others |= TOKENS - CORE.keys() - {"reasoning"}
     resolved = {name: resolver.resolve(name) for name in sorted(others)}
@@ -104,6 +110,12 @@ _CLAUDE_CACHES: t.Final = {
 """https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#pricing: multiples of
 the input rate."""
 
+_SEEN: t.Final = frozenset(
+    f"{side}_{kind}"
+    for side in ("input", "cache_read")
+    for kind in ("image", "video", "document")
+)
+
 _MODALITIES: t.Final = ("_audio", "_image", "_video", "_document", "_citation")
 
 
@@ -115,13 +127,15 @@ class _Resolver:
         rates: Mapping[RateKey, Decimal],
         mode: str | None,
         above: int,
-        factor: Decimal | None,
+        factors: tuple[Decimal | None, Decimal | None],
         claude: bool,
+        seen_as_text: bool,
     ) -> None:
         self._rates = rates
         self._mode = mode
-        self._factor = factor
+        self._factors = factors
         self._claude = claude
+        self._seen_as_text = seen_as_text
         known = {key.above for key in rates if key.above <= above}
         self._tiers = sorted(known | {0}, reverse=True)
 
@@ -163,8 +177,9 @@ class _Resolver:
         usd = match.usd
         if times is not None:
             usd = WIDE.multiply(usd, times)
-        if self._factor is not None:
-            usd = WIDE.multiply(usd, self._factor)
+        factor = self._factors[meter in TOOL_FEES]
+        if factor is not None:
+            usd = WIDE.multiply(usd, factor)
         flag = flag or match.flag
         if flag is None and not match.own_mode and meter in TOKENS:
             flag = "mode_fallback"
@@ -180,6 +195,8 @@ class _Resolver:
         for modality in _MODALITIES:
             if meter.endswith(modality):
                 text = self.resolve(meter.removesuffix(modality))
+                if self._seen_as_text and text is not None and meter in _SEEN:
+                    return text._replace(meter=meter)
                 return _relabel(text, meter, "modality_fallback")
         return self._fallback(meter)
 

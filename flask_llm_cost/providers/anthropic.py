@@ -22,9 +22,13 @@ from .dialect import items
 from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
+from .refusals import note_refusal
+from .refusals import refused
 
 _TOOLS: t.Final = {"web_search_requests": "web_search"}
-"""Server tools with a price per call. Fetching is free, and code is billed by time."""
+"""Server tools with a price per call."""
+
+_FREE_TOOLS: t.Final = frozenset(("web_fetch_requests", "tool_search_requests"))
 
 
 def read(notes: Notes, document: Object) -> None:
@@ -40,8 +44,11 @@ def read(notes: Notes, document: Object) -> None:
     elif kind == "message_delta":
         notes.partial = False
         notes.complete = inner(document, "delta").get("stop_reason") is not None
+    elif kind == "content_block_start":
+        notes.extra["wrote"] = True
     elif kind in ("message", "message_start", None):
         notes.identify(model=message.get("model"), response_id=message.get("id"))
+    note_refusal(notes, message.get("content"), message, inner(document, "delta"))
     if message.get("container") or inner(document, "delta").get("container"):
         # Code ran in a container, which is billed by the time that it runs:
         # https://platform.claude.com/docs/en/about-claude/pricing (code execution).
@@ -55,12 +62,29 @@ def request(document: Object) -> dict[str, t.Any]:
 
 
 def cost(notes: Notes) -> Decimal | None:
-    """A request that is billed to the app's customer costs the app nothing.
+    """A request that the app's customer is billed for, or nobody, costs the app nothing.
 
     Source: the SDK's type ``BetaBillingPolicyParam``. A request that the customer has not
     allowed is rejected rather than billed to the app.
     """
-    return Decimal(0) if notes.request.get("bill_to") == "user_profile" else None
+    if notes.request.get("bill_to") == "user_profile":
+        return Decimal(0)
+    return Decimal(0) if refused(notes) and len(_attempts(notes)) < 2 else None
+
+
+def _attempts(notes: Notes) -> list[Object]:
+    """Return the steps that are billed: not attempts that were refused before any output."""
+    steps: list[Object] = [
+        step for step in items(notes.usage.get("iterations")) if isinstance(step, dict)
+    ]
+    if all(step.get("type") != _FALLBACK for step in steps):
+        return steps
+    return [
+        step
+        for step in steps
+        if step.get("type") not in ("message", _FALLBACK)
+        or notes.count(step.get("output_tokens"))
+    ]
 
 
 def usage(notes: Notes) -> Usage | None:
@@ -110,12 +134,11 @@ def usage_by_model(notes: Notes) -> dict[str, Usage]:
     """
     parts: dict[str, Usage] = {}
     units = _units(notes)
-    for step in items(notes.usage.get("iterations")):
-        if isinstance(step, dict):
-            model = str(step.get("model") or notes.model or notes.request_model or "")
-            used = _buckets(notes, step, units)
-            units = {}  # the top level counts them: assign them to the first model only
-            add_part(parts, model, used, notes.flags)
+    for step in _attempts(notes):
+        model = str(step.get("model") or notes.model or notes.request_model or "")
+        used = _buckets(notes, step, units)
+        units = {}  # the top level counts them: assign them to the first model only
+        add_part(parts, model, used, notes.flags)
     total = usage(notes)
     if total is None or [p.total_tokens for p in parts.values()] == [
         total.total_tokens
@@ -126,6 +149,11 @@ def usage_by_model(notes: Notes) -> dict[str, Usage]:
 
 def _units(notes: Notes) -> dict[str, Decimal]:
     requests = inner(notes.usage, "server_tool_use")
+    for name in requests.keys() - _TOOLS.keys() - _FREE_TOOLS:
+        if notes.count(requests[name]):
+            # Code is billed by the time that it runs.
+            timed = name.startswith("code_execution")
+            notes.flags.add("session_fee" if timed else "unread_usage")
     counts = {unit: notes.count(requests.get(name)) for name, unit in _TOOLS.items()}
     return {unit: Decimal(count) for unit, count in counts.items() if count}
 
@@ -182,6 +210,7 @@ MESSAGES: t.Final = Dialect(
     request_if=(b'"bill_to"',),
     needles=needles(rb'"usage"', rb'"message_stop"'),
     content=frozenset(("content",)),
+    parse_whole_if=(b'"refusal"',),
     tail=("usage", "container", "model", "id"),
     envelope="message",
 )

@@ -24,6 +24,8 @@ from .dialect import items
 from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
+from .refusals import note_refusal
+from .refusals import refused
 
 _COUNTS: t.Final = {
     "inputTokens": "inputTokens",
@@ -59,6 +61,7 @@ _REASONING: t.Final = (
 """Where vendors report how many output tokens were reasoning."""
 
 _TIER: t.Final = "x-amzn-bedrock-service-tier"
+_LATENCY: t.Final = "x-amzn-bedrock-performanceconfig-latency"
 
 _HEADERS: t.Final = {
     "x-amzn-bedrock-input-token-count": "inputTokens",
@@ -83,15 +86,14 @@ def read(notes: Notes, document: Object) -> None:
     # A body has the vendor's name of the model. It is ignored, because the name in the URL,
     # such as an inference profile in a region, says what is billed.
     notes.identify(model=None, response_id=message.get("id") or body.get("id"))
-    served = inner(body, "serviceTier").get("type")
-    if isinstance(served, str):
-        notes.service_tier = served
+    _note_tier(notes, body, inner(body, "metadata"))
     router = inner(inner(body, "trace"), "promptRouter").get("invokedModelId")
     if isinstance(router, str):
         notes.model = last_segment(router)
     if inner(inner(body, "trace"), "guardrail") or _GUARDRAIL in body:
         # Guardrails are billed by text units, for which there are no prices.
         notes.flags.add("unread_usage")
+    _note_refusal(notes, body, name, message)
     for part in (
         body.get("usage"),
         inner(body, "metadata").get("usage"),
@@ -101,6 +103,32 @@ def read(notes: Notes, document: Object) -> None:
         _merge(notes, part)
     _titan(notes, body)
     notes.extra["metrics"] = {**notes.extra.get("metrics", {}), **inner(body, _METRICS)}
+
+
+def _note_tier(notes: Notes, *places: Object) -> None:
+    """Note the served tier. Optimized latency takes precedence: it has its own prices."""
+    for place in places:
+        tier = inner(place, "serviceTier").get("type")
+        latency = inner(place, "performanceConfig").get("latency")
+        for served in (tier, latency if latency != "standard" else None):
+            if isinstance(served, str):
+                notes.service_tier = served
+
+
+def _note_refusal(notes: Notes, body: Object, name: object, message: Object) -> None:
+    """Note Claude's refusals, which are billed only after some output."""
+    if name in ("content_block_start", "contentBlockStart", "contentBlockDelta"):
+        notes.extra["wrote"] = True
+    inside = inner(inner(body, "output"), "message")
+    stops = {"stop_reason": body.get("stopReason")}
+    for part in (body, message, inside):
+        note_refusal(notes, part.get("content"), part, stops)
+    note_refusal(notes, None, inner(body, "delta"))
+
+
+def cost(notes: Notes) -> Decimal | None:
+    """A request that was refused before any output costs nothing."""
+    return Decimal(0) if refused(notes) else None
 
 
 def _unwrapped(document: Object) -> tuple[Object, object]:
@@ -216,6 +244,8 @@ def _filled(notes: Notes) -> dict[str, t.Any]:
 
 def tier(notes: Notes) -> str | None:
     """Get the served tier, from the body of Converse or a header of InvokeModel."""
+    if notes.headers.get(_LATENCY) == "optimized":
+        return "optimized"
     return notes.service_tier or notes.headers.get(_TIER)
 
 
@@ -224,22 +254,28 @@ def last_segment(name: str) -> str:
     return name.rpartition("/")[2] if name.startswith("arn:") else name
 
 
+_REFUSAL: t.Final = (b'"refusal"',)
+
 CONVERSE: t.Final = Dialect(
     read=read,
     usage=usage,
-    needles=needles(rb'"usage"', rb'"metadata"', b"serviceTier"),
+    cost=cost,
+    parse_whole_if=_REFUSAL,
+    needles=needles(rb'"usage"', rb'"metadata"', b"serviceTier", b"performanceConfig"),
     content=frozenset(("output",)),
-    tail=("usage", "serviceTier", "trace"),
+    tail=("usage", "serviceTier", "performanceConfig", "trace"),
     envelope="data",
 )
 
 INVOKE: t.Final = Dialect(
     read=read,
     usage=usage,
+    cost=cost,
+    parse_whole_if=_REFUSAL,
     # Frames are base64, so no needle can be found in them.
     content=frozenset(("content", "choices", "generation", "completion", "outputs")),
     tail=("usage", "prompt_token_count", "inputTextTokenCount", "id", "model"),
-    headers=frozenset((*_HEADERS, _TIER)),
+    headers=frozenset((*_HEADERS, _TIER, _LATENCY)),
     tier=tier,
     request=request,
     request_if=(b'"inputImage"', b'"singleEmbeddingParams"', b'"inputType"'),

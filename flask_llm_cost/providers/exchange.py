@@ -30,6 +30,7 @@ from .estimate import Estimate
 from .framing import detect_framing
 from .framing import EVENT_ENDS
 from .framing import Framing
+from .request import asked_tier
 from .request import inject_stream_usage
 from .request import parse_members
 from .request import parse_request
@@ -80,6 +81,7 @@ class Exchange:
         self._results: list[Reading] = []
         self._estimate = Estimate()
         self._estimates = False
+        self._asked_tier: str | None = None
         self._request_body = request_body
         """Held in memory only, until the final usage has come."""
         tally = route.dialect.tally
@@ -88,6 +90,7 @@ class Exchange:
             try:
                 if route.dialect.request is not None:
                     self._read_request(route.dialect, request_body)
+                self._asked_tier = asked_tier(request_body)
                 model, stream = parse_request(request_body)
                 if self.request_model is None:
                     self.request_model = model
@@ -232,7 +235,9 @@ class Exchange:
         dialect = self._dialect
         # These may set flags, so they come before the flags are read.
         usage, usage_by_model = dialect.usage(notes), dialect.usage_by_model(notes)
-        cost = dialect.cost(notes)
+        cost, tier = dialect.cost(notes), dialect.tier(notes)
+        if tier is None and self._asked_tier is not None:
+            notes.flags.add("unconfirmed_tier")
         stream = self.stream or (self._framing is not None and self._framing.stream)
         ended = ended and not notes.running
         cut = notes.partial or not (notes.complete or ended)
@@ -258,7 +263,7 @@ class Exchange:
             usage=usage,
             usage_source=_source(notes, usage, stream=stream, cut=cut),
             stream=stream,
-            service_tier=dialect.tier(notes),
+            service_tier=tier,
             reported_cost=cost,
             flags=flags | notes.flags,
             usage_by_model=usage_by_model,

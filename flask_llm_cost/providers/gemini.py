@@ -219,7 +219,7 @@ def _input(notes: Notes) -> tuple[dict[str, int], dict[str, int]]:
         "promptTokenDetails",
         "toolUsePromptTokensDetails",
     )
-    cached_kinds = _kinds(notes, "cacheTokensDetails")
+    cached_kinds = _cached_kinds(notes, prompt, kinds)
     cached = notes.split_off(
         prompt["cached"],
         audio=cached_kinds.get("audio", 0),
@@ -230,6 +230,18 @@ def _input(notes: Notes) -> tuple[dict[str, int], dict[str, int]]:
         **{k: max(0, kinds.get(k, 0) - cached_kinds.get(k, 0)) for k in _KINDS},
     )
     return cached, uncached
+
+
+def _cached_kinds(
+    notes: Notes, prompt: dict[str, int], kinds: dict[str, int]
+) -> dict[str, int]:
+    """Get what was cached by modality, and flag audio that may have been, at its own rate."""
+    if notes.usage.get("cacheTokensDetails") is None and kinds.get("audio"):
+        if prompt["cached"] and not prompt["rest"]:
+            return kinds
+        if prompt["cached"]:
+            notes.flags.add("unread_usage")
+    return _kinds(notes, "cacheTokensDetails")
 
 
 def _check_counts(notes: Notes, parts: int) -> None:
@@ -293,7 +305,13 @@ def tier(notes: Notes) -> str | None:
             served = _TRAFFIC.get(served)
         if isinstance(served, str):
             return served
-    return notes.service_tier
+    named = notes.headers.get(_TIER_HEADER)
+    return named if named in _TIERS else notes.service_tier
+
+
+_TIER_HEADER: t.Final = "x-gemini-service-tier"
+_TIERS: t.Final = ("standard", "flex", "priority")
+"""Values of the header: https://ai.google.dev/gemini-api/docs/priority-inference."""
 
 
 def read_interaction(notes: Notes, document: Object) -> None:
@@ -386,6 +404,7 @@ GENERATE: t.Final = Dialect(
     tail=("usageMetadata", "modelVersion", "responseId"),
     parse_whole_if=(b'"groundingMetadata"',),
     skim=skim,
+    headers=frozenset((_TIER_HEADER,)),
 )
 
 INTERACTIONS: t.Final = dataclasses.replace(

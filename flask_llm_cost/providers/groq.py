@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from ..call import Usage
 from . import openai
+from . import openai_media
 from . import openai_usage
 from .dialect import add_part
 from .dialect import inner
@@ -60,6 +61,17 @@ _OTHER_TOOLS: t.Final = {
 }
 
 
+_SHORTEST_S: t.Final = Decimal(10)
+"""Less audio is billed like this much: https://console.groq.com/docs/speech-to-text."""
+
+
+def read_audio(notes: Notes, document: Object) -> None:
+    """Take notes of a transcript, which is billed by the second."""
+    openai_media.read_audio(notes, document)
+    if "audio_second" in notes.units:
+        notes.units["audio_second"] = max(_SHORTEST_S, notes.units["audio_second"])
+
+
 def usage_by_model(notes: Notes) -> dict[str, Usage]:
     """Get the usage by model, if other models took part in the answer."""
     parts: dict[str, Usage] = {}
@@ -87,3 +99,5 @@ CHAT: t.Final = dataclasses.replace(
     needles=(*openai.CHAT.needles, *needles(rb'"executed_tools"')),
     parse_whole_if=(b'"executed_tools"',),
 )
+
+AUDIO: t.Final = dataclasses.replace(openai_media.AUDIO, read=read_audio)

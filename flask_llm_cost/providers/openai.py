@@ -13,7 +13,6 @@ https://api-docs.deepseek.com, https://console.groq.com/docs, https://docs.mistr
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 import typing as t
 from decimal import Decimal
@@ -380,7 +379,21 @@ EMBEDDINGS: t.Final = dataclasses.replace(CHAT, tail=("usage", "model", "id"))
 
 RUNS: t.Final = dataclasses.replace(CHAT, read=read_run)
 
+
+def google_usage(notes: Notes) -> Usage | None:
+    """Split the counts of Google's OpenAI-compatible endpoint, which has no kinds of input.
+
+    Audio costs more than text, so a request with audio is flagged.
+    """
+    if notes.request.get("hears"):
+        notes.flags.add("unread_usage")
+    return usage(notes, hidden_thinking=True)
+
+
 HIDDEN_THINKING: t.Final = dataclasses.replace(
-    CHAT, usage=functools.partial(usage, hidden_thinking=True)
+    CHAT,
+    usage=google_usage,
+    request=lambda document: {"hears": True},
+    request_if=(b'"input_audio"',),
 )
 """Google's OpenAI-compatible endpoint."""

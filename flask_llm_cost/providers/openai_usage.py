@@ -45,6 +45,8 @@ def usage(notes: Notes, *, hidden_thinking: bool = False) -> Usage | None:
             notes, surplus, reasoning, hidden_thinking=hidden_thinking
         )
         into, out, reasoning = into + more_in, out + more_out, reasoning + thinking
+        if notes.operation == "chat" and more_in == _audio_tokens(notes, surplus):
+            input_details = {**input_details, "audio_tokens": more_in}
     if reasoning > out:
         notes.flags.add(CONFLICT)
         reasoning = out
@@ -204,7 +206,7 @@ def _input(notes: Notes, total: int, details: Object) -> dict[str, t.Any]:
         name for name, n in details.items() if n
     ):
         return {"input_tokens": total - cached, "cache_read_tokens": cached}
-    cached_details = inner(details, "cached_tokens_details")
+    cached_details = _cached_details(notes, details, cached, total)
     written = count(_first(_WRITTEN, details))
     parts = notes.split_off(total, read=cached, written=written)
     reads = notes.split_off(
@@ -212,8 +214,7 @@ def _input(notes: Notes, total: int, details: Object) -> dict[str, t.Any]:
         audio=count(cached_details.get("audio_tokens")),
         image=count(cached_details.get("image_tokens")),
     )
-    # Audio and image counts include cached ones. Without details about these, text is
-    # assumed to be cached first.
+    # Audio and image counts include cached ones.
     audio = min(parts["rest"], count(details.get("audio_tokens")) - reads["audio"])
     image = min(parts["rest"], count(_images(seen)) - reads["image"])
     video = count(details.get("video_tokens"))
@@ -243,6 +244,27 @@ def _input(notes: Notes, total: int, details: Object) -> dict[str, t.Any]:
         "cache_write_1h_tokens": writes["ttl_1h"],
         "other_tokens": {name: n for name, n in others.items() if n},
     }
+
+
+def _cached_details(notes: Notes, details: Object, cached: int, total: int) -> Object:
+    """Get how much of each kind of input was cached.
+
+    Without details, text is assumed to be cached first, unless all of the input was. Audio
+    is not cached then, but images may be, at another rate.
+    """
+    found = inner(details, "cached_tokens_details")
+    if found:
+        names = ("audio_tokens", "image_tokens")
+        return {name: found.get(name, found.get(f"cached_{name}")) for name in names}
+    kinds = {
+        "audio_tokens": details.get("audio_tokens"),
+        "image_tokens": _images(notes.usage),
+    }
+    if cached and cached == total:
+        return kinds
+    if cached and notes.count(kinds["image_tokens"]):
+        notes.flags.add("unread_usage")
+    return {}
 
 
 _CACHES: t.Final = frozenset(_CLAUDE_CACHES)

@@ -13,6 +13,7 @@ from . import bedrock
 from . import cloudflare
 from . import cohere
 from . import copilot
+from . import fireworks
 from . import gemini
 from . import gemini_media
 from . import groq
@@ -27,6 +28,7 @@ from . import openai_jobs
 from . import openai_media
 from . import perplexity
 from . import realtime
+from . import reporting
 from . import sagemaker
 from . import watsonx
 from . import xai
@@ -299,7 +301,37 @@ COPILOT: t.Final = (
 
 META: t.Final = (Path(r".*/chat/completions", meta.CHAT, "chat"), *GATEWAY)
 
-GROQ: t.Final = (Path(r".*/chat/completions", groq.CHAT, "chat"), *GATEWAY)
+FIREWORKS: t.Final = (
+    Path(r".*/chat/completions", fireworks.CHAT, "chat"),
+    Path(r".*/completions", fireworks.CHAT, "completions"),
+    *GATEWAY,
+)
+
+DEEPINFRA: t.Final = (
+    Path(r".*/chat/completions", reporting.DEEPINFRA, "chat"),
+    Path(r".*/completions", reporting.DEEPINFRA, "completions"),
+    Path(r".*embeddings", reporting.DEEPINFRA, "embeddings"),
+    *GATEWAY,
+)
+
+OPENROUTER: t.Final = (
+    Path(r".*/v1/messages", reporting.OPENROUTER_MESSAGES, "chat"),
+    *GATEWAY,
+)
+
+VERCEL: t.Final = (
+    Path(r".*/chat/completions", reporting.VERCEL, "chat"),
+    Path(r".*embeddings", reporting.VERCEL, "embeddings"),
+    Path(r".*/responses", reporting.VERCEL_RESPONSES, "responses"),
+    Path(r".*/v1/messages", reporting.VERCEL_MESSAGES, "chat"),
+    *GATEWAY,
+)
+
+GROQ: t.Final = (
+    Path(r".*/chat/completions", groq.CHAT, "chat"),
+    Path(r".*/audio/(?:transcriptions|translations)", groq.AUDIO, "audio"),
+    *GATEWAY,
+)
 
 PERPLEXITY: t.Final = (
     Path(r".*/chat/completions", perplexity.CHAT, "chat"),
@@ -343,6 +375,7 @@ ALIBABA: t.Final = (
     Path(r".*/services/aigc/[a-z-]+/generation", alibaba.CHAT, "chat"),
     Path(r".*/chat/completions", alibaba.CHAT, "chat"),
     Path(r".*/responses", alibaba.RESPONSES, "responses"),
+    Path(r".*/v1/messages", alibaba.MESSAGES, "chat"),
     Path(r".*/services/embeddings/.*", openai.EMBEDDINGS, "embeddings"),
     Path(r".*/services/rerank/.*", openai.EMBEDDINGS, "rerank"),
     *GATEWAY,

@@ -6,6 +6,7 @@ import json
 import re
 import typing as t
 
+from ..bound import requested_tier
 from . import sparse
 
 _CONTENT: t.Final = frozenset(
@@ -68,6 +69,26 @@ def parse_members(body: bytes) -> dict[str, t.Any] | None:
         }
     document = sparse.parse(body)
     return document if isinstance(document, dict) else None
+
+
+_TIER_MARKS: t.Final = (
+    b'"service_tier"',
+    b'"serviceTier"',
+    b'"speed"',
+    b'"performanceConfig"',
+)
+_CHOSEN_BY_PROVIDER: t.Final = frozenset(
+    ("auto", "default", "standard", "standard_only", "on_demand", "unspecified")
+)
+
+
+def asked_tier(body: bytes) -> str | None:
+    """Get the service tier that a request asks for, unless it is the standard one."""
+    if not any(mark in body for mark in _TIER_MARKS):
+        return None
+    tier = requested_tier(parse_members(body) or {})
+    name = (tier or "").lower().removeprefix("service_tier_")
+    return None if not name or name in _CHOSEN_BY_PROVIDER else name
 
 
 def _form(body: bytes) -> tuple[str | None, bool]:

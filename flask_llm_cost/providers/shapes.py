@@ -74,6 +74,7 @@ def _cohere(event: Object) -> bool:
 
 _SHAPES: t.Final[dict[object, Callable[[Object], bool]]] = {
     openai.read: _openai,
+    alibaba.read: _openai,
     groq.read: _openai,
     copilot.read: _openai,
     anthropic.read: _anthropic,
