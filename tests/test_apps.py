@@ -40,7 +40,7 @@ def _track(llm_cost: LlmCost) -> None:
 def _count(app: Flask) -> int:
     llm_cost: LlmCost = app.extensions["llm_cost"].extension
     with app.app_context():
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         return llm_cost.calls.count()
 
 
@@ -59,7 +59,7 @@ def test_tasks_that_make_their_app_lose_no_call_of_their_threads(
 
     for _ in range(12):
         task()
-    assert llm_cost.flush()  # without a context: that of each app
+    assert llm_cost.flush(60)  # without a context: that of each app
     assert _count(made[0]) == 12
     _close(*made)
 

@@ -98,7 +98,7 @@ def test_tracked_calls_are_priced_and_counted_once(llm_cost: LlmCost) -> None:
     llm_cost.track(
         provider="openai", model="gpt-4o", usage=usage, event_id=call.event_id
     )
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert llm_cost.calls.count() == 1
     assert llm_cost.calls.total_cost() == Decimal("0.01")
 
@@ -153,7 +153,7 @@ def test_an_unknown_price_raises_if_the_app_asks_for_it(make_app: MakeApp) -> No
     llm_cost: LlmCost = app.extensions["llm_cost"].extension
     with pytest.raises(UnknownPrice, match="acme/brain-1"):
         llm_cost.track(provider="acme", model="brain-1", input_tokens=5)
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert llm_cost.calls.count() == 1
 
 
@@ -213,7 +213,7 @@ def test_disabled_records_nothing(make_app: MakeApp) -> None:
     llm_cost: LlmCost = app.extensions["llm_cost"].extension
     call = llm_cost.track(provider="openai", model="gpt-4o", input_tokens=1)
     assert call.cost is None
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert not Path(app.instance_path).exists()
 
 
@@ -285,7 +285,7 @@ def test_dead_apps_are_freed(tmp_path: Path) -> None:
         state: AppState = app.extensions["llm_cost"]
         with app.app_context():
             llm_cost.track(provider="openai", model="gpt-4o", input_tokens=1)
-            assert llm_cost.flush()
+            assert llm_cost.flush(60)
         state.close()
         return weakref.ref(app), weakref.ref(state)
 
@@ -557,7 +557,7 @@ def test_old_calls_are_pruned_and_stay_in_the_report(llm_cost: LlmCost) -> None:
             input_tokens=1000,
             at=now - dt.timedelta(days=days),
         )
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert llm_cost.prune(older_than=dt.timedelta(days=10)) == 1
     assert len(llm_cost.calls.rows(limit=10)) == 2
     assert "$0.007500" in llm_cost.report(days=30)
@@ -612,7 +612,7 @@ def test_an_abandoned_call_reaches_a_custom_storage(make_app: MakeApp) -> None:
     llm_cost: LlmCost = app.extensions["llm_cost"].extension
     _abandon(llm_cost)
     assert stored == []
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert [call.outcome for call in stored] == ["interrupted"]
     assert stored[0].cost is not None
     assert not Path(app.instance_path).exists()
@@ -693,7 +693,7 @@ def test_a_flush_waits_for_a_deferred_call_that_another_thread_stores(
     threading.Thread(target=state.intake.record_deferred, daemon=True).start()
     assert storing.wait(30)
     threading.Timer(0.2, go_on.set).start()
-    assert state.ledger.flush()
+    assert state.ledger.flush(60)
     assert len(stored) == 1
 
 
@@ -755,7 +755,7 @@ def test_a_child_does_not_record_the_deferred_calls_of_its_parent(
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert llm_cost.calls.count() == 1
 
 
@@ -883,7 +883,7 @@ def test_measured_latency_and_a_cost_as_text_are_accepted(llm_cost: LlmCost) -> 
     assert call.latency_ms == 812
     assert call.cost is not None
     assert (call.cost.source, call.cost.total_usd) == ("provider", Decimal("1.25"))
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert llm_cost.calls.total_cost() == Decimal("1.25")
 
 

@@ -34,7 +34,7 @@ def _put(app: Flask, at: dt.datetime) -> None:
                 input_tokens=1,
                 tags={"feature": "chat", "session": "s"},
             )
-    assert state.ledger.flush()
+    assert state.ledger.flush(60)
     ms = (at - FIRST) // dt.timedelta(milliseconds=1)
     with state.ledger._engines.writing().begin() as connection:
         moved = sa.update(calls).where(calls.c.event_id == call.event_id)

@@ -65,7 +65,7 @@ def _store_one(app: Flask) -> None:
     assert result.exit_code == 0, result.output
     llm_cost: LlmCost = app.extensions["llm_cost"].extension
     llm_cost.track(provider="openai", model="gpt-4o", input_tokens=1)
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert llm_cost.calls.count() == 1
     app.extensions["llm_cost"].close()
 
@@ -190,6 +190,6 @@ def test_the_hosts_teardown_functions_run_only_when_its_own_contexts_end(
         assert ended.pop() == threading.current_thread().name
     else:
         llm_cost.track(provider="openai", model="gpt-4o", input_tokens=1)
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert not ended
     app.extensions["llm_cost"].close()

@@ -98,7 +98,7 @@ def test_a_host_that_rolls_back_keeps_the_call(
         db.session.execute(sa.text("INSERT INTO host_rows VALUES (1)"))
         _track(app)
         db.session.rollback()
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         assert llm_cost.calls.count() == 1
         assert db.session.scalar(sa.text("SELECT count(*) FROM host_rows")) == 0
     _finish(app, db)
@@ -114,7 +114,7 @@ def test_a_locked_sqlite_host_delays_no_call(tmp_path: Path) -> None:
         db.session.execute(sa.text("INSERT INTO host_rows VALUES (1)"))
         _track(app, 5)  # would wait for the lock, were it written here
         db.session.commit()
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         assert llm_cost.calls.count() == 5
     _finish(app, db)
 
@@ -181,7 +181,7 @@ def test_a_hosts_own_sqlite_memory_is_left_alone(tmp_path: Path) -> None:
     with app.app_context():
         db.session.execute(sa.text("CREATE TABLE host_rows (id INTEGER)"))
         _track(app)
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         assert llm_cost.calls.count() == 1
         assert sa.inspect(db.session.connection()).get_table_names() == ["host_rows"]
     assert not (tmp_path / "instance" / "llm_cost.db").exists()
@@ -255,7 +255,7 @@ def test_a_hosts_tls_arguments_are_the_ledgers(tmp_path: Path) -> None:
         )
         _run(app, "db", "upgrade")
         _track(app, 2)
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         with app.app_context():
             assert llm_cost.calls.count() == 2
         engines = app.extensions["llm_cost"].ledger._engines

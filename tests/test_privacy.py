@@ -93,7 +93,7 @@ def test_no_content_reaches_ledger_spool_or_log(
             session.post(
                 f"http://127.0.0.1:9/v1/chat/completions?key={MARK}", json=body
             )
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert llm_cost.calls.count() == 5
     assert MARK.encode() not in _texts(tmp_path)
     assert b"gpt-4o" in _texts(tmp_path)
@@ -147,7 +147,7 @@ def test_no_content_of_a_stream_is_stored(
             order = {"X-Loopback": f"say={'XYZZY' * 40}"}
             answer = session.post(url + path, json=body, headers=order)
         assert "YZZ" in answer.text
-    assert llm_cost.flush()
+    assert llm_cost.flush(60)
     assert llm_cost.calls.count() == 1
     assert MARK.encode() not in _texts(tmp_path)
     assert b"YZZ" not in _texts(tmp_path)

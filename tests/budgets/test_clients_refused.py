@@ -97,7 +97,7 @@ def test_a_refusal_reaches_the_caller(
                 SENDS[library](provider.url())
         finally:
             llm_cost.uninstrument()
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         assert llm_cost.calls.count() == 0
     assert info.value.budget == "none"
     assert scene.requests == []

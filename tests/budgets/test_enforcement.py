@@ -58,7 +58,7 @@ def spend(app: Flask, usd: object, **options: t.Any) -> Call:
                 provider="openai", model="gpt-4o", reported_cost=str(usd), **options
             )
         finally:
-            assert llm_cost.flush()
+            assert llm_cost.flush(60)
 
 
 @pytest.mark.parametrize("vector", vectors("misc.json", "budget"))
@@ -192,7 +192,7 @@ def test_a_call_is_refused_before_it_is_sent(
         assert send(session, provider_url, max_tokens=50).status_code == 200
         with pytest.raises(BudgetExceeded) as info:
             send(session, provider_url, max_tokens=5000)
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         assert llm_cost.calls.count() == 1
     assert info.value.estimate_usd is not None
     assert info.value.estimate_usd > Decimal("0.05")
@@ -231,7 +231,7 @@ def test_a_refusal_below_the_limit_has_its_own_alert(
         with pytest.raises(BudgetExceeded, match="is exceeded"):
             llm_cost.begin(attempt)
         # The callback runs each time; signals and webhook alerts are sent once.
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
     assert [alert.refused for alert in alerts] == [True, True, False, False]
     assert [(a.refused, a.exceeded, a.spent_usd) for a in heard] == [
         (True, False, Decimal("0.4")),
@@ -450,7 +450,7 @@ def test_a_closed_budget_that_raises_refuses_after_a_call_it_could_not_count(
         assert ledger.queue.drain()
         assert send(session, provider_url).ok
         assert send(session, provider_url).ok
-        assert extension_of(app).flush()
+        assert extension_of(app).flush(60)
         assert extension_of(app).calls.count() == (3 if on_error == "closed" else 5)
 
 
@@ -511,7 +511,7 @@ def test_simultaneous_crossings_notify_once(
         for thread in threads:
             thread.join()
         with app.app_context():
-            assert extension_of(app).flush()
+            assert extension_of(app).flush(60)
     assert len(alerts) == 1
     assert sorted(thresholds) == [Decimal("0.5"), Decimal("0.8")]
 
@@ -561,7 +561,7 @@ def test_an_estimate_that_fails_loses_no_call(
     )
     with app.app_context():
         extension_of(app).track(provider="openai", model="made-up", input_tokens=5)
-        assert extension_of(app).flush()
+        assert extension_of(app).flush(60)
         assert extension_of(app).calls.count() == 1
     assert "The estimate of the budget 'x' failed" in caplog.text
 

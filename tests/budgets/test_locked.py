@@ -101,7 +101,7 @@ def test_a_synchronous_write_does_not_wait_for_a_lock(make_app: MakeApp) -> None
         llm_cost.track(provider="openai", model="gpt-4o", input_tokens=5)
         assert time.monotonic() - began < LONGEST_S
         lock.close()
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         assert llm_cost.calls.count() == 2
 
 

@@ -176,7 +176,7 @@ def test_a_budget_cannot_be_avoided_by_cutting_streams(
     assert Decimal("0.5") < true <= 1
     assert refused > 40
     with app.app_context():
-        assert extension_of(app).flush()
+        assert extension_of(app).flush(60)
     assert sum(counted(app.extensions["llm_cost"].ledger)) <= 1
 
 
@@ -194,7 +194,7 @@ def test_stopped_answers_use_at_most_twice_what_they_cost(
         Decimal(0),
     )
     with app.app_context():
-        assert extension_of(app).flush()
+        assert extension_of(app).flush(60)
     spent, reserved, lost, unsettled = counted(app.extensions["llm_cost"].ledger)
     assert (reserved, lost) == (0, 0)
     assert true <= spent + unsettled <= 2 * true

@@ -65,7 +65,7 @@ def test_a_reservation_is_renewed_while_its_stream_is_open(
             assert (window().reserved, window().lost) == (10**12, 0)
             for _ in chunks:
                 pass
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         spent = llm_cost.calls.total_cost()
     row = window()
     assert (Decimal(row.spent).scaleb(-12), row.reserved, row.lost) == (spent, 0, 0)
@@ -91,7 +91,7 @@ def test_an_interrupted_stream_is_unsettled(
             assert next(response.iter_content(99))
         # It failed, so it cost nothing.
         assert session.post(provider.url(), json=ASK).status_code == 500
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         (call,) = (
             each for each in llm_cost.calls.rows() if each.outcome != "http_error"
         )
@@ -125,7 +125,7 @@ def test_a_stream_that_exceeds_a_budget_is_read_to_its_end(
         with session.post(provider.url(), json=ASK, stream=True) as response:
             read = b"".join(response.iter_content(50))
         assert read == CHAT_STREAM
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         with pytest.raises(BudgetExceeded, match="is exceeded"):
             session.post(provider.url(), json=ASK, stream=True)
         assert llm_cost.calls.count() == 1

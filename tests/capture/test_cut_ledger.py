@@ -42,7 +42,7 @@ def cut(request: pytest.FixtureRequest, make_app: MakeApp, provider: Provider) -
         with session.post(provider.url(), json=ASK, stream=True) as response:
             assert next(response.iter_content(99))
         assert session.post(provider.url(), json=ASK).content
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
     return app
 
 

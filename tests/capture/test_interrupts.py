@@ -124,7 +124,7 @@ def test_a_call_in_a_signal_handler_is_recorded_once(
             interrupt("write")
         track(llm_cost, 1)
         track(llm_cost, 3)
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         assert counts(llm_cost) == [0, 1, 2, 3]
     assert len(seen) == len({call.event_id for call in seen}) == 4
 
@@ -143,7 +143,7 @@ def test_a_captured_call_in_a_signal_handler_is_recorded(
         handle(lambda: session.post(provider.url(), json={"model": "gpt-4o"}).json())
         interrupt("write")
         track(llm_cost)
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         assert len(list(llm_cost.calls.rows())) == 2
 
 
@@ -171,7 +171,7 @@ def test_a_flush_in_a_signal_handler_ends_by_its_time_out(
         thread.start()
         thread.join(5)
         assert not thread.is_alive()
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         assert counts(llm_cost) == [0, 1, 2, 3]
 
 
@@ -185,7 +185,7 @@ def test_the_pricing_mode_of_a_call_in_a_signal_handler_holds(
     interrupt("write")
     with app.app_context():
         track(llm_cost, 2)
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         one, other = sorted(row.cost_usd or 0 for row in llm_cost.calls.rows())
     assert other == 2 * one > 0
 
@@ -240,7 +240,7 @@ def test_the_app_gets_what_its_signal_handler_raises(
             track(llm_cost, 2)
         assert caught.value is raised
         assert raised.__context__ is None
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         assert counts(llm_cost) == [1, 2]
 
 

@@ -172,7 +172,7 @@ def test_nothing_stops_what_may_be_another_request(
     with app.app_context(), requests.Session() as session:
         session.mount("http://", state.extension.adapter())
         assert session.post(provider.url(), json=ASK).content == CHAT_JSON
-        assert state.extension.flush()
+        assert state.extension.flush(60)
         [row] = state.extension.calls.rows()
     assert row.provider == provider.host
     assert row.cost_usd is None

@@ -147,7 +147,7 @@ def test_settling_a_call_records_its_true_cost(budgeted: Flask) -> None:
             outcome="interrupted",
             reported_cost="0.25",
         )
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
     (before,) = (
         each for each in as_json(budgeted, "list") if each["period"] == "month"
     )

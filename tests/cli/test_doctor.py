@@ -109,7 +109,7 @@ def test_missing_usage_is_not_a_missing_price(shop: Flask, examined: Examined) -
     }
     for model in ("mute", "dumb"):
         ledger.append(a_call(at=NOW, model=model, **mute))
-    assert ledger.flush()
+    assert ledger.flush(60)
     found = examined()
     assert "mute" not in found["pricing"][1]
     status, message = found["usage"]

@@ -42,7 +42,7 @@ def store(app: Flask, calls: list[Call]) -> AppState:
     state: AppState = app.extensions["llm_cost"]
     for call in calls:
         state.ledger.append(call)
-    assert state.ledger.flush()
+    assert state.ledger.flush(60)
     return state
 
 

@@ -32,7 +32,7 @@ def refuse(app: Flask, at: dt.datetime = NOW, **tags: str) -> None:
     ledger.append(
         make_call(started_at=at, cost=None, usage=None, outcome="http_error", tags=tags)
     )
-    assert ledger.flush()
+    assert ledger.flush(60)
 
 
 def test_each_reason_of_a_missing_cost_has_its_own_way_out(
@@ -68,7 +68,7 @@ def cut(shop: Flask) -> None:
     for limit in ("0.1400000001", None):
         cost = cost_of("0", complete=False, more=limit)
         ledger.append(make_call(started_at=NOW, cost=cost, model="cut"))
-    assert ledger.flush()
+    assert ledger.flush(60)
 
 
 @pytest.mark.usefixtures("cut")
@@ -104,7 +104,7 @@ def test_a_summary_has_the_ceiling_rounded_up(shop: Flask, shown: Shown) -> None
     ledger = shop.extensions["llm_cost"].ledger
     cost = cost_of("0.1", complete=False, more="0.0400000001")
     ledger.append(make_call(started_at=NOW, cost=cost, model="cut"))
-    assert ledger.flush()
+    assert ledger.flush(60)
     found = json.loads(shown("summary", "--model", "cut", "--format", "json"))
     assert (found["total_cost"], found["ceiling"]) == (0.1, 0.140001)
 

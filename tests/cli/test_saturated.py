@@ -21,7 +21,7 @@ def record(app: Flask) -> None:
                 reported_cost=Decimal(9_000_000),
                 at=NOW,
             )
-        assert extension.flush()
+        assert extension.flush(60)
 
 
 def test_report_doctor_and_page_show_a_sum_at_its_limit(shop: Flask, run: Run) -> None:

@@ -51,7 +51,7 @@ def test_connections_are_made_as_the_host_makes_them(
     ledger = make_ledger(host_engine=lambda: host)
     ledger.schema.upgrade()
     ledger.append(make_call())
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 1
     assert {"do_connect", "connect"} <= set(seen)
     host.dispose()
@@ -71,7 +71,7 @@ def test_the_hosts_pool_and_transaction_are_not_touched(
         if empty_database:
             connection.execute(sa.text("INSERT INTO own VALUES (1)"))
         ledger.append(make_call())
-        assert ledger.flush()
+        assert ledger.flush(60)
         with ledger.reading() as ours:
             assert _count(ours) == 1
         connection.rollback()
@@ -102,7 +102,7 @@ def test_the_ledger_of_a_host_in_memory_ends_with_it(
     host = sa.create_engine("sqlite://")
     ledger = make_ledger(host_engine=lambda: host)
     ledger.append(make_call())
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 1
     file = Path(ledger.label.removeprefix("sqlite:///"))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -118,7 +118,7 @@ def test_the_ledger_of_a_host_in_memory_ends_with_it(
 def test_our_own_file_is_private(tmp_path: Path, make_ledger: MakeLedger) -> None:
     ledger = make_ledger()
     ledger.append(make_call())
-    assert ledger.flush()
+    assert ledger.flush(60)
     file = tmp_path / "instance" / "llm_cost.db"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -150,7 +150,7 @@ def test_a_host_that_locks_its_file_does_not_delay_calls(
         assert time.monotonic() - began < 3
         assert not ledger.flush(0.5)
         connection.rollback()
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 2
     host.dispose()
 
@@ -163,7 +163,7 @@ def test_a_snapshot_sees_one_state(
     with ledger.reading() as connection:
         assert _count(connection) == 0
         ledger.append(make_call())
-        assert ledger.flush()
+        assert ledger.flush(60)
         assert _count(connection) == 0
     with ledger.reading() as connection:
         assert _count(connection) == 1
@@ -178,7 +178,7 @@ def test_a_snapshot_cannot_write(database: str, make_ledger: MakeLedger) -> None
     ):
         reading.execute(sa.delete(calls))
     ledger.append(make_call())  # and leaves no connection read-only
-    assert ledger.flush()
+    assert ledger.flush(60)
 
 
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "mysql+pymysql"])
@@ -258,11 +258,11 @@ def test_pages_read_from_the_replica(tmp_path: Path, make_ledger: MakeLedger) ->
     replica = make_ledger(f"sqlite:///{tmp_path}/replica.db")
     replica.schema.upgrade()
     replica.append(make_call(1))
-    assert replica.flush()
+    assert replica.flush(60)
     ledger = make_ledger(read_database_uri=f"sqlite:///{tmp_path}/replica.db")
     for n in range(3):
         ledger.append(make_call(n))
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 1
     assert len(stored(make_ledger())) == 3
 
@@ -278,4 +278,4 @@ def test_a_replica_that_cannot_be_read_is_named(
     ):
         pass
     ledger.append(make_call())
-    assert ledger.flush()
+    assert ledger.flush(60)

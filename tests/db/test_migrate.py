@@ -38,7 +38,7 @@ def test_mariadb_urls_work(empty_database: str, make_ledger: MakeLedger) -> None
     ledger.schema.upgrade()
     assert ledger.schema.check() == []
     ledger.append(make_call())
-    assert ledger.flush()
+    assert ledger.flush(60)
 
 
 @every_database
@@ -124,7 +124,7 @@ def test_an_error_about_missing_tables_names_the_command(
     assert not ledger.flush(0.2)
     assert ledger.queue.count() == 1
     ledger.schema.upgrade()
-    assert ledger.flush()
+    assert ledger.flush(60)
 
 
 @pytest.mark.parametrize(

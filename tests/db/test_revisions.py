@@ -256,7 +256,7 @@ def test_a_half_made_first_upgrade_is_repaired_by_another(
     assert ledger.schema.current() == HEAD
     assert ledger.schema.check() == []
     ledger.append(make_call())
-    assert ledger.flush()
+    assert ledger.flush(60)
     ledger.rollups.build()
     assert ledger.rollups.verify() == []
 

@@ -87,7 +87,7 @@ def test_questions_have_the_same_answers_as_over_a_database(
     for call in calls_over(40):
         files.append(call)
         database.append(call)
-    assert database.flush()
+    assert database.flush(60)
     where = CallFilter(start=NOON + DAY / 2)
     with files.reading() as one, database.reading() as two:
         assert totals(one, where) == totals(two, where)

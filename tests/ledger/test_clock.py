@@ -22,11 +22,11 @@ def test_calls_keep_their_time_after_the_clock_jumps(
     made = [make_call(number) for number in range(3)]
     for call in made:
         ledger.append(call)
-    assert ledger.flush()
+    assert ledger.flush(60)
     later = [make_call(n, started_at=NOON + jump) for n in range(3)]
     for call in later:
         ledger.append(call)
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert ledger.queue.rejected() == []
     found = stored(ledger)
     assert sorted(call.event_id for call in found) == sorted(

@@ -79,7 +79,7 @@ def test_calls_that_the_disk_rejects_are_written_to_the_database_or_counted(
             ledger.append(call)
     for call in calls[8:]:
         ledger.append(call)
-    assert ledger.flush()
+    assert ledger.flush(60)
     lost = [call for call in told if call is not None]
     # A ledger in a file on that disk cannot store them either.
     assert lost == (calls[:8] if database is None else [])

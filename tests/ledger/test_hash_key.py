@@ -54,7 +54,7 @@ def test_equal_keys_have_equal_fingerprints_in_every_process(tmp_path: Path) -> 
         (first, 2, "sk-2"),
     ):
         ledger.append(_call(number, key))
-        assert ledger.flush()
+        assert ledger.flush(60)
     one, same, other = _scopes(first)
     assert one == same != other
     assert one is not None
@@ -69,7 +69,7 @@ def test_another_ledger_has_other_fingerprints(tmp_path: Path) -> None:
     for name in ("a", "b"):
         ledger = _ledger(tmp_path / name)
         ledger.append(_call(0))
-        assert ledger.flush()
+        assert ledger.flush(60)
         found.update(_scopes(ledger))
         ledger.close()
     assert len(found) == 2
@@ -108,9 +108,9 @@ def test_calls_that_waited_for_a_database_get_their_fingerprint(
     assert b"sk-1" not in lines
     assert digest_of("sk-1").encode() in lines
     ledger.schema.upgrade()
-    assert ledger.flush()
+    assert ledger.flush(60)
     ledger.append(_call(1))
-    assert ledger.flush()
+    assert ledger.flush(60)
     first, second = _scopes(ledger)
     assert first == second is not None
     assert digest_of("sk-1") not in first

@@ -39,7 +39,7 @@ def test_what_is_appended_is_in_the_ledger_after_a_flush(ledger: Ledger) -> None
     ]
     for call in made:
         ledger.append(call)
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert stored(ledger) == made
     assert ledger.queue.count() == 0
 
@@ -60,7 +60,7 @@ def test_texts_that_differ_in_a_blank_or_in_case_are_distinct(ledger: Ledger) ->
     names = ["a", "a ", "A", "ä", "😀"]
     for number, name in enumerate(names):
         ledger.append(make_call(number, model=name))
-    assert ledger.flush()
+    assert ledger.flush(60)
     with ledger.reading() as connection:
         grouped = sa.select(calls.c.model).group_by(calls.c.model)
         assert set(connection.scalars(grouped)) == set(names)

@@ -101,7 +101,7 @@ def test_a_spool_on_a_network_warns_once_and_stores_its_calls(
         for number in range(2):
             ledger = make_ledger(spool_dir=str(tmp_path / "share"))
             ledger.append(make_call(number))
-            assert ledger.flush()
+            assert ledger.flush(60)
             ledger.queue.drain()
     [record] = caplog.records
     assert "share is on a network file system (nfs4)." in record.message
@@ -159,7 +159,7 @@ def test_a_spool_without_locks_stores_its_own_calls(
     ledger, other = make_ledger(), make_ledger()
     other.queue.spool.append(b"{}\n")
     ledger.append(make_call(1))
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 1
     # Its owner may be alive: without a lock, no one can tell.
     assert (ledger.queue.drain().rejected, other.queue.count()) == (0, 1)
@@ -199,7 +199,7 @@ def test_a_spool_file_that_another_machine_took_over_is_let_go(
     for number in range(3):
         ledger.append(make_call(number))
     assert not stale
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 3
     assert ledger.lost == 0
 

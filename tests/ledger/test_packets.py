@@ -78,7 +78,7 @@ def test_one_line_that_is_too_large_is_set_aside_with_the_reason(
     ]
     for call in calls:
         ledger.append(call)
-    assert not ledger.flush(60)  # some were rejected
+    assert not ledger.flush()  # some were rejected
     assert stored(ledger) == [c for n, c in enumerate(calls) if n not in (7, 30)]
     rejected = list(ledger.queue.spool.rejected)
     assert len(rejected) == 2

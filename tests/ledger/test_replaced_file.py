@@ -53,13 +53,13 @@ def test_calls_after_the_file_was_changed_are_stored(
     """Before, 40 later calls were lost: a pooled connection outlives its file."""
     ledger = make_ledger(write=write)
     ledger.append(make_call(0, tags={"user": "alice"}))
-    assert ledger.flush()
+    assert ledger.flush(60)
     [file] = tmp_path.rglob("llm_cost.db")
     with caplog.at_level(logging.WARNING):
         change(file)
         for number in range(1, 41):
             ledger.append(make_call(number, tags={"user": "alice"}))
-        assert ledger.flush()
+        assert ledger.flush(60)
     # A backup contains the first call if SQLite had moved it out of its log already.
     assert stored(ledger) - 40 in ((0, 1) if change is replace_by_backup else (0,))
     assert ledger.queue.count() == 0
@@ -72,7 +72,7 @@ def test_lines_stay_where_the_file_vanishes_before_they_are_removed(
 ) -> None:
     ledger = make_ledger()
     ledger.append(make_call(0))
-    assert ledger.flush()
+    assert ledger.flush(60)
     [file] = tmp_path.rglob("llm_cost.db")
     changed = Engines.changed_file
 
@@ -85,5 +85,5 @@ def test_lines_stay_where_the_file_vanishes_before_they_are_removed(
 
     ledger.append(make_call(1))
     monkeypatch.setattr(Engines, "changed_file", vanish)
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert stored(ledger) == 1

@@ -77,7 +77,7 @@ def kept(ledger: Ledger) -> list[dict[str, t.Any]]:
 def keep(ledger: Ledger, *found: Call) -> None:
     for call in found:
         ledger.append(call)
-    assert ledger.flush()
+    assert ledger.flush(60)
 
 
 def unpriced(number: int = 0, **changes: t.Any) -> Call:

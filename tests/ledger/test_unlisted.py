@@ -34,7 +34,7 @@ def count(app: Flask, *hosts: str) -> None:
     state = app.extensions["llm_cost"]
     for host in hosts:
         state.ledger.unlisted.add(host)
-    assert state.ledger.flush()
+    assert state.ledger.flush(60)
 
 
 @every_database
@@ -44,7 +44,7 @@ def test_counts_of_all_processes_add_up(
     for ledger in make_ledger(database), make_ledger(database):
         for host in "a.internal", "b.internal:8000", "a.internal":
             ledger.unlisted.add(host)
-        assert ledger.flush()
+        assert ledger.flush(60)
     with ledger.reading() as connection:
         rows = connection.execute(
             sa.select(unlisted_hosts.c.host, unlisted_hosts.c.calls)
@@ -57,7 +57,7 @@ def test_a_hundred_thousand_hosts_take_little_room(app: Flask) -> None:
     for block in range(10):
         for n in range(10_000):
             ledger.unlisted.add(f"h{block * 10_000 + n}.example.com")
-        assert ledger.flush()
+        assert ledger.flush(60)
     with ledger.reading() as connection:
         rows = connection.execute(sa.select(unlisted_hosts)).all()
     assert len(rows) == MOST_HOSTS + 1

@@ -163,7 +163,7 @@ def test_text_that_some_database_rejects_is_stored(
     ledger = make_ledger(database)
     odd = make_call(model="a\0b\ud800😀" + "x" * 300, tags={"who": "\0\ud800😀 "})
     ledger.append(odd)
-    assert ledger.flush()
+    assert ledger.flush(60)
     (call,) = stored(ledger)
     assert call.model.startswith("a\ufffdb\ufffd")
     assert call.flags == {"truncated_text"}
@@ -187,7 +187,7 @@ def test_tag_sets_with_the_same_hash_are_distinct(
     ledger.queue.drain()
     spool(make_ledger(database), [make_call(3, tags={"n": "1"}), make_call(4)])
     ledger.append(make_call(5, tags={"n": "2"}))
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert [call.tags["n"] for call in stored(ledger)] == ["0", "1", "2", "2"]
     with ledger.reading() as connection:
         assert len(connection.execute(sa.select(tag_sets)).all()) == 3
@@ -198,12 +198,12 @@ def test_an_old_tag_set_is_marked_as_seen(
     ledger: Ledger, make_ledger: MakeLedger
 ) -> None:
     ledger.append(make_call())
-    assert ledger.flush()
+    assert ledger.flush(60)
     with ledger._engines.writing().begin() as connection:
         connection.execute(sa.text("UPDATE llm_cost_tag_sets SET seen_at = 1"))
     other = make_ledger()
     other.append(make_call(7))
-    assert other.flush()
+    assert other.flush(60)
     with ledger.reading() as connection:
         (seen,) = connection.scalars(sa.select(tag_sets.c.seen_at)).all()
     assert seen.year > 2000
@@ -224,7 +224,7 @@ def test_calls_are_queued_while_the_database_is_unavailable(
     assert ledger.queue.count() == 1
     assert [(call, type(error)) for call, error in told] == [(None, StorageError)]
     (tmp_path / "gone").rename(folder)
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 1
 
 
@@ -264,12 +264,12 @@ def test_apps_on_one_ledger_share_a_thread_until_the_last_is_closed(
     for ledger in ledgers[:3]:
         ledger.close()
     ledgers[3].append(make_call(7))
-    assert ledgers[3].flush()
+    assert ledgers[3].flush(60)
     assert len(stored(ledgers[3])) == 5
     ledgers[3].close()
     assert len(_writer_threads()) == before
     ledgers[0].append(make_call(8))  # a closed one opens again
-    assert ledgers[0].flush()
+    assert ledgers[0].flush(60)
     assert len(_writer_threads()) == before + 1
 
 
@@ -291,7 +291,7 @@ def test_an_app_that_flushes_on_the_thread_does_not_wait_for_itself(
     try:
         other.append(make_call(0))
         one.append(make_call(2))
-        assert one.flush()
+        assert one.flush(60)
         assert flushed[0][0]
         assert flushed[0][1] < 9  # its timeout is 10 s
         assert len(stored(one)) == 3
@@ -347,7 +347,7 @@ def test_two_ledgers_of_one_folder_do_not_mix(
 
 def test_a_forked_child_records_for_itself(ledger: Ledger) -> None:
     ledger.append(make_call(0))
-    assert ledger.flush()
+    assert ledger.flush(60)
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -358,7 +358,7 @@ def test_a_forked_child_records_for_itself(ledger: Ledger) -> None:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     ledger.append(make_call(2))
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 3
 
 
@@ -383,7 +383,7 @@ def test_a_sync_write_that_fails_is_queued(
     assert ledger.queue.count() == 2
     assert "db upgrade" in str(told[0][1])
     ledger.schema.upgrade()
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 2
 
 
@@ -406,7 +406,7 @@ def test_without_a_spool_calls_are_written_directly(
     )
     for n in range(3):
         ledger.append(make_call(n))
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 3
     assert ledger.lost == 0
     assert ["LLM_COST_SPOOL_DIR" in str(error) for _, error in told] == [True]
@@ -491,7 +491,7 @@ def test_flush_returns_false_if_a_line_was_rejected(ledger: Ledger) -> None:
     ledger.queue.spool.append(b"{}\n")
     assert not ledger.flush()
     ledger.append(make_call())
-    assert ledger.flush()
+    assert ledger.flush(60)
 
 
 def test_an_error_contains_no_tag(
@@ -499,7 +499,7 @@ def test_an_error_contains_no_tag(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     ledger.append(make_call(tags={"user": "MARKER"}))
-    assert ledger.flush()
+    assert ledger.flush(60)
     with ledger._engines.writing().begin() as connection:
         connection.exec_driver_sql("DROP TABLE llm_cost_calls")
     ledger.append(make_call(2, tags={"user": "MARKER"}))
@@ -511,7 +511,7 @@ def test_a_closed_ledger_opens_again(ledger: Ledger) -> None:
     ledger.append(make_call(0))
     ledger.close()
     ledger.append(make_call(1))
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert len(stored(ledger)) == 2
 
 

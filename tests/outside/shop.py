@@ -67,7 +67,7 @@ def main(url: str, folder: str) -> None:
             with session.post(url + path, json={"q": "hello"}, stream=True) as answer:
                 for _ in answer.iter_content(7):
                     pass
-        assert llm_cost.flush()
+        assert llm_cost.flush(60)
         rows = [
             [row.provider, row.model, row.response_id, row.usage_source]
             + [row.total_input_tokens, row.total_output_tokens]

@@ -84,7 +84,7 @@ def test_pruning_erasing_and_repricing_keep_the_ceilings(
     ledger.clear("all")
     for call in found:
         ledger.append(call)
-    assert ledger.flush()
+    assert ledger.flush(60)
     whole = counted(found)
     assert asked(ledger) == whole
     ledger.rollups.build()
@@ -159,5 +159,5 @@ def test_the_ceiling_is_exact_beyond_what_a_sum_of_a_database_holds(
         at = BETWEEN + n * dt.timedelta(hours=1)
         cost = cost_of("1", complete=False, more="9000000.000000000001")
         ledger.append(make_call(at, cost=cost))
-    assert ledger.flush()
+    assert ledger.flush(60)
     assert asked(ledger).ceiling_usd == Decimal("27000003.000000000003")

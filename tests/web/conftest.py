@@ -58,7 +58,7 @@ def recorder(app: Flask) -> Record:
     def put(**changes: t.Any) -> Call:
         call = a_call(**changes)
         ledger.append(call)
-        assert ledger.flush()
+        assert ledger.flush(60)
         return call
 
     return put

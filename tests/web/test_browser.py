@@ -111,7 +111,7 @@ def full(make_site: MakeSite, serve: t.Callable[[Flask], str]) -> str:
                 outcome="http_error" if number % 13 == 0 else "ok",
             )
         )
-    assert ledger.flush()
+    assert ledger.flush(60)
     return serve(app)
 
 
@@ -195,7 +195,7 @@ def test_no_example_wraps_on_a_phone(
     app = make_site()
     if path in ("/tags", "/sessions"):
         app.extensions["llm_cost"].ledger.append(a_call(tags={}))
-        assert app.extensions["llm_cost"].ledger.flush()
+        assert app.extensions["llm_cost"].ledger.flush(60)
     visit = Visit(browser, 390)
     visit.goto(f"{serve(app)}{path}")
     lines = visit.page.evaluate(LINES)
@@ -210,7 +210,7 @@ def test_a_budget_per_value_keeps_its_distance_from_the_edge(
     each = {"name": "each", "limit_usd": "5", "period": "day", "tags": {"tenant": "*"}}
     app = make_site(LLM_COST_BUDGETS=[each])
     app.extensions["llm_cost"].ledger.append(a_call(tags={"tenant": "acme"}))
-    assert app.extensions["llm_cost"].ledger.flush()
+    assert app.extensions["llm_cost"].ledger.flush(60)
     visit = Visit(browser, width)
     visit.goto(f"{serve(app)}/budgets")
     limit = visit.page.locator("tbody td:visible").last
@@ -241,7 +241,7 @@ def test_a_phone_shows_the_forecast_of_a_budget_per_value(
     app = make_site(LLM_COST_BUDGETS=[each])
     ledger = app.extensions["llm_cost"].ledger
     ledger.append(a_call(tags={"tenant": "acme"}, cost="4.5"))
-    assert ledger.flush()
+    assert ledger.flush(60)
     visit = Visit(browser, 390)
     visit.goto(f"{serve(app)}/budgets")
     row = visit.page.locator("tbody tr").first

@@ -222,7 +222,7 @@ def test_a_cursor_of_another_sort_is_rejected(
     ledger = site.extensions["llm_cost"].ledger
     for minutes in range(30):
         ledger.append(a_call(minutes=minutes + 1))
-    assert ledger.flush()
+    assert ledger.flush(60)
     page = visitor.get("/llm-costs/calls?per=25").text
     [cursor] = re.findall(r"after=([^\"&]+)", page)
     ok = f"/llm-costs/calls?per=25&after={cursor}"

@@ -121,7 +121,7 @@ def test_a_spreadsheet_reads_the_file_unchanged(
     ledger = app.extensions["llm_cost"].ledger
     for number, text in enumerate(TEXTS):
         ledger.append(a_call(minutes=number + 1, model=text, tags={"note": text}))
-    assert ledger.flush()
+    assert ledger.flush(60)
     source = app.test_client().get("/llm-costs/calls.csv").data
     (tmp_path / "calls.csv").write_bytes(source)
     # Convert to a workbook (UTF-8, commas) and back to CSV, with the values as shown.

@@ -260,7 +260,7 @@ def test_calls_can_be_paged_forward_and_back(
     ledger = site.extensions["llm_cost"].ledger
     for minutes in range(60):
         ledger.append(a_call(minutes=minutes + 1))
-    assert ledger.flush()
+    assert ledger.flush(60)
     first = visitor.get("/llm-costs/calls?per=25&sort=expensive").text
     [next_] = re.findall(r'rel="next" href="([^"]+)"', first)
     assert "sort=expensive" in next_
@@ -276,7 +276,7 @@ def test_the_app_sets_the_page_size(make_site: MakeSite) -> None:
     ledger = app.extensions["llm_cost"].ledger
     for minutes in range(30):
         ledger.append(a_call(minutes=minutes + 1))
-    assert ledger.flush()
+    assert ledger.flush(60)
     page = app.test_client().get("/llm-costs/calls").text
     assert "1–25 of 30 calls" in text(page)
 
@@ -288,7 +288,7 @@ def test_unlisted_hosts_are_shown_even_if_nothing_is_recorded(
     ledger = site.extensions["llm_cost"].ledger
     ledger.unlisted.add("<b>.internal:8000")
     ledger.unlisted.add("llm.internal")
-    assert ledger.flush()
+    assert ledger.flush(60)
     page = html.unescape(visitor.get("/llm-costs/data-quality").text)
     assert "2 calls not recorded" in page
     assert "'llm.internal': 'llm.internal'" in page
@@ -631,7 +631,7 @@ def test_many_values_are_truncated_but_counted(
     ledger = site.extensions["llm_cost"].ledger
     for number in range(130):
         ledger.append(a_call(cost="1", tags={"user": f"u{number}"}))
-    assert ledger.flush()
+    assert ledger.flush(60)
     said = text(visitor.get("/llm-costs/tags/user").text)
     assert "Other 80 $80.00" in said
     assert "1–50 of 130 values" in said
@@ -650,7 +650,7 @@ def test_a_rise_is_shown_with_its_cause(make_site: MakeSite) -> None:
     for day in range(1, 10):
         ledger.append(a_call(cost="1", minutes=60 * 24 * day))
     ledger.append(a_call(cost="40", tags={"feature": "bulk"}))
-    assert ledger.flush()
+    assert ledger.flush(60)
     page = app.test_client().get("/llm-costs/").text
     said = text(page)
     assert "gpt-4o (openai) cost $40.00 on Wed 18 Nov 2026" in said
@@ -738,7 +738,7 @@ def test_data_quality_shows_what_contradicts_itself(make_site: MakeSite) -> None
         with requests.Session() as session:
             session.mount("http://", state.extension.adapter())
             session.post(f"{url}/v1/chat/completions", json={"model": "m"})
-        assert state.ledger.flush()
+        assert state.ledger.flush(60)
         said = text(app.test_client().get("/llm-costs/data-quality").text)
     assert "contradictory or incomplete" in said
 
@@ -885,7 +885,7 @@ def test_filters_suggest_at_most_a_hundred_names(site: Flask) -> None:
     ledger = site.extensions["llm_cost"].ledger
     for number in range(120):
         ledger.append(a_call(model=f"model-{number}"))
-    assert ledger.flush()
+    assert ledger.flush(60)
     page = site.test_client().get("/llm-costs/calls").text
     assert len(options(page, "models")) == 100
 

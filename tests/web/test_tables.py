@@ -30,7 +30,7 @@ def many(make_site: MakeSite) -> FlaskClient:
             )
         )
     ledger.append(a_call(model="=1+1", tags={"tenant": "=2+2", "session": "-3"}))
-    assert ledger.flush()
+    assert ledger.flush(60)
     return app.test_client()
 
 
@@ -145,7 +145,7 @@ def test_a_failed_attempt_is_shown_with_the_model_that_it_meant(
     ledger = app.extensions["llm_cost"].ledger
     ledger.append(a_call(model="gpt-4o-2024-08-06"))
     ledger.append(a_call(usage=None, cost=None, outcome="http_error", http_status=429))
-    assert ledger.flush()
+    assert ledger.flush(60)
     client = app.test_client()
     assert shown(client, "/models") == ["gpt-4o-2024-08-06"]
     assert "1 failed" in client.get("/llm-costs/models").text

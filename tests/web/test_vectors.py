@@ -81,7 +81,7 @@ def april(make_site: MakeSite) -> Flask:
         at = dt.datetime.fromisoformat(row.pop("tracked_at"))
         row["usage_source"] = row["usage_source"] or "manual"
         state.ledger.append(a_call(at=at, response_id=str(number), **row))
-    assert state.ledger.flush()
+    assert state.ledger.flush(60)
     return app
 
 
