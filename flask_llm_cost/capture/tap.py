@@ -123,8 +123,8 @@ class Tap:
         return meter
 
     def captures(self, method: str, url: str) -> bool:
-        """Whether an attempt with this URL is an LLM call."""
-        return self._route(method, url) is not None
+        """Whether an attempt with this URL is, or may be, an LLM call."""
+        return self._route(method, url, unlisted=True) is not None
 
     # What an app's own providers raise must not stop a call, whatever it is: only what the
     # recorder itself raises may pass.

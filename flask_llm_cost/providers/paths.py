@@ -339,9 +339,7 @@ PERPLEXITY: t.Final = (
     *GATEWAY,
 )
 
-XAI: t.Final = (
-    Path(r".*/videos/(?:generations|edits)", xai.VIDEO, "videos"),
-    Path(r".*/videos/(?P<response_id>[^/]+)", xai.VIDEO, "videos", method="GET"),
+XAI_MESSAGES: t.Final = (
     Path(r"/xai_api\.Chat/GetCompletion", xai.MESSAGES, "chat", method="GRPC"),
     Path(
         r"/xai_api\.Chat/GetCompletionChunk",
@@ -360,6 +358,13 @@ XAI: t.Final = (
     ),
     Path(r"/xai_api\.Embedder/Embed", xai.MESSAGES, "embeddings", method="GRPC"),
     Path(r"/xai_api\.Image/GenerateImage", xai.MESSAGES, "images", method="GRPC"),
+)
+"""Over gRPC."""
+
+XAI: t.Final = (
+    Path(r".*/videos/(?:generations|edits)", xai.VIDEO, "videos"),
+    Path(r".*/videos/(?P<response_id>[^/]+)", xai.VIDEO, "videos", method="GET"),
+    *XAI_MESSAGES,
     *GATEWAY,
 )
 

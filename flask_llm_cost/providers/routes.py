@@ -204,7 +204,7 @@ def _route(
 
 _UNLISTED: t.Final = frozenset((FLAG,))
 
-_PORTS: t.Final = {"https": 443, "http": 80}
+_PORTS: t.Final = {"https": 443, "http": 80, "wss": 443, "ws": 80}
 
 _WITH_STREAM_OPTIONS: t.Final = ("chat", "completions")
 

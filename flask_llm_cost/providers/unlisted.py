@@ -21,7 +21,9 @@ from . import gemini
 from . import ollama
 from . import openai
 from . import paths
+from . import realtime
 from . import sparse
+from . import xai
 from .dialect import CONFLICT
 from .dialect import Dialect
 from .dialect import inner
@@ -155,14 +157,43 @@ _SHAPES: t.Final[Mapping[tuple[Dialect, str], _Shape]] = {
 }
 
 
-def _strict(dialect: Dialect, shape: _Shape) -> Dialect:
+def _turn(event: Object) -> bool:
+    """Whether an event is the end of a turn: of OpenAI's, or a message of Gemini's."""
+    ended = event.get("type") == "response.done"
+    named = inner(event, "response").get("object") == "realtime.response"
+    return (ended and named) or bool(inner(event, "usageMetadata"))
+
+
+def _any(request: Object) -> bool:
+    return True
+
+
+def _counted(message: Object) -> bool:
+    return bool(inner(message, "usage") or inner(message, "usage_metadata"))
+
+
+_TURNS: t.Final[Mapping[Dialect, Callable[[Object], bool]]] = {
+    realtime.REALTIME: _turn,
+    openai.RESPONSES: _response,
+    gemini.GENERATE: _counted,
+    xai.MESSAGES: _counted,
+}
+"""What an event over websockets, or a message over gRPC, certainly looks like. What was
+asked needs no proof: only certain messages begin a turn, and a method has a full name."""
+
+
+def _strict(
+    dialect: Dialect, answer: Callable[[Object], bool], *, whole: bool = True
+) -> Dialect:
     """Create a dialect that reads usage only from an answer that certainly is in it.
 
     Costs that the answer reports are left out: their currency is not known.
+
+    :param whole: An answer is recognized by its content.
     """
 
     def read(notes: Notes, document: Object) -> None:
-        if shape.answer(document):
+        if answer(document):
             notes.session["certain"] = True
         dialect.read(notes, document)
 
@@ -178,16 +209,20 @@ def _strict(dialect: Dialect, shape: _Shape) -> Dialect:
         usage=usage,
         cost=lambda notes: None,
         tail=(*dialect.tail, "object"),
-        parse_whole_if=dialect.parse_whole_if if shape.content else (b"",),
+        parse_whole_if=(b"",) if whole else dialect.parse_whole_if,
     )
 
 
 def _known() -> Iterator[tuple[Path, Callable[[Object], bool]]]:
-    for path in paths.GATEWAY:
+    for path in (*paths.GATEWAY, *paths.XAI_MESSAGES):
         shape = _SHAPES.get((path.dialect, path.operation))
+        turn = _TURNS.get(path.dialect)
         if shape is not None and path.method == "POST":
-            dialect = _strict(path.dialect, shape)
+            dialect = _strict(path.dialect, shape.answer, whole=not shape.content)
             yield dataclasses.replace(path, dialect=dialect), shape.request
+        elif turn is not None and path.method in ("WS", "GRPC"):
+            dialect = _strict(path.dialect, turn)
+            yield dataclasses.replace(path, dialect=dialect), _any
 
 
 _FOUND: t.Final = tuple(_known())
@@ -210,14 +245,23 @@ ENDS: t.Final = (
     ":streamGenerateContent",
     "/converse",
     "/converse-stream",
+    "/realtime",
+    "BidiGenerateContent",
+    "BidiGenerateContentConstrained",
+    "/GenerateContent",
+    "/StreamGenerateContent",
+    *(path.pattern.replace("\\", "") for path in paths.XAI_MESSAGES),
 )
 """The ends of these paths, which most other requests do not have."""
 
 
 def is_request(dialect: Dialect, body: bytes | None) -> bool:
     """Whether a request's body is in the dialect of one of :data:`PATHS`."""
+    request = _REQUESTS[dialect]
+    if request is _any:
+        return True
     document = sparse.parse(body) if body else None
-    return isinstance(document, dict) and _REQUESTS[dialect](document)
+    return isinstance(document, dict) and request(document)
 
 
 def is_call(call: Call) -> bool:

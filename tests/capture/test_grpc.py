@@ -188,17 +188,35 @@ def test_a_budget_stops_a_call_before_it_is_sent(
 
 
 @EACH
-def test_a_service_of_the_app_s_own_is_not_a_call(
-    name: str, chat: tuple[Chat, str], book: Book, tap: Tap
+@pytest.mark.parametrize("mode", ["count", "record", "ignore"])
+def test_a_call_to_a_host_on_no_list_is_noticed(
+    mode: str, name: str, chat: tuple[Chat, str], book: Book, tap: Tap
 ) -> None:
-    """Not even with xAI's messages: its host is on no list."""
-    book.unlisted_hosts = "record"
-    tap.hosts = {}
-    captured = CALLS[name](chat[1], None)
+    """As to a proxy of the app's own: the method's full name says what it is."""
+    service, host = chat
+    book.unlisted_hosts, tap.hosts = mode, {}
+    captured = CALLS[name](host, None)
     clients.uninstrument()
-    assert captured == CALLS[name](chat[1], None)
-    assert chat[0].seen[0] == chat[0].seen[1]
-    assert not book.attempts
+    assert captured == CALLS[name](host, None)
+    assert service.seen[0] == service.seen[1]
+    assert book.counted == [host] * (mode == "count")
+    if mode == "record":
+        assert (book.call.provider, book.call.model) == (host, "grok-4-0709")
+        assert book.call.usage is not None
+        assert book.call.usage.total_tokens == 150
+        assert book.call.reported_cost is None
+    else:
+        assert not book.calls
+
+
+def test_a_refused_call_to_a_host_on_no_list_is_not_a_call(
+    chat: tuple[Chat, str], book: Book, tap: Tap
+) -> None:
+    book.unlisted_hosts, tap.hosts = "record", {}
+    chat[0].code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    with pytest.raises(grpc.RpcError):
+        _ask(chat[1], None)
+    assert not book.calls
     assert not book.counted
 
 

@@ -108,7 +108,8 @@ def test_a_request_of_another_form_is_not_followed(request_: t.Any) -> None:
         ("POST", "/v1/chat/completions/1"),
         ("POST", "/messages"),
         ("POST", "/v1/images/generations"),
-        ("WS", "/v1/realtime"),
+        ("WS", "/realtime/v1/websocket"),
+        ("GRPC", "/chat.Chat/GetCompletion"),
         ("POST", "/v1/moderations"),
     ],
 )
@@ -122,7 +123,7 @@ def test_a_path_is_an_llm_call_only_if_it_is_asked_for() -> None:
 
 def test_every_path_has_one_of_the_ends() -> None:
     ends = [path.pattern.partition(")?")[0] for path in PATHS]
-    plain = [end.replace("(?:", "") for end in ends]
+    plain = [end.replace("(?:", "").replace("\\", "") for end in ends]
     assert all(end.endswith(ENDS) for end in plain)
 
 
