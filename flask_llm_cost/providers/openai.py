@@ -127,6 +127,12 @@ def read_run(notes: Notes, document: Object) -> None:
         notes.date(document.get("created_at"))
         notes.background = True
         notes.merge(document.get("usage"))
+        tools = {
+            inner({"": tool}, "").get("type") for tool in items(document.get("tools"))
+        }
+        if tools & {"code_interpreter", "file_search"}:
+            # Only its steps show whether the run used these tools, which have fees.
+            notes.flags.add("unread_usage")
 
 
 def batch_results(line: Object) -> list[Object]:

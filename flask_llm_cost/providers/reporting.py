@@ -30,7 +30,14 @@ def _deepinfra_cost(notes: Notes) -> Decimal | None:
     return notes.amount(notes.usage.get("estimated_cost")) or None
 
 
-OPENROUTER_MESSAGES: t.Final = dataclasses.replace(anthropic.MESSAGES, cost=openai.cost)
+def _openrouter_cost(notes: Notes) -> Decimal | None:
+    reported = openai.cost(notes)
+    return anthropic.cost(notes) if reported is None else reported
+
+
+OPENROUTER_MESSAGES: t.Final = dataclasses.replace(
+    anthropic.MESSAGES, cost=_openrouter_cost
+)
 
 DEEPINFRA: t.Final = dataclasses.replace(openai.CHAT, cost=_deepinfra_cost)
 
@@ -69,10 +76,14 @@ def _with_cost(dialect: Dialect) -> Dialect:
         dialect.read(notes, document)
         _note_gateway(notes, document)
 
+    def cost(notes: Notes) -> Decimal | None:
+        reported = _gateway_cost(notes)
+        return dialect.cost(notes) if reported is None else reported
+
     return dataclasses.replace(
         dialect,
         read=read,
-        cost=_gateway_cost,
+        cost=cost,
         needles=dialect.needles + needles(rb'"provider_metadata"', rb'"providerMeta'),
         parse_whole_if=(
             *dialect.parse_whole_if,

@@ -117,6 +117,8 @@ BEGUN: t.Final = {"type": "content_block_start", "index": 0, "content_block": {}
     [
         (CLAUDE, REFUSED),
         (CLAUDE, EVENTS),
+        ("https://openrouter.ai/api/v1/messages", REFUSED),
+        (f"{VERCEL}messages", REFUSED),
         (f"{BEDROCK}us.anthropic.claude-fable-5/invoke", REFUSED),
         (
             f"{BEDROCK}us.anthropic.claude-fable-5/converse",
@@ -599,6 +601,31 @@ RIGHT: t.Final[dict[str, tuple[str, Body, str]]] = {
         "https://api.moonshot.ai/v1/chat/completions",
         chat("kimi-k2-0905-preview", 1336, 31, cached_tokens=1280),
         "0.0003031",
+    ),
+    "BYK/loreai#503": (
+        CLAUDE,
+        message(
+            "claude-sonnet-4-5",
+            "end_turn",
+            input_tokens=1000,
+            output_tokens=100,
+            cache_read_input_tokens=1000,
+            cache_creation_input_tokens=1000,
+            cache_creation={"ephemeral_1h_input_tokens": 1000},
+            service_tier="batch",
+        ),
+        "0.0054",
+    ),
+    "cline/cline#10314": (
+        f"{GOOGLE}:generateContent",
+        generated(
+            "gemini-3-flash-preview",
+            promptTokenCount=250000,
+            cachedContentTokenCount=200000,
+            candidatesTokenCount=10,
+            totalTokenCount=250010,
+        ),
+        "0.03503",
     ),
     "RooCodeInc/Roo-Code#8982": (
         f"{QWEN}chat/completions",

@@ -118,3 +118,19 @@ def test_tools_that_claude_bills_by_time_or_anew_are_flagged(
     usage = {"input_tokens": 9, "output_tokens": 9, "server_tool_use": tools}
     reading = read(CLAUDE, message("claude-sonnet-4-5", "end_turn", **usage))
     assert reading.flags == flags
+
+
+@pytest.mark.parametrize(
+    ("tool", "flags"),
+    [
+        ("code_interpreter", {"unread_usage"}),
+        ("file_search", {"unread_usage"}),
+        ("function", set()),
+    ],
+)
+def test_a_run_does_not_state_whether_its_tools_were_used(
+    tool: str, flags: set[str]
+) -> None:
+    # defog-ai/introspect#452
+    run = {**chat("gpt-4o", 9, 9), "object": "thread.run", "tools": [{"type": tool}]}
+    assert read(f"{OPENAI}threads/thread_1/runs", run).flags == flags
