@@ -31,6 +31,9 @@ _MILLION: t.Final = 1_000_000
 _EARLY: t.Final = 20
 """There is no forecast in the first twentieth of a window."""
 
+Ended: t.TypeAlias = t.Literal["none", "only", "all"]
+"""Which windows: those that have not ended, those that have, or both."""
+
 LimitOf: t.TypeAlias = Callable[[Budget, Mapping[str, str]], int | None]
 
 _w: t.Final = budget_windows.c
@@ -156,19 +159,19 @@ def standings(
     limit_of: LimitOf,
     *,
     most: int = 50,
-    past: bool = False,
+    ended: Ended = "none",
 ) -> tuple[Standing, ...]:
     """Return how the current windows of budgets stand, the most used first.
 
     :param limit_of: Returns the limit in force, in pico-USD.
     :param most: The maximum number of windows of one budget, where each value of a tag
         has its own.
-    :param past: Include windows that have ended; the latest come first.
+    :param ended: Other windows; the latest come first.
     """
     found: list[Standing] = []
     for budget in budgets:
         if budget.period != "call":
-            found += _standings(connection, budget, now, limit_of, most, past)
+            found += _standings(connection, budget, now, limit_of, most, ended)
     return tuple(found)
 
 
@@ -178,17 +181,19 @@ def _standings(
     now: dt.datetime,
     limit_of: LimitOf,
     most: int,
-    past: bool,
+    ended: Ended,
 ) -> list[Standing]:
     where = [_w.definition == budget.definition]
     order: list[t.Any] = [_USED.desc(), _w.id]
-    if past:
+    if ended != "none":
         order.insert(0, _w.starts_at.desc())
-    else:
+    if ended == "only":
+        where.append(_w.ends_at <= now)
+    elif ended == "none":
         where += [_w.starts_at <= now, sa.or_(_w.ends_at.is_(None), _w.ends_at > now)]
     query = sa.select(budget_windows).where(*where).order_by(*order).limit(most)
     rows = connection.execute(query).all()
-    if not rows and not budget.per_value:
+    if not rows and not budget.per_value and ended != "only":
         return [_unused(budget, now, limit_of)]
     ids = [row.id for row in rows]
     passed, unsettled = _passed(connection, ids), _unsettled(connection, ids)

@@ -23,6 +23,7 @@ if t.TYPE_CHECKING:
     from .counters import Counters
     from .outbox import Outbox
     from .reservations import Reservations
+    from .standing import Ended
     from .standing import Standing
 
 _log = logging.getLogger("flask_llm_cost")
@@ -74,19 +75,19 @@ class Budgets:
         *,
         name: str | None = None,
         most: int = 50,
-        past: bool = False,
+        ended: Ended = "none",
     ) -> tuple[Standing, ...]:
         """Return how the current windows of the budgets stand, the most used first.
 
         :param name: Only those of one budget.
         :param most: The maximum number of windows of one budget.
-        :param past: Include windows that have ended; the latest come first.
+        :param ended: As for :func:`.standings`.
         """
         from .standing import standings
 
         chosen = [b for b in self.definitions if name in (None, b.name)]
         limit = self.counters.limit_of
-        return standings(connection, chosen, now, limit, most=most, past=past)
+        return standings(connection, chosen, now, limit, most=most, ended=ended)
 
     def verify(self, connection: sa.Connection) -> tuple[list[str], int]:
         """Compare the counters with the ledger.

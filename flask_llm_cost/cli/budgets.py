@@ -28,6 +28,7 @@ from .text import text_or_json
 from .text import wrapped
 
 if t.TYPE_CHECKING:
+    from ..budgets.standing import Ended
     from ..budgets.standing import Standing
     from ..budgets.storage import Budgets
     from ..query.host import Host
@@ -49,7 +50,7 @@ def list_(form: str) -> None:
 
     Where each value of a tag has a budget, the 50 most used are listed.
     """
-    _print(_standings(None, past=False), form)
+    _print(_standings(None), form)
 
 
 @budgets.command()
@@ -58,7 +59,7 @@ def list_(form: str) -> None:
 @with_appcontext
 def show(name: str, form: str) -> None:
     """List the windows of one budget, including past ones; the latest first."""
-    _print(_standings(name, past=True), form)
+    _print(_standings(name, ended="all"), form)
 
 
 @budgets.command()
@@ -171,14 +172,14 @@ def _check_name(stored: Budgets, name: str) -> None:
         )
 
 
-def _standings(name: str | None, *, past: bool) -> Sequence[Standing]:
+def _standings(name: str | None, *, ended: Ended = "none") -> Sequence[Standing]:
     host: Host = current_app.extensions["llm_cost"]
     stored = _stored(host)
     if name is not None:
         _check_name(stored, name)
     store_queued(host)
     with host.ledger.reading() as connection:
-        return stored.standings(connection, host.clock(), name=name, past=past)
+        return stored.standings(connection, host.clock(), name=name, ended=ended)
 
 
 def _print(found: Sequence[Standing], form: str) -> None:

@@ -215,6 +215,13 @@ class Clock:
         local = at.astimezone(self.zone)
         return f"{day(local)} {local:%H:%M}"
 
+    def period(self, start: dt.datetime, end: dt.datetime) -> str:
+        """A period of the calendar: an hour as ``18 Nov 14:00``, otherwise its days."""
+        if end - start <= dt.timedelta(hours=2):
+            return self.minute(start)
+        last = end - dt.timedelta(microseconds=1)
+        return span(self.date(start), self.date(last))
+
     def since(self, at: dt.datetime) -> str:
         """The first day of a price. Prices are dated by UTC days."""
         utc = at.astimezone(dt.UTC)

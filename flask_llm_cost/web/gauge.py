@@ -6,6 +6,7 @@ import typing as t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 
 from ..budgets import Budget
 from ..budgets.standing import Standing
@@ -58,6 +59,8 @@ def gauge(standing: Standing) -> Gauge | None:
             ("left", whole - standing.used),
         ]
     )
+    if not whole:  # nothing may be spent
+        pieces = (charts.Segment("spent", 0.0, 100.0, Decimal(1)),)
     marks = tuple(
         Mark(
             charts.share(standing.limit * part, whole), f"{percent(part)} of the limit"
@@ -120,11 +123,48 @@ def percent(part: Decimal) -> str:
     return f"{digits(part * 100)}%"
 
 
+def nearest(found: Sequence[Standing]) -> list[Standing]:
+    """Sort windows by the share of the limit that is used, the largest first."""
+    return sorted(found, key=_used_share, reverse=True)
+
+
+def _used_share(standing: Standing) -> Fraction:
+    if standing.limit is None:
+        return Fraction(-1)
+    if not standing.limit:
+        return Fraction(10**9)  # nothing may be spent
+    return Fraction(standing.used, standing.limit)
+
+
+class Group(t.NamedTuple):
+    """A budget and its windows; a budget for each tag value may have none yet."""
+
+    budget: Budget
+    current: list[Standing]
+    """Nearest to the limit first."""
+    ended: list[Standing]
+    """Latest first."""
+
+
 def by_budget(
-    budgets: Sequence[Budget], found: Sequence[Standing]
-) -> list[tuple[Budget, list[Standing]]]:
-    """Return the windows of each budget; budgets for each tag value may have none yet."""
-    return [
-        (budget, [each for each in found if each.budget.name == budget.name])
-        for budget in budgets
-    ]
+    budgets: Sequence[Budget],
+    current: Sequence[Standing],
+    ended: Sequence[Standing],
+    most: int,
+) -> list[Group]:
+    """Return the windows of each budget; the budget nearest to its limit comes first.
+
+    :param most: How many that have ended.
+    """
+    found = []
+    for budget in budgets:
+        now, past = (
+            [each for each in some if each.budget.name == budget.name]
+            for some in (current, ended)
+        )
+        found.append(Group(budget, nearest(now), past[:most]))
+    unused = Fraction(-2)
+    found.sort(
+        key=lambda g: _used_share(g.current[0]) if g.current else unused, reverse=True
+    )
+    return found

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
 import re
 import typing as t
 from decimal import Decimal
@@ -22,10 +24,11 @@ from .conftest import NOW
 from .conftest import recorder
 
 
-def page(site: Flask, path: str = "budgets") -> str:
+def page(site: Flask, path: str = "budgets", *, bars: bool = True) -> str:
     response = site.test_client().get(f"/llm-costs/{path}")
     assert response.status_code == 200
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.text))
+    text = response.text if bars else re.sub(r"(?s)<svg.*?</svg>", "", response.text)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
 
 
 @pytest.fixture
@@ -151,7 +154,9 @@ def test_a_gauge_is_never_longer_than_itself(
         **{name: to_pico(amount) for name, amount in amounts.items()},
     )
     found = t.cast(t.Any, gauge(standing))
-    assert [p.name for p in found.pieces] == [n for n, a in amounts.items() if a]
+    used = [n for n, a in amounts.items() if a]
+    # A limit of 0 is exceeded before anything is spent, and is drawn in full.
+    assert [p.name for p in found.pieces] == (used if used or limit else ["spent"])
     assert all(piece.width > 0.5 for piece in found.pieces), "something is seen of it"
     ends = [piece.x + piece.width for piece in found.pieces]
     assert all(end <= 100.01 for end in ends)
@@ -170,3 +175,61 @@ def test_the_limits_of_each_value_can_be_searched(site: Flask) -> None:
     assert "user-01" not in found
     assert "monthly" in found
     assert "No value matches nobody" in page(site, "budgets?q=nobody")
+
+
+def file(site: Flask, query: str = "") -> list[dict[str, str]]:
+    response = site.test_client().get(f"/llm-costs/budgets.csv{query}")
+    assert response.mimetype == "text/csv"
+    return list(csv.DictReader(io.StringIO(response.text, newline="")))
+
+
+def test_past_periods_show_what_was_spent_of_the_limit(site: Flask) -> None:
+    record = recorder(site)
+    record(cost="120", at=NOW - dt.timedelta(days=31))
+    record(cost="30", at=NOW - dt.timedelta(days=50))
+    record(cost="4", at=NOW - dt.timedelta(days=1), tags={"user": "ada"})
+    record(cost="60")
+    text = page(site, bars=False)
+    past = text[text.index("Past periods") :]
+    assert "1 Oct – 31 Oct 2026 Exceeded $120.00 $100.00" in past
+    assert "1 Sep – 30 Sep 2026 On track $30.00 $100.00" in past
+    assert "Tue 17 Nov 2026 ada 80% used $4.00 $5.00" in past
+    rows = {(row["starts_at"][:10], row["tags"]): row for row in file(site)}
+    assert rows["2026-10-01", ""]["spent_usd"] == "120"
+    assert rows["2026-10-01", ""]["state"] == "Exceeded"
+    assert rows["2026-11-17", "user:ada"]["limit_usd"] == "5"
+    assert rows["2026-11-01", ""]["thresholds_reached"] == "50%"
+    assert {row["budget"] for row in file(site, "?q=nobody")} == {"monthly"}
+
+
+def test_the_budget_that_is_nearest_to_its_limit_comes_first(
+    make_site: MakeSite,
+) -> None:
+    names = ("half", "full", "unused", "most")
+    site = make_site(
+        LLM_COST_BUDGETS=[
+            {"name": name, "limit_usd": limit, "tags": {"user": user}}
+            for name, limit, user in zip(
+                names, ("10", "5", "9", "6"), ("*", "*", "nobody", "ada"), strict=True
+            )
+        ]
+    )
+    recorder(site)(cost="5", tags={"user": "ada"})
+    text = page(site)
+    places = [text.index(f" {name} ") for name in ("full", "most", "half", "unused")]
+    assert places == sorted(places)
+    assert [row["budget"] for row in file(site)] == ["full", "most", "half", "unused"]
+
+
+def test_an_exceeded_budget_draws_its_bar(make_site: MakeSite) -> None:
+    budgets = [
+        {"name": "over", "limit_usd": "5", "period": "day"},
+        {"name": "nothing", "limit_usd": "0", "period": "month"},
+    ]
+    site = make_site(LLM_COST_BUDGETS=budgets)
+    recorder(site)(cost="7")
+    for path in ("budgets", ""):
+        found = site.test_client().get(f"/llm-costs/{path}").text
+        bars = re.findall(r'class="gauge over".*?</svg>', found, re.S)
+        assert len(bars) == 2
+        assert all('<rect class="spent" x="0.0%" width="100.0%"' in bar for bar in bars)
