@@ -94,7 +94,7 @@ def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:
 
     if form == "jsonl":
         return map(jsonl.encode, stream_calls(host.ledger.reading, where))
-    text = csv_lines(host.ledger.reading, where)
+    text = csv_lines(host.ledger.reading, where, host.settings.rollup_tags)
     return (line.encode("utf-8", "replace") for line in text)
 
 

@@ -7,6 +7,7 @@ without objects in between, and values that rows share are formatted once.
 from __future__ import annotations
 
 import functools
+import json
 import typing as t
 import unicodedata
 from collections.abc import Iterable
@@ -40,14 +41,18 @@ _DANGEROUS: t.Final = frozenset("=+-@\t\r")
 _FILLERS: t.Final = frozenset("\u115f\u1160\u3164\uffa0")
 
 
-def csv_lines(reading: Reader, where: CallFilter) -> Iterator[str]:
+def csv_lines(
+    reading: Reader, where: CallFilter, keys: Sequence[str] = ()
+) -> Iterator[str]:
     """Yield the header and a line for each matching call, latest first, with newlines.
 
     Memory use stays flat, as in :func:`.walk`.
+
+    :param keys: Tags that have a column ``tag.KEY`` of their own, after all others.
     """
-    yield csv_line(COLUMNS)
+    yield csv_line((*COLUMNS, *(f"tag.{key}" for key in keys)))
     for rows in walk(reading, where, _SELECTED, _BATCH):
-        yield from _lines(rows)
+        yield from _lines(rows, tuple(keys))
 
 
 def csv_line(values: Iterable[t.Any]) -> str:
@@ -134,7 +139,7 @@ def _selected(name: str) -> sa.ColumnElement[t.Any]:
 _SELECTED: t.Final = [_selected(name) for name in COLUMNS]
 
 
-def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
+def _lines(rows: Iterable[Iterable[t.Any]], keys: tuple[str, ...]) -> Iterator[str]:
     # One loop and one text per row: a function call per cell would double the time.
     for (
         at,
@@ -182,7 +187,8 @@ def _lines(rows: Iterable[Iterable[t.Any]]) -> Iterator[str]:
             f"{_common(_YES_NO[complete], source)},{'' if latency is None else latency},"
             f"{_common(_YES_NO[stream], usage_source, outcome)},"
             f"{_text(response_id) if response_id else ''},"
-            f"{_text(trace_id) if trace_id else ''},{_common(scope, flags)},{_tags(tags)}\n"
+            f"{_text(trace_id) if trace_id else ''},{_common(scope, flags)},"
+            f"{_tags(tags, keys)}\n"
         )
 
 
@@ -219,6 +225,13 @@ def _common(*texts: str | None) -> str:
     return ",".join(_text(text) if text else "" for text in texts)
 
 
-def _tags(text: str | None) -> str:
+def _tags(text: str | None, keys: tuple[str, ...]) -> str:
     # Stored as it is shown. It starts with a brace, so it is not a formula.
-    return '"' + text.replace('"', '""') + '"' if text else "{}"
+    whole = '"' + text.replace('"', '""') + '"' if text else "{}"
+    return whole + _values(text, keys) if keys else whole
+
+
+@functools.lru_cache(maxsize=1024)
+def _values(text: str | None, keys: tuple[str, ...]) -> str:
+    tags = json.loads(text) if text else {}
+    return "".join(f",{_text(tags.get(key, ''))}" for key in keys)

@@ -13,6 +13,7 @@ from operator import attrgetter
 from flask import Response
 from flask import stream_with_context
 
+from ..money import own_context
 from ..query.export import csv_line
 from ..query.export import csv_lines
 from ..query.filters import CallFilter
@@ -26,6 +27,7 @@ TOTALS: t.Final[Columns] = {name: attrgetter(f"totals.{name}") for name in MEASU
 """The columns of whatever has totals. An amount is empty if it is unknown."""
 
 
+@own_context
 def table_csv(name: str, columns: Columns, rows: Iterable[t.Any]) -> Response:
     """Return a table as a CSV file."""
     lines = [csv_line(columns)]
@@ -48,7 +50,7 @@ _BATCH = 200
 
 def calls_csv(where: CallFilter) -> Response:
     """Stream every matching call as a CSV file."""
-    lines = csv_lines(host().ledger.reading, where)
+    lines = csv_lines(host().ledger.reading, where, host().settings.rollup_tags)
     # Read the first call before the response starts: an unavailable ledger is then an
     # error page, not a truncated file.
     head = list(itertools.islice(lines, 2))

@@ -177,6 +177,16 @@ def test_every_byte_is_what_the_cells_spell_out(store: Store) -> None:
     assert lines[1:] == [csv_line(spelled_out(call)) for call in found]
 
 
+def test_declared_tags_have_columns_of_their_own(store: Store) -> None:
+    at = AT + dt.timedelta(seconds=1)
+    store.fill(make_call(AT, tags={"a": "=1", "b": 'x,"y"'}), make_call(at, tags={}))
+    keys = ("b", "none", "a")
+    head, bare, full = read("".join(csv_lines(store.reading, CallFilter(), keys)))
+    assert head == [*COLUMNS, "tag.b", "tag.none", "tag.a"]
+    assert bare[-4:] == ["{}", "", "", ""]
+    assert full[-3:] == ['x,"y"', "", "'=1"]
+
+
 def test_an_export_streams_every_row_the_latest_first(store: Store) -> None:
     found = [make_call(AT - dt.timedelta(seconds=n // 3)) for n in range(2100)]
     store.fill(*found)

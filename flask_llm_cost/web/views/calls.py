@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import typing as t
+from operator import itemgetter
 
 from flask import Response
 from werkzeug.exceptions import NotFound
@@ -80,6 +81,32 @@ def call(event_id: str) -> str:
     )
 
 
+_PARTS: t.Final[export.Columns] = {
+    name: itemgetter(n) for n, name in enumerate(("type", "quantity", "rate", "usd"))
+}
+
+
+def call_csv(event_id: str) -> Response:
+    """The tokens and other units of one call, and what each cost, as a CSV file."""
+    with reading(_moment(event_id)) as connection:
+        detail = call_detail(connection, event_id)
+    if detail is None:
+        raise NotFound("There is no call with this ID.")
+    usage, cost = detail.call.usage, detail.call.cost
+    used = {part.name: part.amount for part in detail.token_mix}
+    used |= {} if usage is None else usage.units
+    parts = {} if cost is None else cost.parts
+    names = dict.fromkeys([*used, *parts])
+    rows: list[tuple[t.Any, ...]] = []
+    for name in names:
+        part = parts.get(name)
+        if part is None:
+            rows.append((name, used[name], None, None))
+        else:
+            rows.append((name, part.quantity, part.rate, part.amount_usd))
+    return export.table_csv(f"call-{event_id}", _PARTS, rows)
+
+
 def _moment(event_id: str) -> CallFilter:
     """The time of a call, if its ID is valid."""
     try:
@@ -99,4 +126,5 @@ PAGES: t.Final = (
     Page("/calls", "calls", calls, "Calls"),
     Page("/calls.csv", "calls_csv", calls_csv),
     Page("/calls/<event_id>", "call", call, section="calls"),
+    Page("/calls/<event_id>/parts.csv", "call_csv", call_csv),
 )

@@ -22,6 +22,7 @@ from ...query.filters import CallFilter
 from ...query.filters import DEFAULT_DAYS
 from ...query.heat import heat as ask_heat
 from ...query.listing import top_calls
+from ...query.overview import Overview
 from ...query.overview import overview as ask_overview
 from ...query.proved import proved_months
 from ...query.sources import pruned_before
@@ -53,7 +54,7 @@ GRAIN_OF_DAYS: t.Final[tuple[tuple[int, Grain], ...]] = (
 """The longest range that is shown by hour, by day and by week; others are by month."""
 MAX_GAUGES: t.Final = 4
 MAX_SORTED: t.Final = 20_000
-"""Above this many calls, the overview does not look for the most expensive ones."""
+"""Above this many, the overview does not look for the most expensive of filtered calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +101,7 @@ def model() -> str:
 def _show(selection: Selection[ExploreForm], title: str, crumb: str = "") -> str:
     where, view = selection.where, View.of(selection)
     with reading(_range_of(where, view)) as connection:
-        answer = ask_overview(
-            connection,
-            where,
-            models=8,
-            tags=host().settings.rollup_tags,
-            now=now(),
-            group=view.group,
-            grain=view.grain,
-            versus=view.versus,
-            week_start=host().settings.week_start,
-        )
+        answer = _ask(connection, where, view)
         budgets = _fullest(connection)
         limit = _limit(budgets, where) if view.cumulative else None
         points = present.points(
@@ -134,15 +125,29 @@ def _show(selection: Selection[ExploreForm], title: str, crumb: str = "") -> str
             budgets=budgets[:MAX_GAUGES] if not selection.chips else (),
             proved=proved_months(host(), connection, where),
             heat=ask_heat(connection, _last_month(where)),
-            # No rollup has them: every call of the range is scanned.
+            # Those of each day are kept, but a filter scans every call of the range.
             most_expensive=top_calls(connection, where, sort="expensive", limit=5)
-            if answer.totals.calls <= MAX_SORTED
+            if answer.totals.calls <= MAX_SORTED or not selection.chips
             else [],
             latest=top_calls(connection, where, sort="recent", limit=5),
             newest=None if answer.totals.calls else newest(connection),
             pruned=pruned_before(connection, with_previous(where)),
             pruned_calls=pruned_before(connection, where, ["event_id"]),
         )
+
+
+def _ask(connection: sa.Connection, where: CallFilter, view: View) -> Overview:
+    return ask_overview(
+        connection,
+        where,
+        models=8,
+        tags=host().settings.rollup_tags,
+        now=now(),
+        group=view.group,
+        grain=view.grain,
+        versus=view.versus,
+        week_start=host().settings.week_start,
+    )
 
 
 def overview_csv() -> Response:
@@ -170,6 +175,24 @@ def overview_csv() -> Response:
         columns[f"{label}_usd"] = _of_line(row.line.pico)
     rows = enumerate(present.periods(selection, found))
     return export.table_csv("spend", columns, rows)
+
+
+_CHANGES: t.Final[export.Columns] = {
+    "list": lambda row: row[0],
+    "name": lambda row: "/".join(row[1].key) or "Other",
+    "usd": lambda row: row[1].usd,
+}
+
+
+def change_csv() -> Response:
+    """What changed: the contributions of each list, which sum to the difference."""
+    selection = select(ExploreForm, ".overview")
+    where, view = selection.where, View.of(selection)
+    with reading(_range_of(where, view)) as connection:
+        answer = _ask(connection, where, view)
+    lists = present.changes(answer.change) if answer.change else ()
+    rows = [(title, share) for title, shares in lists for share in shares]
+    return export.table_csv("changes", _CHANGES, rows)
 
 
 def _of_period(value: t.Callable[[t.Any], t.Any]) -> t.Callable[[t.Any], t.Any]:
@@ -236,5 +259,6 @@ def _limit(budgets: t.Sequence[Standing], where: CallFilter) -> Decimal | None:
 PAGES: t.Final = (
     Page("/", "overview", overview, "Overview"),
     Page("/overview.csv", "overview_csv", overview_csv),
+    Page("/overview/changes.csv", "change_csv", change_csv),
     Page("/models/page", "model", model, section="models"),
 )

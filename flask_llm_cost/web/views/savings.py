@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import typing as t
+from operator import attrgetter
+from operator import itemgetter
 
 from flask import Response
 
 from ...query.aggregate import totals
-from ...query.export import csv_line
+from ...query.savings import Caching
 from ...query.savings import KINDS
 from ...query.savings import Savings
 from ...query.savings import savings as ask
 from ...query.sources import pruned_before
+from .. import export
 from ..current import host
 from ..current import reading
 from ..forms import FilterForm
@@ -24,9 +27,28 @@ from .page import show
 MAX_CALLS: t.Final = 20_000
 """Each call is read: above this many, the command has to be used."""
 
-_COLUMNS: t.Final = ("kind", "subject", "calls", "spend_usd", "saving_usd") + (
-    "arithmetic",
-)
+_COLUMNS: t.Final[export.Columns] = {
+    name: attrgetter(name)
+    for name in ("kind", "subject", "calls", "spend_usd", "saving_usd", "arithmetic")
+}
+
+
+def _of_caching(value: t.Callable[[Caching], t.Any]) -> t.Callable[[t.Any], t.Any]:
+    return lambda row: value(row[2])
+
+
+_CACHING: t.Final[export.Columns] = {
+    "by": itemgetter(0),
+    "subject": itemgetter(1),
+    "calls": _of_caching(lambda each: each.calls),
+    "spend_usd": _of_caching(lambda each: each.spend_usd),
+    "cache_read_tokens": _of_caching(lambda each: each.of("read")),
+    "cache_write_tokens": _of_caching(lambda each: each.of("write")),
+    "reads_saved_usd": _of_caching(lambda each: each.saved_usd("read")),
+    "writes_paid_usd": _of_caching(lambda each: -each.saved_usd("write")),
+    "net_usd": _of_caching(lambda each: each.saved_usd()),
+    "arithmetic": _of_caching(lambda each: each.arithmetic),
+}
 
 
 def savings() -> str:
@@ -48,12 +70,17 @@ def savings() -> str:
 
 
 def savings_csv() -> Response:
-    """The same as CSV."""
-    selection = select(FilterForm, ".savings")
-    rows = [
-        [getattr(line, name) for name in _COLUMNS] for line in _ask(selection).lines
-    ]
-    return Response("".join(map(csv_line, [_COLUMNS, *rows])), mimetype="text/csv")
+    """The lines as CSV."""
+    found = _ask(select(FilterForm, ".savings"))
+    return export.table_csv("savings", _COLUMNS, found.lines)
+
+
+def caching_csv() -> Response:
+    """What caching saved as CSV, by model and by tag."""
+    found = _ask(select(FilterForm, ".savings"))
+    rows = [("model", *row) for row in found.caching]
+    rows += [("tag", *row) for row in found.caching_by_tag]
+    return export.table_csv("caching", _CACHING, rows)
 
 
 def _ask(selection: Selection[FilterForm]) -> Savings:
@@ -64,4 +91,5 @@ def _ask(selection: Selection[FilterForm]) -> Savings:
 PAGES: t.Final = (
     Page("/savings", "savings", savings, "Savings"),
     Page("/savings.csv", "savings_csv", savings_csv),
+    Page("/savings/caching.csv", "caching_csv", caching_csv),
 )
