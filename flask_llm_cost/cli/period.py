@@ -40,7 +40,7 @@ def period_options(command: Command) -> Command:
 
 
 def filter_options(command: Command) -> Command:
-    """Add ``--provider``, ``--model`` and ``--tag``."""
+    """Add ``--provider``, ``--model``, ``--scope`` and ``--tag``."""
     for option in (
         click.option(
             "--tag",
@@ -48,6 +48,11 @@ def filter_options(command: Command) -> Command:
             multiple=True,
             metavar="KEY:VALUE",
             help="Only calls with this tag; can be repeated.",
+        ),
+        click.option(
+            "--scope",
+            metavar="NAME=ID",
+            help="Only calls in this scope, or part of one: project=proj_1.",
         ),
         click.option("--model", help="Only calls of this model."),
         click.option("--provider", help="Only calls to this provider."),

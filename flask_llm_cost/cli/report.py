@@ -47,6 +47,7 @@ if t.TYPE_CHECKING:
 _TITLES: t.Final = {
     "provider": "Providers",
     "model": "Models",
+    "scope": "Scopes",
     "session": "Sessions",
     "hour": "Hours",
     "day": "Days",
@@ -61,7 +62,7 @@ def _by(ctx: click.Context, param: click.Parameter, value: str | None) -> str | 
     if value.startswith("tag:") and len(value) > len("tag:"):
         return value
     raise click.BadParameter(
-        f"{value!r} is not one of model, provider, session, hour, day, week, month and"
+        f"{value!r} is not one of model, provider, scope, session, hour, day, week, month and"
         " tag:KEY."
     )
 
@@ -72,7 +73,7 @@ def _by(ctx: click.Context, param: click.Parameter, value: str | None) -> str | 
 @click.option(
     "--by",
     callback=_by,
-    metavar="[model|provider|session|hour|day|week|month|tag:KEY]",
+    metavar="[model|provider|scope|session|hour|day|week|month|tag:KEY]",
     help="Print only this breakdown, with all rows.",
 )
 @click.option(

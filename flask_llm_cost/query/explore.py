@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import typing as t
 from collections.abc import Iterable
@@ -72,7 +73,7 @@ class Explored:
     lines: tuple[Line, ...]
     """The most expensive groups, highest cost first."""
     other: Line | None
-    """All other groups; ``None`` if they cost nothing."""
+    """All other groups; ``None`` if there are none."""
     before: Comparison | None
 
     @property
@@ -202,6 +203,14 @@ def _other(whole: Sequence[Totals], lines: Sequence[Line]) -> Line | None:
         total.spend_pico - sum(line.pico[n] for line in lines)
         for n, total in enumerate(whole)
     )
-    if not any(rest):
-        return None
-    return Line((), rest, None)
+    shown = [line.totals for line in lines if line.totals is not None]
+    if len(shown) < len(lines):  # token types are parts of calls
+        return Line((), rest, None) if any(rest) else None
+    others = _less(sum_up(whole), sum_up(shown))
+    return Line((), rest, others) if others.calls else None
+
+
+def _less(whole: Totals, part: Totals) -> Totals:
+    """Return the totals of the calls that are not in a part of them."""
+    names = [field.name for field in dataclasses.fields(Totals)]
+    return Totals(**{n: getattr(whole, n) - getattr(part, n) for n in names})

@@ -42,7 +42,8 @@ class Breakdown:
     """The totals by one dimension, highest cost first; periods are in order."""
 
     by: str
-    """``provider``, ``model``, ``session``, ``tag:KEY``, or one of :data:`GRAINS`."""
+    """``provider``, ``model``, ``scope``, ``session``, ``tag:KEY``, or one of
+    :data:`GRAINS`."""
     groups: tuple[Group, ...]
     pruned_before: dt.datetime | None
     """Calls before this were pruned, and are missing."""
@@ -178,8 +179,8 @@ def single(
     """Return the totals and one breakdown.
 
     :param where: With both ends.
-    :param by: ``"provider"``, ``"model"``, ``"session"``, ``"tag:KEY"``, or one of
-        :data:`GRAINS`.
+    :param by: ``"provider"``, ``"model"``, ``"scope"``, ``"session"``, ``"tag:KEY"``, or
+        one of :data:`GRAINS`.
     :param session_tag: The tag that identifies a session.
     :param week_start: The day on which weeks start.
     :param now: As for :func:`report`.
@@ -200,9 +201,16 @@ def single(
     )
 
 
+_COLUMNS: t.Final[dict[str, tuple[str, ...]]] = {
+    "provider": ("provider",),
+    "model": ("provider", "model"),
+    "scope": ("scope",),
+}
+
+
 def breakdown(connection: sa.Connection, where: CallFilter, by: str) -> Breakdown:
-    """Return the totals by ``"provider"``, ``"model"`` or ``"tag:KEY"``."""
-    columns = {"provider": ("provider",), "model": ("provider", "model")}.get(by)
+    """Return the totals by ``"provider"``, ``"model"``, ``"scope"`` or ``"tag:KEY"``."""
+    columns = _COLUMNS.get(by)
     if columns is None:
         groups = aggregate.tag_breakdown(connection, where, by.removeprefix("tag:"))
     else:

@@ -200,7 +200,9 @@ class FilterForm(wtforms.Form):
         try:
             form.where = form._where(zone, today)
         except FilterError as error:
-            problems.append((error.parameter, error.message))
+            # A value that the form rejected is rejected by the query, too.
+            if error.parameter not in (name for name, _ in problems):
+                problems.append((error.parameter, error.message))
         if problems:
             raise BadQuery(problems)
         return form

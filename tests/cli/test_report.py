@@ -241,6 +241,21 @@ def test_periods_are_of_the_calendar(shown: Shown, by: str, keys: list[str]) -> 
     assert [row["key"] for row in rows] == keys
 
 
+def test_a_report_of_a_scope(shop: Flask, shown: Shown) -> None:
+    ledger = shop.extensions["llm_cost"].ledger
+    for project in ("p1", "p1", "p2"):
+        scope = f"organization=o project={project}"
+        ledger.append(make_call(started_at=NOW, scope=scope))
+    assert ledger.flush()
+    found = json.loads(shown("report", "--scope", "project=p1", "--format", "json"))
+    assert found["totals"]["calls"] == 2
+    rows = json.loads(shown("report", "--by", "scope", "--format", "json"))["rows"]
+    calls = {row["key"]: row["calls"] for row in rows}
+    assert calls["organization=o project=p1"] == 2
+    assert calls["organization=o project=p2"] == 1
+    assert "Scopes" in shown("report", "--by", "scope")
+
+
 def test_hours_are_named_with_their_offset(shown: Shown) -> None:
     hours = ("report", "--by", "hour", "--days", "1", "--format", "json")
     rows = json.loads(shown(*hours))["rows"]

@@ -160,3 +160,35 @@ def test_a_ledger_that_began_later_is_not_a_full_period(sqlite: Store) -> None:
     assert not found.before.full
     assert found.spend_change is None
     assert found.before.totals.calls == 1
+
+
+@pytest.mark.parametrize("group", ["scope", "model", "provider", "tag:feature"])
+def test_other_has_the_calls_of_every_group_that_is_not_listed(
+    store: Store, group: str
+) -> None:
+    store.fill(
+        *(
+            make_call(
+                provider=name,
+                model=name,
+                scope=f"project={name}",
+                tags={"feature": name},
+                cost=cost_of(cost) if cost else None,
+            )
+            for name, cost in zip("abcd", ("4", "3", "2", None), strict=True)
+        )
+    )
+    where = days(*[NOON.date().isoformat()] * 2)
+    with store.reading() as connection:
+        whole = totals(connection, where)
+        found = explore(connection, where, group=group, most=2)
+        free = explore(connection, where, group=group, most=3)
+    assert found.other is not None
+    assert found.other.totals is not None
+    assert (found.other.totals.calls, found.other.totals.unpriced) == (2, 1)
+    assert found.other.spend_pico == found.other.totals.spend_pico
+    shown = sum(line.totals.calls for line in found.lines if line.totals is not None)
+    assert shown + found.other.totals.calls == whole.calls
+    # It costs nothing that is known, but it is a call.
+    assert free.other is not None
+    assert free.other.spend_pico == 0

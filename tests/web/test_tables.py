@@ -110,9 +110,40 @@ def test_the_file_of_the_overview_has_a_column_for_each_group(
         assert sum(parts) == Decimal(row["cost_usd"] or 0)
 
 
+def a_call_of(client: FlaskClient) -> str:
+    return f"/calls/{rows(client, '/calls.csv')[0]['event_id']}"
+
+
+def test_a_statement_and_a_call_keep_what_they_show_without_the_filters(
+    many: FlaskClient,
+) -> None:
+    query = "provider=openai&key=tenant&month=2026-11&value=t01"
+    page = many.get(f"/llm-costs/statements?{query}").text
+    [chip] = re.findall(r'href="([^"]*)" aria-label="Remove filter', page)
+    assert chip == "/llm-costs/statements?key=tenant&amp;month=2026-11&amp;value=t01"
+    assert '<input type="hidden" name="provider" value="openai">' in page
+    address = a_call_of(many)
+    page = many.get(f"/llm-costs{address}?provider=openai").text
+    assert f'href="/llm-costs{address}" aria-label="Remove filter' in page
+    assert 'href="/llm-costs/calls?provider=openai">Calls</a>' in page
+    assert (
+        f"{address}?provider=openai"
+        in many.get("/llm-costs/calls?provider=openai").text
+    )
+
+
+@pytest.mark.parametrize("query", ["outcome=error", "usage_source=x", "stream=maybe"])
+def test_a_wrong_filter_is_named_once(many: FlaskClient, query: str) -> None:
+    response = many.get(f"/llm-costs/calls?{query}")
+    assert response.status_code == 400
+    assert response.text.count(f"<code>{query.partition('=')[0]}</code>") == 1
+
+
 def test_filters_are_carried_by_the_navigation(many: FlaskClient) -> None:
     query = "provider=openai&tag=tenant:t01&from=2026-11-01&to=2026-11-18"
-    for path in ("/", "/models", "/calls", "/tags", "/sessions", "/budgets", "/prices"):
+    paths = ("/", "/models", "/calls", "/tags", "/sessions", "/budgets", "/prices")
+    paths += ("/bills", "/statements", "/savings", "/data-quality", a_call_of(many))
+    for path in paths:
         page = many.get(f"/llm-costs{path}?{query}").text
         nav = page[page.index('aria-label="Pages"') : page.index("</nav>")]
         for target in ("/calls", "/models", "/bills", "/data-quality"):

@@ -24,6 +24,7 @@ from ..current import reading
 from ..current import today
 from ..forms import CALL_SORTS
 from ..forms import CallsForm
+from ..forms import FilterForm
 from ..forms import PER_PAGE
 from .page import newest
 from .page import Page
@@ -77,7 +78,11 @@ def call(event_id: str) -> str:
             " recorded yet, which takes about a second."
         )
     return show(
-        "call", detail=detail, call=detail.call, dates=_dates(detail.call.started_at)
+        "call",
+        selection=select(FilterForm, ".call", event_id=event_id),
+        detail=detail,
+        call=detail.call,
+        dates=_dates(detail.call.started_at),
     )
 
 

@@ -19,7 +19,9 @@ from ..current import host
 from ..current import now
 from ..current import reading
 from ..forms import BadQuery
+from ..forms import FilterForm
 from .page import Page
+from .page import select
 from .page import show
 
 MAX_SECTIONS: t.Final = 100
@@ -33,8 +35,11 @@ def statements() -> str:
     keys = host().settings.rollup_tags
     key = request.args.get("key", "") or next(iter(keys), "")
     month, value = _month(), request.args.get("value")
+    shown = {"key": key, "month": f"{month:%Y-%m}", "value": value}
+    path = {name: text for name, text in shown.items() if text}
     return show(
         "statements",
+        selection=select(FilterForm, ".statements", **path),
         keys=keys,
         key=key,
         month=month,
