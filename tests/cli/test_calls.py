@@ -33,7 +33,7 @@ def test_csv_has_a_line_for_each_call(shown: Shown) -> None:
         csv.DictReader(io.StringIO(shown("calls", "export", "--format", "csv")))
     )
     assert len(rows) == 5
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == (*COLUMNS, "tag.feature")
     assert rows[-1]["started_at"] == "2026-11-08T12:00:00.000Z"
     assert {row["cost_usd"] for row in rows} == {"0.0028", "0.00057", ""}
 
