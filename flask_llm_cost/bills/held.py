@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Set
 from decimal import Decimal
 
 import sqlalchemy as sa
@@ -26,6 +25,7 @@ from ..rollups.meters import lines_of
 from ..rollups.meters import status_of
 from ..storage import Storage
 from .calls import HeldCall
+from .cell import to_whole_pico
 from .ledger_side import Ledger
 from .reconcile import providers_of
 from .reconcile import reconcile
@@ -74,37 +74,70 @@ def true_costs(
 ) -> dict[str, Decimal]:
     """Return what calls truly cost where the ledger does not know it, by event id.
 
-    Those of calls that the bill names one by one. And where a day is reconciled, nothing
-    was billed for its unsettled calls beyond what is known of them.
+    Those of calls that the bill names one by one. Where a day is reconciled, nothing was
+    billed for its unsettled calls beyond what is known of them. And where nothing but their
+    usage is missing, the one such call of a model cost what is left; of several, only the
+    sum is known.
 
     :param scopes: As for :func:`compare`.
     """
     found: dict[str, Decimal] = {}
     for report in reports:
+        rests = _rests(report)
+        if rests:
+            found |= _settled(storage, statement, rests, report.scope, scopes or {})
         found |= report.costs
-        days = {day.day for day in report.days if day.verdict == "reconciled"}
-        if days:
-            found |= _floors(storage, statement, days, report.scope, scopes or {})
     return found
 
 
-def _floors(
+_Rests: t.TypeAlias = Mapping[dt.date, Mapping[str | None, Decimal]]
+"""By day, what was billed beyond the ledger by model."""
+
+
+def _rests(report: Report) -> _Rests:
+    """Return the days on which a bill leaves nothing, or only what has no usage."""
+    left: dict[dt.date, dict[str | None, Decimal]] = {
+        day.day: {}
+        for day in report.days
+        if day.verdict == "reconciled" or (report.good and day.verdict == "explained")
+    }
+    reconciled = {day.day for day in report.days if day.verdict == "reconciled"}
+    for each in report.residuals:
+        if each.day not in left or each.day in reconciled or each.cause == "rounding":
+            continue
+        if each.cause != "no_usage":
+            del left[each.day]
+            continue
+        known = left[each.day].get(each.model, Decimal(0))
+        left[each.day][each.model] = exact.add(known, each.amount_usd)
+    return left
+
+
+def _settled(
     storage: Storage,
     statement: Statement,
-    days: Set[dt.date],
+    rests: _Rests,
     scope: str | None,
     scopes: Mapping[str, str],
 ) -> dict[str, Decimal]:
     providers = sorted(providers_of(statement))
     open_ended = sa.or_(_c.cost_total.is_(None), _c.cost_complete.is_(sa.false()))
+    groups: dict[tuple[dt.date, str], list[HeldCall]] = defaultdict(list)
     with storage.reading(since=statement.start, until=statement.end) as connection:
-        return {
-            call.event_id: call.cost
-            for call in _calls(connection, statement, providers, open_ended)
-            if call.day in days
-            and call.status in ("unsettled", "no_usage")
-            and (scope is None or group_of(call.scope, scopes) == scope)
-        }
+        for call in _calls(connection, statement, providers, open_ended):
+            if call.day in rests and (
+                scope is None or group_of(call.scope, scopes) == scope
+            ):
+                groups[call.day, call.model].append(call)
+    found: dict[str, Decimal] = {}
+    for (day, model), some in groups.items():
+        rest = rests[day].get(model, Decimal(0))
+        if rest and (len(some) > 1 or not some[0].can_lack(rest)):
+            continue
+        for call in some:
+            if call.status in ("unsettled", "no_usage"):
+                found[call.event_id] = to_whole_pico(exact.add(call.cost, rest))
+    return found
 
 
 def _ledger(connection: sa.Connection, statement: Statement) -> Ledger:

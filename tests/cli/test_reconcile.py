@@ -173,6 +173,32 @@ def test_a_reconciled_day_settles_calls_that_were_cut(
     assert after["unsettled_calls"] == 1
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_left_of_a_day_is_the_cost_of_its_only_call_without_usage(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    whole = a_call(START, "one", input=100_000)
+    lost = [
+        dataclasses.replace(
+            a_call(START, "one"), usage=None, cost=None, outcome="failed"
+        )
+        for _ in range(count)
+    ]
+    state = store(app, [whole, *lost])
+    tokens = Decimal(101_000)
+    line = a_line(START.date(), "0.2525", model="one", meter="input", quantity=tokens)
+    bill = statement([line], 1)
+    monkeypatch.setattr(bills, "read", lambda documents, source: [bill])
+    output = run(app, "reconcile", "x.csv", "--settle")
+    assert "+$0.0025  no_usage" in output
+    with state.ledger.reading(fresh=True) as connection:
+        rows = connection.execute(sa.select(calls)).all()
+    found = {row.event_id: row.cost_total for row in rows}
+    # Of two, only the sum is known.
+    assert found[lost[0].event_id] == (2_500_000_000 if count == 1 else None)
+    assert ("settles no call" in output) == (count == 2)
+
+
 def test_a_bill_without_days_is_not_stored(app: Flask, tmp_path: Path) -> None:
     file = tmp_path / "bill.json"
     file.write_text("[]")
