@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing as t
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -145,6 +146,29 @@ def sync(
     click.echo(f"{count(changed, 'model')} {verb}.")
 
 
+def _document(host: Host, file: Path | None) -> Mapping[str, t.Any] | None:
+    """The price file, if there is to be one."""
+    from ..prices.sync import read_document
+
+    if file is None and host.settings.prices_file is None:
+        return None
+    path = _path(file)
+    if not path.exists():
+        raise click.ClickException(
+            f"{path} does not exist; create it with `prices init`."
+        )
+    return read_document(path)
+
+
+def _fetched(host: Host, source: dict[str, str]) -> list[FetchResult]:
+    from ..prices.sync import fetch_all
+
+    with _FetchProgress() as progress:
+        return fetch_all(
+            source or host.settings.price_sources, now=host.clock(), progress=progress
+        )
+
+
 @prices.command()
 @_file
 @_source
@@ -180,27 +204,11 @@ def check(
     what the changes would have cost on recent calls.
     """
     from ..prices.check import check
-    from ..prices.sync import fetch_all
-    from ..prices.sync import read_document
     from ..query.impact import price_impact
 
     host: Host = current_app.extensions["llm_cost"]
-    path = None
-    if file is not None or host.settings.prices_file is not None:
-        path = _path(file)
-    if path is not None and not path.exists():
-        raise click.ClickException(
-            f"{path} does not exist; create it with `prices init`."
-        )
-    document = None if path is None else read_document(path)
-    results: list[FetchResult] = []
-    if not offline:
-        with _FetchProgress() as progress:
-            results = fetch_all(
-                source or host.settings.price_sources,
-                now=host.clock(),
-                progress=progress,
-            )
+    document = _document(host, file)
+    results = [] if offline else _fetched(host, source)
     book = _book(host, file)
     found = check(
         book,

@@ -179,6 +179,11 @@ def _other_lines(report: Report) -> Iterator[str]:
         yield f"  ... and {len(plan.changes) - _SHOWN:,} more rates (show with --all)"
 
 
+def _listed(results: Iterable[FetchResult]) -> frozenset[str]:
+    sheets = [each.sheet for each in results if each.sheet is not None]
+    return frozenset(name for sheet in sheets for name in sheet.models)
+
+
 def check(
     book: PriceBook,
     *,
@@ -224,12 +229,7 @@ def check(
         updated_at=book.updated_at,
         problem=problem,
         count_all=count_all,
-        _listed=frozenset(
-            name
-            for each in results
-            if each.sheet is not None
-            for name in each.sheet.models
-        ),
+        _listed=_listed(results),
     )
 
 
