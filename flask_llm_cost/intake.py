@@ -31,9 +31,6 @@ _calls_log = logging.getLogger("flask_llm_cost.calls")
 _LOG_INTERVAL_S: t.Final = 10.0
 """At most one storage failure is logged in this time, with the count of the others."""
 
-_MAX_WARNED: t.Final = 1000
-"""How many models are remembered as warned about. Their names come from outside."""
-
 
 class Intake:
     """The steps of an ended call, which :class:`.LlmCost` takes in order.
@@ -48,7 +45,6 @@ class Intake:
         self._deferred: deque[tuple[Call, Origin, str | None, bool]] = deque()
         self._storing = threading.RLock()
         self._storing_here = Section()
-        self._warned: set[tuple[str, ...]] = set()
         self._silent_until = 0.0
         self._unlogged = 0
 
@@ -228,12 +224,10 @@ class Intake:
         """As ``LLM_COST_ON_UNKNOWN_PRICE`` says."""
         key = (call.provider, call.model)
         behavior = self._state.settings.on_unknown_price
-        if behavior == "warn" and key not in self._warned:
-            if len(self._warned) < _MAX_WARNED:
-                self._warned.add(key)
-                _log.warning(
-                    "%s This call is recorded without a cost.", UnknownPrice(*key)
-                )
+        if behavior == "warn":
+            # A text: two errors are never the same problem.
+            problem = str(UnknownPrice(*key))
+            report("%s This call is recorded without a cost.", problem)
         elif behavior == "raise":
             self.pending_error = UnknownPrice(*key)
         app = self._state.app
@@ -241,18 +235,14 @@ class Intake:
             signals.send(signals.price_unknown, app, call=call)
 
     def _report_missing_usage(self, call: Call) -> None:
-        """Log once for each model that its streams could have reported their usage."""
+        """Log for each model that its streams could have reported their usage."""
         if self._state.settings.on_unknown_price == "ignore":
             return
         from .providers import usage_on_request
 
-        key = (call.provider, call.model, "usage")
-        if key in self._warned or len(self._warned) >= _MAX_WARNED:
-            return
         providers = self._state.extension.providers
         if usage_on_request(call.provider, call.operation, providers):
-            self._warned.add(key)
-            _log.warning(
+            report(
                 "A stream of %s/%s reported no usage, so its cost is incomplete. Request"
                 ' it with stream_options={"include_usage": True}, or set'
                 " LLM_COST_INJECT_STREAM_USAGE.",
