@@ -45,6 +45,7 @@ from .names import CACHE_SIZE
 from .names import check_mode
 from .names import is_router
 from .names import provider_name
+from .names import regional_names
 from .names import served_mode
 from .price import Price
 from .quote import billed_usage
@@ -236,9 +237,16 @@ class PriceBook:
         if mode is None and service_tier is not None:
             checked, mode_flags = served_mode(provider_name(provider), service_tier)
         known = frozenset(flags)
+        regional = regional_names(provider, model, known) if known else ()
+        for name in regional:
+            found = self.find(provider, name, at)
+            if found is not None and found.key == f"{provider}/{name}":
+                model, regional = name, ()
         cost = None
         if usage is not None:
             cost = self._cost(provider, model, usage, at, checked, known)
+        if cost is not None and regional:
+            cost = _flagged(cost, frozenset(("condition_fallback",)))
         reported = reported_cost is not None and _is_amount(reported_cost)
         if reported_cost is not None and reported:
             cost = _reported(reported_cost, cost, checked)

@@ -111,6 +111,21 @@ def is_claude(provider: str, key: str) -> bool:
     return provider.lower() == "anthropic" or "claude" in key.lower()
 
 
+def regional_names(provider: str, model: str, flags: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of a model in the region of AWS that served a call.
+
+    A profile's name says what it costs, and Claude costs the same in all regions.
+    """
+    if _PROFILE.match(model) or is_claude(provider, model):
+        return ()
+    regions = (_AWS_REGION.match(flag) for flag in flags)
+    return tuple(f"{found[1]}/{model}" for found in regions if found is not None)
+
+
+_AWS_REGION: t.Final = re.compile(r"region\.([a-z]{2}-[a-z]+-\d)\Z")
+_PROFILE: t.Final = re.compile(r"(?:us|eu|apac|jp|au|ca|in|sa|global|us-gov)\.|arn:")
+
+
 def is_seen_as_text(key: str) -> bool:
     """Whether images, videos and documents have the rate of text.
 

@@ -102,7 +102,9 @@ PROVIDERS: t.Final = (
         " bedrock-runtime*.amazonaws.com.cn *.bedrock-runtime.*.vpce.amazonaws.com"
         " bedrock-mantle.*.api.aws",
         paths.BEDROCK,
-        region=r"bedrock-mantle\.[a-z0-9-]+\.api\.aws",
+        # Outside of the US, many models have prices of their own.
+        region=r"bedrock-mantle\.[a-z0-9-]+\.api\.aws"
+        r"|bedrock-runtime\.(?P<region>(?!us-)[a-z0-9-]+)\..+",
     ),
     _provider("mistral", "api.mistral.ai *.mistral.ai", paths.MISTRAL),
     _provider("cohere", "api.cohere.com api.cohere.ai", paths.COHERE),

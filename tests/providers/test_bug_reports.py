@@ -468,6 +468,29 @@ def test_openrouters_messages_report_their_cost() -> None:
     assert_costs(read("https://openrouter.ai/api/v1/messages", body), "0.1")
 
 
+@pytest.mark.parametrize(
+    ("region", "model", "usd", "complete"),
+    [
+        ("us-east-1", "qwen.qwen3-next-80b-a3b", "0.00027", True),
+        ("eu-west-1", "qwen.qwen3-next-80b-a3b", "0.000321", True),
+        ("ap-northeast-1", "deepseek.v3.2", "0.000962", True),
+        # No list has its rate in this region
+        ("ap-northeast-1", "amazon.nova-pro-v1:0", "0.00112", False),
+        # A profile's name says what it costs, and Claude costs the same in all regions
+        ("ap-northeast-1", "apac.amazon.nova-pro-v1:0", "0.001176", True),
+        ("eu-west-1", "anthropic.claude-sonnet-4-5-20250929-v1:0", "0.00495", True),
+        ("eu-west-1", "eu.anthropic.claude-opus-4-6-v1", "0.00825", True),
+    ],
+)
+def test_a_region_of_bedrock_has_its_own_prices(
+    region: str, model: str, usd: str, complete: bool
+) -> None:
+    # BerriAI/litellm#42191, anomalyco/models.dev#1006, Portkey-AI/models#773
+    url = f"https://bedrock-runtime.{region}.amazonaws.com/model/{model}/converse"
+    used = {"inputTokens": 1000, "outputTokens": 100, "totalTokens": 1100}
+    assert_costs(read(url, {"usage": used}), usd, complete=complete)
+
+
 # Reports that came out right when they were first tried
 
 
