@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import typing as t
 from decimal import Decimal
@@ -65,6 +66,18 @@ def test_real_days_tie_in_every_zone_and_after_pruning(
     assert state.ledger.prunable(state.clock()) == 0
     [pruned] = json.loads(run(app, "reconcile", *FILES, "--format", "json"))["reports"]
     assert pruned == report
+
+
+def test_the_month_that_is_shown_to_finance_is_a_real_one(make_app: MakeApp) -> None:
+    app = make_app(LLM_COST_ROLLUP_TAGS=("tenant",))
+    state = store(app, real_calls())
+    state.clock = lambda: dt.datetime(2025, 11, 10, 9, tzinfo=dt.UTC)
+    shown = (Path(__file__).parents[2] / "docs/finance.rst").read_text()
+    said = run(app, "reconcile", *FILES).split("  2025-10-05")[0]
+    said += run(app, "ledger", "close", "2025-10")
+    said += run(app, "statement", "--tag", "tenant", "--month", "2025-10")
+    for line in said.splitlines():
+        assert line.rstrip() in shown
 
 
 def test_files_are_compared_as_databases_are(make_app: MakeApp) -> None:
