@@ -359,7 +359,7 @@ NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
     ("alibaba", "image"): NotRead(
         "image generation has no usage in OpenAI's shape", "unpriced"
     ),
-    ("alibaba", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("alibaba", "video_second"): NotRead(_NO_USAGE, "unpriced"),
     ("azure", "pixel"): NotRead(_NO_USAGE, "unpriced"),
     ("azure", "output_audio_second"): NotRead(_NO_USAGE, "unpriced"),
     ("openai", "output_audio_second"): NotRead(_NO_USAGE, "unpriced"),
@@ -373,13 +373,13 @@ NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
         "an image of the default size has a rate of its own; another size is flagged"
     ),
     ("gemini", "input_video_second"): _covered(_SAME_MODELS),
-    ("minimax", "video_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("minimax", "video_second"): NotRead(_NO_USAGE, "unpriced"),
     ("nscale", "pixel"): NotRead(_NO_USAGE, "unpriced"),
-    ("runwayml", "character"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("runwayml", "character"): NotRead(_NO_USAGE, "unpriced"),
     ("vertex", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("vertex", "output_character"): NotRead(_NO_USAGE, "unpriced"),
     ("vertex", "search_unit"): NotRead(_NO_ROUTE, "not_recorded"),
     ("watsonx", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
-    ("xai", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("xai", "audio_second"): NotRead(_NO_USAGE, "unpriced"),
 }
 """Rates of the bundled book, by provider and meter, that no reader produces."""

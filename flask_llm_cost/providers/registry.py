@@ -9,6 +9,7 @@ from . import media_paths
 from . import paths
 from .gateways import GATEWAYS
 from .paths import Path
+from .unread_paths import unread_paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ def _provider(
     endpoints: str = "",
     include_usage: str = "",
 ) -> Provider:
-    return Provider(name, tuple(hosts.split()), api, region, endpoints, include_usage)
+    known = (*api, *unread_paths(name))
+    return Provider(name, tuple(hosts.split()), known, region, endpoints, include_usage)
 
 
 COMPLETIONS: t.Final = r".*/completions(?:\?.*)?"

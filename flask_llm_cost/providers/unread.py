@@ -1,0 +1,25 @@
+"""Surfaces that cost money and whose answers are not read: rows without usage.
+
+Their cost is not known, so such a call is never complete (``unread_usage``).
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from .dialect import Dialect
+from .dialect import Notes
+from .dialect import Object
+
+
+def read(notes: Notes, document: Object) -> None:
+    """Take notes of which answer it is, and nothing else."""
+    notes.identify(model=document.get("model"), response_id=document.get("id"))
+
+
+def usage(notes: Notes) -> None:
+    """Flag that something is billed that is not read."""
+    notes.flags.add("unread_usage")
+
+
+UNREAD: t.Final = Dialect(read=read, usage=usage)
