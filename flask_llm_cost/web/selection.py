@@ -54,6 +54,8 @@ class Selection(t.Generic[F]):
         self.where = form.where
         self.today = today
         self._endpoint = endpoint
+        # The page of a model needs its filters: without them, it is the overview.
+        self._bare = ".overview" if endpoint == ".model" else endpoint
         self._path = path
         self._params: dict[str, t.Any] = {
             f.name: f.data for f in form if f.name in _SINGLE and f.data
@@ -82,7 +84,7 @@ class Selection(t.Generic[F]):
 
     def ending(self, day: dt.date) -> str:
         """This page without filters, for the 30 days that end on a day."""
-        return _url(self._endpoint, {**self._path, "to": day.isoformat()})
+        return _url(self._bare, {**self._path, "to": day.isoformat()})
 
     def tagged(self, endpoint: str, key: str, value: str, **changes: t.Any) -> str:
         """A page with one more tag condition."""
@@ -138,7 +140,7 @@ class Selection(t.Generic[F]):
     def chips(self) -> list[Chip]:
         """The active filters, without the date range."""
         chips = [
-            Chip(FILTER_LABELS[name], self._label(name), self.here(**{name: None}))
+            Chip(FILTER_LABELS[name], self._label(name), self._without(name))
             for name in _SINGLE
             if name in FILTER_LABELS and name in self._params
         ]
@@ -148,6 +150,10 @@ class Selection(t.Generic[F]):
             chips.append(Chip("Tag", tag, self.here(tag=rest or None)))
         return chips
 
+    def _without(self, name: str) -> str:
+        endpoint = self._bare if name in ("provider", "model") else self._endpoint
+        return self.to(endpoint, **{**self._path, **self.order, name: None})
+
     def _label(self, name: str) -> str:
         field, value = self.form[name], self._params[name]
         return field.options[value] if isinstance(field, Choice) else str(value)
@@ -155,7 +161,7 @@ class Selection(t.Generic[F]):
     @property
     def unfiltered(self) -> str:
         """This page with its dates and order, but no other filter."""
-        return _url(self._endpoint, {**self._path, **self.order, **self.dates})
+        return _url(self._bare, {**self._path, **self.order, **self.dates})
 
     @property
     def beside_dates(self) -> list[tuple[str, str]]:

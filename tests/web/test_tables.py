@@ -132,6 +132,17 @@ def test_a_statement_and_a_call_keep_what_they_show_without_the_filters(
     )
 
 
+def test_a_model_without_its_filter_is_the_overview(many: FlaskClient) -> None:
+    page = many.get("/llm-costs/models/page?provider=openai&model=model-59").text
+    removes = re.findall(r'href="([^"]*)" aria-label="Remove filter', page)
+    removes += re.findall(r'clear" href="([^"]*)"', page)
+    assert removes == [
+        "/llm-costs/?model=model-59",
+        "/llm-costs/?provider=openai",
+        "/llm-costs/",
+    ]
+
+
 @pytest.mark.parametrize("query", ["outcome=error", "usage_source=x", "stream=maybe"])
 def test_a_wrong_filter_is_named_once(many: FlaskClient, query: str) -> None:
     response = many.get(f"/llm-costs/calls?{query}")
