@@ -55,7 +55,7 @@ def page(site: Flask, address: str) -> int:
     return site.test_client().get(address).status_code
 
 
-COMPARING: t.Final = ("/", "/overview.csv", "/models/page")
+COMPARING: t.Final = ("/", "/overview.csv", "/overview/changes.csv", "/models/page")
 """Pages that read the days before, too."""
 
 
