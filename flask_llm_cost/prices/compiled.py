@@ -27,7 +27,6 @@ from .lookup import Found
 from .meters import MIN_TIME
 from .meters import PREPAID
 from .names import is_claude
-from .names import is_reached
 from .names import is_seen_as_text
 from .rate_table import CORE_METERS
 from .rate_table import Rate
@@ -53,7 +52,6 @@ class CompiledPrice:
         "_flags",
         "_key",
         "_quick",
-        "_reached",
         "_since",
         "_source",
         "_tables",
@@ -79,7 +77,6 @@ class CompiledPrice:
         self._source: CostSource = "bundled" if found is None else found.source
         self._key = "" if found is None else found.key
         self._flags = _NO_FLAGS if found is None else found.flags
-        self._reached = is_reached(self._key)
         self._threshold = min(self.price.thresholds, default=0) if self.price else 0
         self._quick = None
         if tables and not self._flags and not tables[0].special:
@@ -116,7 +113,7 @@ class CompiledPrice:
         price = self.price
         if price is None:
             return None
-        tier = price.tier(usage, reached=self._reached) if self._threshold else 0
+        tier = price.tier(usage) if self._threshold else 0
         table = self._tables[tier]
         pico, items, missing, flags = itemize(table, usage)
         if missing and not items:

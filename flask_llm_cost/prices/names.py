@@ -141,14 +141,6 @@ _SEEN_AS_TEXT: t.Final = re.compile(
 )
 
 
-def is_reached(key: str) -> bool:
-    """Whether a price's rates for long contexts begin at their threshold, not above it.
-
-    xAI's do, for a prompt that "reaches" 200,000 tokens: https://docs.x.ai/docs/models.
-    """
-    return key.lower().startswith("xai/")
-
-
 def is_router(model: str | None) -> bool:
     """Whether a model's name stands for a choice among models, made call by call."""
     last = (model or "").lower().rpartition("/")[2].partition(":")[0]

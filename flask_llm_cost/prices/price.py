@@ -164,14 +164,11 @@ class Price:
             max_output_tokens=self.max_output_tokens or other.max_output_tokens,
         )
 
-    def tier(self, usage: Usage, *, reached: bool = False) -> int:
-        """Return the highest threshold that the request exceeds; 0 for the base rates.
-
-        :param reached: Whether a request that only reaches a threshold exceeds it.
-        """
+    def tier(self, usage: Usage) -> int:
+        """Return the highest threshold that the request exceeds; 0 for the base rates."""
         above = 0
         if self.thresholds:
-            total = usage.total_input_tokens + reached
+            total = usage.total_input_tokens
             for threshold in self.thresholds:
                 if total > threshold:
                     above = threshold
