@@ -22,6 +22,7 @@ from .call import Outcome
 from .call import TagSource
 from .call import Usage
 from .call import UsageSource
+from .capture import manual
 from .checks import INSTRUMENTS
 from .config import Settings
 from .errors import ConfigError
@@ -283,8 +284,6 @@ class LlmCost(AppRecorder):
         :raises UnknownPrice: If ``LLM_COST_ON_UNKNOWN_PRICE`` is ``"raise"``; the call
             is recorded.
         """
-        from .capture import manual
-
         given = manual.ManualCall(
             provider=manual.provider_of(provider, self.providers),
             model=model,

@@ -7,6 +7,7 @@ be mistaken for an error in capture.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -151,15 +152,34 @@ class Section:
     """
 
     def __init__(self) -> None:
-        self._threads: list[int] = []
+        # With the frame that is inside: what a handler raises amid __enter__ or __exit__
+        # leaves an entry, which ends with its frame.
+        self._entries: list[tuple[int, FrameType]] = []
 
     @property
     def entered(self) -> bool:
         """Whether this thread is inside."""
-        return threading.get_ident() in self._threads
+        if not self._entries:
+            return False  # nearly always
+        mine = threading.get_ident()
+        found = [entry for entry in list(self._entries) if entry[0] == mine]
+        inside = [entry for entry in found if _runs(entry[1])]
+        for entry in found:
+            if entry not in inside:
+                self._entries.remove(entry)
+        return bool(inside)
 
     def __enter__(self) -> None:
-        self._threads.append(threading.get_ident())
+        self._entries.append((threading.get_ident(), sys._getframe(1)))
 
     def __exit__(self, *exception: object) -> None:
-        self._threads.remove(threading.get_ident())
+        with contextlib.suppress(ValueError):  # another greenlet of this thread has
+            self._entries.remove((threading.get_ident(), sys._getframe(1)))
+
+
+def _runs(frame: FrameType) -> bool:
+    """Whether a frame is on the stack of this thread."""
+    at: FrameType | None = sys._getframe(1)
+    while at is not None and at is not frame:
+        at = at.f_back
+    return at is not None

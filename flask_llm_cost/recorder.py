@@ -29,7 +29,7 @@ from .tags import resolve
 from .tags import ResolvedTags
 from .tags import sources_here
 from .tags import sources_of_app
-from .wait_limit import waiting
+from .wait_limit import here
 from .wait_limit import WaitLimit
 
 if t.TYPE_CHECKING:
@@ -72,7 +72,9 @@ class AppRecorder:
             return None
         if not attempt.unlisted:
             state.intake.raise_pending()
-        with waiting(WaitLimit()) as wait_limit:
+        outer = here.limit
+        try:
+            here.limit = wait_limit = outer or WaitLimit()
             state.intake.record_deferred()
             recorded = state.collected is None
             stored = recorded and state.settings.storage in ("database", "jsonl")
@@ -81,6 +83,8 @@ class AppRecorder:
             snapshot = self._snapshot(state, attempt, wait_limit=wait_limit)
             if recorded and state.enforcer.stops and not attempt.unlisted:
                 state.enforcer.begin(attempt, snapshot, admit=self._enforces)
+        finally:
+            here.limit = outer
         return snapshot
 
     def check_budgets(self, attempt: Attempt) -> None:
@@ -94,13 +98,17 @@ class AppRecorder:
         if state is None or not state.enforcer.stops or state.collected is not None:
             return
         snapshot = self._snapshot(state, attempt)
-        with waiting(snapshot.wait_limit):
+        outer = here.limit
+        try:
+            here.limit = outer or snapshot.wait_limit
             state.enforcer.enforce(
                 attempt.provider,
                 attempt.request_model or "",
                 snapshot.tags,
                 snapshot.started_at,
             )
+        finally:
+            here.limit = outer
 
     def _snapshot(
         self,
@@ -169,10 +177,14 @@ class AppRecorder:
         if deferred or intake.interrupted:
             intake.defer(call, origin)
             return None
-        with waiting(snapshot.wait_limit):
+        outer = here.limit
+        try:
+            here.limit = outer or snapshot.wait_limit
             call = intake.price(call)
             intake.store(call, origin)
             intake.record_deferred()
+        finally:
+            here.limit = outer
         intake.notify(call, origin)
         return call
 
@@ -205,11 +217,15 @@ class AppRecorder:
             intake.defer(call, origin, mode=pricing_mode)
             return call
         call = intake.price(call, pricing_mode)
-        with waiting(snapshot.wait_limit):
+        outer = here.limit
+        try:
+            here.limit = outer or snapshot.wait_limit
             if enforce and origin.collected is None:
                 state.enforcer.admit(call)
             exceeded = intake.store_tracked(call, origin, enforced=enforce)
             intake.record_deferred()
+        finally:
+            here.limit = outer
         intake.notify(call, origin)
         if exceeded is not None:
             raise exceeded

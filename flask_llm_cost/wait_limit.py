@@ -7,38 +7,24 @@ import threading
 CALL_SECONDS = 0.23
 """How long a call waits for a database that is locked, silent or away."""
 
-_local = threading.local()
-
 
 class WaitLimit:
-    """What is left of the time that one call may wait."""
+    """What is left of the time that one call may wait, in seconds."""
 
     __slots__ = ("left",)
 
     def __init__(self) -> None:
         self.left = CALL_SECONDS
-        """Seconds. Answers of the database do not take from it, but its silence does."""
+        """Answers of the database do not take from it, but its silence does."""
 
 
-class waiting:
-    """Let what waits inside the block take from this, or from that of an outer block."""
+class _Here(threading.local):
+    limit: WaitLimit | None = None
+    """That of the call which this thread is about.
 
-    # Not a generator: each call enters two of these.
-
-    __slots__ = ("_given", "_outer")
-
-    def __init__(self, wait_limit: WaitLimit) -> None:
-        self._given = wait_limit
-
-    def __enter__(self) -> WaitLimit:
-        self._outer = outer = current()
-        mine = _local.wait_limit = outer or self._given
-        return mine
-
-    def __exit__(self, *exception: object) -> None:
-        _local.wait_limit = self._outer
+    Set it in a ``try``, and set it back in its ``finally``. A ``with`` would call functions,
+    in which a signal handler may raise: that call's limit would hold for all calls after it.
+    """
 
 
-def current() -> WaitLimit | None:
-    """Return that of the call which this thread is about."""
-    return getattr(_local, "wait_limit", None)
+here = _Here()

@@ -187,7 +187,7 @@ class Reservations:
                 return None  # this very call has its reservation already
             except exc.OperationalError as error:
                 # A deadlock is reported at once.
-                late = _left() < _LAST_SECONDS
+                late = not _may_retry()
                 if not tries or late or error.connection_invalidated:
                     raise
                 time.sleep(_random.uniform(0.001, 0.02))
@@ -318,12 +318,8 @@ class Reservations:
     def renew(self) -> None:
         """Renew the leases of this process's calls, and mark expired ones as lost."""
         self._engines.prepare()
-        for event_id in list(self._doubtful):
-            # One that is in progress was sent nevertheless.
-            if event_id not in self._counters.in_progress:
-                self.release(["reserved"], event_id=event_id)
-                self._doubtful.remove(event_id)
         now = dt.datetime.now(dt.UTC)
+        # First: all else may have to wait for a window that is locked.
         for some in chunks(sorted(self._counters.in_progress)):
             renew = (
                 sa.update(budget_reservations)
@@ -332,6 +328,12 @@ class Reservations:
             )
             with self._engine.begin() as connection:
                 connection.execute(renew)
+        for event_id in list(self._doubtful):
+            # One that is in progress was sent nevertheless.
+            if event_id not in self._counters.in_progress:
+                self.release(["reserved"], event_id=event_id)
+                with contextlib.suppress(ValueError):  # it made room for another
+                    self._doubtful.remove(event_id)
         self.expire(now)
 
     def expire(self, now: dt.datetime) -> int:
@@ -404,6 +406,11 @@ def _left() -> float:
     """The seconds that the waiting call has left."""
     limit = time_limit()
     return math.inf if limit is None else limit.left
+
+
+def _may_retry() -> bool:
+    limit = time_limit()
+    return limit is None or (limit.locks and limit.left >= _LAST_SECONDS)
 
 
 def _insert(

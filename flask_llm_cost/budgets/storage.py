@@ -138,9 +138,7 @@ class Budgets:
         try:
             self.notify()
             now = time.monotonic()
-            if now >= self._renew_at and any(b.reserves for b in self.definitions):
-                self._renew_at = now + _RENEW_SECONDS
-                self.reservations.renew()
+            self.keep_leases()
             self.reservations.catch_up()
             if now >= self._post_at and self._policy.send is not None:
                 self._post_at = now + _POST_SECONDS
@@ -148,6 +146,19 @@ class Budgets:
         except Exception as error:
             pass_on(error)
             _log.warning("Budget maintenance failed and will be retried: %s", error)
+
+    def keep_leases(self) -> None:
+        """Renew leases if it is time, amid a long drain, too. Never raises."""
+        now = time.monotonic()
+        if now < self._renew_at or not any(b.reserves for b in self.definitions):
+            return
+        self._renew_at = now + _RENEW_SECONDS
+        # As in the writer's loop: it is retried.
+        try:
+            self.reservations.renew()
+        except Exception as error:
+            pass_on(error)
+            _log.warning("Leases cannot be renewed and will be retried: %s", error)
 
     def _post(self) -> None:
         """Deliver alerts on a thread of its own, since the webhook may be slow."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -45,6 +46,9 @@ _LOCK_MS: t.Final = 200
 _LAST_MS: t.Final = 10
 """SQLite stops waiting so long before its caller does, and says why."""
 
+_ROUND_TRIPS: t.Final = 3
+"""How many round trips a statement may take: it may begin a transaction, and be prepared."""
+
 _CONNECT_SECONDS: t.Final = 5
 _TIMEOUT_DRIVERS: t.Final = ("psycopg", "psycopg2", "pymysql", "mysqldb")
 
@@ -77,6 +81,7 @@ def make_engine(
             warn_of_network(folder, NETWORK_ADVICE)
     else:
         _watch(engine)
+        _allow_round_trips(engine)
         copy_batches(engine)
     file = location.url.database or ""
     if location.own:
@@ -196,6 +201,8 @@ def _lock_ms(usual: int) -> int:
     limit = timeouts.current()
     if limit is None:
         return usual
+    if not limit.locks:
+        return 0
     return max(0, min(usual, _LOCK_MS, int(limit.left * 1000) - _LAST_MS))
 
 
@@ -233,6 +240,7 @@ def _watch(engine: sa.Engine) -> None:
         watch(connection)
         if record.info.pop("new", False):
             return
+        began = time.monotonic()
         try:
             # The pool's own ping comes before the connection can be watched.
             engine.dialect.do_ping(connection)
@@ -240,6 +248,8 @@ def _watch(engine: sa.Engine) -> None:
             pass_on(error)
             # Whatever the driver raises, the pool makes another connection.
             raise exc.DisconnectionError from error
+        record.info["ping"] = ping = time.monotonic() - began
+        _allow(ping)
 
     def watch(connection: t.Any) -> None:
         if (limit := timeouts.current()) is not None:
@@ -254,6 +264,30 @@ def _watch(engine: sa.Engine) -> None:
     event.listen(engine, "connect", connected, insert=True)
     event.listen(engine, "checkout", checked_out)
     event.listen(engine, "checkin", checked_in)
+
+
+def _allow_round_trips(engine: sa.Engine) -> None:
+    """Do not count the time of round trips: a server that is far away is not silent."""
+
+    def executing(connection: sa.Connection, *args: t.Any) -> None:
+        connection.info["began"] = time.monotonic()
+
+    def executed(connection: sa.Connection, *args: t.Any) -> None:
+        # What takes longer has waited for something.
+        took = time.monotonic() - connection.info["began"]
+        _allow(min(took, _ROUND_TRIPS * connection.info.get("ping", 0)))
+
+    def committing(connection: sa.Connection) -> None:
+        _allow(connection.info.get("ping", 0))
+
+    event.listen(engine, "before_cursor_execute", executing)
+    event.listen(engine, "after_cursor_execute", executed)
+    event.listen(engine, "commit", committing)
+
+
+def _allow(seconds: float) -> None:
+    if (limit := timeouts.current()) is not None:
+        limit.allow(seconds)
 
 
 def _leave_standby(context: t.Any) -> None:

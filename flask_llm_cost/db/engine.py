@@ -62,9 +62,8 @@ _SMALL_POOL: t.Final = {"pool_size": 2, "max_overflow": 3, "pool_timeout": 2}
 class Engines:
     """The engines of one process, each created when it is first used.
 
-    The writer has one to itself. Pages, reports and sync writes share a small second one
-    with a short timeout, since someone waits for them. What a call waits for has a third
-    one, which no report can use up.
+    The writer has one to itself. Pages, reports and sync writes share a second one with a
+    short timeout. What a call waits for has a third one, which no report can use up.
     """
 
     def __init__(
@@ -316,24 +315,27 @@ class Engines:
 
     def _answer(self, engine: sa.Engine, work: Callable[[sa.Engine], _R]) -> _R:
         self._warm_up(engine)
-        if engine not in self._ready:
+        if engine not in self._ready:  # our own file
             self.prepare(engine)
             note_answer()
         with self.explained():
             return work(engine)
 
     def _warm_up(self, engine: sa.Engine) -> None:
-        """Connect if there is no connection, even if no call waits any longer.
+        """Connect and check the tables, even if no call waits any longer.
 
-        Else a server that takes longer to connect than a call may wait would never be
-        connected to.
+        Else a server for which that takes longer than a call may wait would never be used.
         """
         pool = engine.pool
-        if engine.dialect.name == "sqlite" or not isinstance(pool, sa.pool.QueuePool):
+        if engine.dialect.name == "sqlite":
             return
-        if not pool.checkedin():
-            with unlimited(), self.connected(engine, tables=False):
-                pass
+        connects = isinstance(pool, sa.pool.QueuePool) and not pool.checkedin()
+        if connects or engine not in self._ready:
+            with unlimited(), time_limit(_ANSWER_SECONDS):
+                if connects:
+                    with self.connected(engine, tables=False):
+                        pass
+                self.prepare(engine)
             for each in list(self._timed_queries.values()):
                 each.go_on()
             note_answer()
@@ -341,8 +343,7 @@ class Engines:
     def _timed(self, engine: sa.Engine, writes: bool) -> TimedQueries:
         with self._lock:
             if writes not in self._timed_queries:
-                # SQLite has one writer: threads that wait for its lock would wait in no
-                # order, and some for too long. And what is locked may end at any time.
+                # SQLite has one writer: threads would wait for its lock in no order.
                 sqlite = engine.dialect.name == "sqlite"
                 deciding = 1 if sqlite else _DECIDING
                 threads = QueryThreads(deciding if writes else _LOOKING, self._upgraded)

@@ -6,26 +6,26 @@ and every import of it would fail or block forever.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import typing as t
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 _FORK_SECONDS: t.Final = 60.0
 """Longer than any import takes, but finite: the fork itself may happen during one."""
 
 _lock = threading.RLock()
 _acquired: list[t.Any] = []
+_numbers = itertools.count(1)
 _loads = 0
 
 
-@contextmanager
-def loading() -> Iterator[None]:
-    """Import modules, or call what does, without a fork in between."""
+# The lock itself, for a `with` statement: between a lock and the block that a generator or
+# a method takes it for, a signal handler may raise, and leave it locked.
+def loading() -> threading.RLock:
+    """Return the lock in which to import modules, or call what does: no fork in between."""
     global _loads
-    with _lock:
-        _loads += 1
-        yield
+    _loads = next(_numbers)
+    return _lock
 
 
 def loads() -> int:

@@ -40,11 +40,12 @@ class _Query(t.Generic[_R]):
             SimpleQueue()
         )
 
-    def answer(self) -> None:
+    def answer(self, last: _Last) -> None:
         """Do the work, unless its caller is gone already."""
         if self.limit.expired:
             return
-        self.limit.note_answer()
+        # It has waited for others in line. What they waited for a lock counts for it, too.
+        self.limit.note_answer(last.answered_at)
         self.begun = True
         try:
             with applied(self.limit):
@@ -53,6 +54,7 @@ class _Query(t.Generic[_R]):
             # For the caller: it may be one of the app's own.
             self._answers.put((None, error))
         else:
+            last.answered_at = time.monotonic()
             self._answers.put((result, None))
 
     def wait(self, extend: Callable[[_Query[t.Any]], None]) -> _R:
@@ -75,6 +77,12 @@ class _Query(t.Generic[_R]):
             return t.cast(_R, result)
 
 
+class _Last:
+    """When some threads last answered a query, by :func:`time.monotonic`."""
+
+    answered_at = 0.0
+
+
 _Queries: t.TypeAlias = "SimpleQueue[_Query[t.Any] | None]"
 
 
@@ -89,8 +97,7 @@ class QueryThreads:
     """
 
     def __init__(self, threads: int, upgraded: Callable[[float], bool]) -> None:
-        self.answered_at = 0.0
-        """When a query was last answered."""
+        self._last = _Last()
         self._most = threads
         self._upgraded = upgraded
         self._threads: list[threading.Thread] = []
@@ -98,7 +105,7 @@ class QueryThreads:
         self._queries: _Queries = SimpleQueue()
         # One for each thread that waits for a query; the next caller takes it away.
         self._idle: list[None] = []
-        # The threads know only these two, so that they keep no app alive.
+        # The threads know only these three, so that they keep no app alive.
         self._dismiss = weakref.finalize(self, _dismiss, self._queries, threads)
         self._dismiss.atexit = False
 
@@ -119,8 +126,13 @@ class QueryThreads:
         else:
             with applied(limit):
                 result = work()
-        self.answered_at = time.monotonic()
+            self._last.answered_at = time.monotonic()
         return result
+
+    @property
+    def answered_at(self) -> float:
+        """When a query was last answered."""
+        return self._last.answered_at
 
     def _extend(self, query: _Query[t.Any]) -> None:
         if self._upgraded(query.limit.began):
@@ -148,7 +160,7 @@ class QueryThreads:
     def _start_thread(self) -> None:
         thread = threading.Thread(
             target=_serve,
-            args=(self._queries, self._idle),
+            args=(self._queries, self._idle, self._last),
             name="llm-cost-query",
             daemon=True,
         )
@@ -162,10 +174,10 @@ def _keep(query: _Query[t.Any]) -> None:
     """Do not extend its limit."""
 
 
-def _serve(queries: _Queries, idle: list[None]) -> None:
+def _serve(queries: _Queries, idle: list[None], last: _Last) -> None:
     query = queries.get()
     while query is not None:
-        query.answer()
+        query.answer(last)
         del query
         try:
             query = queries.get_nowait()

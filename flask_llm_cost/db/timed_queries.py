@@ -7,10 +7,10 @@ import time
 import typing as t
 from collections.abc import Callable
 
-from .. import wait_limit
 from ..errors import StorageError
 from ..interrupts import in_handler
 from ..interrupts import pass_on
+from ..wait_limit import here
 from ..wait_limit import WaitLimit
 from .query_threads import QueryThreads
 from .timeouts import TimeLimit
@@ -19,6 +19,9 @@ _R = t.TypeVar("_R")
 
 _PAUSE_SECONDS: t.Final = 0.5, 30.0
 """After a timeout, how long calls do not wait again: at first, and at most."""
+
+_SQLITE_LOCKED: t.Final = 5, 6
+"""The result codes ``SQLITE_BUSY`` and ``SQLITE_LOCKED``."""
 
 
 class NoAnswer(StorageError):
@@ -29,7 +32,8 @@ class TimedQueries:
     """Queries of calls to one database.
 
     :param threads: Answers them.
-    :param pauses: Do not ask for a while after a timeout.
+    :param pauses: Do not ask for a while after a timeout. Otherwise, ask, but wait for no
+        lock then: calls that meet it one after another, as in an event loop, wait once.
     """
 
     def __init__(self, threads: QueryThreads, *, pauses: bool) -> None:
@@ -56,20 +60,24 @@ class TimedQueries:
             raise StorageError(
                 "The database is not queried from a signal handler or a finalizer."
             )
-        if time.monotonic() < self.paused_until:
+        paused = time.monotonic() < self.paused_until
+        if paused and self._pauses:
             raise StorageError(
                 f"The ledger's database {label} did not answer a moment ago."
             )
-        mine = wait_limit.current() or WaitLimit()
+        mine = here.limit or WaitLimit()
         left = mine.left - keep if seconds is None else seconds
         if left <= 0:
             raise StorageError(f"This call has waited for {label} long enough.")
         limit = TimeLimit(left)
+        limit.locks = not paused
         try:
             result = self._threads.run(work, limit, in_line=in_line)
         except Exception as error:
             pass_on(error)
             if not limit.expired and not isinstance(error, TimeoutError):
+                if limit.locks and _is_locked(error):
+                    self._note_lock()
                 raise
             if self._threads.answered_at < limit.began:  # else it is busy
                 self._note_timeout()
@@ -80,6 +88,8 @@ class TimedQueries:
         finally:
             mine.left -= limit.seconds - limit.left
         self._pause = 0.0
+        if not self._pauses:
+            self.go_on()
         return result
 
     def go_on(self) -> None:
@@ -90,8 +100,13 @@ class TimedQueries:
         """End the threads."""
         self._threads.close()
 
+    def _note_lock(self) -> None:
+        if not self._pauses:
+            self.paused_until = time.monotonic() + _PAUSE_SECONDS[0]
+
     def _note_timeout(self) -> None:
         if not self._pauses:
+            self._note_lock()
             return
         first, longest = _PAUSE_SECONDS
         with self._lock:
@@ -99,3 +114,10 @@ class TimedQueries:
             if now >= self.paused_until:  # once for all that waited together
                 self._pause = min(max(first, self._pause * 2), longest)
                 self.paused_until = now + self._pause
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether SQLite has waited for a lock in vain."""
+    driver = getattr(error.__cause__, "orig", None)
+    # The lower byte is the kind of an error.
+    return getattr(driver, "sqlite_errorcode", 0) & 0xFF in _SQLITE_LOCKED

@@ -28,11 +28,16 @@ _POLL_SECONDS: t.Final = 0.05
 
 
 class TimeLimit:
-    """How long one thread waits, and the connections that it waits for."""
+    """How long one thread waits, and the connections that it waits for.
+
+    :param seconds: Without an answer.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.restart()
+        self.locks = True
+        """Whether to wait for a lock of SQLite, rather than to try it once."""
         self.expired = False
         """Whether the time was up before there was an answer."""
         self._sockets: dict[int, socket.socket] = {}
@@ -54,8 +59,17 @@ class TimeLimit:
         :param at: When it came; now if left out.
         """
         at = time.monotonic() if at is None else at
-        longest = self.began + max(self.seconds, BUSY_SECONDS)
-        self.until = max(self.until, min(at + self.seconds, longest))
+        self._extend(at + self.seconds)
+
+    def allow(self, seconds: float) -> None:
+        """Do not count this time: the server is far away, or busy."""
+        if self.left:
+            self._extend(self.until + seconds)
+
+    def _extend(self, until: float) -> None:
+        self.until = max(
+            self.until, min(until, self.began + max(self.seconds, BUSY_SECONDS))
+        )
 
     def watch(self, connection: t.Any) -> None:
         """Break this connection if the limit expires before :meth:`release`."""

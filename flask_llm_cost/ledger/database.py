@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import threading
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -95,6 +96,7 @@ class Ledger(OwnProcess, Storage):
             gather=gather or (lambda timeout: True),
             build=self._build_rollups,
             maintain=self._maintain,
+            between=self._keep_leases,
             notify=self._notify,
         )
         self._reset()
@@ -369,6 +371,10 @@ class Ledger(OwnProcess, Storage):
             pass_on(error)
         return False
 
+    def _keep_leases(self) -> None:
+        if self._made_budgets is not None:
+            self._made_budgets.keep_leases()
+
     def _maintain(self) -> None:
         if self._made_budgets is not None:
             self._made_budgets.maintain()
@@ -407,19 +413,23 @@ class Ledger(OwnProcess, Storage):
                 )
             return self._made_store
 
-    @contextmanager
-    def _own_process(self) -> Iterator[None]:
-        with super()._own_process():
-            engines = self._made_engines
-            if engines is not None and engines.changed_file():
-                _log.warning(
-                    "The ledger's file %s was deleted or replaced while it was in use, and"
-                    " is opened again. Calls that it contained are missing, unless they"
-                    " are in the new file; queued calls are stored there.",
-                    engines.label,
-                )
-                self._close_database()
-            yield
+    def _own_process(self) -> threading.RLock:
+        lock = super()._own_process()
+        engines = self._made_engines
+        if engines is not None and engines.changed_file():
+            with lock:
+                self._open_again(engines)
+        return lock
+
+    def _open_again(self, engines: Engines) -> None:
+        if self._made_engines is engines:  # else another thread has seen it, too
+            _log.warning(
+                "The ledger's file %s was deleted or replaced while it was in use, and"
+                " is opened again. Calls that it contained are missing, unless they"
+                " are in the new file; queued calls are stored there.",
+                engines.label,
+            )
+            self._close_database()
 
     def _host_engine(self) -> sa.Engine | None:
         if self._host is None and self._get_host is not None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class OwnProcess:
@@ -19,12 +17,12 @@ class OwnProcess:
         """Forget the parent's state, in a forked child."""
         self._reset()
 
-    @contextmanager
-    def _own_process(self) -> Iterator[None]:
-        """Read and change the state of this process, one thread at a time."""
+    # The lock itself, for a `with` statement: between a lock and the block that a generator
+    # or a method takes it for, a signal handler may raise, and leave it locked.
+    def _own_process(self) -> threading.RLock:
+        """Return the lock of this process's state, to read and change it."""
         self._reset_if_forked()
-        with self._lock:
-            yield
+        return self._lock
 
     def _reset_if_forked(self) -> None:
         if self._pid != os.getpid():  # by something that ran no hooks

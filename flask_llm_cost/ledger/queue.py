@@ -39,6 +39,7 @@ class Queue(OwnProcess):
     :param gather: Called before each drain to append the calls that are due.
     :param build: Builds rollups, for some seconds at most.
     :param maintain: Called after each drain of the writer's. It must not raise.
+    :param between: Called after each batch of a drain. It must not raise.
     :param notify: Called after a drain on the caller's thread.
     """
 
@@ -53,6 +54,7 @@ class Queue(OwnProcess):
         gather: Gather,
         build: Callable[[], object],
         maintain: Callable[[], None],
+        between: Callable[[], None],
         notify: Callable[[], None],
     ) -> None:
         self.folder = folder
@@ -63,6 +65,7 @@ class Queue(OwnProcess):
         self._gather = gather
         self._build = build
         self._maintain = maintain
+        self._between = between
         self._notify = notify
         self._reset()
 
@@ -233,5 +236,6 @@ class Queue(OwnProcess):
                     self._build,
                     self._maintain,
                     self._recent,
+                    self._between,
                 )
             return self._made_writer

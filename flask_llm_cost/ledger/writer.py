@@ -79,6 +79,7 @@ class Writer:
     :param failed: Called when the database cannot be used.
     :param build: Builds rollups, for some seconds at most.
     :param maintain: Called after each drain of the thread. It must not raise.
+    :param between: Called after each batch. It must not raise.
     :param recent: Has the calls of lines that this process has written, if it remembers any.
     """
 
@@ -91,6 +92,7 @@ class Writer:
         build: Callable[[], object] | None = None,
         maintain: Callable[[], None] | None = None,
         recent: RecentCalls | None = None,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self.failures = 0
         """The number of drains that failed."""
@@ -103,6 +105,7 @@ class Writer:
         self._build = build
         self._maintain = maintain
         self._recent = recent or RecentCalls()
+        self._between = between
         self._build_at = 0.0
         self._build_failed = False
         self._wrote = False
@@ -252,6 +255,7 @@ class Writer:
                 break
             self._store_lines(lines, drained)
             file.offset = end
+            self._between()
         # Last: after a crash before this, its lines are duplicates.
         self._spool.remove(file)
 

@@ -152,7 +152,7 @@ class Worker:
         for owner, name in (
             (Enforcer, "begin"),
             (Enforcer, "after"),
-            (Engines, "ask"),
+            (Engines, "run"),
             (Engines, "answering"),
             (Ledger, "append"),
             (Queue, "append"),

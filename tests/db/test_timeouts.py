@@ -7,6 +7,7 @@ import socket
 import threading
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,11 +63,18 @@ class Proxy:
         self.last_words = None
         self._flows.set()
 
-    def close(self) -> None:
-        self.go_on()
-        for each in list(self._sockets):
+    def cut(self) -> None:
+        """End all connections."""
+        self._shut(self._sockets[1:])
+
+    def _shut(self, sockets: Iterable[socket.socket]) -> None:
+        for each in sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.go_on()
+        self._shut(list(self._sockets))
         for thread in self._threads:
             thread.join()
         for each in self._sockets:
