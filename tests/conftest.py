@@ -22,6 +22,10 @@ from flask_llm_cost.capture import clients
 from flask_llm_cost.config import Settings
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.state import AppState
+from tests.databases import Databases
+from tests.databases import run
+from tests.databases import server
+from tests.databases import SERVERS
 
 # A slow machine is no failure: speed is measured in benchmarks/.
 settings.register_profile("untimed", deadline=None)
@@ -44,8 +48,8 @@ def pytest_configure() -> None:
             continue
         url = sa.make_url(uri)
         name = f"{url.database}_{worker}"
-        _run(url, f"DROP DATABASE IF EXISTS {name}")
-        _run(url, f"CREATE DATABASE {name}")
+        run(url, f"DROP DATABASE IF EXISTS {name}")
+        run(url, f"CREATE DATABASE {name}")
         own = url.set(database=name).render_as_string(hide_password=False)
         os.environ[f"LLM_COST_TEST_{kind}"] = own
 
@@ -117,43 +121,50 @@ def postgresql_uri() -> Iterator[str]:
     engine.dispose()
 
 
-SERVERS = ("POSTGRESQL", "MARIADB")
-
 MakeLedger: t.TypeAlias = Callable[..., Ledger]
 
 
-def _server(kind: str) -> sa.URL:
-    uri = os.environ.get(f"LLM_COST_TEST_{kind}")
-    if not uri:
-        pytest.skip(f"set LLM_COST_TEST_{kind} to a database URL")
-    return sa.make_url(uri)
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Callable[[str], Databases]]:
+    """The databases with tables of a server, made as they are asked for."""
+    found: dict[str, Databases] = {}
 
+    def of(kind: str) -> Databases:
+        if kind not in found:
+            found[kind] = Databases(server(kind))
+        return found[kind]
 
-def _run(url: sa.URL, statement: str) -> None:
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
-    engine.dispose()
+    yield of
+    for each in found.values():
+        each.close()
 
 
 @pytest.fixture
 def empty_database(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """A database of the test's own, as a URL; ``None`` is our own SQLite file."""
+    """A database of the test's own, as a URL; ``None`` is our own SQLite file.
+
+    It is empty, unless the test asks for a `database`, which has the ledger's tables.
+    """
     kind = getattr(request, "param", "SQLITE")
     if kind == "SQLITE":
         yield None
         return
-    url = _server(kind)
+    if "database" in request.fixturenames:
+        databases = request.getfixturevalue("databases")
+        with databases(kind).lent() as made:
+            yield made.uri
+        return
+    url = server(kind)
     name = f"llm_cost_{uuid.uuid4().hex}"
     if kind == "POSTGRESQL":
-        _run(url, f"CREATE SCHEMA {name}")
+        run(url, f"CREATE SCHEMA {name}")
         own = url.update_query_dict({"options": f"-csearch_path={name}"})
         yield own.render_as_string(hide_password=False)
-        _run(url, f"DROP SCHEMA {name} CASCADE")
+        run(url, f"DROP SCHEMA {name} CASCADE")
     else:
-        _run(url, f"CREATE DATABASE {name}")
+        run(url, f"CREATE DATABASE {name}")
         yield url.set(database=name).render_as_string(hide_password=False)
-        _run(url, f"DROP DATABASE {name}")
+        run(url, f"DROP DATABASE {name}")
 
 
 every_database = pytest.mark.parametrize(
@@ -189,7 +200,8 @@ def make_ledger(tmp_path: Path) -> Iterator[MakeLedger]:
 @pytest.fixture
 def database(empty_database: str | None, make_ledger: MakeLedger) -> str | None:
     """A database with the ledger's tables."""
-    make_ledger(empty_database).schema.upgrade()
+    if empty_database is None:
+        make_ledger(None).schema.upgrade()
     return empty_database
 
 
