@@ -343,8 +343,7 @@ class Engines:
     def _timed(self, engine: sa.Engine, writes: bool) -> TimedQueries:
         with self._lock:
             if writes not in self._timed_queries:
-                # SQLite has one writer: threads would wait for its lock in no order.
-                sqlite = engine.dialect.name == "sqlite"
+                sqlite = engine.dialect.name == "sqlite"  # it has one writer
                 deciding = 1 if sqlite else _DECIDING
                 threads = QueryThreads(deciding if writes else _LOOKING, self._upgraded)
                 self._timed_queries[writes] = TimedQueries(threads, pauses=not sqlite)
