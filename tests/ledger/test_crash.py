@@ -24,14 +24,22 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_and_kill(
-    uri: str | None, folder: Path, meanwhile: Callable[[], object]
+    uri: str | None,
+    folder: Path,
+    meanwhile: Callable[[], object],
+    *,
+    pause: float = 0.005,
 ) -> dict[str, Decimal]:
     """Let a process with threads and children append; kill all; return what it acked.
 
     :param meanwhile: What happens until it is killed.
+    :param pause: The longest time between two calls of a thread, in seconds.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.ledger.crash", uri or "", str(folder), "4", "2"],
+        [
+            *(sys.executable, "-m", "tests.ledger.crash", uri or "", str(folder)),
+            *("4", "2", str(pause)),
+        ],
         stdout=subprocess.PIPE,
         cwd=ROOT,
         start_new_session=True,

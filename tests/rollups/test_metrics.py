@@ -42,6 +42,7 @@ from tests.ledger.test_reprice import quote
 from tests.query.samples import Store
 
 DAY = dt.timedelta(days=1)
+PAUSE = 0.1  # between calls of a thread: each is repriced many times
 
 
 def counted(ledger: Ledger) -> Counter[str]:
@@ -240,13 +241,15 @@ def crash(ledger: Ledger, uri: str | None, folder: Path, workers: int) -> None:
 
     threads = [
         threading.Thread(
-            target=run_and_kill, args=(uri, folder, functools.partial(time.sleep, 0.8))
+            target=run_and_kill,
+            args=(uri, folder, functools.partial(time.sleep, 0.8)),
+            kwargs={"pause": PAUSE},
         )
         for _ in range(workers - 1)
     ]
     for thread in threads:
         thread.start()
-    run_and_kill(uri, folder, watch)
+    run_and_kill(uri, folder, watch, pause=PAUSE)
     for thread in threads:
         thread.join()
     ledger.queue.drain()
