@@ -59,7 +59,7 @@ def test_uwsgi_with_and_without_threads_loses_no_call(
         [
             *(UWSGI, "--master", "--die-on-term", "--http-socket", f"127.0.0.1:{port}"),
             *("--chdir", str(host.parent), "--module", "served_host:app"),
-            *("--home", sys.prefix, "--need-app", *options.split()),
+            *("--home", sys.prefix, *options.split()),
         ],
         env=env,
         stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import time
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_llm_cost.db.tables import calls
+from flask_llm_cost.db.tables import tag_dirty_marks
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.rollups.dirty_marks import dirty_hours
 from tests.cli.conftest import Run
@@ -19,14 +21,16 @@ Shown = Callable[..., str]
 
 
 def added_up(app: Flask) -> Ledger:
-    """The app's ledger, all hours added up. The writer may be at it as well."""
+    """The app's ledger, hours and days of tags added up. The writer may be at it, too."""
     ledger: Ledger = app.extensions["llm_cost"].ledger
     assert ledger.flush(20)
-    for _ in range(100):
+    tags = sa.select(tag_dirty_marks.c.start).limit(1)
+    for _ in range(500):
         ledger.rollups.build()
         with ledger.reading() as connection:
-            if not dirty_hours(connection):
+            if not dirty_hours(connection) and connection.execute(tags).first() is None:
                 return ledger
+        time.sleep(0.02)
     raise AssertionError("some hours are never added up")
 
 

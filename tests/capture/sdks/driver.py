@@ -142,7 +142,7 @@ SCENES: t.Final[dict[str, Scene]] = {
     "429, then 200": Scene(_status(429, 200), "ok", usage=True),
     "401": Scene(_status(401), "http_error"),
     "500 each time": Scene(_status(500), "http_error"),
-    "timeout": Scene(_plain(silent=True), "no_response", timeout=0.1),
+    "timeout": Scene(_plain(silent=True), "no_response", timeout=0.3),
     "no JSON": Scene(lambda _: [Answer(b"<html>", headers=JSON)], "ok"),
 }
 
