@@ -328,8 +328,9 @@ def _by_hand(ledger: Ledger, text: str) -> None:
             connection.executescript(text)
         return
     if url.get_backend_name() == "postgresql":
-        path = str(url.query["options"]).removeprefix("-csearch_path=")
-        text = f"SET search_path = {path};\n{text}"
+        if "options" in url.query:
+            path = str(url.query["options"]).removeprefix("-csearch_path=")
+            text = f"SET search_path = {path};\n{text}"
         command = ["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-U", str(url.username)]
         command += ["-h", str(url.host), "-p", str(url.port), "-d", str(url.database)]
     else:
