@@ -86,8 +86,9 @@ def rezone() -> None:
 
 @ledger.command()
 @click.argument("month", metavar="YYYY-MM", callback=month_of)
+@click.option("--empty", is_flag=True, help="Also close a month without any calls.")
 @with_appcontext
-def close(month: dt.date) -> None:
+def close(month: dt.date, empty: bool) -> None:
     """Close a UTC month: what changes later is kept as corrections.
 
     A call of that month that is repriced, settled, deleted or comes late changes the
@@ -101,8 +102,22 @@ def close(month: dt.date) -> None:
     if now < end:
         raise click.ClickException(f"{name} is not over before {iso(end)}.")
     store_queued(host)
+    if not (empty or _calls_of(host, month, end)):
+        raise click.ClickException(
+            f"{name} has no calls, and a closed month cannot be opened again. If you want"
+            " to close it, add --empty."
+        )
     known = rollups.close(month, now)
     if known is None:
         click.echo(f"{name} is closed (UTC).")
     else:
         click.echo(f"{name} was closed before: at {iso(known.at)}.")
+
+
+def _calls_of(host: Host, month: dt.date, end: dt.datetime) -> int:
+    from ..query.aggregate import totals
+    from ..query.filters import CallFilter
+
+    with host.ledger.reading() as connection:
+        where = CallFilter(start=day_start(month, dt.UTC), end=end)
+        return totals(connection, where).calls

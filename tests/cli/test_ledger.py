@@ -78,8 +78,12 @@ def test_an_age_that_is_none_deletes_nothing(run: Run, age: str) -> None:
 
 
 def test_a_month_that_is_over_can_be_closed(run: Run, shown: Shown) -> None:
-    assert shown("ledger", "close", "2026-10") == "2026-10 is closed (UTC).\n"
-    assert "2026-10 was closed before: at 2026-" in shown("ledger", "close", "2026-10")
+    empty = run("ledger", "close", "2026-10")
+    assert empty.exit_code == 1
+    assert "2026-10 has no calls" in empty.stderr
+    close = "ledger", "close", "2026-10", "--empty"
+    assert shown(*close) == "2026-10 is closed (UTC).\n"
+    assert "2026-10 was closed before: at 2026-" in shown(*close)
     early = run("ledger", "close", "2099-12")
     assert early.exit_code == 1
     assert "2099-12 is not over before 2100-01-01" in early.stderr
