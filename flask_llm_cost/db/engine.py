@@ -41,6 +41,7 @@ from .location import Location
 from .migrations import HEAD
 from .migrations import VERSION_TABLE
 from .query_threads import QueryThreads
+from .snapshot import begin_snapshot
 from .timed_queries import NoAnswer
 from .timed_queries import TimedQueries
 from .timeouts import note_answer
@@ -358,28 +359,7 @@ class Engines:
         engine = self.reading() if fresh else self.querying()
         self.prepare(engine)
         with self.connected(engine) as connection:
-            name = connection.dialect.name
-            if name == "postgresql":
-                connection = connection.execution_options(
-                    isolation_level="REPEATABLE READ", postgresql_readonly=True
-                )
-                # Before the snapshot is taken. Else a month could be dropped between
-                # reading its rollups and its calls: no snapshot keeps a dropped table.
-                # Not the calls themselves: a lock of a distributed table needs all of
-                # its nodes, and what sums answer does not.
-                connection.exec_driver_sql(
-                    f"LOCK TABLE {VERSION_TABLE} IN ACCESS SHARE MODE"
-                )
-            elif name == "sqlite":
-                # The driver begins no transaction for a SELECT.
-                connection.exec_driver_sql("BEGIN")
-            else:
-                connection = connection.execution_options(
-                    isolation_level="REPEATABLE READ"
-                )
-                connection.exec_driver_sql(
-                    "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
-                )
+            connection = begin_snapshot(connection)
             try:
                 yield connection
             finally:

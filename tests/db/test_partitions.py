@@ -480,3 +480,27 @@ def test_a_partitioned_ledger_can_be_migrated(ledger: Ledger, tmp_path: Path) ->
     assert ledger.rollups.verify() == []
     migrate.downgrade(engine, "base")
     assert ledger.schema.current() is None
+
+
+@with_partitions
+def test_no_month_is_dropped_below_a_snapshot(
+    database: str, make_ledger: MakeLedger
+) -> None:
+    """Its dirty hours are read from the calls, which no snapshot keeps."""
+    ledger, other = make_ledger(database), make_ledger(database)
+    ledger.partitions.apply(ahead=0)
+    _split(ledger, 3)
+    made = calls_around(month(3) + 30 * HOUR, month(1))
+    kept(ledger, made)
+    before = ever(ledger)
+    with ledger._engines.writing().begin() as connection:
+        mark_dirty(connection, [made[0].started_at])
+    pruned: list[int] = []
+    thread = threading.Thread(target=lambda: pruned.append(other.prune(month(2))))
+    with ledger.reading(fresh=True) as connection:
+        thread.start()
+        thread.join(2)  # long enough to drop it, if nothing prevented that
+        assert totals(connection, CallFilter(zone=ledger._settings.timezone)) == before
+    thread.join()
+    assert pruned == [12]
+    assert ever(ledger) == before
