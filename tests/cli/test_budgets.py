@@ -56,7 +56,7 @@ def test_list_shows_how_budgets_stand(budgeted: Flask) -> None:
     assert ["monthly", "month", "$0.040000", "$10.000000", "0%"] in lines
     assert ["user", "user:ada", "day", "$0.015000", "$0.020000", "75%"] in lines
     assert ["user", "user:bob", "day", "$0.025000", "$0.020000", "125%"] in lines
-    assert "thresholds reached: 50%,\n" in text
+    assert "thresholds reached: 50%," in text
     assert text.count("EXCEEDED") == 1
     assert max(map(len, text.splitlines())) <= 80
 

@@ -18,6 +18,7 @@ from .conftest import MakeSite
 if t.TYPE_CHECKING:
     from playwright.sync_api import Browser
     from playwright.sync_api import Page
+from playwright.sync_api import Request
 
 ARGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
@@ -124,11 +125,16 @@ class Visit:
         self.complaints: list[str] = []
         self.page.on("console", lambda m: self.complaints.append(m.text))
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
-        self.page.on("requestfailed", lambda r: self.complaints.append(r.url))
+        self.page.on("requestfailed", self._failed)
         self.page.add_init_script(
             "addEventListener('securitypolicyviolation',"
             " e => console.error('CSP ' + e.violatedDirective + ' ' + e.blockedURI))"
         )
+
+    def _failed(self, request: Request) -> None:
+        # A page is loaded before its icon is: the next page may abort that.
+        if request.failure != "net::ERR_ABORTED" or not request.url.endswith(".svg"):
+            self.complaints.append(request.url)
 
     def goto(self, url: str) -> None:
         response = self.page.goto(url)
