@@ -21,6 +21,7 @@ from .recent import RecentCalls
 from .spool import ADVICE
 from .spool import NETWORK_ADVICE
 from .spool import Spool
+from .spool import Waiting
 from .writer import Drained
 from .writer import Writer
 
@@ -189,6 +190,10 @@ class Queue(OwnProcess):
         """
         at = self.spool.oldest()
         return None if at is None else dt.datetime.fromtimestamp(at, dt.UTC)
+
+    def other_databases(self) -> list[Waiting]:
+        """List the files of the spool's folder that are for other databases."""
+        return self.spool.other_databases()
 
     def folders(self) -> dict[Path, str]:
         """Return the spool's folder, and what to do if it is on a network."""

@@ -8,6 +8,7 @@ then claim the file. A file is deleted only after its lines are stored.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import hashlib
 import logging
@@ -48,6 +49,15 @@ _log = logging.getLogger("flask_llm_cost")
 
 _SEAL_SECONDS: t.Final = 1.0
 """How long the writer waits for a line that is being written."""
+
+
+class Waiting(t.NamedTuple):
+    """A spool file that waits for another database."""
+
+    path: Path
+    lines: int
+    since: dt.datetime
+    """When it was last written to: aware UTC."""
 
 
 class Spool:
@@ -197,6 +207,18 @@ class Spool:
                     found.append(stat.st_mtime)
         return min(found, default=None)
 
+    def other_databases(self) -> list[Waiting]:
+        """List the files of the folder whose lines are for other destinations."""
+        found = []
+        for path in spool_file.list_files(self.directory, SUFFIX):
+            if self._is_accepted(path) or spool_file.unusable(path) is not None:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # stored meanwhile
+                since = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
+                if lines := spool_file.count_lines(path, 0):
+                    found.append(Waiting(path, lines, since))
+        return found
+
     def lines(self) -> Iterator[bytes]:
         """Read the queued lines, in files of every process."""
         for path in self._usable():
@@ -231,8 +253,11 @@ class Spool:
         return [
             path
             for path in spool_file.list_files(self.directory, SUFFIX)
-            if self._accepted.intersection(path.name.split(".")[-3:-2])
+            if self._is_accepted(path)
         ]
+
+    def _is_accepted(self, path: Path) -> bool:
+        return bool(self._accepted.intersection(path.name.split(".")[-3:-2]))
 
     def _usable(self) -> list[Path]:
         return [path for path in self._paths() if spool_file.unusable(path) is None]

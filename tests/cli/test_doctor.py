@@ -20,6 +20,7 @@ from flask.testing import FlaskCliRunner
 
 from flask_llm_cost.capture import clients
 from flask_llm_cost.cli import doctor
+from flask_llm_cost.cli import queued
 from flask_llm_cost.cli import uncaptured
 from flask_llm_cost.rollups.dirty_marks import delete_marks
 from flask_llm_cost.rollups.dirty_marks import dirty_hours
@@ -146,6 +147,37 @@ def test_queued_calls_are_counted(
     assert found["spool"][1].startswith("1 call ")
 
 
+def test_calls_for_the_database_before_this_one_are_not_forgotten(
+    make_app: MakeApp, examined: Examined, tmp_path: pathlib.Path
+) -> None:
+    before = make_app(
+        LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'x.db'}",
+        LLM_COST_SPOOL_DIR=str(tmp_path / "spool"),
+    )
+    with before.app_context():
+        before.extensions["llm_cost"].extension.track(
+            provider="openai", model="gpt-4o", input_tokens=1
+        )
+    app = make_app(
+        LLM_COST_DATABASE_URI=f"sqlite:///{tmp_path / 'y.db'}",
+        LLM_COST_SPOOL_DIR=str(tmp_path / "spool"),
+    )
+    runner = app.test_cli_runner()
+    assert runner.invoke(args=["llm-cost", "db", "upgrade"]).exit_code == 0
+    assert "other databases" not in examined(app=app)  # it may be stored at any moment
+    (left,) = (tmp_path / "spool").glob("*.jsonl")
+    os.utime(left, (0, 0))
+    status, message = examined(app=app)["other databases"]
+    assert status == "warn"
+    assert message.startswith("1 call in 1 file of ")
+    assert f"calls import FILE` and delete the file, for example {left}." in message
+    for stored in (1, 0):
+        shown = runner.invoke(args=["llm-cost", "calls", "import", str(left)])
+        assert shown.exit_code == 0, shown.output
+        assert f"{stored} call" in shown.output
+    assert app.extensions["llm_cost"].extension.calls.count() == 1
+
+
 def test_entries_of_the_spool_that_cannot_be_read_are_reported(
     app: Flask, examined: Examined, runner: FlaskCliRunner
 ) -> None:
@@ -251,7 +283,7 @@ def test_a_full_disk_is_an_error(make_app: MakeApp, tmp_path: pathlib.Path) -> N
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
     try:
-        (found,) = doctor.spool(app.extensions["llm_cost"])
+        (found,) = queued.spool(app.extensions["llm_cost"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert found.status == "error"
@@ -417,6 +449,7 @@ def test_every_check_is_named_in_the_docs() -> None:
         "lost": "lost",
         "standard_library": "http.client",
         "unlisted_hosts": "on no list",
+        "other_databases": "other databases",
     }
     for check in doctor.CHECKS:
         name = check.__name__

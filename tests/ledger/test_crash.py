@@ -66,7 +66,10 @@ def check(ledger: Ledger, acked: dict[str, Decimal], rounds: int) -> None:
     """Drain, and check that what was acknowledged is stored once, to the pico-dollar."""
     ledger.queue.drain()
     assert ledger.queue.count() == 0
-    assert ledger.queue.rejected() == []
+    for _, line, reason in ledger.queue.spool.rejected:
+        # A kill can also interrupt the write of a line: half of it is all there is.
+        assert not line.endswith(b"}"), reason
+        assert not any(event_id.encode() in line for event_id in acked)
     calls = stored(ledger)
     costs = {c.event_id: c.cost.total_usd for c in calls if c.cost is not None}
     assert len(costs) == len(calls)
