@@ -15,6 +15,7 @@ from . import cohere
 from . import copilot
 from . import fireworks
 from . import gemini
+from . import gemini_interactions
 from . import gemini_media
 from . import groq
 from . import meta
@@ -178,8 +179,13 @@ GEMINI: t.Final = (
         method="GRPC",
         stream=True,
     ),
-    Path(r".*/interactions", gemini.INTERACTIONS, "responses"),
-    Path(r".*/interactions/[^/:]+", gemini.INTERACTIONS, "responses", method="GET"),
+    Path(r".*/interactions", gemini_interactions.INTERACTIONS, "responses"),
+    Path(
+        r".*/interactions/[^/:]+",
+        gemini_interactions.INTERACTIONS,
+        "responses",
+        method="GET",
+    ),
 )
 
 GOOGLE_OPENAI: t.Final = (

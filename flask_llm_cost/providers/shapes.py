@@ -16,6 +16,7 @@ from . import bedrock
 from . import cohere
 from . import copilot
 from . import gemini
+from . import gemini_interactions
 from . import groq
 from . import meta
 from . import ollama
@@ -81,7 +82,7 @@ _SHAPES: t.Final[dict[object, Callable[[Object], bool]]] = {
     copilot.read_message: _anthropic,
     meta.read: _meta,
     gemini.read: _gemini,
-    gemini.read_interaction: _interaction,
+    gemini_interactions.read: _interaction,
     openai_agents.read: openai_agents.is_session,
     anthropic_agents.read: anthropic_agents.is_session,
     realtime.read: _realtime,
