@@ -58,6 +58,7 @@ class Document:
     :param name: As errors name it.
     :param opener: Opens its bytes; called more than once.
     :param days: The UTC days that were asked for, the last one exclusive, if it is known.
+    :param day_first: Whether days such as 03/04/2026 are DD/MM/YYYY, if it is known.
     """
 
     def __init__(
@@ -65,15 +66,21 @@ class Document:
         name: str,
         opener: Callable[[], t.BinaryIO],
         days: tuple[dt.date, dt.date] | None = None,
+        *,
+        day_first: bool | None = None,
     ) -> None:
         self.name = name
         self.days = days
+        self.day_first = day_first
         self._opener = opener
 
     @classmethod
-    def of_path(cls, path: str | os.PathLike[str]) -> Document:
+    def of_path(
+        cls, path: str | os.PathLike[str], *, day_first: bool | None = None
+    ) -> Document:
         """Return the document of a file."""
-        return cls(os.fspath(path), lambda: Path(path).open("rb"))
+        name = os.fspath(path)
+        return cls(name, lambda: Path(path).open("rb"), day_first=day_first)
 
     @classmethod
     def of_bytes(

@@ -277,7 +277,8 @@ class _Comparison:
         """Name what lines of other kinds are for, beyond what the ledger has of it."""
         sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
         for line in self._bill[day].others:
-            key = line.kind, line.meter or line.name
+            meter = line.meter if line.kind == "tool_fee" else None
+            key = line.kind, meter or line.name
             sums[key] = exact.add(sums[key], self._usd(line) or _ZERO)
         for (kind, meter), amount in sums.items():
             if kind == "tool_fee":

@@ -11,6 +11,7 @@ from ..money import context
 from .line import Kind
 from .line import Line
 from .values import literal
+from .values import parse
 
 MAX_LINES: t.Final = 150_000
 """The most lines of a statement, after summing: about 100 MB."""
@@ -59,6 +60,17 @@ class Amounts(t.NamedTuple):
             _plus(self.quantity, other.quantity),
             None if None in counts else sum(t.cast(tuple[int, int], counts)),
         )
+
+
+def is_refund(billed: Decimal | None, quantity: object) -> bool:
+    """Whether a line gives money back and takes no usage back: a credit.
+
+    :param quantity: As the source has it, or as it was read.
+    """
+    if billed is None or billed >= 0:
+        return False
+    number = quantity if isinstance(quantity, Decimal) else parse(quantity)
+    return not number
 
 
 def _contradict(amounts: Amounts) -> bool:

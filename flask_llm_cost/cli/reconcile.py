@@ -52,6 +52,11 @@ def _rate(ctx: click.Context, param: click.Parameter, text: str | None) -> t.Any
     help="USD per unit of the bill's currency, for a bill without USD.",
 )
 @click.option(
+    "--dates",
+    type=click.Choice(["MM/DD", "DD/MM"]),
+    help="How days such as 03/04/2026 are written, if the files do not say it.",
+)
+@click.option(
     "--settle",
     is_flag=True,
     help="Write the true costs of calls that the bill names, and settle those of"
@@ -128,6 +133,7 @@ def _statements(
     from_: dt.datetime | None,
     to: dt.datetime | None,
     team: str | None,
+    dates: str | None,
 ) -> tuple[Statement, ...]:
     from .. import bills
 
@@ -136,8 +142,12 @@ def _statements(
             raise click.UsageError("--from, --to and --team need --live.")
         if not files:
             raise click.UsageError("Name the files of a bill, or ask with --live.")
-        return bills.read(map(bills.Document.of_path, files), source)
-    if files or source is not None:
+        day_first = None if dates is None else dates == "DD/MM"
+        documents = [
+            bills.Document.of_path(each, day_first=day_first) for each in files
+        ]
+        return bills.read(documents, source)
+    if files or source is not None or dates is not None:
         raise click.UsageError("Use --live, or files and --source, not both.")
     if from_ is None or to is None:
         raise click.UsageError("--live needs --from and --to.")
@@ -148,8 +158,8 @@ def _statements(
     from ..bills.live import fetch
 
     end = to.date() + dt.timedelta(days=1)
-    documents = fetch(live, from_.date(), end, team=team, progress=_progress)
-    return bills.read(documents, live)
+    fetched = fetch(live, from_.date(), end, team=team, progress=_progress)
+    return bills.read(fetched, live)
 
 
 def _progress(text: str) -> None:

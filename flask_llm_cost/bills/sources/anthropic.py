@@ -31,6 +31,7 @@ from ..pages import Result
 from ..statement import make_statement
 from ..statement import Statement
 from ..sums import Amounts
+from ..sums import is_refund
 from ..sums import Key
 from ..sums import Scope
 from ..sums import scope_of
@@ -179,7 +180,7 @@ def _cost(
     if kind == "usage" and token_type is not None:
         meter, ttl = _TOKENS.get(str(token_type), (None, None))
     model = text(result.get("model"))
-    if amount < 0 and cost_type is None and model is None:
+    if kind == "usage" and is_refund(amount, None):
         kind = "credit"
     name = text(result.get("description")) or ", ".join(
         str(each) for each in (model, cost_type, token_type) if each

@@ -45,12 +45,13 @@ NAME: t.Final = "aws"
 TRIED: t.Final = False
 
 _PRODUCT: t.Final = "line_item_product_code"
+_TYPE: t.Final = "line_item_line_item_type"
 _TEXT: t.Final = "line_item_line_item_description"
 _MAP: t.Final = "product"
 """Where a Marketplace model has its name."""
 _NEEDED: t.Final = (
     "line_item_usage_start_date",
-    "line_item_line_item_type",
+    _TYPE,
     _PRODUCT,
     "line_item_usage_type",
     "pricing_unit",
@@ -85,6 +86,8 @@ _KINDS: t.Final[Mapping[str, Kind]] = {
     "SavingsPlanNegation": "commitment",
 }
 """By the type of a line; discounts and what is not known are adjustments."""
+_USED: t.Final = frozenset(name for name, kind in _KINDS.items() if kind == "usage")
+_REFUND: t.Final = "Refund"
 
 
 def recognizes(document: Document) -> bool:
@@ -139,6 +142,7 @@ class _Table:
         position = self._names.index
         at_cost, at_quantity = position(_COST), position(_QUANTITY)
         at_listed = position(_LISTED) if _LISTED in self._names else None
+        at_type = position(_TYPE)
         simple = self._simplify()
         found: dict[tuple[str, ...], t.Any] = {}
         for number, row in self._document.rows():
@@ -148,6 +152,8 @@ class _Table:
             listed = None if at_listed is None else parse(row[at_listed])
             if listed is None and at_listed is not None and row[at_listed]:
                 raise self._wrong(number, row)
+            if cost < 0 and not quantity and row[at_type] in _USED:
+                row[at_type] = _REFUND
             key = simple(row)
             known = found.get(key)
             if known is None:
@@ -213,7 +219,7 @@ def _key(place: Place, row: Mapping[str, str]) -> tuple[Key, Decimal | None]:
     span = (start, _end(place, row, start))
     if not _is_llm(product, *told):
         return Key(*span, "ignored", product or "other", currency), None
-    line_type = row["line_item_line_item_type"]
+    line_type = row[_TYPE]
     sku = usage_sku(usage_type, row["pricing_unit"], " ".join(told))
     kind: Kind = _KINDS.get(line_type, "adjustment")
     whose = Whose("bedrock", _scope(row), text(row.get("product_region_code")))

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from ...money import multiply
+from ..day_order import iso_day
+from ..day_order import orders_of
 from ..document import Document
 from ..line import Kind
 from ..models import book_model
@@ -30,6 +32,7 @@ from ..skus import with_model
 from ..statement import make_statement
 from ..statement import Statement
 from ..sums import Amounts
+from ..sums import is_refund
 from ..sums import Key
 from ..sums import Scope
 from ..sums import scope_of
@@ -39,7 +42,6 @@ from ..tables import rows_of
 from ..tables import tags_of
 from ..values import DAY
 from ..values import Place
-from ..values import shown
 from ..values import text
 
 NAME: t.Final = "azure"
@@ -88,12 +90,16 @@ def read(documents: Sequence[Document]) -> Statement:
     sums = Sums(NAME, documents[0].name)
     _refuse_missing_pages([each for each in documents if each.is_json])
     warnings = [each for document in documents for each in _totals_only(document)]
+    exports = [each for each in documents if not each.is_json]
+    orders, unsure = orders_of(exports, _DAYS)
     for document in documents:
         part = Sums(NAME, document.name)
         rows = _answer(document) if document.is_json else rows_of(document)
+        day_first = orders.get(document.name, False)
         for place, row in rows:
-            part.add(*_line(place, row))
+            part.add(*_line(place, row, day_first))
         sums.include(part)
+    warnings.extend(unsure)
     return make_statement(NAME, documents, sums.lines(), warnings=warnings)
 
 
@@ -145,10 +151,10 @@ def _first(row: Row, names: Sequence[str]) -> tuple[str, t.Any]:
     return names[0], None
 
 
-def _line(place: Place, row: Row) -> tuple[Key, Amounts]:
+def _line(place: Place, row: Row, day_first: bool) -> tuple[Key, Amounts]:
     amounts = _amounts(place, row)
     day_name, day = _first(row, _DAYS)
-    start = _day(place, day, day_name)
+    start = _day(place, day, day_name, day_first)
     currency_name, currency = _first(row, _CURRENCIES)
     code = place.currency(currency, currency_name)
     meter = str(_first(row, _METERS)[1] or row.get("metercategory") or "")
@@ -161,6 +167,8 @@ def _line(place: Place, row: Row) -> tuple[Key, Amounts]:
         return Key(start, start + DAY, "ignored", category, code), amounts
     sku, quantity = _sku(place, row, meter)
     kind: Kind = _KINDS.get(str(row.get("chargetype") or "").lower(), "adjustment")
+    if kind == "usage" and is_refund(amounts.billed, row.get("quantity")):
+        kind = "credit"
     name = text(meter) or "unnamed meter"
     key = sku.key((start, start + DAY), kind, name, code, Whose("azure", _scope(row)))
     return key, amounts._replace(quantity=quantity if key.kind == "usage" else None)
@@ -186,23 +194,15 @@ def _sku(place: Place, row: Row, meter: str) -> tuple[Sku, Decimal | None]:
     return sku, multiply(place.number(value, "quantity"), factor)
 
 
-_US_DAY: t.Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
 _NUMBER_DAY: t.Final = re.compile(r"(\d{4})(\d{2})(\d{2})")
 
 
-def _day(place: Place, value: object, key: str) -> dt.datetime:
+def _day(place: Place, value: object, key: str, day_first: bool) -> dt.datetime:
     """Read a day: ISO 8601, MM/DD/YYYY of exports, or yyyymmdd of the query API."""
     written = str(value or "")
-    if match := _US_DAY.fullmatch(written):
-        written = f"{match[3]}-{match[1]:0>2}-{match[2]:0>2}"
-        if int(match[1]) > 12:
-            raise place.error(
-                f"{key} is {shown(value)}; the export has MM/DD/YYYY or YYYY-MM-DD. A"
-                " spreadsheet may have changed it; download the file again."
-            )
-    elif match := _NUMBER_DAY.fullmatch(written):
-        written = "-".join(match.groups())
-    return place.day(written, key)
+    if match := _NUMBER_DAY.fullmatch(written):
+        return place.day("-".join(match.groups()), key)
+    return place.day(iso_day(place, written, key, day_first=day_first), key)
 
 
 def _scope(row: Row) -> Scope:

@@ -24,6 +24,7 @@ from ..skus import Whose
 from ..statement import make_statement
 from ..statement import Statement
 from ..sums import Amounts
+from ..sums import is_refund
 from ..sums import Key
 from ..sums import Scope
 from ..sums import scope_of
@@ -146,6 +147,8 @@ def _line(place: Place, row: Row) -> tuple[Key, Amounts]:
     kind = _KINDS.get(str(row.get("chargecategory") or "").lower(), "adjustment")
     if row.get("chargeclass"):
         kind = "adjustment"
+    elif kind == "usage" and is_refund(amounts.billed, _counted(row)):
+        kind = "credit"
     whose = Whose(provider, _scope(row), text(row.get("regionid")))
     name = text(description) or "unnamed charge"
     key = sku.key(span, kind, name, currency, whose)
@@ -191,6 +194,10 @@ def _quantity(place: Place, row: Row) -> Decimal | None:
         if value not in (None, "") and factor is not None:
             return multiply(place.number(value, f"{kind}Quantity"), factor)
     return None
+
+
+def _counted(row: Row) -> object:
+    return row.get("consumedquantity") or row.get("pricingquantity")
 
 
 def _scope(row: Row) -> Scope:

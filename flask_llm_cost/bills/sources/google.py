@@ -31,6 +31,7 @@ from ..skus import with_model
 from ..statement import make_statement
 from ..statement import Statement
 from ..sums import Amounts
+from ..sums import is_refund
 from ..sums import Key
 from ..sums import Scope
 from ..sums import scope_of
@@ -39,6 +40,7 @@ from ..tables import column_names
 from ..tables import Row
 from ..tables import rows_of
 from ..values import DAY
+from ..values import parse
 from ..values import Place
 from ..values import shown
 from ..values import text
@@ -151,12 +153,14 @@ def _described(
 ) -> tuple[Key, Decimal | None]:
     sku = sku_of(name)
     kind = _KINDS.get(str(row.get("cost_type") or "regular"), "adjustment")
+    used = _field(row, "usage", "amount")
+    if kind == "usage" and is_refund(parse(row.get("cost")), used):
+        kind = "credit"
     quantity = None
     unit = str(_field(row, "usage", "unit") or "").lower()
-    if sku.meter is not None and unit in _COUNTED:
-        amount = _field(row, "usage", "amount")
+    if sku.meter is not None and unit in _COUNTED and kind == "usage":
         factor = unit_factor(unit) or Decimal(1)
-        quantity = multiply(place.number(amount, "usage.amount"), factor)
+        quantity = multiply(place.number(used, "usage.amount"), factor)
     region = text(_field(row, "location", "region"))
     key = sku.key(
         (start, start + DAY),

@@ -33,6 +33,7 @@ from ..pages import Result
 from ..statement import make_statement
 from ..statement import Statement
 from ..sums import Amounts
+from ..sums import is_refund
 from ..sums import Key
 from ..sums import scope_of
 from ..sums import Sums
@@ -138,7 +139,7 @@ def _cost(bucket: Bucket, place: Place, result: Result) -> tuple[Key, Amounts]:
     item = parse_item(name or "")
     quantity = place.quantity(result.get("quantity"), "quantity")
     kind: Kind = item.kind
-    if amount < 0 and quantity is None and item.model is None:
+    if kind == "usage" and is_refund(amount, quantity):
         kind = "credit"
     key = Key(
         bucket.start,

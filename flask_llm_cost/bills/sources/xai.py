@@ -15,6 +15,7 @@ from ..rates import bundled
 from ..statement import make_statement
 from ..statement import Statement
 from ..sums import Amounts
+from ..sums import is_refund
 from ..sums import Key
 from ..sums import scope_of
 from ..sums import Sums
@@ -99,14 +100,15 @@ def _point(
         )
     models = [each for each in group if bundled().find(NAME, each, start) is not None]
     others = [each for each in group if each not in models[:1]]
+    amount = place.amount(values[0], "values")
     key = Key(
         start,
         start + DAY,
-        "usage",
+        "credit" if is_refund(amount, None) else "usage",
         text(", ".join(labels)) or "all usage",
         "USD",
         scope_of(group=text(", ".join(others))),
         NAME,
         models[0] if models else None,
     )
-    return key, Amounts(billed=place.amount(values[0], "values"))
+    return key, Amounts(billed=amount)
