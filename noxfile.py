@@ -31,10 +31,10 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
-PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PYTHONS = ["3.11", "3.12", "3.13"]
 """The supported versions, oldest first."""
 
-EXTRAS = ".[postgresql,mysql,yaml]"
+EXTRAS = f".[{','.join(PYPROJECT['project']['optional-dependencies'])}]"
 
 
 @nox.session(venv_backend="uv", python=PYTHONS[0])

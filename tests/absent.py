@@ -10,6 +10,7 @@ import collections
 import functools
 import importlib.util
 import inspect
+import sys
 import typing as t
 
 import pytest
@@ -59,7 +60,15 @@ def pytest_make_collect_report(
     name = _absent(call.excinfo.value) if call and call.excinfo else None
     if report.failed and name:
         _skip(report, name)
+        _forget(str(collector.path))
     return report
+
+
+def _forget(path: str) -> None:
+    """Let a module that imports the one at `path` fail for the same reason."""
+    for module in [*sys.modules]:
+        if getattr(sys.modules[module], "__file__", None) == path:
+            del sys.modules[module]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -40,6 +40,8 @@ def test_each_supported_python_is_tested_and_named() -> None:
     assert listed is not None
     assert re.findall(r'"(.*?)"', listed[1]) == named
     assert PROJECT["requires-python"] == f">={named[0]}"
+    docs = (ROOT / "docs/dependencies.rst").read_text()
+    assert re.findall(r"^    \* - (3\.\d+)$", docs, re.MULTILINE) == named
 
 
 def test_actions_are_pinned_by_commit() -> None:

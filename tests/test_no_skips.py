@@ -36,24 +36,34 @@ def test_a_skip_fails_the_run(
 ) -> None:
     (tmp_path / "test_it.py").write_text(f"import pytest\n\n{source}")
     (tmp_path / "test_other.py").write_text("def test_that_passes():\n    pass\n")
-    result = run(tmp_path, "-n", processes)
+    result = run(tmp_path, "-p", "tests.no_skips", "-n", processes)
     assert result.returncode == status, result.stdout
     assert ("no server" in result.stdout) == bool(status)
 
 
+def test_a_module_that_imports_one_without_its_package_is_skipped(
+    tmp_path: Path,
+) -> None:
+    sources = {
+        "__init__": "",
+        "test_a": "from no_such_package import anything\nB = 1\n",
+        "test_c": "from .test_a import B\n\ndef test_it(): assert B\n",
+        "test_d": "from json import no_such_name\n",
+    }
+    folder = tmp_path / "package"
+    folder.mkdir()
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text(source)
+    result = run(tmp_path, "-p", "tests.absent", "--import-mode=importlib")
+    assert "    2 no_such_package" in result.stdout
+    assert "no_such_name" in result.stdout
+    assert "2 skipped, 1 error" in result.stdout
+
+
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "tests.no_skips", "--rootdir"]
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder]
     return subprocess.run(
-        [
-            *command,
-            folder,
-            "-c",
-            "/dev/null",
-            "-p",
-            "no:cacheprovider",
-            *options,
-            folder,
-        ],
+        [*command, "-p", "no:cacheprovider", *options, folder],
         cwd=ROOT,
         capture_output=True,
         text=True,
