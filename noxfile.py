@@ -62,6 +62,20 @@ def stress(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-m", "stress", *session.posargs)
 
 
+@nox.session(venv_backend="uv", python="3.12")
+def focus(session: nox.Session) -> None:
+    """Check FOCUS exports with validators of 1.2 and 1.4."""
+    # The validator requires a NumPy that newer versions of pyarrow do not work with.
+    session.install(
+        "focus-validator==2.2.1", "pyarrow<22", "focus-data-toolkit==0.14.1"
+    )
+    session.install("-e", ".", *group("floors"))
+    session.run(
+        *("python", "-m", "pytest", "-m", "focus", "-p", "tests.absent"),
+        *("tests/query/test_focus_validator.py", *session.posargs),
+    )
+
+
 SDKS = {
     "openai2": ("openai", "openai>=2,<3", "httpx"),
     "groq": ("groq", "groq"),

@@ -46,7 +46,7 @@ def month(context: click.Context, option: click.Parameter, text: str) -> dt.date
     type=click.Choice(["1.2", "1.4"]),
     default="1.2",
     show_default=True,
-    help="Version of the specification. 1.4 has not been validated.",
+    help="Version of the specification. The official validator does not know 1.4.",
 )
 @click.option(
     "--role",

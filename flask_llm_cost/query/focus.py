@@ -285,7 +285,7 @@ def _charge(
         "x_Tier": key.tier or None,
     }
     if not key.rate:
-        return row | _reported(sku, sums), from_pico(sums.cost)
+        return row | _reported(sums), from_pico(sums.cost)
     rate = Decimal(key.rate)
     quantity, unit = sums.quantity, unit_of(key.meter)
     tokens = unit == "Tokens"
@@ -310,11 +310,11 @@ def _charge(
     }, cost
 
 
-def _reported(sku: str, sums: MeterSum) -> Row:
+def _reported(sums: MeterSum) -> Row:
     """The cost that a provider reported: it has no unit price."""
     cost, listed = from_pico(sums.cost), from_pico(sums.listed)
     one = {"PricingQuantity": Decimal(1), "PricingUnit": "Reported costs"}
-    return costs(cost, listed, None) | one | {"SkuPriceId": f"{sku}@reported"}
+    return costs(cost, listed, None) | one
 
 
 def _rounding(provider: str, scope: str, amount: Decimal) -> Row:

@@ -63,12 +63,10 @@ def _row(billed: Billed, residual: Residual, text: str = "") -> Row:
     }
     if category not in ("Usage", "Purchase"):
         return row
-    sku = f"{billed.source}/{residual.cause}"
     return row | {
         "PricingCategory": "Other",
         "PricingQuantity": Decimal(1),
         "PricingUnit": "Lines",
-        "SkuId": sku,
+        "SkuId": f"{billed.source}/{residual.cause}",
         "SkuMeter": residual.cause,
-        "SkuPriceId": f"{sku}@bill",
     }
