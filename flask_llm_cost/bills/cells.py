@@ -90,6 +90,10 @@ class Part(t.NamedTuple):
     quantity: Decimal = _ZERO
     amount: Decimal = _ZERO
 
+    def plus(self, quantity: Decimal, amount: Decimal) -> Part:
+        """Return the sum."""
+        return Part(exact.add(self.quantity, quantity), exact.add(self.amount, amount))
+
 
 @dataclass(slots=True)
 class Billed:
@@ -101,8 +105,8 @@ class Billed:
     lines: int = 0
     regions: dict[str, Part] = field(default_factory=dict)
     """Of the lines that name a region."""
-    scopes: dict[str, Decimal] = field(default_factory=dict)
-    """Quantities by the bill's own ids."""
+    scopes: dict[str, Part] = field(default_factory=dict)
+    """Parts by the bill's own ids."""
 
 
 @dataclass(slots=True)
@@ -299,15 +303,12 @@ class BillDay:
         billed.lines += 1
         quantity = line.quantity or _ZERO
         billed.quantity = exact.add(billed.quantity, quantity)
-        if line.region is not None:
-            part = billed.regions.get(line.region, Part())
-            quantities = exact.add(part.quantity, quantity)
-            part = Part(quantities, exact.add(part.amount, usd))
-            billed.regions[line.region] = part
-        scope = scope_name(line)
-        if scope is not None:
-            known = billed.scopes.get(scope, _ZERO)
-            billed.scopes[scope] = exact.add(known, quantity)
+        for parts, name in (
+            (billed.regions, line.region),
+            (billed.scopes, scope_name(line)),
+        ):
+            if name is not None:
+                parts[name] = parts.get(name, Part()).plus(quantity, usd)
         listed = _listed_usd(line, usd)
         if listed is not None:
             billed.listed = exact.add(billed.listed or _ZERO, listed)

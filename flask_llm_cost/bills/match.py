@@ -26,6 +26,7 @@ from .cells import Place
 from .cells import Variant
 from .rate_causes import is_price
 from .rate_causes import is_region
+from .rate_causes import is_steady
 from .rate_causes import one_ratio
 from .rate_causes import OneRatio
 from .rate_causes import steady_rates
@@ -235,7 +236,8 @@ class Matcher:
                 cell.name_quantity(cause, quantity)
                 self._spend(cell, cause)
         if cell.left > 0:
-            missing = lacking(cell.billed.scopes, cell.held.scopes, cell.left)
+            billed = {name: part.quantity for name, part in cell.billed.scopes.items()}
+            missing = lacking(billed, cell.held.scopes, cell.left)
             for scope, quantity in sorted(missing.items(), key=str):
                 cell.name_quantity("uncaptured", quantity, scope=scope)
         elif cell.left < 0:
@@ -296,6 +298,8 @@ class Matcher:
                 return
             # Something else is on top of it.
             cell.name(ratio.causes[0], ratio.part(cell), candidates=ratio.causes[1:])
+            fits = ["price"] if is_steady(cell, others) else []
+            rest = cell.rest
         elif not fits and is_price(cell, others):
             fits = ["price"]
         if len(fits) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -69,6 +70,8 @@ class OneRatio:
     """Why it may be."""
     loose: Decimal
     """How much lines may differ from it, as a share of their amounts."""
+    scopes: Mapping[str, Decimal] = dataclasses.field(default_factory=dict)
+    """The ratios of accounts or keys, by id, if they differ."""
 
     def part(self, cell: Cell) -> Decimal:
         """Return what the ratio amounts to."""
@@ -80,7 +83,15 @@ class OneRatio:
             unknown = exact.subtract(held.total, held.quantity)
             quantity = exact.subtract(cell.billed.quantity, unknown)
             base = WIDE.multiply(quantity, cell.rate)
-        return to_whole_pico(WIDE.multiply(base, self.ratio - 1))
+        if not self.scopes:
+            return to_whole_pico(WIDE.multiply(base, self.ratio - 1))
+        parts = (
+            WIDE.multiply(
+                WIDE.multiply(part.quantity, cell.rate), self.scopes[scope] - 1
+            )
+            for scope, part in cell.billed.scopes.items()
+        )
+        return to_whole_pico(add_up(parts))
 
     def fits(self, cell: Cell) -> bool:
         """Whether it is all of what is left to be named."""
@@ -96,11 +107,26 @@ class OneRatio:
         return self._off(cell) <= WIDE.multiply(_CLOSE, abs(cell.billed.amount))
 
     def is_rounded(self, cell: Cell) -> bool:
-        """Whether it is all, except for the rounding of a price."""
-        return self._off(cell) <= WIDE.multiply(_ROUNDED, abs(cell.billed.amount))
+        """Whether it is all, except for the rounding of the price to its last digit."""
+        off, quantity = self._off(cell), cell.billed.quantity
+        if off > WIDE.multiply(_ROUNDED, abs(cell.billed.amount)):
+            return False
+        most = WIDE.multiply(WIDE.divide(_last_digit(cell), 2), quantity)
+        return off <= exact.add(most, 2 * cell.tolerance)
 
     def _off(self, cell: Cell) -> Decimal:
         return abs(exact.subtract(cell.rest, self.part(cell)))
+
+
+def _last_digit(cell: Cell) -> Decimal:
+    """Return what the last digit of a line's price is worth: of the shortest that fits."""
+    rate, quantity = cell.bill_rate or Decimal(0), cell.billed.quantity
+    for digits in range(1, 12):
+        price = context(digits).plus(rate)
+        off = abs(WIDE.multiply(price, quantity) - cell.billed.amount)
+        if off <= cell.tolerance:
+            break
+    return Decimal(1).scaleb(price.normalize(WIDE).adjusted() - digits + 1)
 
 
 def one_ratio(cells: Iterable[Cell], *, converted: bool) -> OneRatio | None:
@@ -116,9 +142,41 @@ def one_ratio(cells: Iterable[Cell], *, converted: bool) -> OneRatio | None:
         causes = _causes(known, ratio, converted)
         if causes and abs(ratio - 1) >= _LOOSE:
             found = OneRatio(ratio, causes, loose)
-            if _have(known, found):
+            if _have(known, found) and not any(map(_ties, known)):
                 return found
-    return None
+    return None if converted else _by_scope(known)
+
+
+def _ties(cell: Cell) -> bool:
+    """Whether a line is billed at the ledger's rate, so that no ratio is that of all."""
+    expected = WIDE.multiply(cell.billed.quantity, cell.rate)
+    off = abs(exact.subtract(expected, cell.billed.amount))
+    return off <= cell.tolerance < WIDE.multiply(_LOOSE, abs(expected))
+
+
+def _by_scope(cells: Sequence[Cell]) -> OneRatio | None:
+    """Return the ratios of accounts or keys, if each has one and they are not all 1."""
+    ratios: dict[str, set[Decimal]] = {}
+    places: dict[str, set[Place]] = {}
+    for cell in cells:
+        parts = cell.billed.scopes
+        if cell.billed.quantity != add_up(part.quantity for part in parts.values()):
+            return None
+        for scope, part in parts.items():
+            usd = WIDE.multiply(part.quantity, cell.rate)
+            if usd:
+                ratio = _FACTOR.plus(WIDE.divide(part.amount, usd))
+                ratios.setdefault(scope, set()).add(ratio)
+                places.setdefault(scope, set()).add(cell.place)
+    if any(len(each) > 1 for each in ratios.values()):
+        return None
+    found = {scope: each.pop() for scope, each in ratios.items()}
+    lower = [scope for scope, ratio in found.items() if ratio != 1]
+    if not lower or len(found) < 2 or any(not 0 < found[each] < 1 for each in lower):
+        return None
+    if any(len(places[each]) < 2 for each in lower):
+        return None
+    return OneRatio(min(found.values()), ("discount",), Decimal(0), found)
 
 
 def _ratios(cells: Sequence[Cell]) -> Iterator[tuple[Decimal, Decimal]]:
@@ -143,8 +201,20 @@ def _have(cells: Sequence[Cell], found: OneRatio) -> bool:
     dollars, all_dollars = (
         add_up(abs(cell.billed.amount) for cell in some) for some in (fitting, cells)
     )
-    return dollars >= WIDE.multiply(_MOST, all_dollars) and all(
-        _is_close(cell, found.ratio) for cell in cells
+    if dollars < WIDE.multiply(_MOST, all_dollars):
+        return False
+    far = [cell for cell in cells if not _is_close(cell, found.ratio)]
+    return not far or _are_prices(far)
+
+
+def _are_prices(cells: Sequence[Cell]) -> bool:
+    """Whether lines have another ratio on all of their days: prices, beside a discount."""
+    ratios: dict[tuple[Place, Variant], list[Decimal]] = {}
+    for cell in cells:
+        line = ratios.setdefault((cell.place, cell.variant), [])
+        line.append(_FACTOR.plus(_ratio(cell)))
+    return all(len(each) > 1 and len({*each}) == 1 for each in ratios.values()) and all(
+        ratio > 0 for each in ratios.values() for ratio in each
     )
 
 
@@ -177,17 +247,25 @@ def steady_rates(
     return found
 
 
-def is_price(cell: Cell, others: Iterable[Cell]) -> bool:
-    """Whether the bill's rate can be a price: it is that of another day, or is short."""
-    rate, quantity, amount = cell.bill_rate, cell.billed.quantity, cell.billed.amount
-    if rate is None or rate <= 0:
-        return False
+def is_steady(cell: Cell, others: Iterable[Cell]) -> bool:
+    """Whether the bill's rate is that of another day."""
+    quantity, amount = cell.billed.quantity, cell.billed.amount
     for other in others:
         if other is not cell and other.bill_rate:
             off = abs(WIDE.multiply(other.bill_rate, quantity) - amount)
             scale = WIDE.divide(quantity, other.billed.quantity)
             if off <= cell.tolerance + WIDE.multiply(scale, other.tolerance):
                 return True
+    return False
+
+
+def is_price(cell: Cell, others: Iterable[Cell]) -> bool:
+    """Whether the bill's rate can be a price: it is that of another day, or is short."""
+    rate, quantity, amount = cell.bill_rate, cell.billed.quantity, cell.billed.amount
+    if rate is None or rate <= 0:
+        return False
+    if is_steady(cell, others):
+        return True
     if quantity < _MANY:
         return False
     short = WIDE.multiply(_SHORT.plus(rate), quantity)
