@@ -379,7 +379,7 @@ NOT_READ: t.Final[Mapping[tuple[str, str], NotRead]] = {
     ("vertex", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
     ("vertex", "output_character"): NotRead(_NO_USAGE, "unpriced"),
     ("vertex", "search_unit"): NotRead(_NO_ROUTE, "not_recorded"),
-    ("watsonx", "audio_second"): NotRead(_NO_ROUTE, "not_recorded"),
+    ("watsonx", "audio_second"): NotRead(_NO_USAGE, "unpriced"),
     ("xai", "audio_second"): NotRead(_NO_USAGE, "unpriced"),
 }
 """Rates of the bundled book, by provider and meter, that no reader produces."""

@@ -307,6 +307,8 @@ class Dialect:
     """If none of these occurs in a request, :attr:`request` is not called."""
     headers: frozenset[str] = frozenset()
     """Response headers to keep for :attr:`Notes.headers`."""
+    whole: bool = False
+    """A web socket is one answer until it is closed, not one for each turn."""
     extras: re.Pattern[str] | None = None
     """Occurs in the query of a URL that asks for something which is billed on top, and
     which the answer does not show. Such a call is flagged ``unread_usage``."""

@@ -8,6 +8,7 @@ from . import assemblyai
 from . import deepgram
 from . import elevenlabs
 from . import fal
+from . import gladia
 from . import polly
 from . import replicate
 from . import soniox
@@ -64,6 +65,16 @@ ASSEMBLYAI: t.Final = (
     Path(r".*/v2/transcript", assemblyai.TRANSCRIPT, "audio"),
     Path(r".*/v2/transcript/[^/]+", assemblyai.TRANSCRIPT, "audio", method="GET"),
     *OPENAI,
+)
+
+GLADIA: t.Final = (
+    Path(r".*/v2/(?:pre-recorded|transcription|live)", gladia.TRANSCRIPT, "audio"),
+    Path(
+        r".*/v2/(?:pre-recorded|transcription|live)/[^/]+",
+        gladia.TRANSCRIPT,
+        "audio",
+        method="GET",
+    ),
 )
 
 SONIOX: t.Final = (

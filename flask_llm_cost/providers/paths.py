@@ -6,11 +6,9 @@ import dataclasses
 import typing as t
 from dataclasses import dataclass
 
-from . import alibaba
 from . import anthropic
 from . import anthropic_agents
 from . import bedrock
-from . import cloudflare
 from . import cohere
 from . import copilot
 from . import fireworks
@@ -19,9 +17,7 @@ from . import gemini_interactions
 from . import gemini_media
 from . import groq
 from . import meta
-from . import minimax
 from . import mistral
-from . import oci
 from . import ollama
 from . import openai
 from . import openai_agents
@@ -30,9 +26,10 @@ from . import openai_media
 from . import perplexity
 from . import realtime
 from . import reporting
-from . import sagemaker
 from . import watsonx
 from . import xai
+from .deferred import deferred
+from .deferred import perhaps_deferred
 from .dialect import Dialect
 
 
@@ -101,6 +98,13 @@ OPENAI: t.Final = (
     ),
     Path(r".*/agents/sessions/[^/]+", openai_agents.AGENTS, "agents", method="GET"),
     Path(r".*/realtime", realtime.REALTIME, "realtime", method="WS", stream=True),
+    Path(
+        r".*/live/sessions/[^/]+/attach",
+        realtime.LIVE,
+        "realtime",
+        method="WS",
+        stream=True,
+    ),
     Path(r".*/responses", openai.RESPONSES, "responses", method="WS", stream=True),
 )
 """The paths of OpenAI and of compatible APIs, under any prefix."""
@@ -188,10 +192,17 @@ GEMINI: t.Final = (
     ),
 )
 
-GOOGLE_OPENAI: t.Final = (
+GOOGLE: t.Final = (
+    Path(
+        rf"{_SERVICE}/(?:Batch)?EmbedContents?",
+        gemini.GENERATE,
+        "embeddings",
+        method="GRPC",
+    ),
     Path(r".*/openai/chat/completions", openai.HIDDEN_THINKING, "chat"),
     Path(r".*/endpoints/[^/]+/chat/completions", openai.HIDDEN_THINKING, "chat"),
 )
+"""The paths of its own hosts only."""
 
 _ANTHROPIC_ON_VERTEX: t.Final = (
     r".*/publishers/anthropic/models/(?P<model>(?!count-tokens:)[^/:]+)"
@@ -203,7 +214,7 @@ _MODEL_ON_VERTEX: t.Final = (
 
 VERTEX: t.Final = (
     *GEMINI,
-    *GOOGLE_OPENAI,
+    *GOOGLE,
     Path(rf"{_ANTHROPIC_ON_VERTEX}:rawPredict", anthropic.MESSAGES, "chat"),
     Path(
         rf"{_ANTHROPIC_ON_VERTEX}:streamRawPredict",
@@ -298,6 +309,21 @@ GATEWAY: t.Final = (
 )
 """A gateway speaks like OpenAI, and passes on other APIs at their own paths."""
 
+
+def ordered(
+    orders: str, answers: Dialect, *, results: str = "", operation: str = "chat"
+) -> tuple[Path, ...]:
+    """Return the path of orders, and that of their results by the id of the order.
+
+    :param results: The path of results without the id, if it is another one.
+    """
+    read, named = deferred(answers), rf"{results or orders}/(?P<response_id>[^/]+)"
+    return (
+        Path(orders, read, operation),
+        Path(named, read, operation, method="GET"),
+    )
+
+
 COPILOT: t.Final = (
     Path(r".*/chat/completions", copilot.CHAT, "chat"),
     Path(r".*/responses(?:/compact)?", copilot.RESPONSES, "responses"),
@@ -340,7 +366,8 @@ GROQ: t.Final = (
 )
 
 PERPLEXITY: t.Final = (
-    Path(r".*/chat/completions", perplexity.CHAT, "chat"),
+    Path(r".*(?<!/async)/chat/completions", perplexity.CHAT, "chat"),
+    *ordered(r".*/async/chat/completions", perplexity.CHAT),
     Path(r"/search", perplexity.SEARCH, "search"),
     *GATEWAY,
 )
@@ -368,67 +395,15 @@ XAI_MESSAGES: t.Final = (
 """Over gRPC."""
 
 XAI: t.Final = (
+    Path(r".*/chat/completions", perhaps_deferred(openai.CHAT), "chat"),
+    Path(
+        r".*/chat/deferred-completion/(?P<response_id>[^/]+)",
+        deferred(openai.CHAT),
+        "chat",
+        method="GET",
+    ),
     Path(r".*/videos/(?:generations|edits)", xai.VIDEO, "videos"),
     Path(r".*/videos/(?P<response_id>[^/]+)", xai.VIDEO, "videos", method="GET"),
     *XAI_MESSAGES,
     *GATEWAY,
-)
-
-WRITER: t.Final = (Path(r".*/v1/chat", openai.CHAT, "chat"), *OPENAI)
-
-SNOWFLAKE: t.Final = (
-    Path(r".*/cortex/inference:complete", openai.CHAT, "chat"),
-    Path(r".*/cortex/inference:embed", openai.EMBEDDINGS, "embeddings"),
-    *GATEWAY,
-)
-
-ALIBABA: t.Final = (
-    Path(r".*/services/aigc/[a-z-]+/generation", alibaba.CHAT, "chat"),
-    Path(r".*/chat/completions", alibaba.CHAT, "chat"),
-    Path(r".*/responses", alibaba.RESPONSES, "responses"),
-    Path(r".*/v1/messages", alibaba.MESSAGES, "chat"),
-    Path(r".*/services/embeddings/.*", openai.EMBEDDINGS, "embeddings"),
-    Path(r".*/services/rerank/.*", openai.EMBEDDINGS, "rerank"),
-    *GATEWAY,
-)
-
-DATABRICKS: t.Final = (
-    Path(r".*/serving-endpoints/(?P<model>[^/]+)/invocations", openai.CHAT, "chat"),
-    *GATEWAY,
-)
-
-
-def _below(prefix: str, api: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Return an API's paths below a prefix, of a host that serves other things, too."""
-    return tuple(
-        dataclasses.replace(path, pattern=rf"(?=.*{prefix}){path.pattern}")
-        for path in api
-    )
-
-
-CLOUDFLARE: t.Final = (
-    Path(r".*/ai/run/(?P<model>@[^/]+/.+)", cloudflare.RUN, "chat"),
-    *_below("/ai/v1/", OPENAI),
-)
-
-OCI: t.Final = (
-    Path(r".*/actions/chat", oci.CHAT, "chat"),
-    Path(r".*/actions/embedText", oci.EMBEDDINGS, "embeddings"),
-    *OPENAI,
-)
-
-MINIMAX: t.Final = (
-    Path(r".*/text/chatcompletion_v2", openai.CHAT, "chat"),
-    Path(r".*/t2a_v2", minimax.SPEECH, "speech"),
-    Path(r".*/image_generation", minimax.IMAGES, "images"),
-    *GATEWAY,
-)
-
-SAGEMAKER: t.Final = (
-    Path(
-        r".*/endpoints/(?P<model>[^/]+)/invocations(?:-response-stream)?",
-        sagemaker.INVOKE,
-        "chat",
-        poll=True,
-    ),
 )

@@ -11,6 +11,7 @@ not of the session was measured: https://github.com/pydantic/pydantic-ai/pull/72
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ..call import Usage
@@ -197,3 +198,6 @@ REALTIME: t.Final = Dialect(
     ),
     parse_whole_if=(b'"usage"', b'"usageMetadata"'),
 )
+
+LIVE: t.Final = dataclasses.replace(REALTIME, whole=True)
+"""A session whose time is billed."""

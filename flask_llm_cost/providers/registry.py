@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from . import cloud_paths
 from . import media_paths
 from . import paths
 from .gateways import GATEWAYS
@@ -56,8 +57,11 @@ _AZURE_COMPLETIONS: t.Final = (
 
 _ASSEMBLYAI: t.Final = (
     "api.assemblyai.com api.eu.assemblyai.com llm-gateway.assemblyai.com"
-    " llm-gateway.eu.assemblyai.com"
+    " llm-gateway.eu.assemblyai.com streaming.assemblyai.com streaming.*.assemblyai.com"
+    " agents.assemblyai.com agents.*.assemblyai.com sync.assemblyai.com"
 )
+
+_VOLCENGINE: t.Final = "ark.cn-beijing.volces.com ark.ap-southeast.bytepluses.com"
 
 # A gateway without ``include_usage`` always reports the usage of a stream, or does not
 # document the option.
@@ -79,7 +83,7 @@ PROVIDERS: t.Final = (
     _provider(
         "gemini",
         "generativelanguage.googleapis.com",
-        (*paths.GOOGLE_OPENAI, *paths.GEMINI, *paths.OPENAI),
+        (*paths.GOOGLE, *paths.GEMINI, *paths.OPENAI),
         include_usage=COMPLETIONS,
     ),
     _provider(
@@ -102,7 +106,8 @@ PROVIDERS: t.Final = (
         "bedrock",
         "bedrock-runtime*.amazonaws.com bedrock-runtime*.api.aws"
         " bedrock-runtime*.amazonaws.com.cn *.bedrock-runtime.*.vpce.amazonaws.com"
-        " bedrock-mantle.*.api.aws",
+        " bedrock-mantle.*.api.aws bedrock.*.amazonaws.com"
+        " bedrock-agent-runtime*.amazonaws.com bedrock-agent-runtime*.api.aws",
         paths.BEDROCK,
         # Outside of the US, many models have prices of their own.
         region=r"bedrock-mantle\.[a-z0-9-]+\.api\.aws"
@@ -117,12 +122,12 @@ PROVIDERS: t.Final = (
         include_usage=COMPLETIONS,
     ),
     _provider("watsonx", "*.ml.cloud.ibm.com", paths.WATSONX),
-    _provider("writer", "api.writer.com", paths.WRITER),
-    _provider("snowflake", "*.snowflakecomputing.com", paths.SNOWFLAKE),
+    _provider("writer", "api.writer.com", cloud_paths.WRITER),
+    _provider("snowflake", "*.snowflakecomputing.com", cloud_paths.SNOWFLAKE),
     _provider(
         "alibaba",
         "dashscope.aliyuncs.com dashscope-intl.aliyuncs.com dashscope-us.aliyuncs.com",
-        paths.ALIBABA,
+        cloud_paths.ALIBABA,
         region=r"(?P<cn>dashscope\.aliyuncs\.com)",
         include_usage=COMPLETIONS,
     ),
@@ -130,14 +135,14 @@ PROVIDERS: t.Final = (
         "databricks",
         "*.cloud.databricks.com *.azuredatabricks.net *.gcp.databricks.com"
         " *.cloud.databricks.us *.databricks.azure.us *.databricks.azure.cn",
-        paths.DATABRICKS,
+        cloud_paths.DATABRICKS,
         endpoints="databricks-.+",
     ),
     _provider("groq", "api.groq.com", paths.GROQ),
     _provider("perplexity", "api.perplexity.ai", paths.PERPLEXITY),
     _provider("xai", "api.x.ai *.api.x.ai", paths.XAI),
     # Z.AI at home: the same models, billed in yuan at other prices
-    _provider("bigmodel", "open.bigmodel.cn"),
+    _provider("bigmodel", "open.bigmodel.cn", cloud_paths.ZAI),
     _provider("cerebras", "api.cerebras.ai"),
     _provider("crusoe", "api.inference.crusoecloud.com"),
     _provider(
@@ -147,7 +152,7 @@ PROVIDERS: t.Final = (
         include_usage=COMPLETIONS,
     ),
     _provider("deepseek", "api.deepseek.com", include_usage=COMPLETIONS),
-    _provider("fireworks", "api.fireworks.ai", paths.FIREWORKS),
+    _provider("fireworks", "api.fireworks.ai *.api.fireworks.ai", paths.FIREWORKS),
     _provider("github", "models.github.ai", include_usage=COMPLETIONS),
     _provider(
         "github_copilot",
@@ -161,12 +166,12 @@ PROVIDERS: t.Final = (
         include_usage=COMPLETIONS,
     ),
     _provider("hyperbolic", "api.hyperbolic.xyz"),
-    _provider("jina", "api.jina.ai"),
+    _provider("jina", "api.jina.ai deepsearch.jina.ai"),
     _provider("meta", "api.meta.ai api.llama.com", paths.META),
     _provider(
         "minimax",
         "api.minimax.io api.minimaxi.com",
-        paths.MINIMAX,
+        cloud_paths.MINIMAX,
         region=r"(?P<cn>api\.minimaxi\.com)",
     ),
     _provider(
@@ -176,7 +181,8 @@ PROVIDERS: t.Final = (
     ),
     _provider(
         "nebius",
-        "api.studio.nebius.ai api.studio.nebius.com",
+        "api.studio.nebius.ai api.studio.nebius.com api.tokenfactory.nebius.com"
+        " api.tokenfactory.*.nebius.com",
         include_usage=COMPLETIONS,
     ),
     _provider("novita", "api.novita.ai", include_usage=COMPLETIONS),
@@ -187,26 +193,40 @@ PROVIDERS: t.Final = (
     ),
     _provider("openrouter", "openrouter.ai", paths.OPENROUTER),
     _provider("portkey", "api.portkey.ai"),
-    _provider("pydantic-gateway", "gateway.pydantic.dev"),
+    _provider("pydantic-gateway", "gateway.pydantic.dev gateway-*.pydantic.dev"),
     _provider("sambanova", "api.sambanova.ai", include_usage=COMPLETIONS),
     _provider("together", "api.together.ai api.together.xyz api-inference.together.ai"),
     _provider("vercel", "ai-gateway.vercel.sh", paths.VERCEL),
     _provider("voyage", "api.voyageai.com"),
-    _provider("zai", "api.z.ai"),
+    _provider("volcengine", _VOLCENGINE, cloud_paths.VOLCENGINE),
+    _provider("zai", "api.z.ai", cloud_paths.ZAI),
     _provider("assemblyai", _ASSEMBLYAI, media_paths.ASSEMBLYAI),
     _provider("aws_polly", "polly.*.amazonaws.com", media_paths.POLLY),
     _provider("black_forest_labs", "api.bfl.ai api.*.bfl.ai", media_paths.BLACK_FOREST),
-    _provider("cloudflare", "api.cloudflare.com", paths.CLOUDFLARE),
-    _provider("deepgram", "api.deepgram.com api.eu.deepgram.com", media_paths.DEEPGRAM),
+    _provider("cartesia", "api.cartesia.ai", ()),
+    _provider("cloudflare", "api.cloudflare.com", cloud_paths.CLOUDFLARE),
+    _provider(
+        "deepgram",
+        "api.deepgram.com api.eu.deepgram.com agent.deepgram.com",
+        media_paths.DEEPGRAM,
+    ),
     _provider(
         "elevenlabs", "api.elevenlabs.io api.*.elevenlabs.io", media_paths.ELEVENLABS
     ),
-    _provider("fal_ai", "fal.run queue.fal.run", media_paths.FAL),
-    _provider("oci", "inference.generativeai.*.oci.oraclecloud.com", paths.OCI),
+    _provider("fal_ai", "fal.run queue.fal.run ws.fal.run", media_paths.FAL),
+    _provider("gladia", "api.gladia.io", media_paths.GLADIA),
+    _provider("hume", "api.hume.ai", ()),
+    _provider("ideogram", "api.ideogram.ai", ()),
+    _provider("luma", "api.lumalabs.ai", ()),
+    _provider("oci", "*.generativeai.*.oci.oraclecloud.com", cloud_paths.OCI),
     _provider("replicate", "api.replicate.com", media_paths.REPLICATE),
     _provider("runwayml", "api.dev.runwayml.com", media_paths.RUNWAY),
-    _provider("sagemaker", "runtime.sagemaker.*.amazonaws.com", paths.SAGEMAKER),
-    _provider("soniox", "api.soniox.com", media_paths.SONIOX),
+    _provider("sagemaker", "runtime.sagemaker.*.amazonaws.com", cloud_paths.SAGEMAKER),
+    _provider(
+        "soniox",
+        "api.soniox.com stt-rt.soniox.com tts-rt.soniox.com",
+        media_paths.SONIOX,
+    ),
     _provider("stability", "api.stability.ai", media_paths.STABILITY),
     _provider("twelvelabs", "api.twelvelabs.io", media_paths.TWELVELABS),
     *(_provider(name, hosts) for name, hosts in GATEWAYS.items()),

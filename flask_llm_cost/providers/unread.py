@@ -23,3 +23,6 @@ def usage(notes: Notes) -> None:
 
 
 UNREAD: t.Final = Dialect(read=read, usage=usage)
+
+UNREAD_SESSION: t.Final = Dialect(read=read, usage=usage, needles=(), whole=True)
+"""Of a web socket. It is one call, and none of its messages is looked at."""

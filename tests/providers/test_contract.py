@@ -89,8 +89,8 @@ def chat_url(provider: str) -> str:
 
 
 MUTE: t.Final = frozenset(
-    "anthropic aws_polly black_forest_labs deepgram elevenlabs fal_ai replicate runwayml"
-    " sagemaker soniox stability twelvelabs".split()
+    "anthropic aws_polly black_forest_labs cartesia deepgram elevenlabs fal_ai gladia hume"
+    " ideogram luma replicate runwayml sagemaker soniox stability twelvelabs".split()
 )
 """Providers that do not speak like OpenAI."""
 
