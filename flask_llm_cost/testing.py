@@ -58,17 +58,20 @@ def record_calls(app: Flask | None = None) -> Iterator[list[Call]]:
 
 
 @functools.cache
-def fake_provider() -> str:
+def fake_provider(port: int = 0) -> str:
     """Start a fake OpenAI, Anthropic and Gemini on loopback, and return its URL.
 
     It answers until the process ends. Map its host to the provider that the app expects::
 
         url = fake_provider()
         app.config["LLM_COST_PROVIDER_HOSTS"] = {urlsplit(url).netloc: "openai"}
+
+    :param port: 0 selects a free port.
+    :raises OSError: If the port is in use.
     """
     from .cli.demo.provider import serve
 
-    serving = serve()
+    serving = serve(port)
     url = serving.__enter__()
     atexit.register(serving.__exit__, None, None, None)
     return url

@@ -1,4 +1,4 @@
-"""A small app that calls an LLM and tracks the costs.
+"""An app of several customers that calls an LLM, tracks the costs and limits them.
 
 .. code-block:: text
 
@@ -15,12 +15,14 @@ import typing as t
 from flask import Flask
 from flask import has_request_context
 from flask import redirect
+from flask import render_template
 from flask import request
 from flask import url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from flask_login import LoginManager
 
+from flask_llm_cost import BudgetExceeded
 from flask_llm_cost import LlmCost
 
 from .models import db
@@ -51,33 +53,47 @@ def create_app(config: dict[str, t.Any] | None = None) -> Flask:
     # After db.init_app, because the ledger uses its engine.
     llm_cost.init_app(app)
 
-    from . import ask
+    from . import jobs
     from . import login
+    from . import questions
+    from . import usage
 
+    jobs.init_app(app)
     app.register_blueprint(login.bp)
-    app.register_blueprint(ask.bp)
+    app.register_blueprint(questions.bp)
+    app.register_blueprint(usage.bp)
     app.register_blueprint(
-        llm_cost.blueprint(access=admins_only), url_prefix="/llm-costs"
+        llm_cost.blueprint(access=staff_only), url_prefix="/llm-costs"
     )
-    app.add_url_rule("/", "home", lambda: redirect(url_for("ask.page")))
+    app.register_error_handler(BudgetExceeded, limit_reached)
+    app.add_url_rule("/", "home", lambda: redirect(url_for("questions.page")))
     if app.config["PREPARE"]:
         prepare(app)
     return app
 
 
-def admins_only() -> bool | ResponseReturnValue:
-    """Access rule of the dashboard: visitors get a 403, others the login page."""
+def staff_only() -> bool | ResponseReturnValue:
+    """Access rule of the dashboard: customers get a 403, anonymous visitors the login page."""
     if not current_user.is_authenticated:
         return t.cast("ResponseReturnValue", login_manager.unauthorized())
-    return current_user.is_admin is True
+    return current_user.sees_costs is True
+
+
+def limit_reached(error: BudgetExceeded) -> ResponseReturnValue:
+    """Show why a call was not sent. Nothing was spent on it."""
+    return render_template("limit.html", error=error), 429
 
 
 @llm_cost.tag_provider
 def who() -> dict[str, str | None]:
-    """The tags of every call in a request: the user and the endpoint."""
-    if not has_request_context():
+    """The tags of every call in a request. Those of jobs are in ``jobs.py``."""
+    if not has_request_context() or not current_user.is_authenticated:
         return {}
-    return {"user_id": current_user.get_id(), "endpoint": request.endpoint}
+    return {
+        "tenant": current_user.tenant.name,
+        "user_id": current_user.get_id(),
+        "endpoint": request.endpoint,
+    }
 
 
 def prepare(app: Flask) -> None:

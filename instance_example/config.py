@@ -6,6 +6,8 @@ Override them in ``instance/config.py``, or in the environment with the prefix
 
 from __future__ import annotations
 
+from .models import limit_of
+
 # The app ---------------------------------------------------------------------
 
 # Signs the login cookie. Change it before you deploy the app.
@@ -26,6 +28,9 @@ LLM_KEY = "not needed here"
 LLM_MODEL = "gpt-4o-mini"
 LOOPBACK_PORT = 5051
 
+# Celery runs jobs in the request, unless a worker does. To start one, see README.md.
+CELERY = {"task_always_eager": True}
+
 # Flask-LLM-Cost --------------------------------------------------------------
 
 # The ledger is in tables of its own in the app's PostgreSQL, MySQL or MariaDB. If the app's
@@ -44,8 +49,23 @@ LLM_COST_TIMEZONE = "Europe/Berlin"
 # Tags of every call. who() in __init__.py adds those of the request.
 LLM_COST_DEFAULT_TAGS = {"env": "example"}
 
-# The tags that calls are aggregated by.
-LLM_COST_ROLLUP_TAGS = ("feature", "user_id")
+# The tags that calls are aggregated by. The sums remain when old calls are pruned.
+LLM_COST_ROLLUP_TAGS = ("tenant", "feature", "user_id")
+
+# Each tenant has a budget of its own, whose limit is in the app's database. Calls that would
+# exceed it are not sent.
+LLM_COST_BUDGETS = [
+    {
+        "name": "plan",
+        "period": "month",
+        "limit_usd": limit_of,
+        "tags": {"tenant": "*"},
+        "behavior": "block",
+    },
+]
+
+# Statements for customers (`flask llm-cost statement --tag tenant`) charge 20 % on top.
+LLM_COST_STATEMENT_MARKUP = {"*": [{"from": "2026-01-01", "factor": "1.20"}]}
 
 # Tags that are named after a secret (password, api_key, ...) are stored as [REDACTED]. This
 # replaces the default list, so include its entries:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-import threading
 import typing as t
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 import requests
 from flask import current_app
 
-from flask_llm_cost.cli.demo.provider import serve
+from flask_llm_cost.testing import fake_provider
 
 from . import llm_cost
 
@@ -29,8 +30,7 @@ def answer(text: str) -> str:
     """
     with llm_cost.tags(feature="ask"):
         response = _post(text)
-    choice: str = response.json()["choices"][0]["message"]["content"]
-    return choice
+    return _text(response)
 
 
 def stream(text: str) -> Iterator[str]:
@@ -42,6 +42,21 @@ def stream(text: str) -> Iterator[str]:
         # Without include_usage, the stream does not report its usage.
         response = _post(text, stream=True, stream_options={"include_usage": True})
     return _pieces(response)
+
+
+def summary(questions: Iterable[str]) -> str:
+    """What the questions are about.
+
+    :raises requests.RequestException: If there is no answer.
+    """
+    with llm_cost.tags(feature="digest"):
+        response = _post("Summarize:\n" + "\n".join(questions))
+    return _text(response)
+
+
+def _text(response: requests.Response) -> str:
+    choice: str = response.json()["choices"][0]["message"]["content"]
+    return choice
 
 
 def _pieces(response: requests.Response) -> Iterator[str]:
@@ -69,29 +84,15 @@ def _post(text: str, **options: t.Any) -> requests.Response:
     return response
 
 
-def close() -> None:
-    """Close connections and stop the fake provider."""
-    session.close()
-    with _lock:
-        _loopback.close()
-        _ports.clear()
-
-
-_lock = threading.Lock()
-_loopback = contextlib.ExitStack()
-_ports: set[int] = set()
-
-
 def _url() -> str:
     """The provider's URL. The fake provider is started on first use."""
     url: str | None = current_app.config["LLM_URL"]
-    if url is not None:
-        return url
-    port: int = current_app.config["LOOPBACK_PORT"]
-    with _lock:
-        if port not in _ports:
-            # If the port is in use, another worker of this app serves it.
-            with contextlib.suppress(OSError):
-                _loopback.enter_context(serve(port, pause=0.05))
-            _ports.add(port)
+    return url or _fake_provider(current_app.config["LOOPBACK_PORT"])
+
+
+@functools.cache
+def _fake_provider(port: int) -> str:
+    # If the port is in use, another process of this app serves it.
+    with contextlib.suppress(OSError):
+        return fake_provider(port)
     return f"http://127.0.0.1:{port}"

@@ -44,5 +44,5 @@ def _next() -> str:
     parts = urlsplit(target)
     # For a browser, "//host" and "/\host" are other sites.
     if parts.scheme or parts.netloc or target[:1] != "/" or target[1:2] in ("/", "\\"):
-        return url_for("ask.page")
+        return url_for("questions.page")
     return target

@@ -1,4 +1,4 @@
-"""A page that asks a question and shows the answer, whole or streamed."""
+"""A page that asks a question and shows the answer, whole or streamed, and starts a job."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from collections.abc import Iterator
 
 import requests
 from flask import Blueprint
+from flask import redirect
 from flask import render_template
 from flask import request
 from flask import Response
+from flask import url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
+from . import jobs
 from . import llm
 from . import login_manager
 from .models import db
 from .models import Question
 
-bp = Blueprint("ask", __name__, url_prefix="/ask")
+bp = Blueprint("questions", __name__, url_prefix="/questions")
 
 
 @bp.before_request
@@ -30,7 +33,7 @@ def only_users() -> ResponseReturnValue | None:
 
 @bp.get("")
 def page() -> ResponseReturnValue:
-    return render_template("ask.html")
+    return render_template("questions.html")
 
 
 @bp.post("")
@@ -40,8 +43,8 @@ def whole() -> ResponseReturnValue:
     try:
         answer = llm.answer(text)
     except requests.RequestException as error:
-        return render_template("ask.html", text=text, error=_kind(error)), 502
-    return render_template("ask.html", text=text, answer=answer)
+        return render_template("questions.html", text=text, error=_kind(error)), 502
+    return render_template("questions.html", text=text, answer=answer)
 
 
 @bp.post("/stream")
@@ -51,8 +54,15 @@ def streamed() -> ResponseReturnValue:
     try:
         pieces = llm.stream(text)
     except requests.RequestException as error:
-        return render_template("ask.html", text=text, error=_kind(error)), 502
+        return render_template("questions.html", text=text, error=_kind(error)), 502
     return Response(_tolerant(pieces), mimetype="text/plain")
+
+
+@bp.post("/digest")
+def digest() -> ResponseReturnValue:
+    """Have a job summarize what the tenant's users asked."""
+    jobs.write_digest.delay(current_user.tenant.name, current_user.get_id())
+    return redirect(url_for("questions.page"))
 
 
 def _asked() -> str:
