@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import typing as t
+from collections.abc import Iterable
+from collections.abc import Set
 from decimal import Decimal
 
 from ..errors import BillError
@@ -96,6 +98,8 @@ class Sums:
         self._file = file
         self._sums: dict[Key, Amounts] = {}
         self._scopes: dict[Scope, dict[str, str]] = {}
+        self.warnings: list[str] = []
+        """What to check about the files that were included."""
 
     def add(self, key: Key, amounts: Amounts) -> None:
         """Add a line.
@@ -127,17 +131,38 @@ class Sums:
         :raises BillError: If most of them are here already: it is the same bill twice.
         """
         known, new = self._sums, other._sums
-        charged = [(key, each) for key, each in new.items() if each.billed]
-        same = sum(known.get(key) == each for key, each in charged)
-        if same * 2 > len(charged):
+        days = {key.start for key in known}
+        # Files of one period may overlap on a few days only.
+        charged = [key for key, each in new.items() if each.billed]
+        common = [key for key in charged if key.start in days]
+        same = [key for key in common if known.get(key) == new[key]]
+        if len(same) * 2 > len(common) and (len(common) > 1 or new[same[0]].quantity):
             raise BillError(
                 other._file,
                 None,
-                f"{same} of its {len(charged)} lines are also in {self._file}, to the"
-                " last digit. Name the newest export of each period only.",
+                f"{len(same)} of its {len(charged)} lines are also in {self._file}, to the"
+                f" last digit ({_days(common)}). Name the newest export of each period"
+                " only.",
             )
+        self._warn_of_border(other, days)
         for key, each in new.items():
             self.add(key, each)
+
+    def _warn_of_border(self, other: Sums, days: Set[dt.datetime]) -> None:
+        """Warn of a line of one day that two periods have: an unfinished day, perhaps."""
+        theirs = {key.start for key in other._sums}
+        if not days or not theirs:
+            return
+        (_, last), (first, _) = sorted(
+            (min(each), max(each)) for each in (days, theirs)
+        )
+        shared = {key.start for key in other._sums if key in self._sums}
+        if first == last and shared and len(days) > 1 and len(theirs) > 1:
+            self.warnings.append(
+                f"{other._file}: its lines of {first:%Y-%m-%d} are added to those of the"
+                " other files. If they are not parts of one export, that day counts"
+                " twice: name an export that has all of it."
+            )
 
     def lines(self) -> tuple[Line, ...]:
         """Return the lines, earliest first."""
@@ -171,6 +196,11 @@ class Sums:
             cache_ttl=key.cache_ttl,
             response_id=key.response_id,
         )
+
+
+def _days(keys: Iterable[Key]) -> str:
+    days = sorted({f"{key.start:%Y-%m-%d}" for key in keys})
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
 def _text(amount: Decimal | None) -> str | None:

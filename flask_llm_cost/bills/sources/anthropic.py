@@ -86,6 +86,7 @@ def read(documents: Sequence[Document]) -> Statement:
     :raises BillError: If a page is missing, given twice or cannot be read.
     """
     pages = [page for document in documents for page in read_pages(document, _span)]
+    account = _account(pages)
     by_kind = complete_sets(pages, _kind, _COSTS, split=True)
     costs = by_kind.get(_COSTS, [])
     if not costs:
@@ -97,7 +98,7 @@ def read(documents: Sequence[Document]) -> Statement:
         NAME,
         documents,
         lines,
-        account=_account(pages),
+        account=account,
         usage=left,
         covered=days_of(costs),
         watermark=_watermark(costs),

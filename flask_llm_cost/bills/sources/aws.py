@@ -106,7 +106,7 @@ def read(documents: Sequence[Document]) -> Statement:
         part = Sums(NAME, document.name)
         _Table(document).read(part)
         sums.include(part)
-    return make_statement(NAME, documents, sums.lines())
+    return make_statement(NAME, documents, sums.lines(), warnings=sums.warnings)
 
 
 class _Table:

@@ -99,7 +99,7 @@ def read(documents: Sequence[Document]) -> Statement:
         for place, row in rows:
             part.add(*_line(place, row, day_first))
         sums.include(part)
-    warnings.extend(unsure)
+    warnings += [*unsure, *sums.warnings]
     return make_statement(NAME, documents, sums.lines(), warnings=warnings)
 
 

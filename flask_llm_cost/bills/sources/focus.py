@@ -108,7 +108,7 @@ def read(documents: Sequence[Document]) -> Statement:
         sums.lines(),
         account=", ".join(sorted(accounts)) or None,
         watermark=exported,
-        warnings=chosen.warnings,
+        warnings=[*chosen.warnings, *sums.warnings],
     )
 
 

@@ -91,6 +91,7 @@ def read(documents: Sequence[Document]) -> Statement:
         sums.lines(),
         account=", ".join(sorted(accounts)) or None,
         watermark=max(exported, default=None),
+        warnings=sums.warnings,
     )
 
 

@@ -67,6 +67,7 @@ def read(documents: Sequence[Document]) -> Statement:
     :raises BillError: If a page is missing, given twice or cannot be read.
     """
     pages = [page for document in documents for page in read_pages(document, _span)]
+    account = _account(pages)
     by_kind = complete_sets(pages, _kind, _COSTS, split=False)
     costs = by_kind.pop(_COSTS, [])
     if not costs:
@@ -81,7 +82,7 @@ def read(documents: Sequence[Document]) -> Statement:
         NAME,
         documents,
         joined,
-        account=_account(pages),
+        account=account,
         usage=left,
         covered=days_of(costs),
         not_comparable={
