@@ -29,7 +29,7 @@ LLM_MODEL = "gpt-4o-mini"
 LOOPBACK_PORT = 5051
 
 # Celery runs jobs in the request, unless a worker does. To start one, see README.md.
-CELERY = {"task_always_eager": True}
+CELERY = {"task_always_eager": True, "task_eager_propagates": True}
 
 # Flask-LLM-Cost --------------------------------------------------------------
 

@@ -261,6 +261,7 @@ def test_a_tenant_cannot_exceed_its_plan(app: Flask, client: FlaskClient) -> Non
     assert (page.status_code, sent > 0) == (429, True)
     assert "limit of $0.01" in page.text
     assert "Ask again after 20" in page.text
+    assert client.post("/questions/digest").status_code == 429
     calls = ledger(app)
     assert len(calls) == sent
     assert sum(call.cost.total_usd for call in calls if call.cost) < Decimal("0.01")
