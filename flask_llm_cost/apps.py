@@ -79,13 +79,13 @@ def active() -> list[AppState]:
 
 
 _NO_LLM_COST: t.Final = (
-    "A call was not recorded: it was made in the context of an app that LlmCost is not set"
-    " up on."
+    "A call was not recorded: it was made in the context of an app without LlmCost. Set"
+    " it up with LlmCost(app)."
 )
 _AMBIGUOUS: t.Final = (
-    "A call was not recorded: it was made outside of an app context, and the apps of this"
-    " process have different ledgers or prices. Use app.app_context() there, or carry the"
-    " context of the caller there with llm_cost.bind()."
+    "A call was not recorded: it was made outside of an app context, and the apps of"
+    " this process have different ledgers or prices. Use app.app_context() there, or"
+    " pass the caller's context with llm_cost.bind()."
 )
 
 

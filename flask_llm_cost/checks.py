@@ -265,8 +265,8 @@ def label_keys(key: str, value: object) -> tuple[str, ...]:
         other = labels.setdefault(label_name(name), name)
         if other != name:
             raise ConfigError(
-                f"{key} contains {other!r} and {name!r}, which Prometheus would both call"
-                f" {label_name(name)!r}. Remove one of them."
+                f"{key} contains {other!r} and {name!r}, which have the same Prometheus"
+                f" label {label_name(name)!r}. Remove one of them."
             )
     return keys
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 INCOMPLETE: t.Final[Mapping[str, str]] = {
     # From pricing: a rate stands in for one that is not known.
     "modality_fallback": "audio, images or video were priced at the text rate",
-    "cache_fallback": "input from a cache has no rate, so the input rate was applied, which"
-    " is the most that it costs",
-    "cache_write_fallback": "writing to a cache has no rate, so the input rate was applied",
-    "borrowed_price": "the price is that of the same model at another provider",
+    "cache_fallback": "cache reads have no rate, so the input rate was applied, which"
+    " is the most that they can cost",
+    "cache_write_fallback": "cache writes have no rate, so the input rate was applied",
+    "borrowed_price": "the price is from the same model at another provider",
     "mode_fallback": "the mode has no rate for a meter, so the standard rate was applied",
     "unknown_tier": "the service tier is unknown, so standard rates were applied",
     "model_fallback": "the model that answered has no price, so the requested one's was"
@@ -24,19 +24,22 @@ INCOMPLETE: t.Final[Mapping[str, str]] = {
     "condition_fallback": "the price may depend on the size, quality, resolution, sound,"
     " search context, thinking, cache or region, and has no rate for this one",
     # From reading: something is billed that the exchange does not show, or not in full.
-    "fallback_credit": "a credit for a fallback was redeemed, whose amount is not reported",
-    "unconfirmed_tier": "a service tier was requested, but the response does not state which"
-    " one it was served at, so standard rates were applied",
-    "unstated_cache": "the response does not state how much of its input came from a cache,"
-    " so all of it has the input rate, which is the most that it costs",
+    "fallback_credit": "a credit for a fallback was redeemed, and its amount is not"
+    " reported",
+    "unconfirmed_tier": "a service tier was requested, but the response does not"
+    " confirm it, so standard rates were applied",
+    "unstated_cache": "the response does not state how much of its input came from a"
+    " cache, so the input rate was applied to all of it, which is"
+    " the most that it can cost",
     "unread_usage": "the response reports usage that could not be read",
-    "session_fee": "a fee over time, such as for storage or a session, comes on top",
+    "session_fee": "a fee over time, such as for storage or a session, may be billed"
+    " in addition",
     "cut": "the response was cut before its final usage",
     "no_usage": "the response ended without reporting its usage",
     "estimated": "the usage was estimated, because the response reported none",
-    "client_estimate": "the usage is what the client counted, over all of its attempts",
+    "client_estimate": "the usage was counted by the client, over all of its attempts",
     "usage_conflict": "the token counts contradict each other",
-    "unknown_provider": "the provider is unknown, and its events have no known shape",
+    "unknown_provider": "the provider is unknown, and its events have no known format",
     "broken_frames": "parts of the stream could not be parsed",
     "unreadable_encoding": "the content encoding could not be decoded",
     "unreadable_event": "a stream event could not be parsed",

@@ -112,9 +112,9 @@ class BudgetExceeded(LlmCostError):
     def __str__(self) -> str:
         if self.unbounded:
             return (
-                f"{self._name} refuses requests"
-                " whose cost nothing bounds (unbounded='refuse'): set a limit of output"
-                " tokens in the request, or max_output_tokens in the model's price."
+                f"{self._name} refuses requests whose cost nothing bounds"
+                " (unbounded='refuse'): set a limit on output tokens in the request, or"
+                " max_output_tokens in the model's price."
             )
         # Without amounts: apps show this text to their users.
         return f"{self._happened}."

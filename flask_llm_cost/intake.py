@@ -196,7 +196,9 @@ class Intake:
 
     def _log_failure(self, call: Call | None, error: Exception) -> None:
         if call is None:
-            _log.warning("Calls are queued in the spool: %s", error)
+            _log.warning(
+                "Calls are queued in the spool until the database answers: %s", error
+            )
             return
         # On a full disk every call fails.
         if time.monotonic() < self._silent_until:

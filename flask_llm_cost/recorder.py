@@ -235,8 +235,8 @@ class AppRecorder:
 
 def _log_unlisted(host: str) -> None:
     report(
-        "Calls to %s look like LLM calls, and are not recorded, because the host is on no"
-        " list. Add it to LLM_COST_PROVIDER_HOSTS, or set LLM_COST_UNLISTED_HOSTS.",
+        "Calls to %s look like LLM calls, but are not recorded, because the host is"
+        " unlisted. Add it to LLM_COST_PROVIDER_HOSTS, or set LLM_COST_UNLISTED_HOSTS.",
         host,
     )
 

@@ -45,15 +45,16 @@ NO_QUEUE: t.Final = (
     "each call is written to its monthly file at once, and none is queued or rejected."
 )
 NO_TABLES: t.Final = (
-    "monthly files have no tables that could be upgraded or checked. To store calls in a"
-    " database, set it to 'database', run `flask llm-cost db upgrade`, and import the"
-    " files with `flask llm-cost calls import`."
+    "monthly files have no tables to upgrade or check. To store calls in a database, set"
+    " it to 'database', run `flask llm-cost db upgrade`, and import the files with"
+    " `flask llm-cost calls import`."
 )
 NO_PARTITIONS: t.Final = (
-    "each month is a file already. Delete old ones with `flask llm-cost prune`."
+    "each month already has its own file. Delete old ones with `flask llm-cost prune`."
 )
 NO_DISTRIBUTION: t.Final = (
-    "monthly files are on one machine. To distribute calls, store them in PostgreSQL."
+    "monthly files are stored on one machine. To distribute calls, store them in"
+    " PostgreSQL."
 )
 NO_ROLLUPS: t.Final = (
     "monthly files have no rollups: every answer is computed from the calls, in the"

@@ -80,7 +80,7 @@ class StreamedRequest:
         except Exception as error:
             pass_on(error)
             report(
-                "Leaving the copy of a streamed request's context raised %s.",
+                "Closing the copied context of a streamed request raised %s.",
                 type(error).__name__,
             )
         return found

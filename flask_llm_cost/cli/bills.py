@@ -41,7 +41,7 @@ def _known(stored: StoredBills, key: str) -> StoredBill:
     if found:
         message = f"{count(len(found), 'bill')} begin with {key!r}: {names}."
     else:
-        message = f"There is no bill {key!r}. Known bills: {names}."
+        message = f"No bill has the key {key!r}. Known bills: {names}."
     raise click.UsageError(f"{message} See `flask llm-cost bills list`.")
 
 
@@ -60,7 +60,7 @@ def list_() -> None:
             )
         )
     if not found:
-        click.echo("There are no bills. Compare one with `flask llm-cost reconcile`.")
+        click.echo("No bills are stored. Compare one with `flask llm-cost reconcile`.")
 
 
 @bills.command()
@@ -70,7 +70,7 @@ def list_() -> None:
 def show(key: str, form: str) -> None:
     """Show the lines of a bill, or with --format json its last comparison.
 
-    KEY is what `bills list` shows first, or its beginning.
+    KEY is the first column of `bills list`, or its beginning.
     """
     stored = _stored()
     kept = _known(stored, key)
@@ -93,7 +93,7 @@ def show(key: str, form: str) -> None:
 @click.argument("key")
 @with_appcontext
 def forget(key: str) -> None:
-    """Delete a bill and its last comparison. The ledger's calls stay as they are."""
+    """Delete a bill and its last comparison. The ledger's calls are not changed."""
     stored = _stored()
     # Its whole key deletes also one that cannot be read.
     if not stored.forget(key):

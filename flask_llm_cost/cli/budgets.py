@@ -43,12 +43,12 @@ def budgets() -> None:
 @text_or_json
 @with_appcontext
 def list_(form: str) -> None:
-    """List the current window of each budget: what it counts, and the forecast.
+    """List the current window of each budget, with its amounts and forecast.
 
-    That is what is spent, reserved for calls in progress, unsettled (calls that were cut,
-    brought no usage or have no price) and lost (calls that never came back).
+    The amounts are spent, reserved (calls in progress), unsettled (calls that were cut,
+    reported no usage or have no price) and lost (calls that never ended).
 
-    Where each value of a tag has a budget, the 50 most used are listed.
+    If each value of a tag has its own budget, the 50 most used are listed.
     """
     _print(_standings(None), form)
 
@@ -58,7 +58,7 @@ def list_(form: str) -> None:
 @text_or_json
 @with_appcontext
 def show(name: str, form: str) -> None:
-    """List the windows of one budget, including past ones; the latest first."""
+    """List the windows of one budget, including past ones, latest first."""
     _print(_standings(name, ended="all"), form)
 
 
@@ -66,10 +66,10 @@ def show(name: str, form: str) -> None:
 @click.option("--fix", is_flag=True, help="Set wrong counters to the ledger's amounts.")
 @with_appcontext
 def verify(fix: bool) -> None:
-    """Compare counters with the calls in the ledger, and with the reservations.
+    """Compare counters with the calls and reservations in the ledger.
 
-    Exits with status 1 if they differ; each line names one difference. Windows with pruned
-    calls or erased tags are skipped where the ledger no longer knows their calls.
+    Exits with status 1 if they differ; each line names one difference. Windows that
+    cannot be checked, because calls were pruned or tags erased, are skipped.
     """
     host: Host = current_app.extensions["llm_cost"]
     stored = _stored(host)
@@ -96,14 +96,14 @@ def verify(fix: bool) -> None:
 
 @budgets.command()
 @click.argument("name", required=False)
-@click.option("--event-id", help="Release all that this call counts instead.")
+@click.option("--event-id", help="Release all amounts of this call instead.")
 @with_appcontext
 def release(name: str | None, event_id: str | None) -> None:
-    """Release what a budget counts as lost or unsettled, or all that a call counts.
+    """Release the lost and unsettled amounts of a budget, or of one call.
 
-    A reservation is lost if its process ended before the call was stored. It counts until
-    the call is stored. What is unsettled counts until the call's true cost is known: see
-    `budgets settle`.
+    A reservation is lost if its process ended before the call was stored. It counts
+    until the call is stored. An unsettled amount counts until the call's true cost is
+    known: see `budgets settle`.
     """
     host: Host = current_app.extensions["llm_cost"]
     if (name is None) == (event_id is None):
@@ -122,9 +122,9 @@ def release(name: str | None, event_id: str | None) -> None:
 @click.option("--usd", required=True, help="Its true cost in USD.")
 @with_appcontext
 def settle(event_id: str, usd: str) -> None:
-    """Record the true cost of a call that was cut, brought no usage or has no price.
+    """Record the true cost of a call that was cut, reported no usage or has no price.
 
-    It replaces what budgets count as unsettled, and the known part of the cost in every
+    It replaces the unsettled amount in budgets, and the known part of the cost in every
     total. The previous cost is kept: `prices reprice --undo RUN` restores it.
     """
     host: Host = current_app.extensions["llm_cost"]
@@ -155,12 +155,12 @@ def _stored(host: Host) -> Budgets:
         return stored
     if host.settings.storage != "database":
         raise LlmCostError(
-            "Budgets are counted only in a database: with another LLM_COST_STORAGE, each"
-            " call is checked alone."
+            "Budgets are counted only in a database. With another LLM_COST_STORAGE, each"
+            " call is checked on its own."
         )
     raise LlmCostError(
         "No budgets are defined in this app: set LLM_COST_MONTHLY_BUDGET or"
-        " LLM_COST_BUDGETS. Without the app, name it with --app."
+        " LLM_COST_BUDGETS. To use an app's settings, add --app."
     )
 
 

@@ -29,15 +29,15 @@ if t.TYPE_CHECKING:
 
 
 _REFUSED: t.Final = {
-    False: "an older call may be counted in them already. With --raw-only, such calls can"
-    " be read again, and no total changes.",
-    True: "these calls are not in them, so they were not among the pruned ones.",
+    False: "older calls may already be included. Use --raw-only to restore them"
+    " without changing totals.",
+    True: "these calls are not included, so they were not pruned from this ledger.",
 }
 
 
 @click.group()
 def calls() -> None:
-    """Export single calls from the ledger, and import some."""
+    """Export and import single calls."""
 
 
 @calls.command()
@@ -100,21 +100,21 @@ def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:
 
 @calls.command("import")
 @click.argument("file", type=click.File("rb"))
-@click.option("--dry-run", is_flag=True, help="Compare, and record nothing.")
+@click.option("--dry-run", is_flag=True, help="Compare and write nothing.")
 @click.option(
     "--raw-only",
     is_flag=True,
-    help="Also restore calls that were pruned, for reading; no total changes.",
+    help="Also restore calls that were pruned, without changing totals.",
 )
 @with_appcontext
 def import_(file: t.BinaryIO, dry_run: bool, raw_only: bool) -> None:
     """Import the calls of FILE, as `calls export --format jsonl` wrote them.
 
     Files of Clacky's BillingStore can be imported too. FILE may be `-` for standard
-    input. Calls that are in the ledger already are not changed. A call that is there with
-    other values is listed. One that is older than what was pruned is refused, since it
-    may be counted already. Exits with status 1 if there are such calls, or lines that are
-    not calls. Importing a file twice does no harm.
+    input. Calls that are already in the ledger are not changed; those with other values
+    are listed. Calls from a pruned period are refused, since totals may already include
+    them. Exits with status 1 if there are such calls, or lines that are not calls.
+    Importing a file twice does no harm.
     """
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)

@@ -27,7 +27,7 @@ if t.TYPE_CHECKING:
 )
 @with_appcontext
 def clear(scope: t.Literal["today", "all"]) -> None:
-    """Delete today's calls, or all, and everything that was aggregated from them.
+    """Delete today's calls, or all calls, and their totals.
 
     To delete old calls and keep their totals, use `prune`.
     """

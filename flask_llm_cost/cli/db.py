@@ -73,7 +73,7 @@ def current() -> None:
 @db.command()
 @click.argument("version")
 @click.confirmation_option(
-    prompt="This deletes what later versions store. Continue?",
+    prompt="This deletes data that only later versions store. Continue?",
     help="Do not ask for confirmation.",
 )
 @with_appcontext
@@ -93,7 +93,7 @@ def downgrade(version: str) -> None:
 def check() -> None:
     """Compare the ledger's tables with what this package needs.
 
-    They only differ if something else changed them. Exits with status 1 if they do.
+    They differ only if something else changed them. Exits with status 1 if they differ.
     """
     schema, label = _schema()
     changes = schema.check()
@@ -107,8 +107,8 @@ def check() -> None:
     click.echo(f"{label} has the tables that this version needs.")
     if schema.undistributed():
         click.echo(
-            "It has the extension citus, and none of them is distributed. To distribute"
-            " the calls (again), run `flask llm-cost distribute`."
+            "It has the extension citus, but no table is distributed. To distribute the"
+            " calls, run `flask llm-cost distribute`."
         )
 
 
@@ -121,7 +121,7 @@ def check() -> None:
 )
 @with_appcontext
 def sql(versions: str, dialect: str | None) -> None:
-    """Print the upgrade as SQL, for a database that only its administrator may change.
+    """Print the upgrade as SQL, for an administrator to run.
 
     VERSIONS is the target version, or FROM:TO. By default, everything is printed.
 

@@ -29,16 +29,16 @@ if t.TYPE_CHECKING:
     "--dry-run",
     "--sql",
     is_flag=True,
-    help="Print the SQL, and change nothing; Citus need not be installed.",
+    help="Print the SQL and change nothing. Citus need not be installed.",
 )
 @with_appcontext
 def distribute(ahead: int, dry_run: bool) -> None:
-    """Distribute the calls over the nodes of a PostgreSQL with the extension citus.
+    """Distribute the calls over the nodes of PostgreSQL with the extension citus.
 
-    Partitions the table of calls by month if it is not, since a distributed table cannot be
-    partitioned later, and distributes it by event id. Tags are copied to each node; sums and
-    budgets stay on the coordinator. New calls are queued in the spool meanwhile. It can be
-    interrupted and run again.
+    Partitions the table of calls by month first, since a distributed table cannot be
+    partitioned later, and distributes it by event id. Tags are copied to each node;
+    sums and budgets stay on the coordinator. New calls are queued in the spool
+    meanwhile. It can be interrupted and run again.
 
     \b
     flask llm-cost distribute --dry-run
@@ -50,7 +50,7 @@ def distribute(ahead: int, dry_run: bool) -> None:
         for step in plan:
             show(step)
     if not plan:
-        click.echo(f"{host.ledger.label} is distributed already.")
+        click.echo(f"{host.ledger.label} is already distributed.")
     elif not dry_run:
         distribution.apply(
             ahead=ahead, progress=lambda step: click.echo(f"{step.title}.")

@@ -80,8 +80,8 @@ def configuration(host: Host) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "budgets",
-            "budgets are counted only in a database: with another LLM_COST_STORAGE, each"
-            " call is checked alone.",
+            "budgets are counted only in a database. With another LLM_COST_STORAGE, each"
+            " call is checked on its own.",
         )
 
 
@@ -139,9 +139,9 @@ def columns(host: Host) -> Iterator[Finding]:
         yield Finding(
             "error",
             "columns",
-            f"the database has no {listed(missing)}, although its schema version is current."
-            " Something else changed the tables: restore them from a backup. Run `flask"
-            " llm-cost db sql` to print their definition.",
+            f"the database has no {listed(missing)}, although its schema version is"
+            " current. Something else changed the tables: restore them from a backup."
+            " `flask llm-cost db sql` prints their definition.",
         )
 
 
@@ -154,8 +154,8 @@ def replica(host: Host) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "replica",
-            "its lag is unknown, because the ledger is empty, or because it or the replica"
-            " cannot be reached.",
+            "its lag is unknown: the ledger is empty, or one of the two cannot be"
+            " reached.",
         )
         return
     yield Finding(
@@ -271,8 +271,8 @@ def rollups(host: Host) -> Iterator[Finding]:
         "warn",
         "rollups",
         f"{count(len(overdue), 'hour')} not aggregated yet, the first"
-        f" {first:%Y-%m-%d %H:%M %Z}. Pages are correct, but slower. The app updates rollups"
-        " once a minute while it runs. If this does not change, its log has the reason"
+        f" {first:%Y-%m-%d %H:%M %Z}. Pages are correct, but slower. The app updates"
+        " rollups once a minute while it runs. If this persists, its log has the reason"
         " (logger flask_llm_cost).",
     )
 
@@ -297,9 +297,9 @@ def tags(host: Host) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "tags",
-            f"{tag.key} had more than {tag.limit:,} values in a day, and is not aggregated"
-            f" since {tag.since:%Y-%m-%d}. Remove it from LLM_COST_ROLLUP_TAGS and run"
-            f" `flask llm-cost tags forget {tag.key}`.",
+            f"{tag.key} had more than {tag.limit:,} values in a day, and has not been"
+            f" aggregated since {tag.since:%Y-%m-%d}. Remove it from LLM_COST_ROLLUP_TAGS"
+            f" and run `flask llm-cost tags forget {tag.key}`.",
         )
 
 

@@ -22,8 +22,9 @@ if t.TYPE_CHECKING:
 def drain() -> None:
     """Write the calls that are queued in the spool to the ledger.
 
-    The app does so by itself while it runs. Use this for what a killed process left
-    behind, and at the end of a deployment. Exits with status 1 if calls remain queued.
+    A running app does this by itself. Use this command for calls that a killed process
+    left behind, and at the end of a deployment. Exits with status 1 if calls remain
+    queued.
     """
     host: Host = current_app.extensions["llm_cost"]
     queue = required(host.ledger.queue, NO_QUEUE)
@@ -75,4 +76,4 @@ def drain_first(host: Host) -> None:
     lag = replica_lag(host.ledger)
     if lag:
         seconds = f"{lag.total_seconds():,.0f}"
-        click.echo(f"The replica lacks the last {seconds} s of calls.", err=True)
+        click.echo(f"The replica is missing the last {seconds} s of calls.", err=True)

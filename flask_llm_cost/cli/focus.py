@@ -39,7 +39,7 @@ def month(context: click.Context, option: click.Parameter, text: str) -> dt.date
     metavar="YYYY-MM",
     required=True,
     callback=month,
-    help="The month, in UTC as bills are.",
+    help="The month, in UTC like bills.",
 )
 @click.option(
     "--spec",
@@ -53,7 +53,7 @@ def month(context: click.Context, option: click.Parameter, text: str) -> dt.date
     type=click.Choice(["billing", "enrichment"]),
     default="billing",
     show_default=True,
-    help="enrichment: BilledCost is 0, since the provider's own FOCUS file has it.",
+    help="With enrichment, BilledCost is 0, since the provider's own FOCUS file has it.",
 )
 @click.option(
     "--output",
@@ -66,12 +66,12 @@ def month(context: click.Context, option: click.Parameter, text: str) -> dt.date
 def focus(first: dt.date, spec: Spec, role: str, output: str) -> None:
     """Export the costs of a month in FOCUS format, for FinOps tools.
 
-    FOCUS is the FinOps Open Cost and Usage Specification. A row is a day, a meter of a
-    model at one price, and the tags of LLM_COST_ROLLUP_TAGS. EffectiveCost sums to what the
-    ledger knows. BilledCost sums to the bill where `reconcile` has compared one that covers
-    the whole month, and explained it; else it is 0 and x_Reconciled false. Corrections of a
-    closed month have the ChargeClass Correction. Calls without a known cost are counted on
-    standard error.
+    FOCUS is the FinOps Open Cost and Usage Specification. There is a row per day,
+    meter, model and price, and per value of the tags in LLM_COST_ROLLUP_TAGS.
+    EffectiveCost sums to the cost in the ledger. BilledCost sums to the bill if
+    `reconcile` compared one that covers the whole month, and explained it; otherwise it
+    is 0 and x_Reconciled is false. Corrections of a closed month have ChargeClass
+    Correction. Calls without a known cost are counted on standard error.
 
     \b
     flask llm-cost focus --month 2026-10 --output focus-2026-10.csv

@@ -61,16 +61,16 @@ def saturated(found: Totals) -> Iterator[Finding]:
 
 
 def unrecorded(found: Unlisted) -> Iterator[Finding]:
-    """Report hosts on no list whose calls were seen and not recorded."""
+    """Report unlisted hosts whose calls were seen, but not recorded."""
     if found.hosts:
         yield Finding(
             "warn",
             "unlisted hosts",
-            f"{count(found.calls, 'call')} not recorded: request and answer have the form"
-            " of an LLM call, but the host is on no list"
+            f"{count(found.calls, 'call')} not recorded: they look like LLM calls, but"
+            " the host is unlisted"
             f" ({listed([each.host or 'others' for each in found.hosts])}). Set"
-            f" {found.setting}, with a name of your choice, or that of the provider whose"
-            ' prices apply, such as "openai". If these calls are not yours to pay, set'
+            f" {found.setting}, with any name, or that of the provider whose prices"
+            ' apply, such as "openai". If you do not pay for these calls, set'
             ' LLM_COST_UNLISTED_HOSTS = "ignore".',
         )
 

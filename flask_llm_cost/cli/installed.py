@@ -173,7 +173,7 @@ def _check(
             "warn",
             name,
             f"{fix} The ledger has calls of {sdk.provider}: if this SDK made them, its"
-            " client is wrapped when it is created, and nothing is missing.",
+            " client is already wrapped, and nothing is missing.",
         )
     if sdk.general:
         return Finding("warn", name, f"{fix} This only matters if it calls an LLM.")
@@ -186,7 +186,7 @@ def _or_wrap(sdk: Sdk, through: Collection[str]) -> str:
     if special is not None:
         return f". Otherwise: {special}"
     if not all(map(can_be_wrapped, through)):
-        return ", which alone captures it."
+        return ", the only way to capture it."
     return ", or wrap its client with llm_cost.wrap(client) where the app is created."
 
 

@@ -34,9 +34,9 @@ def ledger() -> None:
 def requeue() -> None:
     """Queue rejected lines again.
 
-    A line of the spool that cannot be stored is moved to a file of its own, so that it
-    does not hold up the others. Run this after an upgrade, or after correcting such a
-    file by hand. Exits with status 1 if a line is rejected again.
+    A spool line that cannot be stored is moved to a separate file, so that it does not
+    hold up the others. Run this after an upgrade, or after correcting such a file by
+    hand. Exits with status 1 if a line is rejected again.
     """
     host: Host = current_app.extensions["llm_cost"]
     queue = required(host.ledger.queue, NO_QUEUE)
@@ -55,8 +55,8 @@ def requeue() -> None:
 def verify() -> None:
     """Compare the rollups by hour and day with the calls that they aggregate.
 
-    Exits with status 1 if they differ; each line says where. Hours from which calls were
-    pruned cannot be compared.
+    Exits with status 1 if they differ; each line names one difference. Hours with
+    pruned calls cannot be compared.
     """
     host: Host = current_app.extensions["llm_cost"]
     rollups = required(host.ledger.rollups, NO_ROLLUPS)
@@ -72,10 +72,10 @@ def verify() -> None:
 @ledger.command()
 @with_appcontext
 def rezone() -> None:
-    """Change the ledger's days to those of LLM_COST_TIMEZONE, after that was changed.
+    """Rebuild the ledger's days after LLM_COST_TIMEZONE was changed.
 
-    All rollups are built again, which takes a while in a large ledger. Once calls were
-    pruned, it is refused: only their totals by the old days are left.
+    All rollups are rebuilt, which takes a while in a large ledger. This is not possible
+    once calls were pruned, since only their totals by the old days are left.
     """
     host: Host = current_app.extensions["llm_cost"]
     rollups = required(host.ledger.rollups, NO_ROLLUPS)
@@ -89,11 +89,11 @@ def rezone() -> None:
 @click.option("--empty", is_flag=True, help="Also close a month without any calls.")
 @with_appcontext
 def close(month: dt.date, empty: bool) -> None:
-    """Close a UTC month: what changes later is kept as corrections.
+    """Close a UTC month: later changes are recorded as corrections.
 
-    A call of that month that is repriced, settled, deleted or comes late changes the
-    month's totals as before; the difference is appended, with the time, and stays when
-    calls are pruned. A month cannot be opened again.
+    If a call of that month is repriced, settled, deleted or arrives late, the month's
+    totals still change; the difference is recorded with its time, and is kept when
+    calls are pruned. A month cannot be reopened.
     """
     host: Host = current_app.extensions["llm_cost"]
     rollups = required(host.ledger.rollups, NO_ROLLUPS)
@@ -104,14 +104,14 @@ def close(month: dt.date, empty: bool) -> None:
     store_queued(host)
     if not (empty or _calls_of(host, month, end)):
         raise click.ClickException(
-            f"{name} has no calls, and a closed month cannot be opened again. If you want"
-            " to close it, add --empty."
+            f"{name} has no calls, and a closed month cannot be reopened. To close it"
+            " anyway, add --empty."
         )
     known = rollups.close(month, now)
     if known is None:
         click.echo(f"{name} is closed (UTC).")
     else:
-        click.echo(f"{name} was closed before: at {iso(known.at)}.")
+        click.echo(f"{name} was already closed at {iso(known.at)}.")
 
 
 def _calls_of(host: Host, month: dt.date, end: dt.datetime) -> int:

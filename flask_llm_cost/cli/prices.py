@@ -29,7 +29,8 @@ _TOKENS: t.Final = click.IntRange(0, 2**53)
 def prices() -> None:
     """Explain, list and maintain prices.
 
-    Overrides take precedence over the price file, and that over the bundled prices.
+    Overrides take precedence over the price file, which takes precedence over the
+    bundled prices.
     """
 
 

@@ -37,21 +37,21 @@ def _age(ctx: click.Context, param: click.Parameter, value: str) -> dt.timedelta
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Show how many calls would be deleted, and delete none.",
+    help="Show how many calls would be deleted and delete none.",
 )
 @click.option(
     "--months-only",
     is_flag=True,
-    help="Only drop whole months that are stored apart (partitions, files).",
+    help="Only drop whole months that are stored separately (partitions, files).",
 )
 @with_appcontext
 def prune(older_than: dt.timedelta, dry_run: bool, months_only: bool) -> None:
-    """Delete old calls, and keep their totals.
+    """Delete old calls and keep their totals.
 
-    What was spent by hour and day, provider and model stays known; single calls and
-    their tags do not. (Monthly files keep no totals.) Calls are deleted in short steps;
-    the command can be interrupted and run again. Where the table is partitioned (see
-    `partition`), whole months are dropped with their partitions.
+    Spend by hour, day, provider and model is kept; single calls and their tags are not.
+    (Monthly files keep no totals.) Calls are deleted in short steps; the command can be
+    interrupted and run again. If the table is partitioned (see `partition`), whole
+    months are dropped with their partitions.
 
     \b
     flask llm-cost prune --older-than 90d --dry-run

@@ -44,8 +44,8 @@ def spool(host: Host) -> Iterator[Finding]:
         yield Finding(
             "error",
             "spool",
-            f"{folder} cannot be written ({reason}), so calls are lost{when}. Free disk"
-            f" space, make it writable, or set {key}.",
+            f"{folder} cannot be written ({reason}), so calls are lost{when}. Free some"
+            f" disk space, make it writable, or set {key}.",
         )
         return
     yield _queued(folder, queued, since)

@@ -40,8 +40,14 @@ def _rate(ctx: click.Context, param: click.Parameter, text: str | None) -> t.Any
 
 @click.command()
 @click.argument("files", metavar="[BILL...]", nargs=-1)
-@click.option("--source", metavar="NAME", help="Where the bill is from.")
-@click.option("--live", metavar="NAME", help="Ask the admin API of this source.")
+@click.option(
+    "--source",
+    metavar="NAME",
+    help="The provider or format of the bill, if it is not recognized.",
+)
+@click.option(
+    "--live", metavar="NAME", help="Fetch the bill from the admin API of this source."
+)
 @click.option("--from", "from_", type=_DAY, help="With --live: the first UTC day.")
 @click.option("--to", type=_DAY, help="With --live: the last UTC day.")
 @click.option("--team", metavar="ID", help="With --live xai: the id of the team.")
@@ -59,8 +65,8 @@ def _rate(ctx: click.Context, param: click.Parameter, text: str | None) -> t.Any
 @click.option(
     "--settle",
     is_flag=True,
-    help="Write the true costs of calls that the bill names, and settle those of"
-    " reconciled days.",
+    help="Record the true cost of each call that the bill lists, and settle the calls"
+    " of reconciled days.",
 )
 @text_or_json
 @with_appcontext
@@ -72,13 +78,13 @@ def reconcile(
     form: str,
     **asked: t.Any,
 ) -> None:
-    """Compare the ledger to a provider's bill, and name each difference.
+    """Compare the ledger to a provider's bill, and explain each difference.
 
-    BILL is what the provider's API or console gave: all pages of it. The source is
-    recognized. With --live, the provider's admin API is asked, with a key from the
-    environment. Days are UTC days, as bills have them. The bill is stored: see `bills`.
-    Exits with status 0 if the bill is reconciled or explained, 1 if not, and 2 if it
-    cannot be read.
+    BILL is a file from the provider's API or console; name all pages. The source is
+    recognized. With --live, the bill is fetched from the provider's admin API, with a
+    key from the environment. Days are UTC days, as on bills. The bill is stored: see
+    `bills`. Exits with status 0 if the bill is reconciled or explained, 1 if not, and 2
+    if it cannot be read.
 
     \b
     flask llm-cost reconcile costs.json usage.json
@@ -141,7 +147,7 @@ def _statements(
         if from_ is not None or to is not None or team is not None:
             raise click.UsageError("--from, --to and --team need --live.")
         if not files:
-            raise click.UsageError("Name the files of a bill, or ask with --live.")
+            raise click.UsageError("Name the files of a bill, or fetch it with --live.")
         day_first = None if dates is None else dates == "DD/MM"
         documents = [
             bills.Document.of_path(each, day_first=day_first) for each in files
@@ -187,7 +193,7 @@ def _compare(host: Host, statement: Statement, rate: Decimal | None) -> list[Rep
 
 def _settle(host: Host, costs: Mapping[str, Decimal], *, quiet: bool) -> None:
     if not costs:
-        click.echo("The bill settles no call.", err=quiet)
+        click.echo("The bill does not settle any call.", err=quiet)
         return
     repricing = required(host.ledger.repricing, NO_REPRICING)
     done = repricing.settle(costs, now=dt.datetime.now(dt.UTC))
@@ -214,7 +220,7 @@ def lines_of(report: Report) -> list[str]:
     scope = "" if report.scope is None else f", {report.scope}"
     coverage = ""
     if report.coverage is not None:
-        coverage = f" ({percent(report.coverage, 2)} of what is billed per call)"
+        coverage = f" ({percent(report.coverage, 2)} of the amount billed per call)"
     days = "no days"
     if report.start <= report.end:
         days = f"{report.start} to {report.end} (UTC)"
@@ -225,7 +231,7 @@ def lines_of(report: Report) -> list[str]:
         f"  difference  {_signed(report.difference_usd)}",
     ]
     if report.ignored_usd:
-        found.append(f"  not for LLMs, left out: ${digits(report.ignored_usd)}")
+        found.append(f"  excluded, not for LLMs: ${digits(report.ignored_usd)}")
     for cause, usd in report.by_cause().items():
         found.append(f"    {_signed(usd)}  {cause}: {bills.CAUSES[cause]}")
         if cause == "unexplained":
@@ -248,7 +254,7 @@ def _unexplained(report: Report) -> list[str]:
     for each in report.residuals:
         if each.cause == "unexplained":
             what = " ".join(filter(None, (each.model, each.meter)))
-            why = f" (perhaps {', '.join(each.candidates)})" if each.candidates else ""
+            why = f" (possibly {', '.join(each.candidates)})" if each.candidates else ""
             found.append(f"{each.day} {what} {_signed(each.amount_usd)}{why}")
     more = len(found) - 20
     return found[:20] + ([f"and {more} more: see --format json"] if more > 0 else [])

@@ -82,7 +82,7 @@ def _by(ctx: click.Context, param: click.Parameter, value: str | None) -> str | 
     type=click.Choice(["text", "json", "csv"]),
     default="text",
     show_default=True,
-    help="Amounts in json are text, so that they stay exact.",
+    help="In JSON, amounts are strings, so that they stay exact.",
 )
 @with_appcontext
 def report(
@@ -93,11 +93,11 @@ def report(
     form: str,
     **conditions: t.Any,
 ) -> None:
-    """Show what was spent: totals, providers, models, tags and most expensive calls.
+    """Show spend: totals, providers, models, tags and the most expensive calls.
 
-    Without --by, there is a breakdown for each tag of LLM_COST_ROLLUP_TAGS, and the text
-    shows the ten most expensive rows of each. Costs are what is known; every total says
-    how many calls are unpriced or incomplete, and the most that they can be.
+    Without --by, there is a breakdown for each tag in LLM_COST_ROLLUP_TAGS, and the
+    text shows the ten most expensive rows of each. Costs are the known costs; every
+    total shows how many calls are unpriced or incomplete, and the ceiling.
 
     \b
     flask llm-cost report --days 7

@@ -63,10 +63,10 @@ def reprice(
 ) -> None:
     """Reprice calls, each at the price in force at its own time.
 
-    Without --all, only calls without a cost or with an incomplete one are repriced. Costs
-    reported by the provider stay. Previous costs are stored: each run has an id for
-    --undo, and an undo can be undone, too. A run works in short steps, and can be
-    interrupted and repeated.
+    Without --all, only calls without a cost or with an incomplete one are repriced.
+    Costs reported by the provider are not changed. Previous costs are stored: each run
+    has an id for --undo, and an undo can itself be undone. A run works in short steps,
+    and can be interrupted and repeated.
 
     \b
     flask llm-cost prices reprice --from 2026-11-01 --dry-run

@@ -40,7 +40,7 @@ def _tags(
         key, equals, tag = text.partition("=")
         if not key or not equals:
             raise click.BadParameter(
-                f"{text!r} is not a tag; write it as KEY=VALUE, such as feature=import."
+                f"{text!r} is not a valid tag; use KEY=VALUE, e.g. feature=import."
             )
         found.append((key, tag))
     return found
@@ -66,8 +66,9 @@ def _tags(
 def savings(days: int, deferrable: list[tuple[str, str]], form: str) -> None:
     """Show where money could be saved, with the arithmetic.
 
-    A call is in one line at most, so the lines can be summed, and never exceed the spend.
-    What caching saved so far is shown by model, and by each tag of LLM_COST_ROLLUP_TAGS.
+    A call is in one line at most, so the lines can be summed and never exceed the
+    spend. The net result of caching is shown by model, and by each tag in
+    LLM_COST_ROLLUP_TAGS.
 
     \b
     flask llm-cost savings --days 7 --deferrable feature=import

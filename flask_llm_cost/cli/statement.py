@@ -35,7 +35,7 @@ if t.TYPE_CHECKING:
     metavar="YYYY-MM",
     required=True,
     callback=month_of,
-    help="The month, in UTC as bills are.",
+    help="The month, in UTC like bills.",
 )
 @click.option("--value", help="Only this value of the tag.")
 @click.option(
@@ -44,15 +44,15 @@ if t.TYPE_CHECKING:
     type=click.Choice(["text", "csv", "json", "html"]),
     default="text",
     show_default=True,
-    help="html is a page to print.",
+    help="html is a printable page.",
 )
 @with_appcontext
 def statement(key: str, month: dt.date, value: str | None, form: str) -> None:
     """Show what each value of a tag cost in a month, by model and meter.
 
-    The sections add up to the month's total. Calls whose cost is not settled, estimated or
-    unknown are lines of their own. LLM_COST_STATEMENT_MARKUP sets factors for re-billing.
-    The statement of a closed month never changes: corrections are listed after it.
+    The sections add up to the month's total. Unsettled, estimated and unpriced calls
+    are separate lines. LLM_COST_STATEMENT_MARKUP sets factors for re-billing. The
+    statement of a closed month never changes; corrections are listed after it.
 
     \b
     flask llm-cost statement --tag tenant --month 2026-10 --format csv

@@ -63,7 +63,7 @@ _period = click.option(
 @_options
 @with_appcontext
 def summary(period: str, model: str | None, form: str) -> None:
-    """Sum up the current day, week, month or year.
+    """Show totals of the current day, week, month or year.
 
     \b
     flask llm-cost summary
@@ -101,7 +101,7 @@ def summary(period: str, model: str | None, form: str) -> None:
     type=click.IntRange(1, 10_000),
     default=50,
     show_default=True,
-    help="How many sessions at most.",
+    help="Maximum number of sessions.",
 )
 @with_appcontext
 def sessions(period: str, model: str | None, form: str, limit: int) -> None:
@@ -159,7 +159,7 @@ def _session_line(name: str, last: str, totals: Totals) -> None:
     type=click.IntRange(1, 3660),
     default=30,
     show_default=True,
-    help="How many days, today included.",
+    help="Number of days, including today.",
 )
 @_options
 @with_appcontext

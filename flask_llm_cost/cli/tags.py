@@ -32,10 +32,10 @@ def tags() -> None:
 def erase(key: str, value: str) -> None:
     """Erase one value of a tag, such as a person's id, everywhere.
 
-    Calls, costs and totals stay. The tag is removed from the calls that have this value:
-    in the tables, in rollups, in queued and rejected lines, and in monthly files. Make
-    the app stop recording the value first. The command can be interrupted and run again.
-    Exits with status 1 if something still has the value.
+    Calls, costs and totals are kept. The tag is removed from all calls with this value:
+    in tables, rollups, queued and rejected lines, and monthly files. Make sure first
+    that the app no longer records the value. The command can be interrupted and run
+    again. Exits with status 1 if the value is still stored anywhere.
 
     \b
     flask llm-cost tags erase user_id 4711
@@ -57,12 +57,12 @@ def erase(key: str, value: str) -> None:
     if erased.queued:
         raise click.ClickException(
             f"{count(erased.queued, 'line')} queued by other processes still have the"
-            " value. Run this again when they are stored."
+            " value. Run this again once they are stored."
         )
     if erased.unreadable:
         raise click.ClickException(
-            f"{count(erased.unreadable, 'line')} that cannot be read may have the value:"
-            f" see {host.ledger.folder}."
+            f"{count(erased.unreadable, 'line')} that cannot be read may have the value."
+            f" Check the files in {host.ledger.folder}."
         )
 
 
@@ -72,8 +72,8 @@ def erase(key: str, value: str) -> None:
 def forget(key: str) -> None:
     """Stop aggregating by a tag and drop its rollups.
 
-    Remove it from LLM_COST_ROLLUP_TAGS first. Calls keep the tag; its totals of pruned
-    calls are lost. Exits with status 1 if calls are not aggregated by it.
+    Remove it from LLM_COST_ROLLUP_TAGS first. Calls keep the tag, but its totals of
+    pruned calls are lost. Exits with status 1 if calls are not aggregated by it.
     """
     host: Host = current_app.extensions["llm_cost"]
     rollups = required(host.ledger.rollups, NO_ROLLUPS)

@@ -68,7 +68,7 @@ def verify_capture() -> None:
 
     Sends one call per provider format through the app's adapter, and one through each
     instrumented HTTP library. The calls are tagged, priced and stored like any other,
-    then looked up in the ledger and removed from it. Nothing leaves this machine. Signals
+    found in the ledger, and then removed from it. Nothing leaves this machine. Signals
     are sent, and the calls have the tag feature=llm_cost_verify. Exits with status 1 on
     any error.
     """

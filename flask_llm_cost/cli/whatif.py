@@ -30,7 +30,7 @@ def _pair(text: str) -> tuple[str, str]:
     if all("/" in name.strip("/") for name in (model, other)):
         return model, other
     raise click.BadParameter(
-        f"{text!r} is not a pair of models; write it as"
+        f"{text!r} is not a pair of models; use MODEL=OTHER, e.g."
         " openai/gpt-4o=anthropic/claude-sonnet-4-5."
     )
 
@@ -100,8 +100,8 @@ def _lines(found: WhatIf) -> t.Iterator[str]:
     yield f"  {word:<28}{money(abs(difference)):>18}"
     if found.incomplete:
         yield (
-            f"  {count(found.incomplete, 'call')} used something that"
-            f" {found.other} has no price for."
+            f"  {count(found.incomplete, 'call')} used a meter that {found.other} has no"
+            " price for."
         )
     if found.skipped:
-        yield f"  {count(found.skipped, 'call')} without a known cost left out."
+        yield f"  {count(found.skipped, 'call')} without a known cost excluded."
