@@ -111,7 +111,7 @@ class Settings:
     provider_hosts: Mapping[str, str] = _setting({}, checks.hosts)
     """Additional hosts (``host``, ``host:port`` or ``*.domain``), mapped to providers."""
     unlisted_hosts: str = _setting("count", checks.one_of("count", "record", "ignore"))
-    """What happens with calls that are certainly LLM calls, to hosts that are on no list."""
+    """What happens with LLM calls to unlisted hosts."""
     model_aliases: Mapping[str, str] = _setting({}, checks.strings)
     """Models priced as another: ``{"azure/my-deployment": "azure/gpt-4o"}``."""
     estimate_usage: bool = _setting(False, checks.flag)

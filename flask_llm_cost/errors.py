@@ -57,7 +57,7 @@ class BudgetExceeded(LlmCostError):
         Celery result that is stored as JSON.
     :param tags: The tag values the budget applies to, if each value has its own.
     :param reserved_usd: The amount reserved for calls in progress.
-    :param lost_usd: The amount counted for calls that never came back.
+    :param lost_usd: The amount counted for calls that never ended.
     :param estimate_usd: The estimated cost of the call that was refused.
     :param unbounded: The call was refused because nothing bounds its cost.
     :param unsettled_usd: The amount counted for calls that were cut or brought no usage.
@@ -112,7 +112,7 @@ class BudgetExceeded(LlmCostError):
     def __str__(self) -> str:
         if self.unbounded:
             return (
-                f"{self._name} refuses requests whose cost nothing bounds"
+                f"{self._name} refuses requests with an unbounded cost"
                 " (unbounded='refuse'): set a limit on output tokens in the request, or"
                 " max_output_tokens in the model's price."
             )

@@ -144,7 +144,7 @@ class AppRecorder:
             wait_limit=wait_limit or WaitLimit(),
         )
 
-    # Calls to hosts that are on no list
+    # Calls to unlisted hosts
 
     @property
     def unlisted_hosts(self) -> str:

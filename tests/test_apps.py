@@ -134,5 +134,5 @@ def test_an_app_without_the_extension_is_named_as_the_reason(
     app = _app(tmp_path, llm_cost)
     with Flask("other").app_context():
         _track(llm_cost)
-    assert "the context of an app that LlmCost is not set up on" in caplog.text
+    assert "the context of an app without LlmCost" in caplog.text
     _close(app)

@@ -194,13 +194,13 @@ class Document:
         start = head.lstrip()[:200].lower()
         if start.startswith("<"):
             raise self.place.error(
-                "it is an HTML or XML page, not a bill; perhaps a login or an error page"
-                " was saved. Download the bill again."
+                "it is an HTML or XML page, not a bill, possibly a login or error page."
+                " Download the bill again."
             )
         if start.startswith("http/"):
             raise self.place.error(
                 f"it begins with the response's headers ({shown(head.splitlines()[0])})."
-                " Save the body only; after 410 Gone, ask for the first page again."
+                " Save only the body; after 410 Gone, request the first page again."
             )
         if "\0" in head:
             raise self.place.error("it has NUL characters. Save it as UTF-8 text.")
@@ -228,8 +228,8 @@ class Document:
                 raise self._unreadable(error) from None
         if len(body) > MAX_JSON:
             raise self.place.error(
-                f"it is JSON of more than {MAX_JSON:,} characters. Ask for fewer days,"
-                " or export rows as CSV or one JSON object per line."
+                f"it is JSON of more than {MAX_JSON:,} characters. Request fewer days, or"
+                " export rows as CSV or one JSON object per line."
             )
         return self._decode(body, self.place)
 
@@ -301,7 +301,7 @@ class Document:
         lines, first = self._lines(), self.head.partition("\n")[0]
         if "\r" in first.rstrip("\r"):
             raise self.place.error(
-                "its lines end in CR only. Save it with line ends of Windows or Unix."
+                "its lines end in CR only. Save it with Windows or Unix line endings."
             )
         if _SEPARATOR.fullmatch(first):
             # Excel's own first line.

@@ -64,8 +64,8 @@ def one_account(place: Place, names: Iterable[str | None]) -> str | None:
     known = sorted({name for name in names if name is not None})
     if len(known) > 1:
         raise place.error(
-            f"the files are of several organizations: {', '.join(known)}. Read each by"
-            " itself."
+            f"the files are from several organizations: {', '.join(known)}. Read each"
+            " separately."
         )
     return next(iter(known), None)
 
@@ -129,7 +129,7 @@ def next_page(place: Place, fields: Mapping[str, t.Any]) -> str | None:
         raise place.error(f"has_more is {shown(more)}, which is not true or false.")
     if more and not (isinstance(cursor, str) and cursor):
         raise place.error(
-            "has_more is true, but there is no next_page. The answer is broken; ask for"
+            "has_more is true, but there is no next_page. The answer is broken; request"
             " all pages again."
         )
     return str(cursor) if cursor and more is not False else None
@@ -149,8 +149,8 @@ def refuse_error(place: Place, fields: Mapping[str, t.Any]) -> None:
     said = ": ".join(str(word)[:200] for word in words if word)
     gone = any(word in said.lower() for word in ("410", "gone", "expired"))
     advice = (
-        "The cursor expired when the data was refreshed; ask for the first page again"
-        " and throw away the pages that you have."
+        "The cursor expired when the data was refreshed; request the first page again"
+        " and discard the pages that you have."
         if gone
         else "Fix the request and download the bill again."
     )
@@ -170,8 +170,8 @@ def refuse_cut(place: Place, fields: Mapping[str, t.Any]) -> None:
         for name in _CUT:
             if part.get(name) not in (None, False, "false"):
                 raise place.error(
-                    f"{name} is {str(part[name]).lower()}: the source left rows out. Ask"
-                    " for fewer days or fewer groups."
+                    f"{name} is {str(part[name]).lower()}: the source left rows out."
+                    " Request fewer days or fewer groups."
                 )
 
 
@@ -196,7 +196,9 @@ def complete_sets(
     for page in pages:
         kinds = {kind_of(place, result) for _, place, result in each_result([page])}
         if len(kinds) > 1:
-            raise page.place.error("it mixes costs and usage. Save each answer alone.")
+            raise page.place.error(
+                "it mixes costs and usage. Save each answer separately."
+            )
         if kinds:
             found[kinds.pop()].append(page)
         else:
@@ -237,7 +239,7 @@ def _refuse_incomplete(pages: Sequence[Page], *, split: bool) -> None:
         if page.next_page in cursors:
             raise page.place.error(
                 f"it names the same next page as {cursors[page.next_page].file}. A page"
-                " is given twice, or the API repeats itself; ask for all pages again."
+                " is given twice, or the API repeats itself; request all pages again."
             )
         cursors[page.next_page] = page.place
         if not _continued(page, following.get(id(page)), split):
@@ -297,11 +299,11 @@ def parts_of_days(pages: Iterable[Page]) -> Mapping[dt.date, str]:
         for bucket in page.buckets:
             if bucket.start.time() != dt.time():
                 raise bucket.place.error(
-                    f"it starts at {bucket.start:%Y-%m-%dT%H:%M:%SZ}, which is not midnight"
-                    " in UTC. Ask for whole days in UTC (1d)."
+                    f"it starts at {bucket.start:%Y-%m-%dT%H:%M:%SZ}, which is not"
+                    " midnight in UTC. Request whole UTC days (1d)."
                 )
             if bucket.end.time() != dt.time():
-                why = f"The bill has this day only until {bucket.end:%H:%M:%S} UTC."
+                why = f"The bill covers this day only until {bucket.end:%H:%M:%S} UTC."
                 found[bucket.end.date()] = why
     return found
 

@@ -54,6 +54,6 @@ def _named(name: str, document: Document) -> Source:
         others = [each.name for each in SOURCES.values() if each.recognizes(document)]
         if others:
             raise document.place.error(
-                f"it is a bill of {' or '.join(others)}, not of {name}. Leave out --source."
+                f"it is a bill of {' or '.join(others)}, not of {name}. Omit --source."
             )
     return SOURCES[name]

@@ -144,9 +144,9 @@ class _Comparison:
             elif day in bill.not_comparable:
                 yield day, bill.not_comparable[day]
             elif day not in bill.covered:
-                yield day, "The bill says nothing about this day."
+                yield day, "The bill does not cover this day."
             elif bill.watermark is not None and start >= bill.watermark:
-                yield day, "The bill was not complete for this day yet (watermark)."
+                yield day, "The bill was not yet complete for this day (watermark)."
             elif now is not None and start + _DAY > now:
                 yield day, "The day is not over."
             elif since is not None and start < since:

@@ -22,29 +22,29 @@ call, or the kind of a line."""
 
 UNEXPLAINED: t.Final = "unexplained"
 CAUSES: t.Final[Mapping[str, str]] = {
-    "no_usage": "calls whose usage never came, such as streams that were cut",
-    "double_capture": "calls that the ledger has twice",
+    "no_usage": "calls that reported no usage, such as streams that were cut",
+    "double_capture": "calls that are in the ledger twice",
     "day_edge": "calls around midnight that the bill counts on the other day",
-    "lag": "calls that the bill did not have yet",
-    "not_on_bill": "calls of the ledger that were not billed",
-    "uncaptured": "calls that the ledger does not have: another app, key or script",
+    "lag": "calls that were not on the bill yet",
+    "not_on_bill": "calls in the ledger that were not billed",
+    "uncaptured": "calls that are not in the ledger: from another app, key or script",
     "unpriced": "calls whose price the ledger does not know",
     "estimated": "calls whose usage was estimated",
-    "incomplete": "calls of which only a part has a price",
+    "incomplete": "calls that are only partly priced",
     "tier": "calls that were billed in another mode, such as batch or priority",
     "long_context": "calls that were billed at another rate for long contexts",
     "region": "calls that were billed at the rate of another region",
-    "cache_ttl": "cache writes that were billed for another time to live",
+    "cache_ttl": "cache writes that were billed at another time to live",
     "discount": "a discount on all lines",
-    "price": "another price than the ledger's",
-    "tool_fee": "fees of tools",
-    "session_fee": "fees of sessions",
+    "price": "a price other than the ledger's",
+    "tool_fee": "tool fees",
+    "session_fee": "session fees",
     "storage": "storage",
-    "commitment": "capacity that was paid in advance",
+    "commitment": "prepaid capacity",
     "credit": "credits",
     "tax": "tax",
     "adjustment": "adjustments",
-    "currency": "conversion of currencies",
+    "currency": "currency conversion",
     "rounding": "rounding",
     UNEXPLAINED: "no known cause, or more than one",
 }
@@ -238,9 +238,9 @@ def judge(
         )
     verdicts = {each.verdict for each in comparable}
     if verdicts == {"nothing"}:
-        return "nothing", "Neither the bill nor the ledger has anything."
+        return "nothing", "Both the bill and the ledger are empty."
     if not calls:
-        return "unexplained", "The ledger has no calls of these days."
+        return "unexplained", "The ledger has no calls on these days."
     if "unexplained" in verdicts:
         return "unexplained", "Some of the difference has no cause, or more than one."
     found = list(residuals)
@@ -249,7 +249,7 @@ def judge(
     suspect = add_up(abs(r.amount_usd) for r in found if r.cause in _SUSPECT)
     if suspect > exact.multiply(calls_usd, _FEW):
         return "unexplained", (
-            "More than 1 % of what was billed per call does not match calls in the"
+            "More than 1 % of the amount billed per call does not match calls in the"
             " ledger: the bill covers other apps, or some calls were not captured."
         )
     if calls_usd and (coverage is None or coverage < _ENOUGH):
@@ -257,7 +257,7 @@ def judge(
     if verdicts <= {"reconciled", "nothing"} and tried:
         return "reconciled", None
     if verdicts <= {"reconciled", "nothing"}:
-        return "explained", "This source was never tried on a real bill."
+        return "explained", "This source has never been tested with a real bill."
     return "explained", None
 
 

@@ -51,7 +51,7 @@ def unknown_groups(statement: Statement, groups: Mapping[str, str]) -> Iterator[
     known = sorted({value for scope in scopes for _, value in scope})
     for name in dict.fromkeys(groups.values()):
         if statement.lines and name not in known:
-            ids = ", ".join(known[:5]) or "none: ask for the bill by project or key"
+            ids = ", ".join(known[:5]) or "none: request the bill by project or key"
             yield (
                 f"LLM_COST_BILL_SCOPES maps to {name!r}, but no line of the bill has that"
                 f" id. Ids on the bill: {ids}{', ...' if len(known) > 5 else ''}."

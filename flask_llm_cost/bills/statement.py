@@ -96,7 +96,7 @@ def make_statement(
 
 def _no_lines(documents: Sequence[Document]) -> str:
     names = ", ".join(document.name for document in documents)
-    return f"{names}: it has no lines. Check which days were asked for or exported."
+    return f"{names}: it has no lines. Check which days were requested or exported."
 
 
 def _currency(document: Document, lines: Sequence[Line]) -> str:

@@ -112,8 +112,8 @@ class Sums:
                 self._file,
                 f"{key.start:%Y-%m-%d}, {key.name}",
                 f"the amount is {amounts.billed}, but the quantity is {amounts.quantity}:"
-                " one of them is negative. Export the bill again; a correction has both"
-                " negative, or a kind of its own.",
+                " one of them is negative. Export the bill again; in a correction, both"
+                " are negative, or the line has its own kind.",
             )
         known = self._sums.get(key)
         self._sums[key] = amounts if known is None else known.plus(amounts)
@@ -122,7 +122,7 @@ class Sums:
                 self._file,
                 None,
                 f"it has more than {MAX_LINES:,} different lines. Split it by month, or"
-                " export it with fewer columns of tags.",
+                " export it with fewer tag columns.",
             )
 
     def include(self, other: Sums) -> None:
@@ -141,8 +141,8 @@ class Sums:
                 other._file,
                 None,
                 f"{len(same)} of its {len(charged)} lines are also in {self._file}, to the"
-                f" last digit ({_days(common)}). Name the newest export of each period"
-                " only.",
+                f" last digit ({_days(common)}). Name only the newest export of each"
+                " period.",
             )
         self._warn_of_border(other, days)
         for key, each in new.items():

@@ -75,8 +75,8 @@ class Place:
         """Return the error for what should be a number."""
         return self.error(
             f"{key} is {_missing(value)}, which is not a number within bounds: at most 60"
-            " digits and a decimal point, without separators of thousands or a sign of"
-            " currency. Export the bill again; a spreadsheet may have changed it."
+            " digits and a decimal point, without thousands separators or a currency"
+            " sign. Export the bill again; a spreadsheet may have changed it."
         )
 
     def amount(self, value: object, key: str) -> Decimal:
@@ -86,7 +86,7 @@ class Place:
         """
         number = self.number(value, key)
         if abs(number) >= _MAX_AMOUNT:
-            raise self.error(f"{key} is {shown(value)}, which no bill amounts to.")
+            raise self.error(f"{key} is {shown(value)}, which is too large for a bill.")
         return number
 
     def quantity(self, value: object, key: str) -> Decimal | None:

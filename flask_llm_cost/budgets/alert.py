@@ -58,7 +58,7 @@ class Alert:
     reserved_usd: Decimal = Decimal(0)
     """The amount reserved for calls in progress."""
     lost_usd: Decimal = Decimal(0)
-    """The amount counted for calls that never came back."""
+    """The amount counted for calls that never ended."""
     estimate_usd: Decimal | None = None
     """The estimated cost of a refused call; ``None`` if no estimate was needed."""
     unsettled_usd: Decimal = Decimal(0)

@@ -228,7 +228,7 @@ def _read(at: str, entry: Mapping[str, t.Any], settings: Settings) -> Budget:
 def _check_refusals(at: str, budget: Budget) -> None:
     for key, value, calls in (
         ("unpriced", "block", "unpriced calls"),
-        ("unbounded", "refuse", "requests that nothing bounds"),
+        ("unbounded", "refuse", "unbounded requests"),
     ):
         if getattr(budget, key) == value and budget.behavior != "block":
             raise ConfigError(

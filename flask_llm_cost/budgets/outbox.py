@@ -92,7 +92,8 @@ class Outbox:
         now = dt.datetime.now(dt.UTC)
         if now - row.created_at > _EXPIRY:
             _log.error(
-                "The webhook did not accept an alert for %d days; it was dropped.",
+                "An alert was dropped, because the webhook did not accept it for %d"
+                " days.",
                 _EXPIRY.days,
             )
             self._delete(row.id)

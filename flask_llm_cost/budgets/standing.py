@@ -59,7 +59,7 @@ class Standing:
     reserved: int = 0
     """For calls in progress."""
     lost: int = 0
-    """For calls that never came back."""
+    """For calls that never ended."""
     unsettled: int = 0
     """For calls that were cut, brought no usage, or have no price."""
     passed: tuple[Decimal, ...] = ()
@@ -126,7 +126,7 @@ class Standing:
 
     @property
     def lost_usd(self) -> Decimal:
-        """The amount counted for calls that never came back."""
+        """The amount counted for calls that never ended."""
         return from_pico(self.lost)
 
     @property

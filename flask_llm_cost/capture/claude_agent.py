@@ -127,5 +127,5 @@ def patches(module: str) -> list[Patch]:
     # Not public: each is the connection with one process, of either of its clients.
     library: t.Any = importlib.import_module(f"{module}._internal.query")
     if "receive_messages" not in vars(library.Query):
-        raise ImportError("its connections have another layout")
+        raise ImportError("its connections have an unknown layout")
     return [Patch(library.Query, "receive_messages", _around)]

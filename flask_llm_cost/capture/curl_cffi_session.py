@@ -158,7 +158,7 @@ def patches(module: str) -> list[Patch]:
     library: t.Any = importlib.import_module("curl_cffi.requests.session")
     # Not public: what a session's ``request`` calls for each attempt.
     if "_request_once" not in vars(library.Session):
-        raise ImportError("its sessions have another layout")
+        raise ImportError("its sessions have an unknown layout")
     return [
         Patch(library.Session, "_request_once", _send),
         Patch(library.AsyncSession, "_request_once", _send_async),

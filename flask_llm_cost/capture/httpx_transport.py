@@ -193,9 +193,9 @@ def _warn_if_shared(transport: t.Any, tap: Tap) -> None:
     before: Tap | None = getattr(transport, "_llm_cost", (None, None))[1]
     if before is not None and before.tags not in (None, tap.tags):
         report(
-            "This client sends through an HTTP client that is already wrapped, with other"
-            " tags. From now on the calls of both get the tags given last. Give each its"
-            " own http_client, or use llm_cost.tags() around the calls."
+            "This client sends through an HTTP client that is already wrapped, with"
+            " other tags. From now on, both use the tags given last. Give each its own"
+            " http_client, or use llm_cost.tags() around the calls."
         )
 
 

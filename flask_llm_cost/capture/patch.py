@@ -47,8 +47,8 @@ def wrap_transport(transport: t.Any, kind: type, context: object) -> None:
     except (AttributeError, TypeError):
         raise ConfigError(
             f"The transport {type(transport).__name__} of this client cannot be wrapped,"
-            " because its class has a fixed layout. Derive it from a transport of the"
-            " client's library."
+            " because its class has a fixed layout. Derive its class from a transport of"
+            " the client's library."
         ) from None
 
 

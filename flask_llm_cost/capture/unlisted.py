@@ -1,4 +1,4 @@
-"""Follows attempts to hosts that are on no list: only their answers show what they are."""
+"""Follows attempts to unlisted hosts: only their answers show what they are."""
 
 from __future__ import annotations
 

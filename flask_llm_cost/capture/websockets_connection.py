@@ -119,7 +119,7 @@ def patches(module: str) -> list[Patch]:
     """
     owner: t.Any = vars(sys.modules[module]).get("Connection")
     if owner is None or not {"send", "recv", "close"} <= set(vars(owner)):
-        raise ImportError("its connections have another layout")
+        raise ImportError("its connections have an unknown layout")
     if ".sync." in module:
         return [
             Patch(owner, "send", _send),

@@ -244,7 +244,7 @@ def calls(host: Host) -> Iterator[Finding]:
 
 
 def unlisted_hosts(host: Host) -> Iterator[Finding]:
-    """Report hosts on no list whose calls were seen and not recorded."""
+    """Report unlisted hosts whose calls were seen, but not recorded."""
     from ..query.unlisted import unlisted
 
     found = _read(host, lambda c: unlisted(c, host.settings, host.clock()))

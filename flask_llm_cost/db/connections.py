@@ -27,9 +27,9 @@ from .location import label
 from .location import Location
 
 NETWORK_ADVICE: t.Final = (
-    "SQLite needs a local disk: on a network, its file may be damaged as soon as two"
-    " machines use it. Set LLM_COST_DATABASE_URI to a file on a local disk, or to a"
-    " PostgreSQL, MySQL or MariaDB database."
+    "SQLite needs a local disk: on a network, its file may be damaged if two machines"
+    " use it. Set LLM_COST_DATABASE_URI to a file on a local disk, or to a PostgreSQL,"
+    " MySQL or MariaDB database."
 )
 """What to do about a SQLite file on a network file system."""
 

@@ -114,9 +114,10 @@ def plan(connection: sa.Connection, now: dt.datetime, ahead: int) -> list[Step]:
     parts = partitions(connection)
     if not parts and is_distributed(connection):
         raise StorageError(
-            f"{TABLE} is distributed, and a distributed table cannot be partitioned any"
-            f" more. Run `SELECT undistribute_table('{TABLE}', cascade_via_foreign_keys =>"
-            " false)`, then `flask llm-cost distribute`: it does both in the right order."
+            f"{TABLE} is distributed, and a distributed table can no longer be"
+            f" partitioned. Run `SELECT undistribute_table('{TABLE}',"
+            " cascade_via_foreign_keys => false)`, then `flask llm-cost distribute`: it"
+            " does both in the right order."
         )
     make = _postgresql if name == "postgresql" else _mysql
     return make(connection, parts, now, until)
@@ -149,9 +150,9 @@ def run(engine: sa.Engine, step: Step) -> None:
                 raise
             time.sleep(min(0.1 * 2**tries, 5))
     raise StorageError(
-        f"{step.title}: {TABLE} was locked by other transactions the whole time. Run it"
-        " again when no long transaction, such as a backup, uses it; completed steps"
-        " remain."
+        f"{step.title}: {TABLE} stayed locked by other transactions. Run the command"
+        " again when no long transaction, such as a backup, uses the table; completed"
+        " steps remain."
     )
 
 

@@ -136,7 +136,7 @@ unlisted_hosts = sa.Table(
     sa.Column("seen_at", Millis, nullable=False),
     **TABLE_OPTIONS,
 )
-"""Hosts on no list, and how many calls to each were seen and not recorded."""
+"""Unlisted hosts, and how many calls to each were seen, but not recorded."""
 
 dirty_marks = sa.Table(
     PREFIX + "dirty_marks",

@@ -68,7 +68,7 @@ class TimedQueries:
         mine = here.limit or WaitLimit()
         left = mine.left - keep if seconds is None else seconds
         if left <= 0:
-            raise StorageError(f"This call has waited for {label} long enough.")
+            raise StorageError(f"This call has used up its waiting time for {label}.")
         limit = TimeLimit(left)
         limit.locks = not paused
         try:

@@ -29,7 +29,7 @@ def append(path: Path, line: bytes) -> None:
     while not _append(path, line):
         _log.warning(
             "The ledger's file %s was deleted or replaced while a call was appended. The"
-            " call is appended to a new one; calls of the old one are missing.",
+            " call is appended to a new one; calls in the old one are missing.",
             path,
         )
 

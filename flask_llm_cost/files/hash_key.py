@@ -27,8 +27,8 @@ def hash_key(folder: Path) -> str:
         return _create(path)
     if _VALID.fullmatch(known) is None:
         raise OSError(
-            f"{path} does not contain a key of 64 hexadecimal digits. Delete it to generate"
-            " another; fingerprints of API keys will differ from those so far."
+            f"{path} does not contain a key of 64 hexadecimal digits. Delete it to"
+            " generate another; the fingerprints of API keys will then change."
         )
     return known
 

@@ -47,8 +47,8 @@ if t.TYPE_CHECKING:
 FOLDER: t.Final = "llm_cost_calls"
 
 _NETWORK_ADVICE: t.Final = (
-    "Its locks may be missing or late, so that lines of two machines are mixed up. Set"
-    " LLM_COST_JSONL_DIR to a folder on a local disk."
+    "Its file locks may be missing or delayed, so lines from two machines may be mixed"
+    " up. Set LLM_COST_JSONL_DIR to a folder on a local disk."
 )
 
 _MONTH: t.Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])\.jsonl")

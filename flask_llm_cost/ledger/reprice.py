@@ -343,7 +343,7 @@ def _count_unpriced(call: Call, done: Repriced) -> None:
     if call.cost is None:
         done.unpriced[call.provider, call.model] += 1
     else:
-        done.unchanged["priced, but no price is known any more"] += 1
+        done.unchanged["priced, but its price is no longer known"] += 1
 
 
 def _own_flags(call: Call) -> frozenset[str]:

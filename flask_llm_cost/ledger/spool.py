@@ -35,14 +35,14 @@ ROTATE_BYTES: t.Final = 64 * 1024 * 1024
 
 ADVICE: t.Final = (
     "If it belongs to another user, such as root after a cron job, give it to the app's"
-    " user (chown) or run `flask llm-cost drain` as its owner. Move it out of the spool if"
-    " it is not a file of calls."
+    " user (chown) or run `flask llm-cost drain` as its owner. If it is not a file of"
+    " calls, move it out of the spool."
 )
 """What to do about a file that cannot be read."""
 
 NETWORK_ADVICE: t.Final = (
-    "Its locks may be missing or late, so that calls of a killed process stay queued or are"
-    " read twice. Set LLM_COST_SPOOL_DIR to a folder on a local disk."
+    "Its file locks may be missing or delayed, so calls of a killed process may stay"
+    " queued or be read twice. Set LLM_COST_SPOOL_DIR to a folder on a local disk."
 )
 
 _log = logging.getLogger("flask_llm_cost")

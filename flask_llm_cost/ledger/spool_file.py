@@ -242,8 +242,8 @@ def _lock(fd: int, *, wait: bool) -> bool:
         _warn_once(
             f"The spool has no file locks ({error.strerror or error}): the spool files of"
             " killed processes are not stored. Set LLM_COST_SPOOL_DIR to a folder on a"
-            " local disk. Move what is left out of the old one, and run `flask llm-cost"
-            " calls import FILE`."
+            " local disk. Then move the remaining files out of the old one, and run"
+            " `flask llm-cost calls import FILE`."
         )
         return wait
 

@@ -1,4 +1,4 @@
-"""Counts the LLM calls to hosts on no list, which are seen and not recorded."""
+"""Counts the LLM calls to unlisted hosts, which are seen, but not recorded."""
 
 from __future__ import annotations
 

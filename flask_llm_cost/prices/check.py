@@ -172,7 +172,7 @@ def _other_lines(report: Report) -> Iterator[str]:
         return
     mark = "!" if report.count_all else "."
     models = f"{len(names):,} other bundled model{'' if len(names) == 1 else 's'}"
-    yield f"{mark} Sources have other prices for {models}, not in use"
+    yield f"{mark} Sources have different prices for {models}, not in use"
     for change in plan.changes if report.count_all else plan.changes[:_SHOWN]:
         yield f"  {change}"
     if len(plan.changes) > _SHOWN and not report.count_all:

@@ -75,8 +75,8 @@ def _exchange(currency: str, metadata: Mapping[str, t.Any]) -> tuple[Decimal, st
     if currency == "USD":
         if given is not None:
             raise Malformed(
-                f"metadata.usd_per_unit is {given!r}, but metadata.currency names no other"
-                " currency than USD; add it, or remove usd_per_unit"
+                f"metadata.usd_per_unit is {given!r}, but metadata.currency does not name"
+                " a currency other than USD; add one, or remove usd_per_unit"
             )
         return Decimal(1), ""
     if not _CURRENCY.match(currency) or given is None or "rate_date" not in metadata:
@@ -84,7 +84,7 @@ def _exchange(currency: str, metadata: Mapping[str, t.Any]) -> tuple[Decimal, st
             f"metadata.currency is {metadata['currency']!r}, but rates must be in USD; give"
             " metadata.currency as a code such as EUR, with metadata.usd_per_unit (what one"
             ' of it costs in USD, such as "1.08") and metadata.rate_date (the day of that'
-            " rate), or convert them, and remove it"
+            " rate), or convert the rates and remove metadata.currency"
         )
     factor = parse_rate(given, "metadata.usd_per_unit")
     if not factor:
@@ -97,8 +97,8 @@ def _scale(unit: object, currency: str) -> Decimal:
     scale = Decimal(1) if unit is None else stated_scale(unit, currency)
     if scale is None:
         raise Malformed(
-            f"metadata.unit is {unit!r}, but rates must be per 1M tokens; state 1M tokens,"
-            " 1K tokens or token, or convert them, and remove it"
+            f"metadata.unit is {unit!r}, but rates must be per 1M tokens; use 1M tokens,"
+            " 1K tokens or token, or convert the rates and remove metadata.unit"
         )
     return scale
 

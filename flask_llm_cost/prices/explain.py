@@ -289,7 +289,7 @@ def explain_call(book: PriceBook, call: Call) -> CallExplanation:
 
 def _why_unknown(call: Call) -> str:
     if call.used_nothing:
-        return "The attempt was refused or not answered, so nothing was used."
+        return "The attempt got an HTTP error or no response, so nothing was used."
     if call.usage is None:
         return "The response reported no usage; a price would not help."
     return "No price is known for the model."

@@ -56,13 +56,15 @@ def pricing_mode_of(call: Call) -> str | None:
 def _usage_by_model(call: Call) -> dict[str, Usage]:
     """Restore what each model used, if several took part, from the parts of the cost."""
     if "several_models" in call.flags:
-        raise ValueError("several models took part, and what each used was not stored")
+        raise ValueError(
+            "several models took part, and the usage of each was not stored"
+        )
     cost = call.cost
     if cost is None or not any("@" in meter for meter in cost.parts):
         return {}
     if not cost.complete:
         raise ValueError(
-            "several models took part, and what one of them used was not stored"
+            "several models took part, and the usage of one of them was not stored"
         )
     used: dict[str, dict[str, Decimal]] = {}
     for name, part in cost.parts.items():

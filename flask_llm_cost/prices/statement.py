@@ -69,6 +69,6 @@ def refuse_statements(
         if text in ("USD", "$") or stated_scale(value, "USD") == 1:
             continue
         raise Malformed(
-            f"{name} is {value!r}, but only metadata.currency and metadata.unit state"
-            " what the rates are in, for the whole file; use these, or remove it"
+            f"{name} is {value!r}, but currency and unit are stated for the whole file,"
+            " in metadata.currency and metadata.unit; use these, or remove it"
         )

@@ -342,7 +342,7 @@ def check_reading(reading: Reading) -> None:
                 raise TypeError(f"{name} must be {kinds[0].__name__}")
     cost = reading.reported_cost
     if cost is not None and not in_bounds(cost):
-        raise TypeError("reported_cost must be a number in bounds")
+        raise TypeError("reported_cost must be a number within bounds")
     by_model = reading.usage_by_model
     if by_model != {} and not all(
         isinstance(used, Usage) for used in by_model.values()

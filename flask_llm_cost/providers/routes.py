@@ -56,7 +56,7 @@ class Route:
     include_usage: str = ""
     """:attr:`Provider.include_usage`, or empty if the path has no such option."""
     unlisted: bool = False
-    """The host is on no list. Whether this is an LLM call, request and answer show."""
+    """The host is unlisted. Request and answer show whether this is an LLM call."""
 
     def model_name(self, served: str | None, requested: str | None) -> str | None:
         """Return the name that a call's model has in prices: in general, the served one."""
@@ -84,7 +84,7 @@ def route(
 
     :param hosts: Additional hosts, or ``host:port``, with the name of their provider.
     :param providers: The app's own providers, which precede the built-in ones.
-    :param unlisted: Also find routes of requests to hosts that are on no list.
+    :param unlisted: Also find routes of requests to unlisted hosts.
     """
     # The cache must not store the query, which may contain a key.
     where, _, query = url.partition("?")

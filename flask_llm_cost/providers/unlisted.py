@@ -1,4 +1,4 @@
-"""Recognizes LLM calls to hosts that are on no list, by their request and their answer.
+"""Recognizes LLM calls to unlisted hosts, by their request and their answer.
 
 A path such as ``/v1/messages`` proves nothing. An exchange is an LLM call if its request
 and its answer are both in the same dialect, and the answer reports usage.

@@ -108,7 +108,7 @@ class Notes:
         if incomplete:
             yield f"{_counted(incomplete, '')} in the file with an incomplete cost."
         if self.untagged:
-            yield "The rows have no tags: of closed months, only single tags are kept."
+            yield "The rows have no tags: closed months do not keep combinations of tags."
 
 
 def _counted(number: int, text: str) -> str:

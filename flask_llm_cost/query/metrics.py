@@ -28,9 +28,9 @@ if t.TYPE_CHECKING:
 
 _CALLS: t.Final = {
     "calls": "Calls stored in the ledger.",
-    "failed_calls": "Calls that were rejected or never answered, and used nothing.",
-    "unpriced_calls": "Calls that may have cost something, and whose cost is unknown.",
-    "incomplete_calls": "Calls whose cost is known in part.",
+    "failed_calls": "Calls that got an HTTP error or no response, and used nothing.",
+    "unpriced_calls": "Calls that may have cost something, but have no known cost.",
+    "incomplete_calls": "Calls whose cost is only partly known.",
     "estimated_calls": "Calls whose usage was estimated.",
 }
 _TOKENS: t.Final = {
@@ -43,7 +43,7 @@ _BUDGET: t.Final = {
     "limit": "The limit.",
     "spent": "The cost of the calls in the ledger.",
     "reserved": "Reserved for calls in progress.",
-    "lost": "Reserved for calls that never came back.",
+    "lost": "Reserved for calls that never ended.",
     "unsettled": "Counted for calls whose true cost is not known.",
 }
 _EXACT: t.Final = ("cost_total", "cost_estimated")

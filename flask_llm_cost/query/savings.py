@@ -30,10 +30,10 @@ from .listing import Reader
 Kind: t.TypeAlias = t.Literal["failed", "batch", "cache_writes", "hit_rate"]
 
 KINDS: t.Final[dict[Kind, str]] = {
-    "failed": "Calls that failed or were interrupted, and were billed",
+    "failed": "Failed or interrupted calls that were billed",
     "batch": "Calls that can wait, at batch prices",
     "cache_writes": "Cache writes that cost more than the reads saved",
-    "hit_rate": "Days on which fewer tokens were read from the cache than usual",
+    "hit_rate": "Days with fewer cache reads than usual",
 }
 """The kinds of lines. A call is in the first that it fits."""
 

@@ -106,7 +106,7 @@ def to_html(found: Statement) -> Iterator[str]:
     closed = (
         "not closed" if found.closed_at is None else f"closed {iso(found.closed_at)}"
     )
-    yield f'<p class="soft">A month of UTC, {closed}. Amounts are in USD.</p>\n'
+    yield f'<p class="soft">UTC month, {closed}. Amounts are in USD.</p>\n'
     for section in found.sections:
         yield from _html_section(section, name_of(section.value), found)
     for section in found.corrections:

@@ -1,4 +1,4 @@
-"""Hosts on no list whose LLM calls were seen and not recorded, and the setting to write."""
+"""Unlisted hosts whose LLM calls were seen, but not recorded, and the setting to add."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Unlisted:
 def unlisted(
     connection: sa.Connection, settings: Settings, now: dt.datetime
 ) -> Unlisted:
-    """Return the hosts of the last 30 days that are still on no list."""
+    """Return the hosts of the last 30 days that are still unlisted."""
     if settings.unlisted_hosts != "count":
         return Unlisted(())
     rows = connection.execute(

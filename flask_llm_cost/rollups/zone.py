@@ -62,7 +62,8 @@ def rezone(engine: sa.Engine, zone: dt.tzinfo) -> None:
         ):
             raise StorageError(
                 "Calls were pruned, and their hourly rollups use the zone"
-                f" {rollup_zone(connection)}. The zone cannot be changed any more."
+                f" {rollup_zone(connection)}. The zone can no longer be changed: restore"
+                " LLM_COST_TIMEZONE."
             )
         meta.put(connection, _NAME, zone_name(zone))
         reset_rollups(connection)

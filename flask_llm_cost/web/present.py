@@ -224,11 +224,11 @@ def _group_href(selection: Selection[t.Any], found: Explored, line: Line) -> str
 
 
 _EFFECTS: t.Final = {
-    "volume": ("Volume", "More or fewer tokens, at the average price before."),
-    "mix": ("Model mix", "Another share of cheaper and more expensive models."),
-    "cache": ("Cache and token mix", "Another share of cached input and of output."),
-    "price": ("Price", "The same tokens of the same model at another price."),
-    "other": ("Tools and other", "What is not billed by the token."),
+    "volume": ("Volume", "More or fewer tokens, at the previous average price."),
+    "mix": ("Model mix", "A different share of cheaper and more expensive models."),
+    "cache": ("Cache and token mix", "A different share of cached input and output."),
+    "price": ("Price", "The same tokens of the same model at a different price."),
+    "other": ("Tools and other", "Everything that is not billed per token."),
 }
 
 

@@ -162,7 +162,7 @@ REFUSED: t.Final = [
                 }
             )
         ],
-        "ask for the first page again",
+        "request the first page again",
     ),
     ([page(bucket(cost("1", rbac_group_id="g")))], "Such groups overlap"),
     (

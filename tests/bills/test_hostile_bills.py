@@ -79,14 +79,14 @@ REFUSED: t.Final[dict[str, list[tuple[str, str, str]]]] = {
         ('"quantity": 9', '"quantity": "1,000"', f"quantity is '1,000', .*{NUMBER}"),
         ('"amount"', '"cost"', "results\\[0\\].amount: it is null instead of an obj"),
         ('"1.5"', '"1,234.50"', f"value is '1,234.50', which is {NUMBER}"),
-        ('"1.5"', '"$1.50"', "value is '\\$1.50', .*without .* a sign of currency"),
+        ('"1.5"', '"$1.50"', "value is '\\$1.50', .*without .* a currency sign"),
         ('"1.5"', '"1e99"', f"value is '1e99', which is {NUMBER}"),
         ('"1.5"', "9" * 5000, "value is '9999.*\\.\\.\\..*9', which is not a number"),
-        ('"1.5"', "1e12", "value is '1e12', which no bill amounts to"),
+        ('"1.5"', "1e12", "value is '1e12', which is too large for a bill"),
         ('"1.5"', "null", "value is null, which is not a number"),
         ('"1.5"', "true", "value is True, which is not a number"),
         ('"usd"', "null", "currency is null; write it as USD or EUR"),
-        ("1788220800", "1788220801", "not midnight in UTC. Ask for whole days in UTC"),
+        ("1788220800", "1788220801", "not midnight in UTC. Request whole UTC days"),
         ("1788220800", '"2026-09-01"', "start_time is '2026-09-01', which is not"),
         ("1788307200", "1788220800", "it ends before it starts"),
     ],
@@ -103,7 +103,11 @@ REFUSED: t.Final[dict[str, list[tuple[str, str, str]]]] = {
         (",0.011,", ",=1+1,", "row 2: line_item_unblended_cost is '=1\\+1'"),
         (",0.011,", ",,", "row 2: line_item_unblended_cost is empty"),
         (",0.011,", f",{'9' * 70},", "row 2: line_item_unblended_cost is '999"),
-        (",0.011,", ",1e13,", "line_item_unblended_cost is '1E\\+13', which no bill"),
+        (
+            ",0.011,",
+            ",1e13,",
+            "line_item_unblended_cost is '1E\\+13', which is too large",
+        ),
         (",0.011,", ",-0.011,", f"InputTokenCount-Units: .*{OPPOSITE}"),
         (
             "Units,2,",
@@ -180,7 +184,11 @@ REFUSED: t.Final[dict[str, list[tuple[str, str, str]]]] = {
     XAI: [
         ("[0.75973725]", "[null]", f"values is null, which is {NUMBER}"),
         ('"values":', '"values":[1],"values":', f"the key 'values' {TWICE}"),
-        ("T00:00:00Z", "T00:00:00+05:30", "which is not midnight in UTC. Ask with"),
+        (
+            "T00:00:00Z",
+            "T00:00:00+05:30",
+            "which is not midnight in UTC. Request it with",
+        ),
         ('"limitReached":false', '"limitReached":true', "the source left rows out"),
         ('"dataPoints"', '"points"', "dataPoints: it is null instead of a list"),
     ],
@@ -240,7 +248,7 @@ def test_an_export_without_a_column_is_a_total_and_says_so(old: str, new: str) -
 def test_a_day_that_the_bill_has_a_part_of_is_not_comparable() -> None:
     bill = only(changed(OPENAI, "1788307200", "1788303600"))
     assert list(bill.not_comparable.values()) == [
-        "The bill has this day only until 23:00:00 UTC."
+        "The bill covers this day only until 23:00:00 UTC."
     ]
 
 
@@ -252,7 +260,7 @@ def test_a_bill_of_another_source_is_refused() -> None:
 # As somebody meets it who uses the commands for the first time
 
 COMMANDS: t.Final = [
-    ("reconcile", "Name the files of a bill, or ask with --live"),
+    ("reconcile", "Name the files of a bill, or fetch it with --live"),
     ("reconcile none.json", "none.json: cannot be opened: No such file"),
     ("reconcile .", ".: is a folder. Name the files in it"),
     ("reconcile bill.json bill.json", "it is the same as bill.json. Name each file"),
@@ -262,7 +270,7 @@ COMMANDS: t.Final = [
     ),
     (
         "reconcile bill.json --source aws",
-        "it is a bill of openai, not of aws. Leave out",
+        "it is a bill of openai, not of aws. Omit",
     ),
     ("reconcile bill.json --rate 1,08", "'1,08' is not a number above 0, such as 1.08"),
     (
@@ -284,9 +292,9 @@ COMMANDS: t.Final = [
         "set OPENAI_ADMIN_KEY",
     ),
     ("reconcile words.txt", "Its first row should be the names of the columns, and is"),
-    ("reconcile object.json", "It should be an answer of a provider's API as it came"),
-    ("bills show openai", "There is no bill 'openai'. Known bills: none"),
-    ("bills forget ../x", "There is no bill '../x'. Known bills: none. See `flask"),
+    ("reconcile object.json", "It should be an unchanged answer of a provider's API"),
+    ("bills show openai", "No bill has the key 'openai'. Known bills: none"),
+    ("bills forget ../x", "No bill has the key '../x'. Known bills: none. See `flask"),
     ("bills show", "Missing argument 'KEY'"),
     ("bills delete openai", "No such command 'delete'"),
     ("ledger close", "Missing argument 'YYYY-MM'"),
@@ -324,7 +332,7 @@ def test_each_command_that_is_used_wrongly_says_how(app: Flask, folder: Path) ->
         assert answer in output, (line, output)
         assert status in (1, 2), line
         assert "Traceback" not in output
-    assert "There are no bills" in run(app, "bills list")[1]
+    assert "No bills are stored" in run(app, "bills list")[1]
 
 
 def test_a_key_that_several_bills_begin_with_names_them(
@@ -335,7 +343,9 @@ def test_a_key_that_several_bills_begin_with_names_them(
     run(app, "reconcile bill.json")
     run(app, "reconcile later.json")
     assert "2 bills begin with 'openai-': openai-" in run(app, "bills show openai-")[1]
-    assert "There is no bill 'x'. Known bills: openai-" in run(app, "bills show x")[1]
+    assert (
+        "No bill has the key 'x'. Known bills: openai-" in run(app, "bills show x")[1]
+    )
 
 
 def test_an_id_that_the_bill_lacks_is_named(make_app: MakeApp, folder: Path) -> None:
@@ -351,6 +361,6 @@ def test_an_empty_bill_says_so(app: Flask, folder: Path) -> None:
     empty = json.dumps({"object": "page", "data": [], "has_more": False})
     (folder / "bill.json").write_text(empty)
     status, output = run(app, "reconcile bill.json")
-    assert "bill.json: it has no lines. Check which days were asked for" in output
+    assert "bill.json: it has no lines. Check which days were requested" in output
     assert "openai: no days" in output
     assert status == 1

@@ -249,7 +249,7 @@ def test_a_repeated_cursor_ends(fake: Fake) -> None:
 
 def test_data_that_is_refreshed_forever_ends(fake: Fake) -> None:
     fake.reply = lambda path, query, body: (410, {}, {})
-    with pytest.raises(BillError, match="refreshed again and again"):
+    with pytest.raises(BillError, match="refreshed repeatedly"):
         ask(fake, "anthropic")
     assert len(fake.asked) == 3
 
@@ -301,7 +301,9 @@ def test_the_key_is_in_no_error_log_or_progress(
         with pytest.raises(BillError) as caught:
             ask(fake, "openai", progress=said.append)
         assert SECRET not in f"{caught.value!r} {caught.value} {caught.value.args}"
-    assert said[0].startswith("Asking openai for costs of 2026-05-01 to 2026-05-02")
+    assert said[0].startswith(
+        "Requesting from openai: costs of 2026-05-01 to 2026-05-02"
+    )
     assert SECRET not in caplog.text + "".join(said)
 
 
@@ -324,7 +326,7 @@ def test_our_own_requests_are_not_captured(
 @pytest.mark.parametrize(
     ("source", "options", "problem"),
     [
-        ("aws", {}, "it has no API for bills. Those of openai, anthropic"),
+        ("aws", {}, "it has no API for bills. Use one of openai, anthropic"),
         ("openai", {"environ": {}}, "set OPENAI_ADMIN_KEY"),
         ("openai", {"environ": {"OPENAI_ADMIN_KEY": "a\nb"}}, "set OPENAI_ADMIN_KEY"),
         ("xai", {}, "pass the id of the team as --team"),

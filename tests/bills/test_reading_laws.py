@@ -43,7 +43,7 @@ amounts = st.decimals(min_value=-1000, max_value=1000, allow_nan=False, places=1
 def test_every_source_has_a_page_that_says_whether_it_was_tried(name: str) -> None:
     text = (DOCS / f"{name}.rst").read_text("utf-8")
     tried = "yes" if SOURCES[name].tried else "no"
-    assert f"**Tried on a real bill: {tried}.**" in text
+    assert f"**Tested with a real bill: {tried}.**" in text
     assert re.search("^Permission$", text, re.M)
     assert re.search("^How to get it$", text, re.M)
     assert f"    {name}\n" in (DOCS / "index.rst").read_text("utf-8")

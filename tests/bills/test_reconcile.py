@@ -81,7 +81,7 @@ def test_a_source_that_was_never_tried_is_explained_at_best() -> None:
     calls, rows = made()
     report = compare(bill_of(rows, DAYS), ledger_of(calls), tried=False)
     assert report.verdict == "explained"
-    assert "never tried" in str(report.reason)
+    assert "never been tested" in str(report.reason)
 
 
 # Quantities

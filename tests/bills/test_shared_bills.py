@@ -74,5 +74,5 @@ def test_every_sample_of_reject_is_refused() -> None:
 
 
 def test_usage_that_is_restated_alone_is_not_a_bill() -> None:
-    with pytest.raises(BillError, match="usage without costs"):
+    with pytest.raises(BillError, match="has usage, but no costs"):
         only(*files(f"{COSTROID}/anthropic-cost/restated-usage/*"))

@@ -1,4 +1,4 @@
-"""Calls to hosts on no list: counted, recorded or left alone."""
+"""Calls to unlisted hosts: counted, recorded or left alone."""
 
 from __future__ import annotations
 

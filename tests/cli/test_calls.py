@@ -142,7 +142,7 @@ def test_what_was_pruned_is_refused(
         assert result.exit_code == 1
         assert "4 the same, 0 different, 0 invalid lines, 1 refused." in result.stdout
         assert "Calls before 2026-11-13 12:00:00 UTC were pruned" in result.stderr
-        assert "With --raw-only, such calls can be read again" in result.stderr
+        assert "Use --raw-only to restore them" in result.stderr
         assert f"Refused: {old}\n" in result.stderr
     assert json.loads(shown("report", "--format", "json"))["totals"]["calls"] == 5
     assert shown("ledger", "verify") == "The rollups match the calls.\n"

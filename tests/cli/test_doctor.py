@@ -189,7 +189,7 @@ def test_entries_of_the_spool_that_cannot_be_read_are_reported(
     status, message = examined(app=app)["spool"]
     assert status == "error"
     assert f"{other}: not a regular file." in message
-    assert "Move it out of the spool" in message
+    assert "move it out of the spool" in message
     result = runner.invoke(args=["llm-cost", "drain"])
     assert result.exit_code == 1
     assert "1 entry of the spool cannot be read" in result.output
@@ -448,7 +448,7 @@ def test_every_check_is_named_in_the_docs() -> None:
         "calls": "last call",
         "lost": "lost",
         "standard_library": "http.client",
-        "unlisted_hosts": "on no list",
+        "unlisted_hosts": "unlisted hosts",
         "other_databases": "other databases",
     }
     for check in doctor.CHECKS:

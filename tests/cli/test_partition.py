@@ -93,7 +93,10 @@ def test_where_there_are_no_partitions_it_is_said(run: Run, make_app: MakeApp) -
     assert "SQLite does not support partitions" in run("partition").stderr
     files = make_app(LLM_COST_STORAGE="jsonl")
     result = run("partition", app=files)
-    assert (result.exit_code, "each month is a file already" in result.stderr) == (
+    assert (
+        result.exit_code,
+        "each month already has its own file" in result.stderr,
+    ) == (
         1,
         True,
     )

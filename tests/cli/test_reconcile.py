@@ -94,7 +94,7 @@ def test_an_empty_ledger_is_not_good(app: Flask) -> None:
 
 
 def test_bills_are_listed_shown_and_forgotten(app: Flask) -> None:
-    assert "There are no bills" in run(app, "bills", "list")
+    assert "No bills are stored" in run(app, "bills", "list")
     run(app, "reconcile", *FILES, status=1)
     run(app, "reconcile", *FILES, status=1)
     [line] = run(app, "bills", "list").splitlines()
@@ -105,7 +105,7 @@ def test_bills_are_listed_shown_and_forgotten(app: Flask) -> None:
     kept = json.loads(run(app, "bills", "show", key, "--format", "json"))
     assert kept["reports"][0]["verdict"] == "unexplained"
     assert f"Deleted {key}." in run(app, "bills", "forget", key)
-    assert "There is no bill" in run(app, "bills", "show", key, status=2)
+    assert "No bill has the key" in run(app, "bills", "show", key, status=2)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_a_usage_error(
     file = tmp_path / "bill.json"
     file.write_text(body)
     assert message in run(app, "reconcile", str(file), *words, status=2)
-    assert "There are no bills" in run(app, "bills", "list")
+    assert "No bills are stored" in run(app, "bills", "list")
 
 
 def test_single_calls_are_settled_and_can_be_undone(
@@ -209,7 +209,7 @@ def test_what_is_left_of_a_day_is_the_cost_of_its_only_call_without_usage(
     found = {row.event_id: row.cost_total for row in rows}
     # Of two, only the sum is known.
     assert found[lost[0].event_id] == (2_500_000_000 if count == 1 else None)
-    assert ("settles no call" in output) == (count == 2)
+    assert ("does not settle any call" in output) == (count == 2)
 
 
 def test_a_bill_without_days_is_not_stored(app: Flask, tmp_path: Path) -> None:
@@ -217,4 +217,4 @@ def test_a_bill_without_days_is_not_stored(app: Flask, tmp_path: Path) -> None:
     file.write_text("[]")
     output = run(app, "reconcile", str(file), "--source", "openai", status=1)
     assert "NOT COMPARABLE" in output
-    assert "There are no bills" in run(app, "bills", "list")
+    assert "No bills are stored" in run(app, "bills", "list")

@@ -37,7 +37,7 @@ def test_a_bill_is_asked_for_and_compared(app: Flask, openai: Fake) -> None:
     [report] = json.loads(result.stdout)["reports"]
     assert (report["billed_usd"], report["from"]) == ("2", "2026-09-01")
     assert report["verdict"] == "unexplained"
-    assert "Asking openai for costs of 2026-09-01 to 2026-09-02" in result.stderr
+    assert "Requesting from openai: costs of 2026-09-01 to 2026-09-02" in result.stderr
     assert SECRET not in result.output
     [(_, query)] = openai.asked
     start = dt.datetime(2026, 9, 1, tzinfo=dt.UTC).timestamp()
@@ -47,7 +47,7 @@ def test_a_bill_is_asked_for_and_compared(app: Flask, openai: Fake) -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ([], "Name the files of a bill, or ask with --live"),
+        ([], "Name the files of a bill, or fetch it with --live"),
         (["--live", "openai"], "--live needs --from and --to"),
         (["--live", "openai", "bill.json", *DAYS], "not both"),
         (["bill.json", "--team", "x"], "--from, --to and --team need --live"),

@@ -100,7 +100,7 @@ def test_pages_read_from_the_standby_and_show_its_lag(shop: Flask, pair: Pair) -
     assert "a read replica that is 240 seconds behind" in text
     assert ledger.replica.lag() == dt.timedelta(seconds=240)
     report = shop.test_cli_runner().invoke(args=["llm-cost", "report"])
-    assert "The replica lacks the last" in report.stderr
+    assert "The replica is missing the last" in report.stderr
     # What decides about writing is read from the primary.
     assert ledger.prunable(dt.datetime.now(dt.UTC)) == 5
     scalar(pair.standby.uri, "SELECT pg_wal_replay_resume()")

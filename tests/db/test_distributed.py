@@ -169,7 +169,7 @@ def test_distributed_calls_are_not_partitioned(ledger: Ledger) -> None:
             "CREATE TABLE pg_dist_partition AS SELECT"
             f" '{calls.name}'::regclass AS logicalrelid"
         )
-    with pytest.raises(StorageError, match="cannot be partitioned any more"):
+    with pytest.raises(StorageError, match="can no longer be partitioned"):
         ledger.partitions.apply()
     with pytest.raises(StorageError, match="undistribute_table"):
         ledger.distribution.plan()

@@ -246,7 +246,7 @@ def test_whole_months_alone_can_be_pruned(files: JsonlLedger) -> None:
         (("db", "check"), "monthly files have no tables"),
         (("db", "sql"), "monthly files have no tables"),
         (("db", "downgrade", "base", "--yes"), "monthly files have no tables"),
-        (("partition",), "each month is a file already"),
+        (("partition",), "each month already has its own file"),
         (("drain",), "none is queued or rejected"),
         (("ledger", "requeue"), "none is queued or rejected"),
         (("ledger", "verify"), "monthly files have no rollups"),

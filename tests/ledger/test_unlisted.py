@@ -1,4 +1,4 @@
-"""Counts of calls to hosts on no list: small, bounded, and in the ledger."""
+"""Counts of calls to unlisted hosts: small, bounded, and in the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exchanges with hosts on no list: which are LLM calls, and which only look alike."""
+"""Exchanges with unlisted hosts: which are LLM calls, and which only look alike."""
 
 from __future__ import annotations
 

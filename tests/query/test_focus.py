@@ -225,7 +225,7 @@ def test_corrections_of_a_closed_month_are_rows_of_their_own(
     notes = focus.Notes()
     assert {row["Tags"] for row in rows(ledger, "tenant", "x", notes=notes)} == {"{}"}
     assert [*notes.lines()] == [
-        "The rows have no tags: of closed months, only single tags are kept."
+        "The rows have no tags: closed months do not keep combinations of tags."
     ]
 
 

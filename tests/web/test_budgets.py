@@ -73,7 +73,7 @@ def test_reserved_and_lost_amounts_are_shown(make_site: MakeSite) -> None:
         host.extension.begin(attempt)
     text = page(site)
     assert "Reserved $0.50 for calls in progress" in text
-    assert "Lost $0.25 for calls that never came back" in text
+    assert "Lost $0.25 for calls that never ended" in text
     assert "Left $0.25" in text
     assert "Thresholds reached: 50%, 80%." in text
     text = page(site, "")

@@ -149,7 +149,7 @@ FILES_OF: tuple[tuple[str, str, t.Callable[[Row], str | None]], ...] = (
         _label(_column("name", "incomplete"), lambda n: flag(n)[0] or PART),
     ),
     ("Calls by warning", QUALITY, _label(_column("name", "warnings"), words)),
-    ("Calls to hosts on no list", QUALITY, _column("name", "unlisted_hosts")),
+    ("Calls to unlisted hosts", QUALITY, _column("name", "unlisted_hosts")),
 )
 PART = "Part of the usage has no price"
 
@@ -242,7 +242,7 @@ def test_every_table_has_a_file_with_its_rows(site: Flask) -> None:
             if missing or not table.names:
                 wrong.append((path, table.caption, missing, rows))
     assert not wrong
-    assert {each[0] for each in FILES_OF} - seen == {"Calls to hosts on no list"}
+    assert {each[0] for each in FILES_OF} - seen == {"Calls to unlisted hosts"}
 
 
 VALUES = ("t0", "t1", "t2", "=1+1", UNTAGGED)

@@ -76,11 +76,14 @@ def fetch(
     api = APIS.get(source)
     if api is None:
         raise BillError(
-            source, None, f"it has no API for bills. Those of {', '.join(APIS)} do."
+            source,
+            None,
+            f"it has no API for bills. Use one of {', '.join(APIS)}, or"
+            " name the files of the bill.",
         )
     key = (os.environ if environ is None else environ).get(api.key, "").strip()
     if not key or not key.isascii() or not key.isprintable():
-        raise BillError(source, None, f"set {api.key} to a key of an administrator.")
+        raise BillError(source, None, f"set {api.key} to an administrator's key.")
     if api.needs_team and not team:
         raise BillError(source, None, "pass the id of the team as --team.")
     if end <= start:

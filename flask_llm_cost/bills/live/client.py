@@ -117,7 +117,7 @@ class Client:
         body: object,
     ) -> bytes:
         if self._progress is not None:
-            self._progress(f"Asking {self.source} for {what}.")
+            self._progress(f"Requesting from {self.source}: {what}.")
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with suppress():
@@ -184,8 +184,8 @@ class Client:
 
 
 _ADVICE: t.Final = {
-    401: "Check the key: it must be one of an administrator, not one for calls.",
-    403: "The key lacks the permission, or is one for calls.",
+    401: "Check the key: it must be an administrator's key, not one for calls.",
+    403: "The key lacks permission, or is one for calls.",
     404: "The account or the team has no such report.",
 }
 

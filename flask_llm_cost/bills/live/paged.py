@@ -35,7 +35,7 @@ def follow(
             return _pages(client, what, path, query, window)
         except Gone:
             continue
-    raise client.error(what, "its data was refreshed again and again. Try again later.")
+    raise client.error(what, "its data was refreshed repeatedly. Try again later.")
 
 
 def _pages(

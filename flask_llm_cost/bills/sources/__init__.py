@@ -74,6 +74,6 @@ def recognize(document: Document) -> Source:
 
 def _begins(document: Document) -> str:
     if document.is_json:
-        return "It should be an answer of a provider's API as it came, or rows of an export."
+        return "It should be an unchanged answer of a provider's API, or rows of an export."
     first = ", ".join(document.columns)
     return f"Its first row should be the names of the columns, and is {shown(first)}."

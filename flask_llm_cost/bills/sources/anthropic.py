@@ -91,7 +91,7 @@ def read(documents: Sequence[Document]) -> Statement:
     costs = by_kind.get(_COSTS, [])
     if not costs:
         raise documents[0].place.error(
-            "it is usage without costs. Name the pages of the cost report, too."
+            "it has usage, but no costs. Name the pages of the cost report, too."
         )
     lines, left = join(_lines(costs, _cost), _lines(by_kind.get(_USAGE, ()), _used))
     return make_statement(
@@ -118,7 +118,8 @@ def _kind(place: Place, result: Result) -> str:
     if result.get("rbac_group_id") is not None:
         raise place.error(
             f"it is grouped by rbac_group_id ({shown(result['rbac_group_id'])}). Such"
-            " groups overlap, so their sum is not the bill; ask without that grouping."
+            " groups overlap, so their sum is not the bill; request the report without"
+            " that grouping."
         )
     if "amount" in result:
         return _COSTS
@@ -151,7 +152,7 @@ def _capped(pages: Sequence[Page]) -> Iterator[str]:
             if len(bucket.results) == _TOP_GROUPS:
                 yield (
                     f"{bucket.start:%Y-%m-%d} has exactly {_TOP_GROUPS} groups. The"
-                    " Enterprise reports leave out further ones; ask for fewer groups."
+                    " Enterprise reports omit further ones; request fewer groups."
                 )
 
 

@@ -122,7 +122,9 @@ def _refuse_missing_pages(documents: Sequence[Document]) -> None:
     ]
     following = [link for link in links if link]
     if len({*following}) < len(following):
-        raise documents[0].place.error("two answers have one nextLink. Ask again.")
+        raise documents[0].place.error(
+            "two answers have the same nextLink. Request them again."
+        )
     if following and len(following) == len(links):
         raise documents[-1].place.error(
             "nextLink names a page that is not among the files. Save every page."

@@ -72,7 +72,7 @@ def read(documents: Sequence[Document]) -> Statement:
     costs = by_kind.pop(_COSTS, [])
     if not costs:
         raise documents[0].place.error(
-            "it is usage without costs. Name the pages of /v1/organization/costs, too."
+            "it has usage, but no costs. Name the pages of /v1/organization/costs, too."
         )
     lines = _lines(costs)
     reports = [page for each in by_kind.values() for page in each]

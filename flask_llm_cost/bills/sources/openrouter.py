@@ -52,7 +52,8 @@ def read(documents: Sequence[Document]) -> Statement:
     by_generation = [not document.is_json for document in documents]
     if any(by_generation) and not all(by_generation):
         raise documents[0].place.error(
-            "activity by day and by generation are the same bill twice. Name one of them."
+            "activity by day and by generation is the same bill twice. Name only one of"
+            " them."
         )
     reader = _Generations if all(by_generation) else _Activity
     reading = reader(documents[0].name)
@@ -80,8 +81,8 @@ class _Reading:
         if not self.own_keys:
             return ()
         return (
-            f"{self.own_keys} rows used a key of your own: that inference is on the"
-            " invoice of the key's provider, and is not compared here.",
+            f"{self.own_keys} rows used your own key: their cost is on the invoice of the"
+            " key's provider, and is not compared here.",
         )
 
 
@@ -144,7 +145,7 @@ def _activity_rows(document: Document) -> Iterator[tuple[Place, Mapping[str, t.A
         refuse_error(place, value)
         refuse_cut(place, value)
         if next_page(place, value) is not None or value.get("has_more"):
-            raise place.error("there is a next page. Save all rows in one answer.")
+            raise place.error("there is another page. Save all rows in one answer.")
         place, value = place.at("data"), value.get("data")
     for number, row in enumerate(place.list(value)):
         at = place.at(number)

@@ -91,12 +91,12 @@ def _point(
     values = place.list(point.get("values"))
     if len(values) != 1:
         raise place.error(
-            f"it has {len(values)} values; ask for usd only (one value per point)."
+            f"it has {len(values)} values; request only usd (one value per point)."
         )
     if (start.hour, start.minute) != (0, 0):
         raise place.error(
-            f"timestamp is {shown(point['timestamp'])}, which is not midnight in UTC. Ask"
-            " with TIME_UNIT_DAY and the time zone Etc/GMT."
+            f"timestamp is {shown(point['timestamp'])}, which is not midnight in UTC."
+            " Request it with TIME_UNIT_DAY and the time zone Etc/GMT."
         )
     models = [each for each in group if bundled().find(NAME, each, start) is not None]
     others = [each for each in group if each not in models[:1]]
