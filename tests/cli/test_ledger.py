@@ -83,7 +83,7 @@ def test_a_month_that_is_over_can_be_closed(run: Run, shown: Shown) -> None:
     assert "2026-10 has no calls" in empty.stderr
     close = "ledger", "close", "2026-10", "--empty"
     assert shown(*close) == "2026-10 is closed (UTC).\n"
-    assert "2026-10 was closed before: at 2026-" in shown(*close)
+    assert "2026-10 was already closed at 2026-" in shown(*close)
     early = run("ledger", "close", "2099-12")
     assert early.exit_code == 1
     assert "2099-12 is not over before 2100-01-01" in early.stderr
