@@ -57,7 +57,7 @@ def test_savings_are_lines_with_their_arithmetic(app: Flask) -> None:
 def test_a_wrong_tag_is_a_usage_error(app: Flask) -> None:
     wrong = run(app, "savings", "--deferrable", "import")
     assert wrong.exit_code == 2
-    assert "'import' is not a tag; write it as KEY=VALUE" in wrong.output
+    assert "'import' is not a valid tag; use KEY=VALUE" in wrong.output
 
 
 def test_whatif_names_the_difference(app: Flask) -> None:

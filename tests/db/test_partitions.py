@@ -422,7 +422,7 @@ def test_a_lock_of_a_reader_is_waited_for(
     kept(ledger, calls_around(month(1)))
     with ledger.reading() as connection:
         connection.execute(sa.select(calls.c.model)).all()
-        with pytest.raises(StorageError, match="llm_cost_calls was locked by other"):
+        with pytest.raises(StorageError, match="llm_cost_calls stayed locked by other"):
             ledger.prune(month(1))
     assert ledger.prune(month(1)) == 6
 
