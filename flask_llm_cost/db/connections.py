@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 import typing as t
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -45,6 +46,9 @@ _AWAY: t.Final = frozenset(
 _LOCK_MS: t.Final = 200
 _LAST_MS: t.Final = 10
 """SQLite stops waiting so long before its caller does, and says why."""
+
+_PINGS: t.Final = 16
+"""The distance of a server is the least of so many pings: others have waited, too."""
 
 _ROUND_TRIPS: t.Final = 3
 """How many round trips a statement may take: it may begin a transaction, and be prepared."""
@@ -226,6 +230,7 @@ def _limit_locks(engine: sa.Engine) -> None:
 
 def _watch(engine: sa.Engine) -> None:
     """Apply the current thread's time limit to the engine's connections."""
+    pings: deque[float] = deque(maxlen=_PINGS)
 
     def do_connect(
         dialect: sa.Dialect, record: t.Any, args: t.Any, options: t.Any
@@ -239,6 +244,7 @@ def _watch(engine: sa.Engine) -> None:
     def checked_out(connection: t.Any, record: t.Any, proxy: object) -> None:
         watch(connection)
         if record.info.pop("new", False):
+            record.info["ping"] = min(list(pings), default=0.0)
             return
         began = time.monotonic()
         try:
@@ -248,8 +254,9 @@ def _watch(engine: sa.Engine) -> None:
             pass_on(error)
             # Whatever the driver raises, the pool makes another connection.
             raise exc.DisconnectionError from error
-        record.info["ping"] = ping = time.monotonic() - began
-        _allow(ping)
+        pings.append(time.monotonic() - began)
+        record.info["ping"] = distance = min(list(pings))
+        _allow(distance)
 
     def watch(connection: t.Any) -> None:
         if (limit := timeouts.current()) is not None:

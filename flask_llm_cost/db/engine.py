@@ -53,6 +53,9 @@ _R = t.TypeVar("_R")
 _ANSWER_SECONDS: t.Final = 5.0
 """How long a page waits for a connection, and a sync write for its commit."""
 
+_CONNECTED_SECONDS: t.Final = 0.05
+"""How long a call waits at least once it is connected: it may be locked nevertheless."""
+
 _LOOKING: t.Final = 2
 _DECIDING: t.Final = 3
 """How many threads run queries that only read, and those that write."""
@@ -317,8 +320,10 @@ class Engines:
     def _answer(self, engine: sa.Engine, work: Callable[[sa.Engine], _R]) -> _R:
         self._warm_up(engine)
         if engine not in self._ready:  # our own file
+            began = time.monotonic()
             self.prepare(engine)
-            note_answer()
+            if self._upgraded(began):  # else it was only read, which shows no lock
+                note_answer()
         with self.explained():
             return work(engine)
 
@@ -339,7 +344,7 @@ class Engines:
                 self.prepare(engine)
             for each in list(self._timed_queries.values()):
                 each.go_on()
-            note_answer()
+            note_answer(_CONNECTED_SECONDS)
 
     def _timed(self, engine: sa.Engine, writes: bool) -> TimedQueries:
         with self._lock:

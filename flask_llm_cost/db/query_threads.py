@@ -26,6 +26,11 @@ _R = t.TypeVar("_R")
 
 _END_SECONDS: t.Final = 1.0
 
+_PACE_SECONDS: t.Final = 0.03
+_PACES: t.Final = 3
+"""How long the next in line may take: so long at least, or so many times as the last.
+After that, what they wait for is a lock or a silent server, and no longer each other."""
+
 
 class _Query(t.Generic[_R]):
     """Work for the database, and where its result goes."""
@@ -45,8 +50,9 @@ class _Query(t.Generic[_R]):
         if self.limit.expired:
             return
         # It has waited for others in line. What they waited for a lock counts for it, too.
-        self.limit.note_answer(last.answered_at)
+        self.limit.note_answer(last.answered_at, last.pace)
         self.begun = True
+        began = time.monotonic()
         try:
             with applied(self.limit):
                 result = self._context.run(self._work)
@@ -54,7 +60,7 @@ class _Query(t.Generic[_R]):
             # For the caller: it may be one of the app's own.
             self._answers.put((None, error))
         else:
-            last.answered_at = time.monotonic()
+            last.note(began)
             self._answers.put((result, None))
 
     def wait(self, extend: Callable[[_Query[t.Any]], None]) -> _R:
@@ -78,9 +84,17 @@ class _Query(t.Generic[_R]):
 
 
 class _Last:
-    """When some threads last answered a query, by :func:`time.monotonic`."""
+    """The last answer of some threads."""
 
     answered_at = 0.0
+    """When it came, by :func:`time.monotonic`."""
+    pace = _PACE_SECONDS
+    """In how many seconds another one is due in line."""
+
+    def note(self, began: float) -> None:
+        """Note an answer that comes now."""
+        self.answered_at = time.monotonic()
+        self.pace = max(_PACE_SECONDS, _PACES * (self.answered_at - began))
 
 
 _Queries: t.TypeAlias = "SimpleQueue[_Query[t.Any] | None]"
@@ -138,7 +152,7 @@ class QueryThreads:
         if self._upgraded(query.limit.began):
             query.limit.restart()
         if not query.begun:  # else that has extended it
-            query.limit.note_answer(self.answered_at)
+            query.limit.note_answer(self.answered_at, self._last.pace)
 
     def close(self) -> None:
         """End its threads; wait for them, but not for a database that hangs."""

@@ -53,13 +53,15 @@ class TimeLimit:
         self.began = time.monotonic()
         self.until = self.began + self.seconds
 
-    def note_answer(self, at: float | None = None) -> None:
+    def note_answer(self, at: float | None = None, within: float | None = None) -> None:
         """Count from an answer on: the database is busy, but neither locked nor silent.
 
         :param at: When it came; now if left out.
+        :param within: In how many seconds another one is due, if that is known.
         """
         at = time.monotonic() if at is None else at
-        self._extend(at + self.seconds)
+        within = self.seconds if within is None else min(within, self.seconds)
+        self._extend(at + within)
 
     def allow(self, seconds: float) -> None:
         """Do not count this time: the server is far away, or busy."""
@@ -195,16 +197,17 @@ def current() -> TimeLimit | None:
     return getattr(_local, "limit", None)
 
 
-def note_answer() -> None:
+def note_answer(within: float | None = None) -> None:
     """Let the time limit of this thread count from now: the database has answered.
 
+    :param within: As for :meth:`TimeLimit.note_answer`.
     :raises TimeoutError: If it came too late.
     """
     limit = current()
     if limit is not None:
         if not limit.left:
             raise TimeoutError
-        limit.note_answer()
+        limit.note_answer(within=within)
 
 
 def connect(make: Callable[[], t.Any]) -> t.Any:

@@ -21,6 +21,7 @@ from sqlalchemy import event
 from flask_llm_cost import wait_limit
 from flask_llm_cost.db import timeouts
 from flask_llm_cost.db.budget_tables import budget_reservations
+from flask_llm_cost.db.query_threads import _Last
 from flask_llm_cost.db.query_threads import QueryThreads
 from flask_llm_cost.db.timeouts import TimeLimit
 from flask_llm_cost.errors import StorageError
@@ -137,6 +138,34 @@ def test_who_waited_in_line_behind_a_lock_does_not_wait_for_it_again(
     assert limits == [pytest.approx(20)]
 
 
+def test_who_waits_in_line_expects_an_answer_at_the_pace_of_the_last_one() -> None:
+    last = _Last()
+    last.note(time.monotonic())
+    assert last.pace < 1
+    last.note(time.monotonic() - 10)
+    assert last.pace == pytest.approx(3 * 10, rel=0.1)
+    limit = TimeLimit(0.2)
+    until = limit.until
+    limit.note_answer(limit.began + 0.1, 0.05)
+    assert limit.until == until
+    limit.note_answer(limit.began + 0.19, 0.05)
+    assert limit.until == pytest.approx(limit.began + 0.24)
+    limit.note_answer(limit.began + 0.19, last.pace)  # but not longer than alone
+    assert limit.until == pytest.approx(limit.began + 0.39)
+
+
+def test_what_is_only_read_shows_no_lock(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeouts, "BUSY_SECONDS", 60.0)
+    engines = ledger_of(blocking(make_app))._engines
+    engines.run(lambda engine: None)
+    engines.recheck()  # as after an error: the tables are looked at again
+    limit = engines.run(lambda engine: timeouts.current())
+    assert limit is not None
+    assert limit.until == limit.began + limit.seconds
+
+
 def test_a_server_that_is_far_away_is_not_silent() -> None:
     limit = TimeLimit(0.2)
     until = limit.until
@@ -212,6 +241,32 @@ def test_no_call_waits_longer_than_its_limit(
                 assert begin(app, monkeypatch) == 0  # it was asked a moment ago
     finally:
         end()
+
+
+@servers
+def test_a_ping_that_waits_puts_a_server_no_farther_away(
+    make_app: MakeApp, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(LLM_COST_DATABASE_URI=empty_database, LLM_COST_BUDGETS=[ENTRY])
+    engine = ledger_of(app)._engines.answering()
+
+    def distance() -> float:
+        with engine.connect() as connection:
+            found: float = connection.info["ping"]
+        return found
+
+    distance()  # a new connection is not pinged
+    near = distance()
+    ping = engine.dialect.do_ping
+
+    def wait(connection: t.Any) -> bool:
+        until = time.monotonic() + near
+        while time.monotonic() <= until:
+            time.sleep(near)
+        return ping(connection)
+
+    monkeypatch.setattr(engine.dialect, "do_ping", wait)
+    assert distance() == near
 
 
 # What waits in the background

@@ -291,11 +291,13 @@ def figures(chaos: Chaos, database: str) -> dict[str, t.Any]:
     ours: dict[str, list[float]] = defaultdict(list)
     said = [each for process in chaos.processes for each in process.said]
     for kind, *values in said:
+        if kind in ("done", "refused"):
+            name = "sent" if kind == "done" else "refused"
+            whole, beyond = values[2]
+            ours[name].append(whole)
+            ours[f"{name}, beyond the control"].append(beyond)
         if kind == "done":
-            ours["sent"].append(values[2])
             ours["whole call"].append(values[3])
-        elif kind == "refused":
-            ours["refused"].append(values[2])
         elif kind == "bare":
             ours["bare call"].append(values[0])
     found: dict[str, t.Any] = {
@@ -305,7 +307,7 @@ def figures(chaos: Chaos, database: str) -> dict[str, t.Any]:
         "said": dict(Counter(each[0] for each in said)),
     }
     slow = [each for each in said if each[0] == "slow"]
-    found["slow"] = sorted(slow, key=lambda each: -each[2])[:20]
+    found["slow"] = sorted(slow, key=lambda each: -each[3])[:20]
     for name, values in ours.items():
         values.sort()
         found[f"{name}, ms"] = {

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import typing as t
+from collections import deque
 from pathlib import Path
 
 import requests
@@ -75,34 +76,44 @@ def say(kind: str, *values: object) -> None:
     os.write(1, (json.dumps([kind, *values]) + "\n").encode())
 
 
-class Stalls:
-    """How long this process did not run: it was stopped, or the machine was busy."""
+class Control:
+    """How late the machine wakes this process: it was stopped, or others were busy."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self._late: deque[tuple[float, float]] = deque(maxlen=2000)
+        self._sleeping = time.perf_counter()
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
         while True:
-            began = time.perf_counter()
+            self._sleeping = began = time.perf_counter()
             time.sleep(_TICK_S)
-            self.seconds += max(0.0, time.perf_counter() - began - 2 * _TICK_S)
+            ended = time.perf_counter()
+            self._late.append((ended, ended - began - _TICK_S))
+
+    def since(self, began: float) -> float:
+        """Return by how many seconds it was late at most, since then."""
+        now = time.perf_counter() - self._sleeping - _TICK_S
+        found = [late for ended, late in list(self._late) if ended >= began]
+        return max(0.0, now, *found)
 
 
 class Delays:
-    """How long calls waited because of the package, without :class:`Stalls`."""
+    """How long calls waited because of the package."""
 
     def __init__(self) -> None:
         self._local = threading.local()
-        self._stalls = Stalls()
+        self._control = Control()
 
     def begin(self) -> None:
-        self._local.ours = 0.0
+        self._local.ours = self._local.late = 0.0
         self._local.parts = {}
 
     @property
-    def ours(self) -> float:
-        return getattr(self._local, "ours", 0.0)
+    def ours(self) -> list[float]:
+        """The delay of a call, and that without the control's, in seconds."""
+        ours: float = self._local.ours
+        return [ours, max(0.0, ours - self._local.late)]
 
     @property
     def parts(self) -> dict[str, float]:
@@ -115,19 +126,20 @@ class Delays:
         :param total: It counts; otherwise it is a part of another one.
         """
         function = getattr(owner, name)
+        label = f"{owner.__name__}.{name}" if isinstance(owner, type) else name
 
         def measured(*args: t.Any, **options: t.Any) -> t.Any:
-            began, stalled = time.perf_counter(), self._stalls.seconds
+            began = time.perf_counter()
             try:
                 return function(*args, **options)
             finally:
                 took = time.perf_counter() - began
-                stalled = self._stalls.seconds - stalled
-                took = max(0.0, took - stalled)
                 parts = self.parts
-                parts[name] = round(parts.get(name, 0) + 1000 * took, 1)
+                parts[label] = round(parts.get(label, 0) + 1000 * took, 1)
                 self._local.parts = parts
-                self._local.ours = self.ours + took * total
+                if total:
+                    self._local.ours += took
+                    self._local.late += self._control.since(began)
 
         setattr(owner, name, measured)
 
@@ -255,8 +267,8 @@ class Worker:
                     say("refused", lane, type(error).__name__, self._delays.ours)
                 except requests.RequestException:
                     say("failed", lane, self._delays.ours)
-                if self._delays.ours > 0.25:
-                    say("slow", calls, self._delays.ours, self._delays.parts)
+                if self._delays.ours[1] > 0.25:
+                    say("slow", calls, *self._delays.ours, self._delays.parts)
                 calls += 1
                 if chance.random() < 0.05:
                     began = time.perf_counter()
