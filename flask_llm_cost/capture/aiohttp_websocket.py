@@ -13,9 +13,9 @@ from aiohttp import WSMsgType
 from .patch import bound
 from .patch import Patch
 from .turns import Handshake
-from .turns import sending
-from .turns import SESSION
-from .turns import session_of
+from .websocket_sessions import sending
+from .websocket_sessions import SESSION
+from .websocket_sessions import session_of
 
 _READER: t.Final = "_llm_cost_reader"
 """Where a websocket has the task that receives: it closes by itself if it is lost."""

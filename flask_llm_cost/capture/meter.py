@@ -170,6 +170,16 @@ class Meter:
         if self._exchange.has_results:
             self._record_results()
 
+    def sends(self, document: Mapping[str, t.Any]) -> None:
+        """The caller sends this message, in a session that is one call."""
+        if self._snapshots:
+            self._exchange.sent(document)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the usage that was read so far is final."""
+        return self._exchange.complete
+
     # The end
 
     def end(self) -> None:

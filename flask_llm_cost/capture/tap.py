@@ -122,9 +122,9 @@ class Tap:
             meter.start(token)
         return meter
 
-    def captures(self, method: str, url: str) -> bool:
-        """Whether an attempt with this URL is, or may be, an LLM call."""
-        return self._route(method, url, unlisted=True) is not None
+    def find(self, method: str, url: str) -> Route | None:
+        """The route of an attempt with this URL that is, or may be, an LLM call."""
+        return self._route(method, url, unlisted=True)
 
     # What an app's own providers raise must not stop a call, whatever it is: only what the
     # recorder itself raises may pass.

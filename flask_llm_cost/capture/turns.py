@@ -11,10 +11,7 @@ from __future__ import annotations
 import json
 import re
 import typing as t
-from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
-from contextlib import contextmanager
 from urllib.parse import parse_qs
 from urllib.parse import urlsplit
 
@@ -52,58 +49,12 @@ _TRANSCRIBED: t.Final = "conversation.item.input_audio_transcription.completed"
 _ONLY: t.Final = ""
 """The key of the turn of a session that has one at a time."""
 
-SESSION: t.Final = "_llm_cost"
-"""Where a connection has its session, or ``None`` if it is not one with an LLM."""
-
 
 class Handshake(t.NamedTuple):
     """What a connection was opened with."""
 
     url: str
     headers: Headers
-
-
-def session_of(
-    tap: Tap | None, connection: t.Any, opened: Callable[[t.Any], Handshake | None]
-) -> Session | None:
-    """The session of a connection, which begins when it is first used.
-
-    :param opened: Returns what it was opened with; ``None`` for one that the app's own
-        server accepted.
-    """
-    own: dict[str, t.Any] = vars(connection)
-    if tap is not None and SESSION not in own:
-        own[SESSION] = _opened(tap, connection, opened)
-    return own.get(SESSION)
-
-
-@harmless()
-def _opened(
-    tap: Tap, connection: t.Any, opened: Callable[[t.Any], Handshake | None]
-) -> Session | None:
-    handshake = opened(connection)
-    if handshake is None or not tap.captures("WS", handshake.url):
-        return None
-    return Session(handshake)
-
-
-@contextmanager
-def sending(
-    tap: Tap | None, session: Session | None, message: object
-) -> Iterator[None]:
-    """Look at a message while it is sent.
-
-    :raises LlmCostError: Before that, if the recorder rejects the turn that it starts.
-    """
-    turn = None
-    if session is not None and tap is not None:
-        turn = session.sending(tap, message)
-    try:
-        yield
-    except BaseException:
-        if session is not None and turn is not None:
-            session.unsent(turn)
-        raise
 
 
 class Session:
@@ -145,10 +96,10 @@ class Session:
         refusal, self._refusal = self._refusal, None
         if refusal is not None:
             raise refusal
-        data = _bytes(message)
+        data = message_bytes(message)
         if data is None or _ASKS.search(data) is None:
             return None
-        document = _parsed(data)
+        document = parsed(data)
         if document is None or not self._asks(document):
             return None
         key = str(document.get("stream_id") or _ONLY)
@@ -205,13 +156,13 @@ class Session:
 
         :param tap: ``None`` if only turns that have begun are followed to their end.
         """
-        data = _bytes(message)
+        data = message_bytes(message)
         if data is None:
             return
         if _MATTERS.search(data) is None:
             self._take_piece(tap, data)
             return
-        document = _parsed(data)
+        document = parsed(data)
         if document is None:
             return
         if isinstance(document.get("type"), str):
@@ -225,7 +176,7 @@ class Session:
         if not turns and _SPEAKS.search(data) is not None:
             self._began(tap, _ONLY)
         elif self._is_text and len(turns) == 1 and _TEXT.search(data) is not None:
-            document = _parsed(data)
+            document = parsed(data)
             if document is not None:
                 turns[0].event(document)
 
@@ -355,7 +306,8 @@ class Session:
             meter.fail()
 
 
-def _bytes(message: object) -> bytes | None:
+def message_bytes(message: object) -> bytes | None:
+    """The bytes of a message of any type."""
     if isinstance(message, str):
         return message.encode("utf-8", "replace")
     if isinstance(message, (bytes, bytearray, memoryview)):
@@ -363,7 +315,8 @@ def _bytes(message: object) -> bytes | None:
     return None
 
 
-def _parsed(data: bytes) -> _Object | None:
+def parsed(data: bytes) -> _Object | None:
+    """The object that a message of JSON is; ``None`` for others."""
     try:
         document = json.loads(data, parse_int=parse_int)
     except (ValueError, RecursionError):

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from .patch import bound
 from .patch import Patch
 from .turns import Handshake
-from .turns import sending
-from .turns import SESSION
-from .turns import Session
-from .turns import session_of
+from .websocket_sessions import Either
+from .websocket_sessions import sending
+from .websocket_sessions import SESSION
+from .websocket_sessions import session_of
 
 
 def _opened(connection: t.Any) -> Handshake | None:
@@ -104,7 +104,7 @@ def _close_async(patch: Patch, original: Callable[..., t.Any]) -> Callable[..., 
     return close
 
 
-def _note(session: Session, error: Exception) -> None:
+def _note(session: Either, error: Exception) -> None:
     """End the turns if the connection has ended: an app may try to read again later."""
     from websockets.exceptions import ConnectionClosed
 

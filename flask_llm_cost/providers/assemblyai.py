@@ -1,7 +1,8 @@
 """Reads AssemblyAI's transcripts, which are billed by the second.
 
-A transcript is ordered, and then polled until it is completed. Source: the SDK's type
-``TranscriptResponse``, https://www.assemblyai.com/docs/api-reference/transcripts.
+A transcript is ordered, and then polled until it is completed. A live session
+is billed while it is connected. Sources: the SDK's types ``TranscriptResponse`` and
+``TerminationEvent``, https://www.assemblyai.com/docs/api-reference/transcripts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from .dialect import Dialect
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 from .dialect import units_usage
@@ -40,4 +42,21 @@ TRANSCRIPT: t.Final = Dialect(
     content=frozenset(("text", "words", "utterances")),
     tail=("audio_duration", "status", "speech_model", "id"),
     parse_whole_if=(b"",),
+)
+
+
+def read_live(notes: Notes, document: Object) -> None:
+    """Take notes of the first or the last message of a live session."""
+    notes.identify(model=None, response_id=document.get("id"))
+    seconds = notes.amount(document.get("session_duration_seconds"))
+    if document.get("type") == "Termination" and seconds:
+        notes.units["audio_second"] = seconds
+        notes.complete = True
+
+
+LIVE: t.Final = Dialect(
+    read=read_live,
+    usage=units_usage,
+    whole=True,
+    needles=needles(rb'"(?:Begin|Termination)"'),
 )

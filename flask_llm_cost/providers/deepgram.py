@@ -1,12 +1,14 @@
 """Reads Deepgram: transcripts by the second, speech by the character.
 
-Sources: the SDK's types ``ListenV1ResponseMetadata`` and
+Sources: the SDK's types ``ListenV1ResponseMetadata``, ``ListenV1Metadata``,
+``ListenV1Results``, ``ListenV2TurnInfo`` and ``SpeakV1Flushed``,
 https://developers.deepgram.com/reference/text-to-speech/speak-request (headers),
 https://deepgram.com/pricing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import typing as t
 from decimal import Decimal
@@ -14,6 +16,8 @@ from decimal import Decimal
 from ..call import Usage
 from .dialect import Dialect
 from .dialect import inner
+from .dialect import items
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 from .dialect import units_usage
@@ -85,4 +89,65 @@ SPEAK: t.Final = Dialect(
     usage=speech_usage,
     request=speech_request,
     headers=frozenset(("dg-char-count", "dg-model-name", "dg-request-id")),
+)
+
+
+def read_live(notes: Notes, document: Object) -> None:
+    """Take notes of a message of a live transcript. The last one has the billed seconds.
+
+    Until then, the end of what was transcribed is the least that is billed.
+    """
+    kind = document.get("type")
+    if kind == "Metadata":
+        read(notes, {"metadata": document})
+        notes.complete, notes.partial = True, False
+        return
+    metadata = inner(document, "metadata") or document
+    arch = inner(metadata, "model_info").get("arch")
+    name = metadata.get("request_id")
+    notes.identify(model=f"streaming/{arch}" if arch else None, response_id=name)
+    notes.partial = True
+    ends = [notes.amount(document.get(key)) for key in ("start", "duration")]
+    until = notes.amount(document.get("audio_window_end")) or sum(
+        (each for each in ends if each is not None), Decimal(0)
+    )
+    channels = notes.count((items(document.get("channel_index")) or [1])[-1])
+    seconds = until * max(1, channels)
+    if seconds:
+        notes.units["audio_second"] = max(
+            seconds, notes.units.get("audio_second", seconds)
+        )
+
+
+def read_spoken(notes: Notes, document: Object) -> None:
+    """Take notes of a message of live speech."""
+    name = str(document.get("model_name") or notes.request_model)
+    family = _VOICE.match(name)
+    notes.identify(
+        model=family[1] if family else None, response_id=document.get("request_id")
+    )
+    notes.complete = document.get("type") in ("Flushed", "Cleared")
+
+
+def sent_speech(notes: Notes, document: Object) -> None:
+    """Count the characters that are to be spoken."""
+    text = document.get("text")
+    if document.get("type") == "Speak" and isinstance(text, str):
+        notes.complete = False
+        notes.units["character"] = notes.units.get("character", Decimal(0)) + len(text)
+
+
+LISTEN_LIVE: t.Final = dataclasses.replace(
+    LISTEN,
+    read=read_live,
+    whole=True,
+    needles=needles(rb'"(?:Results|Metadata|TurnInfo|Connected)"'),
+)
+
+SPEAK_LIVE: t.Final = Dialect(
+    read=read_spoken,
+    usage=units_usage,
+    sent=sent_speech,
+    whole=True,
+    needles=needles(rb'"(?:Flushed|Cleared|Metadata)"'),
 )

@@ -309,6 +309,8 @@ class Dialect:
     """Response headers to keep for :attr:`Notes.headers`."""
     whole: bool = False
     """A web socket is one answer until it is closed, not one for each turn."""
+    sent: Callable[[Notes, Object], None] | None = None
+    """Take notes of a message that the app sends in such a session. Never of content."""
     extras: re.Pattern[str] | None = None
     """Occurs in the query of a URL that asks for something which is billed on top, and
     which the answer does not show. Such a call is flagged ``unread_usage``."""

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from ..call import Usage
 from .dialect import Dialect
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 from .dialect import units_usage
@@ -81,4 +82,27 @@ TRANSCRIPT: t.Final = Dialect(
     content=frozenset(("text", "words", "transcripts")),
     tail=("audio_duration_secs", "transcription_id"),
     request=transcript_request,
+)
+
+
+def sent_speech(notes: Notes, document: Object) -> None:
+    """Count the characters that are to be spoken. The first message is one space."""
+    text = document.get("text")
+    if isinstance(text, str) and text.strip():
+        notes.complete = False
+        notes.units["character"] = notes.units.get("character", Decimal(0)) + len(text)
+
+
+def read_spoken(notes: Notes, document: Object) -> None:
+    """Take notes of the last message of live speech."""
+    if document.get("isFinal") is True or document.get("is_final") is True:
+        notes.complete = True
+
+
+SPEECH_LIVE: t.Final = Dialect(
+    read=read_spoken,
+    usage=units_usage,
+    sent=sent_speech,
+    whole=True,
+    needles=needles(rb'"(?:isFinal|is_final)"\s*:\s*true'),
 )

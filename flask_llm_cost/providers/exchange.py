@@ -183,6 +183,14 @@ class Exchange:
         except Exception as error:
             self._fail(error)
 
+    def sent(self, document: Mapping[str, t.Any]) -> None:
+        """Take a later message of the request, in a session that is one answer."""
+        try:
+            if self._dialect.sent is not None:
+                self._dialect.sent(self._notes, document)
+        except Exception as error:
+            self._fail(error)
+
     def reading(self, *, ended: bool) -> Reading:
         """Get what has been read so far.
 

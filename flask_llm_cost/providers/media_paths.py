@@ -50,6 +50,8 @@ RUNWAY: t.Final = (
 DEEPGRAM: t.Final = (
     Path(r".*/v1/listen", deepgram.LISTEN, "audio"),
     Path(r".*/v1/speak", deepgram.SPEAK, "speech"),
+    Path(r".*/v[12]/listen", deepgram.LISTEN_LIVE, "audio", method="WS", stream=True),
+    Path(r".*/v[12]/speak", deepgram.SPEAK_LIVE, "speech", method="WS", stream=True),
 )
 
 ELEVENLABS: t.Final = (
@@ -59,11 +61,19 @@ ELEVENLABS: t.Final = (
         "speech",
     ),
     Path(r".*/v1/speech-to-text", elevenlabs.TRANSCRIPT, "audio"),
+    Path(
+        r".*/v1/text-to-speech/[^/]+/(?:multi-)?stream-input",
+        elevenlabs.SPEECH_LIVE,
+        "speech",
+        method="WS",
+        stream=True,
+    ),
 )
 
 ASSEMBLYAI: t.Final = (
     Path(r".*/v2/transcript", assemblyai.TRANSCRIPT, "audio"),
     Path(r".*/v2/transcript/[^/]+", assemblyai.TRANSCRIPT, "audio", method="GET"),
+    Path(r".*/v3/ws", assemblyai.LIVE, "audio", method="WS", stream=True),
     *OPENAI,
 )
 
@@ -80,6 +90,7 @@ GLADIA: t.Final = (
 SONIOX: t.Final = (
     Path(r".*/v1/transcriptions", soniox.TRANSCRIPT, "audio"),
     Path(r".*/v1/transcriptions/[^/]+", soniox.TRANSCRIPT, "audio", method="GET"),
+    Path(r".*/transcribe-websocket", soniox.LIVE, "audio", method="WS", stream=True),
 )
 
 POLLY: t.Final = (Path(r"/v1/speech", polly.SPEECH, "speech"),)

@@ -12,6 +12,7 @@ import typing as t
 
 from ..money import quotient
 from .dialect import Dialect
+from .dialect import needles
 from .dialect import Notes
 from .dialect import Object
 from .dialect import units_usage
@@ -29,3 +30,23 @@ def read(notes: Notes, document: Object) -> None:
 
 
 TRANSCRIPT: t.Final = Dialect(read=read, usage=units_usage, parse_whole_if=(b"",))
+
+
+def read_live(notes: Notes, document: Object) -> None:
+    """Take notes of a message of a live session, which has the time of all before."""
+    length = notes.amount(document.get("total_audio_proc_ms"))
+    if length:
+        notes.units["audio_second"] = quotient(length, 1000)
+        notes.flags.add("unread_usage")
+    notes.partial = True
+    if document.get("finished") is True:
+        notes.complete, notes.partial = True, False
+
+
+LIVE: t.Final = Dialect(
+    read=read_live,
+    usage=units_usage,
+    whole=True,
+    needles=needles(rb'"(?:total_audio_proc_ms|finished)"'),
+)
+"""See https://soniox.com/docs/stt/api-reference/websocket-api."""

@@ -10,6 +10,7 @@ import time
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -65,8 +66,8 @@ class Server:
                 return
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextmanager
+def serving() -> Iterator[Server]:
     served = Server()
     with serve(served.handle, "127.0.0.1", 0) as listening:
         port = listening.socket.getsockname()[1]
@@ -76,6 +77,12 @@ def server() -> Iterator[Server]:
         yield served
         listening.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as served:
+        yield served
 
 
 @pytest.fixture
