@@ -157,7 +157,7 @@ class Apps:
         return None if app is None else app.extensions.get(NAME)
 
     def find(self, *, shared: bool = False) -> AppState | None:
-        """The app that a call made here belongs to: the current one, else the only one.
+        """The app that a call made here belongs to: the current one, or the only one.
 
         Several apps are as good as one if they have the same ledger and prices.
 

@@ -1,4 +1,4 @@
-"""What passes between capture and an app when a call is sent, and when it has ended."""
+"""The values that pass between capture and an app when a call is sent, and when it ends."""
 
 from __future__ import annotations
 

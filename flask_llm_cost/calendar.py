@@ -1,4 +1,4 @@
-"""Hours, days, weeks, months and years of a time zone, as aware UTC moments.
+"""Hours, days, weeks, months and years of a time zone, as aware UTC datetimes.
 
 Local days are never 24 hours by assumption: a day lasts from its first moment in the zone
 to the first moment of the next day, whatever the zone's clocks do in between.

@@ -119,7 +119,7 @@ class Usage(_Plain):
     """
 
     input_tokens: int = 0
-    """Uncached text, and anything without a bucket of its own."""
+    """Uncached text, and anything without its own bucket."""
     input_audio_tokens: int = 0
     input_image_tokens: int = 0
     cache_read_tokens: int = 0
@@ -250,7 +250,7 @@ class Reading:
     """``chat``, ``responses``, ``completions``, ``embeddings``, ``images``, ..."""
     request_model: str | None = None
     model: str | None = None
-    """The model that served the call, else the requested one."""
+    """The model that served the call, or the requested one."""
     response_id: str | None = None
     usage: Usage | None = None
     usage_source: UsageSource = "unknown"
@@ -314,7 +314,7 @@ class Cost(_Late):
     """What one call cost and how it was priced. The total is the sum of the parts."""
 
     total_usd: Decimal
-    """What is known: if the cost is not complete, the true cost may be higher."""
+    """What is known: if the cost is incomplete, the true cost may be higher."""
     parts: Mapping[str, Part]
     """By meter: ``input``, ``cache_read``, ``output``, ``web_search``, ... or ``reported``."""
     source: CostSource
@@ -327,7 +327,7 @@ class Cost(_Late):
     mode: str | None = None
     """``batch``, ``flex``, ``priority``, ...; ``None`` is standard."""
     complete: bool = True
-    """False if something that is billed was not read, or has no rate of its own: see
+    """False if something that is billed was not read, or has no rate: see
     :data:`.INCOMPLETE`."""
     flags: frozenset[str] = frozenset()
     estimate_usd: Decimal | None = None
@@ -385,7 +385,7 @@ class Call:
 
     @property
     def used_nothing(self) -> bool:
-        """Whether the attempt was refused or never answered, and brought no usage."""
+        """Whether the attempt got an HTTP error or no response, and reported no usage."""
         return self.usage is None and self.outcome in SILENT_OUTCOMES
 
     @property

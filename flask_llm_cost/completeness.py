@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 
 INCOMPLETE: t.Final[Mapping[str, str]] = {
-    # From pricing: a rate stands in for one that is not known.
+    # From pricing: another rate replaces an unknown one.
     "modality_fallback": "audio, images or video were priced at the text rate",
     "cache_fallback": "cache reads have no rate, so the input rate was applied, which"
     " is the most that they can cost",
@@ -45,10 +45,10 @@ INCOMPLETE: t.Final[Mapping[str, str]] = {
     "unreadable_event": "a stream event could not be parsed",
     "reader_error": "the response could not be parsed",
 }
-"""Flags with which a cost is not complete, and why."""
+"""Flags that make a cost incomplete, and why."""
 
 NO_RATE: t.Final = "part of the usage has no price"
-"""Why a cost without any of these flags is not complete."""
+"""Why a cost without any of these flags is incomplete."""
 
 _FLAGS: t.Final = frozenset(INCOMPLETE)
 

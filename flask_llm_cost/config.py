@@ -127,8 +127,8 @@ class Settings:
     budgets: tuple[Mapping[str, t.Any], ...] = _setting((), checks.mappings)
     """Additional budgets."""
     bill_scopes: Mapping[str, str] = _setting({}, checks.bill_scopes)
-    """The ids of projects, workspaces or keys on bills, by what the ledger knows of a call's
-    key or project; ``"*"`` stands for all others: ``{"*": "proj_1234"}``."""
+    """The ids of projects, workspaces or keys on bills, by the scope of calls or a part
+    of it; ``"*"`` stands for all others: ``{"*": "proj_1234"}``."""
     statement_markup: Mapping[str, t.Any] = _setting({}, checks.markup)
     """Factors of statements, from a day on, by tag value; ``"*"`` stands for all others."""
     budget_behavior: str = _setting("notify", checks.one_of("notify", "raise", "block"))

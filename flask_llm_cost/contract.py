@@ -18,7 +18,7 @@ class Meter(t.NamedTuple):
     fields: Mapping[str, str]
     """Where readers find it, by dialect. Empty if no reader produces it."""
     rates: tuple[str, ...] = ()
-    """Other rates that price it, in this order, if it has none of its own."""
+    """Other rates that price it, in this order, if it has none."""
 
 
 _IN: t.Final = ("input",)
@@ -291,7 +291,7 @@ METERS: t.Final[Mapping[str, Meter]] = {
     ),
     "request": Meter("call", {"prices": "each call, if the model has this rate"}),
 }
-"""Every meter. A price file can add units of its own with ``units:``."""
+"""Every meter. A price file can add custom units with ``units:``."""
 
 MODES: t.Final[Mapping[str, str]] = {
     "batch": "results of a batch; service_tier batch",
@@ -343,7 +343,7 @@ class NotRead(t.NamedTuple):
     reason: str
     outcome: t.Literal["not_recorded", "unpriced", "incomplete", "not_billed"]
     """``not_recorded``: there is no route, so there is no call. ``unpriced``: the call has
-    no cost. ``incomplete``: its cost is not complete. ``not_billed``: the answer reports
+    no cost. ``incomplete``: its cost is incomplete. ``not_billed``: the answer reports
     another meter, which the same price covers, so nothing is missing."""
 
 

@@ -59,8 +59,8 @@ class BudgetExceeded(LlmCostError):
     :param reserved_usd: The amount reserved for calls in progress.
     :param lost_usd: The amount counted for calls that never ended.
     :param estimate_usd: The estimated cost of the call that was refused.
-    :param unbounded: The call was refused because nothing bounds its cost.
-    :param unsettled_usd: The amount counted for calls that were cut or brought no usage.
+    :param unbounded: The call was refused because its cost is unbounded.
+    :param unsettled_usd: The amount counted for calls that were cut or reported no usage.
     """
 
     def __init__(
@@ -202,9 +202,9 @@ class PriceSyncError(LlmCostError):
 
 
 class BillError(LlmCostError):
-    """A provider's bill cannot be read, or is not complete. Nothing of it is stored.
+    """A provider's bill cannot be read, or is incomplete. Nothing of it is stored.
 
-    :param file: The file's name, or what was asked for.
+    :param file: The file's name, or what was requested.
     :param place: Where in the file: a line, a row, a key; ``None`` if it is the whole.
     :param message: What is wrong, with the value, and what to do.
     """

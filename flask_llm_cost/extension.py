@@ -1,4 +1,4 @@
-"""The extension: the public API of everything that an app can do."""
+"""The extension: the public API."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class LlmCost(AppRecorder):
     ``app.extensions["llm_cost"]``.
 
     :param app: The app, or call :meth:`init_app` later.
-    :param db: The app's database: the object of Flask-SQLAlchemy, Flask-SQLAlchemy-Lite or
-        Alchemical, or an SQLAlchemy :class:`~sqlalchemy.engine.Engine`. The first two are
-        found in ``app.extensions`` if it is left out.
+    :param db: The app's database: the object of Flask-SQLAlchemy, Flask-SQLAlchemy-Lite
+        or Alchemical, or an SQLAlchemy :class:`~sqlalchemy.engine.Engine`. If it is
+        omitted, the first two are found in ``app.extensions``.
     :param providers: Additional :class:`.Provider` objects, tried before the built-in ones.
     :param instrument: Capture every client in the process: ``True``, or names of
         libraries. The default of ``LLM_COST_INSTRUMENT``, which takes precedence.
@@ -78,7 +78,7 @@ class LlmCost(AppRecorder):
         self._db = db
         self._instrument = instrument
         self.providers = tuple(providers)
-        """Providers of the app's own."""
+        """The app's own providers."""
         if app is not None:
             self.init_app(app)
 
@@ -135,7 +135,7 @@ class LlmCost(AppRecorder):
     ) -> Blueprint:
         """Create the dashboard's blueprint, to be registered by the app.
 
-        Its pages render in a Jinja environment of their own, which no setting, filter or
+        Its pages render in a separate Jinja environment, which no setting, filter or
         context processor of the app changes.
 
         :param access: Who may see it: a callable (``True`` grants access, ``False`` and
@@ -147,7 +147,7 @@ class LlmCost(AppRecorder):
         :param layout: Renders the app's own layout around each page: called with the
             keywords ``title``, ``head`` and ``body`` (:class:`markupsafe.Markup`), it
             returns the whole page.
-        :raises ConfigError: If one of them is anything else.
+        :raises ConfigError: If one of them is invalid.
         """
         from .web import make_blueprint
 
@@ -166,7 +166,7 @@ class LlmCost(AppRecorder):
 
         :param tags: Tags of every call sent through it: a mapping, or a callable evaluated
             once per call, when it is sent.
-        :param inner: An adapter of the app's own that does the sending.
+        :param inner: The app's own adapter, which sends the requests.
         :param options: Options of :class:`requests.adapters.HTTPAdapter`, such as
             ``max_retries`` and ``pool_maxsize``.
         :raises ConfigError: If ``tags`` is neither a mapping nor a callable, or if both
@@ -209,7 +209,7 @@ class LlmCost(AppRecorder):
     def instrument(self, *names: str) -> tuple[str, ...]:
         """Capture every client in the process.
 
-        A library that is not imported yet is captured as soon as it is.
+        A library that is imported later is captured as soon as it is.
 
         :param names: Some of those that :confval:`LLM_COST_INSTRUMENT` lists; all that are
             installed if left out.

@@ -1,4 +1,4 @@
-"""Lock files against other processes: as POSIX does, or as Windows does."""
+"""Lock files against other processes, on POSIX and on Windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done with an app's ended calls: price, store, and notify the app."""
+"""What happens to an app's ended calls: price them, store them, and notify the app."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Intake:
     # Pricing
 
     def price(self, call: Call, mode: str | None = None) -> Call:
-        """The call with its cost. Its trace id leaves the tags for a column of its own.
+        """The call with its cost. Its trace id is moved from the tags to its own column.
 
         :raises ValueError: If ``mode`` is not a pricing mode.
         """
@@ -315,7 +315,7 @@ class Intake:
         return True
 
     def _take_deferred(self) -> tuple[Call, Origin] | None:
-        """Record one deferred call; return it as it was recorded."""
+        """Record one deferred call; return the recorded call."""
         try:
             entry = self._deferred.popleft()
         except IndexError:

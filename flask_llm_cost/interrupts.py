@@ -19,7 +19,7 @@ from types import CodeType
 from types import FrameType
 
 _FRESH_SECONDS: t.Final = 1.0
-"""How long the handlers that were found are taken for those that are set."""
+"""How long the handlers that were found are assumed to be still set."""
 
 
 def pass_on(error: BaseException) -> None:

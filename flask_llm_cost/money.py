@@ -1,4 +1,4 @@
-"""Money and other decimals: exact, in bounds, and in a decimal context of our own.
+"""Money and other decimals: exact, bounded, and in a separate decimal context.
 
 The ledger stores pico-USD (1e-12 USD) in BIGINT columns; apps and people see ``Decimal``
 USD. The decimal context of the calling thread never affects a result.
@@ -68,7 +68,7 @@ _R = t.TypeVar("_R")
 
 
 def own_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Run a function in a decimal context of our own, whatever the caller's is.
+    """Run a function in a separate decimal context, whatever the caller's is.
 
     For functions that calculate with decimals or format them. They must not call the
     app's code, whose context stays its own, nor be generators.

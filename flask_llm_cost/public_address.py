@@ -1,4 +1,4 @@
-"""Tell addresses of the internet from those of a private network."""
+"""Distinguish public addresses from those of a private network."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The scope of a call: whose account it was made with.
+"""The scope of a call: the account it was made with.
 
 A scope is one text of ``name=id`` parts, such as ``organization=org-1 project=proj_2
 key=5f0c9a1b2c3d4e5f``. The last is a fingerprint of the API key, which no one can turn back
-into the key, nor compare to that of another ledger: each ledger has a hash key of its own.
+into the key, nor compare to that of another ledger: each ledger has its own hash key.
 
-The ledger's database may be away when a call ends. Until its hash key is known, a call
+The ledger's database may be unavailable when a call ends. Until its hash key is known, a call
 carries a digest of the API key, and the writer makes the fingerprint from that.
 """
 

@@ -117,7 +117,7 @@ class StoredBillText(t.NamedTuple):
 
 
 class BillStorage(t.Protocol):
-    """Keeps bills beside the calls."""
+    """Stores bills next to the calls."""
 
     def put(self, key: str, header: str, lines: Iterable[str]) -> bool:
         """Store a bill, all of it or nothing; return false if it is stored already."""
@@ -214,12 +214,12 @@ class Storage(t.Protocol):
         months_only: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Delete the calls before a moment; return how many there were.
+        """Delete the calls before a time; return how many there were.
 
         A database keeps their rollups. Whole months are dropped with their partitions, the
         rest is deleted in short transactions: it can be interrupted and run again.
 
-        :param months_only: Only whole months that are stored apart (partitions, files).
+        :param months_only: Only whole months that are stored separately (partitions, files).
         :param progress: Called with the number of deleted calls after each step.
         """
         ...
@@ -254,7 +254,7 @@ class Storage(t.Protocol):
     def close(self) -> None:
         """Store what is queued, then close threads, files and connections.
 
-        A closed storage opens again by itself when it is used.
+        A closed storage opens again when it is used.
         """
         ...
 

@@ -29,7 +29,7 @@ _F = t.TypeVar("_F", bound=Callable[..., t.Any])
 REDACTED: t.Final = "[REDACTED]"
 
 TRACE_KEY: t.Final = "trace_id"
-"""The tag that is stored in a column of its own, because it differs in each call."""
+"""The tag that is stored in its own column, because it differs in each call."""
 
 _T = t.TypeVar("_T")
 

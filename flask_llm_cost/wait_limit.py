@@ -1,15 +1,15 @@
-"""How long one call of the app may wait for the ledger: one time for all of its steps."""
+"""How long one call of the app may wait for the ledger, all steps together."""
 
 from __future__ import annotations
 
 import threading
 
 CALL_SECONDS = 0.23
-"""How long a call waits for a database that is locked, silent or away."""
+"""How long a call waits for a database that is locked, silent or unavailable."""
 
 
 class WaitLimit:
-    """What is left of the time that one call may wait, in seconds."""
+    """The remaining time that one call may wait, in seconds."""
 
     __slots__ = ("left",)
 

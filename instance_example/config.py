@@ -33,8 +33,8 @@ CELERY = {"task_always_eager": True, "task_eager_propagates": True}
 
 # Flask-LLM-Cost --------------------------------------------------------------
 
-# The ledger is in tables of its own in the app's PostgreSQL, MySQL or MariaDB. If the app's
-# database is an SQLite file, as here, the ledger is llm_cost.db beside it in the instance
+# The ledger is in separate tables in the app's PostgreSQL, MySQL or MariaDB. If the app's
+# database is an SQLite file, as here, the ledger is llm_cost.db next to it in the instance
 # folder: SQLite allows one writer at a time. Name another database to separate the two:
 # LLM_COST_DATABASE_URI = "postgresql+psycopg://user@host/costs"
 
@@ -52,7 +52,7 @@ LLM_COST_DEFAULT_TAGS = {"env": "example"}
 # The tags that calls are aggregated by. The sums remain when old calls are pruned.
 LLM_COST_ROLLUP_TAGS = ("tenant", "feature", "user_id")
 
-# Each tenant has a budget of its own, whose limit is in the app's database. Calls that would
+# Each tenant has its own budget, whose limit is in the app's database. Calls that would
 # exceed it are not sent.
 LLM_COST_BUDGETS = [
     {

@@ -1,7 +1,7 @@
 """What providers billed, and whether the ledger matches it.
 
-``bills.read(files)`` recognizes each file's source; that is pure. ``bills.compare()`` holds a
-ledger against a statement, and ``bills.StoredBills`` keeps statements.
+``bills.read(files)`` recognizes each file's source; that is pure. ``bills.compare()``
+compares a ledger to a statement, and ``bills.StoredBills`` keeps statements.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compare call by call, where a bill has a line for each answer."""
+"""Compare call by call, if a bill has a line for each answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UNKNOWN: t.Final[Mapping[Status, str]] = {
     "unsettled": "no_usage",
     "failed": "no_usage",
 }
-"""The cause, if what the ledger knows of a call is not all."""
+"""The cause, if the ledger does not have everything about a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Matched:
     """Billed dollars of calls that the ledger has."""
     billed: Decimal = _ZERO
     costs: dict[str, Decimal] = field(default_factory=dict)
-    """What calls truly cost where the ledger says something else, by event id: those that
+    """The true costs of calls that differ from the ledger, by event id: those that
     it can store."""
 
 

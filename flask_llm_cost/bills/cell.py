@@ -100,7 +100,7 @@ class Cell:
             )
 
     def name_quantity(self, cause: str, quantity: Decimal, **more: t.Any) -> None:
-        """Name a quantity, at the ledger's rate; all that is left exactly."""
+        """Name a quantity, at the ledger's rate; the remainder exactly."""
         if quantity == self.left and not self.billed.quantity:
             amount = self.rest
         elif quantity == self.left and not self.held.quantity:

@@ -1,4 +1,4 @@
-"""Cells: what the ledger and a bill have for one day, model and meter.
+"""Cells: the amounts of the ledger and a bill for one day, model and meter.
 
 Both sides are brought to the same terms here; :mod:`.match` compares them.
 """
@@ -115,7 +115,7 @@ class Calls:
 
     calls: int = 0
     silent: int = 0
-    """Calls whose usage never came."""
+    """Calls that reported no usage."""
     most: Decimal | None = _ZERO
     """The most that those can have cost beyond what is known; ``None`` without a limit."""
     unpriced: int = 0

@@ -36,7 +36,7 @@ def orders_of(
 ) -> tuple[Mapping[str, bool], Sequence[str]]:
     """Return which files have the day first, by name, and warnings.
 
-    A file that does not say it by itself is as the others are.
+    A file that does not show its order has that of the others.
 
     :param columns: Where a row has its day.
     :raises BillError: If neither the files nor ``document.day_first`` say it.

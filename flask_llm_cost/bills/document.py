@@ -1,4 +1,4 @@
-"""A file of a bill: decompressed, decoded and parsed, in bounds of memory."""
+"""A file of a bill: decompressed, decoded and parsed, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a ledger has for a bill, read from its storage."""
+"""The ledger's amounts for a bill, read from its storage."""
 
 from __future__ import annotations
 

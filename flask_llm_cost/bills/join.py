@@ -1,4 +1,4 @@
-"""Join quantities that a source reports apart from amounts to the lines they belong to."""
+"""Join quantities to their lines, for sources that report them separately from amounts."""
 
 from __future__ import annotations
 

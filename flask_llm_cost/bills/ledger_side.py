@@ -1,4 +1,4 @@
-"""What a ledger brings to a comparison with a bill."""
+"""The ledger's side of a comparison with a bill."""
 
 from __future__ import annotations
 
@@ -46,4 +46,4 @@ class Ledger:
     calls: Callable[[], Iterable[HeldCall]] | None = None
     """The calls of the statement's period, for bills with a line for each answer."""
     pruned: dt.datetime | None = None
-    """Single calls before this are not in the ledger any more."""
+    """Single calls before this are no longer in the ledger."""

@@ -1,4 +1,4 @@
-"""Match the quantities of a ledger to those of a bill, and name what differs.
+"""Match the quantities of a ledger to those of a bill, and name the differences.
 
 Each difference that is named is added to the ledger's side, so that what is left of it gets
 smaller until both sides agree. So the residuals always sum to the difference, exactly.

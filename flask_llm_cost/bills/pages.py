@@ -161,7 +161,7 @@ _CUT: t.Final = ("truncated", "is_truncated", "limitReached", "limit_reached")
 
 
 def refuse_cut(place: Place, fields: Mapping[str, t.Any]) -> None:
-    """Refuse an answer that is marked as not complete.
+    """Reject an answer that is marked as incomplete.
 
     :raises BillError: If it is.
     """
@@ -184,7 +184,7 @@ NOTHING: t.Final = "nothing"
 def complete_sets(
     pages: Sequence[Page], kind_of: KindOf, costs: str, *, split: bool
 ) -> dict[str, list[Page]]:
-    """Sort pages by what they report, and refuse sets that are not complete.
+    """Sort pages by what they report, and reject incomplete sets.
 
     :param costs: The kind of costs; a page without results is of this kind, unless it
         continues another, or costs of its days are there.

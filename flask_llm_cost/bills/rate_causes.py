@@ -1,4 +1,4 @@
-"""Why a line is billed at another rate than the ledger's."""
+"""Why a line is billed at a rate other than the ledger's."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def read(
     """Return a statement for each source that the files are of.
 
     :param source: The source's name, if it should not be recognized.
-    :raises BillError: If a file cannot be read, or a set of files is not complete. Nothing
+    :raises BillError: If a file cannot be read, or a set of files is incomplete. Nothing
         is returned of the others then.
     """
     groups: dict[str, list[Document]] = {}

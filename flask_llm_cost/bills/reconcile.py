@@ -1,7 +1,7 @@
-"""Hold a ledger against a bill: pure functions from both to a report.
+"""Compare a ledger to a bill: pure functions from both to a report.
 
-The ledger's side are its sums by meter and UTC hour; the bill's is a statement. Each day is
-compared by itself, since bills are made by UTC day.
+The ledger's side are its sums by meter and UTC hour; the bill's is a statement. Each
+day is compared separately, since bills are made by UTC day.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The result of holding a ledger against a bill."""
+"""The result of comparing a ledger to a bill."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Report:
     currency: str
     billed_usd: Decimal
     ledger_usd: Decimal
-    """What is known; estimates are apart."""
+    """The known cost, without estimates."""
     ignored_usd: Decimal
     """Lines of a cloud's bill that are not for LLMs."""
     unpriced_calls: int
@@ -120,8 +120,8 @@ class Report:
     calls_usd: Decimal = Decimal(0)
     """The part of :attr:`billed_usd` that is billed per call."""
     costs: Mapping[str, Decimal] = field(default_factory=dict)
-    """What calls truly cost where the ledger says something else, by event id, if the bill
-    has a line for each answer."""
+    """The true costs of calls that differ from the ledger, by event id, if the bill has
+    a line for each answer."""
     suggestions: tuple[str, ...] = ()
     """What to correct."""
 
@@ -137,7 +137,7 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Whether nothing is left to be found out."""
+        """Whether nothing is left to explain."""
         return self.verdict in ("reconciled", "explained")
 
     def by_cause(self) -> dict[str, Decimal]:

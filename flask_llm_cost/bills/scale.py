@@ -1,4 +1,4 @@
-"""Refuse a bill whose amounts are in cents where dollars are meant, or the reverse."""
+"""Reject a bill with amounts in cents instead of dollars, or the reverse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bills that are kept: statements as JSON, and which of them is the latest."""
+"""Stored bills: statements as JSON, and which of them is the latest."""
 
 from __future__ import annotations
 

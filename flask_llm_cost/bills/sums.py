@@ -1,4 +1,4 @@
-"""Sum the lines of a bill that differ in their amounts only."""
+"""Sum the lines of a bill that differ only in their amounts."""
 
 from __future__ import annotations
 

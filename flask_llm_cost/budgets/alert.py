@@ -62,9 +62,9 @@ class Alert:
     estimate_usd: Decimal | None = None
     """The estimated cost of a refused call; ``None`` if no estimate was needed."""
     unsettled_usd: Decimal = Decimal(0)
-    """The amount counted for calls that were cut or brought no usage."""
+    """The amount counted for calls that were cut or reported no usage."""
     unbounded: bool = False
-    """The call was refused because nothing bounds its cost (``unbounded="refuse"``)."""
+    """The call was refused because its cost is unbounded (``unbounded="refuse"``)."""
 
     @classmethod
     def of(

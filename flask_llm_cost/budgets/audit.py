@@ -1,4 +1,4 @@
-"""Checks and repairs the counters of budgets by the calls in the ledger."""
+"""Checks and repairs the counters of budgets against the calls in the ledger."""
 
 from __future__ import annotations
 

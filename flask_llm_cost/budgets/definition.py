@@ -41,7 +41,7 @@ class Budget:
     """A number, or a callable that gets the tag values that the budget applies to."""
     period: str = "month"
     tags: Mapping[str, str]
-    """Only calls with these tags count; ``"*"`` gives each value a budget of its own."""
+    """Only calls with these tags count; ``"*"`` gives each value its own budget."""
     models: tuple[str, ...] = ()
     """Only calls of these models count (patterns such as ``gpt-4o*``); empty means all."""
     thresholds: tuple[Decimal, ...]
@@ -56,7 +56,7 @@ class Budget:
     cut: str = "estimate"
     """What is counted of calls that were cut: ``estimate`` or ``ceiling``."""
     unbounded: str = "largest"
-    """How a request that nothing bounds is reserved: ``largest``, or ``refuse``."""
+    """How an unbounded request is reserved: ``largest``, or ``refuse``."""
     zone: dt.tzinfo = dt.UTC
     week_start: str = "monday"
     on_error: str = "open"
@@ -68,7 +68,7 @@ class Budget:
 
     @property
     def per_value(self) -> bool:
-        """Whether each value of a tag has a budget of its own."""
+        """Whether each value of a tag has its own budget."""
         return "*" in self.tags.values()
 
     @property
@@ -118,7 +118,7 @@ class Budget:
         return any(fnmatch.fnmatchcase(n, p) for n in names for p in self.models)
 
     def window(self, tags: Mapping[str, str], moment: dt.datetime) -> BudgetWindow:
-        """Return the window that contains a moment.
+        """Return the window that contains a time.
 
         :param tags: As :meth:`match` returns them.
         """

@@ -216,7 +216,7 @@ class Enforcer:
         wanted: Sequence[Reservation],
         error: StorageError,
     ) -> None:
-        """Refuse the call if a window is known to be full; else ``on_error`` decides.
+        """Refuse the call if a window is known to be full; otherwise ``on_error`` decides.
 
         :param event_id: Of the call, if it is to be sent.
         """

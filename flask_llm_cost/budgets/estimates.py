@@ -46,7 +46,7 @@ class Estimates:
     def of(self, budget: Budget, attempt: Attempt, at: dt.datetime) -> Decimal | None:
         """Return what a call may cost.
 
-        :return: ``None`` if nothing bounds its request, and the budget refuses that.
+        :return: ``None`` if its request is unbounded, and the budget refuses such requests.
         :raises UnknownPrice: If no price is known, and the budget refuses that.
         """
         estimate = budget.estimate

@@ -1,4 +1,4 @@
-"""How windows stood when this process last saw them: what it knows without a database."""
+"""The windows as this process last saw them: what it knows without the database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LastSeen:
         return window_id in self._seen
 
     def note(self, window_id: str, standing: Standing) -> None:
-        """Remember how a window stands now."""
+        """Remember the current state of a window."""
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
         self._seen[window_id] = standing, time.monotonic()

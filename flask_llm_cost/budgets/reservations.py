@@ -73,8 +73,7 @@ class Reservations:
         self._doubtful: deque[str] = deque(maxlen=_MAX_DOUBTFUL)
         """Calls whose reservation may have been committed, though an error was raised."""
         self._owed: dict[str, Sequence[Reservation]] = {}
-        """What calls would have reserved that were sent while the database could not be
-        asked."""
+        """What calls would have reserved that were sent while the database was unavailable."""
 
     @property
     def _engine(self) -> sa.Engine:
@@ -138,7 +137,7 @@ class Reservations:
             self._counters.rows.ensure(engine, windows, limits)
             full = self._insist(engine, event_id, wanted, limits)
             if full is None:
-                if not _left():  # the call may not be sent any more
+                if not _left():  # the call may no longer be sent
                     self._doubtful.append(event_id)
                 return None
             # If the time ends before the alert is raised, this is known at least.
@@ -329,7 +328,7 @@ class Reservations:
             with self._engine.begin() as connection:
                 connection.execute(renew)
         for event_id in list(self._doubtful):
-            # One that is in progress was sent nevertheless.
+            # One that is in progress was sent anyway.
             if event_id not in self._counters.in_progress:
                 self.release(["reserved"], event_id=event_id)
                 with contextlib.suppress(ValueError):  # it made room for another

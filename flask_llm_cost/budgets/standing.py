@@ -1,4 +1,4 @@
-"""How budgets stand: spent, reserved, lost and unsettled amounts, and the forecast."""
+"""The state of budgets: spent, reserved, lost and unsettled amounts, and the forecast."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _USED: t.Final = functools.reduce(operator.add, _COUNTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How one window of a budget stands; amounts are in pico-USD unless named ``_usd``."""
+    """The state of one window of a budget; amounts are in pico-USD unless named ``_usd``."""
 
     budget: Budget
     tags: Mapping[str, str]
@@ -61,7 +61,7 @@ class Standing:
     lost: int = 0
     """For calls that never ended."""
     unsettled: int = 0
-    """For calls that were cut, brought no usage, or have no price."""
+    """For calls that were cut, reported no usage or have no price."""
     passed: tuple[Decimal, ...] = ()
     """The thresholds that were reached, as fractions of the limit."""
     unsettled_calls: int = 0
@@ -131,7 +131,7 @@ class Standing:
 
     @property
     def unsettled_usd(self) -> Decimal:
-        """The amount counted for calls that were cut, brought no usage or have no price."""
+        """The amount counted for calls that were cut, reported no usage or have no price."""
         return from_pico(self.unsettled)
 
     @property

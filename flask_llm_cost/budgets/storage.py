@@ -148,7 +148,7 @@ class Budgets:
             _log.warning("Budget maintenance failed and will be retried: %s", error)
 
     def keep_leases(self) -> None:
-        """Renew leases if it is time, amid a long drain, too. Never raises."""
+        """Renew leases if it is time, even during a long drain. Never raises."""
         now = time.monotonic()
         if now < self._renew_at or not any(b.reserves for b in self.definitions):
             return
@@ -161,7 +161,7 @@ class Budgets:
             _log.warning("Leases cannot be renewed and will be retried: %s", error)
 
     def _post(self) -> None:
-        """Deliver alerts on a thread of its own, since the webhook may be slow."""
+        """Deliver alerts on a separate thread, since the webhook may be slow."""
         if self._posting.acquire(blocking=False):
             thread = threading.Thread(
                 target=self._deliver, name="llm-cost-webhook", daemon=True

@@ -1,4 +1,4 @@
-"""What a call counts while its true cost is not known: its unsettled amount."""
+"""The unsettled amount of a call, which counts until its true cost is known."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Unsettled(t.NamedTuple):
     known: int
     """It counts as spent."""
     most: int
-    """What is counted in all."""
+    """The total that is counted."""
     reserved: bool
     """Whether its reservation is counted instead, if it has one."""
 

@@ -61,7 +61,7 @@ class Webhook:
 
     def _post(self, host: str, number: str, body: bytes) -> int:
         address = self._address(host)
-        # The time-out of a socket is that of each read: a receiver could drip for hours.
+        # The timeout of a socket applies to each read: a receiver could drip for hours.
         with time_limit(TIMEOUT) as limit:
             connection = _Pinned(address, self._url, limit)
             try:

@@ -26,7 +26,7 @@ class Window(t.NamedTuple):
 def window(
     period: str, moment: dt.datetime, zone: dt.tzinfo, week_start: str = "monday"
 ) -> Window:
-    """Return the window of a budget that contains a moment."""
+    """Return the window of a budget that contains a time."""
     if period == "total":
         return Window(FIRST, None)
     # Budgets per call have no windows; the day serves as one.

@@ -81,7 +81,7 @@ class WindowRows:
     def _create_together(
         self, engine: sa.Engine, windows: Sequence[BudgetWindow], limits: _Limits
     ) -> bool:
-        """Create rows in one transaction; false if each needs one of its own."""
+        """Create rows in one transaction; false if each needs its own."""
         until = time.monotonic() + _TIMEOUT_S
         try:
             with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""Which calls an attempt amounts to: usually one, sometimes none, for batch results many."""
+"""The calls of an attempt: usually one, sometimes none, many for batch results."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _as_call(
 
 
 def _counts(call: Call, exchange: Exchange, snapshot: Snapshot) -> bool:
-    """Whether this is a call of its own, not just another look at an earlier one.
+    """Whether this is a separate call, not just another look at an earlier one.
 
     A background answer is polled repeatedly. The first poll that brings its usage counts,
     unless an earlier call brought it already.

@@ -1,4 +1,4 @@
-"""Follows bodies that are handed out in chunks, by an iterator of the library's own."""
+"""Follows bodies that a library's own iterator returns in chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records what the Claude Agent SDK reports: its calls are made by another process.
+"""Records what the Claude Agent SDK reports, whose calls are made by another process.
 
 At the end of each turn, that process reports what it has counted since it began, by model,
 over all attempts. The difference to what it reported before is one call for each model. Its

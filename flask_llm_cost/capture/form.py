@@ -1,4 +1,4 @@
-"""Reads the model that a form asks for if it is streamed, such as one with a file.
+"""Reads the requested model from a form that is streamed, such as one with a file.
 
 Its body is never in memory as a whole, and reading it would consume it. But its fields are
 available.

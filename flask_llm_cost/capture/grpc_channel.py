@@ -1,7 +1,7 @@
 """Captures gRPC, sync and asyncio: ``xai-sdk``, and Google's clients that do not use HTTP.
 
 Each call of a method is an attempt, begun before its message leaves. The interceptors of a
-channel end there, too. Of messages only the fields are read that say what is billed.
+channel end there, too. Only the fields of messages that show what is billed are read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keeps capture's own errors away from the app's call."""
+"""Keeps errors in capture away from the app's call."""
 
 from __future__ import annotations
 

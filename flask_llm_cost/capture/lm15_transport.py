@@ -1,4 +1,4 @@
-"""Captures the transports of lm15, which DSPy sends through, on sockets of its own."""
+"""Captures the transports of lm15, which DSPy sends through, with their own sockets."""
 
 from __future__ import annotations
 

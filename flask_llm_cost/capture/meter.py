@@ -339,7 +339,7 @@ def settle(idle_s: float, *, ending: bool = False) -> None:
     """Record what is complete, though its caller never read to the end.
 
     :param idle_s: Seconds that must have passed since its final usage event.
-    :param ending: The process exits: record what is not complete as unfinished.
+    :param ending: The process exits: record incomplete calls as unfinished.
     """
     for meter in open_meters():
         meter.settle(idle_s)

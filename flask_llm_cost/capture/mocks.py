@@ -1,4 +1,4 @@
-"""Captures what test tools answer in a provider's place, while a test records calls.
+"""Captures the answers of test tools that replace a provider, while a test records calls.
 
 These tools replace the methods that are captured otherwise.
 """

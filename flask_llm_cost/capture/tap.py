@@ -95,7 +95,7 @@ class Tap:
             is evaluated only if this is an LLM call.
         :param form: What :func:`.form` makes of a form's fields, if there is no such body.
         :param headers: Of the request, or a callable that returns them.
-        :param begun: The provider has begun it by itself, so budgets cannot stop it.
+        :param begun: The provider began it, so budgets cannot block it.
         :return: ``None`` if the attempt is not captured.
         :raises LlmCostError: If the recorder rejects the call, as an exceeded budget does.
         """

@@ -1,8 +1,8 @@
-"""Follows the turns of a websocket session: each is an attempt of its own.
+"""Follows the turns of a websocket session: each is a separate attempt.
 
-A turn begins with the message that asks for it, before that is sent, or with the
-provider's first event of it if nobody asked, as when it detects speech. Sources: the
-``openai`` SDK's types ``RealtimeServerEvent`` and ``ResponsesServerEvent``, ``google-genai``'s
+A turn begins with the message that requests it, before that is sent, or with its first
+event if the provider began it, as when it detects speech. Sources: the ``openai`` SDK's
+types ``RealtimeServerEvent`` and ``ResponsesServerEvent``, ``google-genai``'s
 ``LiveServerMessage``.
 """
 

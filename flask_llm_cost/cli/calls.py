@@ -1,4 +1,4 @@
-"""``calls``: export single calls from the ledger, and import some."""
+"""``calls``: export and import single calls."""
 
 from __future__ import annotations
 

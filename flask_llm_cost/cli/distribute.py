@@ -1,4 +1,4 @@
-"""``distribute``: the calls on several nodes of a PostgreSQL with Citus."""
+"""``distribute``: spread the calls over the nodes of PostgreSQL with Citus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``doctor`` reports of calls without a cost: each reason with its own remedy."""
+"""What ``doctor`` reports about calls without a cost: each reason with its own remedy."""
 
 from __future__ import annotations
 

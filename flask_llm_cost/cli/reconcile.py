@@ -1,4 +1,4 @@
-"""``reconcile``: hold the ledger against what providers billed."""
+"""``reconcile``: compare the ledger to the bills of providers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``report``: what was spent in some days, on what, and by whom."""
+"""``report``: spend of a range of days, by provider, model, tag and more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of a new price file, which explains itself."""
+"""The text of a new price file, with comments that explain it."""
 
 from __future__ import annotations
 

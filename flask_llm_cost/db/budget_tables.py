@@ -1,4 +1,4 @@
-"""Budgets: their windows, what is reserved in them, and alerts that are to be sent."""
+"""Tables of budgets: windows, reservations, and alerts to send."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def make_engine(
     instance_path: str,
     pool: Mapping[str, t.Any],
 ) -> sa.Engine:
-    """Create an engine of our own, which connects as the host app's does.
+    """Create the ledger's engine, which connects like the host app's.
 
     :param pool: The size of its pool, as arguments of :func:`sqlalchemy.create_engine`.
     :raises StorageError: If the URL, the options or the driver cannot be used.
@@ -298,9 +298,9 @@ def _allow(seconds: float) -> None:
 
 
 def _leave_standby(context: t.Any) -> None:
-    """After a failover, count a server that accepts no writes as away.
+    """After a failover, treat a server that accepts no writes as unavailable.
 
-    Else its connection would be used again, although the address has another server now.
+    Otherwise its connection would be reused, although the address now leads to another server.
     """
     error = context.original_exception
     code = getattr(error, "sqlstate", None) or next(iter(error.args), None)

@@ -1,4 +1,4 @@
-"""Tables with what pages ask of the calls of a day, beside the rollups.
+"""Tables with data of a day's calls that pages need in addition to rollups.
 
 They say nothing of calls that were pruned. See :mod:`.rollups.days`.
 """

@@ -1,4 +1,4 @@
-"""Distribute the table of calls over the nodes of a PostgreSQL with Citus.
+"""Distribute the table of calls over the nodes of PostgreSQL with Citus.
 
 Calls and revisions are divided by event id. Tags, which are joined with calls, are copied to
 each node. Everything else stays on the coordinator.

@@ -1,4 +1,4 @@
-"""Let no process fork while one of its connections to a SQLite file is in use.
+"""Prevent a fork while one of the process's connections to an SQLite file is in use.
 
 SQLite remembers in the process which locks its connections hold. A child inherits that
 memory, and not the thread that would release them: it could never write to the file.

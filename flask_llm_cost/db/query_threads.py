@@ -1,8 +1,8 @@
 """Queries to the database that a call of the app waits for.
 
-Our own threads run them. Whatever a lock, a driver, the network or a disk does, the caller
-goes on when its time is up; and what a signal handler raises in the caller meets no driver
-and no lock of a pool.
+Our own threads run them. Whatever a lock, a driver, the network or a disk does, the
+caller continues when its time is up; and what a signal handler raises in the caller
+meets no driver and no lock of a pool.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Transactions that see one state of the ledger, months that are dropped meanwhile included.
+"""Transactions that see one state of the ledger, including months that are being dropped.
 
 They begin with a lock that keeps a month from being dropped between reading its rollups and
 its calls: no snapshot keeps a dropped table or partition.

@@ -1,4 +1,4 @@
-"""Queries of a call: for how long they may take, and when there are none."""
+"""Queries of a call: how long they may take, and when none are made."""
 
 from __future__ import annotations
 

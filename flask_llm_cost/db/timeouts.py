@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from ..interrupts import pass_on
 
 BUSY_SECONDS: t.Final = 1.0
-"""How long a call waits at most for a database that goes on answering."""
+"""The longest that a call waits for a database that keeps answering."""
 
 _POLL_SECONDS: t.Final = 0.05
 
@@ -45,7 +45,7 @@ class TimeLimit:
 
     @property
     def left(self) -> float:
-        """The seconds that are left; 0 if the time is up."""
+        """The remaining seconds; 0 if the time is up."""
         return 0.0 if self.expired else max(0.0, self.until - time.monotonic())
 
     def restart(self) -> None:

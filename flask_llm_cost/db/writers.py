@@ -50,7 +50,7 @@ def wait_for_writers(engine: sa.Engine, seconds: float = _SECONDS) -> None:
     """Wait until every transaction that is writing calls now has ended on every node.
 
     Whoever has read their dirty marks, or set a horizon for them, then sees their calls.
-    It blocks nobody, unlike a lock. Only PostgreSQL may be distributed.
+    Unlike a lock, it does not block anyone. Only PostgreSQL may be distributed.
 
     :raises StorageError: If one of them takes longer.
     """

@@ -1,4 +1,4 @@
-"""Bills in files, beside the monthly files of calls.
+"""Bills in files, next to the monthly files of calls.
 
 Each is one file of lines: its header, then its lines. Only the owner can read it.
 """

@@ -1,4 +1,4 @@
-"""The key that fingerprints of API keys are made with, in a file beside the calls."""
+"""The key for fingerprints of API keys, in a file next to the calls."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class _Position:
     """The end of the line before it."""
 
     def is_in(self, path: Path) -> bool:
-        """Tell whether what was read is still in the file, unchanged.
+        """Return whether what was read is still in the file, unchanged.
 
         Lines are only appended or deleted: if the last one is where it was, so are those
         before it. (The inode number proves nothing: a new file may get the old one's.)
@@ -55,7 +55,7 @@ class _Position:
 
 
 class Index:
-    """Follows monthly files, so that SQL can be asked of them.
+    """Follows monthly files, so that they can be queried with SQL.
 
     No rollups are built: each hour is marked dirty, and so is read from its calls.
     """
@@ -79,7 +79,7 @@ class Index:
             return sum(self._known[path].skipped for path in files)
 
     def _continues(self) -> bool:
-        """Tell whether every file that was read is still there, and has only grown."""
+        """Return whether every file that was read still exists, and has only grown."""
         try:
             return all(known.is_in(path) for path, known in self._known.items())
         except FileNotFoundError:

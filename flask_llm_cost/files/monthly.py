@@ -115,7 +115,7 @@ class JsonlLedger(Storage):
         return self._hash_key
 
     def append(self, call: Call, *, now: bool = True) -> bool:
-        # The app's request goes on, whatever happens in here.
+        # The app's request continues, whatever happens in here.
         try:
             warn_of_network(self.folder, _NETWORK_ADVICE)
             jsonl.check_id(call)
@@ -158,7 +158,7 @@ class JsonlLedger(Storage):
         session_id: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Call]:
-        """Read the calls from a moment until before another, in the order of the files.
+        """Read the calls from one time until before another, in the order of the files.
 
         Only the files of these months are read. A line that is not a call is skipped and
         counted in :attr:`malformed`.
@@ -243,7 +243,7 @@ class JsonlLedger(Storage):
         start: dt.datetime | None,
         end: dt.datetime | None,
     ) -> list[Path]:
-        """The files that may have calls from a moment until before another."""
+        """The files that may have calls from one time until before another."""
         if start is not None:
             first = self._path(start).name
             files = [path for path in files if path.name >= first]

@@ -62,8 +62,8 @@ class Ledger(OwnProcess, Storage):
     """One app's ledger in a database.
 
     :param instance_path: The folder of files that the settings do not place elsewhere.
-    :param host_engine: Returns the host app's engine; ``None`` if the ledger is a file of its
-        own.
+    :param host_engine: Returns the host app's engine; ``None`` if the ledger is a
+        separate file.
     :param failed: Receives what could not be stored. It must not raise.
     :param gather: Called before each drain to append the calls that are due.
     :param policy: The budgets to keep counters for, if there are any.

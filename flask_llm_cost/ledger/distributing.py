@@ -1,4 +1,4 @@
-"""Distribute a ledger's calls over the nodes of a PostgreSQL with Citus."""
+"""Distribute a ledger's calls over the nodes of PostgreSQL with Citus."""
 
 from __future__ import annotations
 

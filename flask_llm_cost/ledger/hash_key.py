@@ -1,4 +1,4 @@
-"""The key that fingerprints of API keys are made with: generated once for each ledger."""
+"""The key for fingerprints of API keys, generated once for each ledger."""
 
 from __future__ import annotations
 

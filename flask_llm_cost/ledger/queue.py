@@ -1,4 +1,4 @@
-"""Calls that are captured and not in the database yet: this process's spool and writer."""
+"""Calls that are captured, but not in the database yet: this process's spool and writer."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Queue(OwnProcess):
         self.wake()
 
     def reject(self, call: Call, reason: str) -> None:
-        """Move a call that no retry can store to a file of its own."""
+        """Move a call that no retry can store to a separate file."""
         self.spool.rejected.add(encode(call).rstrip(), reason)
 
     def wake(self) -> None:
@@ -184,7 +184,7 @@ class Queue(OwnProcess):
         return self.spool.count()
 
     def since(self) -> dt.datetime | None:
-        """Tell when the oldest queued file was last written to.
+        """Return when the oldest queued file was last written to.
 
         :return: Aware UTC; ``None`` if nothing is queued.
         """

@@ -1,4 +1,4 @@
-"""The calls of lines that this process has written and not stored yet."""
+"""The calls of lines that this process has written, but not stored yet."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LONGEST: t.Final = 8 * 1024
 class RecentCalls:
     """Saves the writer from decoding what its own process has just encoded.
 
-    What counts is the line on disk: a call is found by its whole line only. Calls that are
-    not here any more are decoded. No method takes a lock.
+    What counts is the line on disk: a call is found by its whole line only. Calls that
+    are no longer here are decoded. No method takes a lock.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class RecentCalls:
         if len(line) > _LONGEST:
             return
         if len(self._calls) >= _MOST:
-            self._calls = {}  # nobody stores them: the database is away
+            self._calls = {}  # they cannot be stored: the database is unavailable
         self._calls[line] = call
 
     def take(self, line: bytes) -> Call | None:

@@ -1,4 +1,4 @@
-"""How a call gets in: through the spool or at once, and by the other way if one fails."""
+"""How a call is recorded: through the spool or at once, or the other way if one fails."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Recording:
 
     def append(self, call: Call, *, now: bool) -> bool:
         """Do as :meth:`.Storage.append`."""
-        # The app's request goes on, whatever happens in here.
+        # The app's request continues, whatever happens in here.
         try:
             if (now or self._sync) and self._write_now(call):
                 return True
@@ -59,7 +59,7 @@ class Recording:
         return False
 
     def _write_now(self, call: Call) -> bool:
-        """Write a call to the database; if that fails, it is left for the spool."""
+        """Write a call to the database; if that fails, leave it for the spool."""
         if time.monotonic() < self._write_at:
             return False
         try:
@@ -80,7 +80,7 @@ class Recording:
         try:
             stored = self._store().write([call], now=True, seconds=seconds)
         except Exception:
-            # Else each call would wait for a database that is away.
+            # Otherwise each call would wait for a database that is unavailable.
             self._write_at = time.monotonic() + _RETRY_SECONDS
             raise
         self._queue.writer.wrote()

@@ -39,7 +39,7 @@ class RejectedLines:
         self._accepted = accepted
 
     def add(self, line: bytes, reason: str) -> Path:
-        """Write a line to a file of its own, with the reason.
+        """Write a line to a separate file, with the reason.
 
         The file is named after the line, so that adding it twice changes nothing.
         """

@@ -67,7 +67,7 @@ class Scope:
 
     start: dt.datetime
     end: dt.datetime
-    """The moment after the last."""
+    """The end of the range, exclusive."""
     models: tuple[str, ...] = ()
     """``model`` or ``provider/model``; all if empty."""
     priced: bool = False
@@ -210,7 +210,7 @@ class Repricer:
     def settle(self, costs: Mapping[str, Decimal], *, now: dt.datetime) -> Repriced:
         """Record what calls truly cost, as someone knows from a bill.
 
-        :param costs: In USD, by event id. Calls that the ledger does not have are left out.
+        :param costs: In USD, by event id. Calls that are not in the ledger are omitted.
         :raises ValueError: If an event id is not valid.
         """
         self._engines.prepare()

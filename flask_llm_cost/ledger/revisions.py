@@ -30,7 +30,7 @@ _c: t.Final = calls.c
 _r: t.Final = revisions.c
 
 VALUES: t.Final = [column for column in _c if not column.primary_key]
-"""The columns of a call beside its key."""
+"""The columns of a call other than its key."""
 
 
 @dataclass(frozen=True, slots=True)

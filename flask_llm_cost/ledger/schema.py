@@ -1,4 +1,4 @@
-"""The tables of a ledger in a database: their version, and the way to another one."""
+"""The tables of a ledger in a database: their version, upgrades and downgrades."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a ledger whose host keeps its own data in memory only."""
+"""The temporary folder of a ledger whose app has its database in memory."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Drained:
     duplicate: int = 0
     """Calls stored already: after a crash, a file is read again from its start."""
     rejected: int = 0
-    """Lines that cannot be stored; each is in a ``.bad`` file of its own."""
+    """Lines that cannot be stored; each is in its own ``.bad`` file."""
 
 
 class Writer:
@@ -300,8 +300,8 @@ class Writer:
         if self._cycling.entered:
             return POLL_SECONDS
         orphans = time.monotonic() >= self._orphans_at
-        # Whatever a driver, a host's listener or a full disk raises, the loop goes on: the
-        # lines stay in their files for the next time.
+        # Whatever a driver, a host's listener or a full disk raises, the loop
+        # continues: the lines stay in their files until the next attempt.
         try:
             with self._working, self._cycling:
                 self.drain(orphans=orphans)
@@ -374,7 +374,7 @@ _paused: list[threading.Lock] = []
 def _pause() -> None:
     """Before a fork: wait until no writer is inside a database driver.
 
-    Else the child would inherit locks of the driver and of SQLAlchemy, held by a thread
+    Otherwise the child would inherit locks of the driver and of SQLAlchemy, held by a thread
     that it does not have. It does not wait for a database that hangs.
     """
     for writer in list(_writers):

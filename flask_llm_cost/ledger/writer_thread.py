@@ -42,7 +42,7 @@ class WriterThread:
         return self._thread is threading.current_thread()
 
     def join(self, timeout: float) -> None:
-        """Wait until the thread ends, if no writer is left that needs it."""
+        """Wait until the thread ends, if no writer needs it any longer."""
         if not self._open():
             self._thread.join(timeout)
 

@@ -228,8 +228,7 @@ class PriceBook:
         served the call decides.
 
         :param flags: The call's flags. A flag such as ``region.us`` selects the entry's
-            multiplier of that name. With one of :data:`.INCOMPLETE`, the cost is not
-            complete.
+            multiplier of that name. With one of :data:`.INCOMPLETE`, the cost is incomplete.
         :return: The cost, ``None`` if no price is known, and flags to set on the call.
         :raises ValueError: If the mode is unknown.
         """
@@ -286,7 +285,7 @@ class PriceBook:
         return Quote(None, quote.flags | {"unpriced", "usage_conflict"})
 
     def _quote_either(self, call: Call, mode: str | None) -> tuple[str, Quote]:
-        """Quote the model that answered, or else the requested one; return which."""
+        """Quote the model that answered, or the requested one; return which."""
         quote = self._quote_model(call, mode, call.model, call.usage)
         asked = call.request_model
         if quote.cost is not None or asked is None or not self._stands_in(asked, call):
@@ -396,8 +395,7 @@ def _flagged(
 ) -> Cost:
     """Add flags to a cost.
 
-    :param doubts: Those because of which it is not complete; by default, all that are
-        listed as such.
+    :param doubts: Those that make it incomplete; by default, all that are listed as such.
     """
     doubts = incomplete(flags) if doubts is None else doubts
     if not flags and not doubts:

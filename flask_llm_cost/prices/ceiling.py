@@ -1,5 +1,5 @@
-"""The most that a request can cost, and what it probably cost: for calls whose final usage
-never came, and for budgets before a call is sent."""
+"""The most that a request can cost, and what it probably cost: for calls without final
+usage, and for budgets before a call is sent."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _limited(quote: Quote, likely: Cost, call: Call, ceiling: Decimal | None) ->
 
 
 class RequestCeiling(t.NamedTuple):
-    """The most that a request can cost, as far as it is known."""
+    """The most that a request can cost, as far as known."""
 
     usd: Decimal | None
     """``None`` if no price of its provider is known."""
@@ -107,8 +107,8 @@ def request_ceiling(
 ) -> RequestCeiling:
     """Return the most that a request can cost.
 
-    What neither the request nor its model's price bounds takes the largest known of its
-    provider: the highest rates, and the most tokens.
+    Values that neither the request nor its model's price bounds are the largest known
+    of its provider: the highest rates, and the most tokens.
     """
     found = book.find(provider, model, at)
     own = None if is_router(model) or bound.other_models else found

@@ -87,7 +87,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 if :attr:`ok`, else 1."""
+        """0 if :attr:`ok`, otherwise 1."""
         return 0 if self.ok else 1
 
     @property

@@ -35,12 +35,12 @@ class Conversion:
     def convert(self, value: t.Any, name: str = "") -> t.Any:
         """Return an entry, or what it has under a name, in USD per 1M tokens or per unit.
 
-        What is no valid rate stays as it is, and is rejected when the entry is read.
+        An invalid rate is not changed, and is rejected when the entry is read.
         """
         if isinstance(value, (list, tuple)):
             return [self.convert(each, name) for each in value]
         if isinstance(value, Mapping):
-            # Units of one's own may have any name.
+            # Custom units may have any name.
             of_unit = "request" if name == "units" else None
             return {k: self.convert(v, of_unit or str(k)) for k, v in value.items()}
         key = parse_key(name)

@@ -123,7 +123,7 @@ _T = t.TypeVar("_T")
 def _within(seconds: float, work: t.Callable[[], _T]) -> _T:
     """Do some work on a thread, and give up after some seconds.
 
-    The time-out of a socket is that of each read: a source could drip for hours.
+    The timeout of a socket applies to each read: a source could drip for hours.
     """
     future: Future[_T] = Future()
 

@@ -1,4 +1,4 @@
-"""The largest cost of a request that nothing bounds: the most that its provider's known
+"""The largest cost of an unbounded request: the most that its provider's known
 models charge, for the most tokens that they take and write."""
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from .. import contract
 from ..money import in_bounds
 
 MODES: t.Final[tuple[str, ...]] = tuple(contract.MODES)
-"""Service modes that can have rates of their own."""
+"""Service modes that can have their own rates."""
 
 PREPAID: t.Final = frozenset(("provisioned", "reserved", "scale"))
 """Capacity paid by the hour or in advance. Without a rate, the cost of a single call is
@@ -135,7 +135,8 @@ def parse_rate(value: object, key: str) -> Decimal:
     number: Decimal | None = None
     if isinstance(value, (int, Decimal, str, float)) and not isinstance(value, bool):
         try:
-            # A float in a Python config counts as it prints, not as it is stored.
+            # A float in a Python config has the value that it prints as, not its binary
+            # value.
             number = Decimal(str(value).strip())
         except DecimalException:
             number = None

@@ -16,7 +16,7 @@ DIRECT_PROVIDERS: t.Final = frozenset(
     " moonshot nebius novita nvidia perplexity sambanova snowflake together voyage xai"
     " zai".split()
 )
-"""Providers with a price list of their own. Any other name is a gateway or a local server,
+"""Providers with their own price list. Any other name is a gateway or a local server,
 where what a model costs elsewhere does not apply."""
 
 _OWN_MODELS: t.Final = frozenset(
@@ -114,7 +114,7 @@ def is_claude(provider: str, key: str) -> bool:
 def regional_names(provider: str, model: str, flags: Iterable[str]) -> tuple[str, ...]:
     """Return the names of a model in the region of AWS that served a call.
 
-    A profile's name says what it costs, and Claude costs the same in all regions.
+    A profile's name determines its price, and Claude costs the same in all regions.
     """
     if _PROFILE.match(model) or is_claude(provider, model):
         return ()

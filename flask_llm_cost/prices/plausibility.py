@@ -1,8 +1,8 @@
-"""Tell prices that can be true from slips of unit, column or scale.
+"""Distinguish plausible prices from errors of unit, column or scale.
 
-Price lists are kept by hand. A price per 1,000 tokens that stands as one per token is off by
-a factor of 1,000, and a cache read in the column of writes is off by ten. Nothing here
-knows what a model costs, only what no model costs.
+Price lists are kept by hand. A price per 1,000 tokens that is entered as one per token
+is off by a factor of 1,000, and a cache read in the column of writes by ten. Nothing
+here knows what a model costs, only what no model costs.
 """
 
 from __future__ import annotations
@@ -120,13 +120,13 @@ def plausible_limits(price: Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 
 def doubts(rates: Rates) -> Iterator[Doubt]:
-    """Yield the rates of one price that cannot be true, alone or beside the others."""
+    """Yield the implausible rates of one price, alone or compared with the others."""
     makes_text = any(
         key.meter.startswith("output") or key.meter == "reasoning" for key in rates
     )
     used = {key: rate for key, rate in rates.items() if rate}
     beyond = {key: _out_of_range(key, rate, makes_text) for key, rate in used.items()}
-    # A rate that is out of range says nothing about those beside it.
+    # A rate that is out of range says nothing about the others.
     others = {key: rate for key, rate in rates.items() if beyond.get(key) is None}
     for key, rate in used.items():
         found = beyond[key] or _against_others(key, rate, others)

@@ -79,7 +79,7 @@ class Price:
 
     @property
     def modes(self) -> frozenset[str]:
-        """The modes that have a rate of their own."""
+        """The modes that have their own rates."""
         return frozenset(key.mode for key in self.rates if key.mode is not None)
 
     @property

@@ -22,7 +22,7 @@ class Quote(t.NamedTuple):
 
 
 def billed_usage(call: Call, usage: Usage) -> Usage:
-    """Add what a router bills, beside the model that it chose.
+    """Add what a router bills in addition to the model that it chose.
 
     Azure's has a fee for all input:
     https://learn.microsoft.com/azure/foundry/openai/concepts/model-router-faq

@@ -228,8 +228,8 @@ class _Resolver:
     def _cache_flag(self, meter: str, base: _Match) -> str:
         """Return how sure it is that a cache costs what other input costs.
 
-        Of free input it does. Where a price has a rate for reads only, writes have none of
-        their own. Otherwise the price says nothing about the cache.
+        Of free input it does. If a price has a rate only for reads, writes have no
+        separate rate. Otherwise the price says nothing about the cache.
         """
         if not base.usd or (meter == "cache_write" and self._find("cache_read")):
             return "derived"

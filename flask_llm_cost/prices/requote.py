@@ -32,7 +32,7 @@ def is_mode_flag(flag: str) -> bool:
 
 
 def requote(book: PriceBook, call: Call) -> Quote:
-    """Quote a recorded call as it was quoted when it was recorded.
+    """Quote a recorded call as when it was recorded.
 
     :raises ValueError: If the ledger does not store everything this needs.
     """

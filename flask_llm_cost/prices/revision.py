@@ -1,4 +1,4 @@
-"""Revise an entry of a price file: what its sources change, and whether it can be true."""
+"""Revise an entry of a price file: what its sources change, and whether it is plausible."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Revision:
     removed: Names
     """Rates that the new price does not have."""
     withdrawn: Names
-    """Those that no source lists any more. Alone, they make no new price."""
+    """Those that are no longer listed by any source. Alone, they make no new price."""
     fallen: str | None
     """A rate that the sources list as 0, which may mean unknown."""
     price: Mapping[str, t.Any]

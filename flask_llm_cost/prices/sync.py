@@ -165,7 +165,7 @@ def _check_currency(path: Path, document: Mapping[str, t.Any]) -> None:
 def _lock(path: Path) -> Iterator[None]:
     """Allow one sync of a file at a time.
 
-    The lock is a file beside it, because the price file itself is replaced.
+    The lock is a file next to it, because the price file itself is replaced.
     """
     beside = path.with_name(f".{path.name}.lock")
     try:

@@ -1,4 +1,4 @@
-"""Plan a sync: what a price file becomes, given what its sources say.
+"""Plan a sync: the new content of a price file, given its sources.
 
 Pure: it fetches and writes nothing.
 """
@@ -85,7 +85,7 @@ class SyncPlan:
     rejected: dict[str, str] = field(default_factory=dict)
     """Models whose new prices are invalid, and why."""
     orphaned: tuple[str, ...] = ()
-    """Models of the file that no source lists any more; they stay."""
+    """Models of the file that are no longer listed by any source; they stay."""
     withdrawn: dict[str, str] = field(default_factory=dict)
     """Models with rates that no source lists any more, and what becomes of those."""
     discrepancies: tuple[Discrepancy, ...] = ()

@@ -1,4 +1,4 @@
-"""Reads GitHub Copilot, which speaks like OpenAI and Anthropic, and adds what it bills.
+"""Reads GitHub Copilot, which answers like OpenAI and Anthropic, and adds what it bills.
 
 ``copilot_usage`` is beside the usual usage. ``total_nano_aiu`` is the cost in billionths of
 an AI credit, and a credit is one cent. ``token_details`` has the tokens by kind: in

@@ -50,7 +50,7 @@ _ASKED: t.Final = re.compile(
     r"(?:^|&)(?:(?:diarize|redact|keyterm|detect_entities|mip_opt_out)\w*=(?!false\b)"
     r"|language=multi\b)"
 )
-"""Options with prices of their own that an answer does not show."""
+"""Options with separate prices that an answer does not show."""
 
 LISTEN: t.Final = Dialect(
     read=read,

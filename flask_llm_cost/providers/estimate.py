@@ -1,4 +1,4 @@
-"""Estimates the tokens of a stream whose final usage never came.
+"""Estimates the tokens of a stream without final usage.
 
 Visible text is counted while it passes by, and never stored. It is counted in tokens if
 an encoding of tiktoken is loaded: by the app, or by :func:`load_encoding`. Otherwise four
@@ -29,7 +29,7 @@ _BYTES_PER_TOKEN: t.Final = 4
 """Without an encoding."""
 
 _AFTER_CUT: t.Final = 16
-"""Tokens that a provider writes before it notices that nobody reads them."""
+"""Tokens that a provider writes before it notices that the connection is closed."""
 
 _IMAGE: t.Final = 1_000
 """Tokens of an image in a request."""

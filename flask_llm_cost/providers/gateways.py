@@ -1,4 +1,4 @@
-"""Hosts of providers that speak like OpenAI, without differences of their own.
+"""Hosts of providers that answer exactly like OpenAI.
 
 Sources: the default URLs of their SDKs, and of LiteLLM (``openai_like/providers.json``,
 ``get_llm_provider_logic.py``), whose names for them the bundled prices use.

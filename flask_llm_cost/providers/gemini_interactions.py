@@ -1,4 +1,4 @@
-"""Reads the answers of Gemini's interactions, which count in words of their own.
+"""Reads the answers of Gemini's interactions, which name their counts differently.
 
 Source: https://ai.google.dev/api/interactions-api.
 """

@@ -19,7 +19,7 @@ _CAPITAL: t.Final = re.compile("(?<=[a-z])(?=[A-Z])")
 
 
 def request(document: Object) -> dict[str, t.Any]:
-    """Note the model, and whether it runs on hardware of one's own."""
+    """Note the model, and whether it runs on dedicated hardware."""
     mode = inner(document, "servingMode")
     return {"model": mode.get("modelId"), "kind": mode.get("servingType")}
 

@@ -1,4 +1,4 @@
-"""Reads OpenAI's jobs and stored things, which are not answers of a model.
+"""Reads OpenAI's jobs and stored objects, which are not answers of a model.
 
 Videos, containers, vector stores, fine-tuning jobs, evaluations and graders. Sources: the
 openai SDK's types ``Video``, ``ContainerCreateResponse``, ``VectorStore``,

@@ -1,4 +1,4 @@
-"""Reads hosts that speak like OpenAI or Anthropic, and report what a call cost.
+"""Reads hosts that answer like OpenAI or Anthropic, and report what a call cost.
 
 OpenRouter's messages have the same ``cost`` in their usage as its chats.
 DeepInfra adds ``estimated_cost`` to the usage, which is what it charges, at the served tier:

@@ -1,4 +1,4 @@
-"""Reads models on SageMaker that speak like OpenAI. Their endpoints are billed by the hour.
+"""Reads models on SageMaker that answer like OpenAI. Their endpoints are billed by the hour.
 
 Most endpoints are not language models, so an answer is a call only if it has usage and an
 id. Source:

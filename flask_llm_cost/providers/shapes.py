@@ -1,4 +1,4 @@
-"""Recognizes by an event's shape which of a provider's dialects it is in.
+"""Recognizes an event's dialect, among those of its provider, by its format.
 
 Streams that the app reports itself have no URL, which would show the dialect.
 """

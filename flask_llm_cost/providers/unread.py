@@ -1,4 +1,4 @@
-"""Surfaces that cost money and whose answers are not read: rows without usage.
+"""Billed APIs whose answers are not read: their calls are recorded without usage.
 
 Their cost is not known, so such a call is never complete (``unread_usage``).
 """

@@ -1,4 +1,4 @@
-"""The paths of known providers that cost money and whose answers are not read."""
+"""The paths of known providers' billed APIs whose answers are not read."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ BREAKDOWNS: t.Final[Mapping[str, sa.ColumnElement[t.Any]]] = {
         "scope",
     )
 }
-"""The columns that totals can be broken down by, beside tags and time."""
+"""The columns that totals can be broken down by, besides tags and time."""
 
 
 def _column(name: str) -> sa.ColumnElement[t.Any]:

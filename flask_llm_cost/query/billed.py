@@ -1,4 +1,4 @@
-"""What providers billed for a month, where a bill proves or explains it."""
+"""What providers billed for a month, if a bill proves or explains it."""
 
 from __future__ import annotations
 

@@ -174,8 +174,8 @@ class CallQuery:
     def unpriced(self) -> CallQuery:
         """Select calls that may have cost something, and whose cost is unknown.
 
-        An attempt that was refused or not answered, and has no usage, is neither priced
-        nor unpriced.
+        An attempt with an HTTP error or no response, and without usage, is neither
+        priced nor unpriced.
         """
         return self._narrowed(unpriced=True)
 
@@ -207,7 +207,7 @@ class CallQuery:
         return self.totals().calls
 
     def pruned_before(self, *by: str) -> dt.datetime | None:
-        """Return the moment before which an answer lacks pruned calls, or ``None``.
+        """Return the time before which an answer excludes pruned calls, or ``None``.
 
         :param by: The kind of answer. By default :meth:`totals` and its parts; otherwise
             a name as for :meth:`group_by`, ``"tag:KEY"`` for the values of a tag,

@@ -1,4 +1,4 @@
-"""Closed months: what they had when they were closed, and what was corrected since."""
+"""Closed months: their totals when they were closed, and later corrections."""
 
 from __future__ import annotations
 

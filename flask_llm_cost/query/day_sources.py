@@ -1,4 +1,4 @@
-"""Which days are answered from their sums, and which calls are read for the rest."""
+"""Which days are read from their sums, and which calls are read for the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One call: everything that the ledger knows of it."""
+"""One call: everything that the ledger knows about it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CallDetail:
     """By meter, highest cost first; empty if the cost is unknown. ``call.cost.parts`` has
     the quantities and rates."""
     doubts: tuple[str, ...] = ()
-    """Why the cost is not complete, in words; empty if it is."""
+    """Why the cost is incomplete, in words; empty if it is complete."""
 
 
 def call_detail(connection: sa.Connection, event_id: str) -> CallDetail | None:

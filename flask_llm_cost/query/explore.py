@@ -108,7 +108,7 @@ def explore(
     most: int = 6,
     week_start: str = "monday",
 ) -> Explored:
-    """Return the spend in each period, in all and by group.
+    """Return the spend in each period, in total and by group.
 
     :param where: With both ends.
     :param group: ``provider``, ``model``, ``meter`` (token type), ``scope`` or ``tag:KEY``.

@@ -48,7 +48,7 @@ def csv_lines(
 
     Memory use stays flat, as in :func:`.walk`.
 
-    :param keys: Tags that have a column ``tag.KEY`` of their own, after all others.
+    :param keys: Tags that have their own column ``tag.KEY``, after all others.
     """
     yield csv_line((*COLUMNS, *(f"tag.{key}" for key in keys)))
     for rows in walk(reading, where, _SELECTED, _BATCH):
@@ -72,7 +72,7 @@ def totals_csv(
 
 
 def safe(text: str) -> str:
-    """Prefix text that a spreadsheet could take for a formula with ``'``.
+    """Prefix text that a spreadsheet could read as a formula with ``'``.
 
     That is text whose first, or first visible, character starts a formula, also in a
     compatible form such as the full-width equals sign.

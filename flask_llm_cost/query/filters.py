@@ -50,9 +50,9 @@ class CallFilter:
     """Conditions that a call must all meet. Each defaults to no condition."""
 
     start: dt.datetime | None = None
-    """The first moment (aware UTC)."""
+    """The start of the range (aware UTC)."""
     end: dt.datetime | None = None
-    """The moment after the last."""
+    """The end of the range, exclusive."""
     zone: dt.tzinfo = dt.UTC
     """The time zone of days, weeks and months."""
     provider: str | None = None

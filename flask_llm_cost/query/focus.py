@@ -1,8 +1,8 @@
 """The ledger as FOCUS rows: the FinOps Open Cost and Usage Specification, 1.2 and 1.4.
 
 A row is a UTC day, a meter of a model at one price, and the declared tags. Amounts are
-exact: a unit price times a quantity is the cost, and what the ledger rounds to 1e-12 USD
-per call is a row of its own. So ``EffectiveCost`` sums to the ledger's total.
+exact: unit price times quantity is the cost, and the rounding of each call to 1e-12 USD
+is a separate row. So ``EffectiveCost`` sums to the ledger's total.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What ``doctor`` asks of the ledger itself: its tables, partitions and rollups."""
+"""What ``doctor`` checks in the ledger itself: its tables, partitions and rollups."""
 
 from __future__ import annotations
 

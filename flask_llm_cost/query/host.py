@@ -1,4 +1,4 @@
-"""What pages and commands ask of the app they run in."""
+"""What pages and commands need from the app they run in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the sources' changes of prices would have cost on recent calls."""
+"""What price changes of the sources would have cost on recent calls."""
 
 from __future__ import annotations
 

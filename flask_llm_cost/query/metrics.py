@@ -1,4 +1,4 @@
-"""What monitoring reads: counters that only grow, and gauges of what may be revised."""
+"""What monitoring reads: counters that never decrease, and gauges that may."""
 
 from __future__ import annotations
 

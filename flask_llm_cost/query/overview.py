@@ -45,7 +45,7 @@ class Overview:
     other_models: Totals
     """Of those that are not listed."""
     tags: tuple[TagValues, ...] = ()
-    """The most expensive values of each tag that was asked for."""
+    """The most expensive values of each requested tag."""
     projection: Projection | None = None
     """Of the current month, whatever the range is."""
     anomalies: tuple[Anomaly, ...] = ()

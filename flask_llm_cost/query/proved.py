@@ -38,7 +38,7 @@ class ProvedMonth:
     month: dt.date
     """Its first day, in UTC."""
     total_usd: Decimal
-    """What the ledger knows, estimates apart."""
+    """The known cost in the ledger, without estimates."""
     proved_usd: Decimal
     """Of days that are reconciled or explained."""
 

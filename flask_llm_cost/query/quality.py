@@ -65,7 +65,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """The calls whose cost is not complete for one reason."""
+    """The calls whose cost is incomplete for one reason."""
 
     flag: str
     """One of :data:`.INCOMPLETE`; ``""`` if a part of the usage has no price."""
@@ -126,7 +126,7 @@ class Quality:
     coverage: tuple[Coverage, ...]
     gaps: Gaps
     doubts: tuple[Doubt, ...]
-    """Why costs are not complete, most calls first. A call may have several reasons."""
+    """Why costs are incomplete, most calls first. A call may have several reasons."""
     failed: tuple[Count, ...]
     """By ``(provider, HTTP status or outcome)``, most calls first."""
     outcomes: tuple[Count, ...]

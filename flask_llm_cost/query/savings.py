@@ -129,7 +129,7 @@ def savings(
     tags: Sequence[str] = (),
     deferrable: Iterable[tuple[str, str]] = (),
 ) -> Savings:
-    """Look for savings among calls whose cost is known; estimates are left out.
+    """Look for savings among calls with a known cost; estimates are excluded.
 
     :param tags: Keys to show caching by.
     :param deferrable: Tags of calls that can wait for a batch.

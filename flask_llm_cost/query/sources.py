@@ -182,7 +182,8 @@ def _declared(
 def pruned_before(
     connection: sa.Connection, where: CallFilter, by: Iterable[str] = ()
 ) -> dt.datetime | None:
-    """Return the moment before which an answer lacks pruned calls; ``None`` if it does not.
+    """Return the time before which an answer excludes pruned calls; ``None`` if it
+    includes all.
 
     Rollups by provider and model outlive their calls, and so do those by the tags of
     ``LLM_COST_ROLLUP_TAGS``. Everything else (single calls, outcomes, ...) is only known of

@@ -1,7 +1,7 @@
 """What each customer, user or feature cost in a month, by model and meter.
 
-A statement of a closed month is made of what the month had when it was closed, so it never
-changes. What was corrected since are lines of their own.
+The statement of a closed month uses the totals from when it was closed, so it never
+changes. Later corrections are separate lines.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Line:
     calls: int
     """Calls that used the meter. A correction may be negative."""
     cost_usd: Decimal | None
-    """What is known; ``None`` if the meter has no price of its own."""
+    """The known cost; ``None`` if the meter has no price."""
     charged_usd: Decimal | None
     """The cost times the factor of its day."""
 

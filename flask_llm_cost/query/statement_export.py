@@ -1,4 +1,4 @@
-"""A statement as JSON, CSV and a page to print."""
+"""A statement as JSON, CSV and a printable page."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def to_csv(found: Statement) -> Iterator[str]:
 
 
 def to_html(found: Statement) -> Iterator[str]:
-    """Yield a statement as a page that needs nothing else."""
+    """Yield a statement as a self-contained page."""
     title = escape(f"LLM usage by {found.tag}, {found.month:%B %Y}")
     yield (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

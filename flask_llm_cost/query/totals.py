@@ -40,7 +40,7 @@ class Totals:
     unpriced_tokens: int = 0
     """Their tokens."""
     incomplete: int = 0
-    """Priced calls of which something was not read or has no price."""
+    """Priced calls with a part that was not read or has no price."""
     unbounded: int = 0
     """Incomplete and estimated calls without a known limit of their cost."""
     failed: int = 0
@@ -89,8 +89,8 @@ class Totals:
 
     @property
     def bounded_usd(self) -> Decimal:
-        """The most that those can have cost that are neither unpriced nor unbounded, and
-        what is known of the others."""
+        """The most that calls with a ceiling can have cost, plus the known costs of the
+        unbounded ones."""
         return from_pico(self.spend_pico + self.open_pico)
 
     @property

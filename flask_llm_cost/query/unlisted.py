@@ -43,7 +43,7 @@ class Unlisted:
 
     @property
     def setting(self) -> str:
-        """The setting that records these hosts, each as a provider of its own."""
+        """The setting that records these hosts, each as a separate provider."""
         named = [each.host for each in self.hosts if each.host][:_MOST]
         # No colon, which an IPv6 address has, too.
         names = {host: host.rpartition(":")[0].strip("[]") or host for host in named}

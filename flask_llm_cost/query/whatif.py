@@ -32,7 +32,7 @@ class WhatIf:
     incomplete: int = 0
     """Calls that used something the other has no rate for."""
     skipped: int = 0
-    """Calls without a known cost or usage, which are left out."""
+    """Calls without a known cost or usage, which are excluded."""
 
     @property
     def difference_usd(self) -> Decimal:

@@ -7,7 +7,7 @@ marks that were read. (In between, it waits for whoever is writing then: see ``w
 As long as a mark remains, the hour is read from its calls. So rollups and calls together are
 exact at any moment, whoever writes, builds or crashes meanwhile.
 
-Pruned calls have rollups of their own: see ``retention.py``.
+Pruned calls have separate rollups: see ``retention.py``.
 """
 
 from __future__ import annotations

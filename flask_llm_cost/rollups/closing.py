@@ -1,4 +1,4 @@
-"""Close UTC months: what changes later is appended as corrections.
+"""Close UTC months: later changes are recorded as corrections.
 
 Closing copies the sums by meter of the month's days. Whenever an hour or a day of it is
 built again, what its sums differ by is appended, with the time. So the copy and the

@@ -1,4 +1,4 @@
-"""Sum up what pages ask of the calls of a day: quality, tags, sessions, expensive calls.
+"""Summarize a day's calls for pages: quality, tags, sessions, expensive calls.
 
 As with the rollups of tags, building an hour marks its day in the same transaction, and a day
 is built from its calls as a whole once it is over and all of its hours are built. A marked
@@ -160,7 +160,7 @@ def read(connection: sa.Connection, start: dt.datetime, end: dt.datetime) -> Day
 
 
 def store(connection: sa.Connection, day: Day) -> None:
-    """Replace what is stored of a day, which is not marked any more."""
+    """Replace what is stored for a day, which is then no longer marked."""
     for table, rows in zip(DAY_TABLES, day.rows, strict=True):
         connection.execute(sa.delete(table).where(table.c.start == day.start))
         for some in chunks(rows):

@@ -44,7 +44,7 @@ def dropping(connection: sa.Connection) -> Dropping | None:
 
 
 def announce(connection: sa.Connection, span: Dropping) -> None:
-    """Record that a range is being dropped: its rollups are not built any more."""
+    """Record that a range is being dropped: its rollups are no longer built."""
     meta.put(connection, _NAME, f"{utc_ms(span.start)} {utc_ms(span.end)}")
 
 

@@ -1,4 +1,4 @@
-"""The prune horizon: the moment before which calls were pruned."""
+"""The prune horizon: the time before which calls were pruned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def horizon(connection: sa.Connection) -> dt.datetime | None:
 
 
 def advance(connection: sa.Connection, before: dt.datetime) -> None:
-    """Move the horizon up to a moment, in the transaction that deletes calls.
+    """Move the horizon up to a time, in the transaction that deletes calls.
 
     Inserts check the horizon after the insert, so that one of the two waits for the other.
     """
@@ -31,5 +31,5 @@ def advance(connection: sa.Connection, before: dt.datetime) -> None:
 
 
 def reset(connection: sa.Connection) -> None:
-    """Forget the horizon: nothing counts as pruned any more."""
+    """Forget the horizon: nothing counts as pruned any longer."""
     meta.delete(connection, _NAME)

@@ -1,4 +1,4 @@
-"""Keep sums by meter and UTC hour beside the rollups.
+"""Maintain sums by meter and UTC hour next to the rollups.
 
 They follow the rules of rollups: an hour is summed from its calls as a whole, and read
 from them as long as it has a dirty mark. So sums and calls together are always exact. What

@@ -1,4 +1,4 @@
-"""Counters for monitoring: what was ever stored, by provider, model and some tags.
+"""Counters for monitoring: everything that was ever stored, by provider, model and some tags.
 
 They only grow: nothing that later changes or deletes calls lowers them. The transaction that
 stores calls appends rows with what they add, which waits for no other writer. Building
@@ -39,7 +39,7 @@ OTHER: t.Final = "__other__"
 """The value of a tag beyond the first :data:`MAX_VALUES`."""
 
 MAX_VALUES: t.Final = 200
-"""How many values of a tag have counters of their own: each is a time series."""
+"""How many values of a tag have separate counters: each is a time series."""
 
 _AMOUNTS: t.Final = ("cost_total", "cost_estimated")
 _m: t.Final = metrics.c
@@ -169,7 +169,7 @@ def _sum(column: Iterable[int | None]) -> int:
 
 
 def _count_odd(sums: dict[str, int], row: Sequence[t.Any]) -> None:
-    """Count a call whose cost is unknown, estimated or not complete."""
+    """Count a call whose cost is unknown, estimated or incomplete."""
     total_input, cost = row[0], row[_COST]
     complete, source, usage_source, outcome = row[_COMPLETE:]
     if cost is None:

@@ -62,7 +62,7 @@ class Retention:
         months_only: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Delete the calls before a moment; their rollups stay.
+        """Delete the calls before a time; their rollups stay.
 
         The parameters are those of :meth:`.Ledger.prune`.
         """

@@ -1,4 +1,4 @@
-"""Answer sums by meter and tag value for a UTC day, whatever was built of it."""
+"""Answer sums by meter and tag value for a UTC day, built or not."""
 
 from __future__ import annotations
 

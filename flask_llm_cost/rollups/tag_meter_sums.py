@@ -1,4 +1,4 @@
-"""Keep sums by meter for each value of a declared tag, by UTC day.
+"""Maintain sums by meter for each value of a declared tag, by UTC day.
 
 They are built together with the rollups of tags, so by local day: a UTC day consists of the
 parts of the local days that overlap it. What pruning deletes is added to sums of kind

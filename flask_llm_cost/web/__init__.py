@@ -38,7 +38,7 @@ def make_blueprint(
     :param name: The blueprint's name. Each mount in an app needs its own.
     :param context: Returns names for the templates that the app overrides.
     :param layout: Renders the app's layout around ``title``, ``head`` and ``body``.
-    :raises ConfigError: If one of them is anything else.
+    :raises ConfigError: If one of them is invalid.
     """
     guard = Guard(access)
     blueprint = Dashboard(name, names=views.context, context=context, layout=layout)

@@ -1,7 +1,7 @@
 """The query parameters of the pages.
 
-An invalid value is answered with a 400 that names the parameter: a mistyped filter
-must never show more than was asked for.
+An invalid value is answered with a 400 that names the parameter: a mistyped filter must
+never show more than was requested.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from flask.blueprints import BlueprintSetupState
 from ..errors import ConfigError
 
 OWN: t.Final = frozenset({"digest", "event_id", "key", "name", "path"})
-"""The parameters of our own URLs."""
+"""The parameters of the dashboard's own URLs."""
 
 _PARAMETER: t.Final = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 

@@ -1,4 +1,4 @@
-"""From answers to what a template prints: points of charts, rows and summaries."""
+"""Turn answers into what a template prints: points of charts, rows and summaries."""
 
 from __future__ import annotations
 

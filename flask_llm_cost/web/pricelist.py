@@ -14,7 +14,7 @@ if t.TYPE_CHECKING:
     from ..prices.price import Price
 
 SHOWN: t.Final[tuple[str, ...]] = ("input", "cache_read", "cache_write", "output")
-"""Rates with a column of their own."""
+"""Rates with their own column."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Rendering: a Jinja environment of our own, which no setting of the app changes."""
+"""Rendering: a separate Jinja environment, which no setting of the app changes."""
 
 from __future__ import annotations
 

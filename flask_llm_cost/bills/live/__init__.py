@@ -1,4 +1,4 @@
-"""Ask a provider's admin API for its bill. Only ``flask llm-cost reconcile --live`` does.
+"""Fetch a bill from a provider's admin API, for ``flask llm-cost reconcile --live`` only.
 
 It yields the same pages that the files have. Keys come from the environment; they are
 never stored, logged or in an error.

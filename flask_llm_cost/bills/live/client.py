@@ -1,4 +1,4 @@
-"""A client for admin APIs: time-outs, retries, and a key that nobody sees."""
+"""A client for admin APIs: timeouts, retries, and a key that is never shown."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ class Client:
             raise BillError(self.source, None, "its URL must be https, or on loopback.")
 
     def error(self, what: str, message: str) -> BillError:
-        """Return an error about something that was asked for."""
+        """Return an error about a request."""
         return BillError(f"{self.source}'s API", what, message)
 
     def get(self, what: str, path: str, query: Query = ()) -> bytes:
         """Return the body of an answer.
 
-        :param what: What is asked for, as errors and progress name it.
+        :param what: What is requested, as errors and progress name it.
         :raises BillError: If the request fails, after retries.
         :raises Gone: If a cursor expired.
         """

@@ -81,7 +81,7 @@ def _is_bucket(value: object) -> bool:
 
 
 def read(documents: Sequence[Document]) -> Statement:
-    """Read costs, and usage beside them.
+    """Read costs, and any usage with them.
 
     :raises BillError: If a page is missing, given twice or cannot be read.
     """

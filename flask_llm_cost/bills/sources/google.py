@@ -96,7 +96,7 @@ def read(documents: Sequence[Document]) -> Statement:
 
 
 def _field(row: Row, name: str, below: str) -> t.Any:
-    """Return a nested field: as an object, as text with JSON, or as a column of its own."""
+    """Return a nested field: as an object, as text with JSON, or as separate columns."""
     value = row.get(name)
     if isinstance(value, str):
         value = _parsed(value)

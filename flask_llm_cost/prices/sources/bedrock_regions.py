@@ -1,4 +1,4 @@
-"""Give Bedrock's plain names the regional price, for which LiteLLM lists the global one.
+"""Give Bedrock names without a region prefix the regional price; LiteLLM lists the global one.
 
 A plain name is served in one region, and AWS bills it as a regional profile. Only global
 profiles cost less: https://github.com/BerriAI/litellm/issues/42679.
