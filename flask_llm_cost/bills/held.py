@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from decimal import Decimal
 
 import sqlalchemy as sa
@@ -29,6 +30,7 @@ from .cell import to_whole_pico
 from .ledger_side import Ledger
 from .reconcile import providers_of
 from .reconcile import reconcile
+from .report import add_up
 from .report import exact
 from .report import Report
 from .scopes import group_of
@@ -131,13 +133,26 @@ def _settled(
                 groups[call.day, call.model].append(call)
     found: dict[str, Decimal] = {}
     for (day, model), some in groups.items():
-        rest = rests[day].get(model, Decimal(0))
-        if rest and (len(some) > 1 or not some[0].can_lack(rest)):
-            continue
-        for call in some:
+        for call, rest in _shares(some, rests[day].get(model, Decimal(0))):
             if call.status in ("unsettled", "no_usage"):
                 found[call.event_id] = to_whole_pico(exact.add(call.cost, rest))
     return found
+
+
+def _shares(
+    some: Sequence[HeldCall], rest: Decimal
+) -> Iterator[tuple[HeldCall, Decimal]]:
+    """Return how much more each call cost, where only one answer is possible."""
+    if not rest:
+        yield from ((call, rest) for call in some)
+        return
+    limits = [call.most for call in some]
+    if None not in limits and add_up(t.cast(list[Decimal], limits)) == rest:
+        yield from ((call, t.cast(Decimal, call.most)) for call in some)
+        return
+    able = [call for call in some if call.most is None or call.most > 0]
+    if len(able) == 1 and able[0].can_lack(rest):
+        yield from ((call, rest if call is able[0] else Decimal(0)) for call in some)
 
 
 def _ledger(connection: sa.Connection, statement: Statement) -> Ledger:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from decimal import Decimal
+from decimal import ROUND_FLOOR
 
 from ..money import WIDE
 from .cell import Cell
@@ -255,7 +256,8 @@ class Matcher:
             if calls.most is None or amount <= room:
                 yield "no_usage", left
             elif room > 0 and cell.rate:
-                yield "no_usage", WIDE.divide(room, cell.rate).to_integral_value()
+                whole = WIDE.divide(room, cell.rate).to_integral_value(ROUND_FLOOR)
+                yield "no_usage", whole
         if left < 0 and key in twice:
             yield "double_capture", left
         elif left < 0 and (double := self._double(cell)):

@@ -40,6 +40,7 @@ from .report import Residual
 from .report import UNEXPLAINED
 from .scopes import group_of
 from .statement import Statement
+from .totals import name_totals
 from .totals import Total
 
 _DAY: t.Final = dt.timedelta(days=1)
@@ -118,6 +119,7 @@ class _Comparison:
         self._costs: Mapping[str, Decimal] = {}
         self._ledger = ledger
         self._by_call: list[tuple[Line, Decimal]] = []
+        self._totals: list[Total] = []
 
     def _is_ours(self, line: Line) -> bool:
         return self._scope is None or self._scope in line.scope.values()
@@ -205,6 +207,7 @@ class _Comparison:
         for day in days:
             self._compare_fees(day, held[day], matcher)
             self._compare_totals(day, held[day], matcher)
+        self._residuals += name_totals(self._totals, self._has_twice)
         cells = matcher.run()
         name = min(self._providers, default=self._statement.source)
         self._suggestions = tuple(suggestions(cells, name))
@@ -347,9 +350,13 @@ class _Comparison:
     def _add_total(self, total: Total) -> None:
         self._per_call = exact.add(self._per_call, total.billed or _ZERO)
         self._matched = exact.add(self._matched, total.matched)
-        residual = total.residual()
-        if residual is not None:
-            self._residuals.append(residual)
+        self._totals.append(total)
+
+    def _has_twice(self, total: Total) -> bool:
+        """Whether the ledger has answers of a total twice."""
+        held = self._held.get(total.day, LedgerDay())
+        models = frozenset(held.calls) if total.model is None else {total.model}
+        return bool(self._twice(total.day, frozenset(models)))
 
     # The result
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_llm_cost import BillError
+from flask_llm_cost.bills import CAUSES
 from flask_llm_cost.bills import Document
 from flask_llm_cost.bills import KINDS
 from flask_llm_cost.bills import read
@@ -47,6 +48,13 @@ def test_every_source_has_a_page_that_says_whether_it_was_tried(name: str) -> No
     assert re.search("^Permission$", text, re.M)
     assert re.search("^How to get it$", text, re.M)
     assert f"    {name}\n" in (DOCS / "index.rst").read_text("utf-8")
+
+
+def test_one_page_explains_each_cause_and_what_to_do() -> None:
+    text = (DOCS.parent / "causes.rst").read_text("utf-8")
+    assert set(re.findall("^``(.*?)``$", text, re.M)) == set(CAUSES)
+    kinds = re.split("^-----*$", text, flags=re.M)
+    assert all("*What to do" in each for each in kinds[1:])
 
 
 @pytest.mark.parametrize("name", [each for each in SAMPLES if "usage" not in each])

@@ -129,6 +129,23 @@ def test_a_cut_call_explains_no_more_than_its_ceiling() -> None:
     assert causes(report) == {"no_usage": CENT, "uncaptured": amount(lost) - CENT}
 
 
+@pytest.mark.parametrize("lost", [1500, 2000, 2003])
+def test_several_cut_calls_explain_no_more_than_their_ceilings(lost: int) -> None:
+    calls, rows = made()
+    for n in range(2):
+        cut = a_call(START + DAY + n * HOUR, "one", input=500)
+        assert cut.cost is not None
+        most = cut.cost.total_usd + CENT
+        cost = dataclasses.replace(cut.cost, complete=False, ceiling_usd=most)
+        calls.append(dataclasses.replace(cut, cost=cost, flags=frozenset(["cut"])))
+        rows += rows_of(cut)
+    missing = rows_of(a_call(START + DAY, "one", output=lost))
+    report = compare(bill_of(rows + missing, DAYS), ledger_of(calls))
+    most = min(amount(missing), 2 * CENT)
+    rest = amount(missing) - most
+    assert causes(report) == {"no_usage": most} | ({"uncaptured": rest} if rest else {})
+
+
 def test_calls_that_were_captured_twice_are_named() -> None:
     calls, rows = made()
     again = calls[4]

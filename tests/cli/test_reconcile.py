@@ -212,6 +212,70 @@ def test_what_is_left_of_a_day_is_the_cost_of_its_only_call_without_usage(
     assert ("does not settle any call" in output) == (count == 2)
 
 
+@pytest.mark.parametrize(
+    ("ceilings", "settled"),
+    [
+        (["0.001", "0.0015"], ["0.001", "0.0015"]),  # both at their ceilings
+        (["0", "0.5"], ["0", "0.0025"]),  # the other one is known already
+        (["0.002", "0.5"], None),
+        (["0", "0.001"], None),  # no one can have cost that much
+    ],
+)
+def test_several_open_calls_are_settled_if_one_answer_is_possible(
+    app: Flask,
+    monkeypatch: pytest.MonkeyPatch,
+    ceilings: list[str],
+    settled: list[str] | None,
+) -> None:
+    part = a_call(START, "one", input=1000)
+    assert part.cost is not None
+    floor = part.cost.total_usd
+    cut = []
+    for most in ceilings:
+        cost = dataclasses.replace(
+            part.cost, complete=False, ceiling_usd=floor + Decimal(most)
+        )
+        call = a_call(START + len(cut) * DAY / 9, "one", input=1000)
+        cut.append(dataclasses.replace(call, cost=cost, flags=frozenset(["cut"])))
+    state = store(app, [a_call(START, "one", input=1_000_000), *cut])
+    tokens = Decimal(1_003_000)
+    line = a_line(START.date(), "2.5075", model="one", meter="input", quantity=tokens)
+    bill = statement([line], 1)
+    monkeypatch.setattr(bills, "read", lambda documents, source: [bill])
+    output = run(app, "reconcile", "x.csv", "--settle")
+    assert ("settles no call" in output) == (settled is None)
+    with state.ledger.reading(fresh=True) as connection:
+        rows = connection.execute(sa.select(calls)).all()
+    found = {row.event_id: row.cost_total for row in rows}
+    more = ["0", "0"] if settled is None else settled
+    assert [found[each.event_id] for each in cut] == [
+        int((floor + Decimal(usd)) * 10**12) for usd in more
+    ]
+
+
+def test_a_call_that_is_recorded_days_later_is_compared_on_its_day(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = a_call(START + DAY - dt.timedelta(seconds=1), "one", input=1000)
+    early = a_call(START + DAY, "one", input=2000)
+    lines = [
+        a_line(day, usd, model="one", meter="input", quantity=Decimal(tokens))
+        for day, usd, tokens in (
+            (late.started_at.date(), "0.0025", 1000),
+            (early.started_at.date(), "0.005", 2000),
+        )
+    ]
+    bill = statement(lines, 2)
+    monkeypatch.setattr(bills, "read", lambda documents, source: [bill])
+    store(app, [early])
+    before = run(app, "reconcile", "x.csv", status=1)
+    assert "+$0.0025  uncaptured" in before
+    store(app, [late])
+    [report] = json.loads(run(app, "reconcile", "x.csv", "--format", "json"))["reports"]
+    assert report["verdict"] == "reconciled"
+    assert [day["ledger_usd"] for day in report["days"]] == ["0.0025", "0.005"]
+
+
 def test_a_bill_without_days_is_not_stored(app: Flask, tmp_path: Path) -> None:
     file = tmp_path / "bill.json"
     file.write_text("[]")
