@@ -119,7 +119,7 @@ def costs(organization: str | None, usd: str, day: int = 1) -> Document:
     [
         (
             ("org-a", "org-b"),
-            "several organizations: org-a, org-b. Read each by itself",
+            "several organizations: org-a, org-b. Read each separately",
         ),
         ((None, None), "2026-09-01 00:00 is also in"),
         (("org-a", "org-a"), "2026-09-01 00:00 is also in"),
