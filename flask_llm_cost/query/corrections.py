@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import heapq
+import itertools
 import typing as t
 from collections import defaultdict
 from collections.abc import Iterable
@@ -12,40 +14,11 @@ import sqlalchemy as sa
 
 from ..rollups import closing
 from ..rollups.closing import closed_months as closed_months
-from ..rollups.closing import Recorded as Recorded
 from ..rollups.meters import add_up
 from ..rollups.meters import difference
 from ..rollups.meters import MeterKey
 from ..rollups.meters import MeterSum
 from ..rollups.meters import MeterSums
-
-
-def corrections(
-    connection: sa.Connection, zone: dt.tzinfo, month: dt.date, key: str = ""
-) -> list[Recorded]:
-    """Return what was corrected in a month after it was closed, by day and time.
-
-    :param zone: The ledger's time zone.
-    :param month: The first day of the month, in UTC.
-    :param key: A declared tag, to have them by its values.
-    """
-    return [each for each in _recorded(connection, zone, month, key) if not each.copied]
-
-
-def as_closed(
-    connection: sa.Connection, zone: dt.tzinfo, month: dt.date, key: str = ""
-) -> list[Recorded]:
-    """Return what a month had when it was closed."""
-    return [each for each in _recorded(connection, zone, month, key) if each.copied]
-
-
-def _recorded(
-    connection: sa.Connection, zone: dt.tzinfo, month: dt.date, key: str
-) -> list[Recorded]:
-    known = closed_months(connection).get(month)
-    if known is None or key not in known.keys:
-        return []
-    return list(closing.recorded(connection, zone, month, key))
 
 
 class Part(t.NamedTuple):
@@ -61,39 +34,50 @@ class Part(t.NamedTuple):
 def closed_parts(
     connection: sa.Connection, zone: dt.tzinfo, month: dt.date, key: str
 ) -> Iterator[Part]:
-    """Yield what a closed month had by the values of a tag, and its corrections.
+    """Yield what a closed month had by the values of a tag, and its corrections, by day.
 
+    Memory grows with what a single day has.
+
+    :param zone: The ledger's time zone.
+    :param month: The first day of the month, in UTC.
     :param key: A declared tag; ``""`` for all calls together.
     """
-    found = [*_parts(connection, zone, month, key)]
-    yield from found
-    everything = _by_day(_parts(connection, zone, month, ""))
-    known = _by_day(found)
-    for (day, corrected), sums in everything.items():
-        for meter, each in rest_of(sums, [known.get((day, corrected), {})]):
-            yield Part(day, "", "pending" if corrected else "", meter, each)
+    found = _parts(connection, zone, month, key)
+    if not key:
+        yield from found
+        return
+    # Of each day, what has the tag comes first.
+    everything = _parts(connection, zone, month, closing.TOTAL)
+    both = heapq.merge(
+        ((part.day, False, part) for part in found),
+        ((part.day, True, part) for part in everything),
+        key=lambda each: each[:2],
+    )
+    for day, of_day in itertools.groupby(both, lambda each: each[0]):
+        sums: _ByKind = defaultdict(dict)
+        for _, is_total, part in of_day:
+            if not is_total:
+                yield part
+            each = sums[is_total, bool(part.corrected_on)]
+            known = each.get(part.meter)
+            each[part.meter] = part.sums if known is None else known.plus(part.sums)
+        for corrected in (False, True):
+            parts = [sums[False, corrected]]
+            for meter, rest in rest_of(sums[True, corrected], parts):
+                yield Part(day, "", "pending" if corrected else "", meter, rest)
+
+
+_ByKind: t.TypeAlias = dict[tuple[bool, bool], dict[MeterKey, MeterSum]]
 
 
 def _parts(
     connection: sa.Connection, zone: dt.tzinfo, month: dt.date, key: str
 ) -> Iterator[Part]:
-    for each in as_closed(connection, zone, month, key):
-        yield Part(each.key.day, each.key.value, "", each.key.meter, each.sums)
-    for each in corrections(connection, zone, month, key):
-        on = "pending" if each.at is None else f"{each.at:%Y-%m-%d}"
+    for each in closing.recorded(connection, zone, month, key):
+        on = "" if each.copied else "pending"
+        if not each.copied and each.at is not None:
+            on = f"{each.at:%Y-%m-%d}"
         yield Part(each.key.day, each.key.value, on, each.key.meter, each.sums)
-
-
-_ByDay: t.TypeAlias = dict[tuple[dt.datetime, bool], dict[MeterKey, MeterSum]]
-
-
-def _by_day(parts: Iterable[Part]) -> _ByDay:
-    found: _ByDay = defaultdict(dict)
-    for part in parts:
-        each = found[part.day, bool(part.corrected_on)]
-        more, known = part.sums, each.get(part.meter)
-        each[part.meter] = more if known is None else known.plus(more)
-    return found
 
 
 def rest_of(

@@ -184,14 +184,16 @@ def _days(
     split = len(month.keys) == 1 and month.keys[0] in closed.keys
     notes.untagged = bool(month.keys) and not split
     key = month.keys[0] if split else ""
-    parts: dict[tuple[dt.datetime, str, str], dict[MeterKey, MeterSum]] = {}
-    for part in closed_parts(connection, month.zone, month.first, key):
-        sums = parts.setdefault((part.day, part.corrected_on, part.value), {})
-        known = sums.get(part.meter)
-        sums[part.meter] = part.sums if known is None else known.plus(part.sums)
-    for (day, corrected_on, value), found in sorted(parts.items()):
-        tags = ((key, value),) if value else ()
-        yield Day(day, tags, found, corrected_on)
+    found = closed_parts(connection, month.zone, month.first, key)
+    for start_of_day, parts in itertools.groupby(found, lambda part: part.day):
+        merged: dict[tuple[str, str], dict[MeterKey, MeterSum]] = {}
+        for part in parts:
+            sums = merged.setdefault((part.corrected_on, part.value), {})
+            known = sums.get(part.meter)
+            sums[part.meter] = part.sums if known is None else known.plus(part.sums)
+        for (corrected_on, value), each in sorted(merged.items()):
+            tags = ((key, value),) if value else ()
+            yield Day(start_of_day, tags, each, corrected_on)
 
 
 def _rows_of_day(

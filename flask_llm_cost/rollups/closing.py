@@ -205,8 +205,12 @@ def recorded(
 ) -> Iterator[Recorded]:
     """Return what a closed month had, and its corrections, by day and time.
 
-    They add up to the sums of the ledger's calls.
+    They add up to the sums of the ledger's calls. Of a key that was not declared when the
+    month was closed, there is nothing.
     """
+    known = closed_months(connection).get(month)
+    if known is None or key not in known.keys:
+        return
     sums = _Sums(connection, zone, key)
     for day in days_of(month):
         yield from _rows(connection, key, day)

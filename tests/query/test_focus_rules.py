@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import subprocess
+import sys
 import typing as t
 from collections.abc import Iterator
 from decimal import Decimal
@@ -24,6 +26,7 @@ from flask_llm_cost.query.billed import billed_month
 from tests.ledger.samples import make_call
 from tests.ledger.samples import NOON
 
+from .focus_memory import CHARGES
 from .test_focus import a_bill
 from .test_focus import MONTH
 from .test_focus import priced
@@ -68,8 +71,14 @@ def every_meter() -> Iterator[Cost]:
         for mode, rate in (("standard", "2.5"), ("batch", "0.0000033")):
             unit = Decimal(1_000_000 if METERS[meter].unit == "token" else 1)
             part = Part(Decimal(7), Decimal(rate), round(7 * Decimal(rate) / unit, 12))
-            known = {"price_key": "openai/m", "mode": mode, "tier": "above_200k"}
-            yield Cost(part.amount_usd, {meter: part}, "bundled", **known)
+            yield Cost(
+                part.amount_usd,
+                {meter: part},
+                "bundled",
+                price_key="openai/m",
+                mode=mode,
+                tier="above_200k",
+            )
     usd = Decimal("0.02")
     yield Cost(usd, {"reported": Part(Decimal(1), usd, usd)}, "provider")
 
@@ -147,3 +156,12 @@ def test_a_price_is_of_one_thing(ledger: Ledger) -> None:
             of = row["SkuId"], row["ListUnitPrice"]
             assert seen.setdefault(row["SkuPriceId"], of) == of
     assert len(seen) == 2 * len(METERS)
+
+
+@pytest.mark.parametrize("state", ["open", "closed"])
+def test_memory_does_not_grow_with_the_days(state: str) -> None:
+    command = [sys.executable, "-m", "tests.query.focus_memory", state]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows, grown = map(int, out.split())
+    assert rows == 31 * CHARGES
+    assert grown < 6_000  # kilobytes; to keep what the month has took 17,000

@@ -10,10 +10,9 @@ from decimal import Decimal
 import pytest
 
 from flask_llm_cost.ledger import Ledger
-from flask_llm_cost.query.corrections import as_closed
-from flask_llm_cost.query.corrections import closed_months
-from flask_llm_cost.query.corrections import corrections
-from flask_llm_cost.query.corrections import Recorded
+from flask_llm_cost.rollups.closing import closed_months
+from flask_llm_cost.rollups.closing import Recorded
+from flask_llm_cost.rollups.closing import recorded
 from flask_llm_cost.rollups.meters import add_up
 from tests.conftest import every_database
 from tests.conftest import MakeLedger
@@ -38,7 +37,8 @@ def ledger(
 
 def later(ledger: Ledger, key: str = "") -> list[Recorded]:
     with ledger.reading() as connection:
-        return corrections(connection, ledger.rollups.zone, FEBRUARY, key)
+        found = recorded(connection, ledger.rollups.zone, FEBRUARY, key)
+        return [each for each in found if not each.copied]
 
 
 def amounts(found: list[Recorded]) -> dict[str, int]:
@@ -50,7 +50,8 @@ def amounts(found: list[Recorded]) -> dict[str, int]:
 
 def closed(ledger: Ledger, key: str = "") -> list[Recorded]:
     with ledger.reading() as connection:
-        return as_closed(connection, ledger.rollups.zone, FEBRUARY, key)
+        found = recorded(connection, ledger.rollups.zone, FEBRUARY, key)
+        return [each for each in found if each.copied]
 
 
 def close(ledger: Ledger) -> None:
