@@ -159,7 +159,7 @@ class Apps:
     def find(self, *, shared: bool = False) -> AppState | None:
         """The app that a call made here belongs to: the current one, or the only one.
 
-        Several apps are as good as one if they have the same ledger and prices.
+        Several apps count as one if they have the same ledger and prices.
 
         :param shared: As in :meth:`candidates`.
         """

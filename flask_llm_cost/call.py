@@ -40,7 +40,7 @@ Outcome: t.TypeAlias = t.Literal[
 CostSource: t.TypeAlias = t.Literal["provider", "bill", "override", "file", "bundled"]
 
 REPORTED: t.Final[tuple[CostSource, ...]] = ("provider", "bill")
-"""Sources of a cost that says itself what was billed: prices never change it."""
+"""Sources of a cost that states what was billed: prices never change it."""
 
 USAGE_SOURCES: t.Final[tuple[str, ...]] = t.get_args(UsageSource)
 OUTCOMES: t.Final[tuple[str, ...]] = t.get_args(Outcome)
@@ -266,7 +266,7 @@ class Reading:
     The cost is then the sum over these, not the price of ``usage`` at ``model``.
     """
     bound: Bound | None = None
-    """The most that the request may use, if its final usage never came."""
+    """The most that the request may use, if there is no final usage."""
     estimate: Usage | None = None
     """What it probably used, then."""
     created_at: dt.datetime | None = None
@@ -314,7 +314,7 @@ class Cost(_Late):
     """What one call cost and how it was priced. The total is the sum of the parts."""
 
     total_usd: Decimal
-    """What is known: if the cost is incomplete, the true cost may be higher."""
+    """The known cost: if it is incomplete, the true cost may be higher."""
     parts: Mapping[str, Part]
     """By meter: ``input``, ``cache_read``, ``output``, ``web_search``, ... or ``reported``."""
     source: CostSource
@@ -331,8 +331,8 @@ class Cost(_Late):
     :data:`.INCOMPLETE`."""
     flags: frozenset[str] = frozenset()
     estimate_usd: Decimal | None = None
-    """The local estimate: beside a cost that the provider reported, or of a call whose
-    final usage never came."""
+    """The local estimate: next to a cost that the provider reported, or of a call
+    without final usage."""
     ceiling_usd: Decimal | None = None
     """The most that the call can have cost: the total if the cost is complete; ``None`` if
     an incomplete one has no known limit."""
@@ -378,7 +378,7 @@ class Call:
     estimate: Usage | None = None
     """As in :class:`Reading`."""
     scope: str | None = None
-    """Whose account it was made with, as ``name=id`` parts: ids of the organization, project
+    """The account it was made with, as ``name=id`` parts: ids of the organization, project
     or workspace where headers show them, and a fingerprint of the API key."""
     key_digest: str | None = field(default=None, repr=False)
     """A digest of the API key, until the ledger's writer makes the fingerprint from it."""
@@ -395,7 +395,7 @@ class Call:
 
     @property
     def unsettled(self) -> bool:
-        """Whether only a part of its cost is known, since its final usage never came."""
+        """Whether only a part of its cost is known, since there is no final usage."""
         if self.cost is None or self.cost.complete:
             return False
         return self.bound is not None or not self.flags.isdisjoint(_UNFINISHED)

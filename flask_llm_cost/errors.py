@@ -10,7 +10,7 @@
     │   └── SetupRequired  its tables are missing or of another version
     ├── PriceFileError     a price file cannot be read or is malformed
     ├── PriceSyncError     a price source failed or was rejected
-    ├── BillError          a provider's bill cannot be read, or is not complete
+    ├── BillError          a provider's bill cannot be read, or is incomplete
     └── FilterError        an invalid query parameter (also a ValueError)
 
 They can be pickled and copied. Their ``args`` are JSON values that are enough to create

@@ -233,7 +233,7 @@ class LlmCost(AppRecorder):
     def uninstrument(self, *names: str) -> None:
         """Undo :meth:`instrument`, in any order with what others have patched.
 
-        :raises ConfigError: If a name is not one of a supported library.
+        :raises ConfigError: If a name is not that of a supported library.
         """
         from .capture.clients import uninstrument
 

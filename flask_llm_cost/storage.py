@@ -107,7 +107,7 @@ class Reporter:
 
 
 class StoredBillText(t.NamedTuple):
-    """A bill that is kept, as JSON: only ``bills`` knows what is in it."""
+    """A stored bill, as JSON: only ``bills`` knows its contents."""
 
     key: str
     stored_at: dt.datetime
@@ -155,7 +155,7 @@ class Storage(t.Protocol):
 
     @property
     def label(self) -> str:
-        """Where the calls are, for people: no password is in it."""
+        """Where the calls are stored, for display: without passwords."""
         ...
 
     def folders(self) -> Mapping[Path, str]:
@@ -307,7 +307,7 @@ class Storage(t.Protocol):
 
     @property
     def unlisted(self) -> UnlistedHosts | None:
-        """The counts of calls that are seen and not recorded."""
+        """The counts of calls that are seen, but not recorded."""
         return None
 
     @property

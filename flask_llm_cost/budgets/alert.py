@@ -100,10 +100,8 @@ class Alert:
 
     @property
     def refused(self) -> bool:
-        """Whether a call was refused below the limit.
-
-        Together with what is reserved, what is lost and what the call may cost, the limit
-        could have been exceeded.
+        """Whether a call was refused below the limit. Reserved, lost and unsettled
+        amounts and the call itself could have exceeded it.
         """
         return self.threshold >= 1 and self._counted < self.limit_usd
 

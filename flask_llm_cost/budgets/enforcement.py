@@ -116,7 +116,7 @@ class Enforcer:
             self._cannot_check(stored, None, _unreserved(windows), error)
 
     def admit(self, call: Call) -> None:
-        """Let a call be recorded that was made already, and reserve just its cost.
+        """Admit a call that was already made, and reserve exactly its cost.
 
         :raises BudgetExceeded: If a budget that raises or blocks has no room for it.
         :raises StorageError: If a budget cannot be checked and its ``on_error`` is
@@ -291,7 +291,7 @@ class Enforcer:
 
         :param written: The call is in the ledger.
         :param enforced: Budgets that block admitted the call.
-        :param tracked: The app recorded the call by hand: budgets that block raise, too.
+        :param tracked: The app recorded the call manually: budgets that block raise, too.
         """
         self._estimates.learn(call)
         if not self.stops:

@@ -240,7 +240,7 @@ class Reservations:
         return found
 
     def standings(self, windows: Sequence[BudgetWindow]) -> list[Standing]:
-        """Return how windows stand, without those that have no limit.
+        """Return the state of windows, without those that have no limit.
 
         :raises StorageError: If the database cannot be used.
         """

@@ -161,7 +161,7 @@ def standings(
     most: int = 50,
     ended: Ended = "none",
 ) -> tuple[Standing, ...]:
-    """Return how the current windows of budgets stand, the most used first.
+    """Return the state of the current windows of budgets, the most used first.
 
     :param limit_of: Returns the limit in force, in pico-USD.
     :param most: The maximum number of windows of one budget, where each value of a tag

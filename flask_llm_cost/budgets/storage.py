@@ -77,7 +77,7 @@ class Budgets:
         most: int = 50,
         ended: Ended = "none",
     ) -> tuple[Standing, ...]:
-        """Return how the current windows of the budgets stand, the most used first.
+        """Return the state of the current windows of the budgets, the most used first.
 
         :param name: Only those of one budget.
         :param most: The maximum number of windows of one budget.
@@ -103,7 +103,7 @@ class Budgets:
             self.counters.audit.repair(connection)
 
     def release(self, *, name: str | None = None, event_id: str | None = None) -> int:
-        """Release what a budget counts as lost or unsettled, or all of a call's.
+        """Release the lost and unsettled amounts of a budget, or all of a call.
 
         :return: The number of reservations.
         """

@@ -57,7 +57,7 @@ class _Reached(t.NamedTuple):
 class Alerts:
     """The alerts of one ledger's budgets.
 
-    :param seen: Where to note how windows stand.
+    :param seen: Where to note the state of windows.
     :param webhook: Whether they are also posted.
     """
 

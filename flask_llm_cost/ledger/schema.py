@@ -66,7 +66,7 @@ class Schema:
             return has_citus(connection) and not distributed(connection)
 
     def sql(self, revisions: str = "head", *, dialect: str | None = None) -> str:
-        """Return the upgrade as SQL, for a database that only its administrator changes.
+        """Return the upgrade as SQL, for an administrator to run.
 
         :param revisions: The target version, or ``from:to``.
         :param dialect: ``sqlite``, ``postgresql``, ``mysql`` or ``mariadb``; that of the

@@ -57,7 +57,7 @@ class UnlistedHosts:
     def store(self, *, now: bool = False) -> None:
         """Add what was counted to the ledger, every few seconds. Never raises.
 
-        :param now: Do not wait for that, unless it failed a moment ago.
+        :param now: Do not wait, unless it has just failed.
         """
         self._sum_up()
         wait = self._store_at - time.monotonic()

@@ -33,14 +33,14 @@ _HEAD: t.Final = """\
 Accuracy
 ========
 
-This page is written by the tests, and a test fails if it is not what they find.
+The tests generate this page, and a test fails if their results differ from it.
 
 
 Real bills
 ----------
 
-Six days of a real bill of OpenAI, against calls with the usage that it reports, priced by the
-bundled price book:
+Six days of a real OpenAI bill, compared to calls with the usage that OpenAI reports, at
+the bundled prices:
 
 .. list-table::
     :header-rows: 1
@@ -57,9 +57,9 @@ Planted causes
 --------------
 
 For each source, a ledger of {DAYS} days and the bill for it are generated, in the source's own
-format. On every fourth day, a cause of each of two kinds is planted in known amounts. *Named*
-is what ``reconcile`` finds of it: the same amounts to {{tolerance}} USD a day, which calls are
-rounded to. *Invented* is what is named without being planted.
+format. On every fourth day, one cause of each of two kinds is planted in known amounts. *Named*
+is the part that ``reconcile`` finds, to within {{tolerance}} USD a day, since calls are
+rounded. *Invented* is what it names although it was not planted.
 
 .. list-table::
     :header-rows: 1
@@ -76,8 +76,8 @@ _CAUSES: t.Final = """
 Causes by source
 ----------------
 
-The sums that were planted, in USD. A dash is what the bills of a source cannot show, or what is
-not planted there.
+The planted sums, in USD. A dash means that the bills of a source cannot show the cause, or
+that it is not planted there.
 
 .. list-table::
     :header-rows: 1
@@ -125,7 +125,7 @@ def _real() -> Iterator[str]:
             ours = f"{day.ledger_usd.normalize():f}" if known else "—"
             yield from _row(str(day.day), f"{day.billed_usd:f}", ours, day.verdict)
     yield ""
-    yield "The others contradict the usage that OpenAI itself reports for them."
+    yield "The other days contradict the usage that OpenAI reports for them."
 
 
 def _planted(source: Source) -> tuple[list[str], dict[str, Decimal]]:
