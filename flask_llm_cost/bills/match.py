@@ -30,6 +30,7 @@ from .rate_causes import is_region
 from .rate_causes import is_steady
 from .rate_causes import one_ratio
 from .rate_causes import OneRatio
+from .rate_causes import rounding_step
 from .rate_causes import steady_rates
 from .report import exact
 from .report import UNEXPLAINED
@@ -63,6 +64,8 @@ class Matcher:
         self._ledger = ledger
         self._foreign = foreign
         self._converted = converted
+        self._step = _ZERO
+        """How much each line of the bill may be rounded by."""
         self._doubles = doubles
         self._most: dict[tuple[dt.date, str], Decimal] = {}
         """What is left of the ceilings of calls without usage."""
@@ -124,6 +127,7 @@ class Matcher:
         twice = self._twice()
         for cell in cells:
             self._quantities(cell, edges, twice)
+        self._step = rounding_step(cells) or _ZERO
         ratio = one_ratio(cells, converted=self._converted)
         steady = steady_rates(cells)
         for cell in cells:
@@ -289,7 +293,7 @@ class Matcher:
         rest, key = cell.rest, (cell.day, cell.place.model)
         if not rest:
             return
-        if abs(rest) <= cell.tolerance:
+        if abs(rest) <= exact.add(cell.tolerance, self._step * cell.billed.lines):
             cell.name("rounding", rest)
             return
         fits = list(self._rate_causes(cell, ratio))

@@ -35,6 +35,9 @@ _MANY: t.Final = 100
 _CLOSE: t.Final = Decimal("0.01")
 _MOST: t.Final = Decimal("0.9")
 _LOOSE: t.Final = Decimal("1e-6")
+_FEW_LINES: t.Final = 3
+_CENTS: t.Final = 4
+"""The most decimals of amounts that may be rounded: prices have more."""
 _ROUNDED: t.Final = Decimal("1e-4")
 
 
@@ -56,6 +59,29 @@ def is_region(cell: Cell) -> bool:
         )
         for usd, part in zip(expected, parts, strict=True)
     )
+
+
+# Rounding to cents
+
+
+def rounding_step(cells: Iterable[Cell]) -> Decimal | None:
+    """Return how much a line can be rounded by, if nearly all lines are rounded alike.
+
+    Such as half a cent, where all amounts have two decimals. ``None`` if more decimals are
+    given, or if the amounts show something else.
+    """
+    known = [c for c in cells if c.billed.amount and c.ledger_rate and not c.left]
+    places = [_decimals(cell.billed.amount) for cell in known]
+    off = [cell for cell in known if abs(cell.rest) > cell.tolerance]
+    if len(off) < _FEW_LINES or not places or max(places) > _CENTS:
+        return None
+    step = Decimal(5).scaleb(-max(places) - 1)
+    fitting = [c for c in known if abs(c.rest) <= c.tolerance + step * c.billed.lines]
+    return step if len(fitting) >= _MOST * len(known) else None
+
+
+def _decimals(amount: Decimal) -> int:
+    return max(0, -t.cast(int, amount.normalize(WIDE).as_tuple().exponent))
 
 
 # One ratio of all lines
