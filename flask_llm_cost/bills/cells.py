@@ -29,6 +29,7 @@ from .line import Line
 from .models import same_model
 from .report import exact
 from .scopes import names_of
+from .values import days_between
 
 _ZERO: t.Final = Decimal(0)
 _TTLS: t.Final = {"cache_write": "", "cache_write_1h": "1h", "cache_write_12h": "12h"}
@@ -262,19 +263,42 @@ def in_parts(
             yield moment, parts[part][0]
 
 
+def long_periods(lines: Iterable[Line]) -> dict[dt.date, dt.date]:
+    """Return the first day of the period of each day, of a bill by month or week only.
+
+    Lines of usage are compared on their first day. If some are of single days, there are no
+    such periods.
+    """
+    found: dict[dt.date, dt.date] = {}
+    for line in lines:
+        if line.kind != "usage":
+            continue
+        days = days_between(line.start, line.end)
+        first = line.start.date()
+        if len(days) == 1 or any(found.get(day, first) != first for day in days):
+            return {}
+        found.update((day, first) for day in days)
+    return found
+
+
 def ledger_days(
-    hourly: _Hourly, models: Mapping[str, str], watermark: dt.datetime | None
+    hourly: _Hourly,
+    models: Mapping[str, str],
+    watermark: dt.datetime | None,
+    periods: Mapping[dt.date, dt.date],
 ) -> dict[dt.date, LedgerDay]:
     """Arrange the ledger's sums by UTC day.
 
     :param models: Names of models, as both sides have them: see :func:`same_models`.
+    :param periods: As :func:`long_periods` returns them.
     """
     days: dict[dt.date, LedgerDay] = defaultdict(LedgerDay)
     for hour, sums in hourly:
         late = watermark is not None and hour >= watermark
         for key, each in sums.items():
             model = models.get(key.model, key.model)
-            days[hour.date()].add(hour.hour, key, each, model, late)
+            day = periods.get(hour.date(), hour.date())
+            days[day].add(hour.hour, key, each, model, late)
     return days
 
 

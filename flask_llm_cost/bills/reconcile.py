@@ -25,6 +25,7 @@ from .cells import Calls
 from .cells import in_parts
 from .cells import ledger_days
 from .cells import LedgerDay
+from .cells import long_periods
 from .cells import Place
 from .cells import same_models
 from .ledger_side import Ledger
@@ -108,6 +109,13 @@ class _Comparison:
         self._tried = tried
         self._lines = [line for line in statement.lines if self._is_ours(line)]
         self._why = dict(self._not_comparable(ledger.since, now))
+        self._periods = long_periods(self._lines)
+        parts = {
+            self._periods[day]: self._why[day]
+            for day in self._periods
+            if day in self._why
+        }
+        self._why |= {d: parts[p] for d, p in self._periods.items() if p in parts}
         self._providers = providers_of(statement)
         self._groups = scopes
         self._held = self._ledger_days(ledger)
@@ -175,7 +183,9 @@ class _Comparison:
             if line.model is not None
         }
         self._models = same_models(ours, theirs)
-        found = ledger_days(hours, self._models, self._statement.watermark)
+        found = ledger_days(
+            hours, self._models, self._statement.watermark, self._periods
+        )
         wanted = set(self._days()) - set(self._why)
         return {day: each for day, each in found.items() if day in wanted}
 
