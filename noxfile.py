@@ -85,6 +85,7 @@ SDKS = {
     "langchain-openai": ("langchain_openai", "langchain-openai"),
     "pydantic-ai": ("pydantic_ai", "pydantic-ai-slim[openai]"),
     "litellm": ("litellm", "litellm", "aiohttp"),
+    "semantic-kernel": ("more", "semantic-kernel"),
     "genai-without-aiohttp": ("google_genai", "google-genai>=3"),
 }
 """SDKs that are rare or conflict: their module in tests/capture/sdks, and packages."""
@@ -119,7 +120,14 @@ MATRIX = {
     ),
     "services": (
         "services",
-        *("portkey-ai", "huggingface_hub", "azure-ai-inference", "ai21"),
+        *("portkey-ai", "huggingface_hub", "azure-ai-inference", "ai21", "voyageai"),
+        *("replicate", "elevenlabs", "deepgram-sdk"),
+    ),
+    "more": (
+        "more",
+        *("langchain-anthropic", "langchain-ollama", "langchain-openrouter"),
+        *("langchain-nvidia-ai-endpoints", "llama-index-llms-anthropic"),
+        *("aisuite[openai]", "any-llm-sdk"),
     ),
 }
 """SDKs that go together in one virtualenv: a module in tests/capture/sdks, and packages."""

@@ -30,8 +30,8 @@ def pytest_runtest_makereport(
     if FILE is not None and report.when == "call" and "sdk" in values:
         name, _, kind = str(values["sdk"]).partition(" ")
         line = {
-            "package": name,
-            "version": _version(name),
+            "package": name.rstrip(":"),
+            "version": _version(name.rstrip(":")),
             "kind": kind or "sync",
             "asynchronous": values["sdk"].asynchronous,
             "scene": values["name"],

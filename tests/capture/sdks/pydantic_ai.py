@@ -39,7 +39,7 @@ async def _stream(client: AsyncOpenAI) -> AsyncIterator[str]:
 
 SDKS = (
     Sdk(
-        name="pydantic-ai",
+        name="pydantic-ai-slim",
         provider="openai",
         make=make_async,
         ask=_ask,

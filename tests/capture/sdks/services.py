@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
+from decimal import Decimal
 
+from flask_llm_cost.call import Usage
 from tests.capture.sdks.driver import installed
 from tests.capture.sdks.driver import MESSAGES
 from tests.capture.sdks.driver import Sdk
@@ -14,6 +17,10 @@ from tests.capture.sdks.frameworks import EVENTS
 
 _STREAMS: t.Final = ("plain", "streamed to the end", "dies mid-stream", "401")
 """What an SDK without retries plays, whose streams cannot be closed."""
+
+
+def _body(**members: t.Any) -> bytes:
+    return json.dumps(members).encode()
 
 
 def _asked(client: t.Any, model: str = "gpt-4o", **more: t.Any) -> t.Any:
@@ -132,11 +139,136 @@ def _ai21() -> Iterator[Sdk]:
     )
 
 
+_UNITS: t.Final = ("plain", "401")
+
+
+def _voyage() -> Iterator[Sdk]:
+    import voyageai
+
+    def make(url: str, timeout: float, asynchronous: bool) -> t.Any:
+        kind = voyageai.AsyncClient if asynchronous else voyageai.Client
+        return kind(api_key="k", base_url=f"{url}/v1", timeout=timeout)
+
+    yield from _both(
+        "voyageai",
+        make,
+        "voyage",
+        ask=lambda client: client.embed(["hi"], model="voyage-3"),
+        shown=lambda answer: (answer.embeddings, answer.total_tokens),
+        answer=_body(
+            object="list",
+            data=[{"object": "embedding", "embedding": [0.5], "index": 0}],
+            model="voyage-3",
+            usage={"total_tokens": 7},
+        ),
+        used=Usage(input_tokens=7),
+        scenes=_UNITS,
+    )
+
+
+def _replicate() -> Iterator[Sdk]:
+    from replicate import Client
+
+    yield Sdk(
+        name="replicate",
+        provider="replicate",
+        make=lambda url, timeout: Client(api_token="k", base_url=url),
+        ask=lambda client: client.models.predictions.create("o/m", input={}),
+        stream=lambda client: iter(()),
+        shown=lambda prediction: (prediction.id, prediction.output),
+        answer=_body(
+            id="p1",
+            model="o/m",
+            version="v",
+            status="succeeded",
+            input={},
+            output="hi",
+            urls={},
+            created_at="2026-11-30T00:00:00Z",
+            completed_at="2026-11-30T00:00:03Z",
+            metrics={"predict_time": 2.5},
+        ),
+        events=EVENTS,
+        used=Usage(units={"predict_second": Decimal("2.5")}),
+        holds_client=False,
+        scenes=_UNITS,
+    )
+
+
+def _eleven_labs() -> Iterator[Sdk]:
+    from elevenlabs.client import AsyncElevenLabs
+    from elevenlabs.client import ElevenLabs
+
+    def make(url: str, timeout: float, asynchronous: bool) -> t.Any:
+        kind = AsyncElevenLabs if asynchronous else ElevenLabs
+        return kind(api_key="k", base_url=url, timeout=timeout)
+
+    yield from _both(
+        "elevenlabs",
+        make,
+        "elevenlabs",
+        ask=lambda client: client.text_to_speech.convert_with_timestamps(
+            voice_id="v", text="hello", model_id="eleven_flash_v2_5"
+        ),
+        shown=lambda answer: answer.audio_base_64,
+        answer=_body(audio_base64="UklG", alignment=None, normalized_alignment=None),
+        used=Usage(units={"character": Decimal(5)}),
+        scenes=_UNITS,
+    )
+
+
+def _deepgram() -> Iterator[Sdk]:
+    from deepgram import AsyncDeepgramClient
+    from deepgram import DeepgramClient
+    from deepgram.environment import DeepgramClientEnvironment
+
+    def make(url: str, timeout: float, asynchronous: bool) -> t.Any:
+        kind = AsyncDeepgramClient if asynchronous else DeepgramClient
+        where = DeepgramClientEnvironment(
+            base=url, production=url, agent=url, agent_rest=url
+        )
+        return kind(
+            api_key="k",
+            environment=where,
+            timeout=timeout,
+            max_retries=1,
+            session_id="s",
+        )
+
+    yield from _both(
+        "deepgram-sdk",
+        make,
+        "deepgram",
+        ask=lambda client: client.listen.v1.media.transcribe_url(
+            url="https://example.com/a.mp3", model="nova-3"
+        ),
+        shown=lambda answer: answer.metadata.request_id,
+        answer=_body(
+            metadata={
+                "request_id": "d1",
+                "sha256": "0",
+                "created": "2026-11-30T00:00:00Z",
+                "duration": 4.5,
+                "channels": 2,
+                "models": ["u"],
+                "model_info": {"u": {"name": "n", "version": "1", "arch": "nova-3"}},
+            },
+            results={"channels": []},
+        ),
+        used=Usage(units={"audio_second": Decimal(9)}),
+        scenes=_UNITS,
+    )
+
+
 _SERVICES: t.Final[tuple[tuple[str, Callable[[], Iterator[Sdk]]], ...]] = (
     ("portkey_ai", _portkey),
     ("huggingface_hub", _hugging_face),
     ("azure.ai.inference", _azure_inference),
     ("ai21", _ai21),
+    ("voyageai", _voyage),
+    ("replicate", _replicate),
+    ("elevenlabs", _eleven_labs),
+    ("deepgram", _deepgram),
 )
 
 SDKS = tuple(sdk for module, make in _SERVICES if installed(module) for sdk in make())
