@@ -48,7 +48,7 @@ def _known(stored: StoredBills, key: str) -> StoredBill:
 @bills.command("list")
 @with_appcontext
 def list_() -> None:
-    """List the bills, latest first, each with the verdict of its last comparison."""
+    """List the bills, latest first, each with its last verdict."""
     found = _stored().all()
     for each in found:
         verdicts = sorted({str(result["verdict"]) for result in each.results})
@@ -68,7 +68,7 @@ def list_() -> None:
 @text_or_json
 @with_appcontext
 def show(key: str, form: str) -> None:
-    """Show the lines of a bill, or with --format json its last comparison.
+    """Show the lines of a bill, or its last comparison as JSON.
 
     KEY is the first column of `bills list`, or its beginning.
     """

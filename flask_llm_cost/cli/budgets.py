@@ -43,7 +43,7 @@ def budgets() -> None:
 @text_or_json
 @with_appcontext
 def list_(form: str) -> None:
-    """List the current window of each budget, with its amounts and forecast.
+    """List the current window of each budget, with a forecast.
 
     The amounts are spent, reserved (calls in progress), unsettled (calls that were cut,
     reported no usage or have no price) and lost (calls that never ended).
@@ -58,7 +58,7 @@ def list_(form: str) -> None:
 @text_or_json
 @with_appcontext
 def show(name: str, form: str) -> None:
-    """List the windows of one budget, including past ones, latest first."""
+    """List all windows of one budget, latest first."""
     _print(_standings(name, ended="all"), form)
 
 
@@ -99,7 +99,7 @@ def verify(fix: bool) -> None:
 @click.option("--event-id", help="Release all amounts of this call instead.")
 @with_appcontext
 def release(name: str | None, event_id: str | None) -> None:
-    """Release the lost and unsettled amounts of a budget, or of one call.
+    """Release the lost and unsettled amounts of a budget or call.
 
     A reservation is lost if its process ended before the call was stored. It counts
     until the call is stored. An unsettled amount counts until the call's true cost is
@@ -122,10 +122,11 @@ def release(name: str | None, event_id: str | None) -> None:
 @click.option("--usd", required=True, help="Its true cost in USD.")
 @with_appcontext
 def settle(event_id: str, usd: str) -> None:
-    """Record the true cost of a call that was cut, reported no usage or has no price.
+    """Record the true cost of a call that is not settled.
 
-    It replaces the unsettled amount in budgets, and the known part of the cost in every
-    total. The previous cost is kept: `prices reprice --undo RUN` restores it.
+    Such a call was cut, reported no usage or has no price. Its true cost replaces the
+    unsettled amount in budgets, and the known part of the cost in every total. The
+    previous cost is kept: `prices reprice --undo RUN` restores it.
     """
     host: Host = current_app.extensions["llm_cost"]
     try:

@@ -108,13 +108,13 @@ def lines(host: Host, where: CallFilter, form: str) -> Iterable[bytes]:
 )
 @with_appcontext
 def import_(file: t.BinaryIO, dry_run: bool, raw_only: bool) -> None:
-    """Import the calls of FILE, as `calls export --format jsonl` wrote them.
+    """Import the calls of a JSONL file.
 
-    Files of Clacky's BillingStore can be imported too. FILE may be `-` for standard
-    input. Calls that are already in the ledger are not changed; those with other values
-    are listed. Calls from a pruned period are refused, since totals may already include
-    them. Exits with status 1 if there are such calls, or lines that are not calls.
-    Importing a file twice does no harm.
+    FILE is one that `calls export --format jsonl` or Clacky's BillingStore wrote. FILE
+    may be `-` for standard input. Calls that are already in the ledger are not changed;
+    those with other values are listed. Calls from a pruned period are refused, since
+    totals may already include them. Exits with status 1 if there are such calls, or lines
+    that are not calls. Importing a file twice does no harm.
     """
     host: Host = current_app.extensions["llm_cost"]
     drain_first(host)

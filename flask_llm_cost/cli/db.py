@@ -38,7 +38,7 @@ def _schema() -> tuple[Schema, str]:
 @db.command()
 @with_appcontext
 def upgrade() -> None:
-    """Upgrade the ledger's tables to the version that this package needs.
+    """Upgrade the tables to the version that this package needs.
 
     Safe to run again, and in several processes at once.
     """
@@ -78,7 +78,9 @@ def current() -> None:
 )
 @with_appcontext
 def downgrade(version: str) -> None:
-    """Downgrade the ledger's tables to VERSION; `base` drops them and every call.
+    """Downgrade the tables to an earlier version.
+
+    VERSION `base` drops them, and every call.
 
     Stop the app first: a running one expects its own version.
     """

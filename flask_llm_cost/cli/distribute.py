@@ -33,12 +33,12 @@ if t.TYPE_CHECKING:
 )
 @with_appcontext
 def distribute(ahead: int, dry_run: bool) -> None:
-    """Distribute the calls over the nodes of PostgreSQL with the extension citus.
+    """Distribute the calls over the nodes of Citus.
 
-    Partitions the table of calls by month first, since a distributed table cannot be
-    partitioned later, and distributes it by event id. Tags are copied to each node;
-    sums and budgets stay on the coordinator. New calls are queued in the spool
-    meanwhile. It can be interrupted and run again.
+    Needs PostgreSQL with the extension citus. Partitions the table of calls by month
+    first, since a distributed table cannot be partitioned later, and distributes it by
+    event id. Tags are copied to each node; sums and budgets stay on the coordinator. New
+    calls are queued in the spool meanwhile. It can be interrupted and run again.
 
     \b
     flask llm-cost distribute --dry-run

@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
 @click.command()
 @with_appcontext
 def drain() -> None:
-    """Write the calls that are queued in the spool to the ledger.
+    """Write the calls that are queued to the ledger.
 
     A running app does this by itself. Use this command for calls that a killed process
     left behind, and at the end of a deployment. Exits with status 1 if calls remain

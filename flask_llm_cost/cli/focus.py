@@ -64,14 +64,14 @@ def month(context: click.Context, option: click.Parameter, text: str) -> dt.date
 )
 @with_appcontext
 def focus(first: dt.date, spec: Spec, role: str, output: str) -> None:
-    """Export the costs of a month in FOCUS format, for FinOps tools.
+    """Export the costs of a month in FOCUS format.
 
-    FOCUS is the FinOps Open Cost and Usage Specification. There is a row per day,
-    meter, model and price, and per value of the tags in LLM_COST_ROLLUP_TAGS.
-    EffectiveCost sums to the cost in the ledger. BilledCost sums to the bill if
-    `reconcile` compared one that covers the whole month, and explained it; otherwise it
-    is 0 and x_Reconciled is false. Corrections of a closed month have ChargeClass
-    Correction. Calls without a known cost are counted on standard error.
+    FOCUS, which FinOps tools read, is the FinOps Open Cost and Usage Specification. There
+    is a row per day, meter, model and price, and per value of the tags in
+    LLM_COST_ROLLUP_TAGS. EffectiveCost sums to the cost in the ledger. BilledCost sums to
+    the bill if `reconcile` compared one that covers the whole month, and explained it;
+    otherwise it is 0 and x_Reconciled is false. Corrections of a closed month have
+    ChargeClass Correction. Calls without a known cost are counted on standard error.
 
     \b
     flask llm-cost focus --month 2026-10 --output focus-2026-10.csv

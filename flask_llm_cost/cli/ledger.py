@@ -53,7 +53,7 @@ def requeue() -> None:
 @ledger.command()
 @with_appcontext
 def verify() -> None:
-    """Compare the rollups by hour and day with the calls that they aggregate.
+    """Compare the rollups with the calls that they aggregate.
 
     Exits with status 1 if they differ; each line names one difference. Hours with
     pruned calls cannot be compared.

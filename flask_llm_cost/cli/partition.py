@@ -28,13 +28,13 @@ if t.TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print the SQL and change nothing.")
 @with_appcontext
 def partition(ahead: int, dry_run: bool) -> None:
-    """Partition the table of calls by month, and add partitions for future months.
+    """Partition the table of calls by month.
 
-    For PostgreSQL, MySQL and MariaDB. The first run sets the partitions up, even if
-    there are calls; each later one adds the missing months. Schedule it with `prune`,
-    daily or monthly. It can be interrupted and run again. On PostgreSQL, readers and
-    writers are blocked only briefly; on MariaDB, the first run copies the table, and
-    new calls are queued in the spool meanwhile.
+    For PostgreSQL, MySQL and MariaDB. Partitions for future months are added. The first
+    run sets the partitions up, even if there are calls; each later one adds the missing
+    months. Schedule it with `prune`, daily or monthly. It can be interrupted and run
+    again. On PostgreSQL, readers and writers are blocked only briefly; on MariaDB, the
+    first run copies the table, and new calls are queued in the spool meanwhile.
 
     \b
     flask llm-cost partition --dry-run

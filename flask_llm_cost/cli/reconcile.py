@@ -78,7 +78,7 @@ def reconcile(
     form: str,
     **asked: t.Any,
 ) -> None:
-    """Compare the ledger to a provider's bill, and explain each difference.
+    """Compare the ledger to a bill, and explain each difference.
 
     BILL is a file from the provider's API or console; name all pages. The source is
     recognized. With --live, the bill is fetched from the provider's admin API, with a

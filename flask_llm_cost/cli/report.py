@@ -93,11 +93,12 @@ def report(
     form: str,
     **conditions: t.Any,
 ) -> None:
-    """Show spend: totals, providers, models, tags and the most expensive calls.
+    """Show spend by provider, model and tag.
 
-    Without --by, there is a breakdown for each tag in LLM_COST_ROLLUP_TAGS, and the
-    text shows the ten most expensive rows of each. Costs are the known costs; every
-    total shows how many calls are unpriced or incomplete, and the ceiling.
+    The most expensive calls are listed, too. Without --by, there is a breakdown for each
+    tag in LLM_COST_ROLLUP_TAGS, and the text shows the ten most expensive rows of each.
+    Costs are the known costs; every total shows how many calls are unpriced or
+    incomplete, and the ceiling.
 
     \b
     flask llm-cost report --days 7

@@ -48,11 +48,12 @@ if t.TYPE_CHECKING:
 )
 @with_appcontext
 def statement(key: str, month: dt.date, value: str | None, form: str) -> None:
-    """Show what each value of a tag cost in a month, by model and meter.
+    """Show what each value of a tag cost in a month.
 
-    The sections add up to the month's total. Unsettled, estimated and unpriced calls
-    are separate lines. LLM_COST_STATEMENT_MARKUP sets factors for re-billing. The
-    statement of a closed month never changes; corrections are listed after it.
+    By model and meter. The sections add up to the month's total. Unsettled, estimated and
+    unpriced calls are separate lines. LLM_COST_STATEMENT_MARKUP sets factors for
+    re-billing. The statement of a closed month never changes; corrections are listed
+    after it.
 
     \b
     flask llm-cost statement --tag tenant --month 2026-10 --format csv

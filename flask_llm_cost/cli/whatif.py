@@ -55,10 +55,10 @@ def _pairs(
 @text_or_json
 @with_appcontext
 def whatif(pairs: list[tuple[str, str]], days: int, form: str) -> None:
-    """Show what recent calls would have cost with another model, at today's prices.
+    """Show what recent calls would have cost with another model.
 
-    The recorded tokens are priced as they are, although another model may count the same
-    text differently.
+    Today's prices apply. The recorded tokens are priced as they are, although another
+    model may count the same text differently.
 
     \b
     flask llm-cost prices whatif openai/gpt-4o=openai/gpt-4o-mini --days 7

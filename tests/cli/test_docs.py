@@ -52,6 +52,21 @@ def test_every_option_is_explained(name: str) -> None:
     assert set(re.findall(r"--[a-z-]+", explained)) == options
 
 
+def groups(group: click.Group) -> Iterator[click.Group]:
+    yield group
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from groups(command)
+
+
+def test_lists_of_commands_show_whole_sentences() -> None:
+    for group in groups(make_group(make_app)):
+        width = 78 - 6 - max(map(len, group.commands))
+        for command in group.commands.values():
+            shown = command.get_short_help_str(width)
+            assert not shown.endswith("..."), (command.name, shown)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_has_a_help_text(name: str) -> None:
     command = COMMANDS[name]
