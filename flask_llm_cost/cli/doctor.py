@@ -229,7 +229,7 @@ def calls(host: Host) -> Iterator[Finding]:
     if not last:
         captured = host.settings.instrument
         hint = (
-            f"Every client of {' and '.join(captured)} is captured, so make a call"
+            f"These clients are captured: {', '.join(captured)}. Make a call"
             if captured
             else "Call LlmCost(app, instrument=True), or mount llm_cost.adapter() on the"
             " session that calls the LLM"

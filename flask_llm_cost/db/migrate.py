@@ -56,7 +56,7 @@ def upgrade(
 
 
 def downgrade(engine: sa.Engine, revision: str, *, location: str = LOCATION) -> None:
-    """Downgrade the tables; ``"base"`` drops them.
+    """Downgrade the tables; ``"base"`` drops them, and leaves nothing behind.
 
     :param location: As in :func:`upgrade`.
     :raises ValueError: If there is no such revision.
@@ -67,6 +67,10 @@ def downgrade(engine: sa.Engine, revision: str, *, location: str = LOCATION) -> 
         )
     with _one_at_a_time, _revisions(), exclusive(engine) as connection:
         command.downgrade(_config(location, connection=connection), revision)
+        # Alembic leaves its table, which the host's next autogenerate would drop.
+        version = sa.Table(VERSION_TABLE, sa.MetaData(), sa.Column("version_num"))
+        if not connection.execute(sa.select(version)).first():
+            version.drop(connection)
 
 
 def check(connection: sa.Connection) -> list[str]:

@@ -128,7 +128,7 @@ def test_a_captured_process_is_not_advised_to_mount_the_adapter(
         message = examined(app=app)["calls"][1]
     finally:
         clients.uninstrument()
-    assert message == "none yet. Every client of requests is captured, so make a call."
+    assert message == "none yet. These clients are captured: requests. Make a call."
 
 
 def test_queued_calls_are_counted(

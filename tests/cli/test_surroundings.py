@@ -71,6 +71,10 @@ def test_files_inside_the_virtual_environment_are_noticed(
 
 
 CONFIGURE = "    context.configure(connection=c, target_metadata=m{more})\n"
+ALCHEMICAL = (
+    "from alchemical.alembic.env import run_migrations\n"
+    "run_migrations(db, {{{more}}})\n"
+)
 FLASK_MIGRATE = (
     "conf_args = current_app.extensions['migrate'].configure_args\n"
     "context.configure(connection=c, **conf_args{more})\n"
@@ -82,6 +86,8 @@ FLASK_MIGRATE = (
     [
         (CONFIGURE.format(more=""), True),
         (CONFIGURE.format(more=", include_name=mine"), True),
+        (ALCHEMICAL.format(more=""), True),
+        (ALCHEMICAL.format(more="'include_name': flask_llm_cost.filter"), False),
         (CONFIGURE.format(more=", include_name=AutogenerateFilter()"), True),
         ("import flask_llm_cost\n" + CONFIGURE.format(more=""), False),
         (CONFIGURE.format(more=", include_object=lambda *a: compare_to"), False),
