@@ -74,6 +74,47 @@ def test_no_page_is_cut_off_at_any_width(
     assert forced.page.locator(".presets a").first.evaluate(style) == "0px"
 
 
+FOCUSED = """() => {
+    const at = document.activeElement, box = at.getBoundingClientRect();
+    const style = getComputedStyle(at);
+    return {
+        page: at === document.body,
+        name: at.outerHTML.slice(0, 120),
+        ring: parseFloat(style.outlineWidth) > 0 && style.outlineStyle !== "none"
+            || at.matches(".slot, [type=date]"),
+        seen: box.width > 0 && box.height > 0 && box.bottom > 0
+            && box.top < innerHeight && box.left < innerWidth && box.right > 0,
+    };
+}"""
+"""What has the focus. A bar of a chart and the parts of a date show it themselves."""
+
+
+@pytest.mark.parametrize("forced", ["none", "active"])
+def test_the_keyboard_sees_each_stop(
+    browser: Browser,
+    make_site: MakeSite,
+    serve: t.Callable[[Flask], str],
+    forced: t.Literal["none", "active"],
+) -> None:
+    app = make_site(LLM_COST_BUDGETS=BUDGETS)
+    varied(app, days=9)
+    address = serve(app)
+    visit = Visit(browser, 1280)
+    visit.page.emulate_media(forced_colors=forced)
+    for path in ("/", "/budgets", "/calls?per=25"):
+        visit.goto(address + path)
+        stops = 0
+        for _ in range(60):
+            visit.page.keyboard.press("Tab")
+            at = visit.page.evaluate(FOCUSED)
+            if at["page"]:
+                break
+            stops += 1
+            assert at["ring"], (path, at["name"])
+            assert at["seen"], (path, at["name"])
+        assert stops > 10
+
+
 SEES: t.Final = {
     "all": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     "no green": (
