@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib
+import importlib.util
 import json
 import typing as t
 from collections.abc import Callable
@@ -181,10 +182,15 @@ def _ways(extension: t.Any) -> Iterator[tuple[str, str, _Send]]:
     for provider in _REQUESTS:
         yield provider, provider, _through_adapter(extension)
     for library, how in sorted(ways().items()):
-        if "instrument" in how and library in _SENDS:
+        # DSPy may bring lm15 without that being installed itself.
+        if "instrument" in how and library in _SENDS and _is_importable(library):
             yield library, "openai", _SENDS[library]
             if library.startswith("httpx"):
                 yield f"{library} async", "openai", _async_send(library)
+
+
+def _is_importable(library: str) -> bool:
+    return importlib.util.find_spec(library.partition(".")[0]) is not None
 
 
 def _through_adapter(extension: t.Any) -> _Send:
@@ -266,6 +272,32 @@ def _by_http_client(url: str, body: dict[str, t.Any]) -> None:
         connection.close()
 
 
+def _by_curl_cffi(url: str, body: dict[str, t.Any]) -> None:
+    from curl_cffi import requests
+
+    with requests.Session(trust_env=False) as session:
+        session.post(url, json=body, timeout=10)
+
+
+def _by_niquests(url: str, body: dict[str, t.Any]) -> None:
+    niquests: t.Any = importlib.import_module("niquests")
+    with niquests.Session() as session:
+        session.trust_env = False
+        session.post(url, json=body, timeout=10).close()
+
+
+def _by_lm15(url: str, body: dict[str, t.Any]) -> None:
+    transports: t.Any = importlib.import_module("lm15.transports")
+    headers = [("Content-Type", "application/json")]
+    request = transports.TransportRequest(
+        "POST", url, headers, json.dumps(body).encode()
+    )
+    with transports.StdlibTransport() as transport:
+        with transport.stream(request) as response:
+            for _ in response:
+                pass
+
+
 _SENDS: t.Final[dict[str, _Send]] = {
     "requests": _by_requests,
     "httpx": _send("httpx"),
@@ -274,6 +306,9 @@ _SENDS: t.Final[dict[str, _Send]] = {
     "botocore": _by_botocore,
     "urllib3": _by_urllib3,
     "http.client": _by_http_client,
+    "curl_cffi": _by_curl_cffi,
+    "niquests": _by_niquests,
+    "lm15": _by_lm15,
 }
 
 

@@ -43,7 +43,7 @@ def test_a_call_per_provider_format_is_captured(make_app: MakeApp, run: Run) -> 
 
 @pytest.mark.usefixtures("bare")
 def test_each_instrumented_library_is_tested(make_app: MakeApp, run: Run) -> None:
-    for library in ("aiohttp", "botocore", "httpx", "httpx2"):
+    for library in ("aiohttp", "botocore", "curl_cffi", "httpx", "httpx2", "lm15"):
         pytest.importorskip(library)
     result = run("verify-capture", app=make_app(LLM_COST_INSTRUMENT=True))
     assert result.exit_code == 0, result.output
@@ -54,11 +54,13 @@ def test_each_instrumented_library_is_tested(make_app: MakeApp, run: Run) -> Non
     assert names[3:] == [
         "aiohttp",
         "botocore",
+        "curl_cffi",
         "http.client",
         "httpx",
         "httpx async",
         "httpx2",
         "httpx2 async",
+        "lm15",
         "requests",
         "urllib3",
         "ledger",
