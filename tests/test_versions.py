@@ -99,3 +99,39 @@ def test_an_installation_changes_nothing_that_an_app_has(
         "charset-normalizer",
         "idna",
     }
+
+
+PAGE = """
+from flask import Flask
+from flask_llm_cost import LlmCost
+app = Flask(__name__)
+llm_cost = LlmCost(app)
+app.register_blueprint(llm_cost.blueprint(access="public"), url_prefix="/costs")
+if __name__ == "__main__":
+    print(app.test_client().get("/costs/").status)
+"""
+
+
+@pytest.mark.floors
+def test_the_wheel_alone_runs_its_commands_and_pages(tmp_path: Path) -> None:
+    uv("build", "--wheel", "-o", str(tmp_path), str(ROOT))
+    [wheel] = tmp_path.glob("*.whl")
+    uv("venv", "--python", sys.executable, str(tmp_path / "venv"))
+    uv("pip", "install", "--python", str(tmp_path / "venv"), str(wheel))
+    (tmp_path / "shop.py").write_text(PAGE)
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [str(tmp_path / "venv/bin" / command[0]), *command[1:]],
+            cwd=tmp_path,
+            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "calls have no price" in run("flask-llm-cost", "demo", "--once")
+    assert "schema: version" in run("flask", "--app", "shop", "llm-cost", "doctor")
+    assert run("python", "shop.py") == "200 OK\n"
