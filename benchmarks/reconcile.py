@@ -97,7 +97,8 @@ def _line(hour: int, model: str, meter: str, rows: int, row: int) -> str:
     )
 
 
-def write_bill(path: Path, megabytes: int) -> None:
+def write_bill(path: Path, megabytes: int) -> int:
+    """Write a bill; return how many rows it has."""
     each = len(_line(0, MODELS[0], "input", 1, 0))
     rows = max(1, megabytes * 10**6 // (HOURS * len(MODELS) * len(SIDES) * each))
     with path.open("w") as file:
@@ -107,6 +108,7 @@ def write_bill(path: Path, megabytes: int) -> None:
                 for meter in SIDES:
                     for row in range(rows):
                         file.write(_line(hour, model, meter, rows, row))
+    return HOURS * len(MODELS) * len(SIDES) * rows
 
 
 def memory() -> int:
@@ -132,7 +134,7 @@ def main() -> None:
     megabytes = int(numbers[0]) if numbers else 200
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "cur.csv")
-        write_bill(path, megabytes)
+        rows = write_bill(path, megabytes)
         ledger = Ledger(Settings(), instance_path=folder)
         fill(folder, ledger)
         stop, waits = threading.Event(), list[float]()
@@ -142,11 +144,12 @@ def main() -> None:
         idle, began = memory(), time.perf_counter()
         cpu = time.thread_time()
         [statement] = bills.read([bills.Document.of_path(path)])
-        read = time.perf_counter() - began
+        read, reading = time.perf_counter() - began, time.thread_time() - cpu
         [report] = bills.compare(ledger, statement)
         took = time.perf_counter() - began
         print(f"bill: {path.stat().st_size / 1e6:.0f} MB, {len(statement.lines)} lines")
         print(f"read {read:.1f} s, compared {took - read:.1f} s, in all {took:.1f} s")
+        print(f"read {rows} rows, {rows / reading:,.0f} per second of CPU")
         print(f"CPU of this thread {time.thread_time() - cpu:.1f} s")
         print(f"memory above idle {memory() - idle} MB")
         print(

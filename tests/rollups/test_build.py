@@ -33,6 +33,7 @@ from flask_llm_cost.query.aggregate import tag_breakdown
 from flask_llm_cost.query.aggregate import totals
 from flask_llm_cost.query.filters import CallFilter
 from flask_llm_cost.query.latency import latency_bucket
+from flask_llm_cost.query.tag_charges import tag_charges
 from flask_llm_cost.query.totals import sum_up
 from flask_llm_cost.rollups import aggregates
 from flask_llm_cost.rollups import dirty_marks as marks
@@ -408,6 +409,19 @@ def metered(connection: sa.Connection) -> tuple[int, int]:
     return calls, sum(each.cost for each in sums.values())
 
 
+def metered_by_tag(
+    ledger: Ledger, connection: sa.Connection, key: str
+) -> tuple[Counter[str], int]:
+    """The calls by value, and the cost, of all sums by meter and tag."""
+    calls, cost = Counter[str](), 0
+    span = NOON - 48 * HOUR, NOON + 96 * HOUR
+    for day in tag_charges(connection, ledger.rollups.zone, key, *span):
+        for value, sums in day.values.items():
+            calls[value] += sum(e.calls for k, e in sums.items() if k.meter == CALLS)
+            cost += sum(each.cost for each in sums.values())
+    return calls, cost
+
+
 def chaos(
     ledger: Ledger,
     make_ledger: t.Callable[[], Ledger],
@@ -434,6 +448,8 @@ def chaos(
     users = Counter(call.tags["user"] for call in work.written)
     with ledger.reading() as connection:
         by_user = tag_breakdown(connection, CallFilter(), "user")
+        by_meter = metered_by_tag(ledger, connection, "user")
+    assert by_meter == (users, found["cost_total"])
     assert {group.key[0]: group.totals.calls for group in by_user} == users
     assert sum_up(g.totals for g in by_user).spend_pico == found["cost_total"]
     assert ledger.rollups.verify() == []
