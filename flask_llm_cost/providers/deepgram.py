@@ -97,15 +97,20 @@ def read_live(notes: Notes, document: Object) -> None:
 
     Until then, the end of what was transcribed is the least that is billed.
     """
-    kind = document.get("type")
-    if kind == "Metadata":
+    last = document.get("type") == "Metadata"
+    metadata = document if last else inner(document, "metadata") or document
+    info = inner(metadata, "model_info")
+    archs = [info, *(inner(info, key) for key in info)]
+    names = [each["arch"] for each in archs if isinstance(each.get("arch"), str)]
+    model = names[0] if names else notes.request_model
+    notes.identify(
+        model=f"streaming/{model}" if model else None,
+        response_id=metadata.get("request_id"),
+    )
+    if last:
         read(notes, {"metadata": document})
         notes.complete, notes.partial = True, False
         return
-    metadata = inner(document, "metadata") or document
-    arch = inner(metadata, "model_info").get("arch")
-    name = metadata.get("request_id")
-    notes.identify(model=f"streaming/{arch}" if arch else None, response_id=name)
     notes.partial = True
     ends = [notes.amount(document.get(key)) for key in ("start", "duration")]
     until = notes.amount(document.get("audio_window_end")) or sum(

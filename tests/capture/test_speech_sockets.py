@@ -211,3 +211,14 @@ def test_a_session_that_is_not_read_is_a_row_without_usage(
     assert (book.call.outcome, book.call.operation) == ("ok", "speech")
     assert book.call.usage is None
     assert "unread_usage" in book.call.flags
+
+
+@pytest.mark.parametrize("answers", [[RESULTS], [METADATA], [RESULTS, METADATA]])
+def test_a_live_transcript_never_has_the_price_of_a_recording(
+    answers: list[_Message], server: Server, book: Book, tap: Tap
+) -> None:
+    tap.hosts = {server.host: "deepgram"}
+    server.script = lambda message: answers
+    url = server.url + "/v1/listen?model=nova-3"
+    _by_threads(url, [{"type": "CloseStream"}], len(answers))
+    assert book.call.model == "streaming/nova-3"
