@@ -185,12 +185,12 @@ def test_an_unbounded_request_may_be_refused(make_app: MakeApp) -> None:
     with app.app_context():
         llm_cost = extension_of(app)
         assert llm_cost.begin(Attempt("openai", "chat", "gpt-4o", body=bounded))
-        with pytest.raises(BudgetExceeded, match="nothing bounds") as info:
+        with pytest.raises(BudgetExceeded, match="an unbounded cost") as info:
             llm_cost.begin(Attempt("openai", "chat", "gpt-4o", body=searching))
         assert info.value.unbounded
         with pytest.raises(UnknownPrice, match="openai/made-up"):
             llm_cost.begin(Attempt("openai", "chat", "made-up", body=bounded))
-    with pytest.raises(ConfigError, match="nothing bounds"):
+    with pytest.raises(ConfigError, match="unbounded requests"):
         blocking(make_app, unbounded="refuse", behavior="notify")
 
 

@@ -243,7 +243,7 @@ def test_several_open_calls_are_settled_if_one_answer_is_possible(
     bill = statement([line], 1)
     monkeypatch.setattr(bills, "read", lambda documents, source: [bill])
     output = run(app, "reconcile", "x.csv", "--settle")
-    assert ("settles no call" in output) == (settled is None)
+    assert ("does not settle any call" in output) == (settled is None)
     with state.ledger.reading(fresh=True) as connection:
         rows = connection.execute(sa.select(calls)).all()
     found = {row.event_id: row.cost_total for row in rows}
