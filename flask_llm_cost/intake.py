@@ -12,8 +12,10 @@ from . import signals
 from .errors import LlmCostError
 from .errors import StorageError
 from .errors import UnknownPrice
+from .interrupts import Busy
 from .interrupts import pass_on
 from .interrupts import Section
+from .interrupts import within
 from .recurring import report
 from .scope import with_fingerprint
 from .storage import caused_by
@@ -298,21 +300,21 @@ class Intake:
         while self._deferred:
             # Locked until the call is stored, so that no flush in between misses it. The
             # wait is bounded: the thread that has the lock may wait for a database.
-            if not self._storing.acquire(timeout=_left(until)):
-                return False
             try:
-                entry = self._take_deferred()
-            finally:
-                self._storing.release()
+                with within(self._storing, until - time.monotonic()):
+                    entry = self._take_deferred()
+            except Busy:
+                return False
             if entry is not None:
                 # Outside the lock: receivers are the app's code, and may ask the ledger.
                 self.notify(*entry)
         if not wait:
             return True
-        if not self._storing.acquire(timeout=_left(until)):
+        try:
+            with within(self._storing, until - time.monotonic()):
+                return True
+        except Busy:
             return False
-        self._storing.release()
-        return True
 
     def _take_deferred(self) -> tuple[Call, Origin] | None:
         """Record one deferred call; return the recorded call."""
@@ -344,10 +346,6 @@ class Intake:
         self._storing = threading.RLock()
         self._storing_here = Section()
         self._deferred.clear()
-
-
-def _left(until: float) -> float:
-    return max(0.0, until - time.monotonic())
 
 
 def _lacks_price(call: Call) -> bool:

@@ -8,6 +8,8 @@ be mistaken for an error in capture.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 import signal
 import sys
@@ -17,6 +19,8 @@ import typing as t
 from collections.abc import Iterator
 from types import CodeType
 from types import FrameType
+
+Lock: t.TypeAlias = "threading.Lock | threading.RLock"
 
 _FRESH_SECONDS: t.Final = 1.0
 """How long the handlers that were found are assumed to be still set."""
@@ -142,6 +146,44 @@ def _code(handler: object) -> CodeType | None:
     if code is None:
         code = getattr(vars(type(handler)).get("__call__"), "__code__", None)
     return code if isinstance(code, CodeType) else None
+
+
+class Busy(Exception):
+    """A lock could not be had in time."""
+
+
+def within(lock: Lock, seconds: float) -> contextlib.AbstractContextManager[bool]:
+    """Have a lock for a ``with`` statement, if it is free within some seconds.
+
+    After ``if lock.acquire(timeout=1):`` a signal handler may raise before the ``try``, and
+    the lock stays locked. Here, it may raise before the lock is taken, or inside the block
+    that releases it, and nowhere else: no function of Python is called in between.
+
+    :raises Busy: At the begin of the block, if the lock is not free in time.
+    """
+    timed: t.Any = _TimedLock(lock, max(0.0, seconds))
+    return t.cast("contextlib.AbstractContextManager[bool]", timed)
+
+
+class _TimedLock:
+    __slots__ = ("__enter__", "__exit__")
+
+    def __init__(self, lock: Lock, seconds: float) -> None:
+        acquired = map(lock.acquire, (True,), (seconds,))
+        first = itertools.chain(filter(None, acquired), _busy())
+        self.__enter__ = functools.partial(next, first)
+        self.__exit__ = lock.__exit__
+
+
+def _busy() -> Iterator[bool]:
+    raise Busy
+    yield False
+
+
+def acquire_into(held: list[Lock], lock: Lock, seconds: float) -> None:
+    """Do the same for a lock that is released elsewhere: what is held is in a list."""
+    acquired = map(lock.acquire, (True,), (seconds,))
+    held.extend(itertools.compress((lock,), acquired))
 
 
 class Section:

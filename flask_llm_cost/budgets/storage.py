@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import threading
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from collections.abc import Sequence
 
 from ..db.import_lock import loading
+from ..interrupts import Busy
 from ..interrupts import pass_on
+from ..interrupts import within
 from .definition import Budget
 from .policy import Policy
 
@@ -121,16 +124,15 @@ class Budgets:
         alerts = self.counters.alerts
         if not alerts.pending and not alerts.notifying:
             return
-        if not self._notifying.acquire(timeout=_WAIT_SECONDS):
-            return  # a callback is slow; its thread notifies the app of the rest
-        try:
-            alerts.notifying = True
-            while alerts.pending:
-                self._policy.notify(alerts.pending.popleft())
-                self._post_at = 0.0
-        finally:
-            alerts.notifying = False
-            self._notifying.release()
+        # If a callback is slow, its thread notifies the app of the rest.
+        with contextlib.suppress(Busy), within(self._notifying, _WAIT_SECONDS):
+            try:
+                alerts.notifying = True
+                while alerts.pending:
+                    self._policy.notify(alerts.pending.popleft())
+                    self._post_at = 0.0
+            finally:
+                alerts.notifying = False
 
     def maintain(self) -> None:
         """Do what is due between two batches of the writer. Never raises."""
@@ -162,25 +164,21 @@ class Budgets:
 
     def _post(self) -> None:
         """Deliver alerts on a separate thread, since the webhook may be slow."""
-        if self._posting.acquire(blocking=False):
+        if not self._posting.locked():
             thread = threading.Thread(
                 target=self._deliver, name="llm-cost-webhook", daemon=True
             )
-            try:
+            # If the interpreter is exiting, the next process delivers.
+            with contextlib.suppress(RuntimeError):
                 thread.start()
-            except (
-                RuntimeError
-            ):  # the interpreter is exiting; the next process delivers
-                self._posting.release()
 
     def _deliver(self) -> None:
         # Nothing else would report an exception in this thread.
         try:
-            self.deliver()
+            with contextlib.suppress(Busy), within(self._posting, 0):
+                self.deliver()
         except Exception as error:
             _log.warning("Budget alerts cannot be delivered: %s", error)
-        finally:
-            self._posting.release()
 
     def deliver(self) -> int:
         """Post the alerts that are due to the webhook; return the number accepted."""

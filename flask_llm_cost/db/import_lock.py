@@ -6,15 +6,21 @@ and every import of it would fail or block forever.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import typing as t
+
+from ..interrupts import acquire_into
+from ..interrupts import Busy
+from ..interrupts import Lock
+from ..interrupts import within
 
 _FORK_SECONDS: t.Final = 60.0
 """Longer than any import takes, but finite: the fork itself may happen during one."""
 
 _lock = threading.RLock()
-_acquired: list[t.Any] = []
+_acquired: list[Lock] = []
 _numbers = itertools.count(1)
 _loads = 0
 
@@ -30,15 +36,14 @@ def loading() -> threading.RLock:
 
 def loads() -> int:
     """Wait for the imports that are running; return how many there have been."""
-    if _lock.acquire(timeout=_FORK_SECONDS):
-        _lock.release()
+    with contextlib.suppress(Busy), within(_lock, _FORK_SECONDS):
+        pass
     return _loads
 
 
 def before_fork() -> None:
     """Wait for the imports that are running, and block new ones."""
-    if _lock.acquire(timeout=_FORK_SECONDS):
-        _acquired.append(_lock)
+    acquire_into(_acquired, _lock, _FORK_SECONDS)
 
 
 def after_fork() -> None:

@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import file_system
+from ..interrupts import Busy
+from ..interrupts import within
 from . import spool_file
 from .destination import UNKNOWN
 from .rejected import RejectedLines
@@ -145,12 +147,11 @@ class Spool:
 
         :param timeout: How many seconds to wait for a line that is being written.
         """
-        if not self._lock.acquire(timeout=max(0.0, timeout)):
-            return False
         try:
-            return self._seal()
-        finally:
-            self._lock.release()
+            with within(self._lock, timeout):
+                return self._seal()
+        except Busy:
+            return False
 
     def _seal(self) -> bool:
         if self._writing:

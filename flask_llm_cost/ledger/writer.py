@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -20,8 +21,12 @@ from ..call import Call
 from ..db import fork_gate
 from ..db import import_lock as imports
 from ..errors import StorageError
+from ..interrupts import acquire_into
+from ..interrupts import Busy
+from ..interrupts import Lock
 from ..interrupts import pass_on
 from ..interrupts import Section
+from ..interrupts import within
 from ..storage import Gather
 from .recent import RecentCalls
 from .spool import Spool
@@ -140,8 +145,8 @@ class Writer:
         if thread is None or thread.is_current:
             return
         thread.wake()
-        if self._turn.acquire(timeout=timeout):
-            self._turn.release()
+        with contextlib.suppress(Busy), within(self._turn, timeout):
+            pass  # it has ended its work
         thread.join(timeout)
 
     def hurry(self) -> None:
@@ -226,14 +231,9 @@ class Writer:
         # Without the lock: it runs receivers of signals, which may flush or drain.
         self._gather(_GATHER_SECONDS)
         left = min(until - time.monotonic(), threading.TIMEOUT_MAX)
-        if not self._busy.acquire(timeout=max(0.0, left)):
-            return drained
-        try:
-            with self._draining:
-                for file in self._queued(orphans):
-                    self._store_file(file, drained, until)
-        finally:
-            self._busy.release()
+        with contextlib.suppress(Busy), within(self._busy, left), self._draining:
+            for file in self._queued(orphans):
+                self._store_file(file, drained, until)
         return drained
 
     def _queued(self, orphans: bool) -> Iterator[SpoolFile]:
@@ -368,7 +368,7 @@ def _decode(line: bytes) -> Call:
 
 
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
-_paused: list[threading.Lock] = []
+_paused: list[Lock] = []
 
 
 def _pause() -> None:
@@ -378,14 +378,11 @@ def _pause() -> None:
     that it does not have. It does not wait for a database that hangs.
     """
     for writer in list(_writers):
-        loads = imports.loads()
+        before, loads = None, imports.loads()
         # As long as the writer is importing modules, its database does not hang.
-        while not writer._working.acquire(timeout=_FORK_SECONDS):
+        while writer._working not in _paused and loads != before:
+            acquire_into(_paused, writer._working, _FORK_SECONDS)
             before, loads = loads, imports.loads()
-            if loads == before:
-                break
-        else:
-            _paused.append(writer._working)
     fork_gate.before_fork()
     imports.before_fork()
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 import typing as t
 from collections.abc import Callable
 from types import FrameType
@@ -16,6 +19,8 @@ from flask import Flask
 from flask_llm_cost import wait_limit
 from flask_llm_cost.attempt import Attempt
 from flask_llm_cost.db import import_lock
+from flask_llm_cost.interrupts import Busy
+from flask_llm_cost.interrupts import within
 from flask_llm_cost.ledger import Ledger
 from flask_llm_cost.state import AppState
 
@@ -23,6 +28,9 @@ from flask_llm_cost.state import AppState
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )
+
+
+ROUNDS: t.Final = 20
 
 
 class Alarm(Exception):
@@ -109,6 +117,61 @@ def test_no_note_of_a_call_stays(app: Flask, state: AppState) -> None:
             assert wait_limit.here.limit is None
             assert not state.intake.interrupted
         assert llm_cost.flush()
+
+
+def test_a_lock_that_is_had_just_as_a_handler_raises_is_released() -> None:
+    lock = threading.RLock()
+    turn, taken = threading.Semaphore(0), threading.Semaphore(0)
+
+    def interrupt() -> None:
+        for _ in range(ROUNDS):
+            turn.acquire()
+            with lock:
+                taken.release()
+                time.sleep(0.002)  # the main thread waits for the lock, or will
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def wait() -> None:
+        turn.release()
+        taken.acquire()
+        with within(lock, 60):
+            while True:
+                time.sleep(0.001)
+
+    def handle(number: int, frame: FrameType | None) -> t.NoReturn:
+        raise Alarm
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    try:
+        for _ in range(ROUNDS):
+            with pytest.raises(Alarm):
+                wait()
+            assert free(lock)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("make", [threading.Lock, threading.RLock])
+def test_a_lock_that_is_not_free_in_time_is_not_released(make: t.Any) -> None:
+    lock, entered, end = make(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with within(lock, 60):
+            entered.set()
+            end.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(60)
+    with pytest.raises(Busy), within(lock, 0):
+        raise AssertionError
+    assert not free(lock)
+    end.set()
+    holder.join()
+    assert free(lock)
 
 
 FIRST_IMPORT = """
