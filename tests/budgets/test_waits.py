@@ -19,6 +19,7 @@ from flask import Flask
 from sqlalchemy import event
 
 from flask_llm_cost import wait_limit
+from flask_llm_cost.budgets.reservations import LEASE
 from flask_llm_cost.db import timeouts
 from flask_llm_cost.db.budget_tables import budget_reservations
 from flask_llm_cost.db.query_threads import _Last
@@ -34,9 +35,13 @@ from tests.ledger.samples import make_call
 from .test_counters import alerts as alerts
 from .test_counters import BLOCK
 from .test_counters import budgeted as budgeted
+from .test_counters import costing
+from .test_counters import drift
 from .test_counters import kept
 from .test_counters import MakeBudgeted
 from .test_counters import take
+from .test_counters import windows
+from .test_counters import write
 from .test_enforcement import extension_of
 from .test_enforcement import spend
 from .test_locked import ATTEMPT
@@ -47,6 +52,7 @@ from .test_locks import ledger_of
 from .test_locks import WINDOWS
 
 CALL_S = 0.1
+CLOSED = ENTRY | {"on_error": "closed"}
 servers = pytest.mark.parametrize(
     "empty_database", ["POSTGRESQL", "MARIADB"], indirect=True
 )
@@ -195,19 +201,14 @@ def silent(uri: str, proxy: Proxy) -> Callable[[], None]:
     return proxy.go_on
 
 
-def refused(uri: str, proxy: Proxy) -> Callable[[], None]:
-    """The server has ended."""
-    proxy.close()
-    return lambda: None
-
-
-def cut(uri: str, proxy: Proxy) -> Callable[[], None]:
-    """All connections end. New ones are accepted."""
+def cut_and_silent(uri: str, proxy: Proxy) -> Callable[[], None]:
+    """All connections end. New ones are accepted, and get no answer."""
+    proxy.freeze()
     proxy.cut()
-    return lambda: None
+    return proxy.go_on
 
 
-FAULTS = {each.__name__: each for each in (locked, silent, refused, cut)}
+FAULTS = {each.__name__: each for each in (locked, silent, cut_and_silent)}
 
 
 @pytest.fixture
@@ -237,10 +238,44 @@ def test_no_call_waits_longer_than_its_limit(
             begin(app, monkeypatch)
             go_on_querying(ledger_of(app)._engines)
             begin(app, monkeypatch)  # the probe of a server that was away
-            if fault == "silent":
+            if fault != "locked":
                 assert begin(app, monkeypatch) == 0  # it was asked a moment ago
     finally:
         end()
+
+
+def reserved(app: Flask) -> set[str]:
+    with ledger_of(app).reading() as connection:
+        return set(connection.scalars(sa.select(budget_reservations.c.event_id)))
+
+
+@servers
+def test_connections_that_were_cut_are_made_again_within_the_call(
+    make_app: MakeApp, empty_database: str, proxy: Proxy
+) -> None:
+    app = make_app(LLM_COST_DATABASE_URI=proxy.uri, LLM_COST_BUDGETS=[CLOSED])
+    ledger_of(app).schema.upgrade()
+    spend(app, "0.1")
+    proxy.cut()
+    with app.app_context():
+        snapshot = extension_of(app).begin(ATTEMPT)
+    assert snapshot is not None
+    assert snapshot.event_id in reserved(app)
+
+
+@servers
+def test_a_server_that_refuses_connections_is_asked_by_each_call(
+    make_app: MakeApp, empty_database: str, proxy: Proxy
+) -> None:
+    app = make_app(LLM_COST_DATABASE_URI=proxy.uri, LLM_COST_BUDGETS=[ENTRY])
+    ledger_of(app).schema.upgrade()
+    spend(app, "0.1")
+    proxy.close()
+    with app.app_context():
+        assert extension_of(app).begin(ATTEMPT)  # on_error="open"
+    queries = ledger_of(app)._engines._timed_queries
+    # It did answer: no call waited, so none has to be spared the wait.
+    assert [each.paused_until for each in queries.values()] == [0.0] * len(queries)
 
 
 @servers
@@ -295,9 +330,7 @@ def test_a_server_that_takes_longer_than_a_call_may_wait_is_used_afterwards(
     with app.app_context():
         snapshot = extension_of(app).begin(ATTEMPT)
     assert snapshot is not None
-    with ledger_of(app).reading() as connection:
-        rows = connection.execute(sa.select(budget_reservations)).all()
-    assert snapshot.event_id in {row.event_id for row in rows}
+    assert snapshot.event_id in reserved(app)
 
 
 # Leases
@@ -351,3 +384,35 @@ def test_a_lease_is_renewed_amid_a_long_drain(budgeted: MakeBudgeted) -> None:
     ledger.queue.append(make_call(1))
     ledger.queue.drain()
     assert leased_until(ledger, stream.event_id) > before
+
+
+@servers
+def test_what_expires_while_the_writer_waits_for_a_lock_counts_nevertheless(
+    budgeted: MakeBudgeted, empty_database: str
+) -> None:
+    user = BLOCK | {"name": "user", "tags": {"user": "*"}}
+    ledger, other = budgeted(BLOCK, user), budgeted(BLOCK, user)
+    stream = costing("0.6", 0)
+    assert take(ledger, stream, "0.6")
+    ledger.queue.append(costing("0.1", 1))
+    draining = threading.Thread(target=ledger.queue.drain)
+    engine = sa.create_engine(empty_database)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT * FROM {WINDOWS} FOR UPDATE")
+        draining.start()
+        later = dt.datetime.now(dt.UTC) + 2 * LEASE
+        expiring = threading.Thread(
+            target=kept(other).reservations.expire, args=(later,)
+        )
+        expiring.start()  # another process, whose clock is right
+        time.sleep(0.05)
+        assert draining.is_alive()
+        assert expiring.is_alive()
+    for each in (draining, expiring):
+        each.join()
+    engine.dispose()
+    assert {row.lost for row in windows(other).values()} == {0, 6 * 10**11}
+    assert not take(other, make_call(0), "0.6")
+    write(ledger, stream)
+    assert {row.lost for row in windows(other).values()} == {0}
+    assert drift(other) == []
