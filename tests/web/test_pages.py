@@ -88,7 +88,7 @@ def test_incomplete_calls_are_shown_beside_the_total(
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
-        ("", "Spend $2.27, at most $2.41 No spend"),
+        ("", "Spend $2.27 at most $2.41 No spend"),
         ("", "Wed 18 Nov 2026 $2.27 at most $2.41 +2 incomplete"),
         ("", "Wed 18 Nov 2026: $2.27, at most $2.41 +2 incomplete +1 without a"),
         ("", "$2.27 at most $2.41 +1 without limit"),
@@ -119,7 +119,7 @@ def test_every_page_shows_the_most_that_calls_can_have_cost(
             open_cost("0.002", "0.05"),
             {"cut"},
             (
-                "$0.002, at most $0.052 incomplete"
+                "$0.002 at most $0.052 incomplete"
                 " The response was cut before its final usage.",
                 "At least $0.002 Probably $0.01 At most $0.052",
                 "No The response was cut before its final usage.",
@@ -155,7 +155,7 @@ def test_a_call_that_was_cut_before_any_usage_is_not_free(
     cost = dataclasses.replace(open_cost("0", "0.05"), parts={})
     call = record(cost=cost, usage=None, flags=frozenset({"cut"}))
     said = text(visitor.get(f"/llm-costs/calls/{call.event_id}").text)
-    assert "$0.00, at most $0.05" in said
+    assert "$0.00 at most $0.05" in said
     assert "Nothing that is billed was reported." in said
     assert "cost nothing" not in said
 
