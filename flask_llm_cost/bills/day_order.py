@@ -126,9 +126,9 @@ class _Days:
         return None
 
     def month_first(self) -> str:
-        """Return a warning if the days make sense with the month first only.
+        """Return the warning that the days are read in Azure's own order.
 
-        :raises BillError: If they do not.
+        :raises BillError: If they make more sense with the day first.
         """
         dates, place = self.dates, self._document.place
         for year, one, two in dates:
@@ -138,7 +138,7 @@ class _Days:
         others = {(year, two) for year, _, two in dates}
         year, one, two = min(dates)
         example = f"{one:02}/{two:02}/{year}"
-        if len(months) >= len(others):
+        if len(months) > len(others):
             raise place.error(
                 f"days such as {example} may be MM/DD/YYYY or DD/MM/YYYY, and no column"
                 " of the billing period says which. Pass --dates MM/DD or --dates DD/MM."
