@@ -4,7 +4,7 @@ Each candidate runs in a process of its own, in turn with the others. Each other
 virtualenv, which is created in ``benchmarks/.venvs`` on first use. The provider is a process on
 loopback. The CPU time of all threads of a process is counted, including the final flush. A
 caller waits as long as the median of its calls. Arguments name the peers to compare with:
-``sdk.py otel langfuse``. The last table sums up.
+``sdk.py otel langfuse``, or with none: ``sdk.py alone``. The last table sums up.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ QUESTIONS: t.Final = {
 
 
 def main() -> None:
-    peers = tuple(sys.argv[1:]) or tuple(PEERS)
+    asked = tuple(sys.argv[1:]) or tuple(PEERS)
+    peers = () if asked == ("alone",) else asked
     with provider(CHUNKS) as host:
         _measure(host, peers)
 

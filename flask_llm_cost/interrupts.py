@@ -215,8 +215,10 @@ class Section:
         self._entries.append((threading.get_ident(), sys._getframe(1)))
 
     def __exit__(self, *exception: object) -> None:
-        with contextlib.suppress(ValueError):  # another greenlet of this thread has
+        try:
             self._entries.remove((threading.get_ident(), sys._getframe(1)))
+        except ValueError:
+            return  # another greenlet of this thread has
 
 
 def _runs(frame: FrameType) -> bool:

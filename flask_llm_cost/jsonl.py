@@ -107,7 +107,7 @@ def _shared_fields(*values: str | int | None) -> str:
 def _moment(moment: dt.datetime) -> str:
     if moment.tzinfo is not dt.UTC:
         moment = moment.astimezone(dt.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def bound_of(value: t.Any) -> Bound:

@@ -10,6 +10,7 @@ carries a digest of the API key, and the writer makes the fingerprint from that.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import os
@@ -74,6 +75,12 @@ def with_fingerprint(scope: str | None, digest: str, hash_key: str) -> str:
     :param digest: From :func:`digest_of`.
     :param hash_key: The ledger's.
     """
-    code = hmac.digest(bytes.fromhex(hash_key), digest.encode(), "sha256").hex()
-    part = f"{KEY}={code[:_DIGITS]}"
+    part = _fingerprint(digest, hash_key)
     return part if scope is None else f"{scope} {part}"
+
+
+# An app has few API keys, and this takes longer than anything else that its request waits for.
+@functools.lru_cache(maxsize=256)
+def _fingerprint(digest: str, hash_key: str) -> str:
+    code = hmac.digest(bytes.fromhex(hash_key), digest.encode(), "sha256").hex()
+    return f"{KEY}={code[:_DIGITS]}"

@@ -10,21 +10,15 @@ from flask.cli import with_appcontext
 
 from ..storage import NO_DISTRIBUTION
 from ..storage import required
-from .partition import show
+from .steps import AHEAD
+from .steps import carry_out
 
 if t.TYPE_CHECKING:
     from ..query.host import Host
 
 
 @click.command()
-@click.option(
-    "--ahead",
-    metavar="N",
-    type=click.IntRange(0, 120),
-    default=3,
-    show_default=True,
-    help="Number of future months to create partitions for.",
-)
+@AHEAD
 @click.option(
     "--dry-run",
     "--sql",
@@ -45,14 +39,8 @@ def distribute(ahead: int, dry_run: bool) -> None:
     """
     host: Host = current_app.extensions["llm_cost"]
     distribution = required(host.ledger.distribution, NO_DISTRIBUTION)
-    plan = distribution.plan(ahead=ahead)
-    if dry_run:
-        for step in plan:
-            show(step)
-    if not plan:
+    applied = carry_out(distribution, ahead, dry_run=dry_run)
+    if applied is None:
         click.echo(f"{host.ledger.label} is already distributed.")
-    elif not dry_run:
-        distribution.apply(
-            ahead=ahead, progress=lambda step: click.echo(f"{step.title}.")
-        )
+    elif applied:
         click.echo(f"{host.ledger.label} is distributed.")

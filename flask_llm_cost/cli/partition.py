@@ -10,21 +10,15 @@ from flask.cli import with_appcontext
 
 from ..storage import NO_PARTITIONS
 from ..storage import required
+from .steps import AHEAD
+from .steps import carry_out
 
 if t.TYPE_CHECKING:
     from ..query.host import Host
-    from ..storage import Step
 
 
 @click.command()
-@click.option(
-    "--ahead",
-    metavar="N",
-    type=click.IntRange(0, 120),
-    default=3,
-    show_default=True,
-    help="Number of future months to create partitions for.",
-)
+@AHEAD
 @click.option("--dry-run", is_flag=True, help="Print the SQL and change nothing.")
 @with_appcontext
 def partition(ahead: int, dry_run: bool) -> None:
@@ -42,21 +36,8 @@ def partition(ahead: int, dry_run: bool) -> None:
     """
     host: Host = current_app.extensions["llm_cost"]
     partitions = required(host.ledger.partitions, NO_PARTITIONS)
-    plan = partitions.plan(ahead=ahead)
-    if dry_run:
-        for step in plan:
-            show(step)
-    if not plan:
+    applied = carry_out(partitions, ahead, dry_run=dry_run)
+    if applied is None:
         click.echo(f"{host.ledger.label} already has its partitions.")
-    elif not dry_run:
-        partitions.apply(
-            ahead=ahead, progress=lambda step: click.echo(f"{step.title}.")
-        )
+    elif applied:
         click.echo(f"{host.ledger.label} has {len(partitions.existing())} partitions.")
-
-
-def show(step: Step) -> None:
-    """Print a step as SQL."""
-    click.echo(f"-- {step.title}.")
-    for statement in step.statements:
-        click.echo(f"{statement};")

@@ -65,13 +65,17 @@ def breakdown(
 
 
 def tag_breakdown(
-    connection: sa.Connection, where: CallFilter, key: str
+    connection: sa.Connection,
+    where: CallFilter,
+    key: str,
+    values: Sequence[str] | None = None,
 ) -> tuple[Group, ...]:
     """Return the totals by the value of a tag; other calls are ``"(untagged)"``.
 
+    :param values: Only these values. Shares are of their spend then.
     :raises FilterError: If ``key`` is not a valid tag key.
     """
-    found = _ask_tag(connection, where, key)
+    found = _ask_tag(connection, where, key, values=values)
     return groups((value, part) for value, (part,) in found.items())
 
 

@@ -191,7 +191,7 @@ def with_trend(
     daily = tag_series(connection, where, where.edges("day"), key, listed)
     before = {
         group.key: group.totals
-        for group in tag_breakdown(connection, where.previous(), key)
+        for group in tag_breakdown(connection, where.previous(), key, listed)
     }
     return tuple(
         replace(

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from flask_llm_cost.calendar import utc_ms
+from flask_llm_cost.call import Call
 from flask_llm_cost.db import writers
 from flask_llm_cost.db.insert import insert_calls
 from flask_llm_cost.db.rows import values_of
@@ -48,14 +49,30 @@ def engine_of(ledger: Ledger) -> sa.Engine:
     return ledger._engines.writing()
 
 
-def store(ledger: Ledger, count: int, **changes: t.Any) -> None:
+def store(ledger: Ledger, count: int, **changes: t.Any) -> list[Call]:
     made = [make_call(n, **changes) for n in range(count)]
     assert Store(ledger._engines).write(made).new == count
+    return made
 
 
 def stored_calls(ledger: Ledger) -> int:
     with ledger.reading() as connection:
         return totals(connection, CallFilter()).calls
+
+
+def check(statements: list[str]) -> None:
+    """Check that a distributed table of calls allows each of them."""
+    for text in statements:
+        if calls.name in text:
+            assert "FOR UPDATE" not in text
+            assert "EXISTS" not in re.sub(r"IF( NOT)? EXISTS", "", text)
+            assert not re.search(rf"\b({'|'.join(LOCAL)})\b", text), text
+
+
+def end_of_first_part(ledger: Ledger) -> dt.datetime:
+    end = ledger.partitions.existing()[0].end
+    assert end is not None
+    return end
 
 
 @pytest.fixture
@@ -114,22 +131,59 @@ def test_every_change_is_possible_on_nodes(
     make_ledger: MakeLedger, ledger: Ledger, database: str, statements: list[str]
 ) -> None:
     ledger = make_ledger(database, rollup_tags=("feature",))
-    store(ledger, 20)
+    first = store(ledger, 20)[0]
     ledger.rollups.build()
-    ledger.repricing.settle(
-        {make_call(0).event_id: make_call().cost.total_usd},  # type: ignore[union-attr]
-        now=NOON,
-    )
+    costs = {first.event_id: 2 * first.cost.total_usd}  # type: ignore[union-attr]
+    run = ledger.repricing.settle(costs, now=NOON)
+    assert ledger.repricing.undo(run.run, now=NOON).changed == run.changed == 1
     ledger.erase_tag("user", "3")
-    ledger.prune(NOON + HOUR)
+    assert ledger.prune(NOON + HOUR) == 20
     store(ledger, 5, started_at=NOON + 2 * HOUR)
     ledger.clear("all")
     assert len(statements) > 50
-    for text in statements:
-        if calls.name in text:
-            assert "FOR UPDATE" not in text
-            assert "EXISTS" not in re.sub(r"IF( NOT)? EXISTS", "", text)
-            assert not re.search(rf"\b({'|'.join(LOCAL)})\b", text), text
+    check(statements)
+
+
+def test_a_month_is_dropped_after_its_slow_commits(
+    ledger: Ledger, statements: list[str]
+) -> None:
+    """A call that is on its way to a slower node when the month is to be dropped."""
+    store(ledger, 3)
+    ledger.rollups.build()
+    ledger.partitions.apply(ahead=0)
+    statements.clear()
+    engine = engine_of(ledger)
+    dropped: list[int] = []
+    later = end_of_first_part(ledger)
+    dropping = threading.Thread(
+        target=lambda: dropped.append(ledger.prune(later, months_only=True))
+    )
+    with engine.connect() as slow:
+        insert_calls(engine.dialect).run(slow, [(*values_of(make_call(9)), None)])
+        with engine.begin() as connection:
+            mark_dirty_ms(connection, [utc_ms(make_call(9).started_at)])
+        dropping.start()
+        dropping.join(0.3)
+        assert dropping.is_alive()
+        slow.commit()
+    dropping.join(30)
+    assert dropped == [4]
+    check(statements)
+    assert stored_calls(ledger) == 4  # their totals stay
+
+
+def test_new_tag_sets_are_stored_at_once(ledger: Ledger, statements: list[str]) -> None:
+    """Each statement on a copied table takes a commit on every node."""
+    store(ledger, 2)
+    counts = []
+    for first, count in ((10, 2), (100, 200)):
+        statements.clear()
+        made = [
+            make_call(n, tags={"trip": str(n)}) for n in range(first, first + count)
+        ]
+        assert Store(ledger._engines).write(made).new == count
+        counts.append(sum(tag_sets.name in text for text in statements))
+    assert counts[0] == counts[1]
 
 
 def test_pages_of_sums_need_no_calls(ledger: Ledger) -> None:

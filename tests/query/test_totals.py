@@ -294,6 +294,9 @@ def test_an_empty_tag_counts_as_untagged(store: Store) -> None:
     )
     rows = ask(store, tag_breakdown, EVERYTHING, "feature")
     assert {row.key[0]: row.totals.calls for row in rows} == {UNTAGGED: 3, "chat": 1}
+    for row in rows:  # each of them alone
+        [only] = ask(store, tag_breakdown, EVERYTHING, "feature", row.key)
+        assert (only.key, only.totals) == (row.key, row.totals)
 
 
 @pytest.mark.parametrize("key", [";DROP TABLE", "a b", "größe", "a\n", "", "k" * 201])
