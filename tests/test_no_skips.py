@@ -54,7 +54,7 @@ def test_a_module_that_imports_one_without_its_package_is_skipped(
     folder.mkdir()
     for name, source in sources.items():
         (folder / f"{name}.py").write_text(source)
-    result = run(tmp_path, "-p", "tests.absent", "--import-mode=importlib")
+    result = run(tmp_path, "-p", "tests.absent", "--import-mode=importlib", "-n", "0")
     assert "    2 no_such_package" in result.stdout
     assert "no_such_name" in result.stdout
     assert "2 skipped, 1 error" in result.stdout

@@ -10,9 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_docs_list_each_app() -> None:
-    listed = re.findall(
-        r"^    \* - ([a-z][\w-]+)$", (ROOT / "docs/apps.rst").read_text(), re.M
-    )
+    page, _, _ = (ROOT / "docs/apps.rst").read_text().partition("Apps with versions")
+    listed = re.findall(r"^    \* - ([a-z][\w-]+)$", page, re.M)
     source = (ROOT / "noxfile.py").read_text()
     block = source[source.index("APPS = {") :]
     apps: dict[str, str] = ast.literal_eval(

@@ -72,7 +72,7 @@ def test_pages_and_files_show_it(cut: Flask) -> None:
     [row] = calls(cut).where(outcome="interrupted").rows()
     visitor = cut.test_client()
     page = visitor.get(f"/c/calls/{row.event_id}").text
-    assert "$0.00, <span" in page
+    assert "$0.00 <span" in page
     assert "The response was cut before its final usage." in page
     lines = csv.DictReader(io.StringIO(visitor.get("/c/calls.csv").text))
     [cells] = (line for line in lines if line["event_id"] == row.event_id)
