@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +58,8 @@ def test_a_module_that_imports_one_without_its_package_is_skipped(
     result = run(tmp_path, "-p", "tests.absent", "--import-mode=importlib", "-n", "0")
     assert "    2 no_such_package" in result.stdout
     assert "no_such_name" in result.stdout
-    assert "2 skipped, 1 error" in result.stdout
+    # A warning about options of the run around this one may stand between them.
+    assert re.search(r"2 skipped,.* 1 error", result.stdout), result.stdout
 
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
